@@ -1,0 +1,1 @@
+"""What to do next, decided without doing anything: no I/O, no clock, no dice of its own."""

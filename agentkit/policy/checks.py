@@ -1,0 +1,57 @@
+"""Validation of policy values, with messages that name the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    minimum: float = 0.0,
+    above: bool = False,
+    maximum: float = math.inf,
+    hint: str | None = None,
+) -> float:
+    """`value` as it is, if it is a finite number in range.
+
+    Raises:
+        ConfigurationError: not a number, NaN, infinite, or out of range.
+    """
+    bound = f"greater than {minimum:g}" if above else f"at least {minimum:g}"
+    if maximum != math.inf:
+        bound += f" and at most {maximum:g}"
+    remedy = hint or f"give a finite number {bound}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{name} must be a number, got {value!r}", hint=remedy)
+    if (
+        not math.isfinite(value)
+        or value < minimum
+        or value > maximum
+        or (above and value == minimum)
+    ):
+        raise ConfigurationError(f"{name} must be {bound}, got {value!r}", hint=remedy)
+    return value
+
+
+def optional(name: str, value: Any, **limits: Any) -> float | None:
+    """Like `number`, but None passes."""
+    return None if value is None else number(name, value, **limits)
+
+
+def whole(name: str, value: Any, *, minimum: int = 1, hint: str | None = None) -> int:
+    """`value` as it is, if it is an `int` of at least `minimum`.
+
+    Raises:
+        ConfigurationError: not an int, or too small.
+    """
+    remedy = hint or f"give a whole number of at least {minimum}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{name} must be a whole number, got {value!r}", hint=remedy)
+    if value < minimum:
+        raise ConfigurationError(f"{name} must be at least {minimum}, got {value!r}", hint=remedy)
+    return value

@@ -1,0 +1,1 @@
+"""From what a user registers to an `Endpoint` the engine can drive. One integration, one module."""

@@ -1,0 +1,174 @@
+"""Exceptions of callables and SDKs, mapped by type and status into the error tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeGuard
+
+from agentkit import errors as e
+
+_TIMEOUTS = {
+    ("openai", "APITimeoutError"), ("anthropic", "APITimeoutError"), ("groq", "APITimeoutError"),
+    ("httpx", "TimeoutException"), ("httpx2", "TimeoutException"), ("httpcore", "TimeoutException"),
+    ("requests", "Timeout"), ("aiohttp", "ServerTimeoutError"), ("urllib3", "TimeoutError"),
+    ("botocore", "ReadTimeoutError"), ("botocore", "ConnectTimeoutError"),
+}  # fmt: skip
+_NO_CONNECTION = {
+    ("openai", "APIConnectionError"), ("anthropic", "APIConnectionError"),
+    ("groq", "APIConnectionError"), ("httpx", "TransportError"), ("httpx2", "TransportError"),
+    ("httpcore", "NetworkError"), ("requests", "ConnectionError"),
+    ("aiohttp", "ClientConnectionError"), ("urllib3", "ProtocolError"),
+    ("botocore", "HTTPClientError"),
+}  # fmt: skip
+
+_BY_STATUS: dict[int, type[e.ProviderError]] = {
+    401: e.AuthenticationError, 402: e.AuthenticationError, 403: e.AuthenticationError,
+    404: e.ModelNotFoundError, 408: e.ProviderTimeoutError,
+    409: e.ServerError, 424: e.ServerError, 425: e.ServerError,
+    429: e.RateLimitError, 529: e.OverloadedError,
+}  # fmt: skip
+_BY_CODE: dict[str, type[e.ProviderError]] = {
+    "context_length_exceeded": e.ContextLengthError,
+    "content_filter": e.ContentFilterError,
+    "content_policy_violation": e.ContentFilterError,
+    "overloaded_error": e.OverloadedError,
+}
+_STATUS_ATTRIBUTES = ("status_code", "status", "code")
+
+
+def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
+    """`exc` as an error of our tree, chained as its cause; one of ours stays as it is.
+
+    By status when it carries one (`status_of`), else by type; an unknown exception becomes
+    `ProviderError`. The original text is kept in the message's first line, without any body.
+    """
+    if isinstance(exc, e.LLMError):
+        if isinstance(exc, e.ProviderError):
+            exc.provider = exc.provider or provider
+            exc.model = exc.model or model
+        return exc
+    status = status_of(exc)
+    kind = _kind(exc, status)
+    label = f"{type(exc).__name__}" + (f" {status}" if status else "")
+    error = kind(
+        f"{model} failed: {label}",
+        provider=provider,
+        model=model,
+        status=status,
+        request_id=_request_id(exc),
+        hint=_HINTS.get(kind),
+        retry_after=retry_after_of(exc),
+    )
+    if kind is e.ProviderError and error.retry_after is not None:
+        error = e.RateLimitError(
+            error.message, provider=provider, model=model, retry_after=error.retry_after
+        )
+    error.__cause__ = exc
+    return error
+
+
+_HINTS: dict[type[e.ProviderError], str] = {
+    e.AuthenticationError: "check the key, its permissions and the account's balance",
+    e.ModelNotFoundError: "check the model's id and whether the account may use it",
+    e.InvalidRequestError: "the request itself was refused; see __cause__ for the provider's words",
+    e.ContextLengthError: "shorten the prompt or add a fallback with a larger context_window",
+}
+
+
+def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
+    code = getattr(exc, "code", None) or _body_code(exc)
+    if isinstance(code, str) and code in _BY_CODE:
+        return _BY_CODE[code]
+    if status is not None:
+        if status in _BY_STATUS:
+            return _BY_STATUS[status]
+        return e.ServerError if status >= 500 else e.InvalidRequestError
+    names = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(exc).__mro__}
+    if isinstance(exc, TimeoutError) or names & _TIMEOUTS:
+        return e.ProviderTimeoutError
+    if isinstance(exc, ConnectionError) or names & _NO_CONNECTION:
+        return e.NetworkError
+    return e.ProviderError
+
+
+def status_of(exc: BaseException) -> int | None:
+    """The HTTP error status (400–599) that an exception carries, or None.
+
+    Looked for in `status_code`, `status` and `code` (integers only), `response.status_code`, and
+    botocore's `response["ResponseMetadata"]["HTTPStatusCode"]`.
+    """
+    for name in _STATUS_ATTRIBUTES:
+        if _is_status(value := getattr(exc, name, None)):
+            return value
+    response = getattr(exc, "response", None)
+    if isinstance(response, Mapping):
+        metadata = response.get("ResponseMetadata")
+        value = metadata.get("HTTPStatusCode") if isinstance(metadata, Mapping) else None
+    else:
+        value = getattr(response, "status_code", None)
+    return value if _is_status(value) else None
+
+
+def _is_status(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599
+
+
+def retry_after_of(exc: BaseException) -> float | None:
+    """Seconds of a Retry-After (header in seconds, in ms or as a date; or a plain attribute)."""
+    value = getattr(exc, "retry_after", None)
+    if value is not None:
+        return _seconds(value)
+    headers = _headers(exc)
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000.0
+    header = headers.get("retry-after")
+    if header is None:
+        return None
+    seconds = _seconds(header)
+    return seconds if seconds is not None else _until(header, headers.get("date"))
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0.0 <= seconds < 1e9 else None
+
+
+def _until(header: str, sent: str | None) -> float | None:
+    try:
+        then = parsedate_to_datetime(header)
+        now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)
+        return max(0.0, (then - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _headers(exc: BaseException) -> Mapping[str, str]:
+    response = getattr(exc, "response", None)
+    if isinstance(response, Mapping):
+        metadata = response.get("ResponseMetadata")
+        found = metadata.get("HTTPHeaders") if isinstance(metadata, Mapping) else None
+    else:
+        found = getattr(response, "headers", None) or getattr(exc, "headers", None)
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(name).lower(): str(value) for name, value in found.items()}
+
+
+def _body_code(exc: BaseException) -> str | None:
+    body = getattr(exc, "body", None)
+    inner = body.get("error") if isinstance(body, Mapping) else None
+    if not isinstance(inner, Mapping):
+        return None
+    code = inner.get("code") or inner.get("type")
+    return code if isinstance(code, str) else None
+
+
+def _request_id(exc: BaseException) -> str | None:
+    found = getattr(exc, "request_id", None)
+    return found if isinstance(found, str) else None
