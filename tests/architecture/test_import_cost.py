@@ -1,0 +1,52 @@
+"""Importing agentkit costs what agentkit is: no SDK, no file, no socket, no thread."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "anthropic", "boto3", "botocore", "diskcache", "google.genai", "groq", "httpx", "httpx2",
+    "instructor", "openai", "opentelemetry.sdk", "pybreaker", "redis", "rich", "typer", "yaml",
+}  # fmt: skip
+
+PROBE = """
+import json, sys
+opened = []
+def watch(event, args):
+    if event.startswith("socket.") or event == "sqlite3.connect":
+        opened.append(event)
+    elif event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
+        opened.append(f"{args[0]} ({args[1]})")
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+exec(sys.argv[1])
+import threading
+print(json.dumps([sorted(sys.modules), opened, threading.active_count()]))
+"""
+
+
+def after(statement: str) -> tuple[set[str], list[str], int]:
+    """Modules, what was opened and the number of threads after `statement` in a new interpreter."""
+    command = [sys.executable, "-W", "error", "-c", PROBE, statement]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    modules, opened, threads = json.loads(run.stdout)
+    return set(modules), opened, threads
+
+
+@pytest.mark.parametrize("statement", ["import agentkit", "from agentkit import LLMManager"])
+def test_an_import_loads_no_sdk_and_opens_nothing(statement: str) -> None:
+    modules, opened, threads = after(statement)
+    assert modules & HEAVY == set()
+    assert opened == []
+    assert threads == 1
+
+
+def test_the_probe_sees_what_it_looks_for() -> None:
+    modules, opened, _ = after("import pybreaker, socket; socket.socket()")
+    assert "pybreaker" in modules
+    assert opened == ["socket.__new__"]
