@@ -41,7 +41,7 @@ types: $(VENV)/.installed-dev  ## mypy, strict
 
 docs: $(VENV)/.installed-dev  ## build the documentation into site/; a dead link is an error
 	@echo "==> mkdocs build --strict"
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir "$(or $(SITE),site)"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir "$(or $(SITE),site)"
 
 wheel: $(VENV)/.installed-dev  ## build wheel and sdist and use them as a newcomer would
 	@echo "==> wheel and sdist, installed and used outside the tree"
