@@ -1,1 +1,138 @@
-"""agentkit."""
+"""Model calls that survive outages.
+
+Register inference callables with an `LLMManager`; it decides, for every call, what to do next:
+answer from the response cache, wait, try, retry, skip a broken model, fall back, or fail in time.
+Names are loaded when they are first used, so that ``import agentkit`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from agentkit._version import __version__
+
+if TYPE_CHECKING:
+    from agentkit.agent.agent import Agent
+    from agentkit.batch import BatchResult
+    from agentkit.engine.drive.consume import AsyncStream, Stream
+    from agentkit.engine.middleware import Middleware
+    from agentkit.errors import (
+        AgentError,
+        AgentStateError,
+        AllModelsFailedError,
+        AuthenticationError,
+        CircuitBreakerOpenError,
+        CircuitOpenError,
+        ConfigurationError,
+        ContentFilterError,
+        ContextLengthError,
+        DeadlineExceededError,
+        InvalidRequestError,
+        InvalidResponseError,
+        LLMAuthenticationError,
+        LLMConfigurationError,
+        LLMConnectionError,
+        LLMError,
+        LLMException,
+        LLMManagerError,
+        LLMPoolExhaustedError,
+        LLMProviderError,
+        LLMRateLimitError,
+        LLMTimeoutError,
+        MissingDependencyError,
+        ModelNotFoundError,
+        NetworkError,
+        OverloadedError,
+        PoolExhaustedError,
+        ProviderError,
+        ProviderTimeoutError,
+        RateLimitError,
+        RequestValidationError,
+        RetryExhaustedError,
+        ServerError,
+        StepLimitError,
+        StreamInterruptedError,
+        StructuredOutputError,
+        ToolError,
+        UnknownModelError,
+    )
+    from agentkit.ledger import Entry, Ledger
+    from agentkit.manager import LLMManager
+    from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
+    from agentkit.policy.retry import RetryPolicy
+    from agentkit.policy.routing import HealthAware
+    from agentkit.telemetry.otel import Telemetry
+    from agentkit.types import (
+        End,
+        Message,
+        MessageRole,
+        Provider,
+        Request,
+        Response,
+        Restart,
+        Store,
+        TextDelta,
+        ToolCall,
+        Usage,
+    )
+
+_HOMES = {
+    "agentkit.agent.agent": ("Agent",),
+    "agentkit.batch": ("BatchResult",),
+    "agentkit.engine.drive.consume": ("AsyncStream", "Stream"),
+    "agentkit.engine.middleware": ("Middleware",),
+    "agentkit.errors": (
+        "AgentError", "AgentStateError", "AllModelsFailedError", "AuthenticationError",
+        "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError", "ContentFilterError",
+        "ContextLengthError", "DeadlineExceededError", "InvalidRequestError",
+        "InvalidResponseError", "LLMAuthenticationError", "LLMConfigurationError",
+        "LLMConnectionError", "LLMError", "LLMException", "LLMManagerError",
+        "LLMPoolExhaustedError", "LLMProviderError", "LLMRateLimitError", "LLMTimeoutError",
+        "MissingDependencyError", "ModelNotFoundError", "NetworkError", "OverloadedError",
+        "PoolExhaustedError", "ProviderError", "ProviderTimeoutError", "RateLimitError",
+        "RequestValidationError", "RetryExhaustedError", "ServerError", "StepLimitError",
+        "StreamInterruptedError", "StructuredOutputError", "ToolError", "UnknownModelError",
+    ),
+    "agentkit.ledger": ("Entry", "Ledger"),
+    "agentkit.manager": ("LLMManager",),
+    "agentkit.policy.breaker": ("BreakerPolicy", "CircuitBreaker"),
+    "agentkit.policy.retry": ("RetryPolicy",),
+    "agentkit.policy.routing": ("HealthAware",),
+    "agentkit.telemetry.otel": ("Telemetry",),
+    "agentkit.types": (
+        "End", "Message", "MessageRole", "Provider", "Request", "Response", "Restart", "Store",
+        "TextDelta", "ToolCall", "Usage",
+    ),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Agent", "AgentError", "AgentStateError", "AllModelsFailedError", "AsyncStream",
+    "AuthenticationError", "BatchResult", "BreakerPolicy", "CircuitBreaker",
+    "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError", "ContentFilterError",
+    "ContextLengthError", "DeadlineExceededError", "End", "Entry", "HealthAware",
+    "InvalidRequestError", "InvalidResponseError", "LLMAuthenticationError",
+    "LLMConfigurationError", "LLMConnectionError", "LLMError", "LLMException", "LLMManager",
+    "LLMManagerError", "LLMPoolExhaustedError", "LLMProviderError", "LLMRateLimitError",
+    "LLMTimeoutError", "Ledger", "Message", "MessageRole", "Middleware", "MissingDependencyError",
+    "ModelNotFoundError", "NetworkError", "OverloadedError", "PoolExhaustedError", "Provider",
+    "ProviderError", "ProviderTimeoutError", "RateLimitError", "Request",
+    "RequestValidationError", "Response", "Restart", "RetryExhaustedError", "RetryPolicy",
+    "ServerError", "StepLimitError", "Store", "Stream", "StreamInterruptedError",
+    "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolError",
+    "UnknownModelError", "Usage", "__version__",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'agentkit' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -67,6 +67,8 @@ class Flight:
 
     def land(self, response: Response[Any] | None, error: Exception | None) -> None:
         """The leader is through; both None: it gave up, and somebody else has to lead."""
+        if self.landed:
+            return
         self.response, self.error = response, error
         self.abandoned = response is None and error is None
         self._flights.forget(self)

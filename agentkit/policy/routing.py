@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from agentkit.errors import LLMError
+from agentkit.ledger import Ledger
 from agentkit.policy.breaker import CircuitBreaker
 from agentkit.policy.checks import number, whole
 from agentkit.policy.limits import ConcurrencyLimit
@@ -26,12 +27,12 @@ Order: TypeAlias = Literal["sequential", "rounds"]
 class Endpoint:
     """What a target sends to: up to four ways to call it, in the colours it has by nature.
 
-    `send` and `asend` return whatever the model returns; `accept` turns that into a `Response`
+    `send` and `asend` return whatever the model returns; `accept` turns that into a `Response` with the given ledger
     or raises `InvalidResponseError`. `translate` maps a foreign exception into the error tree.
     `end_mark` says that a stream must finish with an `End` event.
     """
 
-    accept: Callable[[Any], Response[Any]]
+    accept: Callable[[Any, Ledger], Response[Any]]
     translate: Callable[[Exception], LLMError]
     send: Callable[[Request], Any] | None = None
     asend: Callable[[Request], Any] | None = None

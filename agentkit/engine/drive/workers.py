@@ -1,0 +1,231 @@
+"""Threads for what would block: bounded, daemonic, and let go of when a call outlives its time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextvars import Context
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from agentkit.errors import PoolExhaustedError
+
+IDLE_SECONDS = 30.0
+"""An idle worker thread ends after this time."""
+
+
+class Job:
+    """One function on its way through a worker thread."""
+
+    __slots__ = ("_finished", "_lock", "_watch", "error", "fn", "given_up", "label", "result")
+
+    def __init__(self, fn: Callable[[], Any], label: str) -> None:
+        self.fn = fn
+        self.label = label
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.given_up = False
+        self._finished = False
+        self._watch: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, done: Callable[[], None]) -> None:
+        """Call `done` in the worker once it is over, at once when it already is."""
+        with self._lock:
+            if not self._finished:
+                self._watch = done
+                return
+        done()
+
+    def outcome(self) -> Any:
+        """The function's result; raises what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def finish(self) -> None:
+        """Wake whoever waits."""
+        with self._lock:
+            self._finished = True
+            watch = self._watch
+        if watch is not None and not self.given_up:
+            watch()
+
+
+class Workers:
+    """At most `limit` daemon threads, started when they are needed."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self.limit = limit
+        self.name = name
+        self._renew()
+
+    def _renew(self) -> None:
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._running: set[Job] = set()
+        self._stuck = 0
+        self._closed = False
+
+    renew_after_fork = _renew
+
+    @property
+    def stuck(self) -> int:
+        """Threads that still run a call nobody waits for."""
+        return self._stuck
+
+    def submit(self, fn: Callable[[], Any], label: str) -> Job:
+        """Run `fn` on a worker, as soon as one is free.
+
+        Raises:
+            PoolExhaustedError: every thread is stuck, or the pool is closed.
+        """
+        job = Job(fn, label)
+        with self._lock:
+            if self._closed:
+                raise PoolExhaustedError(f"the workers of {self.name} are closed")
+            if self._stuck >= self.limit:
+                raise PoolExhaustedError(
+                    f"all {self.limit} worker threads of {self.name} are stuck in calls that "
+                    "outlived their time limit",
+                    hint="give the callable a timeout of its own, or raise max_workers=",
+                )
+            self._queue.put(job)
+            if self._idle >= self._queue.qsize() or self._threads >= self.limit:
+                return job
+            self._threads += 1
+            name = f"agentkit-{self.name}-{self._threads}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+        return job
+
+    def give_up(self, job: Job) -> None:
+        """Nobody waits for `job` any more; its late result is dropped."""
+        with self._lock:
+            if not job.given_up:
+                job.given_up = True
+                self._stuck += job in self._running
+
+    def _work(self) -> None:
+        queue = self._queue
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                job = queue.get(timeout=IDLE_SECONDS)
+            except Empty:
+                job = None
+            with self._lock:
+                self._idle -= 1
+                if job is None and (self._closed or queue.empty()):
+                    self._threads -= 1
+                    return
+            if job is not None:
+                self._run(job)
+                del job
+
+    def _run(self, job: Job) -> None:
+        with self._lock:
+            if job.given_up:
+                return
+            self._running.add(job)
+        try:
+            job.result = job.fn()
+        except BaseException as error:
+            job.error = error
+        job.fn = _nothing
+        with self._lock:
+            self._running.discard(job)
+            self._stuck -= job.given_up
+        job.finish()
+        job.error = None if job.given_up else job.error
+
+    def close(self) -> list[str]:
+        """End the idle threads; the labels of the jobs still running, which end on their own."""
+        with self._lock:
+            self._closed = True
+            for _ in range(self._threads):
+                self._queue.put(None)
+            return [job.label for job in self._running]
+
+
+def _nothing() -> None:
+    return None
+
+
+class LoopThread:
+    """One event loop on a daemon thread, for async callables that a blocking caller asks."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    renew_after_fork = _renew
+
+    def submit(
+        self, coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> tuple[Future[Any], Callable[[], None]]:
+        """Run `coroutine` in `context`; its future, and how to cancel it from any thread."""
+        loop = self._started()
+        future: Future[Any] = Future()
+        running: list[asyncio.Task[None]] = []
+
+        async def carry() -> None:
+            try:
+                future.set_result(await coroutine)
+            except BaseException as error:
+                future.set_exception(error)
+
+        def start() -> None:
+            task = loop.create_task(carry(), context=context)
+            running.append(task)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in running])
+
+        loop.call_soon_threadsafe(start)
+        return future, cancel
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name=f"agentkit-{self.name}-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def close(self) -> list[str]:
+        """Cancel what runs, end the loop and its thread; the names of the tasks it cut."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return []
+        cut = [task.get_name() for task in list(self._tasks)]
+
+        async def drain() -> None:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=1.0) if tasks else None
+            await loop.shutdown_asyncgens()
+            loop.stop()
+
+        asyncio.run_coroutine_threadsafe(drain(), loop)
+        thread.join(timeout=2.0)
+        if not thread.is_alive():
+            loop.close()
+        return cut
