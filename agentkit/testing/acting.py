@@ -14,7 +14,9 @@ from agentkit.testing.wire import Answer, Event, RecordedRequest, Wire
 from agentkit.types import Response, Usage
 
 Reply: TypeAlias = str | Response[Any] | Callable[[dict[str, Any]], str | Response[Any]]
-Outcome: TypeAlias = Reply | faults.Fault
+Outcome: TypeAlias = (
+    Reply | faults.Fault | Callable[[dict[str, Any]], str | Response[Any] | faults.Fault]
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,8 @@ class WireServer:
         chunks: splits an answer's text into the pieces of a stream; a word each by default.
         chunk_delay: seconds before each piece of a stream.
 
-    An *outcome* is a reply or a fault of `agentkit.testing.faults`. For each request the first
-    that exists counts: the script of its model, the common script, the standing outcome of its
+    An *outcome* is a reply, a fault of `agentkit.testing.faults` or a function from the request's
+    JSON body to either. For each request the first that exists counts: the script of its model, the common script, the standing outcome of its
     model, the common standing outcome, `reply`.
     """
 
@@ -222,7 +222,7 @@ class WireServer:
         request, outcome = self._record(wire, path, http, body)
         stage = Stage(wire, connection, request, self._reply, self._chunks, self._chunk_delay)
         try:
-            await act(stage.response(outcome) if callable(outcome) else outcome, stage)
+            await act(outcome(body) if callable(outcome) else outcome, stage)
         except Exception as error:  # noqa: BLE001  a reply of the test's own may raise anything
             stage.send(wire.error(Status(500, message=f"the reply raised {error!r}")))
 
