@@ -46,7 +46,7 @@ class Defaults:
 
 
 def build_target(
-    name: str,
+    name: Any,
     inference_fn: Any,
     metadata: Mapping[str, Any] | None,
     defaults: Defaults,
@@ -136,6 +136,7 @@ def build_answers(
             namespace=namespace,
         )
 
-    return build_response_cache(
+    answers = build_response_cache(
         cache, directory=directory, ttl=ttl, namespace=namespace, clock=clock
-    ), key
+    )
+    return answers, key

@@ -245,6 +245,7 @@ class AllModelsFailedError(LLMError, ExceptionGroup[Exception]):
     error_type = "all_models_failed"
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], **_: Any) -> Self:
+        """An `ExceptionGroup` is made before it is initialised."""
         return super().__new__(cls, message, exceptions)
 
     def __init__(

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from types import MappingProxyType
+from typing import Any
 
 from agentkit.errors import ConfigurationError, UnknownModelError
 from agentkit.policy.routing import Missing, Route, Stop, Target
@@ -73,7 +74,8 @@ class Registry:
         Raises:
             UnknownModelError: it is not registered; the message suggests close names.
         """
-        target = self._targets.get(name) if isinstance(name, str) else None
+        given: Any = name
+        target = self._targets.get(given) if isinstance(given, str) else None
         if target is None:
             raise self._unknown(name)
         return target
@@ -139,7 +141,7 @@ class Registry:
         self._default = None
         self._routes = {}
 
-    def _names(self, names: Iterable[str], what: str) -> tuple[str, ...]:
+    def _names(self, names: Any, what: str) -> tuple[str, ...]:
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise ConfigurationError(f"{what} must be a list of names, got {names!r}")
         chain = tuple(dict.fromkeys(names))

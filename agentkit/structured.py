@@ -20,7 +20,7 @@ class TypeCheck:
         self._adapter = adapter
 
     def accept(self, response: Response[Any]) -> Response[Any]:
-        """The response with `parsed`. Raises `StructuredOutputError` with every violation's path."""
+        """The response with `parsed`. Raises `StructuredOutputError` naming each path."""
         text = unfenced(response.text)
         try:
             return replace(response, parsed=self._adapter.validate_json(text))

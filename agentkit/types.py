@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from agentkit.errors import InvalidRequestError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 
-class MessageRole(str, Enum):
+class MessageRole(StrEnum):
     """Who speaks in a `Message`."""
 
     SYSTEM = "system"
@@ -121,6 +121,12 @@ class Request:
         return "\n".join(f"{MessageRole(m.role).value}: {m.text}" for m in self.messages)
 
 
+def _empty_ledger() -> Ledger:
+    from agentkit.ledger import Ledger
+
+    return Ledger()
+
+
 @dataclass(frozen=True, slots=True)
 class Response(Generic[T_co]):
     """One complete answer and how it came about.
@@ -139,7 +145,7 @@ class Response(Generic[T_co]):
     parsed: T_co | None = None
     cached: bool = False
     response_id: str | None = None
-    ledger: Ledger = field(default_factory=lambda: _empty_ledger(), compare=False, repr=False)
+    ledger: Ledger = field(default_factory=_empty_ledger, compare=False, repr=False)
 
     @property
     def content(self) -> str:
@@ -148,12 +154,6 @@ class Response(Generic[T_co]):
 
     def __str__(self) -> str:
         return self.text
-
-
-def _empty_ledger() -> Ledger:
-    from agentkit.ledger import Ledger
-
-    return Ledger()
 
 
 @dataclass(frozen=True, slots=True)

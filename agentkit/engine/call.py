@@ -42,7 +42,7 @@ class Check(Protocol):
         ...
 
 
-def _no_key(request: Request, target: Target) -> str | None:
+def _no_key(_request: Request, _target: Target) -> str | None:
     return None
 
 

@@ -33,7 +33,7 @@ class Effect(Generic[T]):
 Flow: TypeAlias = Generator[Effect[Any], Any, R]
 
 
-class TimedOut(Exception):
+class TimedOut(Exception):  # noqa: N818 - a driver's answer, never shown to a caller
     """The driver's answer to `Send`, `Open` and `Pull` when their time limit ran out."""
 
 

@@ -30,7 +30,7 @@ FLIGHT_CHECK = 1.0
 
 
 def request_flow(call: Call, middleware: tuple[Middleware, ...], walk: Walk) -> Flow[Response[Any]]:
-    """The whole request inside its middleware, with the ledger closed and the observer told once."""
+    """The whole request inside its middleware; closes the ledger and tells the observer, once."""
     response: Response[Any] | None = None
     error: BaseException | None = None
     try:

@@ -1,9 +1,9 @@
 """User code around a request or around each attempt, written once for both colours.
 
-A middleware is a generator function: ``def mw(request): response = yield request; return response``.
-It may change the request it yields and the response it returns, return without yielding (nothing
-is sent), catch what the inside raises, or yield again to ask again. What it raises itself
-propagates as it is.
+A middleware is a generator function,
+``def mw(request): response = yield request; return response``. It may change the request it yields
+and the response it returns, return without yielding (nothing is sent), catch what the inside
+raises, or yield again to ask again. What it raises itself propagates as it is.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def split(middleware: Sequence[Any]) -> tuple[tuple[Middleware, ...], tuple[Midd
     """
     levels: dict[str, list[Middleware]] = {"request": [], "attempt": []}
     for each in middleware:
-        call = each if inspect.isgeneratorfunction(each) else getattr(each, "__call__", None)
-        if not inspect.isgeneratorfunction(call):
+        method = getattr(type(each), "__call__", None)  # noqa: B004 - the method is looked at
+        if not inspect.isgeneratorfunction(each) and not inspect.isgeneratorfunction(method):
             raise ConfigurationError(
                 f"middleware {_name(each)} is not a generator function",
                 hint="write `def mw(request): response = yield request; return response`",

@@ -69,7 +69,7 @@ def narrate(on_interrupt: OnInterrupt) -> Walk:
                 told = yield from tell(call, target)
             except StreamInterruptedError as error:
                 error.partial = shown + error.partial
-                if on_interrupt == "raise" or not may_go_on(call, target, on_interrupt):
+                if on_interrupt == "raise" or not may_go_on(call, on_interrupt):
                     call.ledger.answered_by = None
                     raise
                 shown = error.partial
@@ -87,7 +87,7 @@ def narrate(on_interrupt: OnInterrupt) -> Walk:
     return walk
 
 
-def may_go_on(call: Call, target: Target, on_interrupt: OnInterrupt) -> bool:
+def may_go_on(call: Call, on_interrupt: OnInterrupt) -> bool:
     """Whether a broken stream has a target left; *continue* needs one that supports prefill."""
     rest = [each for each in call.itinerary.ahead() if call.left() > 0]
     if on_interrupt == "continue":
@@ -144,41 +144,43 @@ def follow(
     call: Call, target: Target, key: str, flight: Flight, leads: bool
 ) -> Flow[Response[Any] | None]:
     """Show a flight's events from its beginning; None when it ended before any content."""
-    seen = 0
     try:
         if leads:
             flow = lead_stream(call, target, key, flight)
             yield from take_off(flight, Launch(flow, flight.key, apart=True))
-        while True:
-            while seen < len(flight.events):
-                event = flight.events[seen]
-                seen += 1
-                yield from emit(call, event)
-            if flight.landed or flight.lost():
-                break
-            left = call.left()
-            if left <= 0:
-                raise call.overrun("the shared stream stalled")
-            yield from Sleep(min(left, FLIGHT_CHECK), until=flight.beyond(seen))
+        seen = yield from show(call, flight)
     finally:
         flight.leave()
     if flight.response is not None:
-        if leads:
-            return flight.response
-        return call.adopt(flight.response, "shared")
+        return flight.response if leads else call.adopt(flight.response, "shared")
     if flight.error is not None:
         raise flight.error if leads else call.theirs(target, flight.error)
     if leads:
         raise call.overdue or LLMError(f"the stream of {target.name} was stopped from outside")
-    if seen:
-        partial = _text(flight.events[:seen])
-        raise StreamInterruptedError(
-            f"the stream of {target.name} was stopped",
-            provider=target.provider,
-            model=target.name,
-            partial=partial,
-        )
-    return None
+    if not seen:
+        return None
+    raise StreamInterruptedError(
+        f"the stream of {target.name} was stopped",
+        provider=target.provider,
+        model=target.name,
+        partial=_text(flight.events[:seen]),
+    )
+
+
+def show(call: Call, flight: Flight) -> Flow[int]:
+    """Hand over a flight's events until it is over; how many they were."""
+    seen = 0
+    while True:
+        while seen < len(flight.events):
+            event = flight.events[seen]
+            seen += 1
+            yield from emit(call, event)
+        if flight.landed or flight.lost():
+            return seen
+        left = call.left()
+        if left <= 0:
+            raise call.overrun("the shared stream stalled")
+        yield from Sleep(min(left, FLIGHT_CHECK), until=flight.beyond(seen))
 
 
 def lead_stream(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:

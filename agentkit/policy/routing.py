@@ -27,9 +27,9 @@ Order: TypeAlias = Literal["sequential", "rounds"]
 class Endpoint:
     """What a target sends to: up to four ways to call it, in the colours it has by nature.
 
-    `send` and `asend` return whatever the model returns; `accept` turns that into a `Response` with the given ledger
-    or raises `InvalidResponseError`. `translate` maps a foreign exception into the error tree.
-    `end_mark` says that a stream must finish with an `End` event.
+    `send` and `asend` return whatever the model returns; `accept` turns that into a `Response`
+    with the given ledger, or raises `InvalidResponseError`. `translate` maps a foreign exception
+    into the error tree. `end_mark` says that a stream must finish with an `End` event.
     """
 
     accept: Callable[[Any, Ledger], Response[Any]]
@@ -219,6 +219,7 @@ class HealthAware:
         number("slower_by", self.slower_by, minimum=1.0)
 
     def __call__(self, stops: Sequence[Stop], health: Callable[[str], Health]) -> Sequence[Stop]:
+        """The same stops, healthy ones first."""
         known = {stop.name: health(stop.name) for stop in stops if isinstance(stop, Target)}
         speeds = [
             each.p50_latency

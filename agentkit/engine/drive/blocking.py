@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -90,31 +91,16 @@ class Blocking:
         endpoint = effect.target.endpoint
         if endpoint.send is None:
             return self._send_async(effect)
-        if effect.cuttable:
-            return self._on_worker(_scoped(endpoint.send, effect), effect)
-        scope = effect.scope()
-        if scope is None:
-            return endpoint.send(effect.request)
-        with scope:
-            return endpoint.send(effect.request)
-
-    def _on_worker(self, fn: Callable[[], Any], effect: fx.Send) -> Any:
+        if not effect.cuttable:
+            return send(effect)
         context = copy_context()
         label = effect.target.name
-        return wait_for(self.runtime.workers, lambda: context.run(fn), label, effect.timeout)
+        return wait_for(
+            self.runtime.workers, lambda: context.run(send, effect), label, effect.timeout
+        )
 
     def _send_async(self, effect: fx.Send) -> Any:
-        send = effect.target.endpoint.asend
-        assert send is not None
-
-        async def scoped() -> Any:
-            scope = effect.scope()
-            if scope is None:
-                return await send(effect.request)
-            with scope:
-                return await send(effect.request)
-
-        future, cancel = self.runtime.loop.submit(scoped(), copy_context())
+        future, cancel = self.runtime.loop.submit(asend(effect), copy_context())
         return _await(future, cancel, effect.timeout)
 
     def _sleep(self, effect: fx.Sleep) -> bool:
@@ -193,15 +179,24 @@ class _Side:
         self.stop = True
 
 
-def _scoped(fn: Callable[[Request], Any], effect: fx.Send) -> Callable[[], Any]:
-    def call() -> Any:
-        scope = effect.scope()
-        if scope is None:
-            return fn(effect.request)
-        with scope:
-            return fn(effect.request)
+def send(effect: fx.Send) -> Any:
+    """Call the model's blocking side, inside the attempt's scope."""
+    call = effect.target.endpoint.send
+    scope = effect.scope()
+    if scope is None:
+        return call(effect.request)  # type: ignore[misc]
+    with scope:
+        return call(effect.request)  # type: ignore[misc]
 
-    return call
+
+async def asend(effect: fx.Send) -> Any:
+    """Call the model's async side, inside the attempt's scope."""
+    call = effect.target.endpoint.asend
+    scope = effect.scope()
+    if scope is None:
+        return await call(effect.request)  # type: ignore[misc]
+    with scope:
+        return await call(effect.request)  # type: ignore[misc]
 
 
 def wait_for(workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None) -> Any:
@@ -256,22 +251,18 @@ def close_quietly(iterator: Any) -> None:
     """Close a generator or SDK stream; what that raises is nobody's answer."""
     closing = getattr(iterator, "close", None)
     if closing is not None:
-        try:
+        with suppress(Exception):
             closing()
-        except Exception:
-            pass
 
 
 async def aclose_quietly(iterator: Any) -> None:
     """Like `close_quietly`, for an async stream."""
     closing = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
     if closing is not None:
-        try:
+        with suppress(Exception):
             result = closing()
             if hasattr(result, "__await__"):
                 await result
-        except Exception:
-            pass
 
 
 class InlineSource:
@@ -282,9 +273,11 @@ class InlineSource:
         self._iterator = iter(stream(effect.request))
 
     def pull(self, timeout: float | None) -> Any:
+        """The next event; None at the end."""
         return step(self._iterator, self._effect)
 
     def close(self) -> None:
+        """Release it."""
         close_quietly(self._iterator)
 
 
@@ -304,8 +297,7 @@ class WorkerSource:
         try:
             if self._iterator is None:
                 stream = self._effect.target.endpoint.stream
-                assert stream is not None
-                self._iterator = iter(stream(self._effect.request))
+                self._iterator = iter(stream(self._effect.request))  # type: ignore[misc]
             return step(self._iterator, self._effect)
         finally:
             self._busy = False
@@ -318,10 +310,12 @@ class WorkerSource:
         return lambda: self._context.run(self.step)
 
     def pull(self, timeout: float | None) -> Any:
+        """The next event; None at the end. Raises `TimedOut`."""
         workers, label = self._runtime.workers, self._effect.target.name
         return wait_for(workers, self.next_step(), label, timeout)
 
     def close(self) -> None:
+        """Release it."""
         self._closed = True
         if not self._busy:
             close_quietly(self._iterator)
@@ -339,17 +333,16 @@ class LoopSource:
     async def _step(self) -> Any:
         if self._iterator is None:
             stream = self._effect.target.endpoint.astream
-            assert stream is not None
-            self._iterator = aiter(stream(self._effect.request))
+            self._iterator = aiter(stream(self._effect.request))  # type: ignore[misc]
         return await astep(self._iterator, self._effect)
 
     def pull(self, timeout: float | None) -> Any:
+        """The next event; None at the end. Raises `TimedOut`."""
         return _await(*self._loop.submit(self._step(), self._context), timeout)
 
     def close(self) -> None:
+        """Release it."""
         if self._iterator is not None:
             future, _ = self._loop.submit(aclose_quietly(self._iterator), self._context)
-            try:
+            with suppress(Exception):
                 future.result(timeout=1.0)
-            except Exception:
-                pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from agentkit.engine.drive.blocking import Blocking, presentable
 from agentkit.engine.drive.looping import Looping
@@ -112,7 +112,7 @@ class Stream(_Tale):
         self._flow.close()
         self._driver.close()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -182,7 +182,7 @@ class AsyncStream(_Tale):
         if self._driver is not None:
             await self._driver.close()
 
-    async def __aenter__(self) -> AsyncStream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -6,11 +6,19 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 from agentkit.engine import effects as fx
-from agentkit.engine.drive.blocking import WorkerSource, aclose_quietly, astep, presentable
+from agentkit.engine.drive.blocking import (
+    WorkerSource,
+    aclose_quietly,
+    asend,
+    astep,
+    presentable,
+    send,
+)
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.flight import LED
 
@@ -80,33 +88,19 @@ class Looping:
         endpoint = effect.target.endpoint
         if endpoint.asend is None:
             return await self._on_worker(effect)
-        scope = effect.scope()
         limit = asyncio.timeout(effect.timeout)
         try:
             async with limit:
-                if scope is None:
-                    return await endpoint.asend(effect.request)
-                with scope:
-                    return await endpoint.asend(effect.request)
+                return await asend(effect)
         except TimeoutError as error:
             if limit.expired():
                 raise fx.TimedOut from error
             raise
 
     async def _on_worker(self, effect: fx.Send) -> Any:
-        send, request = effect.target.endpoint.send, effect.request
-        assert send is not None
         context = copy_context()
-
-        def call() -> Any:
-            scope = effect.scope()
-            if scope is None:
-                return send(request)
-            with scope:
-                return send(request)
-
         label = effect.target.name
-        return await hop(self.runtime, lambda: context.run(call), label, effect.timeout)
+        return await hop(self.runtime, lambda: context.run(send, effect), label, effect.timeout)
 
     async def _sleep(self, effect: fx.Sleep) -> bool:
         fake = getattr(self.runtime.clock, "sleep", None)
@@ -169,10 +163,8 @@ class Bell:
         if threading.get_ident() == self._thread:
             self._settle()
             return
-        try:
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:
-            pass
 
     def _settle(self) -> None:
         if not self._future.done():
@@ -232,10 +224,10 @@ class TaskSource:
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
         stream = effect.target.endpoint.astream
-        assert stream is not None
-        self._iterator: AsyncIterator[Any] = aiter(stream(effect.request))
+        self._iterator: AsyncIterator[Any] = aiter(stream(effect.request))  # type: ignore[misc]
 
     async def apull(self, timeout: float | None) -> Any:
+        """The next event; None at the end. Raises `TimedOut`."""
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
@@ -246,6 +238,7 @@ class TaskSource:
             raise
 
     async def aclose(self) -> None:
+        """Release it."""
         await aclose_quietly(self._iterator)
 
 
@@ -258,7 +251,9 @@ class HopSource:
         self._label = effect.target.name
 
     async def apull(self, timeout: float | None) -> Any:
+        """The next event; None at the end. Raises `TimedOut`."""
         return await hop(self._runtime, self._source.next_step(), self._label, timeout)
 
     async def aclose(self) -> None:
+        """Release it."""
         self._source.close()

@@ -125,7 +125,7 @@ class Workers:
                     return
             if job is not None:
                 self._run(job)
-                del job
+                job = None  # an idle thread must not keep the last answer alive
 
     def _run(self, job: Job) -> None:
         with self._lock:
