@@ -141,7 +141,6 @@ class Workers:
             self._running.discard(job)
             self._stuck -= job.given_up
         job.finish()
-        job.error = None if job.given_up else job.error
 
     def close(self) -> list[str]:
         """End the idle threads; the labels of the jobs still running, which end on their own."""
