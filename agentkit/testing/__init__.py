@@ -1,14 +1,67 @@
-"""What tests of model calls need: a provider that fails on demand, and a lock on the network."""
+"""What tests of model calls need.
 
-from agentkit.testing import faults
-from agentkit.testing.network import NetworkForbiddenError, forbid_network
-from agentkit.testing.server import WireServer
-from agentkit.testing.wire import RecordedRequest
+`ScriptedModel` answers and fails as told, inside the process; `WireServer` does it on a real
+socket with the providers' wire formats; `faults` names what can go wrong for both. `FakeClock` is
+time that passes on demand, `play` carries an engine flow out with no I/O at all, and
+`forbid_network` keeps a test run on this machine. Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentkit.testing import faults
+    from agentkit.testing.clock import FakeClock
+    from agentkit.testing.network import NetworkForbiddenError, forbid_network
+    from agentkit.testing.performing import HTTPStatusError, Step
+    from agentkit.testing.playing import Played, play
+    from agentkit.testing.scripted import (
+        RecordedCall,
+        ScriptedModel,
+        ScriptExhaustedError,
+        StreamingModel,
+        overloaded,
+        rate_limited,
+        server_error,
+        timeout,
+        unauthorized,
+    )
+    from agentkit.testing.server import WireServer
+    from agentkit.testing.wire import RecordedRequest
+
+_HOMES = {
+    "clock": ("FakeClock",),
+    "network": ("NetworkForbiddenError", "forbid_network"),
+    "performing": ("HTTPStatusError", "Step"),
+    "playing": ("Played", "play"),
+    "scripted": (
+        "RecordedCall", "ScriptExhaustedError", "ScriptedModel", "StreamingModel", "overloaded",
+        "rate_limited", "server_error", "timeout", "unauthorized",
+    ),
+    "server": ("WireServer",),
+    "wire": ("RecordedRequest",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "NetworkForbiddenError",
-    "RecordedRequest",
-    "WireServer",
-    "faults",
-    "forbid_network",
-]
+    "FakeClock", "HTTPStatusError", "NetworkForbiddenError", "Played", "RecordedCall",
+    "RecordedRequest", "ScriptExhaustedError", "ScriptedModel", "Step", "StreamingModel",
+    "WireServer", "faults", "forbid_network", "overloaded", "play", "rate_limited",
+    "server_error", "timeout", "unauthorized",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "faults":
+        return import_module("agentkit.testing.faults")
+    if name not in _HOME:
+        raise AttributeError(f"module 'agentkit.testing' has no attribute {name!r}")
+    value = getattr(import_module(f"agentkit.testing.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
