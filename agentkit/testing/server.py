@@ -61,8 +61,8 @@ class WireServer:
         chunk_delay: seconds before each piece of a stream.
 
     An *outcome* is a reply, a fault of `agentkit.testing.faults` or a function from the request's
-    JSON body to either. For each request the first that exists counts: the script of its model, the common script, the standing outcome of its
-    model, the common standing outcome, `reply`.
+    JSON body to either. For each request the first that exists counts: the script of its model,
+    the common script, the standing outcome of its model, the common standing outcome, `reply`.
     """
 
     def __init__(
@@ -196,8 +196,6 @@ class WireServer:
         return Connection(self._serve, self._count)
 
     def _count(self, connection: Connection, is_open: bool) -> None:
-        if is_open and self._running is None:
-            connection.abort()  # accepted while the server closes
         with self._changed:
             if is_open:
                 self._connections.add(connection)
@@ -274,7 +272,7 @@ class _Running:
         connection: Callable[[], Connection],
         connections: set[Connection],
     ) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(
             target=self._run,
@@ -300,8 +298,11 @@ class _Running:
     ) -> None:
         server = await self._loop.create_server(connection, sock=listener, backlog=_BACKLOG)
         await self._stopping.wait()
-        server.close()
-        while connections:
+        # A server that closes while a connection is half accepted loses that one's socket: accept
+        # no more, let all that came in end, then close.
+        self._loop.remove_reader(listener)
+        while connections or len(asyncio.all_tasks()) > 1:
             for each in list(connections):
                 each.abort()
             await asyncio.sleep(0)
+        server.close()
