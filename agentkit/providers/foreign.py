@@ -35,6 +35,19 @@ _BY_CODE: dict[str, type[e.ProviderError]] = {
     "content_policy_violation": e.ContentFilterError,
     "overloaded_error": e.OverloadedError,
 }
+_BY_ERROR_TYPE: dict[str, type[e.ProviderError]] = {
+    "api_error": e.ServerError,
+    "server_error": e.ServerError,
+    "timeout_error": e.ProviderTimeoutError,
+    "rate_limit_error": e.RateLimitError,
+    "authentication_error": e.AuthenticationError,
+    "billing_error": e.AuthenticationError,
+    "permission_error": e.AuthenticationError,
+    "not_found_error": e.ModelNotFoundError,
+    "invalid_request_error": e.InvalidRequestError,
+    "request_too_large": e.InvalidRequestError,
+}
+"""For errors inside a 200 stream, which carry no error status: the vendors' own types."""
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
@@ -85,6 +98,8 @@ def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         return e.ServerError if status >= 500 else e.InvalidRequestError
+    if isinstance(code, str) and code in _BY_ERROR_TYPE:
+        return _BY_ERROR_TYPE[code]
     names = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(exc).__mro__}
     if isinstance(exc, TimeoutError) or names & _TIMEOUTS:
         return e.ProviderTimeoutError
@@ -165,8 +180,8 @@ def _body_code(exc: BaseException) -> str | None:
     inner = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(inner, Mapping):
         return None
-    code = inner.get("code") or inner.get("type")
-    return code if isinstance(code, str) else None
+    found = [inner.get("code"), inner.get("type")]
+    return next((each for each in found if isinstance(each, str)), None)
 
 
 def _request_id(exc: BaseException) -> str | None:
