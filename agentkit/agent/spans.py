@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
+from opentelemetry.metrics import Histogram, MeterProvider, NoOpMeter
+from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer, TracerProvider
 
 from agentkit._version import __version__
 from agentkit.errors import LLMError
@@ -39,6 +39,8 @@ class Opened(NamedTuple):
 
 
 _NOT_OPENED: Final[Opened | None] = None
+_NO_TRACER: Final[Tracer] = NoOpTracer()
+_NO_HISTOGRAM: Final[Histogram] = NoOpMeter(SCOPE).create_histogram(INVOKE_AGENT_DURATION)
 
 
 class Invocations:
@@ -54,13 +56,8 @@ class Invocations:
         self._span_name = f"{INVOKE_AGENT} {name}"
         self._attributes = {OPERATION: INVOKE_AGENT, AGENT_NAME: name, AGENT_ID: agent_id}
         self._labels = {AGENT_NAME: name}
-        self._tracer = trace.get_tracer(SCOPE, __version__, tracer_provider)
-        self._duration = metrics.get_meter(SCOPE, __version__, meter_provider).create_histogram(
-            INVOKE_AGENT_DURATION,
-            unit="s",
-            description="Duration of one task of an agent",
-            explicit_bucket_boundaries_advisory=SECONDS,
-        )
+        self._tracer = _tracer(tracer_provider)
+        self._duration = _histogram(meter_provider)
 
     @guarded(_NOT_OPENED)
     def begin(self) -> Opened | None:
@@ -108,3 +105,18 @@ class Invocations:
 
 def _error_type(error: Exception) -> str:
     return error.error_type if isinstance(error, LLMError) else LLMError.error_type
+
+
+@guarded(_NO_TRACER)
+def _tracer(provider: TracerProvider | None) -> Tracer:
+    return trace.get_tracer(SCOPE, __version__, provider)
+
+
+@guarded(_NO_HISTOGRAM)
+def _histogram(provider: MeterProvider | None) -> Histogram:
+    return metrics.get_meter(SCOPE, __version__, provider).create_histogram(
+        INVOKE_AGENT_DURATION,
+        unit="s",
+        description="Duration of one task of an agent",
+        explicit_bucket_boundaries_advisory=SECONDS,
+    )
