@@ -15,6 +15,15 @@ def test_two_failures_in_three_open_the_circuit_once_there_are_twenty_calls() ->
     assert breaker.state == "open"
 
 
+def test_a_rate_is_reached_when_it_is_met_exactly() -> None:
+    breaker, _ = build()
+    for _ in range(10):
+        succeed(breaker)
+        assert breaker.state == "closed"
+        fail(breaker)
+    assert breaker.state == "open"
+
+
 def test_without_a_failure_rate_only_failures_in_a_row_open_the_circuit() -> None:
     breaker, _ = build(failure_rate=None)
     for _ in range(100):
@@ -55,6 +64,7 @@ def test_slow_successes_open_the_circuit_when_a_limit_is_set() -> None:
     succeed(breaker, 10, duration=2.0)
     succeed(breaker, 9, duration=2.1)
     assert breaker.state == "closed"
+    assert breaker.statistics().slow_calls == 9
     succeed(breaker, 1, duration=2.1)
     assert breaker.state == "open"
 
@@ -75,7 +85,9 @@ def test_slow_calls_mean_nothing_without_a_limit() -> None:
 
 
 def test_a_slow_probe_closes_the_circuit_and_the_windows_start_empty() -> None:
-    breaker, _ = expired(failure_threshold=19, slow_call_duration=1.0, slow_call_rate=0.01)
+    rules = {"window": 600.0, "slow_call_duration": 1.0, "slow_call_rate": 0.01}
+    breaker, _ = expired(failure_threshold=19, **rules)
+    assert breaker.statistics().calls == 19
     admitted(breaker).succeeded(duration=9.0)
     assert breaker.state == "closed"
     assert breaker.statistics().calls == 0

@@ -42,7 +42,11 @@ def together(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
 def test_an_expired_circuit_admits_exactly_one_of_many() -> None:
     for _ in range(20):
         breaker, _clock = expired()
-        permits = [permit for permit in together(lambda _, b=breaker: b.admit()) if permit]
+
+        def admit(_: int, breaker: CircuitBreaker = breaker) -> Permit | None:
+            return breaker.admit()
+
+        permits = [permit for permit in together(admit) if permit]
         assert len(permits) == 1
         assert permits[0].probe
         assert breaker.statistics().rejections == THREADS - 1
