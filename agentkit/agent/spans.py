@@ -76,7 +76,7 @@ class Invocations:
         failure = error if isinstance(error, Exception) else None
         self._measure(seconds, failure)
         if opened is not None:
-            self._detach(opened)
+            context.detach(opened.token)
             self._settle(opened.span, failure)
             self._end(opened.span)
 
@@ -86,10 +86,6 @@ class Invocations:
         if failure is not None:
             labels = {**labels, ERROR_TYPE: _error_type(failure)}
         self._duration.record(seconds, labels)
-
-    @guarded(None)
-    def _detach(self, opened: Opened) -> None:
-        context.detach(opened.token)
 
     @guarded(None)
     def _settle(self, span: Span, failure: Exception | None) -> None:

@@ -64,6 +64,7 @@ def test_successes_and_failures_and_interruptions_add_up(ends: list[str]) -> Non
     assert metrics["successful_tasks"] == ends.count("success")
     assert metrics["failed_tasks"] == metrics["error_count"] == ends.count("failure")
     assert metrics["total_execution_time"] == 0.5 * len(ends)
+    assert metrics["average_execution_time"] == (0.5 if ends else 0.0)
     settled = len(ends) - ends.count("cancelled")
     assert metrics["success_rate"] == (ends.count("success") / settled if settled else 1.0)
 

@@ -199,3 +199,14 @@ def test_no_fault_of_telemetry_changes_a_task(run: Callable[..., Any], failing: 
         run(agent, fail)
     assert agent.get_performance_metrics()["total_tasks"] == 2
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_a_context_that_cannot_be_entered_changes_no_task(
+    seen: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(context: object) -> None:
+        raise RuntimeError("attach failed")
+
+    monkeypatch.setattr("opentelemetry.context.attach", refuse)
+    assert seen.agent.execute_task(lambda: "fine") == "fine"
+    assert seen.agent.get_performance_metrics()["successful_tasks"] == 1
