@@ -212,7 +212,8 @@ class CircuitBreaker:
         self._sleepers = {}
 
     def __repr__(self) -> str:
-        state, wait = self.state, self.retry_after
+        # Without the lock: a debugger or a signal handler may ask while this thread holds it.
+        state, wait = self.state, self._wait(self._clock())
         if state == "closed":
             threshold = self.policy.failure_threshold
             detail = f"{self._circuit.fail_counter}/{threshold} failures in a row"

@@ -305,6 +305,12 @@ def test_a_repr_tells_state_and_what_comes_next() -> None:
     assert repr(permit) == "<Permit for a probe of 'm'>"
 
 
+def test_a_repr_never_waits_for_the_lock() -> None:
+    breaker, _ = opened()
+    with breaker._lock:
+        assert "open" in repr(breaker)
+
+
 def test_a_forked_child_keeps_the_state_and_owns_no_probe() -> None:
     breaker, _ = expired()
     parents = admitted(breaker)
