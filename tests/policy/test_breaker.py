@@ -314,11 +314,30 @@ def test_a_repr_never_waits_for_the_lock() -> None:
 def test_a_forked_child_keeps_the_state_and_owns_no_probe() -> None:
     breaker, _ = expired()
     parents = admitted(breaker)
-    locked = breaker._lock.acquire()  # another thread of the parent, in the middle of something
+    wakes: list[int] = []
+    breaker.opened.subscribe(lambda: wakes.append(1))
+    # Another thread of the parent is in the middle of something.
+    assert breaker._lock.acquire()
+    assert breaker._announcer._attending.acquire()
     breaker.renew_after_fork()
-    assert locked
     assert breaker.state == "half-open"
     parents.succeeded()
     assert breaker.state == "half-open"
     succeed(breaker)
     assert breaker.state == "closed"
+    fail(breaker, 5)
+    assert wakes == []
+    assert not breaker._announcer._queue
+
+
+def test_who_is_overtaken_by_a_reset_gets_an_ordinary_permit() -> None:
+    def clock() -> float:
+        if breaker.state == "open":
+            breaker._clock = TurnedClock()
+            breaker.reset()  # as another thread might, just before the lock is taken
+        return 0.0
+
+    breaker, _ = opened()
+    breaker._clock = clock
+    permit = admitted(breaker)
+    assert (permit.probe, permit.state) == (False, "closed")

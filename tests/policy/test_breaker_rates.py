@@ -41,6 +41,13 @@ def test_what_left_the_window_counts_no_more() -> None:
     assert breaker.statistics().calls == 19
 
 
+def test_statistics_forget_what_left_the_window_although_nobody_called() -> None:
+    breaker, clock = build()
+    fail(breaker)
+    clock.now += 60.0
+    assert breaker.statistics().calls == 0
+
+
 def test_a_success_never_opens_a_circuit() -> None:
     breaker, _ = build(failure_threshold=100)
     fail(breaker, 19)
@@ -57,6 +64,14 @@ def test_a_throttled_call_counts_for_the_failures_in_a_row_and_never_for_the_rat
     assert breaker.state == "closed"
     fail(breaker, 1, counts_for_rate=False)
     assert breaker.state == "open"
+
+
+def test_a_throttled_call_does_not_even_ask_for_the_rate() -> None:
+    breaker, _ = build(failure_threshold=100)
+    fail(breaker, 19)
+    succeed(breaker)
+    fail(breaker, 1, counts_for_rate=False)
+    assert breaker.state == "closed"
 
 
 def test_slow_successes_open_the_circuit_when_a_limit_is_set() -> None:
