@@ -1,0 +1,264 @@
+"""The disk tier: one SQLite database in a private directory, shared by processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+from contextlib import closing, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+from agentkit.cache.faults import CacheFault
+from agentkit.cache.memory import SHARE
+from agentkit.errors import ConfigurationError
+from agentkit.policy.checks import whole
+
+FORMAT: Final = "responses-v1"
+"""Name of the directory inside the given one; another format is another directory."""
+
+_DATABASE: Final = "cache.db"
+_SMALLEST: Final = 2**20
+_OTHERS_WRITE: Final = stat.S_IWOTH
+_inherited: list[Any] = []
+
+
+class DiskStore:
+    """Bytes on disk until they expire or room is needed (least recently stored out first).
+
+    A `Store` for many threads and processes, forked ones included; not for network file systems.
+    Nothing is opened or created before the first use. Deleted text is overwritten with zeros
+    (SQLite's ``secure_delete``). A damaged database is renamed to ``responses-v1.damaged`` (one is
+    kept) and started anew.
+
+    Args:
+        directory: where ``responses-v1`` is made, with mode 0700 (default ``AGENTKIT_CACHE_DIR``,
+            else the platform's user cache directory).
+        size_limit: bytes on disk (default 1 GiB, at least 1 MiB). A value larger than 1 % of it is
+            refused.
+
+    Raises:
+        ConfigurationError: a directory that is no path, or a limit out of range.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str] | None = None, size_limit: int = 2**30
+    ) -> None:
+        given: Any = (
+            os.environ.get("AGENTKIT_CACHE_DIR") or None if directory is None else directory
+        )
+        if not isinstance(given, str | os.PathLike | None) or given == "":
+            raise ConfigurationError(
+                f"the response cache's directory must be a path, got {given!r}",
+                hint="give a path, or None for the user's cache directory",
+            )
+        self.size_limit = whole("size_limit", size_limit, minimum=_SMALLEST)
+        self.largest = self.size_limit // SHARE
+        self._given = None if given is None else Path(given)
+        self._lock = Lock()
+        self._path: Path | None = None
+        self._database = ""
+        self._cache: Any = None
+        self._inode: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The directory that holds the database."""
+        if self._path is None:
+            if self._given is None:
+                from platformdirs import user_cache_path
+
+                self._given = user_cache_path("agentkit")
+            with suppress(RuntimeError):  # no home directory: "~" is a name like any other
+                self._given = self._given.expanduser()
+            self._path = self._given.absolute() / FORMAT
+            self._database = str(self._path / _DATABASE)
+        return self._path
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None. Raises `CacheFault`."""
+        try:
+            return (self._cache or self._open()).get(key)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise self._fault("read", error) from error
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep `value` for `ttl` seconds. Raises `CacheFault`.
+
+        What precedes the first colon of `key` is its group (see `clear`).
+        """
+        if len(value) > self.largest:
+            raise CacheFault(
+                "too_large",
+                f"an answer of {len(value):,} bytes is over the disk tier's {self.largest:,}",
+            )
+        try:
+            cache = self._cache or self._open()
+            if self._file_id() != self._inode:
+                cache = self._reopen(cache)
+            cache.set(key, value, expire=ttl, tag=_group(key))
+        except Exception as error:
+            raise self._fault("write", error) from error
+
+    def clear(self, prefix: str = "") -> None:
+        """Delete the entries of one group (``"group:"``), or all. Raises `CacheFault`."""
+        shutil.rmtree(self._damaged, ignore_errors=True)
+        if self._cache is None and not (self.path / _DATABASE).exists():
+            return
+        try:
+            cache = self._cache or self._open()
+            cache.evict(_group(prefix)) if prefix else cache.clear()
+            with closing(self._connect()) as connection:  # the log still holds what was deleted
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except Exception as error:
+            raise self._fault("clear", error) from error
+
+    def close(self) -> None:
+        """Close the database; the next use opens it again."""
+        with self._lock:
+            cache, self._cache = self._cache, None
+        if cache is not None:
+            cache.close()
+
+    def statistics(self) -> dict[str, int]:
+        """entries and bytes on disk, expired ones included; 0 before the first use."""
+        cache = self._cache
+        try:
+            count, size = (len(cache), cache.volume()) if cache is not None else (0, 0)
+        except Exception as error:
+            raise self._fault("read", error) from error
+        return {"entries": count, "bytes": size}
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: open anew, and leave the parent's connections alone.
+
+        Even closing an inherited SQLite connection would touch the parent's locks.
+        """
+        self._lock = Lock()
+        if self._cache is not None:
+            _inherited.append(self._cache)
+            self._cache = None
+
+    @property
+    def _damaged(self) -> Path:
+        return self.path.with_name(f"{FORMAT}.damaged")
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._cache is None:
+                _prepare(self.path)
+                try:
+                    self._cache = self._open_database()
+                except sqlite3.DatabaseError as error:
+                    if not _is_damage(error):
+                        raise
+                    self._set_aside(self._file_id())
+                    self._cache = self._open_database()
+                self._inode = self._file_id()
+            return self._cache
+
+    def _open_database(self) -> Any:
+        from agentkit.cache.bytes_only import open_database
+
+        # diskcache waits up to 60 s for another writer while it opens; find out in 1 s instead.
+        with closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        return open_database(str(self.path), self.size_limit)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path / _DATABASE, timeout=1.0, isolation_level=None)
+
+    def _reopen(self, stale: Any) -> Any:
+        with self._lock:
+            if self._cache is stale:
+                self._cache = None
+        return self._open()
+
+    def _file_id(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._database)  # noqa: PTH116  (a Path costs more than the call)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _set_aside(self, damaged: tuple[int, int] | None) -> None:
+        """Rename the directory, unless another process was faster and this is its new one."""
+        if damaged is not None and self._file_id() == damaged:
+            shutil.rmtree(self._damaged, ignore_errors=True)
+            self.path.rename(self._damaged)
+        _prepare(self.path)
+
+    def _fault(self, operation: str, error: Exception) -> CacheFault:
+        if isinstance(error, CacheFault):
+            return error
+        name = type(error).__name__
+        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+            with self._lock, suppress(OSError, CacheFault):
+                self._set_aside(self._inode)
+                self._cache = None
+            message = f"the database in {self.path} is damaged and was set aside"
+            return CacheFault("damaged", message)
+        # A statement that failed may have left its transaction open on this thread's connection.
+        cache = self._cache
+        if cache is not None:
+            with suppress(Exception):
+                cache.close()
+            if self._file_id() != self._inode:
+                with self._lock:
+                    self._cache = None
+        return CacheFault(operation, f"{operation} in {self.path} failed: {name}")
+
+
+def _group(key: str) -> str:
+    return key.partition(":")[0]
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file itself is bad, not the disk, the locks or the permissions."""
+    return getattr(error, "sqlite_errorcode", None) in {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+
+
+def _prepare(path: Path) -> None:
+    """Make `path` a directory that only its owner can use.
+
+    Raises:
+        CacheFault: it cannot be made, or somebody else could change what it holds.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        status, above = path.lstat(), path.parent.stat()
+    except OSError as error:
+        raise _unusable(path, f"cannot be made ({error.strerror})") from None
+    if os.path.expandvars(path) != str(path):
+        raise _unusable(path, "has a variable in its name")
+    if not stat.S_ISDIR(status.st_mode):
+        raise _unusable(path, "is not a directory")
+    if os.name == "nt":
+        return
+    if status.st_uid != os.geteuid():
+        raise _unusable(path, "belongs to another user")
+    if status.st_mode & (stat.S_IWGRP | _OTHERS_WRITE):
+        raise _unusable(path, "can be written by other users")
+    if above.st_mode & _OTHERS_WRITE and not above.st_mode & stat.S_ISVTX:
+        raise _unusable(path.parent, "can be written by other users")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise _unusable(path, "cannot be written")
+    if status.st_mode & 0o077:
+        path.chmod(0o700)
+
+
+def _unusable(path: Path, why: str) -> CacheFault:
+    return CacheFault(
+        "directory",
+        f"{path} {why}; answers are kept in memory only until the process ends. "
+        "Set AGENTKIT_CACHE_DIR or cache_dir to a private directory, or use cache='memory'",
+        permanent=True,
+    )

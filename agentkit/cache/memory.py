@@ -1,0 +1,107 @@
+"""The memory tier: least recently used out first, nothing older than its time to live."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from threading import Lock
+from typing import Final, Generic, TypeVar
+
+from agentkit.policy.checks import whole
+from agentkit.types import Clock
+
+V = TypeVar("V")
+
+SHARE: Final = 100
+"""One value may take at most 1/100 of a store, so that no single one empties it."""
+
+
+class RecentTable(Generic[V]):
+    """A bounded table of values in this process. Safe to share by threads.
+
+    Args:
+        max_entries: entries kept (default 10,000).
+        max_bytes: sum of the sizes kept, in bytes (default 64 MiB). A value larger than 1 % of it
+            is not kept, and counted as ``too_large``.
+        clock: seconds, never going back (default `time.monotonic`).
+
+    Raises:
+        ConfigurationError: a limit is not a whole number of at least 1.
+    """
+
+    def __init__(
+        self,
+        max_entries: int = 10_000,
+        max_bytes: int = 64 * 2**20,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.max_entries = whole("max_entries", max_entries)
+        self.max_bytes = whole("max_bytes", max_bytes)
+        self._clock = clock
+        self._lock = Lock()
+        self._entries: OrderedDict[str, tuple[V, float, int]] = OrderedDict()
+        self._bytes = 0
+        self._hits = self._misses = self._evicted = self._too_large = 0
+
+    def get(self, key: str) -> V | None:
+        """The value under `key`, or None when absent or expired."""
+        now = self._clock()
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry[1] > now:
+                self._entries.move_to_end(key)
+                self._hits += 1
+                return entry[0]
+            if entry is not None:
+                self._drop(key)
+            self._misses += 1
+            return None
+
+    def put(self, key: str, value: V, ttl: float, size: int) -> None:
+        """Keep `value` for `ttl` seconds; it weighs `size` bytes."""
+        expires = self._clock() + ttl
+        with self._lock:
+            if key in self._entries:
+                self._drop(key)
+            if size > self.max_bytes // SHARE:
+                self._too_large += 1
+                return
+            self._entries[key] = (value, expires, size)
+            self._bytes += size
+            while len(self._entries) > self.max_entries or self._bytes > self.max_bytes:
+                self._drop(next(iter(self._entries)))
+                self._evicted += 1
+
+    def clear(self, prefix: str = "") -> None:
+        """Forget every key that starts with `prefix` (default: all)."""
+        with self._lock:
+            for key in [key for key in self._entries if key.startswith(prefix)]:
+                self._drop(key)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the start: hits, misses, evicted, too_large; now: entries, bytes."""
+        with self._lock:
+            return {
+                "hits": self._hits,
+                "misses": self._misses,
+                "evicted": self._evicted,
+                "too_large": self._too_large,
+                "entries": len(self._entries),
+                "bytes": self._bytes,
+            }
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: a free lock, and a sum that no other thread left half updated."""
+        self._lock = Lock()
+        self._bytes = sum(size for _, _, size in self._entries.values())
+
+    def _drop(self, key: str) -> None:
+        self._bytes -= self._entries.pop(key)[2]
+
+
+class MemoryStore(RecentTable[bytes]):
+    """A `Store` in this process: a table of bytes that several managers may share."""
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep `value` for `ttl` seconds, unless it is over 1 % of `max_bytes`."""
+        self.put(key, value, ttl, len(value))

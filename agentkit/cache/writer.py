@@ -1,0 +1,131 @@
+"""Writes that nobody waits for: one daemon thread behind a bounded queue."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Lock, Thread
+from typing import Final, Generic, TypeVar
+
+Item = TypeVar("Item")
+
+CAPACITY: Final = 1_000
+CAPACITY_BYTES: Final = 64 * 2**20
+IDLE: Final = 5.0
+"""Seconds without work after which the thread ends; the next write starts another."""
+
+
+class Writer(Generic[Item]):
+    """Calls `write` for each item, in order, on its own thread. `write` must not raise.
+
+    Args:
+        write: what to do with an item.
+        capacity: items that may wait (default 1,000).
+        capacity_bytes: their sizes in sum (default 64 MiB). What does not fit is dropped.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Item], None],
+        *,
+        capacity: int = CAPACITY,
+        capacity_bytes: int = CAPACITY_BYTES,
+    ) -> None:
+        self._write = write
+        self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
+        self._reset()
+
+    def _reset(self) -> None:
+        self._changed = Condition(Lock())
+        self._writing = Lock()
+        self._queue: deque[tuple[Item, int]] = deque()
+        self._bytes = 0
+        self._busy = False
+        self._closed = False
+        self._thread: Thread | None = None
+
+    renew_after_fork = _reset
+    """In a forked child: an empty queue and no thread; what waited is the parent's to write."""
+
+    def submit(self, item: Item, size: int) -> bool:
+        """Write `item` soon; False when it was dropped because the queue is full or closed."""
+        with self._changed:
+            fits = len(self._queue) < self._capacity and self._bytes + size <= self._capacity_bytes
+            if self._closed or not fits:
+                return False
+            if self._thread is None and not self._started():
+                return False
+            self._queue.append((item, size))
+            self._bytes += size
+            self._changed.notify_all()
+            return True
+
+    def _started(self) -> bool:
+        thread = Thread(target=self._run, name="agentkit-response-cache", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is going down
+            return False
+        self._thread = thread
+        return True
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything is written, at most `timeout` seconds; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
+
+    def close(self, timeout: float) -> int:
+        """Take no more, write what waits, end the thread; how many items were given up."""
+        until = time.monotonic() + timeout
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self.flush(timeout)
+        with self._changed:
+            lost = len(self._queue)
+            self._empty()
+            thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, until - time.monotonic()))
+        return lost
+
+    def discard(self, then: Callable[[], None]) -> None:
+        """Drop what waits, and call `then` while nothing is being written."""
+        with self._changed:
+            self._empty()
+        with self._writing:
+            then()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def _empty(self) -> None:
+        self._queue.clear()
+        self._bytes = 0
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed, IDLE)
+                if not self._queue:
+                    self._thread = None
+                    return
+            with self._writing:
+                self._write_next()
+
+    def _write_next(self) -> None:
+        with self._changed:
+            if not self._queue:
+                return
+            item, size = self._queue.popleft()
+            self._bytes -= size
+            self._busy = True
+        try:
+            self._write(item)
+        finally:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
