@@ -1,0 +1,42 @@
+"""The command line's door: ``agentkit`` and ``python -m agentkit``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_EXTRA = ("typer", "rich")
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names; leaves by `SystemExit`.
+
+    Exit codes: 0 done; 1 failed, said in one line on stderr; 2 wrong usage; 130 interrupted. Needs
+    the ``cli`` extra.
+    """
+    try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has left. Python would complain again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run() -> None:
+    try:
+        from agentkit.cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        sys.exit(f'agentkit: the command line needs {error.name}: pip install "agentkit-llms[cli]"')
+    app(prog_name="agentkit", standalone_mode=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentkit._version import __version__
+from agentkit.cli.output import fail
+from agentkit.errors import LLMError
+
+app = typer.Typer(
+    help="Model calls that survive outages. Without a command: the demo.",
+    epilog="Exit codes: 0 done, 1 failed or unhealthy, 2 wrong usage, 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_show_locals=False,  # a local variable may hold a key
+    rich_markup_mode="rich",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"agentkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Show the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Model calls that survive outages. Without a command: the demo."""
+    if context.invoked_subcommand is None:
+        demo()
+
+
+@app.command()
+def demo(
+    fast: Annotated[bool, typer.Option("--fast", help="In about one second.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play an outage on this machine, and how it is survived.
+
+    Needs no key and no network, and writes nothing to disk.
+    """
+    from agentkit.cli import demo as performance
+
+    try:
+        performance.run(fast=fast, as_json=as_json)
+    except LLMError as error:
+        fail(str(error).splitlines()[0])
+
+
+@app.command()
+def stats(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            help="A response cache's directory; default: the one a manager would use.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a response cache's directory holds.
+
+    Nothing in it is changed.
+    """
+    from agentkit.cli import stats as inventory
+
+    inventory.run(directory, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check versions, extras and the environment.
+
+    Of a key, only its name is ever shown. Exit code 1: something needed is broken.
+    """
+    from agentkit.cli import doctor as checkup
+
+    if not checkup.run(as_json=as_json):
+        raise typer.Exit(1)

@@ -1,0 +1,179 @@
+"""`agentkit doctor`: finds what is missing, says how to mend it, shows no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from agentkit.cache.disk import DiskStore
+from agentkit.cli import checkup
+from agentkit.cli.app import app
+
+CANARY = "canary-5e9c2e7a-value-of-a-key"
+
+
+def doctor(*options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["doctor", *options])
+    return done.exit_code, done.output
+
+
+def findings() -> tuple[int, dict[str, Any]]:
+    code, output = doctor("--json")
+    return code, json.loads(output)
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """Overrides what is installed: a version, or None for a missing distribution."""
+    overrides: dict[str, str | None] = {}
+    installed = metadata.version
+
+    def version(name: str) -> str:
+        found = overrides[name] if name in overrides else installed(name)
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+    return overrides
+
+
+def test_a_healthy_installation_passes() -> None:
+    code, report = findings()
+    assert (code, report["ok"], report["problems"]) == (0, True, [])
+    assert report["self_test"] == "ok"
+    assert {each["name"] for each in report["dependencies"]} >= {"pybreaker", "pydantic"}
+    assert all(each["installed"] for each in report["dependencies"])
+
+
+def test_the_text_has_every_section_and_the_verdict() -> None:
+    code, text = doctor()
+    assert code == 0
+    for heading in ("Versions", "Extras", "Response cache", "Provider keys", "Notes"):
+        assert heading in text
+    assert "cannot be cut" in " ".join(text.split())
+
+
+def test_a_missing_dependency_is_a_problem_with_its_remedy(
+    versions: dict[str, str | None],
+) -> None:
+    versions["pybreaker"] = None
+    code, report = findings()
+    assert code == 1
+    assert report["problems"] == ["pybreaker is missing: pip install agentkit-llms"]
+    code, text = doctor()
+    assert code == 1
+    assert "problem: pybreaker is missing" in text
+
+
+def test_a_dependency_outside_its_bounds_is_a_problem(versions: dict[str, str | None]) -> None:
+    versions["pybreaker"] = "1.5.0"
+    code, report = findings()
+    assert code == 1
+    assert "pybreaker 1.5.0 does not fit" in report["problems"][0]
+
+
+def test_a_missing_extra_is_no_problem_and_names_its_command(
+    versions: dict[str, str | None],
+) -> None:
+    versions["openai"] = None
+    code, report = findings()
+    extras = {extra["name"]: extra for extra in report["extras"]}
+    assert code == 0
+    assert extras["openai"]["present"] is False
+    assert extras["openai"]["install"] == 'pip install "agentkit-llms[openai]"'
+    assert extras["cli"] | {"packages": None} == {
+        "name": "cli", "present": True, "packages": None, "install": None,
+    }  # fmt: skip
+    assert not {"all", "dev", "bench"} & set(extras)
+
+
+def test_no_value_of_a_key_is_ever_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*checkup._KEYS, "AGENTKIT_SECRET", "SOME_OTHER_API_KEY"):
+        monkeypatch.setenv(name, CANARY)
+    code, report = findings()
+    assert code == 0
+    assert set(report["keys"].values()) == {"set"}
+    assert report["settings"]["AGENTKIT_SECRET"] == "set, but agentkit does not read it"
+    for command in (["doctor"], ["doctor", "--json"], ["demo", "--fast", "--json"], ["stats"]):
+        done = CliRunner().invoke(app, command)
+        assert CANARY not in done.output
+        assert CANARY not in done.stderr
+
+
+def test_an_empty_key_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    _, report = findings()
+    assert report["keys"]["OPENAI_API_KEY"] == "empty"
+    assert report["keys"]["GROQ_API_KEY"] == "not set"
+
+
+def test_a_manager_that_cannot_answer_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no thread\nsecond line")
+
+    monkeypatch.setattr("agentkit.manager.LLMManager.generate", broken)
+    code, report = findings()
+    assert code == 1
+    assert report["self_test"] == "RuntimeError: no thread"
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "where"), [(0o700, 0, None), (0o755, 0, "notes"), (0o777, 1, "problems")]
+)
+def test_a_directory_open_to_others_is_named(mode: int, code: int, where: str | None) -> None:
+    """Readable: a manager closes it before it stores anything. Writable: it is not used."""
+    directory = DiskStore().path
+    directory.mkdir(parents=True)
+    directory.chmod(mode)
+    found, report = findings()
+    assert found == code
+    assert report["response_cache"]["permissions"] == f"0{mode:o}"
+    assert report["response_cache"]["writable"] is True
+    said = {part: any(str(directory) in line for line in report[part])
+            for part in ("notes", "problems")}  # fmt: skip
+    assert said == {"notes": where == "notes", "problems": where == "problems"}
+
+
+def test_a_file_in_place_of_the_directory_is_a_problem() -> None:
+    Path(os.environ["AGENTKIT_CACHE_DIR"]).write_text("", encoding="utf-8")
+    code, report = findings()
+    assert code == 1
+    assert "cannot be made or written" in report["problems"][0]
+
+
+def test_a_directory_that_is_not_used_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(os.environ["AGENTKIT_CACHE_DIR"]).write_text("", encoding="utf-8")
+    monkeypatch.setenv("AGENTKIT_CACHE", "memory")
+    code, report = findings()
+    assert (code, report["response_cache"]["kept_in"]) == (0, "memory")
+
+
+def test_looking_creates_nothing() -> None:
+    code, report = findings()
+    assert code == 0
+    assert report["response_cache"]["exists"] is False
+    assert not Path(os.environ["AGENTKIT_CACHE_DIR"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "bounds", "fits"),
+    [
+        ("1.4.1", ">=1.4.1,<1.5", True),
+        ("1.4.9", ">=1.4.1,<1.5", True),
+        ("1.5", "<1.5,>=1.4.1", False),
+        ("1.5.0", "<1.5,>=1.4.1", False),
+        ("1.30", ">=1.30.0", True),
+        ("1.9", ">=1.30", False),
+        ("0.66b2", ">=0.51b0", True),
+        ("2.0", "", True),
+    ],
+)
+def test_versions_are_compared_by_their_numbers(version: str, bounds: str, fits: bool) -> None:
+    assert checkup._within(version, bounds) is fits
