@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit._version import __version__
-from agentkit.cli.output import fail
+from agentkit.cli.output import fail, one_line
 from agentkit.errors import LLMError
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ def demo(
     try:
         performance.run(fast=fast, as_json=as_json)
     except LLMError as error:
-        fail(str(error).splitlines()[0])
+        fail(one_line(error))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentkit._version import __version__
+from agentkit.cli.output import one_line
 
 _DISTRIBUTION: Final = "agentkit-llms"
 _NOT_FOR_USERS: Final = {"all", "bench", "dev"}
@@ -202,7 +203,7 @@ def _self_test() -> str:
             manager.register_model("echo", _echo)
             answer = manager.generate("ping")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return f"{type(error).__name__}: {one_line(error)}"
     return "ok" if answer == "ping" else f"the answer to 'ping' was {answer!r}"
 
 

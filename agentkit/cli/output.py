@@ -33,6 +33,11 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def one_line(error: Exception) -> str:
+    """What `error` says, its hint included, without line breaks."""
+    return "; ".join(line for line in str(error).splitlines() if line)
+
+
 def _forgive(stream: TextIO) -> None:
     """A terminal that cannot show a character shows a question mark, and the command goes on."""
     reconfigure = getattr(stream, "reconfigure", None)

@@ -68,4 +68,4 @@ def test_an_unanswered_question_is_exit_code_1_and_one_line(
     monkeypatch.setattr(LLMManager, "generate", refuse)
     done = CliRunner().invoke(app, ["demo", "--fast", "--json"])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == "agentkit: 2 models failed: ValueError (no)\n"
+    assert done.stderr == "agentkit: 2 models failed: ValueError (no); hint: ask later\n"

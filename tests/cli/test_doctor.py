@@ -121,7 +121,7 @@ def test_a_manager_that_cannot_answer_is_a_problem(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("agentkit.manager.LLMManager.generate", broken)
     code, report = findings()
     assert code == 1
-    assert report["self_test"] == "RuntimeError: no thread"
+    assert report["self_test"] == "RuntimeError: no thread; second line"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,16 @@ def test_a_file_in_place_of_the_directory_is_a_problem() -> None:
     code, report = findings()
     assert code == 1
     assert "cannot be made or written" in report["problems"][0]
+
+
+def test_a_setting_that_cannot_work_is_a_problem_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGENTKIT_CACHE", "tape")
+    code, report = findings()
+    assert code == 1
+    assert "'tape'" in report["problems"][-1]
+    assert "hint: " in report["problems"][-1]
 
 
 def test_a_directory_that_is_not_used_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
