@@ -8,15 +8,12 @@ anything else is neither read nor acted upon.
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any
 
 from diskcache import Cache, Disk
 from diskcache.core import MODE_RAW
 
 from agentkit.cache.faults import CacheFault
-
-LOCK_TIMEOUT: Final = 1.0
-"""Seconds an operation waits for another writer."""
 
 
 class BytesOnlyDisk(Disk):  # type: ignore[misc]  # published without types
@@ -50,11 +47,11 @@ class BytesOnlyDisk(Disk):  # type: ignore[misc]  # published without types
         """Nothing: no row of ours has a file, so a file named in a row is somebody else's."""
 
 
-def open_database(directory: str, size_limit: int) -> Any:
-    """The diskcache in `directory`, every setting given so that none is taken from its tables."""
+def open_database(directory: str, size_limit: int, timeout: float) -> Any:
+    """The diskcache in `directory`, with our settings, whatever its own table says of them."""
     return Cache(
         directory,
-        timeout=LOCK_TIMEOUT,
+        timeout=timeout,
         disk=BytesOnlyDisk,
         size_limit=size_limit,
         eviction_policy="least-recently-stored",

@@ -20,8 +20,10 @@ FORMAT: Final = "responses-v1"
 """Name of the directory inside the given one; another format is another directory."""
 
 _DATABASE: Final = "cache.db"
+LOCK_TIMEOUT: Final = 1.0
+"""Seconds an operation waits for another writer."""
+
 _SMALLEST: Final = 2**20
-_OTHERS_WRITE: Final = stat.S_IWOTH
 _inherited: list[Any] = []
 
 
@@ -104,16 +106,23 @@ class DiskStore:
 
     def clear(self, prefix: str = "") -> None:
         """Delete the entries of one group (``"group:"``), or all. Raises `CacheFault`."""
-        shutil.rmtree(self._damaged, ignore_errors=True)
-        if self._cache is None and not (self.path / _DATABASE).exists():
-            return
         try:
+            shutil.rmtree(self._damaged, ignore_errors=True)
+            if self._cache is None and not (self.path / _DATABASE).exists():
+                return
             cache = self._cache or self._open()
             cache.evict(_group(prefix)) if prefix else cache.clear()
-            with closing(self._connect()) as connection:  # the log still holds what was deleted
+            # The write-ahead log still holds what was deleted.
+            with closing(self._connect()) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except Exception as error:
             raise self._fault("clear", error) from error
+
+    def release(self) -> None:
+        """Close the calling thread's connection; each thread that used the store has one."""
+        cache = self._cache
+        if cache is not None:
+            cache.close()
 
     def close(self) -> None:
         """Close the database; the next use opens it again."""
@@ -150,26 +159,27 @@ class DiskStore:
             if self._cache is None:
                 _prepare(self.path)
                 try:
-                    self._cache = self._open_database()
+                    cache = self._open_database()
                 except sqlite3.DatabaseError as error:
                     if not _is_damage(error):
                         raise
                     self._set_aside(self._file_id())
-                    self._cache = self._open_database()
+                    cache = self._open_database()
                 self._inode = self._file_id()
+                self._cache = cache
             return self._cache
 
     def _open_database(self) -> Any:
         from agentkit.cache.bytes_only import open_database
 
-        # diskcache waits up to 60 s for another writer while it opens; find out in 1 s instead.
+        # diskcache waits up to 60 s for another writer while it opens; find out sooner.
         with closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
-        return open_database(str(self.path), self.size_limit)
+        return open_database(str(self.path), self.size_limit, LOCK_TIMEOUT)
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path / _DATABASE, timeout=1.0, isolation_level=None)
+        return sqlite3.connect(self.path / _DATABASE, timeout=LOCK_TIMEOUT, isolation_level=None)
 
     def _reopen(self, stale: Any) -> Any:
         with self._lock:
@@ -202,13 +212,11 @@ class DiskStore:
             message = f"the database in {self.path} is damaged and was set aside"
             return CacheFault("damaged", message)
         # A statement that failed may have left its transaction open on this thread's connection.
-        cache = self._cache
-        if cache is not None:
-            with suppress(Exception):
-                cache.close()
-            if self._file_id() != self._inode:
-                with self._lock:
-                    self._cache = None
+        with suppress(Exception):
+            self.release()
+        if self._file_id() != self._inode:
+            with self._lock:
+                self._cache = None
         return CacheFault(operation, f"{operation} in {self.path} failed: {name}")
 
 
@@ -218,10 +226,8 @@ def _group(key: str) -> str:
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file itself is bad, not the disk, the locks or the permissions."""
-    return getattr(error, "sqlite_errorcode", None) in {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    }
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _prepare(path: Path) -> None:
@@ -245,9 +251,9 @@ def _prepare(path: Path) -> None:
         return
     if status.st_uid != os.geteuid():
         raise _unusable(path, "belongs to another user")
-    if status.st_mode & (stat.S_IWGRP | _OTHERS_WRITE):
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise _unusable(path, "can be written by other users")
-    if above.st_mode & _OTHERS_WRITE and not above.st_mode & stat.S_ISVTX:
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
         raise _unusable(path.parent, "can be written by other users")
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise _unusable(path, "cannot be written")

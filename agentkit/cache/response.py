@@ -73,7 +73,8 @@ class ResponseCache:
         self._wall = wall
         self._memory = RecentTable[Response[Any]](clock=clock) if memory is None else memory
         self._faults = FaultLog(clock)
-        self._writer = Writer[_Pending](lambda item: self._write(*item))
+        ended = store.release if isinstance(store, DiskStore) else _nothing
+        self._writer = Writer[_Pending](lambda item: self._write(*item), ended)
         self._lock = Lock()
         self._store_hits = self._dropped = self._cleared = 0
         self._faults_in_a_row = 0
@@ -301,12 +302,12 @@ def build_response_cache(
 
 
 def _store(spec: Any, directory: str | os.PathLike[str] | None) -> Store | None:
-    if spec is None or spec == "memory":
+    if spec is None or (isinstance(spec, str) and spec == "memory"):
         return None
-    if spec == "disk":
+    if isinstance(spec, str) and spec == "disk":
         return DiskStore(directory)
     methods = [getattr(spec, name, None) for name in ("get", "set")]
-    if isinstance(spec, type | str) or not all(map(callable, methods)):
+    if isinstance(spec, str | type) or not all(map(callable, methods)):
         raise ConfigurationError(
             f"cache must be 'disk', 'memory', None or a store, got {spec!r}",
             hint="a store is an object with get(key) and set(key, value, ttl)",
@@ -317,6 +318,10 @@ def _store(spec: Any, directory: str | os.PathLike[str] | None) -> Store | None:
             hint="give a store whose get and set are plain functions",
         )
     return spec  # type: ignore[no-any-return]
+
+
+def _nothing() -> None:
+    pass
 
 
 _alive: weakref.WeakSet[ResponseCache] = weakref.WeakSet()

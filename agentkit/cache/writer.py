@@ -21,6 +21,7 @@ class Writer(Generic[Item]):
 
     Args:
         write: what to do with an item.
+        ended: called on the thread when it ends, to give back what only this thread holds.
         capacity: items that may wait (default 1,000).
         capacity_bytes: their sizes in sum (default 64 MiB). What does not fit is dropped.
     """
@@ -28,13 +29,16 @@ class Writer(Generic[Item]):
     def __init__(
         self,
         write: Callable[[Item], None],
+        ended: Callable[[], None] = lambda: None,
         *,
         capacity: int = CAPACITY,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> None:
         self._write = write
+        self._ended = ended
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
+        self._closed = False
         self._reset()
 
     def _reset(self) -> None:
@@ -43,7 +47,6 @@ class Writer(Generic[Item]):
         self._queue: deque[tuple[Item, int]] = deque()
         self._bytes = 0
         self._busy = False
-        self._closed = False
         self._thread: Thread | None = None
 
     renew_after_fork = _reset
@@ -81,12 +84,12 @@ class Writer(Generic[Item]):
         until = time.monotonic() + timeout
         with self._changed:
             self._closed = True
+            thread = self._thread
             self._changed.notify_all()
         self.flush(timeout)
         with self._changed:
             lost = len(self._queue)
             self._empty()
-            thread = self._thread
         if thread is not None:
             thread.join(max(0.0, until - time.monotonic()))
         return lost
@@ -112,9 +115,10 @@ class Writer(Generic[Item]):
                 self._changed.wait_for(lambda: self._queue or self._closed, IDLE)
                 if not self._queue:
                     self._thread = None
-                    return
+                    break
             with self._writing:
                 self._write_next()
+        self._ended()
 
     def _write_next(self) -> None:
         with self._changed:
