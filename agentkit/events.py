@@ -55,6 +55,9 @@ class CallObserver:
     def skipped(self, entry: Entry) -> None:
         """A target was passed over without sending anything."""
 
+    def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
+        """The breaker of `model` left `previous` while an attempt of this call was under way."""
+
     def response_cache(self, model: str, verdict: CacheVerdict, seconds: float) -> None:
         """The response cache was asked for `model` (bypass and off take no time)."""
 

@@ -209,6 +209,9 @@ class Attempt:
         )
         call.ledger.record(entry)
         self.watch.end(entry, response, error)
+        state = target.breaker_state
+        if state != self.state:
+            call.observer.breaker_moved(target.name, target.provider, self.state, state)
 
 
 def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow[Attempt]:

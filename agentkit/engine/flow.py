@@ -104,12 +104,17 @@ def visit(call: Call, target: Target) -> Flow[Response[Any]]:
 
 
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
-    """The response cache's answer for `target`, as this call's own."""
+    """The response cache's answer for `target`, as this call's own; it must pass the check, too."""
     since = call.rules.clock()
-    cached = yield from Load(key, target.endpoint.durable)
-    verdict = call.cache if cached is None else "hit"
-    call.observer.response_cache(target.name, verdict, call.rules.clock() - since)
-    return None if cached is None else call.adopt(cached, "hit")
+    found = yield from Load(key, target.endpoint.durable)
+    if found is not None:
+        try:
+            found = complete(call, call.adopt(found, "hit"))
+        except StructuredOutputError:
+            found = None
+            call.cache = call.ledger.cache = "miss"
+    call.observer.response_cache(target.name, call.cache, call.rules.clock() - since)
+    return None if found is None else owned(call, found)
 
 
 def ride(
@@ -159,7 +164,7 @@ def lead(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:
     try:
         response = yield from Load(key, durable)
         if response is not None:
-            response = call.adopt(response, "hit")
+            response = owned(call, complete(call, call.adopt(response, "hit")))
         else:
             response = yield from attempts(call, target, send_once)
             yield from Store(key, response, durable)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import sys
 import time
 import types
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ def execute(blocks: list[str], namespace: dict[str, Any]) -> None:
                 for value in namespace.values():
                     if isinstance(value, LLMManager) and not value.list_models():
                         furnish(value)
-            exec(compile(ast.Module([node], []), "registry.md", "exec"), namespace)  # noqa: S102
+            exec(compile(ast.Module([node], []), "registry.md", "exec"), namespace)
 
 
 def sdks_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +90,7 @@ def test_the_removed_vendor_call_falls_back_to_the_other_real_sdk(
         assert [request.provider for request in server.requests] == ["anthropic"]
 
 
-OPENAI_TODAY = '''
+OPENAI_TODAY = """
 def openai_inference(prompt: str, kwargs: dict) -> str:
     import openai
     client = openai.OpenAI(api_key=os.getenv("OPENAI_API_KEY"), max_retries=0)
@@ -96,7 +98,7 @@ def openai_inference(prompt: str, kwargs: dict) -> str:
         model="gpt-4", messages=[{"role": "user", "content": prompt}], **kwargs
     )
     return response.choices[0].message.content
-'''
+"""
 
 
 @pytest.mark.filterwarnings("ignore:The model 'claude-3-opus:DeprecationWarning")
@@ -123,6 +125,15 @@ def test_with_todays_call_both_real_sdks_answer(
         providers = [request.provider for request in server.requests]
         assert providers[-1] == ("anthropic" if outage else "openai")
         assert namespace["metrics"]["success_rate"] == 1.0
+
+
+@pytest.fixture(autouse=True)
+def _clients_left_open() -> Iterator[None]:
+    """The document never closes its SDK clients; their sockets go here, not in another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _names(fn: Callable[..., Any]) -> list[str]:

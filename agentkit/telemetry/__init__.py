@@ -1,0 +1,1 @@
+"""What dashboards and agents read: in-process counters, and OpenTelemetry through its API."""

@@ -1,0 +1,205 @@
+"""Every name that telemetry writes: spans, attributes, events, metrics, and their units.
+
+The GenAI conventions are unstable and partly renamed upstream, so the strings stand here and not
+in an import of a moving package; a test compares them with the installed one. Two vocabularies:
+``v1.41`` is what tools read today (the last core release with GenAI text), ``next`` is the GenAI
+repository's own; ``both`` writes both at twice the cost.
+
+Names under ``agentkit.`` are ours: OpenTelemetry has no convention for retries, breakers,
+fallbacks or an application's response cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+Profile: TypeAlias = Literal["v1.41", "next", "both"]
+
+SCOPE: Final = "agentkit"
+
+# Spans.
+GENERATE: Final = "agentkit.generate"
+CHAT: Final = "chat"
+
+# Standard attributes, the same in both vocabularies.
+ERROR_TYPE: Final = "error.type"
+EXCEPTION: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+RESPONSE_ID: Final = "gen_ai.response.id"
+FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no password
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - no password
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+
+NUMBERS: Final = {
+    "max_tokens": "gen_ai.request.max_tokens",
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+}
+"""Parameters of a request that are numbers, and the attribute of each."""
+
+# OpenInference, which some trace viewers read beside the above.
+SPAN_KIND: Final = "openinference.span.kind"
+INPUT_VALUE: Final = "input.value"
+OUTPUT_VALUE: Final = "output.value"
+
+# Our own attributes.
+MANAGER: Final = "agentkit.manager.name"
+ROUTE: Final = "agentkit.route.models"
+ROUTE_INDEX: Final = "agentkit.route.index"
+OUTCOME: Final = "agentkit.outcome"
+ATTEMPTS: Final = "agentkit.attempts"
+SELECTED_MODEL: Final = "agentkit.selected.model"
+SELECTED_PROVIDER: Final = "agentkit.selected.provider"
+ATTEMPT_NUMBER: Final = "agentkit.attempt.number"
+ATTEMPT_OUTCOME: Final = "agentkit.attempt.outcome"
+ATTEMPT_REASON: Final = "agentkit.attempt.reason"
+STREAM_ABORTED: Final = "agentkit.stream.aborted"
+COST: Final = "agentkit.cost"
+CACHE_RESULT: Final = "agentkit.cache.result"
+CACHE_OPERATION: Final = "agentkit.cache.operation"
+RETRY_DELAY: Final = "agentkit.retry.delay"
+RETRY_REASON: Final = "agentkit.retry.reason"
+FALLBACK_FROM: Final = "agentkit.fallback.from"
+FALLBACK_TO: Final = "agentkit.fallback.to"
+FALLBACK_REASON: Final = "agentkit.fallback.reason"
+SKIP_REASON: Final = "agentkit.skip.reason"
+BREAKER: Final = "agentkit.circuit_breaker.name"
+BREAKER_STATE: Final = "agentkit.circuit_breaker.state"
+BREAKER_PREVIOUS: Final = "agentkit.circuit_breaker.previous_state"
+WAIT_SECONDS: Final = "agentkit.rate_limit.wait"
+WAIT_OUTCOME: Final = "agentkit.rate_limit.outcome"
+CONTENT_TRUNCATED: Final = "agentkit.content.truncated"
+
+BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+# Events on the wrapper span.
+RETRY_SCHEDULED: Final = "agentkit.retry.scheduled"
+FALLBACK: Final = "agentkit.fallback"
+SKIPPED: Final = "agentkit.skipped"
+BREAKER_REJECTED: Final = "agentkit.circuit_breaker.rejected"
+BREAKER_CHANGED: Final = "agentkit.circuit_breaker.state_change"
+CACHE: Final = "agentkit.cache"
+WAITED: Final = "agentkit.rate_limit.waited"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One instrument: its name, unit and help text."""
+
+    name: str
+    unit: str
+    description: str
+
+
+GENERATE_DURATION: Final = Metric(
+    "agentkit.generate.duration", "s", "Duration of a request, all attempts included"
+)
+GENERATE_ATTEMPTS: Final = Metric(
+    "agentkit.generate.attempts", "{attempt}", "Attempts that a request took"
+)
+GENERATE_ACTIVE: Final = Metric("agentkit.generate.active", "{request}", "Requests under way")
+RETRIES: Final = Metric(
+    "agentkit.retries", "{retry}", "Attempts after the first on one model in one request"
+)
+RETRY_DELAYS: Final = Metric("agentkit.retry.delay", "s", "Back-off scheduled before a retry")
+FALLBACKS: Final = Metric("agentkit.fallbacks", "{fallback}", "Moves from one model to the next")
+BREAKER_STATE_GAUGE: Final = Metric(
+    "agentkit.circuit_breaker.state", "{state}", "1 for the state a breaker is in, 0 for the others"
+)
+BREAKER_FAILURE_RATE: Final = Metric(
+    "agentkit.circuit_breaker.failure_rate", "{fraction}", "Failure rate a breaker sees, 0 to 1"
+)
+TRANSITIONS: Final = Metric(
+    "agentkit.circuit_breaker.transitions", "{transition}", "State changes of a breaker"
+)
+REJECTIONS: Final = Metric(
+    "agentkit.circuit_breaker.rejections", "{rejection}", "Targets passed over by an open breaker"
+)
+WAITS: Final = Metric("agentkit.rate_limit.wait", "s", "Time waited for a free slot")
+CACHE_REQUESTS: Final = Metric(
+    "agentkit.cache.requests", "{request}", "Questions to the response cache"
+)
+CACHE_DURATION: Final = Metric("agentkit.cache.duration", "s", "Time the response cache took")
+COSTS: Final = Metric("agentkit.cost", "{USD}", "Price of the tokens, by the models' metadata")
+
+_DURATION = "Duration of one call to a model"
+_FIRST_CHUNK = "Time from the start of a streamed call to its first content"
+OLD_DURATION: Final = Metric("gen_ai.client.operation.duration", "s", _DURATION)
+NEW_DURATION: Final = Metric("gen_ai.client.inference.duration", "s", _DURATION)
+OLD_FIRST_CHUNK: Final = Metric("gen_ai.client.operation.time_to_first_chunk", "s", _FIRST_CHUNK)
+NEW_FIRST_CHUNK: Final = Metric("gen_ai.client.inference.time_to_first_chunk", "s", _FIRST_CHUNK)
+TOKEN_USAGE: Final = Metric("gen_ai.client.token.usage", "{token}", "Tokens of one call")
+
+_USAGE = "gen_ai.client.inference.usage."
+_PER_CALL = "gen_ai.client.inference.operation."
+USAGE_COUNTERS: Final = {
+    "input_tokens": Metric(_USAGE + "input_tokens", "{token}", "Input tokens"),
+    "output_tokens": Metric(_USAGE + "output_tokens", "{token}", "Output tokens"),
+    "cache_read_tokens": Metric(
+        _USAGE + "cache_read.input_tokens", "{token}", "Input tokens read from a prompt cache"
+    ),
+    "cache_write_tokens": Metric(
+        _USAGE + "cache_write.input_tokens", "{token}", "Input tokens written to a prompt cache"
+    ),
+    "reasoning_tokens": Metric(
+        _USAGE + "reasoning.output_tokens", "{token}", "Output tokens spent on reasoning"
+    ),
+}
+"""The counters of ``next``, by the field of `Usage` each counts."""
+INPUT_PER_CALL: Final = Metric(_PER_CALL + "input_tokens", "{token}", "Input tokens of one call")
+OUTPUT_PER_CALL: Final = Metric(_PER_CALL + "output_tokens", "{token}", "Output tokens of one call")
+
+SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
+"""Bucket boundaries of durations, from the GenAI conventions: 0.01 to 81.92 s."""
+TOKENS: Final = tuple(4**power for power in range(14))
+"""Bucket boundaries of token counts, from the GenAI conventions: 1 to 67,108,864."""
+COUNTS: Final = (1, 2, 3, 4, 5, 6, 8, 10)
+"""Bucket boundaries of attempts per request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a profile calls the things that were renamed, and which token instruments it has."""
+
+    durations: tuple[Metric, ...]
+    first_chunks: tuple[Metric, ...]
+    cache_write: tuple[str, ...]
+    token_histogram: bool
+    token_counters: bool
+
+
+_OLD_CACHE_WRITE = "gen_ai.usage.cache_creation.input_tokens"
+_NEW_CACHE_WRITE = "gen_ai.usage.cache_write.input_tokens"
+
+VOCABULARIES: Final[dict[Profile, Vocabulary]] = {
+    "v1.41": Vocabulary((OLD_DURATION,), (OLD_FIRST_CHUNK,), (_OLD_CACHE_WRITE,), True, False),
+    "next": Vocabulary((NEW_DURATION,), (NEW_FIRST_CHUNK,), (_NEW_CACHE_WRITE,), False, True),
+    "both": Vocabulary(
+        (OLD_DURATION, NEW_DURATION),
+        (OLD_FIRST_CHUNK, NEW_FIRST_CHUNK),
+        (_OLD_CACHE_WRITE, _NEW_CACHE_WRITE),
+        True,
+        True,
+    ),
+}

@@ -1,0 +1,143 @@
+"""Telemetry through the OpenTelemetry API: its settings, and the observer of a manager.
+
+The same observer feeds the in-process `Recorder`, so that users without OpenTelemetry see the
+same numbers. Nothing here changes what a call does: every entry point is guarded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from opentelemetry import trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import Span, SpanKind, TracerProvider
+
+from agentkit._version import __version__
+from agentkit.errors import ConfigurationError
+from agentkit.events import CallObserver, Observer
+from agentkit.policy.checks import whole
+from agentkit.telemetry import names as n
+from agentkit.telemetry.content import Capture, ContentMode, Redactor, mode_of
+from agentkit.telemetry.guard import guarded
+from agentkit.telemetry.instruments import Breakers, BreakerSource, instruments_for
+from agentkit.telemetry.recorder import Recorder
+from agentkit.telemetry.watching import NO_SPAN, Settings, Watch
+from agentkit.types import Request
+
+log = logging.getLogger("agentkit.breaker")
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """Where spans and metrics go, and what they may hold.
+
+    Args:
+        tracer_provider, meter_provider: default: the ones the application set globally.
+        content: whether prompts and answers are recorded: ``"none"``, ``"span"``, ``"event"`` or
+            ``"both"``; default: the environment variable
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else none.
+        redactor: gets every text before it is recorded, and returns what may be.
+        max_content_chars: longest text kept, in characters (default 8,192).
+        profile: names of the GenAI conventions: ``"v1.41"`` (default), ``"next"`` or ``"both"``.
+        openinference: adds the attributes that some trace viewers list.
+
+    Raises:
+        ConfigurationError: an unknown profile or content mode, a limit below 1.
+    """
+
+    tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
+    content: ContentMode | None = None
+    redactor: Redactor | None = None
+    max_content_chars: int = 8192
+    profile: n.Profile = "v1.41"
+    openinference: bool = False
+
+    def __post_init__(self) -> None:
+        mode_of(self.content)
+        whole("max_content_chars", self.max_content_chars)
+        if self.profile not in n.VOCABULARIES:
+            raise ConfigurationError(
+                f"profile={self.profile!r} is unknown", hint="use 'v1.41', 'next' or 'both'"
+            )
+
+    def observer(
+        self,
+        manager: str,
+        recorder: Recorder,
+        breakers: Breakers,
+        prices: Callable[[str], float | None],
+    ) -> Observer:
+        """What watches the manager called `manager`.
+
+        `breakers` gives each breaker's state and failure rate; `prices` the USD for 1,000 tokens
+        of a model, or None.
+        """
+        return TelemetryObserver(self, manager, recorder, breakers, prices)
+
+
+class TelemetryObserver(Observer):
+    """Spans, metrics, logs and counters of one manager."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        manager: str,
+        recorder: Recorder,
+        breakers: Breakers,
+        prices: Callable[[str], float | None],
+    ) -> None:
+        self._recorder = recorder
+        self._tracer = trace.get_tracer(n.SCOPE, __version__, telemetry.tracer_provider)
+        self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
+        self._source = BreakerSource(manager, breakers)
+        self._instruments.watch(self._source)
+        self._span_name = f"{n.GENERATE} {manager}"
+        self._manager = {n.MANAGER: manager}
+        capture = Capture(mode_of(telemetry.content), telemetry.redactor,
+                          telemetry.max_content_chars)  # fmt: skip
+        self._settings = Settings(
+            manager,
+            self._tracer,
+            self._instruments,
+            capture,
+            prices,
+            n.VOCABULARIES[telemetry.profile],
+            telemetry.openinference,
+        )
+
+    def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
+        """Open the request's span."""
+        span = self._start(models)
+        return Watch(self._settings, self._recorder, span, self._manager)
+
+    @guarded(NO_SPAN)
+    def _start(self, models: tuple[str, ...]) -> Span:
+        self._instruments.active.add(1, self._manager)
+        span = self._tracer.start_span(self._span_name, kind=SpanKind.INTERNAL)
+        if span.is_recording():
+            span.set_attributes({**self._manager, n.ROUTE: models})
+        return span
+
+    @guarded(None)
+    def breaker_changed(self, breaker: str, previous: str, state: str) -> None:
+        """Count the transition and tell the log."""
+        self._instruments.transitions.add(
+            1,
+            {
+                n.BREAKER: breaker,
+                n.BREAKER_STATE: state.replace("-", "_"),
+                n.BREAKER_PREVIOUS: previous.replace("-", "_"),
+            },
+        )
+        level = logging.WARNING if state == "open" else logging.INFO
+        log.log(
+            level,
+            "circuit breaker %s: %s, was %s",
+            breaker,
+            state,
+            previous,
+            extra={"breaker": breaker, "state": state, "previous_state": previous},
+        )
