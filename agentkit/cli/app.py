@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,7 @@ def demo(
     """
     from agentkit.cli import demo as performance
 
+    logging.getLogger("agentkit").addHandler(logging.NullHandler())  # the story tells it already
     try:
         performance.run(fast=fast, as_json=as_json)
     except LLMError as error:

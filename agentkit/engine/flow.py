@@ -180,12 +180,13 @@ def lead(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:
 def attempts(call: Call, target: Target, once: Once[R]) -> Flow[R]:
     """Ask `target` until it answers or is done; raises its last real error."""
     now = call.rules.clock()
+    due = call.due.pop(target.name, now)
     resting = call.resting(target)
     if resting is None:
         silent = throttled(target, target.rest(now))
         call.note(target.name, target.provider, "resting", silent)
         raise silent
-    delay = max(call.due.pop(target.name, now) - now, resting)
+    delay = max(due - now, resting)
     last: LLMError | None = None
     while True:
         if delay and (yield from back_off(call, target, delay)) and last is not None:
