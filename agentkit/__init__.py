@@ -3,10 +3,12 @@
 Register inference callables with an `LLMManager`; it decides, for every call, what to do next:
 answer from the response cache, wait, try, retry, skip a broken model, fall back, or fail in time.
 Names are loaded when they are first used, so that ``import agentkit`` costs next to nothing.
+Logs go to the loggers under ``agentkit``, which print nothing unless the application says so.
 """
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
         ToolCall,
         Usage,
     )
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "agentkit.agent.agent": ("Agent",),

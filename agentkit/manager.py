@@ -48,7 +48,8 @@ class LLMManager(ManagedModels):
         route_order: reorders each request's models by health, e.g. `HealthAware()`.
         fallback_on_invalid: ask a model of another provider when one refuses the request itself.
         fallback_on_content_filter: ask the next model when one refuses by policy.
-        clock, rng: seconds and dice, for tests.
+        clock: seconds that never go back, for tests (default `time.monotonic`).
+        rng: uniform [0, 1) for jitter, for tests (default `random.random`).
         max_workers: most worker threads for blocking calls that must not block (default 128).
         strict: unknown names in a fallback chain raise instead of warning.
 

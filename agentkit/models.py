@@ -103,8 +103,9 @@ class ManagedModels:
             metadata: kept as it is. Read are ``provider``, ``context_window`` (tokens),
                 ``version`` (names the callable's behaviour for the response cache) and
                 ``cost_per_1k_tokens`` (USD).
-            retry, breaker: instead of the manager's defaults; a shared `CircuitBreaker` or False
-                (none) for `breaker`.
+            retry: instead of the manager's default.
+            breaker: instead of the manager's default; may be a shared `CircuitBreaker`, or False
+                for none.
             timeout: seconds for one attempt; of a stream, between two events. A blocking callable
                 with a timeout runs on a worker thread and is let go of when it passes.
             first_token_timeout: seconds to the first content of a stream.

@@ -10,8 +10,7 @@ import openai
 from agentkit import LLMManager, RetryPolicy
 from agentkit.testing import WireServer, faults
 
-server = WireServer(reply="Society will adapt.")
-server.__enter__()
+server = WireServer(reply="Society will adapt.").start()
 
 openai_client = openai.OpenAI(base_url=server.openai_url, api_key="local", max_retries=0)
 anthropic_client = anthropic.Anthropic(
@@ -28,14 +27,14 @@ def openai_model(prompt: str, kwargs: dict) -> str:
 
 def anthropic_model(prompt: str, kwargs: dict) -> str:
     message = anthropic_client.messages.create(
-        model="claude-sonnet-4-5",
+        model="claude-sonnet-5",
         max_tokens=kwargs.get("max_tokens", 1024),
         messages=[{"role": "user", "content": prompt}],
     )
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-with server, LLMManager(retry=RetryPolicy(base_delay=0.05), cache="memory") as llm:
+with LLMManager(retry=RetryPolicy(base_delay=0.05), cache="memory") as llm:
     llm.register_model("gpt-4", openai_model, {"provider": "openai"}, timeout=20)
     llm.register_model("claude", anthropic_model, {"provider": "anthropic"}, timeout=20)
     llm.set_fallback_chain(["gpt-4", "claude"])
@@ -45,3 +44,7 @@ with server, LLMManager(retry=RetryPolicy(base_delay=0.05), cache="memory") as l
     print(llm.complete("And on schools?", temperature=0.7).ledger)
     print(llm.complete("And on music?", temperature=0.7).ledger)
     print(llm.get_model_info("gpt-4")["circuit_breaker_state"])
+
+openai_client.close()
+anthropic_client.close()
+server.close()

@@ -41,7 +41,8 @@ class Agent:
         capabilities: what it can do, one word or phrase each.
         config: settings, kept as a read-only copy. Read is ``llm_manager``, an `LLMManager`.
         clock: seconds; measures the tasks.
-        tracer_provider, meter_provider: OpenTelemetry providers (default: the global ones).
+        tracer_provider: OpenTelemetry providers (default: the global ones).
+        meter_provider: likewise, for metrics.
 
     Attributes:
         id: a random UUID as text.

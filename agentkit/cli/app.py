@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +54,6 @@ def demo(
     """
     from agentkit.cli import demo as performance
 
-    logging.getLogger("agentkit").addHandler(logging.NullHandler())  # the story tells it already
     try:
         performance.run(fast=fast, as_json=as_json)
     except LLMError as error:

@@ -34,7 +34,8 @@ class Telemetry:
     """Where spans and metrics go, and what they may hold.
 
     Args:
-        tracer_provider, meter_provider: default: the ones the application set globally.
+        tracer_provider: default: the one the application set globally.
+        meter_provider: default: the one the application set globally.
         content: whether prompts and answers are recorded: ``"none"``, ``"span"``, ``"event"`` or
             ``"both"``; default: the environment variable
             ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else none.

@@ -10,7 +10,7 @@ import pytest
 
 TWINS = {
     "LLMManager": ("generate", "complete", "stream", "batch"),
-    "Agent": ("ask", "execute_task", "run"),
+    "Agent": ("ask", "execute_task"),
     "CircuitBreaker": ("call",),
 }
 

@@ -47,7 +47,7 @@ def test_an_unknown_name_is_met_with_the_closest_one(llm: LLMManager, name: str)
 
 @pytest.mark.parametrize("prompt", ["", "  \n", b"bytes", None, 3, {"role": "user"}, [], [3],
                                     [{"role": "user"}], [{"role": "nobody", "content": "x"}],
-                                    [{"role": "user", "content": "x", "colour": "red"}]])  # fmt: skip
+                                    [{"role": "user", "content": "x", "hue": 1}]])  # fmt: skip
 def test_a_prompt_that_is_none_is_refused_before_anything_is_sent(
     llm: LLMManager, prompt: Any
 ) -> None:
@@ -160,7 +160,7 @@ def test_an_answer_that_is_no_text_is_a_failure_that_names_its_type(
     llm: LLMManager, answer: Any
 ) -> None:
     llm.register_model("odd", lambda prompt, kwargs: answer)
-    with pytest.raises(InvalidResponseError, match="None" if answer is None else "instead of"):
+    with pytest.raises(InvalidResponseError, match="instead of"):
         llm.complete("x", model="odd")
     assert llm.get_model_info("odd")["stats"]["failures"] == 1
 
@@ -170,7 +170,7 @@ def test_a_coroutine_from_a_plain_function_is_explained(llm: LLMManager) -> None
         return "x"
 
     llm.register_model("odd", lambda prompt, kwargs: inner())
-    with pytest.raises(InvalidResponseError, match="async def"):
+    with pytest.raises(InvalidResponseError, match=r"async def"):
         llm.complete("x", model="odd")
 
 
@@ -206,7 +206,7 @@ def test_a_callable_that_never_returns_is_let_go_of(llm: LLMManager) -> None:
         return "late"
 
     llm.register_model("stuck", stuck, timeout=0.05)
-    with pytest.raises(ProviderTimeoutError, match="0.05 s"):
+    with pytest.raises(ProviderTimeoutError, match=r"0\.05 s"):
         llm.complete("x", model="stuck")
     assert llm.get_metrics()["stuck_calls"] == 1
     released.set()

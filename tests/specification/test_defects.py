@@ -83,7 +83,7 @@ def test_a2_programming_and_permanent_errors_are_not_retried(error: type[Excepti
 
 
 def test_a3_no_failure_is_a_none() -> None:
-    """No model, unknown model, all failed, breaker open, a None answer: each raises and says why."""
+    """No model, unknown model, a None answer, an open breaker: each raises and says why."""
     llm = manager()
     with pytest.raises(ConfigurationError, match="no model"):
         llm.generate("hi")
@@ -280,7 +280,7 @@ def test_a16_unknown_names_duplicates_and_zero_attempts_are_told() -> None:
         LLMManager(max_retries=0)
     llm.set_fallback_chain(["gpt-5", "gpt-4"])
     ledger = llm.complete("hi").ledger
-    assert [(entry.model, entry.reason) for entry in ledger][0] == ("gpt-5", "not_registered")
+    assert (ledger[0].model, ledger[0].reason) == ("gpt-5", "not_registered")
     with pytest.raises(UnknownModelError):
         LLMManager(strict=True).set_fallback_chain(["gpt-5"])
 

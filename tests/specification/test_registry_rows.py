@@ -337,7 +337,7 @@ def test_s3_31_to_34_an_agent_holds_a_manager_runs_tasks_and_reasons() -> None:
     agent.start()
     assert agent.status == "running"
     assert agent.execute_task(functools.partial(int, base=2), "101") == 5
-    assert agent.execute_task(lambda query: agent.ask(query), "why?") == "reasoned"
+    assert agent.execute_task(agent.ask, "why?") == "reasoned"
     assert agent.get_performance_metrics()["successful_tasks"] == 3, "asking is a task of its own"
     with pytest.raises(ZeroDivisionError):
         agent.execute_task(lambda: 1 // 0)
