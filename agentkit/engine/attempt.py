@@ -209,6 +209,8 @@ class Attempt:
         )
         call.ledger.record(entry)
         self.watch.end(entry, response, error)
+        if outcome != "failure" and self.state == "closed":
+            return
         state = target.breaker_state
         if state != self.state:
             call.observer.breaker_moved(target.name, target.provider, self.state, state)

@@ -186,15 +186,23 @@ class Call:
             self.observer.response_cache(target.name, "bypass", 0.0)
         return key
 
-    def resting(self, target: Target) -> float | None:
-        """Seconds to wait for a resting target; None: do not wait, go past it."""
-        seconds = target.rest(self.rules.clock())
-        if seconds <= 0:
-            return 0.0
-        fits = seconds <= target.retry.max_retry_after and seconds < self.left()
+    def hold(self, target: Target) -> float:
+        """Seconds to wait before the first attempt at `target` in this visit, usually none.
+
+        Raises:
+            RateLimitError: it still has to rest, and waiting for it is not worth it.
+        """
         now = self.rules.clock()
-        awake = any(other.rest(now) <= 0 for other in self.itinerary.ahead())
-        return None if awake or not fits else seconds
+        due = self.due.pop(target.name) - now if target.name in self.due else 0.0
+        rest = target.rest(now)
+        if rest <= 0.0:
+            return max(due, 0.0)
+        fits = rest <= target.retry.max_retry_after and rest < self.left()
+        if fits and not any(other.rest(now) <= 0 for other in self.itinerary.ahead()):
+            return max(due, rest)
+        silent = throttled(target, rest)
+        self.note(target.name, target.provider, "resting", silent)
+        raise silent
 
     def pause(self, target: Target, number: int, error: LLMError, verdict: Verdict) -> float | None:
         """Seconds to wait before `target` is asked again; None: it is not.

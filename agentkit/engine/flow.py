@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from agentkit.engine.attempt import Failure, begin, complete, owned
-from agentkit.engine.call import Call, throttled
+from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Launch, Load, Send, Sleep, Store
 from agentkit.engine.flight import Flight
 from agentkit.engine.middleware import Middleware, through
@@ -179,14 +179,7 @@ def lead(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:
 
 def attempts(call: Call, target: Target, once: Once[R]) -> Flow[R]:
     """Ask `target` until it answers or is done; raises its last real error."""
-    now = call.rules.clock()
-    due = call.due.pop(target.name, now)
-    resting = call.resting(target)
-    if resting is None:
-        silent = throttled(target, target.rest(now))
-        call.note(target.name, target.provider, "resting", silent)
-        raise silent
-    delay = max(due - now, resting)
+    delay = call.hold(target)
     last: LLMError | None = None
     while True:
         if delay and (yield from back_off(call, target, delay)) and last is not None:

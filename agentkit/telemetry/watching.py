@@ -258,7 +258,9 @@ class AttemptWatch(AttemptObserver):
     @guarded(None)
     def _record(self, entry: Entry, response: Response[Any] | None) -> None:
         usage = None if response is None else response.usage
-        price = None if usage is None else self._settings.prices(entry.model)
+        price = None
+        if usage is not None and usage.total_tokens:
+            price = self._settings.prices(entry.model)
         self._settings.instruments.attempt(entry, usage, price)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s attempt %d: %s after %.3f s", entry.model, entry.number, entry.outcome,

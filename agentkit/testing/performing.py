@@ -22,6 +22,7 @@ Step: TypeAlias = Union[
     "Sequence[Piece]",
     "tuple[float, Step]",
     "Callable[[str, dict[str, Any]], Step]",
+    "Returns",
 ]
 """One entry of a script:
 
@@ -31,8 +32,16 @@ Step: TypeAlias = Union[
 * a pair ``(seconds, step)``: the step, so much later;
 * a list of texts, stream events, exceptions and pairs: a stream's events, exactly these (an `End`
   only where one stands); joined when no stream was asked for;
-* a function of prompt and options that gives one of these.
+* a function of prompt and options that gives one of these;
+* `Returns`: a value that may be no answer at all.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """The model returns (or streams) exactly `value`: None, a dict, whatever."""
+
+    value: object
 
 
 class HTTPStatusError(Exception):
@@ -121,15 +130,29 @@ def _answer(reply: str | Response[Any] | None, stage: Stage) -> Iterator[Act]:
 @_act.register
 def _events(step: list, stage: Stage) -> Iterator[Act]:  # type: ignore[type-arg]
     text = ""
-    for piece in step:
-        plain = isinstance(piece, str | TextDelta | End)
-        for act in [piece] if plain else perform(piece, stage):
-            if stage.stream or isinstance(act, Pause):
-                yield act
-            elif not isinstance(act, End):
-                text += act if isinstance(act, str) else act.text  # type: ignore[union-attr]
+    for act in _pieces(step):
+        if stage.stream or isinstance(act, Pause):
+            yield act
+        elif isinstance(act, str | TextDelta):
+            text += act if isinstance(act, str) else act.text
     if not stage.stream:
         yield text
+
+
+def _pieces(step: Sequence[Piece]) -> Iterator[Act]:
+    for each in step:
+        piece: Any = each
+        while isinstance(piece, tuple):
+            yield Pause(piece[0])
+            piece = piece[1]
+        if isinstance(piece, type | BaseException):
+            raise piece
+        yield piece
+
+
+@_act.register
+def _returns(step: Returns, _: Stage) -> Iterator[Act]:
+    yield step.value  # type: ignore[misc]
 
 
 @_act.register

@@ -37,6 +37,7 @@ class Played(Generic[R]):
         error: what it raised, or None.
         closed: whether `stop_after` closed it before its end.
         effects: every effect it asked for, in order, those of flows on the side included.
+        times: when it asked for each of them, in seconds from the start.
         emitted: the events it handed to its consumer.
         sleeps: the seconds that each wait was meant to take.
         requests: what was sent, in order, as pairs of a model's name and the request.
@@ -47,6 +48,7 @@ class Played(Generic[R]):
     error: BaseException | None
     closed: bool
     effects: tuple[fx.Effect[Any], ...]
+    times: tuple[float, ...]
     emitted: tuple[StreamEvent, ...]
     sleeps: tuple[float, ...]
     requests: tuple[tuple[str, Request], ...]
@@ -129,6 +131,7 @@ class _Player:
     store: MutableMapping[str, Response[Any]]
     meanwhile: Mapping[float, Callable[[], object]]
     effects: list[fx.Effect[Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     emitted: list[StreamEvent] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     requests: list[tuple[str, Request]] = field(default_factory=list)
@@ -158,8 +161,8 @@ class _Player:
                 raise
             error = raised
         return Played(
-            result, error, closed, tuple(self.effects), tuple(self.emitted), tuple(self.sleeps),
-            tuple(self.requests), self.clock() - began,
+            result, error, closed, tuple(self.effects), tuple(at - began for at in self.times),
+            tuple(self.emitted), tuple(self.sleeps), tuple(self.requests), self.clock() - began,
         )  # fmt: skip
 
     def carry(self, flow: fx.Flow[R]) -> R:
@@ -170,6 +173,7 @@ class _Player:
                 if len(self.effects) >= self._stop_after:
                     raise _Closed
                 self.effects.append(effect)
+                self.times.append(self.clock())
                 try:
                     result = self._perform(effect)
                 except (_Closed, ScriptExhaustedError):
