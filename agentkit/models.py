@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -215,8 +216,8 @@ class ManagedModels:
         return cut
 
     async def aclose(self) -> list[str]:
-        """Like `close`, for asyncio."""
-        return self.close()
+        """Like `close`, for asyncio; the loop goes on while it waits."""
+        return await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
