@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
@@ -148,6 +147,8 @@ async def arun_batch(
     on_progress: Progress | None,
 ) -> BatchResult:
     """Run `acomplete` over `items` as tasks; cancelling it cancels what is under way."""
+    import asyncio
+
     tally = _Tally(items, on_progress)
 
     async def work() -> None:

@@ -11,7 +11,6 @@ from agentkit.batch import BatchResult, Item, Progress, arun_batch, run_batch
 from agentkit.engine.call import Call
 from agentkit.engine.drive.blocking import run
 from agentkit.engine.drive.consume import AsyncStream, Stream
-from agentkit.engine.drive.looping import arun
 from agentkit.engine.flow import answer, request_flow
 from agentkit.engine.stream import narrate
 from agentkit.errors import ConfigurationError
@@ -68,6 +67,8 @@ class LLMManager(ManagedModels):
 
     async def agenerate(self, prompt: str, use_cache: bool = True, **kwargs: Any) -> str:
         """Like `generate`, for asyncio."""
+        from agentkit.engine.drive.looping import arun
+
         call = self._call(request_for(prompt, kwargs, use_cache=use_cache), blocking=False)
         return (await arun(request_flow(call, self._middleware, answer), self._runtime)).text
 
@@ -113,6 +114,8 @@ class LLMManager(ManagedModels):
         **params: Any,
     ) -> Response[Any]:
         """Like `complete`, for asyncio."""
+        from agentkit.engine.drive.looping import arun
+
         request = request_for(prompt, params, tools=tools, use_cache=use_cache)
         call = self._call(request, model, deadline, response_model, blocking=False)
         return await arun(request_flow(call, self._middleware, answer), self._runtime)

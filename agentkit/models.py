@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
@@ -217,6 +216,8 @@ class ManagedModels:
 
     async def aclose(self) -> list[str]:
         """Like `close`, for asyncio; the loop goes on while it waits."""
+        import asyncio
+
         return await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import ConfigurationError, StructuredOutputError
 from agentkit.types import Message, MessageRole, Request, Response
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 
 class TypeCheck:
@@ -21,6 +22,8 @@ class TypeCheck:
 
     def accept(self, response: Response[Any]) -> Response[Any]:
         """The response with `parsed`. Raises `StructuredOutputError` naming each path."""
+        from pydantic import ValidationError
+
         text = unfenced(response.text)
         try:
             return replace(response, parsed=self._adapter.validate_json(text))
@@ -53,6 +56,8 @@ def check_for(response_model: type[Any], request: Request) -> tuple[TypeCheck, R
     Raises:
         ConfigurationError: pydantic cannot make a JSON schema for the type.
     """
+    from pydantic import TypeAdapter
+
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(response_model)
         schema = adapter.json_schema()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sqlite3
 import stat
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
 from agentkit.policy.checks import whole
+
+if TYPE_CHECKING:
+    import sqlite3
 
 FORMAT: Final = "responses-v1"
 """Name of the directory inside the given one; another format is another directory."""
@@ -107,7 +108,7 @@ class DiskStore:
     def clear(self, prefix: str = "") -> None:
         """Delete the entries of one group (``"group:"``), or all. Raises `CacheFault`."""
         try:
-            shutil.rmtree(self._damaged, ignore_errors=True)
+            _remove(self._damaged)
             if self._cache is None and not (self.path / _DATABASE).exists():
                 return
             cache = self._cache or self._open()
@@ -160,7 +161,7 @@ class DiskStore:
                 _prepare(self.path)
                 try:
                     cache = self._open_database()
-                except sqlite3.DatabaseError as error:
+                except Exception as error:
                     if not _is_damage(error):
                         raise
                     self._set_aside(self._file_id())
@@ -179,6 +180,8 @@ class DiskStore:
         return open_database(str(self.path), self.size_limit, LOCK_TIMEOUT)
 
     def _connect(self) -> sqlite3.Connection:
+        import sqlite3
+
         return sqlite3.connect(self.path / _DATABASE, timeout=LOCK_TIMEOUT, isolation_level=None)
 
     def _reopen(self, stale: Any) -> Any:
@@ -197,7 +200,7 @@ class DiskStore:
     def _set_aside(self, damaged: tuple[int, int] | None) -> None:
         """Rename the directory, unless another process was faster and this is its new one."""
         if damaged is not None and self._file_id() == damaged:
-            shutil.rmtree(self._damaged, ignore_errors=True)
+            _remove(self._damaged)
             self.path.rename(self._damaged)
         _prepare(self.path)
 
@@ -205,7 +208,7 @@ class DiskStore:
         if isinstance(error, CacheFault):
             return error
         name = type(error).__name__
-        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+        if _is_damage(error):
             with self._lock, suppress(OSError, CacheFault):
                 self._set_aside(self._inode)
                 self._cache = None
@@ -224,8 +227,18 @@ def _group(key: str) -> str:
     return key.partition(":")[0]
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _remove(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_damage(error: Exception) -> bool:
     """Whether the file itself is bad, not the disk, the locks or the permissions."""
+    import sqlite3
+
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -80,8 +80,7 @@ class Attempt:
         self.started = rules.clock()
         left = call.deadline.at - self.started
         if limit is None:
-            others = sum(1 for _ in call.itinerary.ahead())
-            self.allotted = share(left, None, others + 1)
+            self.allotted = share(left, None, call.itinerary.count_ahead() + 1)
         else:
             self.allotted = share(left, limit, 1)
         self.whole = self.allotted >= left

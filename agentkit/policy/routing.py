@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal, Protocol, TypeAlias
 
 from agentkit.errors import LLMError
@@ -92,9 +93,14 @@ class Route:
     order: Order = "sequential"
     max_attempts: int = 3
     names: tuple[str, ...] = ()
+    after: tuple[int, ...] = ()
+    """For each stop, how many registered targets follow it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(stop.name for stop in self.stops))
+        registered = [isinstance(stop, Target) for stop in self.stops]
+        behind = list(accumulate(reversed(registered), initial=0))[-2::-1]
+        object.__setattr__(self, "after", tuple(behind))
 
 
 class Itinerary:
@@ -158,6 +164,12 @@ class Itinerary:
         for index, stop in enumerate(self.route.stops):
             if index != self._at and isinstance(stop, Target) and hopeless(stop):
                 self._gone.add(index)
+
+    def count_ahead(self) -> int:
+        """How many targets `ahead` would give, without walking a long route."""
+        if self.route.order == "sequential":
+            return self.route.after[self._at] - sum(index > self._at for index in self._gone)
+        return sum(1 for _ in self.ahead())
 
     def ahead(self) -> Iterator[Target]:
         """Registered targets that could still be asked after the current one."""

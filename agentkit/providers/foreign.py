@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
 from agentkit import errors as e
@@ -155,6 +154,8 @@ def _seconds(value: Any) -> float | None:
 
 
 def _until(header: str, sent: str | None) -> float | None:
+    from email.utils import parsedate_to_datetime
+
     try:
         then = parsedate_to_datetime(header)
         now = parsedate_to_datetime(sent) if sent else datetime.now(UTC)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from agentkit.engine.drive.blocking import Blocking, presentable
-from agentkit.engine.drive.looping import Looping
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.effects import Effect, Emit, Flow
 from agentkit.errors import LLMError
 from agentkit.types import Response, StreamEvent, TextDelta
+
+if TYPE_CHECKING:
+    from agentkit.engine.drive.looping import Looping
 
 
 class _Tale:
@@ -156,6 +158,8 @@ class AsyncStream(_Tale):
         if self._over:
             return None
         if self._driver is None:
+            from agentkit.engine.drive.looping import Looping
+
             self._driver = Looping(self._runtime)
         try:
             effect = self._resume(None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import PoolExhaustedError
+
+if TYPE_CHECKING:
+    import asyncio
 
 IDLE_SECONDS = 30.0
 """An idle worker thread ends after this time."""
@@ -197,6 +199,8 @@ class LoopThread:
         return future, cancel
 
     def _started(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -208,6 +212,8 @@ class LoopThread:
 
     def close(self) -> list[str]:
         """Cancel what runs, end the loop and its thread; the names of the tasks it cut."""
+        import asyncio
+
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
