@@ -1,0 +1,283 @@
+"""One request is one INTERNAL span over one CLIENT span an attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.trace import SpanKind, StatusCode
+
+from agentkit import errors as e
+from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.retry import RetryPolicy
+from agentkit.testing import ScriptedModel, overloaded, rate_limited, timeout, unauthorized
+from agentkit.types import Response, Usage
+from tests.telemetry.observing import Observed, attributes, event, events, id_of, parent_of
+
+ANSWER = Response("fine", Usage(7, 3, 2, 1, 1), finish_reason="stop", response_id="r-1")
+
+
+def generate(llm: Any, **options: Any) -> str:
+    return str(llm.generate("hi", **options))
+
+
+def agenerate(llm: Any, **options: Any) -> str:
+    return str(asyncio.run(llm.agenerate("hi", **options)))
+
+
+def stream(llm: Any, **options: Any) -> str:
+    with llm.stream("hi", **options) as pieces:
+        return "".join(pieces)
+
+
+def astream(llm: Any, **options: Any) -> str:
+    async def read() -> str:
+        async with llm.astream("hi", **options) as pieces:
+            return "".join([piece async for piece in pieces])
+
+    return asyncio.run(read())
+
+
+each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
+Ask = Callable[..., str]
+
+
+@each_way
+def test_a_recovered_request_reads_as_the_documented_tree(seen: Observed, ask: Ask) -> None:
+    first = ScriptedModel(rate_limited(), timeout())
+    llm = seen.manager(("a", first), ("b", ScriptedModel(ANSWER)), name="main")
+    assert ask(llm) == "fine"
+
+    wrapper = seen.wrapper
+    assert (wrapper.name, wrapper.kind) == ("agentkit.generate main", SpanKind.INTERNAL)
+    assert wrapper.status.status_code is StatusCode.UNSET
+    assert wrapper.parent is None
+    assert attributes(wrapper) == {
+        "agentkit.manager.name": "main",
+        "agentkit.route.models": ("a", "b"),
+        "agentkit.outcome": "fallback_success",
+        "agentkit.attempts": 3,
+        "agentkit.selected.model": "b",
+        "agentkit.selected.provider": "p-b",
+    }
+    spans = seen.attempts
+    assert [span.name for span in spans] == ["chat a", "chat a", "chat b"]
+    assert {span.kind for span in spans} == {SpanKind.CLIENT}
+    assert {parent_of(span) for span in spans} == {id_of(wrapper)}
+    told = [attributes(span) for span in spans]
+    assert [each.get("error.type") for each in told] == ["429", "timeout", None]
+    assert [each["agentkit.attempt.number"] for each in told] == [1, 2, 1]
+    assert [each["agentkit.route.index"] for each in told] == [0, 0, 1]
+    assert [span.status.status_code for span in spans] == [
+        StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET,
+    ]  # fmt: skip
+    assert all(span.status.description is None for span in spans)
+    assert len(seen.spans) == 4
+
+
+@pytest.mark.parametrize("ask", [generate, agenerate])
+def test_an_attempt_says_what_the_conventions_ask(seen: Observed, ask: Ask) -> None:
+    llm = seen.manager(("a", ScriptedModel(ANSWER)))
+    ask(llm, temperature=0.5, max_tokens=9, top_p=1, seed=4, logit_bias={"x": 1}, top_k=True)
+    (span,) = seen.attempts
+    assert attributes(span) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "p-a",
+        "gen_ai.request.model": "a",
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.max_tokens": 9,
+        "gen_ai.request.top_p": 1,
+        "gen_ai.request.seed": 4,
+        "gen_ai.response.id": "r-1",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 7,
+        "gen_ai.usage.output_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 2,
+        "gen_ai.usage.cache_creation.input_tokens": 1,
+        "gen_ai.usage.reasoning.output_tokens": 1,
+        "agentkit.attempt.number": 1,
+        "agentkit.attempt.outcome": "success",
+        "agentkit.route.index": 0,
+    }
+    assert not [key for key in attributes(seen.wrapper) if key.startswith("gen_ai.")]
+
+
+@pytest.mark.parametrize("ask", [stream, astream])
+def test_a_stream_says_so_and_when_it_began_to_speak(seen: Observed, ask: Ask) -> None:
+    model = ScriptedModel([(1.5, "one"), (2.0, " two")], clock=seen.clock)
+    llm = seen.manager(("a", model.as_stream()))
+    with pytest.raises(e.StreamInterruptedError):
+        ask(llm)
+    (span,) = seen.attempts
+    told = attributes(span)
+    assert told["gen_ai.request.stream"] is True
+    assert told["gen_ai.response.time_to_first_chunk"] == 1.5
+    assert told["error.type"] == "invalid_response"
+    assert span.status.status_code is StatusCode.ERROR
+    assert attributes(seen.wrapper)["agentkit.outcome"] == "error"
+
+
+@each_way
+def test_retry_and_fallback_are_events_of_the_request(seen: Observed, ask: Ask) -> None:
+    llm = seen.manager(
+        ("a", ScriptedModel(overloaded(), rate_limited(retry_after=2.0), overloaded())),
+        ("b", ScriptedModel("fine")),
+        retry=RetryPolicy(max_attempts=3, jitter=0.0),
+    )
+    ask(llm)
+    retried = {"gen_ai.request.model": "a"}
+    assert events(seen.wrapper) == [
+        ("agentkit.retry.scheduled", retried | {
+            "agentkit.attempt.number": 2, "agentkit.retry.delay": 1.0, "error.type": "529",
+            "agentkit.retry.reason": "backoff"}),
+        ("agentkit.retry.scheduled", retried | {
+            "agentkit.attempt.number": 3, "agentkit.retry.delay": 2.0, "error.type": "429",
+            "agentkit.retry.reason": "retry_after"}),
+        ("agentkit.fallback", {
+            "agentkit.fallback.from": "a", "agentkit.fallback.to": "b",
+            "agentkit.fallback.reason": "retries_exhausted"}),
+    ]  # fmt: skip
+
+
+@each_way
+def test_a_breaker_that_opens_and_then_refuses_is_told(seen: Observed, ask: Ask) -> None:
+    llm = seen.manager(
+        ("a", ScriptedModel(overloaded())),
+        ("b", ScriptedModel(then="fine")),
+        breaker=BreakerPolicy(failure_threshold=1),
+    )
+    ask(llm)
+    ask(llm)
+    opened, refused = seen.named("agentkit.generate")
+    assert event(opened, "agentkit.circuit_breaker.state_change") == {
+        "agentkit.circuit_breaker.name": "p-a/a",
+        "agentkit.circuit_breaker.previous_state": "closed",
+        "agentkit.circuit_breaker.state": "open",
+    }
+    assert events(refused) == [
+        ("agentkit.circuit_breaker.rejected", {"agentkit.circuit_breaker.name": "p-a/a"}),
+        ("agentkit.fallback", {
+            "agentkit.fallback.from": "a", "agentkit.fallback.to": "b",
+            "agentkit.fallback.reason": "circuit_open"}),
+    ]  # fmt: skip
+    assert attributes(refused)["agentkit.attempts"] == 1
+    assert [span.name for span in seen.attempts] == ["chat a", "chat b", "chat b"]
+
+
+@each_way
+def test_a_probe_that_heals_the_breaker_is_told(seen: Observed, ask: Ask) -> None:
+    llm = seen.manager(
+        ("a", ScriptedModel(overloaded(), "fine")), breaker=BreakerPolicy(failure_threshold=1)
+    )
+    with pytest.raises(e.OverloadedError):
+        ask(llm)
+    seen.clock.advance(61.0)
+    assert ask(llm) == "fine"
+    moved = event(seen.named("agentkit.generate")[1], "agentkit.circuit_breaker.state_change")
+    assert moved["agentkit.circuit_breaker.previous_state"] == "half_open"
+    assert moved["agentkit.circuit_breaker.state"] == "closed"
+
+
+@each_way
+def test_a_hit_of_the_response_cache_is_a_request_without_attempts(
+    seen: Observed, ask: Ask
+) -> None:
+    llm = seen.manager(("a", ScriptedModel(ANSWER)), cache="memory")
+    assert ask(llm) == ask(llm) == "fine"
+    missed, hit = seen.named("agentkit.generate")
+    assert event(missed, "agentkit.cache")["agentkit.cache.result"] == "miss"
+    assert attributes(missed)["agentkit.cache.result"] == "miss"
+    assert events(hit) == [
+        ("agentkit.cache", {"gen_ai.request.model": "a", "agentkit.cache.result": "hit"})
+    ]
+    told = attributes(hit)
+    assert told["agentkit.outcome"] == "cache_hit"
+    assert told["agentkit.cache.result"] == "hit"
+    assert told["agentkit.attempts"] == 0
+    assert not [key for key in told if "gen_ai" in key or "token" in key]
+    assert len(seen.attempts) == 1
+
+
+def test_a_request_that_goes_past_the_response_cache_says_so(seen: Observed) -> None:
+    llm = seen.manager(("a", ScriptedModel(ANSWER)), cache="memory")
+    llm.generate("hi", use_cache=False)
+    assert attributes(seen.wrapper)["agentkit.cache.result"] == "bypass"
+
+
+@each_way
+def test_when_all_failed_the_request_is_the_error(seen: Observed, ask: Ask) -> None:
+    llm = seen.manager(
+        ("a", ScriptedModel(unauthorized())), ("b", ScriptedModel(then=overloaded()))
+    )
+    with pytest.raises(e.AllModelsFailedError):
+        ask(llm)
+    assert seen.wrapper.status.status_code is StatusCode.ERROR
+    told = attributes(seen.wrapper)
+    assert (told["agentkit.outcome"], told["error.type"]) == ("error", "all_models_failed")
+    assert "agentkit.selected.model" not in told
+    kinds = [attributes(span)["error.type"] for span in seen.attempts]
+    assert kinds == ["401", "529", "529"]
+    assert event(seen.wrapper, "exception") == {"exception.type": "AllModelsFailedError"}
+    assert [event(span, "exception")["exception.type"] for span in seen.attempts] == [
+        "AuthenticationError", "OverloadedError", "OverloadedError",
+    ]  # fmt: skip
+
+
+def test_a_cancelled_request_is_no_error(seen: Observed) -> None:
+    async def main() -> None:
+        entered = asyncio.Event()
+
+        async def model(prompt: str, options: dict[str, Any]) -> str:
+            entered.set()
+            await asyncio.Event().wait()
+            return "never"
+
+        task = asyncio.ensure_future(seen.manager(("a", model)).agenerate("hi"))
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    (attempt,) = seen.attempts
+    assert attributes(seen.wrapper)["agentkit.outcome"] == "cancelled"
+    assert attributes(attempt)["agentkit.attempt.outcome"] == "abandoned"
+    assert attributes(attempt)["agentkit.attempt.reason"] == "cancelled"
+    for span in seen.spans:
+        assert span.status.status_code is StatusCode.UNSET
+        assert "error.type" not in attributes(span)
+        assert not [name for name, _ in events(span)]
+
+
+def leave(llm: Any) -> None:
+    with llm.stream("hi") as pieces:
+        assert next(pieces) == "one"
+
+
+def aleave(llm: Any) -> None:
+    async def main() -> None:
+        async with llm.astream("hi") as pieces:
+            assert await anext(pieces) == "one"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("read", [leave, aleave])
+def test_a_stream_left_early_is_aborted_not_failed(
+    seen: Observed, read: Callable[[Any], None]
+) -> None:
+    read(seen.manager(("a", ScriptedModel("one two three").as_stream())))
+    (attempt,) = seen.attempts
+    assert attributes(attempt)["agentkit.stream.aborted"] is True
+    assert attributes(attempt)["agentkit.attempt.outcome"] == "abandoned"
+    assert attributes(seen.wrapper)["agentkit.outcome"] == "cancelled"
+    assert {span.status.status_code for span in seen.spans} == {StatusCode.UNSET}
+
+
+def test_a_span_above_is_the_parent_of_the_request(seen: Observed) -> None:
+    llm = seen.manager(("a", ScriptedModel("fine")))
+    with seen.tracers.get_tracer("mine").start_as_current_span("above") as above:
+        llm.generate("hi")
+    assert parent_of(seen.wrapper) == above.get_span_context().span_id
