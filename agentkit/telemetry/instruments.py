@@ -44,9 +44,6 @@ class Instruments:
 
         self.generate_duration = histogram(n.GENERATE_DURATION)
         self.generate_attempts = histogram(n.GENERATE_ATTEMPTS, n.COUNTS)
-        self.active = meter.create_up_down_counter(
-            n.GENERATE_ACTIVE.name, n.GENERATE_ACTIVE.unit, n.GENERATE_ACTIVE.description
-        )
         self.retries = counter(n.RETRIES)
         self.retry_delay = histogram(n.RETRY_DELAYS)
         self.fallbacks = counter(n.FALLBACKS)
@@ -68,15 +65,21 @@ class Instruments:
                 histogram(n.OUTPUT_PER_CALL, n.TOKENS),
             )
         self._labels: dict[tuple[str, str, str | None], Attributes] = {}
-        self._sources: weakref.WeakSet[BreakerSource] = weakref.WeakSet()
+        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         for metric, callback in (
             (n.BREAKER_STATE_GAUGE, self._states),
             (n.BREAKER_FAILURE_RATE, self._rates),
         ):
             meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
+        meter.create_observable_up_down_counter(
+            n.GENERATE_ACTIVE.name,
+            [self._active],
+            n.GENERATE_ACTIVE.unit,
+            n.GENERATE_ACTIVE.description,
+        )
 
-    def watch(self, source: BreakerSource) -> None:
-        """Report the breakers of `source` for as long as it lives."""
+    def watch(self, source: Source) -> None:
+        """Report the breakers and active requests of `source` for as long as it lives."""
         self._sources.add(source)
 
     def labels(self, provider: str, model: str, error_type: str | None) -> Attributes:
@@ -130,18 +133,29 @@ class Instruments:
     def _rates(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(rate, own) for own, _state, rate in self._breakers()]
 
+    @guarded(_NOTHING)
+    def _active(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(each.active, {n.MANAGER: each.manager}) for each in self._sources]
+
     def _breakers(self) -> Iterable[tuple[Attributes, str, float]]:
         for source in list(self._sources):
             for name, (state, rate) in source.breakers().items():
                 yield {n.BREAKER: name, n.MANAGER: source.manager}, state, rate
 
 
-class BreakerSource:
-    """One manager's breakers, for the gauges; lives as long as the manager."""
+class Source:
+    """What the observable instruments ask of one manager; lives as long as the manager."""
 
     def __init__(self, manager: str, breakers: Breakers) -> None:
         self.manager = manager
         self.breakers = breakers
+        self.active = 0
+        self._lock = Lock()
+
+    def count(self, step: int) -> None:
+        """A request began (1) or ended (-1)."""
+        with self._lock:
+            self.active += step
 
 
 _made: weakref.WeakKeyDictionary[Any, dict[n.Profile, Instruments]] = weakref.WeakKeyDictionary()

@@ -21,7 +21,7 @@ from agentkit.policy.checks import whole
 from agentkit.telemetry import names as n
 from agentkit.telemetry.content import Capture, ContentMode, Redactor, mode_of
 from agentkit.telemetry.guard import guarded
-from agentkit.telemetry.instruments import Breakers, BreakerSource, instruments_for
+from agentkit.telemetry.instruments import Breakers, Source, instruments_for
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.watching import NO_SPAN, Settings, Watch
 from agentkit.types import Request
@@ -93,7 +93,7 @@ class TelemetryObserver(Observer):
         self._recorder = recorder
         self._tracer = trace.get_tracer(n.SCOPE, __version__, telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
-        self._source = BreakerSource(manager, breakers)
+        self._source = Source(manager, breakers)
         self._instruments.watch(self._source)
         self._span_name = f"{n.GENERATE} {manager}"
         self._manager = {n.MANAGER: manager}
@@ -103,6 +103,7 @@ class TelemetryObserver(Observer):
             manager,
             self._tracer,
             self._instruments,
+            self._source,
             capture,
             prices,
             n.VOCABULARIES[telemetry.profile],
@@ -111,16 +112,13 @@ class TelemetryObserver(Observer):
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Open the request's span."""
-        span = self._start(models)
-        return Watch(self._settings, self._recorder, span, self._manager)
+        self._source.count(1)
+        return Watch(self._settings, self._recorder, self._start(models), self._manager)
 
     @guarded(NO_SPAN)
     def _start(self, models: tuple[str, ...]) -> Span:
-        self._instruments.active.add(1, self._manager)
-        span = self._tracer.start_span(self._span_name, kind=SpanKind.INTERNAL)
-        if span.is_recording():
-            span.set_attributes({**self._manager, n.ROUTE: models})
-        return span
+        attributes = {**self._manager, n.ROUTE: models}
+        return self._tracer.start_span(self._span_name, None, SpanKind.INTERNAL, attributes)
 
     @guarded(None)
     def breaker_changed(self, breaker: str, previous: str, state: str) -> None:

@@ -26,13 +26,15 @@ from agentkit.ledger import CacheVerdict, Entry, Ledger
 from agentkit.telemetry import names as n
 from agentkit.telemetry.content import Capture, Captured, dumps
 from agentkit.telemetry.guard import guarded
-from agentkit.telemetry.instruments import Instruments
+from agentkit.telemetry.instruments import Instruments, Source
 from agentkit.telemetry.recorder import Recorder
 from agentkit.types import Request, Response
 
 log = logging.getLogger("agentkit.calls")
 
 NO_SPAN: Span = INVALID_SPAN
+_NO_SCOPE: AbstractContextManager[object] | None = None
+_NO_CONTEXT: Context | None = None
 _HITS = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
@@ -42,6 +44,7 @@ class Settings(NamedTuple):
     manager: str
     tracer: Tracer
     instruments: Instruments
+    source: Source
     capture: Capture
     prices: Callable[[str], float | None]
     words: n.Vocabulary
@@ -61,9 +64,7 @@ class Watch(CallObserver):
         self._span = span
         self._labels = labels
         self._attempts = 0
-        self._within: Context | None = None
-        if span.is_recording():
-            self._within = set_span_in_context(span)
+        self._within = _around(span)
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request
@@ -182,6 +183,7 @@ class Watch(CallObserver):
         error: BaseException | None,
     ) -> None:
         """Close the request's span and count the request."""
+        self._settings.source.count(-1)
         self._recorder.call(outcome)
         self._record(outcome, ledger, error)
         if self._within is not None:
@@ -190,7 +192,6 @@ class Watch(CallObserver):
     @guarded(None)
     def _record(self, outcome: CallOutcome, ledger: Ledger, error: BaseException | None) -> None:
         instruments = self._settings.instruments
-        instruments.active.add(-1, self._labels)
         labels = {**self._labels, n.OUTCOME: outcome}
         if self._attempts:
             instruments.generate_attempts.record(self._attempts, labels)
@@ -208,14 +209,15 @@ class Watch(CallObserver):
     ) -> None:
         span = self._span
         try:
-            span.set_attributes({n.OUTCOME: outcome, n.ATTEMPTS: self._attempts})
+            attributes: dict[str, Any] = {n.OUTCOME: outcome, n.ATTEMPTS: self._attempts}
             if self._settings.openinference:
-                span.set_attribute(n.SPAN_KIND, "CHAIN")
+                attributes[n.SPAN_KIND] = "CHAIN"
             if ledger.cache != "off":
-                span.set_attribute(n.CACHE_RESULT, _HITS.get(ledger.cache, "bypass"))
+                attributes[n.CACHE_RESULT] = _HITS.get(ledger.cache, "bypass")
             if response is not None:
-                span.set_attribute(n.SELECTED_MODEL, response.model)
-                span.set_attribute(n.SELECTED_PROVIDER, response.provider)
+                attributes[n.SELECTED_MODEL] = response.model
+                attributes[n.SELECTED_PROVIDER] = response.provider
+            span.set_attributes(attributes)
             if outcome == "error" and error is not None:
                 _fail(span, error, self._settings.capture)
         finally:
@@ -240,9 +242,10 @@ class AttemptWatch(AttemptObserver):
         self._span = span
         self._parent = parent
 
+    @guarded(_NO_SCOPE)
     def scope(self) -> AbstractContextManager[object] | None:
-        """Makes the attempt's span current around one step; None when nothing records."""
-        if self._parent is None or not self._span.is_recording():
+        """Makes the attempt's span current around one step; None when there is no span."""
+        if self._parent is None or self._span is NO_SPAN:
             return None
         return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
 
@@ -273,23 +276,23 @@ class AttemptWatch(AttemptObserver):
     ) -> None:
         span = self._span
         try:
-            span.set_attribute(n.ATTEMPT_OUTCOME, entry.outcome)
+            attributes: dict[str, Any] = {n.ATTEMPT_OUTCOME: entry.outcome}
             if entry.reason is not None:
-                span.set_attribute(n.ATTEMPT_REASON, entry.reason)
+                attributes[n.ATTEMPT_REASON] = entry.reason
+            if entry.reason == "closed_early":
+                attributes[n.STREAM_ABORTED] = True
             if entry.first_token is not None:
-                span.set_attribute(n.TIME_TO_FIRST_CHUNK, entry.first_token)
+                attributes[n.TIME_TO_FIRST_CHUNK] = entry.first_token
             if response is not None:
-                self._answer(span, response)
+                self._answer(span, response, attributes)
+            span.set_attributes(attributes)
             if entry.outcome == "failure" and error is not None:
                 _fail(span, error, self._settings.capture)
-            elif entry.reason == "closed_early":
-                span.set_attribute(n.STREAM_ABORTED, True)
         finally:
             span.end()
 
-    def _answer(self, span: Span, response: Response[Any]) -> None:
+    def _answer(self, span: Span, response: Response[Any], attributes: dict[str, Any]) -> None:
         usage = response.usage
-        attributes: dict[str, Any] = {}
         if usage.input_tokens or usage.output_tokens:
             attributes[n.INPUT_TOKENS] = usage.input_tokens
             attributes[n.OUTPUT_TOKENS] = usage.output_tokens
@@ -304,7 +307,6 @@ class AttemptWatch(AttemptObserver):
             attributes[n.RESPONSE_ID] = response.response_id
         if response.finish_reason is not None:
             attributes[n.FINISH_REASONS] = (response.finish_reason,)
-        span.set_attributes(attributes)
         capture = self._settings.capture
         if capture.on_spans:
             _say(span, n.OUTPUT_MESSAGES, capture.answered(response))
@@ -324,13 +326,20 @@ class _Scope:
         self._context = context
         self._token: Token[Context] | None = None
 
-    def __enter__(self) -> object:
+    @guarded(None)
+    def __enter__(self) -> None:
         self._token = otel_context.attach(self._context)
-        return self
 
+    @guarded(None)
     def __exit__(self, *_: object) -> None:
         if self._token is not None:
             otel_context.detach(self._token)
+
+
+@guarded(_NO_CONTEXT)
+def _around(span: Span) -> Context | None:
+    """What is inside `span`, sampled or not: what is dropped must not begin traces of its own."""
+    return set_span_in_context(span) if span.get_span_context().is_valid else None
 
 
 def error_type(error: BaseException | None) -> str:
