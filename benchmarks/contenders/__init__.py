@@ -1,0 +1,1 @@
+"""One module a contender, each run by the interpreter of its own environment."""

@@ -1,0 +1,10 @@
+"""aisuite: one interface over many vendors, in this run for its weight alone."""
+
+from __future__ import annotations
+
+from benchmarks import measure
+
+if __name__ == "__main__":
+    measure.report(
+        {"weight": lambda: measure.weight("import aisuite; aisuite.Client", "aisuite")}, "aisuite"
+    )

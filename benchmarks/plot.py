@@ -1,0 +1,94 @@
+"""One image a work that has a comparison, drawn from the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from benchmarks.environments import CONTENDERS
+from benchmarks.works import WORKS, Column, Work
+
+OURS, OTHERS, REACH = "#3f51b5", "#9aa0b5", "#c2410c"
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "agentkit",  # the same figures give the same file
+}
+
+
+def image(work: Work) -> str:
+    """The file name of a work's image."""
+    return f"{work.name}.svg"
+
+
+def draw(results: dict[str, Any], out: Path) -> None:
+    """Draw what can be compared: a column is drawn when two contenders have its figure."""
+    for work in WORKS:
+        outcomes = results["works"].get(work.name, {}).get("outcomes", {})
+        panels = [c for c in work.columns if c.drawn and len(bars(outcomes, c)) > 1]
+        if panels:
+            _figure(work, panels, outcomes, out / image(work))
+
+
+def bars(outcomes: dict[str, Any], column: Column) -> list[tuple[str, float]]:
+    """Titles and figures of those who have one, in the order of the contenders."""
+    return [
+        (contender.title, outcomes[contender.name]["figures"][column.key])
+        for contender in CONTENDERS
+        if column.key in outcomes.get(contender.name, {}).get("figures", {})
+    ]
+
+
+def _figure(work: Work, panels: list[Column], outcomes: dict[str, Any], path: Path) -> None:
+    with mpl.rc_context(STYLE):
+        tallest = max(len(bars(outcomes, column)) for column in panels)
+        figure, axes = plt.subplots(
+            1, len(panels),
+            figsize=(4.6 * len(panels) + 0.8, 0.42 * tallest + 1.5),
+            squeeze=False, layout="constrained",
+        )  # fmt: skip
+        figure.suptitle(work.title, fontweight="bold", x=0.01, ha="left")
+        for panel, column in zip(axes[0], panels, strict=True):
+            _panel(panel, column, bars(outcomes, column))
+        figure.savefig(path, metadata={"Date": None}, facecolor="white")
+        plt.close(figure)
+
+
+def _panel(panel: Axes, column: Column, figures: list[tuple[str, float]]) -> None:
+    titles = [title for title, _ in figures]
+    values = [value for _, value in figures]
+    colours = [OURS if title == "agentkit" else OTHERS for title in titles]
+    panel.barh(titles, values, color=colours, height=0.62)
+    panel.invert_yaxis()
+    label = column.label.replace("`", "")
+    panel.set_xlabel(f"{label} ({column.unit})" if column.unit else label)
+    if column.log:
+        panel.set_xscale("log")
+        panel.set_xlim(min(values) / 3, max(values) * 6)
+    else:
+        panel.set_xlim(0, max(values) * 1.25)
+    for row, value in enumerate(values):
+        panel.annotate(
+            column.shown(value),
+            (value, row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    if column.at_most is not None:
+        panel.axvline(column.at_most, color=REACH, linewidth=1, linestyle="--")
+        panel.annotate(
+            f"reach {column.shown(column.at_most)}",
+            (column.at_most, 1), xycoords=("data", "axes fraction"),
+            xytext=(0, 2), textcoords="offset points",
+            color=REACH, fontsize=8, ha="center", va="bottom",
+        )  # fmt: skip
