@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agentkit.testing import faults
     from agentkit.testing.clock import FakeClock
     from agentkit.testing.network import NetworkForbiddenError, forbid_network
-    from agentkit.testing.performing import HTTPStatusError, Returns, Step
+    from agentkit.testing.performing import HTTPStatusError, Returns, ScriptError, Step
     from agentkit.testing.playing import Played, play
     from agentkit.testing.scripted import (
         RecordedCall,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "clock": ("FakeClock",),
     "network": ("NetworkForbiddenError", "forbid_network"),
-    "performing": ("HTTPStatusError", "Returns", "Step"),
+    "performing": ("HTTPStatusError", "Returns", "ScriptError", "Step"),
     "playing": ("Played", "play"),
     "scripted": (
         "RecordedCall", "ScriptExhaustedError", "ScriptedModel", "StreamingModel", "overloaded",
@@ -47,8 +47,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FakeClock", "HTTPStatusError", "NetworkForbiddenError", "Played", "RecordedCall",
-    "RecordedRequest", "Returns", "ScriptExhaustedError", "ScriptedModel", "Step", "StreamingModel",
-    "WireServer", "faults", "forbid_network", "overloaded", "play", "rate_limited",
+    "RecordedRequest", "Returns", "ScriptError", "ScriptExhaustedError", "ScriptedModel",
+    "Step", "StreamingModel", "WireServer", "faults", "forbid_network", "overloaded", "play", "rate_limited",
     "server_error", "timeout", "unauthorized",
 ]  # fmt: skip
 

@@ -44,6 +44,10 @@ class Returns:
     value: object
 
 
+class ScriptError(AssertionError):
+    """A script does not fit what is asked of it; the test is wrong, not the model."""
+
+
 class HTTPStatusError(Exception):
     """An HTTP error as client libraries raise it.
 
@@ -96,7 +100,7 @@ def perform(step: Any, stage: Stage) -> Iterator[Act]:
     """Act out `step`: pauses, then one whole answer, or a stream's events; or its exception.
 
     Raises:
-        TypeError: `step` is nothing that a script may hold.
+        ScriptError: `step` is nothing that a script may hold.
     """
     if isinstance(step, BaseException):
         raise step.with_traceback(None)
@@ -112,8 +116,7 @@ def perform(step: Any, stage: Stage) -> Iterator[Act]:
 
 @singledispatch
 def _act(step: object, _: Stage) -> Iterator[Act]:
-    msg = f"not a step of a script: {step!r}"
-    raise TypeError(msg)
+    raise ScriptError(f"not a step of a script: {step!r}")
 
 
 @_act.register(str)

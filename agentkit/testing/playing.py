@@ -17,12 +17,13 @@ from agentkit.engine import effects as fx
 from agentkit.engine.drive.blocking import presentable
 from agentkit.engine.flight import LED
 from agentkit.testing.clock import FakeClock
-from agentkit.testing.performing import Act, Pause, Stage, Step, perform
+from agentkit.testing.performing import Act, Pause, ScriptError, Stage, Step, perform
 from agentkit.testing.scripted import USUAL_ANSWER, ScriptExhaustedError
 from agentkit.testing.server import words
 from agentkit.types import Request, Response, Signal, StreamEvent
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _ENDLESS = 10_000
 """A flow that asks for more effects than this never ends."""
@@ -94,7 +95,7 @@ def play(
 
     Raises:
         ScriptExhaustedError: a model was asked more often than its script says.
-        AssertionError: the flow waits for ever, or never ends.
+        ScriptError: the flow waits for ever, or never ends.
     """
     return _Player(script, clock, {} if store is None else store, meanwhile or {}).play(
         flow, stop_after
@@ -135,7 +136,7 @@ class _Player:
     emitted: list[StreamEvent] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     requests: list[tuple[str, Request]] = field(default_factory=list)
-    _thrown: list[BaseException] = field(default_factory=list)
+    _raised: list[BaseException] = field(default_factory=list)
     _steps: dict[str, Iterator[Step]] = field(default_factory=dict)
     _agenda: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     _stop_after: int = _ENDLESS
@@ -153,11 +154,9 @@ class _Player:
         except _Closed:
             closed = True
             if stop_after is None:
-                raise AssertionError(f"the flow asked for {_ENDLESS} effects") from None
-        except ScriptExhaustedError:
-            raise
+                raise ScriptError(f"the flow asked for {_ENDLESS} effects") from None
         except BaseException as raised:
-            if not isinstance(raised, Exception) and raised not in self._thrown:
+            if not self._is_scripted(raised):
                 raise
             error = raised
         return Played(
@@ -176,10 +175,9 @@ class _Player:
                 self.times.append(self.clock())
                 try:
                     result = self._perform(effect)
-                except (_Closed, ScriptExhaustedError):
-                    raise
-                except BaseException as error:  # noqa: BLE001 - all of it goes into the flow
-                    self._thrown.append(error)
+                except BaseException as error:
+                    if not self._is_scripted(error):
+                        raise
                     effect = flow.throw(presentable(error))
                 else:
                     effect = flow.send(result)
@@ -187,6 +185,20 @@ class _Player:
             return end.value  # type: ignore[no-any-return]
         finally:
             flow.close()
+
+    def _is_scripted(self, error: BaseException) -> bool:
+        """Whether `error` belongs into the flow; a mistake of the test, or ^C, does not."""
+        if isinstance(error, ScriptError):
+            return False
+        return isinstance(error, Exception) or any(error is each for each in self._raised)
+
+    def _from_script(self, happen: Callable[[], T]) -> T:
+        """What `happen` returns; what it raises is the script's doing."""
+        try:
+            return happen()
+        except BaseException as error:
+            self._raised.append(error)
+            raise
 
     def _perform(self, effect: fx.Effect[Any]) -> Any:
         if isinstance(effect, fx.Send):
@@ -225,7 +237,7 @@ class _Player:
 
     def _act(self, acts: Iterator[Act], limit: float | None) -> Any:
         left = math.inf if limit is None else max(limit, 0.0)
-        for act in acts:
+        while (act := self._from_script(lambda: next(acts, None))) is not None:
             if not isinstance(act, Pause):
                 return act
             if act.seconds > left:
@@ -250,12 +262,12 @@ class _Player:
         while fired is None or not fired.yes:
             if not self._agenda or self._agenda[0][0] > until:
                 if until == math.inf:
-                    raise AssertionError(f"{what} would last for ever")
+                    raise ScriptError(f"{what} would last for ever")
                 self.clock.advance(max(until - self.clock(), 0.0))
                 return
             at, happen = self._agenda.pop(0)
             self.clock.advance(max(at - self.clock(), 0.0))
-            happen()
+            self._from_script(happen)
 
     def _launch(self, effect: fx.Launch) -> fx.Running:
         token = LED.set(LED.get() | {effect.leads})

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from agentkit.testing.clock import FakeClock
 from agentkit.testing.faults import Status
-from agentkit.testing.performing import Act, Pause, Stage, Step, perform
+from agentkit.testing.performing import Act, Pause, ScriptError, Stage, Step, perform
 from agentkit.testing.server import words
 from agentkit.types import Request, Response
 
@@ -20,7 +20,7 @@ USUAL_ANSWER = "The quick brown fox jumps over the lazy dog."
 """What a fault spoils that brings no answer of its own, if `then` is none either."""
 
 
-class ScriptExhaustedError(AssertionError):
+class ScriptExhaustedError(ScriptError):
     """A scripted model was asked more often than its script has steps."""
 
 
@@ -106,7 +106,7 @@ class ScriptedModel:
             if not isinstance(act, Pause):
                 return act  # type: ignore[return-value]
             self._pause(act.seconds)
-        raise AssertionError("a step without an answer")
+        raise ScriptError("a step without an answer")
 
     def as_async(self) -> Callable[[str, dict[str, Any]], Any]:
         """This model as an ``async def f(prompt, kwargs)``."""
@@ -186,7 +186,7 @@ class _Async:
             if not isinstance(act, Pause):
                 return act
             await self.model._apause(act.seconds)
-        raise AssertionError("a step without an answer")
+        raise ScriptError("a step without an answer")
 
     def __repr__(self) -> str:
         return f"<async {repr(self.model)[1:]}"
