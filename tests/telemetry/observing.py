@@ -144,7 +144,7 @@ def parent_of(span: ReadableSpan) -> int | None:
 def id_of(span: ReadableSpan) -> int:
     """Id of the span itself."""
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 Ask = Callable[[LLMManager, str], Any]

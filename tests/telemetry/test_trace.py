@@ -16,7 +16,9 @@ from agentkit.testing import ScriptedModel, overloaded, rate_limited, timeout, u
 from agentkit.types import Response, Usage
 from tests.telemetry.observing import Observed, attributes, event, events, id_of, parent_of
 
-ANSWER = Response("fine", Usage(7, 3, 2, 1, 1), finish_reason="stop", response_id="r-1")
+ANSWER: Response[Any] = Response(
+    "fine", Usage(7, 3, 2, 1, 1), finish_reason="stop", response_id="r-1"
+)
 
 
 def generate(llm: Any, **options: Any) -> str:
