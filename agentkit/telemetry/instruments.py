@@ -96,7 +96,7 @@ class Instruments:
     def attempt(self, entry: Entry, usage: Usage | None, price: float | None) -> None:
         """Record one settled attempt; `price` is in USD for 1,000 tokens."""
         failed = entry.outcome == "failure"
-        error_type = (entry.error_type or "_OTHER") if failed else None
+        error_type = n.listed(entry.error_type) if failed else None
         if entry.outcome == "abandoned":
             error_type = "cancelled"
         labels = self.labels(entry.provider, entry.model, error_type)

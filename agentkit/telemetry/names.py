@@ -47,6 +47,16 @@ OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 
+OTHER: Final = "_OTHER"
+ERROR_TYPES: Final = frozenset({
+    "400", "401", "402", "403", "404", "408", "409", "413", "422", "424", "425", "429",
+    "500", "502", "503", "504", "529",
+    "timeout", "connection_error", "cancelled", "content_filter", "context_length_exceeded",
+    "invalid_response", "rate_limited_local", "circuit_open", "all_models_failed",
+    "configuration", OTHER,
+})  # fmt: skip
+"""Every value of ``error.type``: what else an error may say of itself is `OTHER`."""
+
 NUMBERS: Final = {
     "max_tokens": "gen_ai.request.max_tokens",
     "temperature": "gen_ai.request.temperature",
@@ -203,3 +213,8 @@ VOCABULARIES: Final[dict[Profile, Vocabulary]] = {
         True,
     ),
 }
+
+
+def listed(error_type: object) -> str:
+    """`error_type` when it is one of `ERROR_TYPES`, else `OTHER`."""
+    return error_type if isinstance(error_type, str) and error_type in ERROR_TYPES else OTHER

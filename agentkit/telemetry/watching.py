@@ -345,7 +345,7 @@ def _around(span: Span) -> Context | None:
 def error_type(error: BaseException | None) -> str:
     """The closed list that labels use: a status as text, else the error's own kind."""
     status = getattr(error, "status", None)
-    return str(status) if status else str(getattr(error, "error_type", "_OTHER"))
+    return n.listed(str(status) if status else getattr(error, "error_type", None))
 
 
 def _fail(span: Span, error: BaseException, capture: Capture) -> None:
