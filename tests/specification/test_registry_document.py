@@ -18,6 +18,12 @@ import pytest
 from agentkit import LLMManager
 from agentkit.testing import WireServer
 
+# The document never closes its SDK clients, so the collector may meet their sockets at any time.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 DOCUMENT = (Path(__file__).parent / "registry.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 MULTI_PROVIDER = next(index for index, block in enumerate(BLOCKS) if "ChatCompletion" in block)
