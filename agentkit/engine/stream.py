@@ -257,8 +257,8 @@ def pump(call: Call, target: Target) -> Flow[Response[Any]]:
     except BaseException:
         attempt.abandon("closed_early")
         raise
-    yield from Close(opened.source)
     attempt.succeed(response)
+    yield from Close(opened.source)
     yield from emit(call, end)
     return response
 
