@@ -48,8 +48,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "FakeClock", "HTTPStatusError", "NetworkForbiddenError", "Played", "RecordedCall",
     "RecordedRequest", "Returns", "ScriptError", "ScriptExhaustedError", "ScriptedModel",
-    "Step", "StreamingModel", "WireServer", "faults", "forbid_network", "overloaded", "play", "rate_limited",
-    "server_error", "timeout", "unauthorized",
+    "Step", "StreamingModel", "WireServer", "faults", "forbid_network", "overloaded", "play",
+    "rate_limited", "server_error", "timeout", "unauthorized",
 ]  # fmt: skip
 
 

@@ -258,7 +258,7 @@ class TestItsBreaker:
         assert a.breaker.statistics().consecutive_failures == 1
 
 
-@pytest.mark.parametrize("stop", range(6))
+@pytest.mark.parametrize("stop", range(8))
 def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
     asked = tell({"a": ["one two three"]}, stop_after=stop)
     target: Any = asked.call.itinerary.route.stops[0]
@@ -267,6 +267,15 @@ def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
     assert target.breaker.statistics().consecutive_failures == 0
     assert asked.watch.ends == ["cancelled"]
     assert [entry.outcome for entry in asked.ledger] == ["abandoned"]
+
+
+@pytest.mark.parametrize("stop", [8, 9])
+def test_leaving_after_the_end_mark_came_takes_nothing_back(stop: int) -> None:
+    asked = tell({"a": ["one two three"]}, stop_after=stop)
+    target: Any = asked.call.itinerary.route.stops[0]
+    assert asked.played.closed
+    assert target.limit.in_use == 0
+    assert [entry.outcome for entry in asked.ledger] == ["success"]
 
 
 @pytest.mark.parametrize("at", ["opening", "middle"])
