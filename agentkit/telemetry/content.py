@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from agentkit.errors import ConfigurationError
-from agentkit.telemetry.guard import log
+from agentkit.telemetry.guard import guarded, log
+from agentkit.telemetry.names import CONTENT_TRUNCATED
 from agentkit.types import Message, Request, Response, ToolCall
 
 ContentMode: TypeAlias = Literal["none", "span", "event", "both"]
 Redactor: TypeAlias = Callable[[str], str]
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 _MODES: Final[dict[str, ContentMode]] = {
     "": "none",
@@ -59,6 +62,17 @@ class Captured(NamedTuple):
     value: Any
     truncated: bool
 
+    def under(self, attribute: str) -> dict[str, Any]:
+        """As attributes, with a mark when something was cut off; none when there is nothing."""
+        if self.value is None:
+            return {}
+        value = self.value if isinstance(self.value, str) else dumps(self.value)
+        return {attribute: value} | ({CONTENT_TRUNCATED: True} if self.truncated else {})
+
+
+NOTHING: Final = Captured(None, False)
+"""Nothing to record, or a redactor that failed."""
+
 
 class Capture:
     """Turns requests and answers into what the conventions call messages.
@@ -69,21 +83,21 @@ class Capture:
     def __init__(self, mode: ContentMode, redactor: Redactor | None, limit: int) -> None:
         self.on_spans = mode in ("span", "both")
         self.on_events = mode in ("event", "both")
-        self.anywhere = mode != "none"
         self._redactor = redactor
         self._limit = limit
 
+    @guarded(NOTHING)
     def text(self, text: str) -> Captured:
         """`text`, redacted and truncated."""
-        if self._redactor is not None:
-            text = str(self._redactor(text))
-        return Captured(text[: self._limit], len(text) > self._limit)
+        return self._text(text)
 
+    @guarded(NOTHING)
     def asked(self, request: Request) -> Captured:
         """The request's messages."""
         captured = [self._message(message) for message in request.conversation]
         return Captured([c.value for c in captured], any(c.truncated for c in captured))
 
+    @guarded(NOTHING)
     def answered(self, response: Response[Any]) -> Captured:
         """The answer as one message."""
         parts = [self._part("text", response.text)] if response.text else []
@@ -93,14 +107,11 @@ class Capture:
             message["finish_reason"] = response.finish_reason
         return Captured([message], any(p.truncated for p in parts))
 
-    def tools(self, request: Request) -> Captured:
-        """The definitions of the tools that the request offers, as one text."""
-        return self.text(dumps(request.tools))
-
+    @guarded(NOTHING)
     def _message(self, message: Message) -> Captured:
         role = str(getattr(message.role, "value", message.role))
         if message.tool_call_id is not None:
-            answer = self.text(message.text)
+            answer = self._text(message.text)
             part = {"type": "tool_call_response", "id": message.tool_call_id}
             return Captured({"role": role, "parts": [part | {"result": answer.value}]}, answer[1])
         if isinstance(message.content, str):
@@ -112,7 +123,7 @@ class Capture:
         return Captured(value, any(part.truncated for part in parts))
 
     def _part(self, kind: str, text: str) -> Captured:
-        captured = self.text(text)
+        captured = self._text(text)
         return Captured({"type": kind, "content": captured.value}, captured.truncated)
 
     def _content_part(self, part: Mapping[str, Any]) -> Captured:
@@ -121,9 +132,53 @@ class Capture:
         return Captured({"type": "generic"}, False)  # images and files stay where they are
 
     def _tool_call(self, call: ToolCall) -> Captured:
-        arguments = self.text(dumps(dict(call.arguments)))
+        arguments = self._text(dumps(dict(call.arguments)))
         part = {"type": "tool_call", "id": call.id, "name": call.name}
         return Captured(part | {"arguments": arguments.value}, arguments.truncated)
+
+
+@guarded(_NOTHING)
+def content_of(
+    capture: Capture,
+    request: Request,
+    response: Response[Any] | None,
+    serialise: Callable[[Any], Any],
+) -> Mapping[str, Any]:
+    """The attributes that hold messages, tools and stop sequences, each through `serialise`."""
+    pieces = {names.INPUT_MESSAGES: capture.asked(request)}
+    if response is not None:
+        pieces[names.OUTPUT_MESSAGES] = capture.answered(response)
+    attributes = {name: serialise(piece.value) for name, piece in pieces.items()}
+    if request.tools:
+        pieces[names.TOOL_DEFINITIONS] = tools = capture.text(dumps(request.tools))
+        attributes[names.TOOL_DEFINITIONS] = tools.value
+    stops = request.params.get("stop_sequences") or request.params.get("stop") or ()
+    if stops:
+        stops = (stops,) if isinstance(stops, str) else stops
+        attributes[names.STOP_SEQUENCES] = [capture.text(str(stop)).value for stop in stops]
+    if any(piece.truncated for piece in pieces.values()):
+        attributes[names.CONTENT_TRUNCATED] = True
+    return attributes
+
+
+@guarded(_NOTHING)
+def values_of(
+    capture: Capture, request: Request, response: Response[Any] | None
+) -> Mapping[str, Any]:
+    """The request and the answer as one text each, where OpenInference viewers look for them."""
+    pieces = {names.INPUT_VALUE: capture.text(request.text)}
+    if response is not None:
+        pieces[names.OUTPUT_VALUE] = capture.text(response.text)
+    attributes: dict[str, Any] = {name: piece.value for name, piece in pieces.items()}
+    if any(piece.truncated for piece in pieces.values()):
+        attributes[names.CONTENT_TRUNCATED] = True
+    return attributes
+
+
+@guarded(_NOTHING)
+def message_of(capture: Capture, error: BaseException) -> Mapping[str, Any]:
+    """The text of an exception, which may quote what was said."""
+    return {names.EXCEPTION_MESSAGE: capture.text(str(error)).value}
 
 
 def dumps(value: Any) -> str:

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
 from agentkit.events import AttemptObserver, CallObserver, CallOutcome, FallbackReason
 from agentkit.ledger import CacheVerdict, Entry, Ledger
 from agentkit.telemetry import names as n
-from agentkit.telemetry.content import Capture, Captured, dumps
+from agentkit.telemetry.content import Capture
 from agentkit.telemetry.guard import guarded
 from agentkit.telemetry.instruments import Instruments, Source
 from agentkit.telemetry.recorder import Recorder
@@ -74,7 +74,7 @@ class Watch(CallObserver):
         span = NO_SPAN
         if self._within is not None:
             span = self._open(model, provider, number, index, request)
-        return AttemptWatch(self._settings, self._recorder, span, self._within)
+        return AttemptWatch(self._settings, self._recorder, span, self._within, request)
 
     @guarded(NO_SPAN)
     def _open(self, model: str, provider: str, number: int, index: int, request: Request) -> Span:
@@ -96,9 +96,9 @@ class Watch(CallObserver):
         )
         capture = self._settings.capture
         if capture.on_spans and span.is_recording():
-            _say(span, n.INPUT_MESSAGES, capture.asked(request))
-            if request.tools:
-                _say(span, n.TOOL_DEFINITIONS, capture.tools(request))
+            span.set_attributes(_asked(capture, request))
+            if self._settings.openinference:
+                span.set_attributes(capture.text(request.text).under(n.INPUT_VALUE))
         if self._settings.openinference:
             span.set_attribute(n.SPAN_KIND, "LLM")
         return span
@@ -232,15 +232,21 @@ class Watch(CallObserver):
 class AttemptWatch(AttemptObserver):
     """Watches one attempt: its CLIENT span and what it adds to the model's metrics."""
 
-    __slots__ = ("_parent", "_recorder", "_settings", "_span")
+    __slots__ = ("_parent", "_recorder", "_request", "_settings", "_span")
 
     def __init__(
-        self, settings: Settings, recorder: Recorder, span: Span, parent: Context | None
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        span: Span,
+        parent: Context | None,
+        request: Request,
     ) -> None:
         self._settings = settings
         self._recorder = recorder
         self._span = span
         self._parent = parent
+        self._request = request
 
     @guarded(_NO_SCOPE)
     def scope(self) -> AbstractContextManager[object] | None:
@@ -266,8 +272,9 @@ class AttemptWatch(AttemptObserver):
             price = self._settings.prices(entry.model)
         self._settings.instruments.attempt(entry, usage, price)
         if log.isEnabledFor(logging.DEBUG):
+            kind = entry.error_type and n.listed(entry.error_type)
             log.debug("%s attempt %d: %s after %.3f s", entry.model, entry.number, entry.outcome,
-                      entry.duration, extra={"model": entry.model, "error_type": entry.error_type},
+                      entry.duration, extra={"model": entry.model, "error_type": kind},
                       )  # fmt: skip
 
     @guarded(None)
@@ -284,14 +291,16 @@ class AttemptWatch(AttemptObserver):
             if entry.first_token is not None:
                 attributes[n.TIME_TO_FIRST_CHUNK] = entry.first_token
             if response is not None:
-                self._answer(span, response, attributes)
+                self._answer(response, attributes)
             span.set_attributes(attributes)
+            if self._settings.capture.anywhere and span.is_recording():
+                self._say(response)
             if entry.outcome == "failure" and error is not None:
                 _fail(span, error, self._settings.capture)
         finally:
             span.end()
 
-    def _answer(self, span: Span, response: Response[Any], attributes: dict[str, Any]) -> None:
+    def _answer(self, response: Response[Any], attributes: dict[str, Any]) -> None:
         usage = response.usage
         if usage.input_tokens or usage.output_tokens:
             attributes[n.INPUT_TOKENS] = usage.input_tokens
@@ -307,14 +316,18 @@ class AttemptWatch(AttemptObserver):
             attributes[n.RESPONSE_ID] = response.response_id
         if response.finish_reason is not None:
             attributes[n.FINISH_REASONS] = (response.finish_reason,)
-        capture = self._settings.capture
+
+    def _say(self, response: Response[Any] | None) -> None:
+        capture, span = self._settings.capture, self._span
+        answered = {}
+        if response is not None:
+            answered = capture.answered(response).under(n.OUTPUT_MESSAGES)
+            if capture.on_spans and self._settings.openinference:
+                span.set_attributes(capture.text(response.text).under(n.OUTPUT_VALUE))
         if capture.on_spans:
-            _say(span, n.OUTPUT_MESSAGES, capture.answered(response))
-            if self._settings.openinference:
-                _say(span, n.OUTPUT_VALUE, capture.text(response.text))
+            span.set_attributes(answered)
         if capture.on_events:
-            captured = capture.answered(response)
-            span.add_event(n.DETAILS, {n.OUTPUT_MESSAGES: dumps(captured.value)})
+            span.add_event(n.DETAILS, _asked(capture, self._request) | answered)
 
 
 class _Scope:
@@ -353,15 +366,13 @@ def _fail(span: Span, error: BaseException, capture: Capture) -> None:
     span.set_attribute(n.ERROR_TYPE, error_type(error))
     attributes: dict[str, Any] = {n.EXCEPTION_TYPE: type(error).__name__}
     if capture.anywhere:
-        attributes[n.EXCEPTION_MESSAGE] = capture.text(str(error)).value
+        attributes |= capture.text(str(error)).under(n.EXCEPTION_MESSAGE)
     span.add_event(n.EXCEPTION, attributes)
 
 
-def _say(span: Span, attribute: str, captured: Captured) -> None:
-    value = captured.value if isinstance(captured.value, str) else dumps(captured.value)
-    span.set_attribute(attribute, value)
-    if captured.truncated:
-        span.set_attribute(n.CONTENT_TRUNCATED, True)
+def _asked(capture: Capture, request: Request) -> dict[str, Any]:
+    asked = capture.asked(request).under(n.INPUT_MESSAGES)
+    return asked | capture.tools(request).under(n.TOOL_DEFINITIONS)
 
 
 def _suppressed(parent: Context) -> Context:
