@@ -1,0 +1,227 @@
+"""The real SDKs as inference functions, over real sockets: each fault, colour, whole and stream.
+
+The primary meets the fault, the backup answers; the ledger must say what the primary died of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NamedTuple
+
+import anthropic
+import openai
+import pytest
+
+from agentkit import LLMManager, Response, RetryPolicy, StreamInterruptedError, Usage
+from agentkit.testing import WireServer, faults
+
+MODEL = "primary-model"
+ANSWER = "The capital is Paris."
+
+
+class Case(NamedTuple):
+    fault: faults.Fault
+    error_type: str
+    attempts: int
+    """At the primary, with two allowed."""
+
+
+BEFORE = {
+    "429": Case(faults.status(429), "429", 2),
+    "429-retry-after": Case(faults.status(429, retry_after=0.01), "429", 2),
+    "429-long-retry-after": Case(faults.status(429, retry_after=60), "429", 1),
+    "429-ms": Case(faults.status(429, retry_after_ms=10), "429", 2),
+    "401": Case(faults.status(401), "401", 1),
+    "404": Case(faults.status(404), "404", 1),
+    "408": Case(faults.status(408), "408", 1),
+    "500": Case(faults.status(500), "500", 2),
+    "503": Case(faults.status(503), "503", 2),
+    "529": Case(faults.status(529), "529", 2),
+    "reset": Case(faults.reset(), "connection_error", 2),
+    "disconnect": Case(faults.disconnect(), "connection_error", 2),
+    "silence": Case(faults.silence(), "timeout", 1),
+}
+STREAMED = {
+    "slow-first-token": Case(faults.slow_first_token(30), "timeout", 1),
+}
+BROKEN = {
+    "cut": faults.cut_stream(2),
+    "cut-by-reset": faults.cut_stream(2, reset=True),
+    "stalled": faults.stalled_stream(2),
+    "malformed-chunk": faults.malformed_chunk(2),
+    "error-inside-200": faults.stream_error(2),
+}
+ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "capital?"}]}
+
+
+def openai_whole(server: WireServer) -> Any:
+    client = openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0)
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> Response[Any]:
+        made = client.chat.completions.create(**ASKED)
+        usage = made.usage
+        assert usage is not None
+        return Response(
+            made.choices[0].message.content or "",
+            Usage(usage.prompt_tokens, usage.completion_tokens),
+        )
+
+    return model
+
+
+def openai_async(server: WireServer) -> Any:
+    async def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        async with openai.AsyncOpenAI(
+            base_url=server.openai_url, api_key="any", max_retries=0
+        ) as client:
+            made = await client.chat.completions.create(**ASKED)
+            return made.choices[0].message.content or ""
+
+    return model
+
+
+def openai_stream(server: WireServer) -> Any:
+    client = openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0)
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
+        with client.chat.completions.create(**ASKED, stream=True) as chunks:
+            for chunk in chunks:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+
+    return model
+
+
+def openai_async_stream(server: WireServer) -> Any:
+    async def model(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+        async with openai.AsyncOpenAI(
+            base_url=server.openai_url, api_key="any", max_retries=0
+        ) as client:
+            async for chunk in await client.chat.completions.create(**ASKED, stream=True):
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+
+    return model
+
+
+def anthropic_whole(server: WireServer) -> Any:
+    client = anthropic.Anthropic(base_url=server.anthropic_url, api_key="any", max_retries=0)
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        made = client.messages.create(**ASKED, max_tokens=100)
+        return "".join(block.text for block in made.content if block.type == "text")
+
+    return model
+
+
+def anthropic_stream(server: WireServer) -> Any:
+    client = anthropic.Anthropic(base_url=server.anthropic_url, api_key="any", max_retries=0)
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
+        with client.messages.stream(**ASKED, max_tokens=100) as stream:
+            yield from stream.text_stream
+
+    return model
+
+
+WHOLE = {"openai": openai_whole, "openai-async": openai_async, "anthropic": anthropic_whole}
+STREAMS = {
+    "openai": openai_stream,
+    "openai-async": openai_async_stream,
+    "anthropic": anthropic_stream,
+}
+
+# An SDK client keeps its connection for the next call; the collector closes it with the test.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def manager(model: Any) -> LLMManager:
+    retry = RetryPolicy(max_attempts=2, base_delay=0.005)
+    llm = LLMManager(enable_caching=False, retry=retry)
+    llm.register_model("primary", model, {"provider": "openai"}, timeout=0.5)
+    llm.register_model("backup", lambda prompt, kwargs: "from backup")
+    llm.set_fallback_chain(["primary", "backup"])
+    return llm
+
+
+def read(llm: LLMManager, colour: str, **options: Any) -> Response[Any]:
+    """A stream read to its end, in either colour."""
+    if colour == "blocking":
+        with llm.stream("capital?", **options) as stream:
+            list(stream.events())
+        return stream.response
+
+    async def main() -> Response[Any]:
+        async with llm.astream("capital?", **options) as stream:
+            async for _ in stream.events():
+                pass
+        return stream.response
+
+    return asyncio.run(main())
+
+
+def check(reply: Response[Any], case: Case) -> None:
+    assert reply.text == "from backup"
+    tried = [entry for entry in reply.ledger.sent if entry.model == "primary"]
+    assert {entry.error_type for entry in tried} == {case.error_type}
+    assert len(tried) == case.attempts
+
+
+colours = pytest.mark.parametrize("colour", ["blocking", "async"])
+
+
+@colours
+@pytest.mark.parametrize("sdk", WHOLE)
+@pytest.mark.parametrize("fault", BEFORE)
+def test_a_whole_answer_survives(fault: str, sdk: str, colour: str) -> None:
+    case = BEFORE[fault]
+    with WireServer(reply=ANSWER) as server, manager(WHOLE[sdk](server)) as llm:
+        server.always(case.fault)
+        reply = (
+            llm.complete("capital?")
+            if colour == "blocking"
+            else asyncio.run(llm.acomplete("capital?"))
+        )
+        check(reply, case)
+
+
+@colours
+@pytest.mark.parametrize("sdk", STREAMS)
+@pytest.mark.parametrize("fault", [*BEFORE, *STREAMED])
+def test_a_stream_falls_back_before_its_first_content(fault: str, sdk: str, colour: str) -> None:
+    case = {**BEFORE, **STREAMED}[fault]
+    with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server)) as llm:
+        server.always(case.fault)
+        check(read(llm, colour), case)
+
+
+@colours
+@pytest.mark.parametrize("sdk", STREAMS)
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_stream_that_breaks_is_never_a_short_answer(fault: str, sdk: str, colour: str) -> None:
+    with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server)) as llm:
+        server.always(BROKEN[fault])
+        with pytest.raises(StreamInterruptedError) as caught:
+            read(llm, colour)
+        assert ANSWER.startswith(caught.value.partial)
+        assert caught.value.partial
+        reply = read(llm, colour, on_interrupt="restart")
+        assert reply.text == "from backup"
+
+
+@colours
+@pytest.mark.parametrize("sdk", WHOLE)
+def test_without_a_fault_the_answer_is_whole(sdk: str, colour: str) -> None:
+    with WireServer(reply=ANSWER) as server, manager(WHOLE[sdk](server)) as llm:
+        reply = (
+            llm.complete("capital?")
+            if colour == "blocking"
+            else asyncio.run(llm.acomplete("capital?"))
+        )
+        assert (reply.text, reply.model) == (ANSWER, "primary")
+    with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server)) as llm:
+        assert read(llm, colour).text == ANSWER
