@@ -21,8 +21,6 @@ Redactor: TypeAlias = Callable[[str], str]
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
-_NOTHING: Final[Mapping[str, Any]] = {}
-
 _MODES: Final[dict[str, ContentMode]] = {
     "": "none",
     "no_content": "none",
@@ -83,6 +81,7 @@ class Capture:
     def __init__(self, mode: ContentMode, redactor: Redactor | None, limit: int) -> None:
         self.on_spans = mode in ("span", "both")
         self.on_events = mode in ("event", "both")
+        self.anywhere = mode != "none"
         self._redactor = redactor
         self._limit = limit
 
@@ -108,6 +107,15 @@ class Capture:
         return Captured([message], any(p.truncated for p in parts))
 
     @guarded(NOTHING)
+    def tools(self, request: Request) -> Captured:
+        """The definitions of the tools that the request offers, as one text."""
+        return self._text(dumps(request.tools)) if request.tools else NOTHING
+
+    def _text(self, text: str) -> Captured:
+        if self._redactor is not None:
+            text = str(self._redactor(text))
+        return Captured(text[: self._limit], len(text) > self._limit)
+
     def _message(self, message: Message) -> Captured:
         role = str(getattr(message.role, "value", message.role))
         if message.tool_call_id is not None:
@@ -135,50 +143,6 @@ class Capture:
         arguments = self._text(dumps(dict(call.arguments)))
         part = {"type": "tool_call", "id": call.id, "name": call.name}
         return Captured(part | {"arguments": arguments.value}, arguments.truncated)
-
-
-@guarded(_NOTHING)
-def content_of(
-    capture: Capture,
-    request: Request,
-    response: Response[Any] | None,
-    serialise: Callable[[Any], Any],
-) -> Mapping[str, Any]:
-    """The attributes that hold messages, tools and stop sequences, each through `serialise`."""
-    pieces = {names.INPUT_MESSAGES: capture.asked(request)}
-    if response is not None:
-        pieces[names.OUTPUT_MESSAGES] = capture.answered(response)
-    attributes = {name: serialise(piece.value) for name, piece in pieces.items()}
-    if request.tools:
-        pieces[names.TOOL_DEFINITIONS] = tools = capture.text(dumps(request.tools))
-        attributes[names.TOOL_DEFINITIONS] = tools.value
-    stops = request.params.get("stop_sequences") or request.params.get("stop") or ()
-    if stops:
-        stops = (stops,) if isinstance(stops, str) else stops
-        attributes[names.STOP_SEQUENCES] = [capture.text(str(stop)).value for stop in stops]
-    if any(piece.truncated for piece in pieces.values()):
-        attributes[names.CONTENT_TRUNCATED] = True
-    return attributes
-
-
-@guarded(_NOTHING)
-def values_of(
-    capture: Capture, request: Request, response: Response[Any] | None
-) -> Mapping[str, Any]:
-    """The request and the answer as one text each, where OpenInference viewers look for them."""
-    pieces = {names.INPUT_VALUE: capture.text(request.text)}
-    if response is not None:
-        pieces[names.OUTPUT_VALUE] = capture.text(response.text)
-    attributes: dict[str, Any] = {name: piece.value for name, piece in pieces.items()}
-    if any(piece.truncated for piece in pieces.values()):
-        attributes[names.CONTENT_TRUNCATED] = True
-    return attributes
-
-
-@guarded(_NOTHING)
-def message_of(capture: Capture, error: BaseException) -> Mapping[str, Any]:
-    """The text of an exception, which may quote what was said."""
-    return {names.EXCEPTION_MESSAGE: capture.text(str(error)).value}
 
 
 def dumps(value: Any) -> str:
