@@ -8,7 +8,14 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Counter, Histogram, MeterProvider, Observation
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    MeterProvider,
+    NoOpMeterProvider,
+    Observation,
+)
 
 from agentkit._version import __version__
 from agentkit.ledger import Entry
@@ -27,7 +34,9 @@ _NOTHING: Iterable[Observation] = ()
 class Instruments:
     """Every instrument of one meter provider in one vocabulary."""
 
-    def __init__(self, provider: MeterProvider | None, profile: n.Profile) -> None:
+    def __init__(
+        self, provider: MeterProvider | None, profile: n.Profile, sources: weakref.WeakSet[Source]
+    ) -> None:
         meter = metrics.get_meter(n.SCOPE, __version__, provider)
         words = n.VOCABULARIES[profile]
 
@@ -65,7 +74,7 @@ class Instruments:
                 histogram(n.OUTPUT_PER_CALL, n.TOKENS),
             )
         self._labels: dict[tuple[str, str, str | None], Attributes] = {}
-        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._sources = sources
         for metric, callback in (
             (n.BREAKER_STATE_GAUGE, self._states),
             (n.BREAKER_FAILURE_RATE, self._rates),
@@ -158,8 +167,20 @@ class Source:
             self.active += step
 
 
-_made: weakref.WeakKeyDictionary[Any, dict[n.Profile, Instruments]] = weakref.WeakKeyDictionary()
+class _Made:
+    """One provider's instruments in each vocabulary asked for so far.
+
+    They share the managers: of an observable instrument, an SDK keeps the first callback only.
+    """
+
+    def __init__(self) -> None:
+        self.by_profile: dict[n.Profile, Instruments] = {}
+        self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
+
+
+_made: weakref.WeakKeyDictionary[Any, _Made] = weakref.WeakKeyDictionary()
 _lock = Lock()
+_NO_INSTRUMENTS: Instruments | None = None
 
 
 class _Global:
@@ -173,10 +194,15 @@ def instruments_for(provider: MeterProvider | None, profile: n.Profile) -> Instr
     """The instruments of `provider` (default: the global one), shared by all managers.
 
     An SDK refuses to register an instrument twice, so they are kept here, for as long as the
-    provider lives.
+    provider lives. A provider that raises gets none: its managers record nothing.
     """
+    return _found(provider, profile) or Instruments(NoOpMeterProvider(), profile, weakref.WeakSet())
+
+
+@guarded(_NO_INSTRUMENTS)
+def _found(provider: MeterProvider | None, profile: n.Profile) -> Instruments | None:
     with _lock:
-        made = _made.setdefault(provider if provider is not None else _GLOBAL, {})
-        if profile not in made:
-            made[profile] = Instruments(provider, profile)
-        return made[profile]
+        made = _made.setdefault(provider if provider is not None else _GLOBAL, _Made())
+        if profile not in made.by_profile:
+            made.by_profile[profile] = Instruments(provider, profile, made.sources)
+        return made.by_profile[profile]

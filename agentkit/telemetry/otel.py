@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer, TracerProvider
 
 from agentkit._version import __version__
 from agentkit.errors import ConfigurationError
@@ -91,7 +91,7 @@ class TelemetryObserver(Observer):
         prices: Callable[[str], float | None],
     ) -> None:
         self._recorder = recorder
-        self._tracer = trace.get_tracer(n.SCOPE, __version__, telemetry.tracer_provider)
+        self._tracer = _tracer(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
         self._source = Source(manager, breakers)
         self._instruments.watch(self._source)
@@ -140,3 +140,11 @@ class TelemetryObserver(Observer):
             previous,
             extra={"breaker": breaker, "state": state, "previous_state": previous},
         )
+
+
+_NO_TRACER: Tracer = NoOpTracer()
+
+
+@guarded(_NO_TRACER)
+def _tracer(provider: TracerProvider | None) -> Tracer:
+    return trace.get_tracer(n.SCOPE, __version__, provider)
