@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,17 +74,21 @@ def dashboard() -> dict[str, Any]:
     return loaded
 
 
-def panel_expressions() -> Iterator[Expression]:
-    for panel in dashboard()["panels"]:
-        for target in panel.get("targets", ()):
-            where = f"{panel['title']} {target['refId']}"
-            yield Expression(where, target["expr"], target["legendFormat"])
+def panel_expressions() -> list[Expression]:
+    return [
+        Expression(f"{panel['title']} {target['refId']}", target["expr"], target["legendFormat"])
+        for panel in dashboard()["panels"]
+        for target in panel.get("targets", ())
+    ]
 
 
-def alert_expressions() -> Iterator[Expression]:
-    for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]:
-        for rule in group["rules"]:
-            yield Expression(rule["alert"], rule["expr"], " ".join(rule["annotations"].values()))
+def alert_expressions() -> list[Expression]:
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    return [
+        Expression(rule["alert"], rule["expr"], " ".join(rule["annotations"].values()))
+        for group in groups
+        for rule in group["rules"]
+    ]
 
 
 def variables() -> dict[str, tuple[str, str]]:

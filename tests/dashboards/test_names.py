@@ -52,7 +52,7 @@ def test_every_metric_label_and_value_is_one_that_is_written(expression: Express
             assert set(pattern.split("|")) <= VALUES[label], f"{label} is never {pattern}"
 
 
-@pytest.mark.parametrize("name", variables())
+@pytest.mark.parametrize("name", list(variables()))
 def test_a_variable_lists_the_values_of_a_written_label(name: str) -> None:
     metric, label = variables()[name]
     assert metric in METRICS
