@@ -124,7 +124,7 @@ def astream(llm: LLMManager, prompt: str) -> str:
 
 
 @pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
-@pytest.mark.parametrize("telemetry", sabotage())
+@pytest.mark.parametrize("telemetry", list(sabotage()))
 def test_no_fault_of_telemetry_changes_a_call(
     ask: Callable[[LLMManager, str], str], telemetry: Callable[[], dict[str, Any]]
 ) -> None:
@@ -143,7 +143,7 @@ def test_no_fault_of_telemetry_changes_a_call(
         assert llm.get_model_info("a")["circuit_breaker_state"] == "open"
 
 
-@pytest.mark.parametrize("telemetry", sabotage())
+@pytest.mark.parametrize("telemetry", list(sabotage()))
 def test_nor_a_stream_that_is_left_early(telemetry: Callable[[], dict[str, Any]]) -> None:
     with managing(telemetry()) as llm:
         llm.register_model("c", ScriptedModel("one two").as_stream())

@@ -1,0 +1,76 @@
+"""Logs say what an operator acts on, at the level it deserves, without what was said."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from agentkit import errors as e
+from agentkit.policy.breaker import BreakerPolicy
+from agentkit.testing import ScriptedModel, overloaded
+from tests.telemetry.observing import Observed
+
+SECRET = "canary-4711"
+
+
+def logged(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == name]
+
+
+def test_a_fallback_is_a_warning(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="agentkit")
+    llm = seen.manager(("a", ScriptedModel(then=overloaded())), ("b", ScriptedModel("fine")))
+    llm.generate("hi")
+    (record,) = logged(caplog, "agentkit.calls")
+    assert record.levelno == logging.WARNING
+    told: dict[str, Any] = vars(record)
+    assert (told["fallback_from"], told["fallback_to"]) == ("a", "b")
+    assert told["reason"] == "retries_exhausted"
+
+
+def test_a_breaker_warns_when_it_opens_and_informs_when_it_closes(
+    seen: Observed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="agentkit")
+    model = ScriptedModel(overloaded(), "fine")
+    llm = seen.manager(("a", model), breaker=BreakerPolicy(failure_threshold=1))
+    with pytest.raises(e.OverloadedError):
+        llm.generate("hi")
+    seen.clock.advance(61.0)
+    llm.generate("hi")
+    told: list[Any] = logged(caplog, "agentkit.breaker")
+    assert [(record.levelno, record.previous_state, record.state) for record in told] == [
+        (logging.WARNING, "closed", "open"),
+        (logging.INFO, "open", "half-open"),
+        (logging.INFO, "half-open", "closed"),
+    ]
+    assert {record.breaker for record in told} == {"p-a/a"}
+
+
+def test_each_attempt_is_a_debug_line(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="agentkit")
+    seen.manager(("a", ScriptedModel(overloaded(), "fine"))).generate("hi")
+    told: list[Any] = logged(caplog, "agentkit.calls")
+    assert [(record.levelno, record.model, record.error_type) for record in told] == [
+        (logging.DEBUG, "a", "529"), (logging.DEBUG, "a", None),
+    ]  # fmt: skip
+
+
+def test_no_record_holds_what_was_said(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="agentkit")
+
+    class Odd(e.ProviderError):
+        error_type = SECRET
+
+    steps = (Odd(SECRET), e.ServerError(SECRET), SECRET)
+    llm = seen.manager(
+        ("a", ScriptedModel(*steps[:2])), ("b", ScriptedModel(steps[2])),
+        breaker=BreakerPolicy(failure_threshold=2),
+    )  # fmt: skip
+    assert llm.generate(SECRET, user=SECRET) == SECRET
+    assert len(caplog.records) >= 4
+    for record in caplog.records:
+        assert SECRET not in str(vars(record))
+        assert SECRET not in record.getMessage()
