@@ -123,7 +123,8 @@ def ride(
     """Lead or share one upstream call; None when its leader gave up and somebody has to lead."""
     try:
         if leads:
-            yield from take_off(flight, Launch(lead(call, target, key, flight), key))
+            bring = fetch(call, target, key)
+            yield from take_off(flight, Launch(lead(call, flight, bring), key))
         yield from landing(call, flight)
     finally:
         flight.leave()
@@ -158,16 +159,10 @@ def landing(call: Call, flight: Flight) -> Flow[None]:
         yield from Sleep(min(left, FLIGHT_CHECK), until=flight.beyond(len(flight.events)))
 
 
-def lead(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:
-    """What the leader of a flight does for all."""
-    durable = target.endpoint.durable
+def lead(call: Call, flight: Flight, bring: Flow[Response[Any]]) -> Flow[None]:
+    """What the leader of a flight does for all: `bring` the answer, and land it or its error."""
     try:
-        response = yield from Load(key, durable)
-        if response is not None:
-            response = owned(call, complete(call, call.adopt(response, "hit")))
-        else:
-            response = yield from attempts(call, target, send_once)
-            yield from Store(key, response, durable)
+        response = yield from bring
     except Exception as error:
         flight.land(None, None if error is call.overdue else error)
     except BaseException:
@@ -175,6 +170,17 @@ def lead(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:
         raise
     else:
         flight.land(response, None)
+
+
+def fetch(call: Call, target: Target, key: str) -> Flow[Response[Any]]:
+    """The answer for a flight; one may have been stored since this call looked."""
+    durable = target.endpoint.durable
+    response = yield from Load(key, durable)
+    if response is not None:
+        return owned(call, complete(call, call.adopt(response, "hit")))
+    response = yield from attempts(call, target, send_once)
+    yield from Store(key, response, durable)
+    return response
 
 
 def attempts(call: Call, target: Target, once: Once[R]) -> Flow[R]:

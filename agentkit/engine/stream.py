@@ -26,7 +26,7 @@ from agentkit.engine.effects import (
     TimedOut,
 )
 from agentkit.engine.flight import Flight
-from agentkit.engine.flow import FLIGHT_CHECK, Walk, attempts, look_up, take_off
+from agentkit.engine.flow import FLIGHT_CHECK, Walk, attempts, lead, look_up, take_off
 from agentkit.errors import (
     InvalidResponseError,
     LLMError,
@@ -146,7 +146,7 @@ def follow(
     """Show a flight's events from its beginning; None when it ended before any content."""
     try:
         if leads:
-            flow = lead_stream(call, target, key, flight)
+            flow = lead(call, flight, fetch_stream(call, target, key, flight))
             yield from take_off(flight, Launch(flow, flight.key, apart=True))
         seen = yield from show(call, flight)
     finally:
@@ -183,24 +183,17 @@ def show(call: Call, flight: Flight) -> Flow[int]:
         yield from Sleep(min(left, FLIGHT_CHECK), until=flight.beyond(seen))
 
 
-def lead_stream(call: Call, target: Target, key: str, flight: Flight) -> Flow[None]:
+def fetch_stream(call: Call, target: Target, key: str, flight: Flight) -> Flow[Response[Any]]:
     """Pump the upstream into the flight, at its own pace, and store the whole answer."""
     durable = target.endpoint.durable
-    try:
-        response = yield from Load(key, durable)
-        if response is not None:
-            response = call.adopt(response, "hit")
-            yield from into(flight, replay(call, response))
-        else:
-            response = yield from into(flight, pump(call, target))
-            yield from Store(key, response, durable)
-    except Exception as error:
-        flight.land(None, None if error is call.overdue else error)
-    except BaseException:
-        flight.land(None, None)
-        raise
-    else:
-        flight.land(response, None)
+    response = yield from Load(key, durable)
+    if response is not None:
+        response = call.adopt(response, "hit")
+        yield from into(flight, replay(call, response))
+        return response
+    told: Response[Any] = yield from into(flight, pump(call, target))
+    yield from Store(key, told, durable)
+    return told
 
 
 def into(flight: Flight, flow: Flow[Any]) -> Flow[Any]:
