@@ -106,6 +106,7 @@ def _breaker(
     changed: Callable[[str, str, str], None],
 ) -> CircuitBreaker | None:
     if isinstance(own, CircuitBreaker):
+        own.tell(changed)
         return own
     chosen = default if own is None else own
     if chosen is False:

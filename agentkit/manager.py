@@ -11,10 +11,12 @@ from agentkit.batch import BatchResult, Item, Progress, arun_batch, run_batch
 from agentkit.engine.call import Call
 from agentkit.engine.drive.blocking import run
 from agentkit.engine.drive.consume import AsyncStream, Stream
+from agentkit.engine.effects import Flow
 from agentkit.engine.flow import answer, request_flow
 from agentkit.engine.stream import narrate
 from agentkit.errors import ConfigurationError
 from agentkit.models import ManagedModels
+from agentkit.policy.deadline import Deadline
 from agentkit.policy.routing import Route
 from agentkit.structured import check_for
 from agentkit.types import OnInterrupt, Request, Response
@@ -139,9 +141,7 @@ class LLMManager(ManagedModels):
         at the next model that supports prefill.
         """
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, stream=True)
-        walk = narrate(_interrupt(on_interrupt))
-        call = self._call(request, model, deadline, blocking=True)
-        flow = request_flow(call, self._middleware, walk)
+        flow = self._told(request, model, deadline, on_interrupt, blocking=True)
         return Stream(flow, self._runtime, text=on_interrupt != "restart")
 
     def astream(
@@ -157,9 +157,7 @@ class LLMManager(ManagedModels):
     ) -> AsyncStream:
         """Like `stream`, for ``async for`` and ``async with``; itself not a coroutine."""
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, stream=True)
-        walk = narrate(_interrupt(on_interrupt))
-        call = self._call(request, model, deadline, blocking=False)
-        flow = request_flow(call, self._middleware, walk)
+        flow = self._told(request, model, deadline, on_interrupt, blocking=False)
         return AsyncStream(flow, self._runtime, text=on_interrupt != "restart")
 
     def batch(
@@ -189,6 +187,26 @@ class LLMManager(ManagedModels):
         return await arun_batch(
             self.acomplete, requests, max_concurrency=max_concurrency, on_progress=on_progress
         )
+
+    def _told(
+        self,
+        request: Request,
+        model: str | Sequence[str] | None,
+        deadline: float | None,
+        on_interrupt: str,
+        *,
+        blocking: bool,
+    ) -> Flow[Response[Any]]:
+        """A stream's flow: what was asked is checked now, the request begins at the first read."""
+        walk = narrate(_interrupt(on_interrupt))
+        self._registry.route(model)
+        Deadline(self._deadline if deadline is None else deadline, 0.0)
+
+        def told() -> Flow[Response[Any]]:
+            call = self._call(request, model, deadline, blocking=blocking)
+            return (yield from request_flow(call, self._middleware, walk))
+
+        return told()
 
     def _call(
         self,

@@ -248,8 +248,8 @@ class ManagedModels:
 
     def _breakers(self) -> dict[str, tuple[str, float]]:
         return {
-            name: (breaker.state, breaker.statistics().failure_rate)
-            for name, target in self._registry.targets.items()
+            breaker.name: (breaker.state, breaker.statistics().failure_rate)
+            for target in self._registry.targets.values()
             if (breaker := target.breaker) is not None
         }
 

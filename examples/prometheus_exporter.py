@@ -76,7 +76,7 @@ def play(llm: LLMManager) -> None:
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--serve", type=int, metavar="PORT")
-port = parser.parse_known_args()[0].serve  # whatever runs this file may have arguments of its own
+port = parser.parse_args().serve  # whatever runs this file may have arguments of its own
 
 meters = MeterProvider([PrometheusMetricReader()])
 with LLMManager(

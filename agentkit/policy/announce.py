@@ -45,6 +45,11 @@ class Announcer:
         self._attending = Lock()
         self._reported: set[int] = set()
 
+    def add(self, on_change: OnChange) -> None:
+        """Call `on_change` at every transition from now on; once, however often it is added."""
+        if on_change not in self._on_change:
+            self._on_change.append(on_change)
+
     def success(self) -> None:
         """A call succeeded."""
         for listener in self.listeners:

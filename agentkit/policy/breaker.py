@@ -203,6 +203,10 @@ class CircuitBreaker:
                 era=self._era,
             )
 
+    def tell(self, on_change: OnChange) -> None:
+        """Call ``on_change(name, previous, state)`` at every transition from now on."""
+        self._announcer.add(on_change)
+
     def renew_after_fork(self) -> None:
         """In a forked child: fresh locks, and no claim of the parent's probe and sleepers."""
         self._lock = Lock()

@@ -23,11 +23,12 @@ PAGES = [
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUN_EXAMPLE = """
 import runpy, sys
-sys.path.insert(0, sys.argv[1])
+root, sys.argv = sys.argv[1], sys.argv[2:]
+sys.path.insert(0, root)
 from tests.network import forbid_network
 sys.path.pop(0)
 forbid_network()
-runpy.run_path(sys.argv[2], run_name="__main__")
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 

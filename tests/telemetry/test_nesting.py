@@ -209,7 +209,6 @@ def test_a_stream_that_holds_a_span_open_leaks_it_to_nobody(seen: Observed) -> N
     assert nothing_is_current()
 
 
-@pytest.mark.xfail(reason="the drivers close a stream outside of its attempt's scope")
 def test_nor_when_it_is_left_early(seen: Observed) -> None:
     def leave() -> None:
         with seen.manager(("a", Held(seen))).stream("hi") as pieces:
@@ -238,7 +237,6 @@ class Opening:
             return iter(["one"])
 
 
-@pytest.mark.xfail(reason="the drivers open a stream outside of its attempt's scope")
 def test_opening_a_stream_is_part_of_the_attempt(seen: Observed) -> None:
     stream(seen.manager(("a", Opening(seen))))
     (inner,) = seen.named("inner")

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -15,9 +15,10 @@ from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.drive.workers import Workers
 from agentkit.engine.flight import LED
 from agentkit.errors import ProviderError
-from agentkit.types import Request
 
 R = TypeVar("R")
+
+_NO_SCOPE = nullcontext()
 
 
 def run(flow: fx.Flow[R], runtime: Runtime, stopped: Callable[[], bool] | None = None) -> R:
@@ -150,7 +151,7 @@ class Blocking:
             return LoopSource(self.runtime, effect)
         if effect.cuttable:
             return WorkerSource(self.runtime, effect)
-        return InlineSource(endpoint.stream, effect)
+        return InlineSource(effect)
 
     def _close(self, source: Any) -> None:
         if self._open is not None:
@@ -179,24 +180,21 @@ class _Side:
         self.stop = True
 
 
+def within(effect: fx.Send | fx.Open) -> AbstractContextManager[object]:
+    """The attempt's scope around one step of the model's code."""
+    return effect.scope() or _NO_SCOPE
+
+
 def send(effect: fx.Send) -> Any:
-    """Call the model's blocking side, inside the attempt's scope."""
-    call = effect.target.endpoint.send
-    scope = effect.scope()
-    if scope is None:
-        return call(effect.request)  # type: ignore[misc]
-    with scope:
-        return call(effect.request)  # type: ignore[misc]
+    """Call the model's blocking side."""
+    with within(effect):
+        return effect.target.endpoint.send(effect.request)  # type: ignore[misc]
 
 
 async def asend(effect: fx.Send) -> Any:
-    """Call the model's async side, inside the attempt's scope."""
-    call = effect.target.endpoint.asend
-    scope = effect.scope()
-    if scope is None:
-        return await call(effect.request)  # type: ignore[misc]
-    with scope:
-        return await call(effect.request)  # type: ignore[misc]
+    """Call the model's async side."""
+    with within(effect):
+        return await effect.target.endpoint.asend(effect.request)  # type: ignore[misc]
 
 
 def wait_for(workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None) -> Any:
@@ -229,37 +227,43 @@ def _await(future: Future[Any], cancel: Callable[[], None], timeout: float | Non
     raise fx.TimedOut
 
 
+def open_stream(effect: fx.Open) -> Iterator[Any]:
+    """The model's blocking stream."""
+    with within(effect):
+        return iter(effect.target.endpoint.stream(effect.request))  # type: ignore[misc]
+
+
+def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
+    """The model's async stream."""
+    with within(effect):
+        return aiter(effect.target.endpoint.astream(effect.request))  # type: ignore[misc]
+
+
 def step(iterator: Iterator[Any], effect: fx.Open) -> Any:
-    """The iterator's next event, None at its end, inside the attempt's scope."""
-    scope = effect.scope()
-    if scope is None:
-        return next(iterator, None)
-    with scope:
+    """The iterator's next event, None at its end."""
+    with within(effect):
         return next(iterator, None)
 
 
 async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
     """Like `step`, for an async iterator."""
-    scope = effect.scope()
-    if scope is None:
-        return await anext(iterator, None)
-    with scope:
+    with within(effect):
         return await anext(iterator, None)
 
 
-def close_quietly(iterator: Any) -> None:
+def close_quietly(iterator: Any, effect: fx.Open) -> None:
     """Close a generator or SDK stream; what that raises is nobody's answer."""
     closing = getattr(iterator, "close", None)
     if closing is not None:
-        with suppress(Exception):
+        with suppress(Exception), within(effect):
             closing()
 
 
-async def aclose_quietly(iterator: Any) -> None:
+async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
     """Like `close_quietly`, for an async stream."""
     closing = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
     if closing is not None:
-        with suppress(Exception):
+        with suppress(Exception), within(effect):
             result = closing()
             if hasattr(result, "__await__"):
                 await result
@@ -268,9 +272,9 @@ async def aclose_quietly(iterator: Any) -> None:
 class InlineSource:
     """A blocking stream read in the caller's own thread; its time limit cannot be enforced."""
 
-    def __init__(self, stream: Callable[[Request], Any], effect: fx.Open) -> None:
+    def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
-        self._iterator = iter(stream(effect.request))
+        self._iterator = open_stream(effect)
 
     def pull(self, timeout: float | None) -> Any:
         """The next event; None at the end."""
@@ -278,7 +282,7 @@ class InlineSource:
 
     def close(self) -> None:
         """Release it."""
-        close_quietly(self._iterator)
+        close_quietly(self._iterator, self._effect)
 
 
 class WorkerSource:
@@ -296,13 +300,12 @@ class WorkerSource:
         """The next event; runs on the worker."""
         try:
             if self._iterator is None:
-                stream = self._effect.target.endpoint.stream
-                self._iterator = iter(stream(self._effect.request))  # type: ignore[misc]
+                self._iterator = open_stream(self._effect)
             return step(self._iterator, self._effect)
         finally:
             self._busy = False
             if self._closed:
-                close_quietly(self._iterator)
+                close_quietly(self._iterator, self._effect)
 
     def next_step(self) -> Callable[[], Any]:
         """`step` in the stream's own context, marked as under way."""
@@ -318,7 +321,7 @@ class WorkerSource:
         """Release it."""
         self._closed = True
         if not self._busy:
-            close_quietly(self._iterator)
+            close_quietly(self._iterator, self._effect)
 
 
 class LoopSource:
@@ -332,8 +335,7 @@ class LoopSource:
 
     async def _step(self) -> Any:
         if self._iterator is None:
-            stream = self._effect.target.endpoint.astream
-            self._iterator = aiter(stream(self._effect.request))  # type: ignore[misc]
+            self._iterator = open_astream(self._effect)
         return await astep(self._iterator, self._effect)
 
     def pull(self, timeout: float | None) -> Any:
@@ -343,6 +345,8 @@ class LoopSource:
     def close(self) -> None:
         """Release it."""
         if self._iterator is not None:
-            future, _ = self._loop.submit(aclose_quietly(self._iterator), self._context)
+            future, _ = self._loop.submit(
+                aclose_quietly(self._iterator, self._effect), self._context
+            )
             with suppress(Exception):
                 future.result(timeout=1.0)

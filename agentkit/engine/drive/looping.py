@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from agentkit.engine.drive.blocking import (
     aclose_quietly,
     asend,
     astep,
+    open_astream,
     presentable,
     send,
 )
@@ -223,8 +224,7 @@ class TaskSource:
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
-        stream = effect.target.endpoint.astream
-        self._iterator: AsyncIterator[Any] = aiter(stream(effect.request))  # type: ignore[misc]
+        self._iterator = open_astream(effect)
 
     async def apull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
@@ -239,7 +239,7 @@ class TaskSource:
 
     async def aclose(self) -> None:
         """Release it."""
-        await aclose_quietly(self._iterator)
+        await aclose_quietly(self._iterator, self._effect)
 
 
 class HopSource:
