@@ -172,6 +172,11 @@ WHOLE = [
         {"a": 1, "b": 1}, register={"a": {"timeout": 0.05}},
     ),
     Scenario(
+        "silence is cut by the deadline", {"a": [faults.silence()], "b": ["never"]},
+        DeadlineExceededError, {"a": 1, "b": 0}, register={"a": {"timeout": 10.0}},
+        request={"deadline": 0.05},
+    ),
+    Scenario(
         "silence alone", {"a": [faults.silence()]}, ProviderTimeoutError, {"a": 1},
         register={"a": {"timeout": 0.05, "retry": ONCE}},
     ),

@@ -247,6 +247,14 @@ class TestRounds:
         down: dict[str, list[Step]] = {name: [DOWN] * 3 for name in "abc"}
         assert self.ask(down, 2) == ["a", "b"]
 
+    def test_after_the_last_attempt_no_retry_is_announced_or_paid(self) -> None:
+        stage = Stage()
+        target = stage.target("a", budget=10)
+        asked = stage.ask(target, script={"a": [DOWN]}, order="rounds", rounds=1)
+        assert asked.watch.retries == []
+        assert target.budget is not None
+        assert target.budget.tokens == 10
+
     def test_a_fresh_target_is_asked_without_a_sleep(self) -> None:
         stage = Stage()
         targets = [stage.target(name) for name in "abc"]
