@@ -83,6 +83,7 @@ def _panel(panel: Axes, column: Column, figures: list[tuple[str, float]]) -> Non
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
     if column.at_most is not None:
         panel.axvline(column.at_most, color=REACH, linewidth=1, linestyle="--")

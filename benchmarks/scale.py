@@ -40,7 +40,7 @@ def _with_models(models: int) -> float:
             manager.register_model(f"model-{number}", _trivial)
         manager.set_active_model(f"model-{models - 1}")
         manager.set_fallback_chain(["model-0"])
-        return each(lambda _: manager.generate("hi"), count=200, rounds=5)["p50"]
+        return each(lambda _: manager.generate("hi"), count=200, rounds=15)["p50"]
 
 
 def _trivial(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -58,7 +58,7 @@ def _in_flight(flying: int) -> tuple[float, float]:
     )
 
 
-async def _measured(flying: int, *, managed: bool, calls: int = 500, rounds: int = 5) -> float:
+async def _measured(flying: int, *, managed: bool, calls: int = 300, rounds: int = 15) -> float:
     release = asyncio.Event()
 
     async def waiting(prompt: str, kwargs: dict[str, Any]) -> str:
