@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentkit.engine.call import Call, refused
 from agentkit.engine.effects import Flow, Sleep, TimedOut
-from agentkit.errors import LLMError, ProviderTimeoutError, RateLimitError
+from agentkit.errors import (
+    LLMError,
+    PoolExhaustedError,
+    ProviderTimeoutError,
+    RateLimitError,
+)
 from agentkit.ledger import Entry, Outcome
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.limits import Slot
@@ -219,7 +224,8 @@ def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow
     """Wait for a slot, ask the breaker, and start the clock.
 
     Raises:
-        CircuitOpenError: the breaker refuses. DeadlineExceededError: no slot came free in time.
+        CircuitOpenError: the breaker refuses. PoolExhaustedError: no slot came free within this
+            target's part of the time. DeadlineExceededError: nor within the deadline.
     """
     slot: Slot | None = None
     waited = 0.0
@@ -239,8 +245,11 @@ def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow
 
 def _queue(call: Call, target: Target, slot: Slot) -> Flow[float]:
     since = call.rules.clock()
+    patience, ahead = max(call.left(), 0.0), call.itinerary.count_ahead()
+    if ahead:
+        patience = min(share(patience, None, ahead + 1), DEFAULT_PATIENCE)
     try:
-        yield from Sleep(max(call.left(), 0.0), until=slot)
+        yield from Sleep(patience, until=slot)
     except BaseException:
         slot.release()
         raise
@@ -249,7 +258,14 @@ def _queue(call: Call, target: Target, slot: Slot) -> Flow[float]:
     call.observer.waited(target.name, waited, slot.granted)
     if not slot.granted:
         slot.release()
-        raise call.overrun(f"no slot of {target.name} came free")
+        if call.left() <= 0 or not ahead:
+            raise call.overrun(f"no slot of {target.name} came free")
+        full = PoolExhaustedError(
+            f"no slot of {target.name} came free within {waited:.1f} s",
+            hint="raise max_concurrency= of the model",
+        )
+        call.note(target.name, target.provider, "no_slot", full, target.breaker_state)
+        raise full
     return waited
 
 

@@ -8,6 +8,7 @@ one attempt. `agentkit.engine.stream` replaces the last step for streams.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from agentkit.engine.attempt import Failure, begin, complete, owned
@@ -223,23 +224,32 @@ def back_off(call: Call, target: Target, delay: float) -> Flow[bool]:
 def send_once(call: Call, target: Target, delay: float) -> Flow[Response[Any] | Failure]:
     """One attempt that waits for the whole answer."""
     attempt = yield from begin(call, target, delay, target.timeout)
+    layers = call.rules.attempt_middleware
+    theirs: Exception | None = None
 
     def send(request: Request) -> Flow[Response[Any]]:
-        raw = yield from Send(
-            target, request, attempt.allotted, target.timeout is not None, attempt.watch.scope
-        )
-        return target.endpoint.accept(raw, call.ledger)
+        nonlocal theirs
+        try:
+            raw = yield from Send(
+                target, request, attempt.allotted, target.timeout is not None, attempt.watch.scope
+            )
+            return target.endpoint.accept(raw, call.ledger)
+        except Exception as exc:
+            theirs = exc
+            raise
 
     try:
-        if call.rules.attempt_middleware:
-            response = yield from through(call.rules.attempt_middleware, call.request, send)
-        else:
-            response = yield from send(call.request)
+        response = yield from through(layers, call.request, send)
+        if not response.model:
+            response = replace(response, model=target.name, provider=target.provider)
         try:
             response = owned(call, complete(call, response))
         except StructuredOutputError as rejected:
             return attempt.reject(rejected, response)
     except Exception as exc:
+        if layers and exc is not theirs:
+            attempt.abandon("middleware")
+            raise
         return attempt.fail(exc)
     except BaseException:
         attempt.abandon("cancelled")

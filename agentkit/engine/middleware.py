@@ -3,7 +3,9 @@
 A middleware is a generator function,
 ``def mw(request): response = yield request; return response``. It may change the request it yields
 and the response it returns, return without yielding (nothing is sent), catch what the inside
-raises, or yield again to ask again. What it raises itself propagates as it is.
+raises, or yield again to ask again. What it raises itself is never the model's fault: around an
+attempt, an `LLMError` of its own passes the model over; anything else ends the request as it is.
+A stream passes the middleware of the request; what that returns is the stream's `.response`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentkit import errors as e
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.structured import check_for
 from agentkit.types import Request, Response
 from tests.flows.stage import Stage
@@ -153,6 +154,51 @@ def test_what_a_request_layer_raises_propagates_as_it_is() -> None:
     asked = Stage().ask(Stage().target(), script={"a": "fine"}, middleware=[raising])
     assert asked.error is trouble
     assert asked.watch.ends == ["error"]
+
+
+def test_what_an_attempt_layer_raises_itself_is_no_fault_of_the_model() -> None:
+    trouble = RuntimeError("mine")
+
+    def raising(request: Request) -> Layer:
+        yield request
+        raise trouble
+
+    stage = Stage()
+    target = stage.target(breaker=BreakerPolicy(failure_threshold=1))
+    asked = stage.ask(
+        target, stage.target("b"), script={"a": "fine"}, middleware=[at("attempt", raising)]
+    )
+    assert asked.error is trouble
+    assert [(entry.outcome, entry.reason) for entry in asked.ledger] == [
+        ("abandoned", "middleware")
+    ]
+    assert target.breaker_state == "closed"
+
+
+def test_an_attempt_layer_may_pass_the_model_over() -> None:
+    def picky(request: Request) -> Layer:
+        response = yield request
+        if response.text == "poor":
+            raise e.PoolExhaustedError("not good enough")
+        return response
+
+    stage = Stage()
+    asked = stage.ask(
+        stage.target("a"), stage.target("b"), script={"a": "poor", "b": "rich"},
+        middleware=[at("attempt", picky)],
+    )  # fmt: skip
+    assert (asked.order, asked.text) == (["a", "b"], "rich")
+
+
+def test_an_attempt_layer_answers_in_the_name_of_its_model() -> None:
+    def own(request: Request) -> Layer:
+        if request.prompt == "hi":
+            return Response("mine")
+        return (yield request)
+
+    asked = Stage().ask(Stage().target(provider="p"), script={}, middleware=[at("attempt", own)])
+    answer = asked.played.value()
+    assert (answer.model, answer.provider) == ("a", "p")
 
 
 def test_one_that_returns_nothing_is_told_so() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from agentkit import errors as e
 from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.deadline import DEFAULT_PATIENCE
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import Missing
 from agentkit.testing import Step, faults, rate_limited
@@ -285,3 +286,26 @@ class TestRounds:
 
     def test_an_invalid_request_ends_the_rounds(self) -> None:
         assert self.ask({"a": [faults.status(400)]}, 9) == ["a"]
+
+
+def test_a_full_model_keeps_a_call_no_longer_than_its_part_of_the_time() -> None:
+    stage = Stage()
+    full = stage.target("full", slots=1)
+    assert full.limit is not None
+    taken = full.limit.request()
+    asked = stage.ask(full, stage.target("free"), script={"free": "fine"}, deadline=8.0)
+    assert asked.text == "fine"
+    assert asked.played.duration == 4.0
+    assert asked.reasons == ["no_slot"]
+    taken.release()
+    assert full.limit.in_use == 0
+
+
+def test_without_a_deadline_a_full_model_does_not_keep_a_call_for_ever() -> None:
+    stage = Stage()
+    full = stage.target("full", slots=1)
+    assert full.limit is not None
+    full.limit.request()
+    asked = stage.ask(full, stage.target("free"), script={"free": "fine"}, deadline=None)
+    assert asked.text == "fine"
+    assert asked.played.duration == DEFAULT_PATIENCE
