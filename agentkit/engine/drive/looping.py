@@ -161,11 +161,11 @@ class Bell:
     def ring(self) -> None:
         """Wake it; a loop that is gone has nobody left to wake."""
         self.rung = True
-        if threading.get_ident() == self._thread:
-            self._settle()
-            return
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._settle)
+            if threading.get_ident() == self._thread:
+                self._settle()
+            else:
+                self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         if not self._future.done():
