@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from agentkit.errors import RequestValidationError
+from agentkit.tools import tool_specs
 from agentkit.types import Message, Request
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
@@ -24,21 +25,19 @@ def request_for(
     Raises:
         RequestValidationError: empty, or of another type.
     """
-    if isinstance(prompt, str):
-        if not prompt or prompt.isspace():
-            raise RequestValidationError(
-                "the prompt is empty",
-                validation_errors=["prompt: empty"],
-                hint="give a text that is not only white space",
-            )
+    offered = () if tools is None else tool_specs(tools)
+    if not isinstance(prompt, str):
         return Request(
-            prompt=prompt, params=params, tools=tuple(tools or ()), use_cache=use_cache,
+            messages=_messages(prompt), params=params, tools=offered, use_cache=use_cache,
             stream=stream,
         )  # fmt: skip
-    return Request(
-        messages=_messages(prompt), params=params, tools=tuple(tools or ()), use_cache=use_cache,
-        stream=stream,
-    )  # fmt: skip
+    if not prompt or prompt.isspace():
+        raise RequestValidationError(
+            "the prompt is empty",
+            validation_errors=["prompt: empty"],
+            hint="give a text that is not only white space",
+        )
+    return Request(prompt=prompt, params=params, tools=offered, use_cache=use_cache, stream=stream)
 
 
 def _messages(prompt: Any) -> tuple[Message, ...]:

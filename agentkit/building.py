@@ -13,7 +13,7 @@ from agentkit.cache.response import ResponseCache, build_response_cache
 from agentkit.errors import ConfigurationError
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.checks import optional, whole
-from agentkit.policy.limits import ConcurrencyLimit
+from agentkit.policy.pool import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.routing import Target
 from agentkit.policy.verdict import RetryOn
@@ -89,13 +89,19 @@ def build_target(
         facts,
         policy,
         _breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
-        None if max_concurrency is None else ConcurrencyLimit(max_concurrency),
+        _pool(name, max_concurrency),
         None if policy.budget is None else RetryBudget(policy.budget),
         optional("timeout", timeout, above=True),
         optional("first_token_timeout", first_token_timeout, above=True),
         retry_on,
         None if window is None else whole("context_window", window),
     )
+
+
+def _pool(name: str, max_concurrency: int | None) -> Pool | None:
+    if max_concurrency is None:
+        return None
+    return Pool([Member(max_concurrency=max_concurrency)], name=name)
 
 
 def _breaker(

@@ -46,7 +46,7 @@ class CallObserver:
         return AttemptObserver()
 
     def retry(self, model: str, provider: str, number: int, delay: float, error: BaseException,
-              reason: Literal["backoff", "retry_after"]) -> None:  # fmt: skip
+              reason: Literal["backoff", "retry_after", "next_key"]) -> None:  # fmt: skip
         """Attempt `number` at `model` will follow after `delay` seconds."""
 
     def fallback(self, source: str, to: str, reason: FallbackReason) -> None:

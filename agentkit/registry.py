@@ -164,7 +164,7 @@ class Registry:
         for target in self._targets.values():
             if target.breaker is not None:
                 target.breaker.renew_after_fork()
-            if target.limit is not None:
-                target.limit.renew_lock()
+            if target.pool is not None:
+                target.pool.renew_after_fork()
             if target.budget is not None:
                 target.budget.renew_lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -66,18 +65,9 @@ def check_for(response_model: type[Any], request: Request) -> tuple[TypeCheck, R
             f"response_model {response_model!r} has no JSON schema: {type(error).__name__}",
             hint="use a pydantic model, a dataclass, a TypedDict or a builtin type",
         ) from error
-    wish = Message(
-        MessageRole.SYSTEM,
-        "Answer with one JSON value only, without any other text, that matches this JSON "
-        f"schema:\n{json.dumps(schema, sort_keys=True)}",
-    )
-    asking = replace(
-        request,
-        prompt=None,
-        messages=(wish, *request.conversation),
-        response_format={"type": "json_schema", "schema": schema},
-    )
-    return TypeCheck(adapter), asking
+    name = getattr(response_model, "__name__", "answer")
+    wish = {"type": "json_schema", "name": name, "schema": schema}
+    return TypeCheck(adapter), replace(request, response_format=wish)
 
 
 def unfenced(text: str) -> str:

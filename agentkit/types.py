@@ -38,11 +38,31 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a provider is told of it.
+
+    `parameters` is the JSON schema of its arguments, an object. `fn` runs it and never leaves the
+    process.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+    fn: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.
 
-    `content` is text, or a sequence of provider-neutral content parts (dicts). `metadata` never
-    leaves the process.
+    `content` is text, or a sequence of provider-neutral content parts, which are dicts:
+
+    - ``{"type": "text", "text": str}``
+    - ``{"type": "image", "data": bytes, "media_type": "image/png"}``, or ``"url": str`` for data
+    - ``{"type": "document", "data": bytes, "media_type": "application/pdf", "name": str}``
+
+    An assistant's `tool_calls` are answered by messages of role ``tool`` with the call's id as
+    `tool_call_id`. `metadata` never leaves the process.
     """
 
     role: MessageRole | str
@@ -85,21 +105,40 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """A provider's own word on its limits a minute; None where it says nothing.
+
+    From response headers: ``x-ratelimit-limit-requests``, ``x-ratelimit-limit-tokens`` (OpenAI's
+    tokens count input and output together), ``anthropic-ratelimit-input-tokens-limit``, …
+    """
+
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What the caller asked for, provider-neutral.
 
     Either `prompt` (a plain text) or `messages` is set. `params` are the model's own options
     (temperature, max_tokens, …) and are handed on untouched. `stream` says that the caller
-    wants events as they come.
+    wants events as they come. `timeout` is the seconds this attempt has, for a provider that can
+    bound its own sockets (None: not said). `response_format` is
+    ``{"type": "json_schema", "name": str, "schema": dict}`` or ``{"type": "json_object"}``: the
+    answer's text must be that JSON. `priority` orders those who wait for quota: higher goes first.
     """
 
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
-    tools: tuple[Any, ...] = ()
+    tools: tuple[ToolSpec, ...] = ()
     response_format: Mapping[str, Any] | None = None
     stream: bool = False
     use_cache: bool = True
+    timeout: float | None = None
+    priority: int = 0
 
     @property
     def conversation(self) -> tuple[Message, ...]:
@@ -133,7 +172,9 @@ class Response(Generic[T_co]):
 
     `model` is the registered name that answered and `provider` its provider. `parsed` is the
     validated instance when a `response_model` was asked for. `cached` is true when the response
-    cache answered. `ledger` tells every attempt and skip.
+    cache answered. `reasoning` is what the model thought aloud, where its provider shows it.
+    `quota` is what the provider said of its rate limits (see `Quota`). `ledger` tells every
+    attempt and skip.
     """
 
     text: str
@@ -146,6 +187,8 @@ class Response(Generic[T_co]):
     cached: bool = False
     response_id: str | None = None
     ledger: Ledger = field(default_factory=_empty_ledger, compare=False, repr=False)
+    reasoning: str = ""
+    quota: Quota | None = field(default=None, compare=False, repr=False)
 
     @property
     def content(self) -> str:
@@ -158,9 +201,24 @@ class Response(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of text of a stream."""
+    """The next piece of text of a stream; `raw` is the provider's own event, where it has one."""
 
     text: str
+    raw: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """The next piece of what the model thinks aloud; no part of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """A provider's own event that carries no text, for those who read `.events()`."""
+
+    raw: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +237,11 @@ class End:
     finish_reason: str | None = None
     usage: Usage | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    response_id: str | None = None
+    quota: Quota | None = field(default=None, compare=False, repr=False)
 
 
-StreamEvent: TypeAlias = TextDelta | Restart | End
+StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End
 OnInterrupt: TypeAlias = Literal["raise", "restart", "continue"]
 
 
@@ -192,8 +252,12 @@ class Provider(Protocol):
     yield `str` or `StreamEvent`; a provider whose `end_mark` is true must finish each stream with
     an `End`, and a stream that stops without one counts as cut.
 
-    Optional attributes: `name` (the provider's name in telemetry, default ``"custom"``),
-    `end_mark` (default true), `capabilities` (any of ``"messages"``, ``"tools"``, ``"prefill"``).
+    Optional attributes: `provider` (its name in telemetry, default ``"custom"``), `model` (the
+    provider's own name of the model), `end_mark` (default true), `capabilities` (any of
+    ``"messages"``, ``"tools"``, ``"prefill"``, ``"vision"``, ``"json_schema"``, ``"json_object"``:
+    without the last two the wish for JSON is put into words), `translate(exc)` (an `LLMError` for
+    one of its exceptions, or None for the general rules), `with_key(key)` (itself with another
+    API key, for a pool), `close()` and `aclose()`.
     """
 
     def send(self, request: Request) -> Response[Any] | str:

@@ -41,7 +41,8 @@ def request_key(request: Request, *, model: str, fingerprint: str, namespace: st
         for name, value in params.items():
             if type(name) is not str or (type(value) not in _ATOMS and not _plain(value)):
                 return None
-        tools, shape = request.tools, request.response_format
+        tools = [[each.name, each.description, each.parameters] for each in request.tools]
+        shape = request.response_format
         if shape is not None and type(shape) is not dict:
             shape = dict(shape)
         if (tools and not _plain(tools)) or (shape is not None and not _plain(shape)):

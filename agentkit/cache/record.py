@@ -31,7 +31,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 def own(response: Response[Any]) -> Response[Any]:
     """A copy marked as cached that shares nothing mutable with `response`.
 
-    It keeps text, usage, model, provider, finish reason, tool calls and response id.
+    It keeps text, usage, model, provider, finish reason, tool calls, response id and reasoning.
 
     Raises:
         TypeError, ValueError: a tool call's arguments are no JSON.
@@ -42,6 +42,7 @@ def own(response: Response[Any]) -> Response[Any]:
     return Response(
         response.text, response.usage, response.model, response.provider,
         response.finish_reason, calls, None, True, response.response_id,
+        reasoning=response.reasoning,
     )  # fmt: skip
 
 
@@ -70,6 +71,7 @@ def encode(key: str, response: Response[Any], stored: float) -> bytes:
             "finish_reason": response.finish_reason,
             "tool_calls": [[c.id, c.name, dict(c.arguments)] for c in response.tool_calls],
             "response_id": response.response_id,
+            "reasoning": response.reasoning,
         }
     )  # fmt: skip
     body = _TIME.pack(stored) + text.encode("utf-8", "surrogatepass")
@@ -95,7 +97,7 @@ def decode(key: str, data: Any) -> tuple[Response[Any], float]:
         response: Response[Any] = Response(
             fields["text"], Usage(*fields["usage"]), fields["model"], fields["provider"],
             fields["finish_reason"], tuple(ToolCall(*call) for call in fields["tool_calls"]),
-            None, True, fields["response_id"],
+            None, True, fields["response_id"], reasoning=fields.get("reasoning", ""),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, struct.error, RecursionError):
         raise CacheFault("corrupt", "an entry cannot be read; it is ignored") from None

@@ -92,7 +92,7 @@ class _Call(CallObserver):
         return _Attempt(self._story, inner)
 
     def retry(self, model: str, provider: str, number: int, delay: float, error: BaseException,
-              reason: Literal["backoff", "retry_after"]) -> None:  # fmt: skip
+              reason: Literal["backoff", "retry_after", "next_key"]) -> None:  # fmt: skip
         self._inner.retry(model, provider, number, delay, error, reason)
         self._story.tell("back_off", model=model, number=number, delay=round(delay, 4))
 

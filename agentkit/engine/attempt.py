@@ -6,20 +6,21 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agentkit.engine.acquire import acquire
 from agentkit.engine.call import Call, refused
-from agentkit.engine.effects import Flow, Sleep, TimedOut
+from agentkit.engine.effects import Flow, TimedOut
 from agentkit.errors import (
+    InvalidResponseError,
     LLMError,
-    PoolExhaustedError,
     ProviderTimeoutError,
     RateLimitError,
 )
 from agentkit.ledger import Entry, Outcome
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
-from agentkit.policy.limits import Slot
+from agentkit.policy.pool import Lease
 from agentkit.policy.routing import Target
-from agentkit.policy.verdict import Blame, Verdict, judge
-from agentkit.types import Response
+from agentkit.policy.verdict import Again, Blame, Verdict, judge
+from agentkit.types import Request, Response, Usage
 
 if TYPE_CHECKING:
     from agentkit.policy.breaker import Permit
@@ -39,19 +40,20 @@ class Failure(NamedTuple):
 
 
 class Attempt:
-    """Holds a permit, perhaps a slot, and the observer; gives all of them back at settlement."""
+    """Holds a permit, perhaps a lease, and the observer; gives all of them back at settlement."""
 
     __slots__ = (
         "_settled",
         "allotted",
         "call",
         "delay",
+        "endpoint",
         "first_token",
+        "lease",
         "limit",
         "number",
         "permit",
         "position",
-        "slot",
         "started",
         "state",
         "target",
@@ -65,13 +67,15 @@ class Attempt:
         call: Call,
         target: Target,
         permit: Permit | None,
-        slot: Slot | None,
+        lease: Lease | None,
         delay: float,
         waited: float,
         limit: float | None,
     ) -> None:
         rules = call.rules
-        self.call, self.target, self.permit, self.slot = call, target, permit, slot
+        self.call, self.target, self.permit, self.lease = call, target, permit, lease
+        own = None if lease is None else lease.endpoint
+        self.endpoint = target.endpoint if own is None else own
         self.delay, self.waited, self.limit = delay, waited, limit
         self.number = call.itinerary.count()
         self.position = call.itinerary.position
@@ -90,6 +94,13 @@ class Attempt:
             self.allotted = share(left, limit, 1)
         self.whole = self.allotted >= left
 
+    def addressed(self, request: Request) -> Request:
+        """`request` as the endpoint of this attempt needs it."""
+        endpoint = self.endpoint
+        if request.response_format is not None and endpoint.worded is not None:
+            request = endpoint.worded(request)
+        return replace(request, timeout=self.allotted) if endpoint.timed else request
+
     def succeed(self, response: Response[Any]) -> Response[Any]:
         """The answer is complete."""
         call, target = self.call, self.target
@@ -98,6 +109,9 @@ class Attempt:
             self.permit.succeeded(duration)
         if self.number == 1 and target.budget is not None:
             target.budget.earn()
+        if self.lease is not None:
+            self.lease.succeeded()
+            self.lease.learn(response.quota)
         call.ledger.answered_by = target.name
         self._settle("success", duration, response=response)
         return response
@@ -117,10 +131,13 @@ class Attempt:
         duration = call.rules.clock() - self.started
         if isinstance(exc, TimedOut):
             return self._cut(duration, exc)
-        error = target.endpoint.translate(exc)
+        error = self.endpoint.translate(exc)
         verdict = judge(error, target.retry_on)
-        if isinstance(error, RateLimitError) and error.retry_after is not None:
-            target.resting_until = max(target.resting_until, call.rules.clock() + error.retry_after)
+        if self.lease is not None:
+            verdict = self.lease.failed(error, verdict, call.rules.clock())
+        silence = error.retry_after if isinstance(error, RateLimitError) else None
+        if silence is not None and verdict.again is not Again.AT_ONCE:
+            target.resting_until = max(target.resting_until, call.rules.clock() + silence)
         if verdict.log_traceback:
             log.error("%s raised %s", target.name, type(exc).__name__, exc_info=exc)
         self._tell(verdict.blame, error, duration)
@@ -186,10 +203,10 @@ class Attempt:
         reason: str | None = None,
     ) -> None:
         self._settled = True
-        if self.slot is not None:
-            self.slot.release()
         call, target = self.call, self.target
         usage = response.usage if response is not None else None
+        if self.lease is not None:
+            self.lease.release(call.rules.clock(), _taken(outcome, usage, error))
         status = getattr(error, "status", None)
         entry = Entry(
             target.name,
@@ -221,52 +238,34 @@ class Attempt:
 
 
 def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow[Attempt]:
-    """Wait for a slot, ask the breaker, and start the clock.
+    """Wait for a lease, ask the breaker, and start the clock.
 
     Raises:
-        CircuitOpenError: the breaker refuses. PoolExhaustedError: no slot came free within this
+        CircuitOpenError: the breaker refuses. PoolExhaustedError: no lease came free within this
             target's part of the time. DeadlineExceededError: nor within the deadline.
     """
-    slot: Slot | None = None
+    lease: Lease | None = None
     waited = 0.0
-    if target.limit is not None:
-        slot = target.limit.request()
-        if not slot.granted:
-            waited = yield from _queue(call, target, slot)
+    if target.pool is not None:
+        waited = call.ledger.waited
+        lease = yield from acquire(call, target, target.pool)
+        waited = call.ledger.waited - waited
     permit = None
     if target.breaker is not None:
         permit = target.breaker.admit(lease=None if limit is None else limit + _LEASE_MARGIN)
         if permit is None:
-            if slot is not None:
-                slot.release()
+            if lease is not None:
+                lease.release(call.rules.clock(), sent=False)
             raise refused(target)
-    return Attempt(call, target, permit, slot, delay, waited, limit)
+    return Attempt(call, target, permit, lease, delay, waited, limit)
 
 
-def _queue(call: Call, target: Target, slot: Slot) -> Flow[float]:
-    since = call.rules.clock()
-    patience, ahead = max(call.left(), 0.0), call.itinerary.count_ahead()
-    if ahead:
-        patience = min(share(patience, None, ahead + 1), DEFAULT_PATIENCE)
-    try:
-        yield from Sleep(patience, until=slot)
-    except BaseException:
-        slot.release()
-        raise
-    waited = call.rules.clock() - since
-    call.ledger.waited += waited
-    call.observer.waited(target.name, waited, slot.granted)
-    if not slot.granted:
-        slot.release()
-        if call.left() <= 0 or not ahead:
-            raise call.overrun(f"no slot of {target.name} came free")
-        full = PoolExhaustedError(
-            f"no slot of {target.name} came free within {waited:.1f} s",
-            hint="raise max_concurrency= of the model",
-        )
-        call.note(target.name, target.provider, "no_slot", full, target.breaker_state)
-        raise full
-    return waited
+def _taken(outcome: Outcome, usage: Usage | None, error: LLMError | None) -> Usage | None:
+    """What an attempt took of its key's quota; None where only the estimate is known."""
+    if usage is not None and usage.total_tokens > 0:
+        return usage
+    unknown = error is None or isinstance(error, ProviderTimeoutError | InvalidResponseError)
+    return None if unknown or outcome != "failure" else Usage()
 
 
 def complete(call: Call, response: Response[Any]) -> Response[Any]:

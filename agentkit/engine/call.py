@@ -212,6 +212,9 @@ class Call:
         """
         if verdict.again is Again.NO or not self.itinerary.may_repeat():
             return None
+        if verdict.again is Again.AT_ONCE:
+            self.observer.retry(target.name, target.provider, number + 1, 0.0, error, "next_key")
+            return 0.0
         another = self.itinerary.another_left(self.rules.clock())
         if verdict.again is Again.IF_LAST and another:
             return None
@@ -308,7 +311,7 @@ class Call:
         return Response(
             response.text, response.usage, response.model, response.provider,
             response.finish_reason, response.tool_calls, response.parsed, verdict == "hit",
-            response.response_id, self.ledger,
+            response.response_id, self.ledger, response.reasoning,
         )  # fmt: skip
 
     def theirs(self, target: Target, error: Exception) -> Exception:

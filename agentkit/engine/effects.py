@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from agentkit.policy.routing import Target
+from agentkit.policy.routing import Endpoint, Target
 from agentkit.types import Request, Response, Signal, StreamEvent
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class Send(Effect[Any]):
     """
 
     target: Target
+    endpoint: Endpoint
     request: Request
     timeout: float | None
     cuttable: bool
@@ -73,6 +74,7 @@ class Open(Effect[Source]):
     """Open a stream; the result is a handle for `Pull` and `Close`."""
 
     target: Target
+    endpoint: Endpoint
     request: Request
     cuttable: bool
     scope: Scope

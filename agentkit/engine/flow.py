@@ -231,9 +231,10 @@ def send_once(call: Call, target: Target, delay: float) -> Flow[Response[Any] | 
         nonlocal theirs
         try:
             raw = yield from Send(
-                target, request, attempt.allotted, target.timeout is not None, attempt.watch.scope
-            )
-            return target.endpoint.accept(raw, call.ledger)
+                target, attempt.endpoint, attempt.addressed(request), attempt.allotted,
+                target.timeout is not None, attempt.watch.scope,
+            )  # fmt: skip
+            return attempt.endpoint.accept(raw, call.ledger)
         except Exception as exc:
             theirs = exc
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from agentkit.engine.attempt import Attempt, Failure, begin, owned
 from agentkit.engine.call import Call
@@ -39,6 +39,8 @@ from agentkit.types import (
     Message,
     MessageRole,
     OnInterrupt,
+    RawEvent,
+    ReasoningDelta,
     Response,
     Restart,
     StreamEvent,
@@ -50,10 +52,12 @@ from agentkit.types import (
 class Opened:
     """A stream that has shown its first content (or its end) and is still to be settled."""
 
-    __slots__ = ("attempt", "first", "source")
+    __slots__ = ("attempt", "first", "head", "source")
 
-    def __init__(self, attempt: Attempt, source: Source, first: StreamEvent | None) -> None:
-        self.attempt, self.source, self.first = attempt, source, first
+    def __init__(
+        self, attempt: Attempt, source: Source, head: list[StreamEvent], first: StreamEvent | None
+    ) -> None:
+        self.attempt, self.source, self.head, self.first = attempt, source, head, first
 
 
 def narrate(on_interrupt: OnInterrupt) -> Walk:
@@ -230,6 +234,8 @@ def pump(call: Call, target: Target) -> Flow[Response[Any]]:
     attempt, event = opened.attempt, opened.first
     events: list[StreamEvent] = []
     try:
+        for early in opened.head:
+            yield from emit(call, early)
         while event is not None and type(event) is not End:
             events.append(event)
             yield from emit(call, event)
@@ -281,13 +287,16 @@ def open_once(call: Call, target: Target, delay: float) -> Flow[Opened | Failure
     limit = target.first_token_timeout
     attempt = yield from begin(call, target, delay, target.timeout if limit is None else limit)
     source: Source | None = None
+    head: list[StreamEvent] = []
     try:
         source = yield from Open(
-            target, call.request, attempt.limit is not None, attempt.watch.scope
-        )
+            target, attempt.endpoint, attempt.addressed(call.request), attempt.limit is not None,
+            attempt.watch.scope,
+        )  # fmt: skip
         until = call.rules.clock() + attempt.allotted
         event = yield from pull(call, target, source, until - call.rules.clock())
-        while isinstance(event, TextDelta) and not event.text:
+        while _is_prelude(event):
+            head.append(event)
             event = yield from pull(call, target, source, until - call.rules.clock())
         if event is None or type(event) is End:
             event = ended(target, event)
@@ -300,7 +309,11 @@ def open_once(call: Call, target: Target, delay: float) -> Flow[Opened | Failure
         attempt.abandon("cancelled")
         raise
     attempt.reached_content()
-    return Opened(attempt, source, event)
+    return Opened(attempt, source, head, event)
+
+
+def _is_prelude(event: StreamEvent | None) -> TypeGuard[TextDelta | RawEvent]:
+    return type(event) is RawEvent or (type(event) is TextDelta and not event.text)
 
 
 def pull(
@@ -311,7 +324,7 @@ def pull(
     event = yield from Pull(source, left if limit is None else min(limit, left))
     if isinstance(event, str):
         return TextDelta(event)
-    if event is None or isinstance(event, TextDelta | End):
+    if event is None or isinstance(event, TextDelta | ReasoningDelta | RawEvent | End):
         return event
     raise InvalidResponseError(
         f"{target.name} streamed {type(event).__name__}",
@@ -343,6 +356,9 @@ def answer_of(call: Call, target: Target, events: Iterable[StreamEvent], end: En
         target.provider,
         end.finish_reason,
         end.tool_calls,
+        response_id=end.response_id,
+        reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
+        quota=end.quota,
     )
     return owned(call, whole)
 

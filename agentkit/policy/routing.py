@@ -16,7 +16,7 @@ from agentkit.errors import LLMError
 from agentkit.ledger import Ledger
 from agentkit.policy.breaker import CircuitBreaker
 from agentkit.policy.checks import number, whole
-from agentkit.policy.limits import ConcurrencyLimit
+from agentkit.policy.pool import Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.verdict import RetryOn
 from agentkit.types import Request, Response
@@ -44,6 +44,12 @@ class Endpoint:
     fingerprint: str = ""
     durable: bool = False
     """Whether `fingerprint` means the same in another process."""
+    timed: bool = False
+    """Whether it bounds its own sockets by `Request.timeout`."""
+    worded: Callable[[Request], Request] | None = None
+    """Puts a request's `response_format` into words, for a model that knows no such option."""
+    close: Callable[[], None] | None = None
+    """Lets go of its connections; called once nothing uses it any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +62,7 @@ class Target:
     metadata: Mapping[str, Any]
     retry: RetryPolicy
     breaker: CircuitBreaker | None = None
-    limit: ConcurrencyLimit | None = None
+    pool: Pool | None = None
     budget: RetryBudget | None = None
     timeout: float | None = None
     first_token_timeout: float | None = None

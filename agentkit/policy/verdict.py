@@ -29,6 +29,7 @@ class Again(Enum):
     YES = "yes"
     IF_LAST = "if no other model is left"
     NO = "no"
+    AT_ONCE = "with another key, without waiting"
 
 
 class Onward(Enum):

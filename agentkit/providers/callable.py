@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agentkit.errors import ConfigurationError, InvalidResponseError
+from agentkit.errors import ConfigurationError, InvalidResponseError, LLMError
 from agentkit.ledger import Ledger
 from agentkit.policy.routing import Endpoint
 from agentkit.providers.foreign import translate
-from agentkit.types import End, Request, Response, StreamEvent, TextDelta, ToolCall, Usage
+from agentkit.types import (
+    End,
+    Message,
+    MessageRole,
+    RawEvent,
+    ReasoningDelta,
+    Request,
+    Response,
+    StreamEvent,
+    TextDelta,
+    Usage,
+)
 
 _METHODS = ("send", "asend", "stream", "astream")
 _NO_USAGE = Usage()
@@ -51,6 +63,7 @@ def _of_callable(fn: Callable[..., Any], name: str, common: dict[str, Any]) -> E
     _check_arity(fn, name)
     prompt = _conversation if _first_parameter(fn) == "messages" else _text
     kind = _kind_of(fn)
+    common["worded"] = worded
 
     def call(request: Request) -> Any:
         return fn(prompt(request), dict(request.params))
@@ -75,10 +88,34 @@ def _of_provider(provider: Any, name: str, common: dict[str, Any]) -> Endpoint:
         end_mark = False
         stream = None if send is None else _one_chunk(send, common)
         astream = None if asend is None else _one_chunk_async(asend, common)
+    capabilities = frozenset(getattr(provider, "capabilities", ()))
+    own = getattr(provider, "translate", None)
+    if own is not None:
+        common["translate"] = functools.partial(_translated, own, common["translate"])
     return Endpoint(
         send=send, asend=asend, stream=stream, astream=astream, end_mark=end_mark,
-        capabilities=frozenset(getattr(provider, "capabilities", ())), **common,
+        capabilities=capabilities, timed=bool(getattr(provider, "timed", False)),
+        worded=None if capabilities & {"json_schema", "json_object"} else worded,
+        close=getattr(provider, "close", None), **common,
     )  # fmt: skip
+
+
+def worded(request: Request) -> Request:
+    """`request` with a first message that asks for the JSON of its `response_format`."""
+    schema = (request.response_format or {}).get("schema")
+    wish = "Answer with one JSON value only, without any other text"
+    if schema is not None:
+        wish += f", that matches this JSON schema:\n{json.dumps(schema, sort_keys=True)}"
+    message = Message(MessageRole.SYSTEM, wish)
+    return replace(request, prompt=None, messages=(message, *request.conversation))
+
+
+def _translated(
+    own: Callable[[Exception], LLMError | None],
+    general: Callable[[Exception], LLMError],
+    exc: Exception,
+) -> LLMError:
+    return own(exc) or general(exc)
 
 
 def _text(request: Request) -> Any:
@@ -150,6 +187,7 @@ class _Sum:
         self._name = name
         self._end_mark = end_mark
         self._parts: list[str] = []
+        self._thoughts: list[str] = []
         self._end: End | None = None
 
     def add(self, event: str | StreamEvent) -> bool:
@@ -158,7 +196,9 @@ class _Sum:
             self._end = event
         elif isinstance(event, str | TextDelta):
             self._parts.append(event if isinstance(event, str) else event.text)
-        else:
+        elif isinstance(event, ReasoningDelta):
+            self._thoughts.append(event.text)
+        elif not isinstance(event, RawEvent):
             kind = type(event).__name__
             raise InvalidResponseError(f"{self._name} streamed {kind}", model=self._name)
         return self._end is not None
@@ -170,10 +210,11 @@ class _Sum:
                 f"the stream of {self._name} stopped without its end mark", model=self._name
             )
         end = self._end or End()
-        usage = end.usage or _NO_USAGE
-        calls: tuple[ToolCall, ...] = end.tool_calls
-        text = "".join(self._parts)
-        return Response(text, usage, finish_reason=end.finish_reason, tool_calls=calls)
+        return Response(
+            "".join(self._parts), end.usage or _NO_USAGE, finish_reason=end.finish_reason,
+            tool_calls=end.tool_calls, response_id=end.response_id,
+            reasoning="".join(self._thoughts), quota=end.quota,
+        )  # fmt: skip
 
 
 def _join(events: Iterator[Any], total: _Sum | None = None) -> Response[Any]:

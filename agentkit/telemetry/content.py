@@ -109,7 +109,13 @@ class Capture:
     @guarded(NOTHING)
     def tools(self, request: Request) -> Captured:
         """The definitions of the tools that the request offers, as one text."""
-        return self._text(dumps(request.tools)) if request.tools else NOTHING
+        if not request.tools:
+            return NOTHING
+        told = [
+            {"name": each.name, "description": each.description, "parameters": each.parameters}
+            for each in request.tools
+        ]
+        return self._text(dumps(told))
 
     def _text(self, text: str) -> Captured:
         if self._redactor is not None:

@@ -111,7 +111,7 @@ class Watch(CallObserver):
         number: int,
         delay: float,
         error: BaseException,
-        reason: Literal["backoff", "retry_after"],
+        reason: Literal["backoff", "retry_after", "next_key"],
     ) -> None:
         """Record a retry that is to come."""
         kind = error_type(error)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agentkit.cache.fingerprint import request_key
-from agentkit.types import Message, MessageRole, Request, ToolCall
+from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 
 def key(request: Request, model: str = "m", fingerprint: str = "f", namespace: str = "") -> Any:
@@ -81,7 +81,7 @@ BASE = Request(messages=(MESSAGE,), params={"temperature": 0.5})
         replace(BASE, params={}),
         replace(BASE, params={"temperature": 0.6}),
         replace(BASE, params={"temperature": 0.5, "n": 1}),
-        replace(BASE, tools=({"name": "t"},)),
+        replace(BASE, tools=(ToolSpec("t"),)),
         replace(BASE, response_format={"type": "json"}),
         replace(BASE, messages=()),
         replace(BASE, messages=(), prompt="hi"),
@@ -139,7 +139,7 @@ LOOP.append(LOOP)
 )  # fmt: skip
 def test_what_has_no_canonical_json_has_no_key(value: Any) -> None:
     assert key_of(x=value) is None
-    assert key(Request(prompt="hi", tools=(value,))) is None
+    assert key(Request(prompt="hi", tools=(ToolSpec("t", parameters={"x": value}),))) is None
     assert key(Request(prompt="hi", response_format={"x": value})) is None
     call = ToolCall("1", "t", {"x": value})
     assert key(Request(messages=(Message("assistant", "", tool_calls=(call,)),))) is None

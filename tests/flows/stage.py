@@ -13,7 +13,7 @@ from agentkit.engine.middleware import split
 from agentkit.events import AttemptObserver, CallObserver, CallOutcome, Observer
 from agentkit.ledger import Entry, Ledger
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
-from agentkit.policy.limits import ConcurrencyLimit
+from agentkit.policy.pool import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.routing import Missing, Order, Route, Target
 from agentkit.providers.callable import endpoint_of
@@ -144,7 +144,7 @@ class Stage:
             {},
             retry,
             CircuitBreaker(name=name, policy=policy, clock=self.clock) if policy else None,
-            None if slots is None else ConcurrencyLimit(slots),
+            None if slots is None else Pool([Member(max_concurrency=slots)], name=name),
             None if budget is None else RetryBudget(budget),
             **more,
         )

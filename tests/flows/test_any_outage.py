@@ -17,6 +17,7 @@ from agentkit.engine import effects as fx
 from agentkit.engine.flow import Walk, answer
 from agentkit.engine.stream import narrate
 from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.quota import Need
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import Missing, Order, Target
 from agentkit.testing import Step, faults
@@ -127,9 +128,9 @@ class Outage:
         self.outcomes = streamed if stream else outcomes
         self.targets = [stop for stop in self.stops if isinstance(stop, Target)]
         self.held = {
-            target.name: target.limit.request()
+            target.name: target.pool.request(Need(), 0.0)
             for target in self.targets
-            if target.limit is not None and self.draw(st.integers(0, 4)) == 0
+            if target.pool is not None and self.draw(st.integers(0, 4)) == 0
         }
 
     def ask(self, walk: Walk, *, exits: bool = False, cancels: bool = False) -> Asked:
@@ -172,17 +173,17 @@ class Outage:
             elif rival.deed == "rest":
                 target.resting_until = self.stage.clock() + 3.0
             elif rival.deed == "free a slot" and target.name in self.held:
-                self.held.pop(target.name).release()
+                self.held.pop(target.name).release(self.stage.clock())
 
         return act
 
     def nothing_leaked(self) -> None:
         """Every slot and every permit is back."""
         for target in self.targets:
-            if target.limit is not None:
+            if target.pool is not None:
                 taken = 1 if target.name in self.held else 0
-                assert target.limit.in_use == taken
-                assert len(target.limit._queue) == 0
+                assert target.pool.in_use == taken
+                assert target.pool.waiting == 0
             if target.breaker is not None:
                 assert target.breaker._probe is None
                 assert not target.breaker._sleepers

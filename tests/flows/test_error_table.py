@@ -16,7 +16,7 @@ from agentkit.policy.breaker import CircuitBreaker
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.verdict import Again, Blame, Onward
 from agentkit.testing import Step, faults, rate_limited
-from agentkit.types import Request
+from agentkit.types import Request, ToolSpec
 from tests.flows.rows import CARRYING, OF_CALLABLES, TABLE, Carrying, Row
 from tests.flows.stage import Stage
 
@@ -133,8 +133,8 @@ def test_a_cancellation_is_abandoned_and_propagates(stop: BaseException) -> None
     assert asked.order == ["a"]
     assert asked.error is stop
     assert counted(target.breaker) == (0, 0)
-    assert target.limit is not None
-    assert target.limit.in_use == 0
+    assert target.pool is not None
+    assert target.pool.in_use == 0
     assert [(entry.outcome, entry.reason) for entry in asked.ledger] == [("abandoned", "cancelled")]
     assert asked.watch.ends == ["cancelled"]
 
@@ -234,7 +234,7 @@ class TestOptions:
             stage.target("a"),
             stage.target("b", stream=True, capabilities=["tools"]),
             script={"b": ["fine"]},
-            request=Request(prompt="hi", tools=({"name": "t"},)),
+            request=Request(prompt="hi", tools=(ToolSpec("t"),)),
         )
         assert asked.order == ["b"]
         assert asked.reasons == ["incapable"]

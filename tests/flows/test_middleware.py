@@ -225,8 +225,8 @@ def test_a_call_closed_half_way_closes_the_layer(level: str) -> None:
     asked = stage.ask(target, script={"a": "x"}, middleware=[at(level, careful)], stop_after=0)
     assert asked.played.closed
     assert closed == [True]
-    assert target.limit is not None
-    assert target.limit.in_use == 0
+    assert target.pool is not None
+    assert target.pool.in_use == 0
     assert asked.watch.ends == ["cancelled"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from agentkit import errors as e
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.deadline import DEFAULT_PATIENCE
+from agentkit.policy.quota import Need
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import Missing
 from agentkit.testing import Step, faults, rate_limited
@@ -193,31 +194,33 @@ class TestSlots:
     def test_a_call_waits_for_a_slot(self) -> None:
         stage = Stage()
         target = stage.target(slots=1)
-        assert target.limit is not None
-        taken = target.limit.request()
-        asked = stage.ask(target, script={"a": ["fine"]}, meanwhile={3.0: taken.release})
+        assert target.pool is not None
+        taken = target.pool.request(Need(), 0.0)
+        asked = stage.ask(
+            target, script={"a": ["fine"]}, meanwhile={3.0: lambda: taken.release(3.0)}
+        )
         assert asked.text == "fine"
         assert asked.ledger.waited == 3.0
         assert asked.ledger[0].waited == 3.0
-        assert target.limit.in_use == 0
+        assert target.pool.in_use == 0
 
     def test_no_slot_in_time_is_an_overrun_and_leaves_the_queue(self) -> None:
         stage = Stage()
         target = stage.target(slots=1)
-        assert target.limit is not None
-        taken = target.limit.request()
+        assert target.pool is not None
+        taken = target.pool.request(Need(), 0.0)
         asked = stage.ask(target, script={}, deadline=2.0)
         assert isinstance(asked.error, e.DeadlineExceededError)
-        taken.release()
-        assert target.limit.in_use == 0
+        taken.release(stage.clock())
+        assert target.pool.in_use == 0
 
     def test_a_refused_call_gives_its_slot_back(self) -> None:
         stage = Stage()
         target = stage.target(slots=1)
         trip(target.breaker)
         stage.ask(target, script={})
-        assert target.limit is not None
-        assert target.limit.in_use == 0
+        assert target.pool is not None
+        assert target.pool.in_use == 0
 
 
 class TestMissing:
@@ -291,21 +294,21 @@ class TestRounds:
 def test_a_full_model_keeps_a_call_no_longer_than_its_part_of_the_time() -> None:
     stage = Stage()
     full = stage.target("full", slots=1)
-    assert full.limit is not None
-    taken = full.limit.request()
+    assert full.pool is not None
+    taken = full.pool.request(Need(), 0.0)
     asked = stage.ask(full, stage.target("free"), script={"free": "fine"}, deadline=8.0)
     assert asked.text == "fine"
     assert asked.played.duration == 4.0
-    assert asked.reasons == ["no_slot"]
-    taken.release()
-    assert full.limit.in_use == 0
+    assert asked.reasons == ["no_quota"]
+    taken.release(stage.clock())
+    assert full.pool.in_use == 0
 
 
 def test_without_a_deadline_a_full_model_does_not_keep_a_call_for_ever() -> None:
     stage = Stage()
     full = stage.target("full", slots=1)
-    assert full.limit is not None
-    full.limit.request()
+    assert full.pool is not None
+    full.pool.request(Need(), 0.0)
     asked = stage.ask(full, stage.target("free"), script={"free": "fine"}, deadline=None)
     assert asked.text == "fine"
     assert asked.played.duration == DEFAULT_PATIENCE

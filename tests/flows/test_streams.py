@@ -263,7 +263,7 @@ def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
     asked = tell({"a": ["one two three"]}, stop_after=stop)
     target: Any = asked.call.itinerary.route.stops[0]
     assert asked.played.closed
-    assert target.limit.in_use == 0
+    assert target.pool.in_use == 0
     assert target.breaker.statistics().consecutive_failures == 0
     assert asked.watch.ends == ["cancelled"]
     assert [entry.outcome for entry in asked.ledger] == ["abandoned"]
@@ -274,7 +274,7 @@ def test_leaving_after_the_end_mark_came_takes_nothing_back(stop: int) -> None:
     asked = tell({"a": ["one two three"]}, stop_after=stop)
     target: Any = asked.call.itinerary.route.stops[0]
     assert asked.played.closed
-    assert target.limit.in_use == 0
+    assert target.pool.in_use == 0
     assert [entry.outcome for entry in asked.ledger] == ["success"]
 
 
@@ -285,7 +285,7 @@ def test_a_cancellation_is_no_failure(at: str) -> None:
     assert asked.error is stop
     assert [entry.outcome for entry in asked.ledger] == ["abandoned"]
     target: Any = asked.call.itinerary.route.stops[0]
-    assert target.limit.in_use == 0
+    assert target.pool.in_use == 0
 
 
 class TestTheResponseCache:

@@ -13,7 +13,7 @@ from agentkit import errors as e
 from agentkit.telemetry.content import CAPTURE_VARIABLE
 from agentkit.telemetry.otel import Telemetry
 from agentkit.testing import ScriptedModel
-from agentkit.types import Message, Request, Response, ToolCall, Usage
+from agentkit.types import Message, Request, Response, ToolCall, ToolSpec, Usage
 from tests.telemetry.observing import Observed, attributes, event, messages
 
 CANARY = "canary-4711"
@@ -122,7 +122,7 @@ def test_what_was_said_is_recorded_where_it_is_wanted(
             {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1",
                                         "result": f"{CANARY} result"}]},
         ]  # fmt: skip
-        assert messages(told["gen_ai.tool.definitions"]) == TOOLS
+        assert messages(told["gen_ai.tool.definitions"]) == [TOOLS[0] | {"parameters": {"type": "object"}}]
         (answer,) = messages(told["gen_ai.output.messages"])
         assert answer["role"] == "assistant"
         assert [part["type"] for part in answer["parts"]] == ["text", "tool_call"]
@@ -206,8 +206,10 @@ def test_a_value_without_a_json_form_is_named_by_its_class(
     seen = observing(content="span")
     model = Talkative()
     del model.steps[:2]
-    seen.manager(("a", model)).complete("hi", tools=[Unprintable()])
-    assert attributes(seen.attempts[0])["gen_ai.tool.definitions"] == '["Unprintable"]'
+    seen.manager(("a", model)).complete("hi", tools=[ToolSpec("t", "", {"x": Unprintable()})])
+    assert attributes(seen.attempts[0])["gen_ai.tool.definitions"] == (
+        '[{"name":"t","description":"","parameters":{"x":"Unprintable"}}]'
+    )
 
 
 @pytest.mark.parametrize("bad", [{"content": "all"}, {"profile": "v0"}, {"max_content_chars": 0}])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agentkit.engine import effects as fx
-from agentkit.policy.limits import ConcurrencyLimit
+from agentkit.policy.pool import Member, Pool
+from agentkit.policy.quota import Need
 from agentkit.testing import FakeClock, Played, ScriptError, ScriptExhaustedError, faults, play
 from agentkit.types import End, Request, Response, TextDelta
 from tests.flows.stage import Stage
@@ -19,11 +20,11 @@ REQUEST = Request(prompt="hi")
 
 
 def send(timeout: float | None = None) -> fx.Send:
-    return fx.Send(TARGET, REQUEST, timeout, True, lambda: None)
+    return fx.Send(TARGET, TARGET.endpoint, REQUEST, timeout, True, lambda: None)
 
 
 def opening() -> fx.Open:
-    return fx.Open(TARGET, REQUEST, True, lambda: None)
+    return fx.Open(TARGET, TARGET.endpoint, REQUEST, True, lambda: None)
 
 
 def run(flow: fx.Flow[Any], *steps: Any, **how: Any) -> Played[Any]:
@@ -122,19 +123,19 @@ def test_a_flow_on_the_side_runs_at_once() -> None:
 
 class TestMeanwhile:
     def test_a_wait_ends_when_its_signal_fires(self) -> None:
-        limit = ConcurrencyLimit(1)
-        taken, wanted = limit.request(), limit.request()
+        limit = Pool([Member(max_concurrency=1)])
+        taken, wanted = limit.request(Need(), 0.0), limit.request(Need(), 0.0)
 
         def flow() -> fx.Flow[bool]:
             return (yield from fx.Sleep(10.0, until=wanted))
 
-        played = run(flow(), meanwhile={3.0: taken.release})
+        played = run(flow(), meanwhile={3.0: lambda: taken.release(3.0)})
         assert played.value() is True
         assert played.duration == 3.0
         assert wanted._wake is None, "it is unsubscribed"
 
     def test_one_that_fired_before_takes_no_time(self) -> None:
-        granted = ConcurrencyLimit(1).request()
+        granted = Pool([Member(max_concurrency=1)]).request(Need(), 0.0)
 
         def flow() -> fx.Flow[bool]:
             return (yield from fx.Sleep(10.0, until=granted))

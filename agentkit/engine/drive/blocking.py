@@ -89,7 +89,7 @@ class Blocking:
         raise TypeError(f"the blocking driver cannot perform {kind.__name__}")
 
     def _send(self, effect: fx.Send) -> Any:
-        endpoint = effect.target.endpoint
+        endpoint = effect.endpoint
         if endpoint.send is None:
             return self._send_async(effect)
         if not effect.cuttable:
@@ -146,7 +146,7 @@ class Blocking:
         return side
 
     def _source(self, effect: fx.Open) -> Any:
-        endpoint = effect.target.endpoint
+        endpoint = effect.endpoint
         if endpoint.stream is None:
             return LoopSource(self.runtime, effect)
         if effect.cuttable:
@@ -188,13 +188,13 @@ def within(effect: fx.Send | fx.Open) -> AbstractContextManager[object]:
 def send(effect: fx.Send) -> Any:
     """Call the model's blocking side."""
     with within(effect):
-        return effect.target.endpoint.send(effect.request)  # type: ignore[misc]
+        return effect.endpoint.send(effect.request)  # type: ignore[misc]
 
 
 async def asend(effect: fx.Send) -> Any:
     """Call the model's async side."""
     with within(effect):
-        return await effect.target.endpoint.asend(effect.request)  # type: ignore[misc]
+        return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
 
 
 def wait_for(workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None) -> Any:
@@ -230,13 +230,13 @@ def _await(future: Future[Any], cancel: Callable[[], None], timeout: float | Non
 def open_stream(effect: fx.Open) -> Iterator[Any]:
     """The model's blocking stream."""
     with within(effect):
-        return iter(effect.target.endpoint.stream(effect.request))  # type: ignore[misc]
+        return iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
 
 
 def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
     """The model's async stream."""
     with within(effect):
-        return aiter(effect.target.endpoint.astream(effect.request))  # type: ignore[misc]
+        return aiter(effect.endpoint.astream(effect.request))  # type: ignore[misc]
 
 
 def step(iterator: Iterator[Any], effect: fx.Open) -> Any:

@@ -73,7 +73,7 @@ class Looping:
         if isinstance(effect, fx.Launch):
             return self._launch(effect)
         if isinstance(effect, fx.Open):
-            native = effect.target.endpoint.astream is not None
+            native = effect.endpoint.astream is not None
             source = TaskSource(effect) if native else HopSource(self.runtime, effect)
             self._open = self._open or set()
             self._open.add(source)
@@ -86,7 +86,7 @@ class Looping:
         raise TypeError(f"the asyncio driver cannot perform {kind.__name__}")
 
     async def _send(self, effect: fx.Send) -> Any:
-        endpoint = effect.target.endpoint
+        endpoint = effect.endpoint
         if endpoint.asend is None:
             return await self._on_worker(effect)
         limit = asyncio.timeout(effect.timeout)
