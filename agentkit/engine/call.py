@@ -24,7 +24,7 @@ from agentkit.errors import (
 from agentkit.events import CallObserver, FallbackReason, Observer
 from agentkit.ledger import CacheVerdict, Entry, Ledger
 from agentkit.policy.deadline import Deadline
-from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS
+from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryPolicy
 from agentkit.policy.routing import Itinerary, Missing, Route, Target
 from agentkit.policy.verdict import Again, Onward, Verdict, judge
 from agentkit.types import Clock, Request, Response
@@ -80,6 +80,7 @@ class Call:
         "observer",
         "overdue",
         "request",
+        "retry",
         "rules",
         "sent",
         "thread",
@@ -95,10 +96,12 @@ class Call:
         thread: int,
         blocking: bool,
         check: Check | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self.rules = rules
         self.asked = self.request = request
-        self.itinerary = Itinerary(route)
+        self.retry = retry
+        self.itinerary = Itinerary(route, retry)
         self.began = rules.clock()
         self.deadline = Deadline(deadline, self.began)
         self.thread = thread
@@ -117,7 +120,7 @@ class Call:
     def start_over(self, request: Request) -> None:
         """Ask `request` from the top of the route, in what is left of the deadline."""
         self.asked = self.request = request
-        self.itinerary = Itinerary(self.itinerary.route)
+        self.itinerary = Itinerary(self.itinerary.route, self.retry)
         self.causes.clear()
         self._last = None
 
@@ -197,7 +200,7 @@ class Call:
         rest = target.rest(now)
         if rest <= 0.0:
             return max(due, 0.0)
-        fits = rest <= target.retry.max_retry_after and rest < self.left()
+        fits = rest <= self.itinerary.policy(target).max_retry_after and rest < self.left()
         if fits and not any(other.rest(now) <= 0 for other in self.itinerary.ahead()):
             return max(due, rest)
         silent = throttled(target, rest)
@@ -222,7 +225,7 @@ class Call:
             return None
         if isinstance(error, StructuredOutputError):
             return 0.0
-        policy, after = target.retry, error.retry_after
+        policy, after = self.itinerary.policy(target), error.retry_after
         if after is not None and after > policy.max_retry_after:
             return None
         rng = self.rules.rng

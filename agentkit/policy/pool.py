@@ -169,6 +169,7 @@ class Pool:
     """The members behind one target, and those who wait for them. Safe to use from many threads.
 
     `acquire_timeout` is the most seconds a call waits (None: its part of the deadline).
+    `max_in_use` bounds the leases of all members together.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class Pool:
         name: str = "",
         strategy: Strategy = "round_robin",
         acquire_timeout: float | None = None,
+        max_in_use: int | None = None,
     ) -> None:
         if not members:
             raise ConfigurationError("a pool needs a member", hint="give at least one key")
@@ -193,6 +195,7 @@ class Pool:
         )
         self.counts_tokens = any(member.window.counts_tokens for member in self.members)
         """Whether a request must be estimated before it is admitted."""
+        self.max_in_use = None if max_in_use is None else whole("max_in_use", max_in_use)
         self._next = 0
         self._queue: list[Lease] = []
         self._lock = Lock()
@@ -267,6 +270,8 @@ class Pool:
         return news
 
     def _choose(self, need: Need, now: float) -> Member | None:
+        if self.max_in_use is not None and self.in_use >= self.max_in_use:
+            return None
         count = len(self.members)
         best: Member | None = None
         for step in range(count):
@@ -290,6 +295,8 @@ class Pool:
             lease._news = False
             if lease.granted or not self._queue or self._queue[0] is not lease:
                 seconds = 0.0 if lease.granted else math.inf
+            elif self.max_in_use is not None and self.in_use >= self.max_in_use:
+                seconds = math.inf
             else:
                 seconds = min(member.wait(lease.need, now) for member in self.members)
         _fire(wakes)

@@ -112,15 +112,19 @@ class Route:
 class Itinerary:
     """One request's way through a route."""
 
-    __slots__ = ("_at", "_gone", "attempts", "retry", "route", "tried")
+    __slots__ = ("_at", "_gone", "_retry", "attempts", "route", "tried")
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, retry: RetryPolicy | None = None) -> None:
         self.route = route
+        self._retry = retry
         self._at = 0
         self._gone: set[int] = set()
         self.tried: dict[int, int] = {}
         self.attempts = 0
-        self.retry = False
+
+    def policy(self, target: Target) -> RetryPolicy:
+        """How `target` is asked again: as this request says, else as it was registered."""
+        return target.retry if self._retry is None else self._retry
 
     @property
     def position(self) -> int:
@@ -159,7 +163,9 @@ class Itinerary:
         if self.route.order == "rounds":
             return self.attempts < self.route.max_attempts
         stop = self.route.stops[self._at]
-        return isinstance(stop, Target) and self.tried.get(self._at, 0) < stop.retry.max_attempts
+        if not isinstance(stop, Target):
+            return False
+        return self.tried.get(self._at, 0) < self.policy(stop).max_attempts
 
     def drop(self) -> None:
         """The current stop is not asked again in this request."""
@@ -190,7 +196,7 @@ class Itinerary:
         """Whether another target is left: its breaker would admit and it is not resting long."""
         return any(
             (target.breaker is None or target.breaker.would_admit())
-            and target.rest(now) <= target.retry.max_retry_after
+            and target.rest(now) <= self.policy(target).max_retry_after
             for target in self.ahead()
         )
 
