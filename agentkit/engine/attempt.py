@@ -152,6 +152,10 @@ class Attempt:
         self._settle("failure", duration, response=response, error=error)
         return Failure(error, judge(error, None), self.number)
 
+    def shown(self, exc: Exception) -> Exception:
+        """`exc` as middleware sees it: an error of our tree."""
+        return self._silence(exc) if isinstance(exc, TimedOut) else self.endpoint.translate(exc)
+
     def abandon(self, reason: str) -> None:
         """Let go of it: cancelled, closed early, or out of time through no fault of the target."""
         if self._settled:
@@ -161,7 +165,7 @@ class Attempt:
         duration = self.call.rules.clock() - self.started
         self._settle("abandoned", duration, reason=reason)
 
-    def _cut(self, duration: float, exc: TimedOut) -> Failure:
+    def _silence(self, exc: TimedOut) -> ProviderTimeoutError:
         target = self.target
         error = ProviderTimeoutError(
             f"{target.name} gave no answer within {self.allotted:.3g} s",
@@ -170,6 +174,11 @@ class Attempt:
             hint="raise timeout= or first_token_timeout= of the model if this is its usual pace",
         )
         error.__cause__ = exc.__cause__
+        return error
+
+    def _cut(self, duration: float, exc: TimedOut) -> Failure:
+        target = self.target
+        error = self._silence(exc)
         verdict = judge(error)
         if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
             self._tell(Blame.FAILURE, error, duration)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
-from agentkit.engine.attempt import Failure, begin, complete, owned
+from agentkit.engine.attempt import Attempt, Failure, begin, complete, owned
 from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Launch, Load, Send, Sleep, Store
 from agentkit.engine.flight import Flight
-from agentkit.engine.middleware import Middleware, through
+from agentkit.engine.middleware import MiddlewareFn, through
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
 from agentkit.events import CallOutcome
 from agentkit.policy.routing import Target
@@ -30,7 +30,9 @@ FLIGHT_CHECK = 1.0
 """Seconds after which a waiting caller looks whether its flight's event loop still lives."""
 
 
-def request_flow(call: Call, middleware: tuple[Middleware, ...], walk: Walk) -> Flow[Response[Any]]:
+def request_flow(
+    call: Call, middleware: tuple[MiddlewareFn, ...], walk: Walk
+) -> Flow[Response[Any]]:
     """The whole request inside its middleware; closes the ledger and tells the observer, once."""
     response: Response[Any] | None = None
     error: BaseException | None = None
@@ -221,26 +223,41 @@ def back_off(call: Call, target: Target, delay: float) -> Flow[bool]:
     return woken
 
 
+class Inside:
+    """The innermost step of an attempt, and what went wrong there: not in the middleware."""
+
+    __slots__ = ("attempt", "raised", "shown")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.raised: Exception | None = None
+        self.shown: Exception | None = None
+
+    def send(self, request: Request) -> Flow[Response[Any]]:
+        """The model's own answer. Middleware around it sees an error of our tree."""
+        attempt = self.attempt
+        call, target, endpoint = attempt.call, attempt.target, attempt.endpoint
+        try:
+            raw = yield from Send(
+                target, endpoint, attempt.addressed(request), attempt.allotted,
+                target.timeout is not None, attempt.watch.scope,
+            )  # fmt: skip
+            return endpoint.accept(raw, call.ledger)
+        except Exception as exc:
+            self.raised = self.shown = exc
+            if call.rules.attempt_middleware:
+                self.shown = attempt.shown(exc)
+            if self.shown is exc:
+                raise
+            raise self.shown from exc
+
+
 def send_once(call: Call, target: Target, delay: float) -> Flow[Response[Any] | Failure]:
     """One attempt that waits for the whole answer."""
     attempt = yield from begin(call, target, delay, target.timeout)
-    layers = call.rules.attempt_middleware
-    theirs: Exception | None = None
-
-    def send(request: Request) -> Flow[Response[Any]]:
-        nonlocal theirs
-        try:
-            raw = yield from Send(
-                target, attempt.endpoint, attempt.addressed(request), attempt.allotted,
-                target.timeout is not None, attempt.watch.scope,
-            )  # fmt: skip
-            return attempt.endpoint.accept(raw, call.ledger)
-        except Exception as exc:
-            theirs = exc
-            raise
-
+    layers, inside = call.rules.attempt_middleware, Inside(attempt)
     try:
-        response = yield from through(layers, call.request, send)
+        response = yield from through(layers, call.request, inside.send)
         if not response.model:
             response = replace(response, model=target.name, provider=target.provider)
         try:
@@ -248,10 +265,12 @@ def send_once(call: Call, target: Target, delay: float) -> Flow[Response[Any] | 
         except StructuredOutputError as rejected:
             return attempt.reject(rejected, response)
     except Exception as exc:
-        if layers and exc is not theirs:
-            attempt.abandon("middleware")
-            raise
-        return attempt.fail(exc)
+        if exc is inside.shown and inside.raised is not None:
+            return attempt.fail(inside.raised)
+        if not layers:
+            return attempt.fail(exc)
+        attempt.abandon("middleware")
+        raise
     except BaseException:
         attempt.abandon("cancelled")
         raise

@@ -6,31 +6,23 @@ yields `Emit` for every event; the consumer's classes are in `agentkit.engine.dr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, TypeGuard
+from typing import Any
 
-from agentkit.engine.attempt import Attempt, Failure, begin, owned
 from agentkit.engine.call import Call
 from agentkit.engine.effects import (
-    Close,
     Emit,
     Flow,
     Launch,
     Load,
-    Open,
-    Pull,
     Sleep,
-    Source,
     Store,
-    TimedOut,
 )
 from agentkit.engine.flight import Flight
-from agentkit.engine.flow import FLIGHT_CHECK, Walk, attempts, lead, look_up, take_off
+from agentkit.engine.flow import FLIGHT_CHECK, Walk, lead, look_up, take_off
+from agentkit.engine.pump import emit, pump, text_of
 from agentkit.errors import (
-    InvalidResponseError,
     LLMError,
-    ProviderTimeoutError,
     StreamInterruptedError,
 )
 from agentkit.policy.routing import Target
@@ -39,25 +31,10 @@ from agentkit.types import (
     Message,
     MessageRole,
     OnInterrupt,
-    RawEvent,
-    ReasoningDelta,
     Response,
     Restart,
-    StreamEvent,
     TextDelta,
-    Usage,
 )
-
-
-class Opened:
-    """A stream that has shown its first content (or its end) and is still to be settled."""
-
-    __slots__ = ("attempt", "first", "head", "source")
-
-    def __init__(
-        self, attempt: Attempt, source: Source, head: list[StreamEvent], first: StreamEvent | None
-    ) -> None:
-        self.attempt, self.source, self.head, self.first = attempt, source, head, first
 
 
 def narrate(on_interrupt: OnInterrupt) -> Walk:
@@ -137,13 +114,6 @@ def replay(call: Call, response: Response[Any]) -> Flow[None]:
     yield from emit(call, End(response.finish_reason, response.usage, response.tool_calls))
 
 
-def emit(call: Call, event: StreamEvent) -> Flow[None]:
-    """Hand `event` over; the deadline stands still while the consumer holds it."""
-    since = call.rules.clock()
-    yield from Emit(event)
-    call.deadline.extend(call.rules.clock() - since)
-
-
 def follow(
     call: Call, target: Target, key: str, flight: Flight, leads: bool
 ) -> Flow[Response[Any] | None]:
@@ -167,7 +137,7 @@ def follow(
         f"the stream of {target.name} was stopped",
         provider=target.provider,
         model=target.name,
-        partial=_text(flight.events[:seen]),
+        partial=text_of(flight.events[:seen]),
     )
 
 
@@ -222,146 +192,3 @@ def into(flight: Flight, flow: Flow[Any]) -> Flow[Any]:
         return stop.value
     finally:
         flow.close()
-
-
-def pump(call: Call, target: Target) -> Flow[Response[Any]]:
-    """Attempts up to the first content, then every event until the end mark.
-
-    Raises:
-        StreamInterruptedError: it broke after the first content, or ended without its end mark.
-    """
-    opened = yield from attempts(call, target, open_once)
-    attempt, event = opened.attempt, opened.first
-    events: list[StreamEvent] = []
-    try:
-        for early in opened.head:
-            yield from emit(call, early)
-        while event is not None and type(event) is not End:
-            events.append(event)
-            yield from emit(call, event)
-            event = yield from pull(call, target, opened.source, target.timeout)
-        end = ended(target, event)
-        response = answer_of(call, target, events, end)
-    except Exception as exc:
-        error = broken(call, attempt, exc)
-        yield from Close(opened.source)
-        raise StreamInterruptedError(
-            f"the stream of {target.name} broke after {len(_text(events))} characters",
-            provider=target.provider,
-            model=target.name,
-            status=getattr(error, "status", None),
-            partial=_text(events),
-            hint="use on_interrupt='restart' to start again at the next model",
-        ) from error
-    except BaseException:
-        attempt.abandon("closed_early")
-        raise
-    attempt.succeed(response)
-    yield from Close(opened.source)
-    yield from emit(call, end)
-    return response
-
-
-def broken(call: Call, attempt: Attempt, exc: Exception) -> LLMError:
-    """Settle a stream that failed after its first content.
-
-    Raises:
-        DeadlineExceededError: it was the request's deadline that cut it.
-    """
-    target = attempt.target
-    if not isinstance(exc, TimedOut):
-        return attempt.fail(exc).error
-    if call.left() <= 0:
-        attempt.abandon("deadline")
-        raise call.overrun(f"the stream of {target.name} was still going")
-    stalled = ProviderTimeoutError(
-        f"the stream of {target.name} stalled for {target.timeout:g} s",
-        provider=target.provider,
-        model=target.name,
-    )
-    return attempt.fail(stalled).error
-
-
-def open_once(call: Call, target: Target, delay: float) -> Flow[Opened | Failure]:
-    """One attempt, up to the first content (or the end of an empty answer)."""
-    limit = target.first_token_timeout
-    attempt = yield from begin(call, target, delay, target.timeout if limit is None else limit)
-    source: Source | None = None
-    head: list[StreamEvent] = []
-    try:
-        source = yield from Open(
-            target, attempt.endpoint, attempt.addressed(call.request), attempt.limit is not None,
-            attempt.watch.scope,
-        )  # fmt: skip
-        until = call.rules.clock() + attempt.allotted
-        event = yield from pull(call, target, source, until - call.rules.clock())
-        while _is_prelude(event):
-            head.append(event)
-            event = yield from pull(call, target, source, until - call.rules.clock())
-        if event is None or type(event) is End:
-            event = ended(target, event)
-    except Exception as exc:
-        failure = attempt.fail(exc)
-        if source is not None:
-            yield from Close(source)
-        return failure
-    except BaseException:
-        attempt.abandon("cancelled")
-        raise
-    attempt.reached_content()
-    return Opened(attempt, source, head, event)
-
-
-def _is_prelude(event: StreamEvent | None) -> TypeGuard[TextDelta | RawEvent]:
-    return type(event) is RawEvent or (type(event) is TextDelta and not event.text)
-
-
-def pull(
-    call: Call, target: Target, source: Source, limit: float | None
-) -> Flow[StreamEvent | None]:
-    """The next event within `limit` seconds and the deadline; text becomes a `TextDelta`."""
-    left = call.left()
-    event = yield from Pull(source, left if limit is None else min(limit, left))
-    if isinstance(event, str):
-        return TextDelta(event)
-    if event is None or isinstance(event, TextDelta | ReasoningDelta | RawEvent | End):
-        return event
-    raise InvalidResponseError(
-        f"{target.name} streamed {type(event).__name__}",
-        provider=target.provider,
-        model=target.name,
-        hint="yield str or agentkit stream events",
-    )
-
-
-def ended(target: Target, event: StreamEvent | None) -> End:
-    """The end of a stream; one that owes an end mark and has none was cut."""
-    if isinstance(event, End):
-        return event
-    if target.endpoint.end_mark:
-        raise InvalidResponseError(
-            f"the stream of {target.name} stopped without its end mark",
-            provider=target.provider,
-            model=target.name,
-        )
-    return End()
-
-
-def answer_of(call: Call, target: Target, events: Iterable[StreamEvent], end: End) -> Response[Any]:
-    """The finished response of a stream."""
-    whole: Response[Any] = Response(
-        _text(events),
-        end.usage or Usage(),
-        target.name,
-        target.provider,
-        end.finish_reason,
-        end.tool_calls,
-        response_id=end.response_id,
-        reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
-        quota=end.quota,
-    )
-    return owned(call, whole)
-
-
-def _text(events: Iterable[StreamEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, TextDelta))

@@ -9,10 +9,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentkit import errors as e
+from agentkit.engine.middleware import Middleware
+from agentkit.engine.stream import narrate
 from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.retry import RetryPolicy
 from agentkit.structured import check_for
 from agentkit.types import Request, Response
-from tests.flows.stage import Stage
+from tests.flows.stage import Asked, Stage
 
 Layer: TypeAlias = Generator[Request, Response[Any], Response[Any]]
 DOWN = ConnectionError("down")
@@ -228,6 +231,99 @@ def test_a_call_closed_half_way_closes_the_layer(level: str) -> None:
     assert target.pool is not None
     assert target.pool.in_use == 0
     assert asked.watch.ends == ["cancelled"]
+
+
+def streaming(*layers: Any, steps: Any = ("one",), **how: Any) -> Asked:
+    stage = Stage()
+    target = stage.target(stream=True, slots=1, retry=RetryPolicy(max_attempts=1))
+    script = {"a": steps}
+    asked = stage.ask(target, script=script, walk=narrate("raise"), middleware=[*layers], **how)
+    assert target.pool is not None
+    assert target.pool.in_use == 0
+    return asked
+
+
+class TestAroundStreams:
+    def test_a_layer_sees_the_request_and_the_finished_answer(self) -> None:
+        seen = []
+
+        def watching(request: Request) -> Layer:
+            response = yield replace(request, prompt="HI")
+            seen.append(response.text)
+            return replace(response, text=response.text.upper())
+
+        asked = streaming(at("attempt", watching))
+        assert [request.prompt for _, request in asked.played.requests] == ["HI"]
+        assert (seen, asked.text) == (["one"], "ONE")
+
+    def test_a_layer_sees_what_broke_it(self) -> None:
+        seen = []
+
+        def watching(request: Request) -> Layer:
+            try:
+                return (yield request)
+            except Exception as error:
+                seen.append(type(error))
+                raise
+
+        asked = streaming(at("attempt", watching), steps=[DOWN])
+        assert seen == [e.NetworkError]
+        assert isinstance(asked.error, e.NetworkError)
+
+    def test_what_a_layer_raises_itself_is_no_fault_of_the_model(self) -> None:
+        trouble = RuntimeError("mine")
+
+        def raising(request: Request) -> Layer:
+            yield request
+            raise trouble
+
+        asked = streaming(at("attempt", raising))
+        assert asked.error is trouble
+        assert [entry.reason for entry in asked.ledger] == ["middleware"]
+
+    def test_a_layer_cannot_answer_or_ask_again(self) -> None:
+        def own(request: Request) -> Layer:
+            if request.prompt == "hi":
+                return Response("mine")
+            return (yield request)
+
+        def twice(request: Request) -> Layer:
+            yield request
+            return (yield request)
+
+        for layer in (own, twice):
+            asked = streaming(at("attempt", layer))
+            assert isinstance(asked.error, e.ConfigurationError)
+            assert "level = 'request'" in str(asked.error)
+
+    def test_leaving_early_closes_the_layers(self) -> None:
+        closed = []
+
+        def careful(request: Request) -> Layer:
+            try:
+                return (yield request)
+            finally:
+                closed.append(True)
+
+        asked = streaming(at("attempt", careful), stop_after=2)
+        assert asked.played.closed
+        assert closed == [True]
+
+
+@both_levels
+def test_a_class_needs_only_what_it_overrides(level: str) -> None:
+    told = []
+
+    class Told(Middleware):
+        def process_error(self, request: Request, error: Exception) -> Response[Any]:
+            told.append(type(error).__name__)
+            return Response("rescued")
+
+    layer = Told()
+    layer.level = level  # type: ignore[misc,assignment]
+    asked = Stage().ask(Stage().target(), script={"a": [DOWN] * 3}, middleware=[layer])
+    assert asked.text == "rescued"
+    assert told == ["NetworkError"]
 
 
 class TestStructured:
