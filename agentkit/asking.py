@@ -19,6 +19,7 @@ def request_for(
     tools: Sequence[Any] | None = None,
     use_cache: bool = True,
     stream: bool = False,
+    priority: int = 0,
 ) -> Request:
     """The request for a prompt (text) or a conversation (messages, or dicts of role and content).
 
@@ -29,7 +30,7 @@ def request_for(
     if not isinstance(prompt, str):
         return Request(
             messages=_messages(prompt), params=params, tools=offered, use_cache=use_cache,
-            stream=stream,
+            stream=stream, priority=priority,
         )  # fmt: skip
     if not prompt or prompt.isspace():
         raise RequestValidationError(
@@ -37,7 +38,15 @@ def request_for(
             validation_errors=["prompt: empty"],
             hint="give a text that is not only white space",
         )
-    return Request(prompt=prompt, params=params, tools=offered, use_cache=use_cache, stream=stream)
+    return Request(
+        prompt=prompt, params=params, tools=offered, use_cache=use_cache, stream=stream,
+        priority=priority,
+    )  # fmt: skip
+
+
+def conversation(prompt: Prompt) -> tuple[Message, ...]:
+    """The messages of a prompt; a text is one user message. Raises `RequestValidationError`."""
+    return request_for(prompt, {}).conversation
 
 
 def _messages(prompt: Any) -> tuple[Message, ...]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from agentkit.cache.fingerprint import callable_fingerprint, request_key
 from agentkit.cache.response import ResponseCache, build_response_cache
 from agentkit.errors import ConfigurationError
+from agentkit.middleware import RateLimitMiddleware, RetryMiddleware
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.checks import optional, whole
 from agentkit.policy.pool import Member, Pool
+from agentkit.policy.quota import RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
-from agentkit.policy.routing import Target
+from agentkit.policy.routing import Endpoint, Target
 from agentkit.policy.verdict import RetryOn
+from agentkit.pool import ConnectionPool, Make
 from agentkit.providers.callable import endpoint_of
 from agentkit.types import Clock, Request, Store
 
@@ -24,13 +28,15 @@ _DEFAULT_ATTEMPTS = 3
 _registrations = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Defaults:
     """What a model gets when its registration says nothing else."""
 
     max_retries: int
     retry: RetryPolicy | None
     breaker: BreakerPolicy | bool | None
+    limits: RateLimits | None = None
+    acquire_timeout: float | None = None
 
     def __post_init__(self) -> None:
         whole("max_retries", self.max_retries, hint="1 is a single attempt without retries")
@@ -43,6 +49,28 @@ class Defaults:
                 f"max_retries={self.max_retries} contradicts retry={self.retry}",
                 hint="give one of the two",
             )
+
+
+def defaults_of(
+    max_retries: int,
+    retry: RetryPolicy | None,
+    breaker: BreakerPolicy | bool | None,
+    middleware: Sequence[Any],
+) -> Defaults:
+    """The defaults of a manager, those that its policy middleware sets included.
+
+    Raises:
+        ConfigurationError: a policy is given twice, or a value cannot work.
+    """
+    limits = [each for each in middleware if isinstance(each, RateLimitMiddleware)]
+    retries = [each.policy for each in middleware if isinstance(each, RetryMiddleware)]
+    if len(limits) > 1 or len(retries) + (retry is not None) > 1:
+        what = "limits" if len(limits) > 1 else "retry policy"
+        raise ConfigurationError(f"the {what} is given twice", hint="keep one of them")
+    retry = retries[0] if retries else retry
+    if not limits:
+        return Defaults(max_retries, retry, breaker)
+    return Defaults(max_retries, retry, breaker, limits[0].limits, limits[0].acquire_timeout)
 
 
 def build_target(
@@ -59,6 +87,8 @@ def build_target(
     first_token_timeout: float | None,
     retry_on: RetryOn | None,
     max_concurrency: int | None,
+    limits: RateLimits | None = None,
+    pool: ConnectionPool | None = None,
 ) -> Target:
     """One target from one registration. Raises `ConfigurationError`."""
     if not isinstance(name, str) or not name.strip():
@@ -69,39 +99,92 @@ def build_target(
     policy: Any = defaults.retry if retry is None else retry
     if not isinstance(policy, RetryPolicy):
         raise ConfigurationError(f"retry must be a RetryPolicy, got {policy!r}")
+    if pool is not None and pool.config is not None and not pool.config.retry_on_error:
+        policy = dataclasses.replace(policy, max_attempts=1)
     if retry_on is not None and not (callable(retry_on) or isinstance(retry_on, tuple)):
         raise ConfigurationError(
             f"retry_on must be exception types or a function, got {retry_on!r}"
         )
-    fingerprint = callable_fingerprint(inference_fn, facts)
+    spec = inference_fn if isinstance(inference_fn, str) else None
+    if spec is not None:
+        inference_fn = _provider_for(spec)
+    fingerprint = callable_fingerprint(spec or inference_fn, facts)
     provider = facts.get("provider") or getattr(inference_fn, "provider", None) or "custom"
     window = facts.get("context_window")
+    as_endpoint = functools.partial(
+        endpoint_of,
+        name=name,
+        provider=str(provider),
+        fingerprint=fingerprint or f"registration:{next(_registrations)}",
+        durable=fingerprint is not None,
+    )
     return Target(
         name,
         str(provider),
-        endpoint_of(
-            inference_fn,
-            name=name,
-            provider=str(provider),
-            fingerprint=fingerprint or f"registration:{next(_registrations)}",
-            durable=fingerprint is not None,
-        ),
+        as_endpoint(inference_fn),
         facts,
         policy,
         _breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
-        _pool(name, max_concurrency),
+        _pool(
+            name, max_concurrency, limits, pool, defaults, keyed(spec, inference_fn), as_endpoint
+        ),
         None if policy.budget is None else RetryBudget(policy.budget),
         optional("timeout", timeout, above=True),
         optional("first_token_timeout", first_token_timeout, above=True),
         retry_on,
         None if window is None else whole("context_window", window),
+        spec is not None,
     )
 
 
-def _pool(name: str, max_concurrency: int | None) -> Pool | None:
-    if max_concurrency is None:
+def _provider_for(spec: str, **settings: Any) -> Any:
+    from agentkit.providers.catalogue import provider_for
+
+    return provider_for(spec, **settings)
+
+
+def keyed(spec: str | None, provider: Any) -> Make:
+    """How a provider object is made for another key."""
+
+    def make(key: str, model: str | None) -> Any:
+        if spec is not None:
+            prefix, _, own = spec.partition(":")
+            return _provider_for(f"{prefix}:{model or own}", api_key=key)
+        if model is not None or not hasattr(provider, "with_key"):
+            raise ConfigurationError(
+                f"{type(provider).__name__} takes no other {'model' if model else 'key'}",
+                hint="register it as text, such as 'openai:<model>', or give it with_key(key)",
+            )
+        return provider.with_key(key)
+
+    return make
+
+
+def _pool(
+    name: str,
+    max_concurrency: int | None,
+    limits: RateLimits | None,
+    pool: ConnectionPool | None,
+    defaults: Defaults,
+    make: Make,
+    as_endpoint: Callable[[Any], Endpoint],
+) -> Pool | None:
+    if limits is not None and not isinstance(limits, RateLimits):
+        raise ConfigurationError(f"limits must be RateLimits, got {limits!r}")
+    if pool is not None:
+        if not isinstance(pool, ConnectionPool):
+            raise ConfigurationError(f"pool must be a ConnectionPool, got {pool!r}")
+        if limits is not None or max_concurrency is not None:
+            raise ConfigurationError(
+                f"model {name!r} has a pool and limits of its own",
+                hint="give the limits to the ConnectionPool: they hold for each key",
+            )
+        return pool.build(name, make, as_endpoint, defaults.limits, defaults.acquire_timeout)
+    limits = defaults.limits if limits is None else limits
+    if max_concurrency is None and limits is None:
         return None
-    return Pool([Member(max_concurrency=max_concurrency)], name=name)
+    member = Member(max_concurrency=max_concurrency, limits=limits)
+    return Pool([member], name=name, acquire_timeout=defaults.acquire_timeout)
 
 
 def _breaker(

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentkit.asking import Prompt, request_for
 from agentkit.batch import BatchResult, Item, Progress, arun_batch, run_batch
+from agentkit.client import LLMClient
 from agentkit.engine.call import Call
 from agentkit.engine.drive.blocking import run
 from agentkit.engine.drive.consume import AsyncStream, Stream
@@ -17,6 +18,7 @@ from agentkit.engine.stream import narrate
 from agentkit.errors import ConfigurationError
 from agentkit.models import ManagedModels
 from agentkit.policy.deadline import Deadline
+from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import Route
 from agentkit.structured import check_for
 from agentkit.types import OnInterrupt, Request, Response
@@ -83,6 +85,8 @@ class LLMManager(ManagedModels):
         tools: Sequence[Any] | None = None,
         use_cache: bool = True,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
         **params: Any,
     ) -> Response[Any]:
         """A whole `Response`: text, usage, which model answered, and the ledger.
@@ -95,13 +99,16 @@ class LLMManager(ManagedModels):
             tools: asked of models that can use them; others are skipped.
             use_cache: False neither reads nor writes the response cache.
             deadline: seconds for this request (default: the manager's).
+            retry: for this request in place of each model's own policy.
+            priority: who waits for quota with a higher one goes first (default 0; a step is
+                worth ten seconds of waiting, so that nobody starves).
             params: the model's own options.
 
         Raises:
             LLMError: no answer; `.ledger` tells every attempt.
         """
-        request = request_for(prompt, params, tools=tools, use_cache=use_cache)
-        call = self._call(request, model, deadline, response_model, blocking=True)
+        request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
+        call = self._call(request, model, deadline, response_model, retry, blocking=True)
         return run(request_flow(call, self._middleware, answer), self._runtime)
 
     async def acomplete(
@@ -113,13 +120,15 @@ class LLMManager(ManagedModels):
         tools: Sequence[Any] | None = None,
         use_cache: bool = True,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
         **params: Any,
     ) -> Response[Any]:
         """Like `complete`, for asyncio."""
         from agentkit.engine.drive.looping import arun
 
-        request = request_for(prompt, params, tools=tools, use_cache=use_cache)
-        call = self._call(request, model, deadline, response_model, blocking=False)
+        request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
+        call = self._call(request, model, deadline, response_model, retry, blocking=False)
         return await arun(request_flow(call, self._middleware, answer), self._runtime)
 
     def stream(
@@ -130,6 +139,8 @@ class LLMManager(ManagedModels):
         tools: Sequence[Any] | None = None,
         use_cache: bool = True,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
     ) -> Stream:
@@ -140,8 +151,10 @@ class LLMManager(ManagedModels):
         ``"restart"`` at the next model after a `Restart` event (read `.events()`); ``"continue"``
         at the next model that supports prefill.
         """
-        request = request_for(prompt, params, tools=tools, use_cache=use_cache, stream=True)
-        flow = self._told(request, model, deadline, on_interrupt, blocking=True)
+        request = request_for(
+            prompt, params, tools=tools, use_cache=use_cache, stream=True, priority=priority
+        )
+        flow = self._told(request, model, deadline, on_interrupt, retry, blocking=True)
         return Stream(flow, self._runtime, text=on_interrupt != "restart")
 
     def astream(
@@ -152,12 +165,16 @@ class LLMManager(ManagedModels):
         tools: Sequence[Any] | None = None,
         use_cache: bool = True,
         deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        priority: int = 0,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
     ) -> AsyncStream:
         """Like `stream`, for ``async for`` and ``async with``; itself not a coroutine."""
-        request = request_for(prompt, params, tools=tools, use_cache=use_cache, stream=True)
-        flow = self._told(request, model, deadline, on_interrupt, blocking=False)
+        request = request_for(
+            prompt, params, tools=tools, use_cache=use_cache, stream=True, priority=priority
+        )
+        flow = self._told(request, model, deadline, on_interrupt, retry, blocking=False)
         return AsyncStream(flow, self._runtime, text=on_interrupt != "restart")
 
     def batch(
@@ -188,12 +205,31 @@ class LLMManager(ManagedModels):
             self.acomplete, requests, max_concurrency=max_concurrency, on_progress=on_progress
         )
 
+    def get_client(self, provider: str | None = None) -> LLMClient:
+        """An async client of one provider: its registered name, or every model of that provider.
+
+        Without `provider` the client asks the active model and the fallback chain.
+
+        Raises:
+            ConfigurationError: no model is registered. UnknownModelError: none of `provider`.
+        """
+        if provider is None:
+            self._registry.route(None)
+            return LLMClient(self, None, self._registry.active or "default")
+        wanted = str(provider)
+        targets = self._registry.targets
+        names = [name for name, each in targets.items() if each.provider == wanted]
+        if wanted in targets or not names:
+            names = [self._registry.get(wanted).name]
+        return LLMClient(self, tuple(names), wanted)
+
     def _told(
         self,
         request: Request,
         model: str | Sequence[str] | None,
         deadline: float | None,
         on_interrupt: str,
+        retry: RetryPolicy | None,
         *,
         blocking: bool,
     ) -> Flow[Response[Any]]:
@@ -203,7 +239,7 @@ class LLMManager(ManagedModels):
         Deadline(self._deadline if deadline is None else deadline, 0.0)
 
         def told() -> Flow[Response[Any]]:
-            call = self._call(request, model, deadline, blocking=blocking)
+            call = self._call(request, model, deadline, retry=retry, blocking=blocking)
             return (yield from request_flow(call, self._middleware, walk))
 
         return told()
@@ -214,6 +250,7 @@ class LLMManager(ManagedModels):
         model: str | Sequence[str] | None = None,
         deadline: float | None = None,
         response_model: type[Any] | None = None,
+        retry: RetryPolicy | None = None,
         *,
         blocking: bool,
     ) -> Call:
@@ -229,7 +266,7 @@ class LLMManager(ManagedModels):
         return Call(
             self._rules, route, request,
             deadline=self._deadline if deadline is None else deadline,
-            thread=threading.get_ident(), blocking=blocking, check=check,
+            thread=threading.get_ident(), blocking=blocking, check=check, retry=retry,
         )  # fmt: skip
 
 

@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from agentkit.building import Defaults, build_answers, build_target
+from agentkit.building import build_answers, build_target, defaults_of
 from agentkit.engine.call import Rules
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.middleware import split
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.deadline import Deadline
+from agentkit.policy.quota import RateLimits
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import RouteOrder
 from agentkit.policy.verdict import RetryOn
+from agentkit.pool import ConnectionPool, pool_status
 from agentkit.registry import Registry
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
@@ -54,7 +56,7 @@ class ManagedModels:
     ) -> None:
         self.name = name
         self._clock = clock or time.monotonic
-        self._defaults = Defaults(max_retries, retry, breaker)
+        self._defaults = defaults_of(max_retries, retry, breaker, middleware)
         Deadline(deadline, 0.0)
         self._deadline = deadline
         self._middleware, of_attempts = split(middleware)
@@ -91,6 +93,8 @@ class ManagedModels:
         first_token_timeout: float | None = None,
         retry_on: RetryOn | None = None,
         max_concurrency: int | None = None,
+        limits: RateLimits | None = None,
+        pool: ConnectionPool | None = None,
         replace: bool = False,
     ) -> None:
         """Register a model under `name`.
@@ -98,8 +102,9 @@ class ManagedModels:
         Args:
             name: how this model is called from now on.
             inference_fn: ``f(prompt, kwargs)``, sync or async, a generator or async generator of
-                text (a stream), or a `Provider` object. A first parameter named ``messages`` gets
-                the list of messages.
+                text (a stream), a `Provider` object, or text such as ``"openai:<model>"``, whose
+                key comes from the environment or the pool. A first parameter named ``messages``
+                gets the list of messages.
             metadata: kept as it is. Read are ``provider``, ``context_window`` (tokens),
                 ``version`` (names the callable's behaviour for the response cache) and
                 ``cost_per_1k_tokens`` (USD).
@@ -112,6 +117,8 @@ class ManagedModels:
             retry_on: exception types that count as failure and are retried, or a function
                 ``f(exc)`` that returns True (failure, retry), False (neutral, next model) or None.
             max_concurrency: most calls of this model under way at once.
+            limits: requests and tokens a minute; calls wait in line for them.
+            pool: several API keys, each with its own limits and health.
             replace: allow that `name` is registered already.
 
         Raises:
@@ -121,7 +128,7 @@ class ManagedModels:
             name, inference_fn, metadata, self._defaults, clock=self._clock,
             changed=self._observer.breaker_changed, retry=retry, breaker=breaker, timeout=timeout,
             first_token_timeout=first_token_timeout, retry_on=retry_on,
-            max_concurrency=max_concurrency,
+            max_concurrency=max_concurrency, limits=limits, pool=pool,
         )  # fmt: skip
         self._registry.add(target, replace=replace)
 
@@ -172,12 +179,33 @@ class ManagedModels:
         }
 
     def get_status(self) -> dict[str, Any]:
-        """Everything at once: metrics, each model's info, and the response cache's counters."""
+        """Everything at once: metrics, each model's info, key pools, and the response cache.
+
+        Besides the keys of `get_metrics`, ``["metrics"]`` holds tokens, latency, errors_by_type,
+        requests_by_model and tokens_by_model (see `Recorder.breakdown`), and the same for each
+        provider under ``providers``.
+        """
+        targets = self._registry.targets
+        by_provider: dict[str, list[str]] = {}
+        for name, target in targets.items():
+            by_provider.setdefault(target.provider, []).append(name)
         return {
             "name": self.name,
             "closed": self._closed,
-            "metrics": self.get_metrics(),
-            "models": {name: self.get_model_info(name) for name in self._registry.targets},
+            "metrics": {
+                **self.get_metrics(),
+                **self._recorder.breakdown(),
+                "providers": {
+                    provider: self._recorder.breakdown(names)
+                    for provider, names in by_provider.items()
+                },
+            },
+            "models": {name: self.get_model_info(name) for name in targets},
+            "pools": {
+                name: pool_status(target.pool, self._clock())
+                for name, target in targets.items()
+                if target.pool is not None
+            },
             "response_cache": None if self._answers is None else self._answers.statistics(),
         }
 
@@ -208,6 +236,8 @@ class ManagedModels:
             return []
         self._closed = True
         cut = self._runtime.close()
+        for target in self._registry.targets.values():
+            target.close()
         if self._answers is not None:
             self._answers.close()
         if cut:

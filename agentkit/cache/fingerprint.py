@@ -90,9 +90,14 @@ def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:
     in a global, is not seen: say it with ``metadata["version"]`` (a text or a number), which stands
     for the code; module and qualified name stay part of the fingerprint.
 
+    Text such as ``"openai:<model>"`` identifies itself.
+
     None when nothing in here identifies `fn`: a callable object or a bound method without a
     version, or a function that closes over an object. Its answers stay in the memory tier.
     """
+    if isinstance(fn, str):
+        text = _encode([SCHEMA, "provider", fn, metadata.get("version")])
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     inner = fn
     while isinstance(inner, functools.partial):
         inner = inner.func

@@ -34,10 +34,11 @@ Proceed: TypeAlias = Callable[[Request], Flow[Response[Any]]]
 class Middleware:
     """A middleware as a class: override the three methods you need.
 
-    `level` says whether it surrounds the whole ``"request"`` (default) or each ``"attempt"``.
+    `level` says whether it surrounds the whole ``"request"`` (default) or each ``"attempt"``. One
+    of level ``"policy"`` surrounds nothing: the manager reads from it how the engine works.
     """
 
-    level: ClassVar[Literal["request", "attempt"]] = "request"
+    level: ClassVar[Literal["request", "attempt", "policy"]] = "request"
 
     def process_request(self, request: Request) -> Request:
         """The request to send in place of `request`."""
@@ -160,7 +161,7 @@ def split(
     Raises:
         ConfigurationError: one is not a generator function, or its `level` is unknown.
     """
-    levels: dict[str, list[MiddlewareFn]] = {"request": [], "attempt": []}
+    levels: dict[str, list[MiddlewareFn]] = {"request": [], "attempt": [], "policy": []}
     for each in middleware:
         method = getattr(type(each), "__call__", None)  # noqa: B004 - the method is looked at
         if not inspect.isgeneratorfunction(each) and not inspect.isgeneratorfunction(method):

@@ -68,8 +68,19 @@ class Target:
     first_token_timeout: float | None = None
     retry_on: RetryOn | None = None
     context_window: int | None = None
+    owned: bool = False
+    """Whether the endpoint was made here and is closed here, too."""
     resting_until: float = field(default=-1.0, compare=False)
     """Clock time until which a Retry-After asks for silence."""
+
+    def close(self) -> None:
+        """Let go of the connections that were made for this target."""
+        endpoints = [] if self.pool is None else [each.endpoint for each in self.pool.members]
+        if self.owned:
+            endpoints.append(self.endpoint)
+        for endpoint in endpoints:
+            if endpoint is not None and endpoint.close is not None:
+                endpoint.close()
 
     def rest(self, now: float) -> float:
         """Seconds this target still has to rest; zero or less when it may be asked."""

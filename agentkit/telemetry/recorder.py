@@ -6,8 +6,10 @@ mixed: a *request* is what the caller asked for, an *attempt* is one thing sent 
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -47,11 +49,17 @@ class Health:
 
 
 class _Model:
-    __slots__ = ("failures", "requests", "successes", "total_latency", "window")
+    __slots__ = (
+        "errors", "failures", "input_tokens", "max_latency", "min_latency", "output_tokens",
+        "requests", "successes", "total_latency", "window",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.requests = self.successes = self.failures = 0
-        self.total_latency = 0.0
+        self.input_tokens = self.output_tokens = 0
+        self.errors: Counter[str] = Counter()
+        self.total_latency = self.max_latency = 0.0
+        self.min_latency = math.inf
         self.window: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         """Clock time and duration (or `_FAILED`) of the settled attempts."""
 
@@ -83,12 +91,17 @@ class Recorder:
             if entry.number > 1:
                 self._retries += 1
             self._tokens += entry.input_tokens + entry.output_tokens
+            model.input_tokens += entry.input_tokens
+            model.output_tokens += entry.output_tokens
             if outcome == "success":
                 model.successes += 1
                 model.total_latency += entry.duration
+                model.min_latency = min(model.min_latency, entry.duration)
+                model.max_latency = max(model.max_latency, entry.duration)
                 model.window.append((self._clock(), entry.duration))
             elif outcome == "failure":
                 model.failures += 1
+                model.errors[entry.error_type or "unknown"] += 1
                 if entry.error_type not in _REQUESTS_FAULT:
                     model.window.append((self._clock(), _FAILED))
 
@@ -102,6 +115,42 @@ class Recorder:
                 self._successes += 1
                 if outcome == "cache_hit":
                     self._hits += 1
+
+    def breakdown(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """What the attempts at `names` (default: all models) add up to.
+
+        Keys: tokens {total_input, total_output, total}, latency of successes in seconds
+        {average_seconds, min_seconds, max_seconds, total_seconds}, errors_by_type,
+        requests_by_model and tokens_by_model.
+        """
+        with self._lock:
+            chosen = list(self._models) if names is None else names
+            models = {name: self._models[name] for name in chosen if name in self._models}
+            errors: Counter[str] = Counter()
+            for model in models.values():
+                errors.update(model.errors)
+            taken = sum(model.input_tokens for model in models.values())
+            given = sum(model.output_tokens for model in models.values())
+            seconds = sum(model.total_latency for model in models.values())
+            successes = sum(model.successes for model in models.values())
+            fastest = min((model.min_latency for model in models.values()), default=math.inf)
+            return {
+                "tokens": {
+                    "total_input": taken, "total_output": given, "total": taken + given,
+                },
+                "latency": {
+                    "average_seconds": seconds / successes if successes else 0.0,
+                    "min_seconds": fastest if successes else 0.0,
+                    "max_seconds": max((m.max_latency for m in models.values()), default=0.0),
+                    "total_seconds": seconds,
+                },
+                "errors_by_type": dict(errors),
+                "requests_by_model": {name: model.requests for name, model in models.items()},
+                "tokens_by_model": {
+                    name: model.input_tokens + model.output_tokens
+                    for name, model in models.items()
+                },
+            }  # fmt: skip
 
     def metrics(self) -> dict[str, Any]:
         """Totals since the start.
