@@ -6,14 +6,19 @@ import os
 import time
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from types import MappingProxyType, TracebackType
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from agentkit.agent.calling import acall, call, name_of, require_callable
+from agentkit.agent.executing import Toolbox
+from agentkit.agent.memory import Memory
 from agentkit.agent.performance import Performance, TaskFailure
-from agentkit.agent.spans import Invocations
+from agentkit.agent.running import AgentResult, Limits, Run
+from agentkit.agent.settings import capabilities_of, config_of, text
+from agentkit.agent.spans import Executions, Invocations
 from agentkit.agent.states import Lifecycle
+from agentkit.asking import Prompt
 from agentkit.errors import ConfigurationError, UnknownModelError
 from agentkit.types import Clock
 
@@ -39,7 +44,8 @@ class Agent:
         name: names the agent in messages and telemetry.
         role: what the agent is for, in words.
         capabilities: what it can do, one word or phrase each.
-        config: settings, kept as a read-only copy. Read is ``llm_manager``, an `LLMManager`.
+        config: settings, kept as a read-only copy. Read are ``llm_manager``, an `LLMManager`, and
+            ``memory``, a `Memory` for `run`.
         clock: seconds; measures the tasks.
         tracer_provider: OpenTelemetry providers (default: the global ones).
         meter_provider: likewise, for metrics.
@@ -64,14 +70,15 @@ class Agent:
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self.id = str(uuid.uuid4())
-        self.name = _text("name", name)
-        self.role = _text("role", role)
-        self.capabilities = _capabilities(capabilities)
-        self.config = _config(config)
+        self.name = text("name", name)
+        self.role = text("role", role)
+        self.capabilities = capabilities_of(capabilities)
+        self.config = config_of(config)
         self._clock = clock
         self._lifecycle = Lifecycle(name)
         self._performance = Performance()
         self._invocations = Invocations(name, self.id, tracer_provider, meter_provider)
+        self._executions = Executions(name, tracer_provider, meter_provider)
         _alive.add(self)
 
     @property
@@ -162,6 +169,81 @@ class Agent:
         answer: str = await self._aperform(generate, (prompt,), kwargs)
         return answer
 
+    def run(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Any] | None = None,
+        response_model: type[Any] | None = None,
+        *,
+        max_steps: int = 10,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        tool_timeout: float = 30.0,
+        max_tool_output: int = 50_000,
+        memory: Memory | None = None,
+        **params: Any,
+    ) -> AgentResult[Any]:
+        """Ask, run the tools that the answer wishes for side by side, and ask again: to an answer.
+
+        What goes wrong in a tool is no error of the run: an exception (its class and text), an
+        unknown name, arguments that do not fit, and a time limit are told to the model. A blocking
+        tool that outlives its time is let go of, an async one cancelled. Here async tools run on
+        an event loop that lasts for one round of tools; prefer `arun` for those that keep
+        connections. Counts as one task.
+
+        Args:
+            prompt: text, or a list of messages.
+            tools: functions (see `agentkit.tools`), or `ToolSpec` objects with `fn`.
+            response_model: the final answer is validated into `AgentResult.parsed`.
+            max_steps: most times the model is asked (default 10).
+            deadline: seconds for everything (default: none, and the manager's for each ask).
+            max_cost: USD; once it is reached the model is not asked again (default: no limit).
+                Needs ``cost_per_1k_tokens`` in the metadata of every model that may answer.
+            max_tokens: of the whole run, input and output; likewise. Not the model's own limit.
+            tool_timeout: seconds for each tool call (default 30).
+            max_tool_output: characters of a tool's result that the model is told (default 50,000).
+            memory: what went before, to which this run is added once it has an answer (default:
+                ``config["memory"]``, if there is one).
+            params: further arguments of `LLMManager.complete`, such as `model`, and the model's
+                own options.
+
+        Raises:
+            AgentStateError: the agent is not running.
+            ConfigurationError: a tool or a limit that cannot work, or no manager.
+            StepLimitError: `max_steps` asks brought no answer.
+            AgentError: `max_cost` or `max_tokens` was reached before an answer.
+            DeadlineExceededError: the deadline passed.
+            LLMError: the model gave no answer; `.ledger` tells every attempt.
+        """
+        self._lifecycle.require_running("run")
+        limits = Limits(max_steps, deadline, max_cost, max_tokens, tool_timeout, max_tool_output)
+        run = self._run(prompt, tools, limits, memory, response_model, params)
+        result: AgentResult[Any] = self._perform(run.drive, (), {})
+        return result
+
+    async def arun(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Any] | None = None,
+        response_model: type[Any] | None = None,
+        *,
+        max_steps: int = 10,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        tool_timeout: float = 30.0,
+        max_tool_output: int = 50_000,
+        memory: Memory | None = None,
+        **params: Any,
+    ) -> AgentResult[Any]:
+        """Like `run`, for asyncio: async tools are tasks of this loop, others run on threads."""
+        self._lifecycle.require_running("arun")
+        limits = Limits(max_steps, deadline, max_cost, max_tokens, tool_timeout, max_tool_output)
+        run = self._run(prompt, tools, limits, memory, response_model, params)
+        result: AgentResult[Any] = await self._aperform(run.adrive, (), {})
+        return result
+
     def get_performance_metrics(self) -> dict[str, Any]:
         """How this agent's tasks went, since it was made.
 
@@ -204,6 +286,25 @@ class Agent:
     def _admit(self, task: Any, method: str) -> None:
         require_callable(task)
         self._lifecycle.require_running(method)
+
+    def _run(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Any] | None,
+        limits: Limits,
+        memory: Memory | None,
+        response_model: type[Any] | None,
+        params: Mapping[str, Any],
+    ) -> Run:
+        toolbox = Toolbox(
+            tools, self.name, self._executions, self._clock,
+            timeout=limits.tool_timeout, max_output=limits.max_tool_output,
+        )  # fmt: skip
+        chosen = self.config.get("memory") if memory is None else memory
+        return Run(
+            self._require_manager(), prompt, toolbox, limits, self._clock,
+            memory=chosen, response_model=response_model, params=params,
+        )  # fmt: skip
 
     def _require_manager(self) -> LLMManager:
         manager = self.llm_manager
@@ -255,41 +356,6 @@ class _Watch:
         seconds = self._clock() - self._started
         self._performance.record(name_of(self._task), seconds, error)
         self._invocations.end(self._opened, seconds, error)
-
-
-def _text(what: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(
-            f"the agent's {what} is {value!r}", hint=f"give a {what} that is a non-empty str"
-        )
-    return value
-
-
-def _capabilities(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ConfigurationError(
-            f"capabilities is {given!r}", hint='give a list of str, such as ["conversation"]'
-        )
-    return tuple(_text("capability", each) for each in given)
-
-
-def _config(given: Any) -> Mapping[str, Any]:
-    if given is None:
-        return MappingProxyType({})
-    if not isinstance(given, Mapping):
-        raise ConfigurationError(
-            f"config must be a mapping, got {type(given).__name__}",
-            hint='give a dict, such as {"llm_manager": manager}',
-        )
-    manager = given.get("llm_manager")
-    wanted = ("generate", "agenerate")
-    if manager is not None and not all(callable(getattr(manager, x, None)) for x in wanted):
-        raise ConfigurationError(
-            f'config["llm_manager"] is of type {type(manager).__name__} and has no generate() '
-            "and agenerate()",
-            hint="give an agentkit.LLMManager",
-        )
-    return MappingProxyType(dict(given))
 
 
 _alive: weakref.WeakSet[Agent] = weakref.WeakSet()

@@ -1,0 +1,119 @@
+"""What an agent remembers of a conversation, within bounds."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from threading import Lock
+
+from agentkit.policy.checks import whole
+from agentkit.policy.estimate import estimate
+from agentkit.types import Message, MessageRole, Request
+
+
+class Memory:
+    """A conversation that forgets its oldest turns once it is too long.
+
+    A turn is a user's message with everything up to the next one: answers, tool calls and their
+    results stay together. System messages are never forgotten and stand first. The newest turn is
+    kept whole even if it alone is beyond the bounds: without it there is nothing to answer. Safe to
+    use from many threads and runs at once; each run adds its turn in one piece, when it has ended
+    with an answer.
+
+    Args:
+        max_messages: most messages kept, system messages included (default: no limit).
+        max_tokens: most tokens kept, by the estimate that also reserves quota (default: no limit).
+
+    Raises:
+        ConfigurationError: a bound is not a whole number from 1.
+    """
+
+    def __init__(self, max_messages: int | None = None, max_tokens: int | None = None) -> None:
+        if max_messages is not None:
+            whole("max_messages", max_messages, hint="leave it out for no limit")
+        if max_tokens is not None:
+            whole("max_tokens", max_tokens, hint="leave it out for no limit")
+        self._max_messages = max_messages
+        self._max_tokens = max_tokens
+        self._messages: tuple[Message, ...] = ()
+        self._lock = Lock()
+        _alive.add(self)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What is remembered: system messages, then the turns, oldest first."""
+        return self._messages
+
+    def add(self, *messages: Message) -> None:
+        """Remember `messages`, in order."""
+        with self._lock:
+            self._messages = self.fit((*self._messages, *messages))
+
+    def fit(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """`messages` within the bounds: oldest turns left out, system messages first, each once."""
+        system: list[Message] = []
+        for each in messages:
+            if each.role is MessageRole.SYSTEM and each not in system:
+                system.append(each)
+        turns = turns_of([each for each in messages if each.role is not MessageRole.SYSTEM])
+        count = len(system) + sum(map(len, turns))
+        tokens = self._tokens(system) + sum(map(self._tokens, turns))
+        first = 0
+        while first < len(turns) - 1 and self._beyond(count, tokens):
+            count -= len(turns[first])
+            tokens -= self._tokens(turns[first])
+            first += 1
+        return (*system, *(each for turn in turns[first:] for each in turn))
+
+    def clear(self) -> None:
+        """Forget everything, system messages included."""
+        with self._lock:
+            self._messages = ()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Memory {len(self)} messages>"
+
+    def renew_after_fork(self) -> None:
+        """A fresh lock, in a forked child; what is remembered stays."""
+        self._lock = Lock()
+
+    def _beyond(self, count: int, tokens: int) -> bool:
+        most, heaviest = self._max_messages, self._max_tokens
+        return (most is not None and count > most) or (heaviest is not None and tokens > heaviest)
+
+    def _tokens(self, messages: Sequence[Message]) -> int:
+        if self._max_tokens is None:
+            return 0
+        return sum(estimate(Request(messages=(each,))).input_tokens for each in messages)
+
+
+def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
+    """`messages` in turns; a user's message between a tool call and its result begins none."""
+    turns: list[list[Message]] = []
+    waiting: set[str | None] = set()
+    for message in messages:
+        if not turns or (message.role is MessageRole.USER and not waiting):
+            turns.append([])
+        turns[-1].append(message)
+        waiting.update(call.id for call in message.tool_calls)
+        waiting.discard(message.tool_call_id)
+    return turns
+
+
+_alive: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for memory in list(_alive):
+        memory.renew_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
