@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
-from agentkit.engine.call import Call
+from agentkit.engine.call import Call, refused
 from agentkit.engine.effects import Flow, Sleep
-from agentkit.errors import LLMError, PoolExhaustedError
+from agentkit.errors import PoolExhaustedError
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.estimate import estimate
 from agentkit.policy.pool import Lease, Pool
 from agentkit.policy.quota import Need
 from agentkit.policy.routing import Target
+
+LOOK_AGAIN = 5.0
+"""Seconds after which a waiter looks even without news: who stands before it may be gone."""
 
 _REQUEST = Need()
 
@@ -21,15 +24,15 @@ def acquire(call: Call, target: Target, pool: Pool) -> Flow[Lease]:
 
     Raises:
         PoolExhaustedError: none came free in time, or the request is larger than any limit.
+        CircuitOpenError: it would have to wait, and the target's breaker would refuse it then.
         DeadlineExceededError: none comes free within the deadline, and no other target is left.
     """
     now = call.rules.clock()
     need = estimate(call.request) if pool.counts_tokens else _REQUEST
     try:
         lease = pool.request(need, now, call.request.priority)
-    except LLMError as refusal:
-        call.note(target.name, target.provider, "no_quota", refusal, target.breaker_state)
-        raise
+    except PoolExhaustedError as refusal:
+        raise _noted(call, target, refusal) from None
     if not lease.granted:
         try:
             yield from _queue(call, target, pool, lease)
@@ -48,29 +51,35 @@ def patience(call: Call, pool: Pool) -> float:
 
 
 def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[None]:
-    since = now = call.rules.clock()
+    if target.breaker is not None and not target.breaker.would_admit():
+        raise refused(target)
+    since = call.rules.clock()
     until = since + patience(call, pool)
-    wait = 0.0
-    while not lease.granted and now < until:
-        wait = lease.wait(now)
-        if now + wait > until and wait < math.inf:
-            break
-        if not lease.granted:
-            yield from Sleep(min(wait, until - now), until=lease)
-        now = call.rules.clock()
-    waited = now - since
-    call.ledger.waited += waited
-    call.observer.waited(target.name, waited, lease.granted)
+    wait = math.inf
+    try:
+        while (now := call.rules.clock()) < until:
+            wait = lease.wait(now)
+            if lease.granted or until < now + wait < math.inf:
+                break
+            yield from Sleep(min(LOOK_AGAIN if wait == math.inf else wait, until - now), lease)
+    except PoolExhaustedError as refusal:
+        raise _noted(call, target, refusal) from None
+    finally:
+        waited = call.rules.clock() - since
+        call.ledger.waited += waited
+        call.observer.waited(target.name, waited, lease.granted)
     if lease.granted:
         return
-    if pool.acquire_timeout is None and not call.itinerary.count_ahead():
+    if call.left() <= 0 or (pool.acquire_timeout is None and not call.itinerary.count_ahead()):
         raise call.overrun(f"no slot of {target.name} comes free in time")
-    if call.left() <= 0:
-        raise call.overrun(f"no slot of {target.name} came free")
     full = PoolExhaustedError(
         f"no slot of {target.name} came free within {until - since:.1f} s",
         hint="add keys, or raise the model's limits or acquire_timeout",
         retry_after=wait if 0 < wait < math.inf else None,
     )
-    call.note(target.name, target.provider, "no_quota", full, target.breaker_state)
-    raise full
+    raise _noted(call, target, full)
+
+
+def _noted(call: Call, target: Target, refusal: PoolExhaustedError) -> PoolExhaustedError:
+    call.note(target.name, target.provider, "no_quota", refusal, target.breaker_state)
+    return refusal

@@ -109,9 +109,7 @@ class Attempt:
             self.permit.succeeded(duration)
         if self.number == 1 and target.budget is not None:
             target.budget.earn()
-        if self.lease is not None:
-            self.lease.succeeded()
-            self.lease.learn(response.quota)
+        self._tell_key(response)
         call.ledger.answered_by = target.name
         self._settle("success", duration, response=response)
         return response
@@ -149,6 +147,7 @@ class Attempt:
         duration = self.call.rules.clock() - self.started
         if self.permit is not None:
             self.permit.neutral()
+        self._tell_key(response)
         self._settle("failure", duration, response=response, error=error)
         return Failure(error, judge(error, None), self.number)
 
@@ -182,6 +181,8 @@ class Attempt:
         verdict = judge(error)
         if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
             self._tell(Blame.FAILURE, error, duration)
+            if self.lease is not None:
+                self.lease.failed(error, verdict, self.started + duration)
             self._settle("failure", duration, error=error)
         else:
             if self.permit is not None:
@@ -192,6 +193,11 @@ class Attempt:
             self.call.causes[target.name] = error
             raise self.call.overrun(f"{target.name} was cut after {duration:.1f} s") from error
         return Failure(error, verdict, self.number)
+
+    def _tell_key(self, response: Response[Any]) -> None:
+        if self.lease is not None:
+            self.lease.succeeded()
+            self.lease.learn(response.quota)
 
     def _tell(self, blame: Blame, error: Exception, duration: float) -> None:
         if self.permit is None:

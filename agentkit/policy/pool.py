@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from bisect import insort
+from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -19,18 +20,26 @@ from agentkit.errors import (
     AuthenticationError,
     ConfigurationError,
     LLMError,
+    ModelNotFoundError,
     PoolExhaustedError,
     RateLimitError,
 )
-from agentkit.policy.checks import number, optional, whole
-from agentkit.policy.quota import Admission, Need, RateLimits, Window
+from agentkit.policy.checks import number, whole
+from agentkit.policy.lease import Lease
+from agentkit.policy.member import Member
+from agentkit.policy.quota import Need
 from agentkit.policy.verdict import Again, Blame, Verdict
 from agentkit.types import Quota, Usage
+
+__all__ = ["AGING", "COOLDOWN", "UNHEALTHY_AFTER", "Lease", "Member", "Pool", "Strategy"]
 
 if TYPE_CHECKING:
     from agentkit.policy.routing import Endpoint
 
 log = logging.getLogger("agentkit.pool")
+
+News: TypeAlias = list[Callable[[], object]]
+"""What is to be called once the lock is free: wakes, and clients to close."""
 
 Strategy: TypeAlias = Literal["round_robin", "least_loaded"]
 
@@ -38,131 +47,13 @@ AGING = 10.0
 """Seconds of waiting that weigh as much as one step of priority."""
 
 COOLDOWN = 30.0
-"""Seconds for which a member rests after `UNHEALTHY_AFTER` failures in a row, or a 429 alone."""
-
-_FOR_NOW = (402, 403)
-"""No credit, or no right to this model: other than a 401, that may change under the same key."""
+"""Seconds for which a member rests that has no better word from its provider."""
 
 UNHEALTHY_AFTER = 3
 """Failures in a row after which a member rests while others can serve."""
 
-
-class Member:
-    """One key (or one unkeyed model) of a pool: its endpoint, its limits, its health.
-
-    `max_concurrency` None means no limit. `renew` builds a fresh endpoint once the old one is
-    older than `max_lifetime` or was idle for `idle_timeout` (both seconds).
-    """
-
-    __slots__ = (
-        "born", "endpoint", "failures", "idle_timeout", "in_use", "last_used", "max_concurrency",
-        "max_lifetime", "name", "renew", "resting_until", "retired", "served", "window",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        endpoint: Endpoint | None = None,
-        *,
-        name: str = "",
-        max_concurrency: int | None = None,
-        limits: RateLimits | None = None,
-        renew: Callable[[], Endpoint] | None = None,
-        idle_timeout: float | None = None,
-        max_lifetime: float | None = None,
-    ) -> None:
-        if max_concurrency is not None:
-            whole("max_concurrency", max_concurrency)
-        self.endpoint = endpoint
-        self.name = name
-        self.max_concurrency = max_concurrency
-        self.window = Window(limits)
-        self.renew = renew
-        self.idle_timeout = optional("idle_timeout", idle_timeout, above=True)
-        self.max_lifetime = optional("max_lifetime", max_lifetime, above=True)
-        self.in_use = self.served = self.failures = 0
-        self.resting_until = -math.inf
-        self.retired = False
-        self.born = self.last_used = -math.inf
-
-    def wait(self, need: Need, now: float) -> float:
-        """Seconds until it can take `need`; infinite when only a release can tell."""
-        if self.retired or self.window.too_large(need):
-            return math.inf
-        if self.max_concurrency is not None and self.in_use >= self.max_concurrency:
-            return math.inf
-        return max(self.resting_until - now, self.window.wait(need, now), 0.0)
-
-    def recycled(self, now: float) -> Endpoint | None:
-        """Its endpoint, a fresh one when the old one has had its time."""
-        if self.renew is not None and self.in_use == 0:
-            idle = self.idle_timeout is not None and now - self.last_used >= self.idle_timeout
-            old = self.max_lifetime is not None and now - self.born >= self.max_lifetime
-            if self.endpoint is None or ((idle or old) and self.served):
-                if self.endpoint is not None and self.endpoint.close is not None:
-                    self.endpoint.close()
-                self.endpoint = self.renew()
-                self.born = now
-        return self.endpoint
-
-
-class Lease:
-    """A place in a pool's queue, then the use of one member; a `Signal` that fires on news."""
-
-    __slots__ = (
-        "_news", "_pool", "_released", "_wake", "admission", "endpoint", "granted", "member",
-        "need", "rank",
-    )  # fmt: skip
-
-    def __init__(self, pool: Pool, need: Need, rank: float) -> None:
-        self._pool = pool
-        self._wake: Callable[[], None] | None = None
-        self._news = False
-        self._released = False
-        self.need = need
-        self.rank = rank
-        self.granted = False
-        self.member: Member | None = None
-        self.endpoint: Endpoint | None = None
-        self.admission: Admission | None = None
-
-    def subscribe(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once there is news: it is granted, or its turn has come to look again."""
-        self._wake = wake
-        if self.granted or self._news:
-            wake()
-
-    def unsubscribe(self, wake: Callable[[], None]) -> None:
-        """Forget `wake`."""
-        self._wake = None
-
-    def wait(self, now: float) -> float:
-        """Look again; seconds until looking is worth it, infinite when only news can tell."""
-        return self._pool._look(self, now)
-
-    def release(self, now: float, usage: Usage | None = None, *, sent: bool = True) -> None:
-        """Give it back, or leave the queue. A second release does nothing.
-
-        `usage` corrects the estimate; without it the estimate stands. Not `sent`: all comes back.
-        """
-        self._pool._release(self, now, usage, sent)
-
-    def learn(self, quota: Quota | None) -> None:
-        """The provider said what its limits are."""
-        if quota is not None and self.member is not None:
-            self._pool._learn(self.member, quota)
-
-    def succeeded(self) -> None:
-        """Its member is well."""
-        if self.member is not None:
-            self.member.failures = 0
-
-    def failed(self, error: LLMError, verdict: Verdict, now: float) -> Verdict:
-        """Its member's attempt failed with `error`; what that means while other members are left.
-
-        A 429 rests this member, a refused key retires it, and both send the request to the next
-        one at once; with no other member left the verdict stays.
-        """
-        return self._pool._failed(self, error, verdict, now)
+_FOR_NOW = (402, 403, 404)
+"""No credit, no right to this model: other than a 401, that may change under the same key."""
 
 
 class Pool:
@@ -196,8 +87,11 @@ class Pool:
         self.counts_tokens = any(member.window.counts_tokens for member in self.members)
         """Whether a request must be estimated before it is admitted."""
         self.max_in_use = None if max_in_use is None else whole("max_in_use", max_in_use)
+        self.era = 0
+        """Forks that it went through: a lease of the parent is given back there."""
         self._next = 0
         self._queue: list[Lease] = []
+        self._returned: deque[tuple[Lease, float, Usage | None, bool]] = deque()
         self._lock = Lock()
 
     @property
@@ -217,157 +111,231 @@ class Pool:
             PoolExhaustedError: `need` is larger than any member's limit.
         """
         lease = Lease(self, need, now - priority * AGING)
+        news: News = []
         with self._lock:
-            self._refuse(need)
-            insort(self._queue, lease, key=_rank)
-            wakes = self._grant(now)
-            lease._news = False
-        _fire(wakes)
+            member = None if self._queue else self._choose(need, now)
+            if member is not None:
+                self._give(lease, member, now, news)
+            else:
+                lease.refusal = self._refusal(need)
+                if lease.refusal is None:
+                    insort(self._queue, lease, key=_rank)
+                    self._grant(now, news)
+                    lease._news = False
+        if news or self._returned:
+            self._unlocked(news)
+        if lease.refusal is not None:
+            raise lease.refusal
         return lease
 
     def soonest(self, need: Need, now: float) -> float:
         """Seconds until a member could take `need` if nobody else came; 0.0 now."""
         with self._lock:
-            return min(member.wait(need, now) for member in self.members)
+            seconds = self._soonest(need, now)
+        self._settle()
+        return seconds
 
     def renew_after_fork(self) -> None:
         """Start empty with a fresh lock, in a forked child: its parent's calls are not its own."""
         self._lock = Lock()
         self._queue.clear()
+        self._returned.clear()
+        self.era += 1
         for member in self.members:
-            member.in_use = 0
-            if member.renew is not None:
-                member.endpoint = member.renew()
+            member.renew_after_fork()
 
-    def _refuse(self, need: Need) -> None:
+    def _refusal(self, need: Need) -> PoolExhaustedError | None:
         reasons = [each.window.too_large(need) for each in self.members if not each.retired]
-        if all(reasons):
-            raise PoolExhaustedError(
-                f"the request is larger than a minute of {self.name} allows: {reasons[0]}",
-                hint="shorten it, lower max_tokens=, or raise the limit",
-            )
+        if not all(reasons):
+            return None
+        return PoolExhaustedError(
+            f"the request is larger than a minute of {self.name} allows: {reasons[0]}",
+            hint="shorten it, lower max_tokens=, or raise the limit",
+        )
 
-    def _grant(self, now: float) -> list[Lease]:
-        """Serve the queue from its head, as far as it goes; who has to be woken."""
-        news: list[Lease] = []
+    def _grant(self, now: float, news: News) -> None:
+        """Serve the queue from its head as far as it goes; `news` gets what to call unlocked."""
         while self._queue:
             head = self._queue[0]
             member = self._choose(head.need, now)
             if member is None:
                 if not head._news:
                     head._news = True
-                    news.append(head)
-                break
+                    _tell(head, news)
+                return
             del self._queue[0]
-            head.endpoint = member.recycled(now)
-            member.in_use += 1
-            member.served += 1
-            member.last_used = now
-            head.member = member
-            head.admission = member.window.admit(head.need, now)
-            head.granted = True
-            news.append(head)
-        return news
+            self._give(head, member, now, news)
+            _tell(head, news)
+
+    def _give(self, lease: Lease, member: Member, now: float, news: News) -> None:
+        _close(member.take(now), news)
+        lease.endpoint = member.endpoint
+        lease.admission = member.window.admit(lease.need, now)
+        lease.member = member
+        lease.granted = True
 
     def _choose(self, need: Need, now: float) -> Member | None:
         if self.max_in_use is not None and self.in_use >= self.max_in_use:
             return None
-        count = len(self.members)
+        members = self.members
+        count = len(members)
         best: Member | None = None
-        for step in range(count):
-            index = (self._next + step) % count
-            member = self.members[index]
-            if member.wait(need, now) > 0.0:
-                continue
-            if self.strategy == "round_robin":
-                self._next = (index + 1) % count
-                return member
-            if best is None or member.in_use < best.in_use:
-                best = member
-        if best is not None:
-            self._next = (self.members.index(best) + 1) % count
+        at = index = self._next
+        for _ in range(count):
+            member = members[index]
+            index = index + 1 if index + 1 < count else 0
+            if (best is None or member.in_use < best.in_use) and member.is_free(need, now):
+                best, at = member, index
+                if self.strategy == "round_robin":
+                    break
+        self._next = at
         return best
 
+    def _soonest(self, need: Need, now: float) -> float:
+        if self.max_in_use is not None and self.in_use >= self.max_in_use:
+            return math.inf
+        return min(member.wait(need, now) for member in self.members)
+
     def _look(self, lease: Lease, now: float) -> float:
+        news: News = []
+        seconds = math.inf
         with self._lock:
+            self._grant(now, news)
             lease._news = False
-            wakes = [each for each in self._grant(now) if each is not lease]
-            lease._news = False
-            if lease.granted or not self._queue or self._queue[0] is not lease:
-                seconds = 0.0 if lease.granted else math.inf
-            elif self.max_in_use is not None and self.in_use >= self.max_in_use:
-                seconds = math.inf
-            else:
-                seconds = min(member.wait(lease.need, now) for member in self.members)
-        _fire(wakes)
+            if lease.granted:
+                seconds = 0.0
+            elif self._queue and self._queue[0] is lease:
+                seconds = self._soonest(lease.need, now)
+        self._unlocked(news)
+        if lease.refusal is not None:
+            raise lease.refusal
         return seconds
 
-    def _release(self, lease: Lease, now: float, usage: Usage | None, sent: bool) -> None:
-        with self._lock:
-            if lease._released:
-                return
-            lease._released = True
-            member, admission = lease.member, lease.admission
-            if member is None or admission is None:
-                if lease in self._queue:
-                    self._queue.remove(lease)
-            else:
-                member.in_use -= 1
-                member.last_used = now
-                if not sent:
-                    member.window.refund(admission)
-                elif usage is not None:
-                    member.window.correct(admission, usage.input_tokens, usage.output_tokens)
-            wakes = self._grant(now)
-        _fire(wakes)
+    def _settle(self) -> None:
+        """Take back what was returned. Where the lock is taken, its holder does it afterwards.
+
+        A call may be dropped by the garbage collector while this very thread holds the lock.
+        """
+        while self._returned and self._lock.acquire(blocking=False):
+            news: News = []
+            try:
+                while self._returned:
+                    lease, now, usage, sent = self._returned.popleft()
+                    if lease.era == self.era:
+                        self._take_back(lease, now, usage, sent, news)
+                    if self._queue:
+                        self._grant(now, news)
+            finally:
+                self._lock.release()
+            _call(news)
+
+    def _unlocked(self, news: News) -> None:
+        """What there is to do now that the lock is free."""
+        _call(news)
+        self._settle()
+
+    def _take_back(
+        self, lease: Lease, now: float, usage: Usage | None, sent: bool,
+        news: News,
+    ) -> None:  # fmt: skip
+        member, admission = lease.member, lease.admission
+        if member is None:
+            if lease in self._queue:
+                self._queue.remove(lease)
+            return
+        _close(member.give_back(lease.endpoint, now), news)
+        if admission is None:
+            return
+        if not sent:
+            member.window.refund(admission)
+        elif usage is not None:
+            member.window.correct(admission, usage.input_tokens, usage.output_tokens)
 
     def _learn(self, member: Member, quota: Quota) -> None:
+        news: News = []
         with self._lock:
-            member.window.learn(quota)
-            self.counts_tokens = self.counts_tokens or member.window.counts_tokens
+            if member.window.learn(quota):
+                self.counts_tokens = self.counts_tokens or member.window.counts_tokens
+                self._expel(news)
+        self._unlocked(news)
+
+    def _expel(self, news: News) -> None:
+        """Limits shrank or a key retired: nobody waits for what cannot come any more."""
+        for lease in list(self._queue):
+            lease.refusal = self._refusal(lease.need)
+            if lease.refusal is not None:
+                self._queue.remove(lease)
+                lease._news = True
+                _tell(lease, news)
+        if news and self._queue:
+            self._queue[0]._news = True
+            _tell(self._queue[0], news)
 
     def _failed(self, lease: Lease, error: LLMError, verdict: Verdict, now: float) -> Verdict:
         member = lease.member
-        neutral = verdict.blame is Blame.NEUTRAL and not isinstance(error, RateLimitError)
-        if member is None or neutral:
+        limited = isinstance(error, RateLimitError)
+        if member is None or (verdict.blame is Blame.NEUTRAL and not limited):
             return verdict
+        news: News = []
         with self._lock:
             others = [each for each in self.members if each is not member and not each.retired]
-            if isinstance(error, AuthenticationError):
-                self._lock_out(member, error, others, now)
-            elif not isinstance(error, RateLimitError):
-                self._weaken(member, others, now)
-                return verdict
-            elif others:
-                rest = COOLDOWN if error.retry_after is None else error.retry_after
-                member.resting_until = now + rest
-            if all(other.resting_until > now for other in others):
-                return verdict
-        return verdict._replace(blame=Blame.NEUTRAL, again=Again.AT_ONCE)
+            if others:
+                back = min(each.resting_until for each in others)
+                verdict = self._judge(member, error, verdict, back, now)
+                if member.retired:
+                    self._expel(news)
+        self._unlocked(news)
+        return verdict
 
-    def _lock_out(
-        self, member: Member, error: AuthenticationError, others: list[Member], now: float
-    ) -> None:
-        if not others:
-            return
-        if error.status in _FOR_NOW:
-            member.resting_until = now + COOLDOWN
-        elif not member.retired:
-            member.retired = True
-            log.warning("%s: key %s was refused and is used no more", self.name, member.name)
-
-    def _weaken(self, member: Member, others: list[Member], now: float) -> None:
+    def _judge(
+        self, member: Member, error: LLMError, verdict: Verdict, back: float, now: float
+    ) -> Verdict:
+        """What `error` does to `member`; the others rest until `back`. A member rests on a mere
+        suspicion only while another can serve: the target's breaker has to see the rest of it.
+        """
+        alone = back > now
+        elsewhere = verdict._replace(blame=Blame.NEUTRAL, again=Again.AT_ONCE)
+        if isinstance(error, RateLimitError):
+            if error.retry_after is not None:
+                member.resting_until = now + error.retry_after
+                if alone:
+                    error.retry_after = min(error.retry_after, back - now)
+            elif not alone:
+                member.resting_until = now + COOLDOWN
+            return verdict if alone else elsewhere
+        if isinstance(error, AuthenticationError | ModelNotFoundError):
+            if error.status in _FOR_NOW or isinstance(error, ModelNotFoundError):
+                if alone:
+                    return verdict
+                member.resting_until = now + COOLDOWN
+            elif not member.retired:
+                member.retired = True
+                log.warning("%s: key %s was refused and is used no more", self.name, member.name)
+            return elsewhere
         member.failures += 1
-        if others and member.failures >= UNHEALTHY_AFTER:
-            member.failures -= 1
+        if member.failures >= UNHEALTHY_AFTER and not alone:
+            member.failures = UNHEALTHY_AFTER - 1
             member.resting_until = now + COOLDOWN
+        return verdict
 
 
 def _rank(lease: Lease) -> float:
     return lease.rank
 
 
-def _fire(leases: list[Lease]) -> None:
-    for lease in leases:
-        if (wake := lease._wake) is not None:
-            wake()
+def _tell(lease: Lease, news: News) -> None:
+    if (wake := lease._wake) is not None:
+        news.append(wake)
+
+
+def _close(old: Endpoint | None, news: News) -> None:
+    if old is not None and old.close is not None:
+        news.append(old.close)
+
+
+def _call(news: News) -> None:
+    for each in news:
+        try:
+            each()
+        except Exception as error:  # noqa: BLE001 - an old client that cannot close is gone anyway
+            log.debug("%s while closing a client", type(error).__name__)

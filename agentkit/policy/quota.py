@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,18 +57,22 @@ class RateLimits:
 class Admission:
     """One entry of a window: when, and how much of each kind."""
 
-    __slots__ = ("amounts", "at", "expired")
+    __slots__ = ("at", "expired", "input_tokens", "output_tokens", "requests")
 
-    def __init__(self, at: float, amounts: tuple[int, int, int, int]) -> None:
+    def __init__(self, at: float, need: Need) -> None:
         self.at = at
-        self.amounts = amounts
+        self.requests = 1
+        self.input_tokens, self.output_tokens = need
         self.expired = False
 
 
 class Window:
-    """The last 60 seconds of one key. Not locked: its pool is."""
+    """The last 60 seconds of one key. Not locked: its pool is.
 
-    __slots__ = ("_entries", "_limits", "_used")
+    What is admitted while no limit is known is not counted, and takes no memory.
+    """
+
+    __slots__ = ("_entries", "_limits", "_used", "limited")
 
     def __init__(self, limits: RateLimits | None = None) -> None:
         limits = limits or RateLimits()
@@ -75,7 +80,9 @@ class Window:
             math.inf if (value := getattr(limits, name)) is None else value for name in _NAMES
         ]
         self._entries: deque[Admission] = deque()
-        self._used = [0, 0, 0, 0]
+        self._used = [0, 0, 0]
+        self.limited = min(self._limits) < math.inf
+        """Whether any limit is in force."""
 
     @property
     def counts_tokens(self) -> bool:
@@ -83,9 +90,10 @@ class Window:
         return min(self._limits[1:]) < math.inf
 
     def used(self, now: float) -> dict[str, int]:
-        """What counts at `now`, by the names of `RateLimits`."""
-        self._expire(now)
-        return dict(zip(_NAMES, self._used, strict=True))
+        """What counts at `now`, by the names of `RateLimits`; may be asked without a lock."""
+        counted = [each for each in self._entries.copy() if each.at + WINDOW > now]
+        requests, inputs, outputs = _sums(counted)
+        return dict(zip(_NAMES, (requests, inputs, outputs, inputs + outputs), strict=True))
 
     def limits(self) -> dict[str, int | None]:
         """The limits in force, learned ones included."""
@@ -94,68 +102,117 @@ class Window:
             for name, limit in zip(_NAMES, self._limits, strict=True)
         }
 
-    def learn(self, quota: Quota) -> None:
-        """Take over the provider's own word where it is stricter than what is known."""
+    def learn(self, quota: Quota) -> bool:
+        """Take over the provider's own word where it is stricter; whether it was anywhere."""
+        stricter = False
         for index, name in enumerate(_NAMES):
             told = getattr(quota, name)
-            if told is not None and told > 0:
-                self._limits[index] = min(self._limits[index], told)
+            if told is not None and 0 < told < self._limits[index]:
+                self._limits[index] = told
+                self.limited = stricter = True
+        return stricter
 
     def too_large(self, need: Need) -> str | None:
         """Which limit `need` can never fit into, in words; None: it fits some time."""
-        for name, amount, limit in zip(_NAMES, _amounts(need), self._limits, strict=True):
+        inputs, outputs = need
+        amounts = (1, inputs, outputs, inputs + outputs)
+        for name, amount, limit in zip(_NAMES, amounts, self._limits, strict=True):
             if amount > limit:
                 return f"it needs {amount:,} of {int(limit):,} {name}"
         return None
 
+    def fits(self, need: Need, now: float) -> bool:
+        """Whether `need` fits now."""
+        entries = self._entries
+        if entries and entries[0].at + WINDOW <= now:
+            self._expire(now)
+        inputs = self._used[1] + need[0]
+        outputs = self._used[2] + need[1]
+        limits = self._limits
+        return (
+            self._used[0] < limits[0]
+            and inputs <= limits[1]
+            and outputs <= limits[2]
+            and inputs + outputs <= limits[3]
+        )
+
     def wait(self, need: Need, now: float) -> float:
-        """Seconds until `need` fits; 0.0 when it fits now."""
-        self._expire(now)
-        missing = [
-            used + amount - limit
-            for used, amount, limit in zip(self._used, _amounts(need), self._limits, strict=True)
-        ]
-        if max(missing) <= 0:
+        """Seconds until `need` fits; 0.0 when it fits now, infinite when it never will."""
+        if self.fits(need, now):
             return 0.0
+        requests, inputs, outputs = self._used
+        inputs, outputs = inputs + need[0], outputs + need[1]
+        of_requests, of_inputs, of_outputs, of_both = self._limits
         for entry in self._entries:
-            missing = [lack - freed for lack, freed in zip(missing, entry.amounts, strict=True)]
-            if max(missing) <= 0:
+            requests -= entry.requests
+            inputs -= entry.input_tokens
+            outputs -= entry.output_tokens
+            if (
+                requests < of_requests
+                and inputs <= of_inputs
+                and outputs <= of_outputs
+                and inputs + outputs <= of_both
+            ):
                 return max(entry.at + WINDOW - now, 0.0)
         return math.inf
 
-    def admit(self, need: Need, now: float) -> Admission:
-        """Reserve `need`; ask `wait` first."""
-        admission = Admission(now, _amounts(need))
-        self._entries.append(admission)
-        self._add(admission.amounts, 1)
+    def admit(self, need: Need, now: float) -> Admission | None:
+        """Reserve `need`, for which `fits` said yes; None where nothing is limited."""
+        if not self.limited:
+            return None
+        entries = self._entries
+        # A thread may read the clock before another and come after it.
+        at = entries[-1].at if entries and entries[-1].at > now else now
+        admission = Admission(at, need)
+        entries.append(admission)
+        used = self._used
+        used[0] += 1
+        used[1] += need[0]
+        used[2] += need[1]
         return admission
 
     def correct(self, admission: Admission, input_tokens: int, output_tokens: int) -> None:
         """The request really took this many tokens."""
-        if not admission.expired:
-            self._replace(admission, _amounts(Need(input_tokens, output_tokens)))
+        self._replace(admission, 1, max(input_tokens, 0), max(output_tokens, 0))
 
     def refund(self, admission: Admission) -> None:
         """Nothing was sent after all."""
-        if not admission.expired:
-            self._replace(admission, (0, 0, 0, 0))
+        self._replace(admission, 0, 0, 0)
 
-    def _replace(self, admission: Admission, amounts: tuple[int, int, int, int]) -> None:
-        self._add(admission.amounts, -1)
-        admission.amounts = amounts
-        self._add(amounts, 1)
+    def recount(self) -> None:
+        """Sum up anew, in a forked child: another thread may have been at it in the parent."""
+        self._used = _sums(self._entries)
 
-    def _add(self, amounts: tuple[int, int, int, int], sign: int) -> None:
-        for index, amount in enumerate(amounts):
-            self._used[index] += sign * amount
+    def _replace(self, admission: Admission, requests: int, inputs: int, outputs: int) -> None:
+        if admission.expired:
+            return
+        self._subtract(admission)
+        admission.requests, admission.input_tokens, admission.output_tokens = (
+            requests, inputs, outputs,
+        )  # fmt: skip
+        used = self._used
+        used[0] += requests
+        used[1] += inputs
+        used[2] += outputs
+
+    def _subtract(self, admission: Admission) -> None:
+        used = self._used
+        used[0] -= admission.requests
+        used[1] -= admission.input_tokens
+        used[2] -= admission.output_tokens
 
     def _expire(self, now: float) -> None:
         entries = self._entries
         while entries and entries[0].at + WINDOW <= now:
             gone = entries.popleft()
             gone.expired = True
-            self._add(gone.amounts, -1)
+            self._subtract(gone)
 
 
-def _amounts(need: Need) -> tuple[int, int, int, int]:
-    return (1, need.input_tokens, need.output_tokens, need.input_tokens + need.output_tokens)
+def _sums(entries: Iterable[Admission]) -> list[int]:
+    sums = [0, 0, 0]
+    for entry in entries:
+        sums[0] += entry.requests
+        sums[1] += entry.input_tokens
+        sums[2] += entry.output_tokens
+    return sums
