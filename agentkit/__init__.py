@@ -17,6 +17,7 @@ from agentkit._version import __version__
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent
     from agentkit.batch import BatchResult
+    from agentkit.client import LLMClient, LLMConfig, LLMProvider
     from agentkit.engine.drive.consume import AsyncStream, Stream
     from agentkit.engine.middleware import Middleware
     from agentkit.errors import (
@@ -61,21 +62,33 @@ if TYPE_CHECKING:
     )
     from agentkit.ledger import Entry, Ledger
     from agentkit.manager import LLMManager
+    from agentkit.middleware import (
+        LoggingMiddleware,
+        MetricsMiddleware,
+        RateLimitMiddleware,
+        RetryMiddleware,
+    )
     from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
+    from agentkit.policy.quota import RateLimits
     from agentkit.policy.retry import RetryPolicy
     from agentkit.policy.routing import HealthAware
+    from agentkit.pool import ConnectionPool, PoolConfig
     from agentkit.telemetry.otel import Telemetry
     from agentkit.types import (
         End,
         Message,
         MessageRole,
         Provider,
+        Quota,
+        RawEvent,
+        ReasoningDelta,
         Request,
         Response,
         Restart,
         Store,
         TextDelta,
         ToolCall,
+        ToolSpec,
         Usage,
     )
 
@@ -84,6 +97,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 _HOMES = {
     "agentkit.agent.agent": ("Agent",),
     "agentkit.batch": ("BatchResult",),
+    "agentkit.client": ("LLMClient", "LLMConfig", "LLMProvider"),
     "agentkit.engine.drive.consume": ("AsyncStream", "Stream"),
     "agentkit.engine.middleware": ("Middleware",),
     "agentkit.errors": (
@@ -100,13 +114,18 @@ _HOMES = {
     ),
     "agentkit.ledger": ("Entry", "Ledger"),
     "agentkit.manager": ("LLMManager",),
+    "agentkit.middleware": (
+        "LoggingMiddleware", "MetricsMiddleware", "RateLimitMiddleware", "RetryMiddleware",
+    ),
     "agentkit.policy.breaker": ("BreakerPolicy", "CircuitBreaker"),
+    "agentkit.policy.quota": ("RateLimits",),
     "agentkit.policy.retry": ("RetryPolicy",),
     "agentkit.policy.routing": ("HealthAware",),
+    "agentkit.pool": ("ConnectionPool", "PoolConfig"),
     "agentkit.telemetry.otel": ("Telemetry",),
     "agentkit.types": (
-        "End", "Message", "MessageRole", "Provider", "Request", "Response", "Restart", "Store",
-        "TextDelta", "ToolCall", "Usage",
+        "End", "Message", "MessageRole", "Provider", "Quota", "RawEvent", "ReasoningDelta",
+        "Request", "Response", "Restart", "Store", "TextDelta", "ToolCall", "ToolSpec", "Usage",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -114,17 +133,19 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Agent", "AgentError", "AgentStateError", "AllModelsFailedError", "AsyncStream",
     "AuthenticationError", "BatchResult", "BreakerPolicy", "CircuitBreaker",
-    "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError", "ContentFilterError",
-    "ContextLengthError", "DeadlineExceededError", "End", "Entry", "HealthAware",
-    "InvalidRequestError", "InvalidResponseError", "LLMAuthenticationError",
-    "LLMConfigurationError", "LLMConnectionError", "LLMError", "LLMException", "LLMManager",
-    "LLMManagerError", "LLMPoolExhaustedError", "LLMProviderError", "LLMRateLimitError",
-    "LLMTimeoutError", "Ledger", "Message", "MessageRole", "Middleware", "MissingDependencyError",
-    "ModelNotFoundError", "NetworkError", "OverloadedError", "PoolExhaustedError", "Provider",
-    "ProviderError", "ProviderTimeoutError", "RateLimitError", "Request",
-    "RequestValidationError", "Response", "Restart", "RetryExhaustedError", "RetryPolicy",
-    "ServerError", "StepLimitError", "Store", "Stream", "StreamInterruptedError",
-    "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolError",
+    "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError", "ConnectionPool",
+    "ContentFilterError", "ContextLengthError", "DeadlineExceededError", "End", "Entry",
+    "HealthAware", "InvalidRequestError", "InvalidResponseError", "LLMAuthenticationError",
+    "LLMClient", "LLMConfig", "LLMConfigurationError", "LLMConnectionError", "LLMError",
+    "LLMException", "LLMManager", "LLMManagerError", "LLMPoolExhaustedError", "LLMProvider",
+    "LLMProviderError", "LLMRateLimitError", "LLMTimeoutError", "Ledger", "LoggingMiddleware",
+    "Message", "MessageRole", "MetricsMiddleware", "Middleware", "MissingDependencyError",
+    "ModelNotFoundError", "NetworkError", "OverloadedError", "PoolConfig", "PoolExhaustedError",
+    "Provider", "ProviderError", "ProviderTimeoutError", "Quota", "RateLimitError",
+    "RateLimitMiddleware", "RateLimits", "RawEvent", "ReasoningDelta", "Request",
+    "RequestValidationError", "Response", "Restart", "RetryExhaustedError", "RetryMiddleware",
+    "RetryPolicy", "ServerError", "StepLimitError", "Store", "Stream", "StreamInterruptedError",
+    "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolError", "ToolSpec",
     "UnknownModelError", "Usage", "__version__",
 ]  # fmt: skip
 

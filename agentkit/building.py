@@ -126,7 +126,14 @@ def build_target(
         policy,
         _breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
         _pool(
-            name, max_concurrency, limits, pool, defaults, keyed(spec, inference_fn), as_endpoint
+            name,
+            max_concurrency,
+            limits,
+            pool,
+            defaults,
+            spec is not None or hasattr(inference_fn, "with_key"),
+            keyed(spec, inference_fn),
+            as_endpoint,
         ),
         None if policy.budget is None else RetryBudget(policy.budget),
         optional("timeout", timeout, above=True),
@@ -144,16 +151,16 @@ def _provider_for(spec: str, **settings: Any) -> Any:
 
 
 def keyed(spec: str | None, provider: Any) -> Make:
-    """How a provider object is made for another key."""
+    """How a provider object is made for another key, or for another model."""
 
     def make(key: str, model: str | None) -> Any:
         if spec is not None:
             prefix, _, own = spec.partition(":")
             return _provider_for(f"{prefix}:{model or own}", api_key=key)
-        if model is not None or not hasattr(provider, "with_key"):
+        if model is not None:
             raise ConfigurationError(
-                f"{type(provider).__name__} takes no other {'model' if model else 'key'}",
-                hint="register it as text, such as 'openai:<model>', or give it with_key(key)",
+                f"{type(provider).__name__} takes no other model",
+                hint="register it as text, such as 'openai:<model>'",
             )
         return provider.with_key(key)
 
@@ -166,6 +173,7 @@ def _pool(
     limits: RateLimits | None,
     pool: ConnectionPool | None,
     defaults: Defaults,
+    takes_keys: bool,
     make: Make,
     as_endpoint: Callable[[Any], Endpoint],
 ) -> Pool | None:
@@ -174,6 +182,11 @@ def _pool(
     if pool is not None:
         if not isinstance(pool, ConnectionPool):
             raise ConfigurationError(f"pool must be a ConnectionPool, got {pool!r}")
+        if not takes_keys:
+            raise ConfigurationError(
+                f"model {name!r} has a pool of keys but takes no key",
+                hint="register text such as 'openai:<model>', or a provider with with_key(key)",
+            )
         if limits is not None or max_concurrency is not None:
             raise ConfigurationError(
                 f"model {name!r} has a pool and limits of its own",

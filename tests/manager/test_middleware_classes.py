@@ -1,0 +1,154 @@
+"""The four ready-made middleware classes over the engine's one loop."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from agentkit import (
+    ConfigurationError,
+    LLMManager,
+    LoggingMiddleware,
+    MetricsMiddleware,
+    Middleware,
+    NetworkError,
+    PoolExhaustedError,
+    RateLimitMiddleware,
+    RetryMiddleware,
+    RetryPolicy,
+)
+from agentkit.testing import FakeClock, ScriptedModel
+from agentkit.types import Request, Response
+
+DOWN = ConnectionError("down")
+
+
+def manager(*middleware: Any, clock: FakeClock | None = None) -> LLMManager:
+    return LLMManager(enable_caching=False, middleware=middleware, clock=clock)
+
+
+def test_transient_failures_are_retried_by_the_schedule() -> None:
+    clock = FakeClock()
+    model = ScriptedModel(DOWN, DOWN, "fine")
+    llm = manager(RetryMiddleware(max_retries=3, base_delay=2.0, jitter=0.0), clock=clock)
+    llm.register_model("m", model)
+    since = clock()
+    assert llm.generate("x") == "fine"
+    assert len(model.calls) == 3
+    assert clock() - since == 2.0 + 4.0
+
+
+def test_limits_wait_or_raise() -> None:
+    for on_limit in ("wait", "raise"):
+        clock = FakeClock()
+        llm = manager(
+            RateLimitMiddleware(2, None, None, on_limit=on_limit),
+            clock=clock,
+        )
+        llm.register_model("m", ScriptedModel(then="x"))
+        since = clock()
+        llm.generate("a")
+        llm.generate("b")
+        if on_limit == "raise":
+            with pytest.raises(PoolExhaustedError):
+                llm.generate("c")
+            assert clock() == since
+        else:
+            llm.generate("c")
+            assert clock() - since == 60.0
+
+
+def test_every_attempt_takes_from_the_limits_again() -> None:
+    clock = FakeClock()
+    llm = manager(
+        RateLimitMiddleware(2, None, None),
+        RetryMiddleware(max_retries=3, base_delay=0.0, jitter=0.0),
+        clock=clock,
+    )
+    llm.register_model("m", ScriptedModel(DOWN, DOWN, "fine"))
+    since = clock()
+    response = llm.complete("x")
+    assert clock() - since == 60.0
+    assert [entry.waited for entry in response.ledger] == [0.0, 0.0, 60.0]
+
+
+def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[str] = []
+
+    class Told(Middleware):
+        level = "attempt"
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def process_request(self, request: Request) -> Request:
+            told.append(f"{self.name} →")
+            return request
+
+        def process_response(self, request: Request, response: Response[Any]) -> Response[Any]:
+            told.append(f"← {self.name}")
+            return response
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        told.append("provider")
+        if told.count("provider") == 1:
+            raise DOWN
+        return "x"
+
+    llm = manager(
+        RateLimitMiddleware(), RetryMiddleware(base_delay=0.0), Told("logging"), Told("metrics")
+    )
+    llm.register_model("m", model)
+    llm.generate("x")
+    once = ["logging →", "metrics →", "provider"]
+    assert told == [*once, *once, "← metrics", "← logging"]
+
+
+def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
+    llm = manager(LoggingMiddleware(), RetryMiddleware(base_delay=0.0))
+    llm.register_model("m", ScriptedModel(DOWN, "secret answer"))
+    with caplog.at_level(logging.DEBUG, logger="agentkit.requests"):
+        llm.generate("secret prompt")
+    lines = [each.getMessage() for each in caplog.records if each.name == "agentkit.requests"]
+    assert len(lines) == 4
+    assert "failed" in lines[1]
+    assert "13 characters" in lines[3]
+    assert "secret" not in "".join(lines)
+
+
+def test_metrics_count_after_success_failure_and_retry() -> None:
+    metrics = MetricsMiddleware()
+    llm = manager(metrics, RetryMiddleware(max_retries=2, base_delay=0.0))
+    llm.register_model("m", ScriptedModel(DOWN, "fine", DOWN, DOWN))
+    llm.generate("x")
+    with pytest.raises(NetworkError):
+        llm.generate("y")
+    told = metrics.metrics
+    assert (told["total_requests"], told["successful_requests"]) == (4, 1)
+    assert told["errors_by_type"] == {"connection_error": 3}
+
+
+def test_streams_are_counted_too() -> None:
+    metrics = MetricsMiddleware()
+    llm = manager(metrics)
+    llm.register_model("m", ScriptedModel(then="a b c"))
+    assert "".join(llm.stream("x")) == "a b c"
+    assert metrics.metrics["successful_requests"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: manager(RetryMiddleware(), RetryMiddleware()),
+        lambda: manager(RateLimitMiddleware(), RateLimitMiddleware()),
+        lambda: LLMManager(middleware=[RetryMiddleware()], retry=RetryPolicy()),
+        lambda: RateLimitMiddleware(0),
+        lambda: RateLimitMiddleware(on_limit="maybe"),  # type: ignore[arg-type]
+        lambda: RetryMiddleware(max_retries=0),
+    ],
+)
+def test_contradictions_and_bad_values_are_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        wrong()
