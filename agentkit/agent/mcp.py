@@ -1,0 +1,286 @@
+"""Tools of MCP servers, through the official SDK.
+
+Whatever colour the caller has, the connection lives on an event loop of its own, on one thread:
+the SDK wants its connections opened and closed by one task, and tools are called from anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import PurePath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
+from agentkit.policy.checks import number
+from agentkit.types import ToolSpec
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp.types import CallToolResult, Tool
+
+_UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_MOST_PAGES: Final = 100
+"""Pages of a tool list that are read: a server whose list has no end must not hang us."""
+
+
+def mcp_tools(
+    server: Any,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    prefix: str = "",
+) -> MCPTools:
+    """A context manager, for ``with`` and ``async with``, that gives a server's tools.
+
+    Inside it, the tools are `ToolSpec` objects that any agent may run, from any thread or loop.
+    When it ends, the connection is closed and a server it started has ended, too: it is asked to,
+    then terminated after two seconds, then killed.
+
+    Args:
+        server: a command line (``"python server.py"``, or a list of words), which is started and
+            spoken to over its standard input and output; the ``http://`` or ``https://`` URL of a
+            streamable HTTP server; or what the SDK's own `mcp.Client` takes, a server object in
+            this process included.
+        env: environment variables of the command, besides the few that the SDK passes on (such as
+            ``PATH`` and ``HOME``). cwd: its working directory.
+        headers: HTTP headers for a URL, such as ``Authorization``.
+        timeout: seconds for connecting, and for each tool call (default 30).
+        prefix: goes before each tool's name, to keep two servers apart. Characters other than
+            letters, digits, ``_`` and ``-`` in a name become ``_``.
+
+    Raises:
+        ConfigurationError: an empty command, or a timeout that is no positive number.
+        MissingDependencyError: the package `mcp` is missing.
+        ToolError: (on entering) the server cannot be reached or does not speak MCP.
+    """
+    number("timeout", timeout, above=True)
+    if find_spec("mcp") is None:
+        raise MissingDependencyError(
+            "tools of MCP servers need the package mcp",
+            hint="pip install 'agentkit-llms[mcp]'",
+        )
+    label, target = _target(server, env, cwd, headers)
+    return MCPTools(label, target, timeout, prefix)
+
+
+class MCPTools:
+    """An MCP server's tools while the context lasts; made by `mcp_tools`, used once."""
+
+    def __init__(self, label: str, target: Callable[[], Any], timeout: float, prefix: str) -> None:
+        self._label = label
+        self._target = target
+        self._timeout = timeout
+        self._prefix = prefix
+        self._ready: Future[tuple[ToolSpec, ...]] = Future()
+        self._ended: Future[None] = Future()
+        self._closing = threading.Event()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._work, name="agentkit-mcp", daemon=True)
+
+    def __enter__(self) -> tuple[ToolSpec, ...]:
+        self._thread.start()
+        try:
+            return self._ready.result()
+        except BaseException:
+            self._close()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    async def __aenter__(self) -> tuple[ToolSpec, ...]:
+        self._thread.start()
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._ready))
+        except BaseException:
+            await self._aclose()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._aclose()
+
+    def __repr__(self) -> str:
+        return f"<MCPTools of {self._label}>"
+
+    def _close(self) -> None:
+        self._stop()
+        self._thread.join()
+
+    async def _aclose(self) -> None:
+        self._stop()
+        await asyncio.shield(asyncio.wrap_future(self._ended))
+        self._thread.join()
+
+    def _stop(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            with suppress(RuntimeError, AttributeError):  # the loop is over, or not there yet
+                self._loop.call_soon_threadsafe(self._depart)
+
+    def _depart(self) -> None:
+        self._leave.set()
+        if not self._ready.done():
+            self._connecting.cancel()
+
+    def _work(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the tools
+            if not self._ready.done():
+                self._ready.set_exception(self._unusable(error))
+        finally:
+            self._closing.set()
+            self._ended.set_result(None)
+
+    async def _serve(self) -> None:
+        import anyio
+        from mcp import Client
+
+        self._leave = asyncio.Event()
+        with anyio.fail_after(self._timeout) as self._connecting:
+            self._loop = asyncio.get_running_loop()
+            if self._closing.is_set():
+                return
+            async with Client(self._target(), read_timeout_seconds=self._timeout) as client:
+                self._client = client
+                self._ready.set_result(await self._list(client))
+                self._connecting.deadline = float("inf")
+                await self._leave.wait()
+
+    async def _list(self, client: Client) -> tuple[ToolSpec, ...]:
+        tools: list[ToolSpec] = []
+        cursor: str | None = None
+        for _ in range(_MOST_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += [self._spec(tool) for tool in page.tools]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return tuple(tools)
+
+    def _spec(self, tool: Tool) -> ToolSpec:
+        async def run(**arguments: Any) -> str:
+            return await self._call(tool.name, arguments)
+
+        name = _UNFIT.sub("_", self._prefix + tool.name)
+        return ToolSpec(name, tool.description or "", tool.input_schema, run)
+
+    async def _call(self, name: str, arguments: dict[str, Any]) -> str:
+        if self._closing.is_set() or os.getpid() != self._pid:
+            raise self._gone()
+        future = asyncio.run_coroutine_threadsafe(self._ask(name, arguments), self._loop)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closing.is_set() and task is not None and not task.cancelling():
+                raise self._gone() from None
+            raise
+
+    async def _ask(self, name: str, arguments: dict[str, Any]) -> str:
+        try:
+            result = await self._client.call_tool(name, arguments)
+        except Exception as error:
+            told = getattr(error, "message", None) or type(error).__name__
+            raise ToolError(f"{self._label} failed: {told}") from error
+        if result.is_error:
+            raise ToolError(_text(result) or f"{self._label} tells no reason")
+        return _text(result)
+
+    def _gone(self) -> ToolError:
+        return ToolError(f"the connection to {self._label} is closed")
+
+    def _unusable(self, error: BaseException) -> ToolError:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        why = f"no answer within {self._timeout:g} s" if isinstance(error, TimeoutError) else None
+        unusable = ToolError(
+            f"{self._label} cannot be used: {why or type(error).__name__}",
+            hint="check the command or URL; what the server itself wrote is on standard error",
+        )
+        unusable.__cause__ = error
+        return unusable
+
+
+def _target(
+    server: Any,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    headers: Mapping[str, str] | None,
+) -> tuple[str, Callable[[], Any]]:
+    """A name that shows no secret, and what makes the SDK's target once a loop is there."""
+    if isinstance(server, str) and server.startswith(("http://", "https://")):
+        label = f"the MCP server at {urlsplit(server).hostname}"
+        return label, lambda: server if headers is None else _remote(server, headers)
+    if isinstance(server, str | Sequence):
+        words = shlex.split(server) if isinstance(server, str) else [str(each) for each in server]
+        if not words:
+            raise ConfigurationError(
+                "the command of the MCP server is empty",
+                hint='give one, such as "python server.py"',
+            )
+        label = f"the MCP server {PurePath(words[0]).name}"
+        return label, lambda: _command(words, env, cwd)
+    return f"the MCP server {type(server).__name__}", lambda: server
+
+
+def _command(words: list[str], env: Mapping[str, str] | None, cwd: str | None) -> Any:
+    from mcp import StdioServerParameters
+
+    own = None if env is None else dict(env)
+    return StdioServerParameters(command=words[0], args=words[1:], env=own, cwd=cwd)
+
+
+@asynccontextmanager
+async def _remote(url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    patience = httpx2.Timeout(30.0, read=300.0)  # the SDK's own: a server may hold a stream open
+    async with (
+        httpx2.AsyncClient(headers=dict(headers), timeout=patience) as http,
+        streamable_http_client(url, http_client=http) as streams,
+    ):
+        yield streams
+
+
+def _text(result: CallToolResult) -> str:
+    """The parts of a result as text; what is no text is named by its kind."""
+    if not result.content and result.structured_content is not None:
+        from pydantic_core import to_json
+
+        return to_json(result.structured_content).decode()
+    return "\n".join(_part(part) for part in result.content)
+
+
+def _part(part: Any) -> str:
+    if part.type == "text":
+        return str(part.text)
+    if part.type == "resource" and hasattr(part.resource, "text"):
+        return str(part.resource.text)
+    if part.type == "resource_link":
+        return str(part.uri)
+    return f"[{part.type}]"

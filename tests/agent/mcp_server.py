@@ -1,0 +1,58 @@
+"""An MCP server as a subprocess: ``python mcp_server.py``, or ``… http PORT`` for HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from mcp.server import MCPServer
+
+server = MCPServer("numbers", log_level="CRITICAL")
+
+
+@server.tool()
+def add(a: int, b: int = 2) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@server.tool()
+def fail() -> str:
+    """Fail."""
+    raise ValueError("secret detail")
+
+
+@server.tool()
+async def hang() -> str:
+    """Never answer."""
+    await asyncio.Event().wait()
+    return "never"
+
+
+@server.tool()
+def pid() -> int:
+    """The id of this process."""
+    return os.getpid()
+
+
+@server.tool()
+def variable(name: str) -> str:
+    """An environment variable."""
+    return os.environ.get(name, "unset")
+
+
+@server.tool()
+def die() -> str:
+    """End this process in the middle of a call."""
+    os._exit(3)
+
+
+@server.tool(name="dotted.name/tool")
+def dotted() -> str:
+    """A name that providers refuse."""
+    return "dotted"
+
+
+if __name__ == "__main__":
+    server.run()
