@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agentkit.agent.agent import Agent
     from agentkit.batch import BatchResult
     from agentkit.client import LLMClient, LLMConfig, LLMProvider
+    from agentkit.configured import get_llm_manager
     from agentkit.engine.drive.consume import AsyncStream, Stream
     from agentkit.engine.middleware import Middleware
     from agentkit.errors import (
@@ -98,6 +99,7 @@ _HOMES = {
     "agentkit.agent.agent": ("Agent",),
     "agentkit.batch": ("BatchResult",),
     "agentkit.client": ("LLMClient", "LLMConfig", "LLMProvider"),
+    "agentkit.configured": ("get_llm_manager",),
     "agentkit.engine.drive.consume": ("AsyncStream", "Stream"),
     "agentkit.engine.middleware": ("Middleware",),
     "agentkit.errors": (
@@ -146,7 +148,7 @@ __all__ = [
     "RequestValidationError", "Response", "Restart", "RetryExhaustedError", "RetryMiddleware",
     "RetryPolicy", "ServerError", "StepLimitError", "Store", "Stream", "StreamInterruptedError",
     "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolError", "ToolSpec",
-    "UnknownModelError", "Usage", "__version__",
+    "UnknownModelError", "Usage", "__version__", "get_llm_manager",
 ]  # fmt: skip
 
 

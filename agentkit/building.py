@@ -29,6 +29,22 @@ _registrations = itertools.count(1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """A provider's model by name, such as ``openai:<model>``, and how it is made."""
+
+    text: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def make(self, key: str | None = None, model: str | None = None) -> Any:
+        """The provider object; `key` and `model` in place of the usual ones."""
+        from agentkit.providers.catalogue import provider_for
+
+        prefix, _, own = self.text.partition(":")
+        spec = f"{prefix}:{model}" if model is not None and model != own else self.text
+        return provider_for(spec, api_key=key, **self.settings)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Defaults:
     """What a model gets when its registration says nothing else."""
 
@@ -105,10 +121,12 @@ def build_target(
         raise ConfigurationError(
             f"retry_on must be exception types or a function, got {retry_on!r}"
         )
-    spec = inference_fn if isinstance(inference_fn, str) else None
+    spec = ProviderSpec(inference_fn) if isinstance(inference_fn, str) else None
+    spec = inference_fn if isinstance(inference_fn, ProviderSpec) else spec
     if spec is not None:
-        inference_fn = _provider_for(spec)
-    fingerprint = callable_fingerprint(spec or inference_fn, facts)
+        inference_fn = spec.make()
+    identity = inference_fn if spec is None else f"{spec.text} {sorted(spec.settings.items())}"
+    fingerprint = callable_fingerprint(identity, facts)
     provider = facts.get("provider") or getattr(inference_fn, "provider", None) or "custom"
     window = facts.get("context_window")
     as_endpoint = functools.partial(
@@ -144,19 +162,12 @@ def build_target(
     )
 
 
-def _provider_for(spec: str, **settings: Any) -> Any:
-    from agentkit.providers.catalogue import provider_for
-
-    return provider_for(spec, **settings)
-
-
-def keyed(spec: str | None, provider: Any) -> Make:
+def keyed(spec: ProviderSpec | None, provider: Any) -> Make:
     """How a provider object is made for another key, or for another model."""
 
     def make(key: str, model: str | None) -> Any:
         if spec is not None:
-            prefix, _, own = spec.partition(":")
-            return _provider_for(f"{prefix}:{model or own}", api_key=key)
+            return spec.make(key, model)
         if model is not None:
             raise ConfigurationError(
                 f"{type(provider).__name__} takes no other model",

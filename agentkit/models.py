@@ -152,6 +152,11 @@ class ManagedModels:
         """Registered names, in registration order."""
         return list(self._registry.targets)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called: a closed manager answers no more."""
+        return self._closed
+
     def get_metrics(self) -> dict[str, Any]:
         """Totals of this manager since it was made; rates are fractions from 0 to 1.
 

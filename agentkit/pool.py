@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
+from agentkit.config.settings import key_fingerprint
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import number, whole
+from agentkit.policy.checks import number, optional, whole
 from agentkit.policy.pool import Member, Pool, Strategy
 from agentkit.policy.quota import RateLimits
 from agentkit.policy.routing import Endpoint
@@ -24,9 +24,10 @@ class PoolConfig:
     Args:
         min_size: connections made when the pool is built; the others are made when first used.
         max_size: most calls under way over all keys together.
-        acquire_timeout: seconds a call waits for a key before `LLMPoolExhaustedError`.
-        idle_timeout: seconds without use after which a key's client is made anew.
-        max_lifetime: seconds after which a key's client is made anew.
+        acquire_timeout: seconds a call waits for a key before `LLMPoolExhaustedError`; None: its
+            part of the deadline.
+        idle_timeout: seconds without use after which a key's client is made anew; None: never.
+        max_lifetime: seconds after which a key's client is made anew; None: never.
         retry_on_error: False: a single attempt a call.
         health_check_interval: seconds without traffic after which a key is checked, where a
             `health_check` was given.
@@ -38,9 +39,9 @@ class PoolConfig:
 
     min_size: int = 1
     max_size: int = 10
-    acquire_timeout: float = 10.0
-    idle_timeout: float = 3600.0
-    max_lifetime: float = 7200.0
+    acquire_timeout: float | None = 10.0
+    idle_timeout: float | None = 3600.0
+    max_lifetime: float | None = 7200.0
     retry_on_error: bool = True
     health_check_interval: float = 60.0
     enable_metrics: bool = True
@@ -48,9 +49,10 @@ class PoolConfig:
     def __post_init__(self) -> None:
         whole("min_size", self.min_size, minimum=0)
         whole("max_size", self.max_size, minimum=max(self.min_size, 1))
-        number("acquire_timeout", self.acquire_timeout)
-        for name in ("idle_timeout", "max_lifetime", "health_check_interval"):
-            number(name, getattr(self, name), above=True)
+        optional("acquire_timeout", self.acquire_timeout)
+        for name in ("idle_timeout", "max_lifetime"):
+            optional(name, getattr(self, name), above=True)
+        number("health_check_interval", self.health_check_interval, above=True)
 
 
 class ConnectionPool:
@@ -63,7 +65,7 @@ class ConnectionPool:
 
     Args:
         api_keys: the keys, each once.
-        max_connections_per_key: calls of one key at once (default 5).
+        max_connections_per_key: calls of one key at once (default 5), or one number a key.
         health_check_interval: seconds without traffic after which a key is due for a check.
         models: the provider's model names, one a key, where keys serve different ones.
         limits: requests and tokens a minute, one for all keys or one a key.
@@ -78,7 +80,7 @@ class ConnectionPool:
     def __init__(
         self,
         api_keys: Iterable[str],
-        max_connections_per_key: int = 5,
+        max_connections_per_key: int | Sequence[int] = 5,
         health_check_interval: float = 60.0,
         *,
         models: Sequence[str] | None = None,
@@ -92,7 +94,11 @@ class ConnectionPool:
         self._models = _one_each("models", models, count)
         each = [limits] if limits is None or isinstance(limits, RateLimits) else limits
         self._limits = _one_each("limits", each, count)
-        self.max_connections_per_key = whole("max_connections_per_key", max_connections_per_key)
+        most = max_connections_per_key
+        widths = [most] if isinstance(most, int) else most
+        self._widths = _one_each("max_connections_per_key", widths, count)
+        for width in self._widths:
+            whole("max_connections_per_key", width)
         self.config = config
         interval = health_check_interval if config is None else config.health_check_interval
         self.health_check_interval = number("health_check_interval", interval, above=True)
@@ -118,10 +124,11 @@ class ConnectionPool:
         config = self.config
         providers: dict[Member, Any] = {}
         members = []
-        for key, model, limits in zip(self._keys, self._models, self._limits, strict=True):
+        rows = zip(self._keys, self._models, self._limits, self._widths, strict=True)
+        for key, model, limits, width in rows:
             member = Member(
                 name=key_fingerprint(key),
-                max_concurrency=self.max_connections_per_key,
+                max_concurrency=width,
                 limits=usual_limits if limits is None else limits,
                 idle_timeout=None if config is None else config.idle_timeout,
                 max_lifetime=None if config is None else config.max_lifetime,
@@ -195,11 +202,6 @@ def pool_status(pool: Pool, now: float) -> dict[str, Any]:
             for member in pool.members
         ],
     }
-
-
-def key_fingerprint(key: str) -> str:
-    """Eight hex digits that name a key in logs without giving it away (of its SHA-256)."""
-    return f"#{sha256(key.encode()).hexdigest()[:8]}"
 
 
 def _renewal(

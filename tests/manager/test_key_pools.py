@@ -24,6 +24,7 @@ from agentkit import (
     RateLimits,
     RetryPolicy,
 )
+from agentkit.config.settings import key_fingerprint
 from agentkit.testing import FakeClock
 from agentkit.types import Request, Response, Usage
 
@@ -109,7 +110,7 @@ def test_a_refused_key_is_dropped_with_a_warning_that_hides_it(
         assert [llm.generate(f"{number}") for number in range(6)] == ["by k2"] * 6
     assert provider.asked["secret-k1"] == 1
     (warning,) = [each for each in caplog.records if each.name == "agentkit.pool"]
-    assert "#" in warning.getMessage()
+    assert key_fingerprint("secret-k1") in warning.getMessage()
     assert "secret-k1" not in caplog.text
 
 
@@ -243,7 +244,7 @@ def test_a_failed_check_replaces_the_client_and_costs_nothing_by_default() -> No
     before = provider.asked.total()
     (failed,) = pool.check_health(clock())
     assert checked == ["k1", "k2"]
-    assert failed.startswith("#")
+    assert len(failed) == 8
     assert silent.check_health(clock()) == []
     assert provider.asked.total() == before
 
