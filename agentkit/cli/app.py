@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit._version import __version__
+from agentkit.cli import config
 from agentkit.cli.output import fail, one_line
 from agentkit.errors import LLMError
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local variable may hold a key
     rich_markup_mode="rich",
 )
+app.add_typer(config.app, name="config")
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 

@@ -16,6 +16,7 @@ from agentkit.config.settings import KeySettings, ProviderSettings, Settings
 from agentkit.config.shape import File, Limits, Provider, check_shape
 from agentkit.config.yaml_text import parse, read_file
 from agentkit.errors import ConfigurationError
+from agentkit.policy.estimate import DEFAULT_OUTPUT
 from agentkit.policy.quota import RateLimits
 from agentkit.providers.defaults import DEFAULTS, FROM_KEYS, ProviderDefaults
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 USUAL: Final = "config/llm.yaml"
 _ENVIRONMENT: Final = "the environment"
+_OF_ANSWERS: Final = ("output_tokens_per_minute", "tokens_per_minute")
+"""The limits that an answer counts against."""
 
 
 def assemble(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Settings:
@@ -143,6 +146,7 @@ class _Builder:
         if not keys or not models:
             return None
         self._compare(path, keys, given)
+        self._room(path, given)
         if self._lengths(path, keys, given):
             return None
         return ProviderSettings(
@@ -156,7 +160,7 @@ class _Builder:
             max_lifetime=given.max_lifetime,
             timeout=given.timeout,
             first_token_timeout=given.first_token_timeout,
-            max_tokens=given.max_tokens or defaults.max_tokens,
+            max_tokens=given.max_tokens or _default_tokens(defaults, given),
             context_window=given.context_window,
         )
 
@@ -247,6 +251,18 @@ class _Builder:
         )
         return True
 
+    def _room(self, path: Path, given: Provider) -> None:
+        """Limits that a single answer exceeds would refuse every request."""
+        for index, limits in enumerate(given.rate_limits or []):
+            for name in _OF_ANSWERS:
+                limit = getattr(limits, name)
+                if limit is not None and given.max_tokens is not None and limit < given.max_tokens:
+                    self._problem(
+                        (*path, "rate_limits", index, name),
+                        f"{limit} is below max_tokens ({given.max_tokens}): no request would fit",
+                        "raise the limit, or lower max_tokens",
+                    )
+
     def _zip(
         self, keys: Sequence[Key | None], models: Sequence[str], given: Provider
     ) -> Iterator[KeySettings]:
@@ -266,6 +282,14 @@ class _Builder:
 
 def _for(index: int, values: Sequence[T]) -> T:
     return values[index] if len(values) > 1 else values[0]
+
+
+def _default_tokens(defaults: ProviderDefaults, given: Provider) -> int | None:
+    """The table's limit of an answer, lowered to what every key lets through in a minute."""
+    own: int = defaults.max_tokens or DEFAULT_OUTPUT
+    told = [getattr(each, name) for each in given.rate_limits or [] for name in _OF_ANSWERS]
+    least = min([own, *(limit for limit in told if limit is not None)])
+    return least if least < own else defaults.max_tokens
 
 
 def _limits(given: Limits) -> RateLimits:

@@ -18,9 +18,11 @@ BETWEEN: Final = "__"
 ELSEWHERE: Final = ("AGENTKIT_CONFIG", "AGENTKIT_CACHE", "AGENTKIT_CACHE_DIR")
 """Variables of the same prefix that mean something else."""
 
-_TOP: Final = (
+OVERRIDABLE: Final = (
     "default_provider", "fallback", "deadline", "max_retries", "response_cache", "providers",
 )  # fmt: skip
+"""The fields of a file that a variable may set, or set a part of."""
+
 _LISTS: Final = ("fallback", "models")
 
 
@@ -45,7 +47,7 @@ def is_override(name: str) -> bool:
     upper = name.upper()
     if not upper.startswith(PREFIX) or upper in ELSEWHERE:
         return False
-    return upper.removeprefix(PREFIX).partition(BETWEEN)[0].lower() in _TOP
+    return upper.removeprefix(PREFIX).partition(BETWEEN)[0].lower() in OVERRIDABLE
 
 
 def _collect(variables: dict[str, str]) -> dict[str, Any]:

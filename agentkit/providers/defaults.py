@@ -15,7 +15,8 @@ class ProviderDefaults(NamedTuple):
         key_variables: environment variables that hold keys, the first that is not empty counts;
             one whose name ends with ``S`` holds several, separated by commas. Empty: needs no key.
         model: asked when no model is named; None: one must be named.
-        max_tokens: most tokens of an answer (None: the provider decides).
+        max_tokens: most tokens of an answer (None: the provider decides); never more than a key's
+            limits let through in a minute.
         model_variable: environment variable that replaces `model`; None: there is none.
         model_prefixes: how the names of its own models begin; empty: it serves any.
     """
@@ -39,7 +40,7 @@ DEFAULTS: Final[dict[str, ProviderDefaults]] = {
     "anthropic": ProviderDefaults(
         ("ANTHROPIC_API_KEYS", "ANTHROPIC_API_KEY"),
         "claude-sonnet-5-5",
-        16_384,  # its API demands a limit; above some 21,000 the SDK insists on streaming
+        8_192,  # its API demands a limit; this one fits into its smallest quota
         "ANTHROPIC_MODEL",
         ("claude-",),
     ),
