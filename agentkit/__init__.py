@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         AgentStateError,
         AllModelsFailedError,
         AuthenticationError,
+        BudgetExceededError,
         CircuitBreakerOpenError,
         CircuitOpenError,
         ConfigurationError,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         RetryMiddleware,
     )
     from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
+    from agentkit.policy.budget import Budget
     from agentkit.policy.quota import RateLimits
     from agentkit.policy.retry import RetryPolicy
     from agentkit.policy.routing import HealthAware
@@ -104,7 +106,8 @@ _HOMES = {
     "agentkit.engine.middleware": ("Middleware",),
     "agentkit.errors": (
         "AgentError", "AgentStateError", "AllModelsFailedError", "AuthenticationError",
-        "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError", "ContentFilterError",
+        "BudgetExceededError", "CircuitBreakerOpenError", "CircuitOpenError",
+        "ConfigurationError", "ContentFilterError",
         "ContextLengthError", "DeadlineExceededError", "InvalidRequestError",
         "InvalidResponseError", "LLMAuthenticationError", "LLMConfigurationError",
         "LLMConnectionError", "LLMError", "LLMException", "LLMManagerError",
@@ -119,6 +122,7 @@ _HOMES = {
     "agentkit.middleware": (
         "LoggingMiddleware", "MetricsMiddleware", "RateLimitMiddleware", "RetryMiddleware",
     ),
+    "agentkit.policy.budget": ("Budget",),
     "agentkit.policy.breaker": ("BreakerPolicy", "CircuitBreaker"),
     "agentkit.policy.quota": ("RateLimits",),
     "agentkit.policy.retry": ("RetryPolicy",),
@@ -134,10 +138,10 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Agent", "AgentError", "AgentStateError", "AllModelsFailedError", "AsyncStream",
-    "AuthenticationError", "BatchResult", "BreakerPolicy", "CircuitBreaker",
-    "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError", "ConnectionPool",
-    "ContentFilterError", "ContextLengthError", "DeadlineExceededError", "End", "Entry",
-    "HealthAware", "InvalidRequestError", "InvalidResponseError", "LLMAuthenticationError",
+    "AuthenticationError", "BatchResult", "BreakerPolicy", "Budget", "BudgetExceededError",
+    "CircuitBreaker", "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError",
+    "ConnectionPool", "ContentFilterError", "ContextLengthError", "DeadlineExceededError", "End",
+    "Entry", "HealthAware", "InvalidRequestError", "InvalidResponseError", "LLMAuthenticationError",
     "LLMClient", "LLMConfig", "LLMConfigurationError", "LLMConnectionError", "LLMError",
     "LLMException", "LLMManager", "LLMManagerError", "LLMPoolExhaustedError", "LLMProvider",
     "LLMProviderError", "LLMRateLimitError", "LLMTimeoutError", "Ledger", "LoggingMiddleware",

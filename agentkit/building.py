@@ -14,7 +14,8 @@ from agentkit.cache.response import ResponseCache, build_response_cache
 from agentkit.errors import ConfigurationError
 from agentkit.middleware import RateLimitMiddleware, RetryMiddleware
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
-from agentkit.policy.checks import optional, whole
+from agentkit.policy.budget import Price
+from agentkit.policy.checks import number, optional, whole
 from agentkit.policy.pool import Member, Pool
 from agentkit.policy.quota import RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
@@ -158,6 +159,7 @@ def build_target(
         optional("first_token_timeout", first_token_timeout, above=True),
         retry_on,
         None if window is None else whole("context_window", window),
+        price_of(facts),
         spec is not None,
     )
 
@@ -209,6 +211,18 @@ def _pool(
         return None
     member = Member(max_concurrency=max_concurrency, limits=limits)
     return Pool([member], name=name, acquire_timeout=defaults.acquire_timeout)
+
+
+def price_of(metadata: Mapping[str, Any]) -> Price | None:
+    """What the metadata says a model costs. Raises `ConfigurationError` for a bad number."""
+    both = metadata.get("cost_per_1k_tokens")
+    inwards = metadata.get("cost_per_1k_input_tokens", both)
+    outwards = metadata.get("cost_per_1k_output_tokens", both)
+    if not all(type(each) in (int, float) for each in (inwards, outwards)):
+        return None
+    return Price(
+        number("cost_per_1k_input_tokens", inwards), number("cost_per_1k_output_tokens", outwards)
+    )
 
 
 def _breaker(

@@ -22,6 +22,7 @@ The tree (names after ``=`` are aliases, the very same objects)::
     │     └─ StreamInterruptedError
     ├─ CircuitOpenError = CircuitBreakerOpenError
     ├─ PoolExhaustedError = LLMPoolExhaustedError
+    ├─ BudgetExceededError
     ├─ DeadlineExceededError
     ├─ AllModelsFailedError = RetryExhaustedError
     ├─ StructuredOutputError
@@ -230,6 +231,12 @@ class PoolExhaustedError(LLMError):
 
     error_type = "rate_limited_local"
     retryable = True
+
+
+class BudgetExceededError(LLMError):
+    """The request does not fit into what is left of a token or money budget: nothing was sent."""
+
+    error_type = "budget_exceeded"
 
 
 class DeadlineExceededError(LLMError, TimeoutError):

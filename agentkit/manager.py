@@ -17,6 +17,7 @@ from agentkit.engine.flow import answer, request_flow
 from agentkit.engine.stream import narrate
 from agentkit.errors import ConfigurationError
 from agentkit.models import ManagedModels
+from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import Route
@@ -49,6 +50,7 @@ class LLMManager(ManagedModels):
         middleware: generator functions around each request or attempt, outermost first.
         telemetry: a `Telemetry`; default: spans and metrics through the OpenTelemetry API.
         route_order: reorders each request's models by health, e.g. `HealthAware()`.
+        budget: most tokens or money of all calls together; what does not fit is not sent.
         fallback_on_invalid: ask a model of another provider when one refuses the request itself.
         fallback_on_content_filter: ask the next model when one refuses by policy.
         clock: seconds that never go back, for tests (default `time.monotonic`).
@@ -86,6 +88,7 @@ class LLMManager(ManagedModels):
         use_cache: bool = True,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
         priority: int = 0,
         **params: Any,
     ) -> Response[Any]:
@@ -100,6 +103,7 @@ class LLMManager(ManagedModels):
             use_cache: False neither reads nor writes the response cache.
             deadline: seconds for this request (default: the manager's).
             retry: for this request in place of each model's own policy.
+            budget: most tokens or money of this request, beside the manager's.
             priority: who waits for quota with a higher one goes first (default 0; a step is
                 worth ten seconds of waiting, so that nobody starves).
             params: the model's own options.
@@ -108,7 +112,7 @@ class LLMManager(ManagedModels):
             LLMError: no answer; `.ledger` tells every attempt.
         """
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
-        call = self._call(request, model, deadline, response_model, retry, blocking=True)
+        call = self._call(request, model, deadline, response_model, retry, budget, blocking=True)
         return run(request_flow(call, self._middleware, answer), self._runtime)
 
     async def acomplete(
@@ -121,6 +125,7 @@ class LLMManager(ManagedModels):
         use_cache: bool = True,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
         priority: int = 0,
         **params: Any,
     ) -> Response[Any]:
@@ -128,7 +133,7 @@ class LLMManager(ManagedModels):
         from agentkit.engine.drive.looping import arun
 
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
-        call = self._call(request, model, deadline, response_model, retry, blocking=False)
+        call = self._call(request, model, deadline, response_model, retry, budget, blocking=False)
         return await arun(request_flow(call, self._middleware, answer), self._runtime)
 
     def stream(
@@ -140,6 +145,7 @@ class LLMManager(ManagedModels):
         use_cache: bool = True,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
         priority: int = 0,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
@@ -154,7 +160,7 @@ class LLMManager(ManagedModels):
         request = request_for(
             prompt, params, tools=tools, use_cache=use_cache, stream=True, priority=priority
         )
-        flow = self._told(request, model, deadline, on_interrupt, retry, blocking=True)
+        flow = self._told(request, model, deadline, on_interrupt, retry, budget, blocking=True)
         return Stream(flow, self._runtime, text=on_interrupt != "restart")
 
     def astream(
@@ -166,6 +172,7 @@ class LLMManager(ManagedModels):
         use_cache: bool = True,
         deadline: float | None = None,
         retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
         priority: int = 0,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
@@ -174,7 +181,7 @@ class LLMManager(ManagedModels):
         request = request_for(
             prompt, params, tools=tools, use_cache=use_cache, stream=True, priority=priority
         )
-        flow = self._told(request, model, deadline, on_interrupt, retry, blocking=False)
+        flow = self._told(request, model, deadline, on_interrupt, retry, budget, blocking=False)
         return AsyncStream(flow, self._runtime, text=on_interrupt != "restart")
 
     def batch(
@@ -230,6 +237,7 @@ class LLMManager(ManagedModels):
         deadline: float | None,
         on_interrupt: str,
         retry: RetryPolicy | None,
+        budget: Budget | None,
         *,
         blocking: bool,
     ) -> Flow[Response[Any]]:
@@ -239,7 +247,9 @@ class LLMManager(ManagedModels):
         Deadline(self._deadline if deadline is None else deadline, 0.0)
 
         def told() -> Flow[Response[Any]]:
-            call = self._call(request, model, deadline, retry=retry, blocking=blocking)
+            call = self._call(
+                request, model, deadline, retry=retry, budget=budget, blocking=blocking
+            )
             return (yield from request_flow(call, self._middleware, walk))
 
         return told()
@@ -251,6 +261,7 @@ class LLMManager(ManagedModels):
         deadline: float | None = None,
         response_model: type[Any] | None = None,
         retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
         *,
         blocking: bool,
     ) -> Call:
@@ -267,6 +278,7 @@ class LLMManager(ManagedModels):
             self._rules, route, request,
             deadline=self._deadline if deadline is None else deadline,
             thread=threading.get_ident(), blocking=blocking, check=check, retry=retry,
+            budget=budget,
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from agentkit.engine.call import Rules
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.middleware import split
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.budget import Budget, Price
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.quota import RateLimits
 from agentkit.policy.retry import RetryPolicy
@@ -49,6 +50,7 @@ class ManagedModels:
         route_order: RouteOrder | None = None,
         fallback_on_invalid: bool = False,
         fallback_on_content_filter: bool = False,
+        budget: Budget | None = None,
         clock: Clock | None = None,
         rng: Callable[[], float] | None = None,
         max_workers: int = 128,
@@ -77,7 +79,7 @@ class ManagedModels:
         self._rules = Rules(
             self._observer, self._runtime.flights, self._clock, rng or random.random, key,
             self._answers is not None, fallback_on_invalid, fallback_on_content_filter,
-            of_attempts,
+            of_attempts, budget,
         )  # fmt: skip
         self._closed = False
 
@@ -288,7 +290,6 @@ class ManagedModels:
             if (breaker := target.breaker) is not None
         }
 
-    def _price(self, name: str) -> float | None:
+    def _price(self, name: str) -> Price | None:
         target = self._registry.targets.get(name)
-        price = None if target is None else target.metadata.get("cost_per_1k_tokens")
-        return float(price) if isinstance(price, int | float) else None
+        return None if target is None else target.price

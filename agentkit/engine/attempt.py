@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,9 @@ from agentkit.errors import (
     RateLimitError,
 )
 from agentkit.ledger import Entry, Outcome
+from agentkit.policy.budget import Spending
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
+from agentkit.policy.estimate import estimate
 from agentkit.policy.pool import Lease
 from agentkit.policy.routing import Target
 from agentkit.policy.verdict import Again, Blame, Verdict, judge
@@ -54,6 +57,7 @@ class Attempt:
         "number",
         "permit",
         "position",
+        "spendings",
         "started",
         "state",
         "target",
@@ -71,12 +75,14 @@ class Attempt:
         delay: float,
         waited: float,
         limit: float | None,
+        spendings: tuple[Spending, ...],
     ) -> None:
         rules = call.rules
         self.call, self.target, self.permit, self.lease = call, target, permit, lease
         own = None if lease is None else lease.endpoint
         self.endpoint = target.endpoint if own is None else own
         self.delay, self.waited, self.limit = delay, waited, limit
+        self.spendings = spendings
         self.number = call.itinerary.count()
         self.position = call.itinerary.position
         self.state = "closed" if permit is None else permit.state
@@ -222,6 +228,8 @@ class Attempt:
         usage = response.usage if response is not None else None
         if self.lease is not None:
             self.lease.release(call.rules.clock(), _taken(outcome, usage, error))
+        for budget, spending in zip(call.budgets, self.spendings, strict=True):
+            budget.settle(spending, _taken(outcome, usage, error))
         status = getattr(error, "status", None)
         entry = Entry(
             target.name,
@@ -253,17 +261,23 @@ class Attempt:
 
 
 def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow[Attempt]:
-    """Wait for a lease, ask the breaker, and start the clock.
+    """Set the budget aside, wait for a lease, ask the breaker, and start the clock.
 
     Raises:
+        BudgetExceededError: the request does not fit into a budget.
         CircuitOpenError: the breaker refuses. PoolExhaustedError: no lease came free within this
             target's part of the time. DeadlineExceededError: nor within the deadline.
     """
+    spendings = afford(call, target) if call.budgets else ()
     lease: Lease | None = None
     waited = 0.0
     if target.pool is not None:
         waited = call.ledger.waited
-        lease = yield from acquire(call, target, target.pool)
+        try:
+            lease = yield from acquire(call, target, target.pool)
+        except BaseException:
+            give_back(call, spendings)
+            raise
         waited = call.ledger.waited - waited
     permit = None
     if target.breaker is not None:
@@ -271,8 +285,33 @@ def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow
         if permit is None:
             if lease is not None:
                 lease.release(call.rules.clock(), sent=False)
+            give_back(call, spendings)
             raise refused(target)
-    return Attempt(call, target, permit, lease, delay, waited, limit)
+    return Attempt(call, target, permit, lease, delay, waited, limit, spendings)
+
+
+def afford(call: Call, target: Target) -> tuple[Spending, ...]:
+    """What is set aside of each budget of `call`, or of none.
+
+    Raises:
+        BudgetExceededError: it does not fit. ConfigurationError: the model has no price.
+    """
+    need = estimate(call.request)
+    spendings: list[Spending] = []
+    for budget in call.budgets:
+        try:
+            spendings.append(budget.reserve(need, target.price, target.name))
+        except LLMError as refusal:
+            give_back(call, spendings)
+            call.note(target.name, target.provider, "budget", refusal, target.breaker_state)
+            raise
+    return tuple(spendings)
+
+
+def give_back(call: Call, spendings: Sequence[Spending]) -> None:
+    """Nothing was sent: the budgets get back what was set aside."""
+    for budget, spending in zip(call.budgets, spendings, strict=False):
+        budget.settle(spending, Usage())
 
 
 def _taken(outcome: Outcome, usage: Usage | None, error: LLMError | None) -> Usage | None:

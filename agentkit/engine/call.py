@@ -23,6 +23,7 @@ from agentkit.errors import (
 )
 from agentkit.events import CallObserver, FallbackReason, Observer
 from agentkit.ledger import CacheVerdict, Entry, Ledger
+from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryPolicy
 from agentkit.policy.routing import Itinerary, Missing, Route, Target
@@ -60,6 +61,7 @@ class Rules:
     fallback_on_invalid: bool = False
     fallback_on_content_filter: bool = False
     attempt_middleware: tuple[Any, ...] = ()
+    budget: Budget | None = None
 
 
 class Call:
@@ -70,6 +72,7 @@ class Call:
         "asked",
         "began",
         "blocking",
+        "budgets",
         "cache",
         "causes",
         "check",
@@ -97,10 +100,12 @@ class Call:
         blocking: bool,
         check: Check | None = None,
         retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.rules = rules
         self.asked = self.request = request
         self.retry = retry
+        self.budgets = tuple(each for each in (rules.budget, budget) if each is not None)
         self.itinerary = Itinerary(route, retry)
         self.began = rules.clock()
         self.deadline = Deadline(deadline, self.began)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from agentkit.errors import LLMError
 from agentkit.ledger import Ledger
 from agentkit.policy.breaker import CircuitBreaker
+from agentkit.policy.budget import Price
 from agentkit.policy.checks import number, whole
 from agentkit.policy.pool import Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
@@ -68,6 +69,7 @@ class Target:
     first_token_timeout: float | None = None
     retry_on: RetryOn | None = None
     context_window: int | None = None
+    price: Price | None = None
     owned: bool = False
     """Whether the endpoint was made here and is closed here, too."""
     resting_until: float = field(default=-1.0, compare=False)

@@ -79,6 +79,7 @@ _TABLE: tuple[tuple[type[e.LLMError], Verdict], ...] = (
     (e.StructuredOutputError, _REJECTED),
     (e.PoolExhaustedError, _NO_WORKER),
     (e.CircuitOpenError, _DECLINED),
+    (e.BudgetExceededError, _DECLINED),
     (e.ConfigurationError, _DECLINED),
     (e.DeadlineExceededError, _SILENT),
     (e.LLMError, _TRANSIENT),

@@ -19,6 +19,7 @@ from opentelemetry.metrics import (
 
 from agentkit._version import __version__
 from agentkit.ledger import Entry
+from agentkit.policy.budget import Price
 from agentkit.telemetry import names as n
 from agentkit.telemetry.guard import guarded
 from agentkit.types import Usage
@@ -102,8 +103,8 @@ class Instruments:
             self._labels[key] = found
         return found
 
-    def attempt(self, entry: Entry, usage: Usage | None, price: float | None) -> None:
-        """Record one settled attempt; `price` is in USD for 1,000 tokens."""
+    def attempt(self, entry: Entry, usage: Usage | None, price: Price | None) -> None:
+        """Record one settled attempt; `price` is what the model costs."""
         failed = entry.outcome == "failure"
         error_type = n.listed(entry.error_type) if failed else None
         if entry.outcome == "abandoned":
@@ -118,7 +119,7 @@ class Instruments:
         if usage is not None and (usage.input_tokens or usage.output_tokens):
             self._tokens(self.labels(entry.provider, entry.model, None), usage, price)
 
-    def _tokens(self, labels: Attributes, usage: Usage, price: float | None) -> None:
+    def _tokens(self, labels: Attributes, usage: Usage, price: Price | None) -> None:
         if self._token_usage is not None:
             self._token_usage.record(usage.input_tokens, {**labels, n.TOKEN_TYPE: "input"})
             self._token_usage.record(usage.output_tokens, {**labels, n.TOKEN_TYPE: "output"})
@@ -128,7 +129,7 @@ class Instruments:
             self._per_call[0].record(usage.input_tokens, labels)
             self._per_call[1].record(usage.output_tokens, labels)
         if price is not None:
-            self.cost.add(usage.total_tokens * price / 1000.0, labels)
+            self.cost.add(price.of(usage.input_tokens, usage.output_tokens), labels)
 
     @guarded(_NOTHING)
     def _states(self, _: CallbackOptions) -> Iterable[Observation]:

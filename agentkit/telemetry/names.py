@@ -52,8 +52,8 @@ ERROR_TYPES: Final = frozenset({
     "400", "401", "402", "403", "404", "408", "409", "413", "422", "424", "425", "429",
     "500", "502", "503", "504", "529",
     "timeout", "connection_error", "cancelled", "content_filter", "context_length_exceeded",
-    "invalid_response", "rate_limited_local", "circuit_open", "all_models_failed",
-    "configuration", OTHER,
+    "invalid_response", "rate_limited_local", "budget_exceeded", "circuit_open",
+    "all_models_failed", "configuration", OTHER,
 })  # fmt: skip
 """Every value of ``error.type``: what else an error may say of itself is `OTHER`."""
 

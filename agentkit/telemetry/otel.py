@@ -17,6 +17,7 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer, TracerProvid
 from agentkit._version import __version__
 from agentkit.errors import ConfigurationError
 from agentkit.events import CallObserver, Observer
+from agentkit.policy.budget import Price
 from agentkit.policy.checks import whole
 from agentkit.telemetry import names as n
 from agentkit.telemetry.content import Capture, ContentMode, Redactor, mode_of
@@ -69,11 +70,11 @@ class Telemetry:
         manager: str,
         recorder: Recorder,
         breakers: Breakers,
-        prices: Callable[[str], float | None],
+        prices: Callable[[str], Price | None],
     ) -> Observer:
         """What watches the manager called `manager`.
 
-        `breakers` gives each breaker's state and failure rate; `prices` the USD for 1,000 tokens
+        `breakers` gives each breaker's state and failure rate; `prices` the USD for tokens
         of a model, or None.
         """
         return TelemetryObserver(self, manager, recorder, breakers, prices)
@@ -88,7 +89,7 @@ class TelemetryObserver(Observer):
         manager: str,
         recorder: Recorder,
         breakers: Breakers,
-        prices: Callable[[str], float | None],
+        prices: Callable[[str], Price | None],
     ) -> None:
         self._recorder = recorder
         self._tracer = _tracer(telemetry.tracer_provider)

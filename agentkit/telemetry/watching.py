@@ -23,6 +23,7 @@ from opentelemetry.trace import (
 
 from agentkit.events import AttemptObserver, CallObserver, CallOutcome, FallbackReason
 from agentkit.ledger import CacheVerdict, Entry, Ledger
+from agentkit.policy.budget import Price
 from agentkit.telemetry import names as n
 from agentkit.telemetry.content import Capture
 from agentkit.telemetry.guard import guarded
@@ -46,7 +47,7 @@ class Settings(NamedTuple):
     instruments: Instruments
     source: Source
     capture: Capture
-    prices: Callable[[str], float | None]
+    prices: Callable[[str], Price | None]
     words: n.Vocabulary
     openinference: bool
 

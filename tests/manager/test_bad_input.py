@@ -108,7 +108,7 @@ def test_a_taken_name_needs_replace(llm: LLMManager) -> None:
     assert llm.generate("x") == "new"
 
 
-@pytest.mark.parametrize("thing", [None, "gpt-4", 3, object()])
+@pytest.mark.parametrize("thing", [None, 3, object()])
 def test_what_cannot_be_called_is_refused(llm: LLMManager, thing: Any) -> None:
     with pytest.raises(ConfigurationError, match="not callable"):
         llm.register_model("x", thing)

@@ -158,8 +158,9 @@ def test_breakers_that_cannot_be_read_lose_their_gauges_only() -> None:
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader], shutdown_on_exit=False)
     with managing({"meter_provider": meters}) as llm:
-        llm._registry = None  # type: ignore[assignment]
+        registry, llm._registry = llm._registry, None  # type: ignore[assignment]
         data: Any = reader.get_metrics_data()
+        llm._registry = registry
         names = {
             metric.name
             for metric in data.resource_metrics[0].scope_metrics[0].metrics
