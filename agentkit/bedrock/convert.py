@@ -1,0 +1,172 @@
+"""Between the messages of the Converse API and the provider-neutral `agentkit.types.Message`.
+
+Blocks that have no neutral form (video, cache points, reasoning, …) travel as the part
+``{"type": "bedrock", "block": {…}}``, so that a message comes back as it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from agentkit.bedrock.formats import DocumentFormatEnum, ImageFormatEnum
+from agentkit.bedrock.limits import document_name, invalid
+from agentkit.types import Message, MessageRole, ToolCall
+
+Block = dict[str, Any]
+
+_DOCUMENT_TYPES = {
+    "pdf": "application/pdf",
+    "csv": "text/csv",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "html": "text/html",
+    "txt": "text/plain",
+    "md": "text/markdown",
+}
+_DOCUMENT_FORMATS = {media: name for name, media in _DOCUMENT_TYPES.items()}
+
+
+def to_messages(message: Mapping[str, Any]) -> list[Message]:
+    """A Converse message as core messages: its tool results are messages of role ``tool``."""
+    parts: list[Mapping[str, Any]] = []
+    calls: list[ToolCall] = []
+    results: list[Message] = []
+    for block in message["content"]:
+        if "toolUse" in block:
+            use = block["toolUse"]
+            calls.append(ToolCall(use["toolUseId"], use["name"], use["input"]))
+        elif "toolResult" in block:
+            results.append(_tool_message(block["toolResult"]))
+        else:
+            parts.append(_part(block))
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    content: Any = texts[0] if len(texts) == len(parts) == 1 else parts
+    if not parts and results:
+        return results
+    return [*results, Message(message["role"], content or "", tool_calls=tuple(calls))]
+
+
+def from_messages(messages: Iterable[Message]) -> tuple[list[Block], list[Block]]:
+    """Core messages as (system blocks, Converse messages).
+
+    Neighbours of one role become one message, as the service wants roles to alternate.
+
+    Raises:
+        RequestValidationError: a part the service cannot take, such as an image at a web address.
+    """
+    system: list[Block] = []
+    turns: list[Block] = []
+    for message in messages:
+        blocks = list(_blocks(message))
+        if message.role is MessageRole.SYSTEM:
+            system += blocks
+            continue
+        role = "assistant" if message.role is MessageRole.ASSISTANT else "user"
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    return system, turns
+
+
+def _tool_message(result: Mapping[str, Any]) -> Message:
+    content = result["content"]
+    only = content[0] if len(content) == 1 else {}
+    text = only.get("text", json.dumps(only["json"]) if "json" in only else None)
+    metadata = {"status": result["status"]} if "status" in result else {}
+    return Message(
+        MessageRole.TOOL,
+        text if text is not None else [{"type": "bedrock", "block": dict(one)} for one in content],
+        metadata=metadata,
+        tool_call_id=result["toolUseId"],
+    )
+
+
+def _part(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "text" in block:
+        return {"type": "text", "text": block["text"]}
+    for kind, media in (("image", "image/{}"), ("document", None)):
+        inner = block.get(kind, {})
+        source = inner.get("source", {})
+        if set(inner) <= {"format", "name", "source"} and "bytes" in source:
+            media_type = media.format(inner["format"]) if media else _media(inner.get("format"))
+            part = {"type": kind, "data": source["bytes"], "media_type": media_type}
+            return part | ({"name": inner["name"]} if "name" in inner else {})
+    return {"type": "bedrock", "block": dict(block)}
+
+
+def _media(format_: str | None) -> str:
+    return _DOCUMENT_TYPES.get(format_ or "txt", "text/plain")
+
+
+def _blocks(message: Message) -> Iterator[Block]:
+    content = message.content
+    parts: Sequence[Mapping[str, Any]]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = [_block(part) for part in parts if part.get("text") != ""]
+    if message.role is MessageRole.TOOL:
+        result: Block = {"toolUseId": message.tool_call_id or "", "content": blocks}
+        if "status" in message.metadata:
+            result["status"] = message.metadata["status"]
+        yield {"toolResult": result}
+        return
+    yield from blocks
+    for call in message.tool_calls:
+        arguments = dict(call.arguments)
+        yield {"toolUse": {"toolUseId": call.id, "name": call.name, "input": arguments}}
+
+
+def _block(part: Mapping[str, Any]) -> Block:
+    kind = part.get("type")
+    if kind == "text":
+        return {"text": part["text"]}
+    if kind == "bedrock":
+        return dict(part["block"])
+    if kind == "image":
+        media, source = _source(part)
+        return {"image": {"format": _image_format(media), "source": source}}
+    if kind == "document":
+        media, source = _source(part)
+        name = document_name(str(part.get("name") or ""))
+        return {"document": {"format": _document_format(media), "name": name, "source": source}}
+    raise invalid(f"a content part of type {kind!r} has no form in the Converse API")
+
+
+def _source(part: Mapping[str, Any]) -> tuple[str, Block]:
+    """The media type, and where the bytes come from: given, a data URL, or S3."""
+    media = str(part.get("media_type") or "")
+    if "data" in part:
+        return media, {"bytes": part["data"]}
+    url = str(part.get("url") or "")
+    if url.startswith("s3://"):
+        return media, {"s3Location": {"uri": url}}
+    if url.startswith("data:") and ";base64," in url:
+        head, data = url[5:].split(";base64,", 1)
+        try:
+            return media or head, {"bytes": base64.b64decode(data, validate=True)}
+        except binascii.Error as error:
+            raise invalid(f"a data URL with broken base64: {error}") from error
+    raise invalid(
+        "the Converse API takes bytes or S3 addresses, no web addresses",
+        "download the file and pass its bytes",
+    )
+
+
+def _image_format(media: str) -> str:
+    name = media.removeprefix("image/").replace("jpg", "jpeg")
+    if name not in {one.value for one in ImageFormatEnum}:
+        raise invalid(f"the Converse API takes no images of type {media!r}")
+    return name
+
+
+def _document_format(media: str) -> str:
+    name = _DOCUMENT_FORMATS.get(media, media)
+    if name not in {one.value for one in DocumentFormatEnum}:
+        raise invalid(f"the Converse API takes no documents of type {media!r}")
+    return name

@@ -1,0 +1,101 @@
+"""Reads a file that becomes part of a message, and nothing it should not.
+
+Only regular files; the size is checked before anything is read and again after, so that a file
+that grows meanwhile is noticed; with an allowed folder, nothing outside of it, however many
+symbolic links lead there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from agentkit.errors import RequestValidationError
+
+
+def read_file(
+    path: str | os.PathLike[str],
+    *,
+    limit: int,
+    allowed_folder: str | os.PathLike[str] | None = None,
+) -> bytes:
+    """The bytes of the regular file `path`.
+
+    Args:
+        path: the file; a symbolic link to a regular file is followed.
+        limit: the most bytes it may have.
+        allowed_folder: when given, the file must really lie in it or below it, links resolved.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder is at the path.
+        RequestValidationError: a device, pipe or socket; empty; too large; outside the allowed
+            folder; unreadable; or changed in size while it was read.
+    """
+    name = os.fspath(path)
+    real = _resolved(name, allowed_folder)
+    # Opened without waiting for a writer, so that a named pipe cannot block.
+    try:
+        descriptor = os.open(
+            real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_FOLLOW | _BINARY
+        )
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _refused(f"{name!r} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            raise FileNotFoundError(f"{name!r} is a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused(f"{name!r} is no regular file (a device, pipe or socket)")
+        check_size(status.st_size, limit, f"{name!r}")
+        data = file.read(limit + 1)
+    if len(data) != status.st_size:
+        raise _refused(
+            f"{name!r} changed while it was read: {status.st_size:,} bytes became {len(data):,}",
+            hint="wait until the file is written, then try again",
+        )
+    return data
+
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+def check_size(size: int, limit: int, what: str) -> None:
+    """Refuse `size` bytes when they are none or more than `limit`.
+
+    Raises:
+        RequestValidationError: 0 bytes, or more than `limit`.
+    """
+    if size == 0:
+        raise _refused(f"{what} is empty (0 bytes)")
+    if size > limit:
+        raise _refused(
+            f"{what} has {size:,} bytes; the limit is {limit:,}",
+            hint="shrink it, or raise max_size_mb if the model takes more",
+        )
+
+
+def _resolved(name: str, allowed_folder: str | os.PathLike[str] | None) -> Path:
+    """The file itself, with every link on the way followed (an exchange after this is refused)."""
+    try:
+        real = Path(name).resolve(strict=True)
+        folder = None if allowed_folder is None else Path(allowed_folder).resolve(strict=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such file: {name!r}") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _refused(f"{name!r} cannot be resolved: {error}") from error
+    if folder is not None and not real.is_relative_to(folder):
+        raise _refused(
+            f"{name!r} lies outside the allowed folder {os.fspath(folder)!r}",
+            hint="symbolic links are followed before this is checked",
+        )
+    if real.is_dir():
+        raise FileNotFoundError(f"{name!r} is a folder, not a file")
+    return real
+
+
+def _refused(problem: str, hint: str | None = None) -> RequestValidationError:
+    return RequestValidationError(problem, validation_errors=[problem], hint=hint)

@@ -1,0 +1,358 @@
+"""Builds a message of the Converse API, block by block.
+
+    message = create_user_message().add_text("What is this?").add_local_image("photo.jpg").build()
+
+Every method returns the builder, checks what it is given at once and reads no more than it needs.
+Texts are stripped of white space at both ends.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from agentkit.bedrock import blocks
+from agentkit.bedrock.files import check_size, read_file
+from agentkit.bedrock.formats import (
+    CachePointTTLEnum,
+    DocumentFormatEnum,
+    GuardContentQualifierEnum,
+    ImageFormatEnum,
+    RolesEnum,
+    ToolResultStatusEnum,
+    VideoFormatEnum,
+    detect,
+    refuse_avi,
+)
+from agentkit.bedrock.limits import (
+    DOCUMENT_MB,
+    IMAGE_MB,
+    MAX_BLOCKS,
+    MAX_CACHE_POINTS,
+    MAX_OF_KIND,
+    VIDEO_MB,
+    byte_limit,
+    document_name,
+    invalid,
+)
+
+_logger = logging.getLogger(__name__)
+_NEARLY_FULL: Final = 80
+"""Blocks from which a log line warns that a message holds at most 100."""
+F = TypeVar("F", ImageFormatEnum, DocumentFormatEnum, VideoFormatEnum)
+PathLike = str | os.PathLike[str]
+
+
+class MessageBuilder:
+    """Collects the content blocks of one message.
+
+    Args:
+        role: who speaks.
+        allowed_folder: when given, local files must lie in it or below it, links followed.
+
+    Raises:
+        RequestValidationError: by every method, for what the service would refuse: too many
+            blocks (100), images (20), documents (5) or videos (1), a file that is empty, too large
+            or of no known format, images or documents of an assistant. Its `validation_errors`
+            say what is wrong.
+    """
+
+    def __init__(self, role: RolesEnum | str, *, allowed_folder: PathLike | None = None) -> None:
+        self._role: RolesEnum = blocks.member(RolesEnum, role, "role")
+        self._allowed_folder = allowed_folder
+        self._blocks: list[blocks.Block] = []
+        self._counts: Counter[str] = Counter()
+        self._names: set[str] = set()
+
+    @property
+    def role(self) -> RolesEnum:
+        """Who speaks."""
+        return self._role
+
+    @property
+    def content_block_count(self) -> int:
+        """Blocks so far, cache points included."""
+        return len(self._blocks)
+
+    def add_text(self, text: str, cacheable: bool = False) -> Self:
+        """Add a text; `cacheable` puts a cache point behind it."""
+        if not isinstance(text, str):
+            raise invalid(f"a text is a str, not {type(text).__name__}")
+        stripped = text.strip()
+        if not stripped:
+            raise invalid("the text is empty or white space only")
+        self._add("text", stripped)
+        return self.add_cache_point() if cacheable else self
+
+    def add_image_bytes(
+        self,
+        data: bytes,
+        format: ImageFormatEnum | str | None = None,  # noqa: A002 - the API's own word
+        filename: str | None = None,
+        max_size_mb: float = IMAGE_MB,
+    ) -> Self:
+        """Add an image. `format` wins over detection from `data` and `filename`."""
+        limit = byte_limit("image", max_size_mb, IMAGE_MB)
+        return self._image(_checked(data, limit, "image"), format, filename)
+
+    def add_local_image(
+        self,
+        path: PathLike,
+        format: ImageFormatEnum | str | None = None,  # noqa: A002
+        max_size_mb: float = IMAGE_MB,
+    ) -> Self:
+        """Add an image from a file. Raises also FileNotFoundError."""
+        data = self._read(path, byte_limit("image", max_size_mb, IMAGE_MB))
+        return self._image(data, format, os.fspath(path))
+
+    def add_image_s3(
+        self,
+        uri: str,
+        format: ImageFormatEnum | str,  # noqa: A002
+        bucket_owner: str | None = None,
+    ) -> Self:
+        """Add an image that lies in S3; `bucket_owner` is the account's 12 digits."""
+        known = blocks.member(ImageFormatEnum, format, "image format")
+        return self._file("image", known, blocks.s3_source(uri, bucket_owner))
+
+    def add_document_bytes(
+        self,
+        data: bytes,
+        format: DocumentFormatEnum | str | None = None,  # noqa: A002
+        filename: str | None = None,
+        name: str | None = None,
+        max_size_mb: float = DOCUMENT_MB,
+        citations_enabled: bool = False,
+        context: str | None = None,
+    ) -> Self:
+        """Add a document.
+
+        Its `name` (default: that of the file without its extension, else ``Document``) is made to
+        fit the service's rule, see `agentkit.bedrock.limits.document_name`. `context` tells the
+        model about the document; with `citations_enabled` answers cite it.
+        """
+        limit = byte_limit("document", max_size_mb, DOCUMENT_MB)
+        data = _checked(data, limit, "document")
+        return self._document(data, format, filename, name, citations_enabled, context)
+
+    def add_local_document(
+        self,
+        path: PathLike,
+        format: DocumentFormatEnum | str | None = None,  # noqa: A002
+        name: str | None = None,
+        max_size_mb: float = DOCUMENT_MB,
+        citations_enabled: bool = False,
+        context: str | None = None,
+    ) -> Self:
+        """Add a document from a file, as `add_document_bytes`. Raises also FileNotFoundError."""
+        data = self._read(path, byte_limit("document", max_size_mb, DOCUMENT_MB))
+        return self._document(data, format, os.fspath(path), name, citations_enabled, context)
+
+    def add_document_s3(
+        self,
+        uri: str,
+        format: DocumentFormatEnum | str,  # noqa: A002
+        name: str | None = None,
+        bucket_owner: str | None = None,
+        citations_enabled: bool = False,
+        context: str | None = None,
+    ) -> Self:
+        """Add a document that lies in S3, as `add_document_bytes`."""
+        known = blocks.member(DocumentFormatEnum, format, "document format")
+        source = blocks.s3_source(uri, bucket_owner)
+        extra = self._document_fields(name, uri, citations_enabled, context)
+        return self._file("document", known, source, extra)
+
+    def add_video_bytes(
+        self,
+        data: bytes,
+        format: VideoFormatEnum | str | None = None,  # noqa: A002
+        filename: str | None = None,
+        max_size_mb: float = VIDEO_MB,
+    ) -> Self:
+        """Add a video. AVI is recognised and refused: the service does not take it."""
+        limit = byte_limit("video", max_size_mb, VIDEO_MB)
+        return self._video(_checked(data, limit, "video"), format, filename)
+
+    def add_local_video(
+        self,
+        path: PathLike,
+        format: VideoFormatEnum | str | None = None,  # noqa: A002
+        max_size_mb: float = VIDEO_MB,
+    ) -> Self:
+        """Add a video from a file. Raises also FileNotFoundError."""
+        data = self._read(path, byte_limit("video", max_size_mb, VIDEO_MB))
+        return self._video(data, format, os.fspath(path))
+
+    def add_video_s3(
+        self,
+        uri: str,
+        format: VideoFormatEnum | str,  # noqa: A002
+        bucket_owner: str | None = None,
+    ) -> Self:
+        """Add a video that lies in S3."""
+        known = blocks.member(VideoFormatEnum, format, "video format")
+        refuse_avi(known)
+        return self._file("video", known, blocks.s3_source(uri, bucket_owner))
+
+    def add_cache_point(
+        self, cache_type: str = "default", ttl: CachePointTTLEnum | str | None = None
+    ) -> Self:
+        """Let the service cache the prompt up to here: behind a block, at most four a request."""
+        block = blocks.build_cache_point(cache_type, ttl)
+        if not self._blocks or "cachePoint" in self._blocks[-1]:
+            raise invalid("a cache point follows a block that is to be cached")
+        if self._counts["cachePoint"] == MAX_CACHE_POINTS:
+            raise invalid(f"a request holds at most {MAX_CACHE_POINTS} cache points")
+        return self._append(block)
+
+    def add_guard_content(
+        self,
+        text: str,
+        qualifiers: Iterable[GuardContentQualifierEnum | str] | None = None,
+    ) -> Self:
+        """Add a text that a guardrail looks at."""
+        return self._append(blocks.guard_content(text, qualifiers))
+
+    def add_tool_use(self, tool_use_id: str, name: str, input: Mapping[str, Any]) -> Self:  # noqa: A002
+        """Add an assistant's wish to run a tool."""
+        self._only(RolesEnum.ASSISTANT, "a tool use")
+        return self._append(blocks.tool_use(tool_use_id, name, input))
+
+    def add_tool_result(
+        self,
+        tool_use_id: str,
+        content: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        status: ToolResultStatusEnum | str | None = None,
+    ) -> Self:
+        """Add what a tool answered: a text, a JSON object, or result blocks as they are."""
+        self._only(RolesEnum.USER, "a tool result")
+        return self._append(blocks.tool_result(tool_use_id, content, status))
+
+    def add_reasoning_content(
+        self,
+        text: str | None = None,
+        signature: str | None = None,
+        redacted_content: bytes | None = None,
+    ) -> Self:
+        """Give an answer's reasoning back to the model, unchanged."""
+        self._only(RolesEnum.ASSISTANT, "reasoning")
+        return self._append(blocks.reasoning(text, signature, redacted_content))
+
+    def build(self) -> dict[str, Any]:
+        """The message as the Converse API takes it; later changes to the builder leave it alone.
+
+        Raises:
+            RequestValidationError: no content, or documents without any text (the service wants
+                one).
+        """
+        if not self._blocks:
+            raise invalid("the message has no content", "add a text or another block")
+        if self._counts["document"] and not self._counts["text"]:
+            raise invalid(
+                "a message with a document needs a text, too", "add_text(…) says the task"
+            )
+        return {"role": self._role.value, "content": copy.deepcopy(self._blocks)}
+
+    def _image(self, data: bytes, format_: Any, filename: str | None) -> Self:
+        return self._file("image", _format(ImageFormatEnum, data, format_, filename), _bytes(data))
+
+    def _video(self, data: bytes, format_: Any, filename: str | None) -> Self:
+        known = _format(VideoFormatEnum, data, format_, filename)
+        refuse_avi(known)
+        return self._file("video", known, _bytes(data))
+
+    def _document(
+        self,
+        data: bytes,
+        format_: Any,
+        filename: str | None,
+        name: str | None,
+        citations: bool,
+        context: str | None,
+    ) -> Self:
+        known = _format(DocumentFormatEnum, data, format_, filename)
+        extra = self._document_fields(name, filename, citations, context)
+        return self._file("document", known, _bytes(data), extra)
+
+    def _document_fields(
+        self, name: str | None, filename: str | None, citations: bool, context: str | None
+    ) -> blocks.Block:
+        given = name if name is not None else Path(filename).stem if filename else ""
+        fields: blocks.Block = {"name": document_name(given, self._names)}
+        if context is not None:
+            fields["context"] = context
+        if citations:
+            fields["citations"] = {"enabled": True}
+        return fields
+
+    def _file(
+        self, kind: str, format_: F, source: blocks.Block, extra: blocks.Block | None = None
+    ) -> Self:
+        self._only(RolesEnum.USER, f"a {kind}")
+        if self._counts[kind] == MAX_OF_KIND[kind]:
+            raise invalid(f"a message holds at most {MAX_OF_KIND[kind]} blocks of kind {kind}")
+        self._add(kind, {"format": format_.value, "source": source, **(extra or {})})
+        self._names.update({extra["name"]} if extra else ())
+        return self
+
+    def _only(self, role: RolesEnum, what: str) -> None:
+        if self._role is not role:
+            raise invalid(f"the service takes {what} from the {role.value} only")
+
+    def _read(self, path: PathLike, limit: int) -> bytes:
+        return read_file(path, limit=limit, allowed_folder=self._allowed_folder)
+
+    def _add(self, kind: str, value: Any) -> None:
+        self._append({kind: value})
+
+    def _append(self, block: blocks.Block) -> Self:
+        if len(self._blocks) == MAX_BLOCKS:
+            raise invalid(f"a message holds at most {MAX_BLOCKS} blocks")
+        self._blocks.append(block)
+        self._counts.update(block.keys())
+        if len(self._blocks) == _NEARLY_FULL:
+            _logger.warning("the message has %d of %d blocks", _NEARLY_FULL, MAX_BLOCKS)
+        return self
+
+
+ConverseMessageBuilder = MessageBuilder
+
+
+def create_message(
+    role: RolesEnum | str, *, allowed_folder: PathLike | None = None
+) -> MessageBuilder:
+    """A builder for a message of `role`."""
+    return MessageBuilder(role, allowed_folder=allowed_folder)
+
+
+def create_user_message(*, allowed_folder: PathLike | None = None) -> MessageBuilder:
+    """A builder for a message of the user."""
+    return MessageBuilder(RolesEnum.USER, allowed_folder=allowed_folder)
+
+
+def create_assistant_message() -> MessageBuilder:
+    """A builder for a message of the assistant."""
+    return MessageBuilder(RolesEnum.ASSISTANT)
+
+
+def _checked(data: bytes, limit: int, kind: str) -> bytes:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise invalid(f"{kind} data must be bytes, not {type(data).__name__}")
+    check_size(len(data), limit, f"the {kind}")
+    return bytes(data)
+
+
+def _format(kind: type[F], data: bytes, given: Any, filename: str | None) -> F:
+    if given is not None:
+        return blocks.member(kind, given, "format")  # type: ignore[no-any-return]
+    return kind(detect(data, filename, kind).format.value)
+
+
+def _bytes(data: bytes) -> blocks.Block:
+    return {"bytes": data}

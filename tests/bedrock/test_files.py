@@ -1,0 +1,113 @@
+"""Only regular files of an allowed size and place become part of a message."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit.bedrock.files import read_file
+from agentkit.errors import RequestValidationError
+
+
+def test_a_file_of_exactly_the_limit_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    assert read_file(path, limit=5) == b"12345"
+    with pytest.raises(RequestValidationError, match="has 5 bytes; the limit is 4"):
+        read_file(path, limit=4)
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(RequestValidationError, match="empty"):
+        read_file(tmp_path / "a", limit=5)
+
+
+@pytest.mark.parametrize("name", ["absent", "", "bad\0name"])
+def test_what_is_not_there_is_not_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises((FileNotFoundError, RequestValidationError)):
+        read_file(f"{tmp_path}/{name}", limit=5)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="folder"):
+        read_file(tmp_path, limit=5)
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(RequestValidationError, match="no regular file"):
+        read_file("/dev/null", limit=5)
+
+
+def test_a_pipe_without_a_writer_is_refused_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RequestValidationError, match="no regular file"):
+        read_file(tmp_path / "pipe", limit=5)
+
+
+def test_an_unreadable_file_is_an_error_of_our_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+
+    def refuse(*_: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(RequestValidationError, match="Permission denied"):
+        read_file(tmp_path / "a", limit=5)
+
+
+def test_a_link_to_a_file_is_followed_where_no_folder_is_set(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    assert read_file(tmp_path / "link", limit=5) == b"1"
+
+
+def test_no_link_leads_out_of_the_allowed_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "secret").write_bytes(b"1")
+    (inside / "link").symlink_to(tmp_path / "secret")
+    (inside / "own").write_bytes(b"2")
+    (inside / "good").symlink_to(inside / "own")
+    for path in (inside / "link", inside / ".." / "secret", tmp_path / "secret"):
+        with pytest.raises(RequestValidationError, match="outside the allowed folder"):
+            read_file(path, limit=5, allowed_folder=inside)
+    assert read_file(inside / "good", limit=5, allowed_folder=inside) == b"2"
+
+
+@pytest.mark.parametrize("change", [b"123456", b"1"])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    change: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(b"123")
+    fstat = os.fstat
+
+    def then_change(descriptor: int) -> os.stat_result:
+        status = fstat(descriptor)
+        path.write_bytes(change)
+        return status
+
+    monkeypatch.setattr(os, "fstat", then_change)
+    with pytest.raises(RequestValidationError, match="changed while it was read"):
+        read_file(path, limit=100)
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "big").write_bytes(b"1" * 9)
+    before = open_files()
+    read_file(tmp_path / "a", limit=5)
+    with pytest.raises(RequestValidationError):
+        read_file(tmp_path / "big", limit=5)
+    assert open_files() == before
+
+
+def open_files() -> int:
+    listing = Path("/proc/self/fd")
+    return len(list(listing.iterdir())) if listing.exists() else 0
