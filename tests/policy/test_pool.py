@@ -655,6 +655,17 @@ def test_a_client_in_use_is_closed_with_its_last_call() -> None:
     assert clients.closed == [0]
 
 
+def test_each_of_several_replaced_clients_is_closed_with_its_own_last_call() -> None:
+    clients = Clients()
+    pool = recycling(clients, max_lifetime=10.0)
+    leases = [pool.request(ONE, at) for at in (0.0, 10.0, 20.0)]
+    leases[1].release(21.0)
+    assert clients.closed == [1]
+    leases[2].release(21.0)
+    leases[0].release(21.0)
+    assert clients.closed == [1, 0], "the last one is still in service"
+
+
 def test_the_client_of_a_running_call_is_not_idle() -> None:
     clients = Clients()
     pool = recycling(clients, idle_timeout=10.0)

@@ -238,9 +238,10 @@ def test_a_correction_after_its_minute_changes_nothing() -> None:
     assert admission is not None
     assert window.fits(Need(), 60.0)
     window.correct(admission, 1000, 1000)
-    window.refund(admission)
-    assert set(window.used(60.0).values()) == {0}
     assert window.fits(Need(50, 50), 60.0)
+    window.refund(admission)
+    window.admit(Need(50, 50), 60.0)
+    assert not window.fits(Need(1, 0), 60.0)
 
 
 def test_negative_usage_mints_nothing() -> None:
