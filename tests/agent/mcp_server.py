@@ -1,10 +1,9 @@
-"""An MCP server as a subprocess: ``python mcp_server.py``, or ``… http PORT`` for HTTP."""
+"""An MCP server, to be imported, or started as ``python mcp_server.py``."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
 
 from mcp.server import MCPServer
 

@@ -1,0 +1,273 @@
+"""An MCP server's tools run like any others, from every colour, and leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit.agent.mcp import mcp_tools
+from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
+from agentkit.types import ToolCall, ToolSpec
+from tests.agent.mcp_server import server as in_process
+from tests.agent.runs import Go, Model, agent_of, each_way, told, wish
+
+COMMAND = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [each for each in threading.enumerate() if each not in before and each.is_alive()]
+    assert not [each.name for each in left if each.name == "agentkit-mcp"]
+
+
+def by_name(tools: Sequence[ToolSpec]) -> dict[str, Callable[..., Any]]:
+    return {tool.name: tool.fn for tool in tools if tool.fn is not None}
+
+
+def call(tools: Sequence[ToolSpec], name: str, /, **arguments: Any) -> str:
+    async def main() -> str:
+        return str(await by_name(tools)[name](**arguments))
+
+    return asyncio.run(main())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_servers_tools_are_specs_with_its_own_schemas() -> None:
+    with mcp_tools(in_process) as tools:
+        add = tools[0]
+        assert (add.name, add.description) == ("add", "Add two numbers.")
+        assert add.parameters["properties"]["b"]["default"] == 2
+        assert add.parameters["required"] == ["a"]
+        assert call(tools, "add", a=1) == "3"
+        assert call(tools, "add", a=1, b=5) == "6"
+
+
+def test_a_command_is_started_and_has_ended_with_the_context(tmp_path: Path) -> None:
+    with mcp_tools(COMMAND, env={"SPECIAL": "yes"}, cwd=str(tmp_path)) as tools:
+        pid = int(call(tools, "pid"))
+        assert is_alive(pid)
+        assert call(tools, "variable", name="SPECIAL") == "yes"
+    assert not is_alive(pid)
+
+
+def test_a_command_may_be_one_line() -> None:
+    with mcp_tools(f"'{COMMAND[0]}' '{COMMAND[1]}'") as tools:
+        assert call(tools, "add", a=2) == "4"
+
+
+def test_the_context_is_async_too() -> None:
+    async def main() -> int:
+        async with mcp_tools(COMMAND) as tools:
+            functions = by_name(tools)
+            sums = await asyncio.gather(*(functions["add"](a=each) for each in range(20)))
+            assert sums == [str(each + 2) for each in range(20)]
+            return int(await functions["pid"]())
+
+    assert not is_alive(asyncio.run(main()))
+
+
+@each_way
+def test_an_agent_runs_them_like_its_own(go: Go) -> None:
+    def double(a: int) -> int:
+        """Double a number."""
+        return 2 * a
+
+    model = Model(
+        wish(ToolCall("1", "add", {"a": 1}), ToolCall("2", "double", {"a": 4})), "3 and 8"
+    )
+    with mcp_tools(in_process) as tools:
+        assert go(agent_of(model), "Count", tools=[*tools, double]).text == "3 and 8"
+    assert told(model) == ["3", "8"]
+
+
+@each_way
+def test_what_goes_wrong_goes_back_to_the_model(go: Go) -> None:
+    calls = [ToolCall("1", "fail"), ToolCall("2", "add", {"a": "x"}), ToolCall("3", "hang")]
+    model = Model(wish(*calls), "Sorry.")
+    with mcp_tools(in_process, timeout=5.0) as tools:
+        assert go(agent_of(model), "Try", tools=tools, tool_timeout=0.2).text == "Sorry."
+    failed, wrong, hung = told(model)
+    assert failed == "ToolError: Error executing tool fail"
+    assert "valid integer" in wrong
+    assert hung == "ToolError: hang gave no result within 0.2 s"
+
+
+def test_the_connections_own_timeout_bounds_a_call() -> None:
+    with mcp_tools(in_process, timeout=1.0) as tools:
+        with pytest.raises(ToolError, match=r"(?i)timed out"):
+            call(tools, "hang")
+        assert call(tools, "add", a=1) == "3", "the connection goes on"
+
+
+def test_a_cancelled_call_ends_and_the_connection_goes_on() -> None:
+    async def main() -> None:
+        async with mcp_tools(in_process) as tools:
+            functions = by_name(tools)
+            task = asyncio.ensure_future(functions["hang"]())
+            await functions["add"](a=1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await functions["add"](a=1) == "3"
+
+    asyncio.run(main())
+
+
+def test_a_server_that_dies_is_an_error_from_then_on() -> None:
+    with mcp_tools(COMMAND) as tools:
+        with pytest.raises(ToolError, match="closed"):
+            call(tools, "die")
+        with pytest.raises(ToolError, match="closed"):
+            call(tools, "add", a=1)
+
+
+def test_after_the_context_the_tools_say_that_it_is_closed() -> None:
+    with mcp_tools(in_process) as tools:
+        pass
+    with pytest.raises(ToolError, match="connection to the MCP server MCPServer is closed"):
+        call(tools, "add", a=1)
+
+
+@pytest.mark.parametrize("server", [in_process, COMMAND])
+def test_a_call_under_way_when_the_context_ends_is_an_error(server: Any) -> None:
+    async def main() -> None:
+        async with mcp_tools(server) as tools:
+            functions = by_name(tools)
+            task = asyncio.ensure_future(functions["hang"]())
+            await functions["add"](a=1)
+        with pytest.raises(ToolError, match="closed"):
+            await task
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def over_http() -> Iterator[tuple[str, list[str]]]:
+    """The URL of a server, and the ``Authorization`` headers it saw."""
+    import uvicorn
+
+    inner = in_process.streamable_http_app()
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope.get("headers", ()))
+        if b"authorization" in headers:
+            seen.append(headers[b"authorization"].decode())
+        await inner(scope, receive, send)
+
+    web = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on", ws="none"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lambda: web.run(sockets=[listening]))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", seen
+        web.should_exit = True
+        thread.join()
+
+
+def test_a_url_is_spoken_to_over_http_with_the_given_headers(
+    over_http: tuple[str, list[str]],
+) -> None:
+    url, seen = over_http
+    with mcp_tools(url) as tools:
+        assert call(tools, "add", a=1) == "3"
+    assert seen == []
+    with mcp_tools(url, headers={"Authorization": "Bearer made-up"}) as tools:
+        assert call(tools, "add", a=1) == "3"
+    assert set(seen) == {"Bearer made-up"}
+
+
+def test_names_are_made_fit_for_every_provider_and_told_apart_by_a_prefix() -> None:
+    with mcp_tools(in_process, prefix="mine.") as tools:
+        assert {"mine_add", "mine_dotted_name_tool"} <= {tool.name for tool in tools}
+        assert call(tools, "mine_dotted_name_tool") == "dotted"
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        ("/no/such/program --token=s3cret", "the MCP server program cannot be used: FileNotFound"),
+        ([sys.executable, "-c", "pass", "s3cret"], "cannot be used"),
+        ("http://user:s3cret@127.0.0.1:9/mcp?key=s3cret", "at 127.0.0.1 cannot be used: Connect"),
+        (object(), "the MCP server object cannot be used"),
+    ],
+)
+@pytest.mark.parametrize("headers", [None, {"Authorization": "s3cret"}])
+def test_a_server_that_cannot_be_used_is_an_error_without_secrets(
+    server: Any, told: str, headers: dict[str, str] | None
+) -> None:
+    with pytest.raises(ToolError, match=told) as caught, mcp_tools(server, headers=headers):
+        raise AssertionError("it cannot be used")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_server_that_says_nothing_is_given_up_and_ended(tmp_path: Path) -> None:
+    written = tmp_path / "pid"
+    silent = (
+        "import os, pathlib, sys, threading\n"
+        f"pathlib.Path({str(written)!r}).write_text(str(os.getpid()))\n"
+        "sys.stdin.read()\n"
+    )
+    with (
+        pytest.raises(ToolError, match="no answer within 1 s"),
+        mcp_tools([sys.executable, "-c", silent], timeout=1.0),
+    ):
+        raise AssertionError("it says nothing")
+    assert not is_alive(int(written.read_text()))
+
+
+def test_leaving_while_it_connects_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        waiting = mcp_tools([sys.executable, "-c", "import sys; sys.stdin.read()"])
+        task = asyncio.ensure_future(waiting.__aenter__())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("server", ["", "   ", []])
+def test_an_empty_command_is_refused(server: Any) -> None:
+    with pytest.raises(ConfigurationError, match="empty"):
+        mcp_tools(server)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "30"])
+def test_a_timeout_that_cannot_work_is_refused(timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timeout"):
+        mcp_tools("server", timeout=timeout)
+
+
+def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.agent.mcp.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError) as caught:
+        mcp_tools("server")
+    assert caught.value.hint == "pip install 'agentkit-llms[mcp]'"
+
+
+def test_the_sdk_is_loaded_by_the_first_connection_only() -> None:
+    code = (
+        "import sys, agentkit.agent.mcp as m, agentkit.agent.agent; m.mcp_tools('server');"
+        "sys.exit('mcp' in sys.modules or 'pydantic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
