@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -120,15 +121,24 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def require(sdk: str, extra: str) -> Any:
-    """The SDK's module. Raises `MissingDependencyError` naming the command that installs it."""
+def installed(sdk: str) -> bool:
+    """Whether the package can be imported; it is not imported to find out."""
     try:
-        return import_module(sdk)
-    except ImportError as error:
+        return find_spec(sdk) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def require(sdk: str, extra: str) -> None:
+    """Check that an SDK is there, without importing it.
+
+    Raises:
+        MissingDependencyError: it is not; names the command that installs it.
+    """
+    if not installed(sdk):
         raise MissingDependencyError(
-            f"the {sdk} package is not installed",
-            hint=f"pip install 'agentkit-llms[{extra}]'",
-        ) from error
+            f"the {sdk} package is not installed", hint=f"pip install 'agentkit-llms[{extra}]'"
+        )
 
 
 def _factory(name: str, spec: str) -> Callable[..., Any]:
