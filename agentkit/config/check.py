@@ -125,7 +125,7 @@ def _bound(provider: ProviderSettings, attempts: int) -> Bound:
 
 
 def _longest_wait(retry: int) -> float:
-    """Seconds before the `retry`-th retry, with all dice at their worst and a Retry-After heeded."""
+    """Seconds before the `retry`-th retry, the dice at their worst and a Retry-After heeded."""
     own = _RETRY.backoff(retry, _highest)
     asked = _RETRY.after(_RETRY.max_retry_after, _highest)
     return max(own, asked)
@@ -150,7 +150,7 @@ def _about_time(settings: Settings) -> Iterator[Finding]:
                 "warning", f"providers.{provider.name}",
                 f"a fallback that may get no time: those before it can be silent for {spent:g} s, "
                 f"the deadline is {settings.deadline:g} s",
-                "lower their timeout and acquire_timeout, or raise the deadline",
+                "lower their timeout, or raise the deadline",
             )  # fmt: skip
         elif provider.timeout is not None and provider.timeout > settings.deadline:
             yield Finding(
@@ -158,7 +158,7 @@ def _about_time(settings: Settings) -> Iterator[Finding]:
                 f"{provider.timeout:g} s never pass: the deadline is {settings.deadline:g} s",
                 "lower timeout, or raise the deadline",
             )  # fmt: skip
-        spent += (provider.timeout or 0.0) + (provider.acquire_timeout or 0.0)
+        spent += provider.timeout or 0.0
 
 
 def _about_contexts(settings: Settings) -> Iterator[Finding]:
@@ -168,7 +168,7 @@ def _about_contexts(settings: Settings) -> Iterator[Finding]:
         if small is not None and large is not None and small < large:
             yield Finding(
                 "warning", f"providers.{other.name}.context_window",
-                f"a fallback for {first.name} with a smaller context: {small:,} of {large:,} tokens",
+                f"a smaller context than that of {first.name}: {small:,} of {large:,} tokens",
                 "a request that fits only the first fails when that is down: choose a larger model",
             )  # fmt: skip
 
@@ -202,15 +202,10 @@ def _about_models(settings: Settings) -> Iterator[Finding]:
 def _about_model(provider: ProviderSettings, model: str) -> Finding | None:
     where = f"providers.{provider.name}.models"
     own = DEFAULTS[provider.kind].model_prefixes if provider.kind in DEFAULTS else ()
-    if own and not model.startswith(own):
-        others = [
-            kind for kind, each in DEFAULTS.items()
-            if each.model_prefixes and model.startswith(each.model_prefixes)
-        ]  # fmt: skip
-        text = (
-            f"{model} is a name of {others[0]}" if others else f"{model} is no name of its models"
-        )
-        return Finding("warning", where, text, f"{provider.kind} names begin with {own[0]}…")
+    others = [kind for kind, each in DEFAULTS.items() if model.startswith(each.model_prefixes)]
+    if own and others and not model.startswith(own):
+        remedy = f"names of {provider.kind} begin with {own[0]}…"
+        return Finding("warning", where, f"{model} is a name of {others[0]}", remedy)
     listed = _listed(provider.kind)
     if not listed or model in listed:
         return None

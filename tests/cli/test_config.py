@@ -1,0 +1,127 @@
+"""``agentkit config``: what it prints, its exit codes, and that no key is ever among it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agentkit.cli.app import app
+from agentkit.config import load_settings
+
+SECRET = "sk-live-4f9a7c2e81d35b60"
+FILE = f"""\
+providers:
+  primary: {{type: groq, api_keys: {SECRET}, models: big, context_window: 9000}}
+  backup: {{type: groq, api_keys: {SECRET}, models: small, context_window: 800}}
+fallback: backup
+"""
+
+
+@pytest.fixture(autouse=True)
+def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("llm.yaml").write_text(FILE, "utf-8")
+
+
+def config(*arguments: str) -> Result:
+    done = CliRunner().invoke(app, ["config", *arguments])
+    assert SECRET not in done.output
+    return done
+
+
+def as_json(*arguments: str) -> dict[str, Any]:
+    done = config(*arguments)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_check_says_the_worst_case_and_what_may_go_wrong() -> None:
+    done = config("check", "llm.yaml")
+    assert (done.exit_code, done.stderr) == (0, "")
+    for part in (
+        "6 calls and 300.0 s, until the deadline", "primary: at most 3 calls",
+        "warning: providers.backup.context_window", "share the quota of one key",
+    ):  # fmt: skip
+        assert part in done.stdout
+
+
+def test_check_in_json_is_one_object() -> None:
+    found = as_json("check", "llm.yaml", "--json")
+    assert (found["ok"], found["problems"]) == (True, [])
+    assert found["worst_case"]["calls"] == 6
+    assert {each["level"] for each in found["findings"]} <= {"warning", "note"}
+    assert found["fingerprint"] == load_settings("llm.yaml", {}).fingerprint
+
+
+def test_a_configuration_without_remarks_is_said_to_be_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", SECRET)
+    done = config("check")
+    assert done.exit_code == 0
+    assert "in order" in done.stdout
+
+
+def test_a_request_without_an_end_is_said() -> None:
+    Path("llm.yaml").write_text(f"{FILE}deadline: null\n".replace("big", "big, timeout: null"))
+    assert "6 calls and no end in time" in config("check", "llm.yaml").stdout
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_a_broken_configuration_is_exit_code_1_and_one_line(command: str) -> None:
+    Path("llm.yaml").write_text(f"providers: {{groq: {{api_key: {SECRET}}}}}", "utf-8")
+    done = config(command, "llm.yaml")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "agentkit: llm.yaml:1: providers.groq.api_key: unknown key; "
+        "hint: did you mean `api_keys`?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("a: [", ["llm.yaml:1"]),
+        ("a: 1\nproviders: {groq: {timeout: 0}}", ["llm.yaml:1", "llm.yaml:2"]),
+    ],
+)
+def test_problems_in_json_are_a_list(text: str, problems: list[str]) -> None:
+    Path("llm.yaml").write_text(text, "utf-8")
+    done = config("check", "llm.yaml", "--json")
+    assert (done.exit_code, done.stderr) == (1, "")
+    found = json.loads(done.stdout)
+    assert found["ok"] is False
+    assert sorted(":".join(each.split(":")[:2]) for each in found["problems"]) == problems
+
+
+def test_show_prints_every_value_and_of_keys_only_fingerprint_and_origin() -> None:
+    found = as_json("show", "llm.yaml", "--json")
+    assert (found["default_provider"], found["fallback"]) == ("primary", ["backup"])
+    (key,) = found["providers"]["primary"]["keys"]
+    settings = load_settings("llm.yaml", {})
+    assert key["key"] == settings.providers["primary"].keys[0].fingerprint
+    assert (key["from"], key["model"], key["max_concurrency"]) == ("llm.yaml:2", "big", 5)
+    lines = [line.split() for line in config("show", "llm.yaml").stdout.splitlines()]
+    for line in (
+        ["deadline", "300.0"], ["context_window", "800"], ["base_url", "–"],
+        ["key", key["key"]], ["from", "llm.yaml:2"],
+    ):  # fmt: skip
+        assert line in lines
+
+
+def test_show_covers_every_field() -> None:
+    settings = load_settings("llm.yaml", {})
+    found = as_json("show", "llm.yaml", "--json")
+    assert set(settings.__slots__) <= set(found)
+    provider = settings.providers["primary"]
+    assert set(provider.__slots__) - {"name", "kind"} <= set(found["providers"]["primary"])
+
+
+def test_schema_is_a_json_schema() -> None:
+    found = as_json("schema")
+    assert found["$schema"].startswith("https://json-schema.org/")
+    assert "providers" in found["properties"]
