@@ -9,6 +9,7 @@ from typing import Any
 from agentkit.asking import Prompt, request_for
 from agentkit.batch import BatchResult, Item, Progress, arun_batch, run_batch
 from agentkit.client import LLMClient
+from agentkit.engine.attempt import complete as passed
 from agentkit.engine.call import Call
 from agentkit.engine.drive.blocking import run
 from agentkit.engine.drive.consume import AsyncStream, Stream
@@ -21,7 +22,7 @@ from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.routing import Route
-from agentkit.structured import check_for
+from agentkit.structured import TypeCheck, check_for
 from agentkit.types import OnInterrupt, Request, Response
 
 _INTERRUPTS = ("raise", "restart", "continue")
@@ -112,7 +113,8 @@ class LLMManager(ManagedModels):
             LLMError: no answer; `.ledger` tells every attempt.
         """
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
-        call = self._call(request, model, deadline, response_model, retry, budget, blocking=True)
+        check, request = _checked(response_model, request)
+        call = self._call(request, model, deadline, check, retry, budget, blocking=True)
         return run(request_flow(call, self._middleware, answer), self._runtime)
 
     async def acomplete(
@@ -133,7 +135,8 @@ class LLMManager(ManagedModels):
         from agentkit.engine.drive.looping import arun
 
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
-        call = self._call(request, model, deadline, response_model, retry, budget, blocking=False)
+        check, request = _checked(response_model, request)
+        call = self._call(request, model, deadline, check, retry, budget, blocking=False)
         return await arun(request_flow(call, self._middleware, answer), self._runtime)
 
     def stream(
@@ -147,6 +150,7 @@ class LLMManager(ManagedModels):
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         priority: int = 0,
+        response_model: type[Any] | None = None,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
     ) -> Stream:
@@ -156,12 +160,22 @@ class LLMManager(ManagedModels):
         `on_interrupt` decides: ``"raise"`` a `StreamInterruptedError` with `.partial`;
         ``"restart"`` at the next model after a `Restart` event (read `.events()`); ``"continue"``
         at the next model that supports prefill.
+
+        With `response_model` the text is its JSON, `.partials()` gives instances that grow, and
+        the whole answer is validated at its end: `StructuredOutputError`, or ``.response.parsed``.
+        What was shown cannot be asked again; the response cache neither answers such a request
+        nor keeps its answer.
         """
         request = request_for(
-            prompt, params, tools=tools, use_cache=use_cache, stream=True, priority=priority
+            prompt, params, tools=tools, use_cache=use_cache and response_model is None,
+            stream=True, priority=priority,
+        )  # fmt: skip
+        check, request = _checked(response_model, request)
+        flow = self._told(
+            request, model, deadline, on_interrupt, retry, budget, check, blocking=True
         )
-        flow = self._told(request, model, deadline, on_interrupt, retry, budget, blocking=True)
-        return Stream(flow, self._runtime, text=on_interrupt != "restart")
+        growth = None if check is None else check.growth()
+        return Stream(flow, self._runtime, text=on_interrupt != "restart", growth=growth)
 
     def astream(
         self,
@@ -174,15 +188,21 @@ class LLMManager(ManagedModels):
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         priority: int = 0,
+        response_model: type[Any] | None = None,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
     ) -> AsyncStream:
         """Like `stream`, for ``async for`` and ``async with``; itself not a coroutine."""
         request = request_for(
-            prompt, params, tools=tools, use_cache=use_cache, stream=True, priority=priority
+            prompt, params, tools=tools, use_cache=use_cache and response_model is None,
+            stream=True, priority=priority,
+        )  # fmt: skip
+        check, request = _checked(response_model, request)
+        flow = self._told(
+            request, model, deadline, on_interrupt, retry, budget, check, blocking=False
         )
-        flow = self._told(request, model, deadline, on_interrupt, retry, budget, blocking=False)
-        return AsyncStream(flow, self._runtime, text=on_interrupt != "restart")
+        growth = None if check is None else check.growth()
+        return AsyncStream(flow, self._runtime, text=on_interrupt != "restart", growth=growth)
 
     def batch(
         self,
@@ -238,6 +258,7 @@ class LLMManager(ManagedModels):
         on_interrupt: str,
         retry: RetryPolicy | None,
         budget: Budget | None,
+        check: TypeCheck | None,
         *,
         blocking: bool,
     ) -> Flow[Response[Any]]:
@@ -246,11 +267,12 @@ class LLMManager(ManagedModels):
         self._registry.route(model)
         Deadline(self._deadline if deadline is None else deadline, 0.0)
 
+        def checked(call: Call) -> Flow[Response[Any]]:
+            return passed(call, (yield from walk(call)))
+
         def told() -> Flow[Response[Any]]:
-            call = self._call(
-                request, model, deadline, retry=retry, budget=budget, blocking=blocking
-            )
-            return (yield from request_flow(call, self._middleware, walk))
+            call = self._call(request, model, deadline, check, retry, budget, blocking=blocking)
+            return (yield from request_flow(call, self._middleware, checked))
 
         return told()
 
@@ -259,7 +281,7 @@ class LLMManager(ManagedModels):
         request: Request,
         model: str | Sequence[str] | None = None,
         deadline: float | None = None,
-        response_model: type[Any] | None = None,
+        check: TypeCheck | None = None,
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         *,
@@ -271,15 +293,18 @@ class LLMManager(ManagedModels):
         if self._route_order is not None:
             stops = self._route_order(route.stops, self._recorder.health)
             route = Route(tuple(stops), route.order, route.max_attempts)
-        check = None
-        if response_model is not None:
-            check, request = check_for(response_model, request)
         return Call(
             self._rules, route, request,
             deadline=self._deadline if deadline is None else deadline,
             thread=threading.get_ident(), blocking=blocking, check=check, retry=retry,
             budget=budget,
         )  # fmt: skip
+
+
+def _checked(
+    response_model: type[Any] | None, request: Request
+) -> tuple[TypeCheck | None, Request]:
+    return (None, request) if response_model is None else check_for(response_model, request)
 
 
 def _interrupt(on_interrupt: str) -> OnInterrupt:

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from agentkit.engine.drive.blocking import Blocking, presentable
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.effects import Effect, Emit, Flow
-from agentkit.errors import LLMError
+from agentkit.errors import ConfigurationError, LLMError
 from agentkit.types import Response, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
     from agentkit.engine.drive.looping import Looping
 
 
+class Growth(Protocol):
+    """What makes instances of a type of a stream's events: none or one at a time, in a tuple."""
+
+    def take(self, event: StreamEvent) -> tuple[Any, ...]:
+        """What is known after `event`."""
+        ...
+
+    def whole(self, response: Response[Any]) -> tuple[Any, ...]:
+        """The validated instance at the end."""
+        ...
+
+
 class _Tale:
     """What both colours share: the flow, its end, and how it is told."""
 
-    def __init__(self, flow: Flow[Response[Any]]) -> None:
+    def __init__(self, flow: Flow[Response[Any]], growth: Growth | None) -> None:
         self._flow = flow
+        self._growth = growth
         self._started = False
         self._over = False
         self._response: Response[Any] | None = None
@@ -38,6 +51,14 @@ class _Tale:
                 hint="read it to its end before asking for .response",
             )
         return self._response
+
+    def _growing(self) -> Growth:
+        if self._growth is None:
+            raise ConfigurationError(
+                "the stream has no type to make partial instances of",
+                hint="give response_model= to stream() or astream()",
+            )
+        return self._growth
 
     def _resume(self, result: Any) -> Effect[Any]:
         if not self._started:
@@ -61,8 +82,15 @@ class Stream(_Tale):
     once the stream is read to its end.
     """
 
-    def __init__(self, flow: Flow[Response[Any]], runtime: Runtime, *, text: bool = True) -> None:
-        super().__init__(flow)
+    def __init__(
+        self,
+        flow: Flow[Response[Any]],
+        runtime: Runtime,
+        *,
+        text: bool = True,
+        growth: Growth | None = None,
+    ) -> None:
+        super().__init__(flow, growth)
         self._driver = Blocking(runtime)
         self._text = text
 
@@ -86,6 +114,23 @@ class Stream(_Tale):
         """`TextDelta`, `Restart` and a final `End`, as they come."""
         while (event := self._advance()) is not None:
             yield event
+
+    def partials(self) -> Iterator[Any]:
+        """Instances of the `response_model` that hold what has arrived so far.
+
+        Fields that have arrived complete and valid are set; others hold their default, or None. A
+        `Restart` begins anew. The last instance is the validated one, also ``.response.parsed``.
+
+        Raises:
+            ConfigurationError: the stream was made without a `response_model`.
+            StructuredOutputError: the whole answer does not match; `raw` holds it.
+        """
+        return self._partials(self._growing())
+
+    def _partials(self, growth: Growth) -> Iterator[Any]:
+        while (event := self._advance()) is not None:
+            yield from growth.take(event)
+        yield from growth.whole(self.response)
 
     def _advance(self) -> StreamEvent | None:
         if self._over:
@@ -133,8 +178,15 @@ class AsyncStream(_Tale):
     answer once the stream is read to its end.
     """
 
-    def __init__(self, flow: Flow[Response[Any]], runtime: Runtime, *, text: bool = True) -> None:
-        super().__init__(flow)
+    def __init__(
+        self,
+        flow: Flow[Response[Any]],
+        runtime: Runtime,
+        *,
+        text: bool = True,
+        growth: Growth | None = None,
+    ) -> None:
+        super().__init__(flow, growth)
         self._runtime = runtime
         self._driver: Looping | None = None
         self._text = text
@@ -153,6 +205,10 @@ class AsyncStream(_Tale):
     def events(self) -> AsyncIterator[StreamEvent]:
         """`TextDelta`, `Restart` and a final `End`, as they come."""
         return _Events(self)
+
+    def partials(self) -> AsyncIterator[Any]:
+        """Like `Stream.partials`, for ``async for``."""
+        return _Partials(self, self._growing())
 
     async def _advance(self) -> StreamEvent | None:
         if self._over:
@@ -214,6 +270,30 @@ class _Events:
         if event is None:
             raise StopAsyncIteration
         return event
+
+
+class _Partials:
+    """The partial instances of an `AsyncStream`."""
+
+    __slots__ = ("_growth", "_over", "_stream")
+
+    def __init__(self, stream: AsyncStream, growth: Growth) -> None:
+        self._stream = stream
+        self._growth = growth
+        self._over = False
+
+    def __aiter__(self) -> _Partials:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._over:
+            event = await self._stream._advance()
+            self._over = event is None
+            growth = self._growth
+            known = growth.whole(self._stream.response) if event is None else growth.take(event)
+            if known:
+                return known[0]
+        raise StopAsyncIteration
 
 
 def check_text(allowed: bool) -> None:
