@@ -65,6 +65,8 @@ def _override(tree: dict[str, Any], places: Places, environ: Mapping[str, str]) 
         inner[str(path[-1])] = value
         lines = {way: place for way, place in lines.items() if way[: len(path)] != path}
         lines[path] = variable
+        for length in range(1, len(path)):
+            lines.setdefault(path[:length], variable)
     return Places(places.source, lines)
 
 

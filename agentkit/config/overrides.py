@@ -1,8 +1,8 @@
 """``AGENTKIT_…`` variables over what a file says, collected by pydantic-settings.
 
 ``AGENTKIT_DEADLINE=60`` sets ``deadline``, ``AGENTKIT_PROVIDERS__OPENAI__TIMEOUT=20`` sets the
-``timeout`` of the provider ``openai``. A value is read as it would be in the file; a list is
-separated by commas, anything deeper is JSON.
+``timeout`` of the provider ``openai``. A value is read as it would be in the file, with commas
+between the entries of a list; an empty variable counts as unset.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ OVERRIDABLE: Final = (
 )  # fmt: skip
 """The fields of a file that a variable may set, or set a part of."""
 
-_LISTS: Final = ("fallback", "models")
+_TEXTS: Final = ("fallback", "models")
+"""Lists of text, where a number is a name as well."""
 
 
 def overrides(environ: Mapping[str, str]) -> dict[Path, tuple[Any, str]]:
@@ -32,7 +33,9 @@ def overrides(environ: Mapping[str, str]) -> dict[Path, tuple[Any, str]]:
     Raises:
         MissingDependencyError: there is such a variable, and pydantic-settings is not installed.
     """
-    names = {name.upper(): name for name in environ if is_override(name)}
+    names = {
+        name.upper(): name for name, value in environ.items() if is_override(name) and value.strip()
+    }
     if not names:
         return {}
     found: dict[Path, tuple[Any, str]] = {}
@@ -89,6 +92,7 @@ def _read(path: Path, text: Any) -> Any:
         return text
     if path[-1] == "api_keys":
         return text
-    if path[-1] in _LISTS:
-        return [part.strip() for part in text.split(",")]
-    return scalar(text)
+    parts = [part.strip() for part in text.split(",")]
+    if path[-1] in _TEXTS:
+        return parts
+    return [scalar(part) for part in parts] if len(parts) > 1 else scalar(text)

@@ -13,6 +13,8 @@ Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: ``("providers", "openai", "rate_limits", 0)``."""
 
 _LONGEST = 60
+_MOST = 20
+"""Problems that one message lists."""
 _KEY = re.compile(r"[\w./+-]{20,}")
 _KEY_START = re.compile(r"^(sk|gsk|pk|xox[abp]|AKIA|AIza)[-_\w]")
 
@@ -53,9 +55,11 @@ def refuse(problems: Iterable[Problem], places: Places) -> NoReturn:
     if len(found) == 1:
         (only,) = found
         raise ConfigurationError(_line(only, places), hint=only.remedy)
-    lines = [f"{_line(each, places)} ({each.remedy})" for each in found]
+    lines = [f"{_line(each, places)} ({each.remedy})" for each in found[:_MOST]]
+    if len(found) > _MOST:
+        lines.append(f"… and {len(found) - _MOST:,} more")
     raise ConfigurationError(
-        f"{len(found)} problems in the configuration\n" + "\n".join(lines),
+        f"{len(found):,} problems in the configuration\n" + "\n".join(lines),
         hint="`agentkit config schema` shows what may stand where",
     )
 
@@ -82,9 +86,14 @@ def discreet(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     if not isinstance(value, str | int | float | bool | None):
         return f"a {'list' if isinstance(value, list) else 'mapping'}"
-    if _KEY_START.match(text) or "@" in text or _could_be_a_key(text):
+    if looks_like_a_key(text) or "@" in text or _could_be_a_key(text):
         return "(hidden)"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Whether `text` begins as the keys of well-known providers do."""
+    return _KEY_START.match(text) is not None
 
 
 def _could_be_a_key(text: str) -> bool:

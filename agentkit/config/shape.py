@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from agentkit.config.problems import Path, Problem, discreet
+from agentkit.config.problems import Path, Problem, discreet, looks_like_a_key
 from agentkit.config.settings import ProviderSettings, Settings
 
 T = TypeVar("T")
@@ -78,6 +78,8 @@ def _plain(value: str) -> str:
     """Text that is used as it stands; only keys are looked up elsewhere."""
     if not value.strip():
         raise PydanticCustomError("text", "is empty", {"remedy": "leave it out, or fill it in"})
+    if looks_like_a_key(value):
+        raise PydanticCustomError("text", "a key", {"remedy": "put it into api_keys"})
     if "${" in value:
         remedy = "write the value itself, or set it by an AGENTKIT_… variable"
         raise PydanticCustomError("text", "placeholders are for api_keys", {"remedy": remedy})

@@ -21,6 +21,8 @@ LARGEST: Final = 1_000_000
 _MOST_VALUES: Final = 10_000
 """Values in a file, each use of an anchor counted again."""
 
+_TOO_MANY: Final = f"more than {_MOST_VALUES:,} values, those that anchors unfold to included"
+_FEWER: Final = "is it the right file? write few values out, and drop the anchors"
 _DEEPEST: Final = 32
 _SCALARS: Final = {
     "null": (r"~|null|Null|NULL|", "~nN"),
@@ -100,11 +102,7 @@ class _Reading:
         line = node.start_mark.line + 1
         self._count += 1
         if self._count > _MOST_VALUES:
-            self._stop(
-                line,
-                f"more than {_MOST_VALUES:,} values, those that anchors unfold to included",
-                "write the values out where they are few, and drop the anchors",
-            )
+            self._stop(line, _TOO_MANY, _FEWER)
         if depth > _DEEPEST:
             self._stop(line, f"nested deeper than {_DEEPEST} levels", "flatten it")
         self.lines.setdefault(path, f"{self.source}:{line}")
@@ -162,6 +160,8 @@ def _compose(text: str, source: str) -> Any:
 
 def _in_words(error: Any, text: str, line: int, column: int) -> tuple[str, str]:
     """PyYAML's complaint without the excerpts and names in it: they could be a key."""
+    if error.problem == _TOO_MANY:
+        return _TOO_MANY, _FEWER
     lines = text.splitlines()
     before = lines[line - 1][: column + 1] if line <= len(lines) else ""
     if "\t" in before:
@@ -191,7 +191,15 @@ def _loader() -> Any:
     import yaml
 
     class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML is untyped
+        nodes = 0
         yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own form
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.nodes += 1
+            if self.nodes > 2 * _MOST_VALUES:  # a value and perhaps its key
+                mark = self.peek_event().start_mark
+                raise yaml.MarkedYAMLError(problem=_TOO_MANY, problem_mark=mark)
+            return super().compose_node(parent, index)
 
     for kind, (pattern, first) in _SCALARS.items():
         starts = [*first, ""] if kind == "null" else list(first)

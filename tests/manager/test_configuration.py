@@ -186,6 +186,7 @@ def test_a_mistake_is_said_with_file_line_and_remedy(
         provider(f"api_keys: [{SECRET}, {SECRET}]"),
         provider(f"api_keys: ['{SECRET} x']"),
         provider(f"api_keys: x\nmodels: [[{SECRET}]]"),
+        provider(f"api_keys: x\nmodels: {SECRET}"),
         provider(f"api_keys: x\ntype: {SECRET}"),
         provider(f"api_keys: x\ntimeout: {SECRET}"),
         provider(f"api_keys: x\nstrategy: {SECRET}"),
@@ -220,6 +221,19 @@ def test_whatever_stands_in_a_file_it_loads_or_is_refused(
 def test_a_file_of_10_mb_is_refused_unread(load: Load) -> None:
     with pytest.raises(ConfigurationError, match=r"llm\.yaml is larger than 1,000,000 bytes"):
         load(b"# " + b"x" * 10_000_000)
+
+
+@pytest.mark.parametrize("line", [b"- a\n", b"a: {b: c}\n", b"[a, b], ", b"#\n", b"x "])
+def test_a_file_of_almost_1_mb_is_refused_in_time(load: Load, line: bytes) -> None:
+    with pytest.raises(ConfigurationError, match=r"llm\.yaml:\d+: "):
+        load(line * (999_000 // len(line)))
+
+
+def test_a_thousand_mistakes_are_counted_and_the_first_ones_listed(load: Load) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(provider("\n".join(f"wrong{n}: x" for n in range(1000))))
+    lines = caught.value.message.splitlines()
+    assert (lines[0], lines[-1]) == ("1,000 problems in the configuration", "… and 980 more")
 
 
 def test_anchors_are_welcome_until_they_explode(load: Load) -> None:

@@ -155,6 +155,8 @@ def test_variables_override_single_values_of_a_file() -> None:
         "AGENTKIT_PROVIDERS__OPENAI__RATE_LIMITS__REQUESTS_PER_MINUTE": "9",
         "AGENTKIT_PROVIDERS__GROQ__API_KEYS": "a,b",
         "AGENTKIT_PROVIDERS__OLLAMA__MODELS": "llama",
+        "AGENTKIT_PROVIDERS__GROQ__MAX_CONCURRENCY": "1,2",
+        "AGENTKIT_DEFAULT_PROVIDER": " ",
         "AGENTKIT_CACHE": "memory",
     }
     settings = with_key("k", **environ)
@@ -163,6 +165,7 @@ def test_variables_override_single_values_of_a_file() -> None:
     openai = settings.providers["openai"]
     assert (openai.timeout, openai.keys[0].limits.requests_per_minute) == (7.5, 9)
     assert secrets(settings, "groq") == ["a", "b"]
+    assert [key.max_concurrency for key in settings.providers["groq"].keys] == [1, 2]
     assert settings.providers["groq"].keys[0].origin == "AGENTKIT_PROVIDERS__GROQ__API_KEYS"
     assert [each.name for each in settings.route] == ["openai", "groq", "ollama"]
 
@@ -176,6 +179,7 @@ def test_variables_override_single_values_of_a_file() -> None:
         ("AGENTKIT_PROVIDERS__OPENAI__TIMEOT", "3"),
         ("AGENTKIT_PROVIDERS__OPENAI__API_KEYS__X", SECRET),
         ("AGENTKIT_PROVIDERS", "[]"),
+        ("AGENTKIT_PROVIDERS__OPNAI__TIMEOUT", "3"),
     ],
 )
 def test_a_bad_override_is_said_with_the_variables_name(variable: str, value: str) -> None:
