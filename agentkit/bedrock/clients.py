@@ -1,0 +1,172 @@
+"""The AWS clients: one for a service and a Region, shared by all threads, made at first use.
+
+Retries are the engine's alone, so every client sends each request once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+from agentkit._version import __version__
+from agentkit.bedrock.auth import AuthConfig
+from agentkit.bedrock.regions import check_region
+from agentkit.bedrock.sessions import open_session
+from agentkit.policy.checks import number, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Boto3Config:
+    """Limits of the connections to AWS.
+
+    Args:
+        read_timeout: seconds a socket may be silent (default 600).
+        connect_timeout: seconds to connect (default 60).
+        max_pool_connections: connections kept for a Region (default 10; never fewer than the
+            requests that may run at once).
+        retries_max_attempts: accepted with a warning and without effect: retries are configured
+            with `RetryConfig`, once for all layers.
+
+    Raises:
+        ConfigurationError: a value out of range.
+    """
+
+    read_timeout: float = 600
+    connect_timeout: float = 60
+    max_pool_connections: int = 10
+    retries_max_attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        number("read_timeout", self.read_timeout, above=True)
+        number("connect_timeout", self.connect_timeout, above=True)
+        whole("max_pool_connections", self.max_pool_connections)
+        if self.retries_max_attempts is not None:
+            whole("retries_max_attempts", self.retries_max_attempts, minimum=0)
+            warnings.warn(
+                "retries_max_attempts has no effect: set RetryConfig(max_attempts=…) instead",
+                stacklevel=3,
+            )
+
+
+class Clients:
+    """Clients and threads of one `AuthConfig`; for many threads at once, also after a fork.
+
+    Args:
+        auth: who asks (default: the SDK's own chain).
+        boto3_config: limits of the connections.
+        concurrency: requests that run at once; the size of the thread pool and, at least, of the
+            connection pool of each Region (default 50).
+        endpoint_url: another address than AWS's own, for every service.
+        session_factory: makes the session of `auth`; a test passes its own.
+
+    Nothing is read, opened or started before the first client or thread is asked for.
+    """
+
+    def __init__(
+        self,
+        auth: AuthConfig | None = None,
+        boto3_config: Boto3Config | None = None,
+        *,
+        concurrency: int = 50,
+        endpoint_url: str | None = None,
+        session_factory: Callable[[AuthConfig], Any] = open_session,
+    ) -> None:
+        self.auth = auth or AuthConfig()
+        self.concurrency = whole("concurrency", concurrency)
+        self._limits = boto3_config or Boto3Config()
+        self._endpoint_url = endpoint_url
+        self._session_factory = session_factory
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._executor: ThreadPoolExecutor | None = None
+
+    def runtime(self, region: str) -> Any:
+        """The client that talks to models in `region`."""
+        return self.get("bedrock-runtime", region)
+
+    def control(self, region: str) -> Any:
+        """The client that lists models and profiles of `region`."""
+        return self.get("bedrock", region)
+
+    def get(self, service: str, region: str, *, timeout: float | None = None) -> Any:
+        """The one client of `service` in `region`.
+
+        Args:
+            service: the SDK's name of the service.
+            region: the Region's code.
+            timeout: seconds; when given, tightens the socket limits of a client made now.
+
+        Raises:
+            ConfigurationError: `region` is no Region's code.
+            MissingDependencyError: boto3 is not installed.
+            AuthenticationError: the session cannot be made.
+        """
+        key = service, check_region(region)
+        self._own()
+        client = self._clients.get(key)
+        if client is not None:
+            return client
+        with self._lock:  # making sessions and clients is not safe for several threads
+            if key not in self._clients:
+                if self._session is None:
+                    self._session = self._session_factory(self.auth)
+                self._clients[key] = self._session.client(
+                    service,
+                    region_name=region,
+                    endpoint_url=self._endpoint_url,
+                    config=self._config(timeout),
+                )
+            return self._clients[key]
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """The threads that carry blocking calls for asyncio: `concurrency` of them at most."""
+        self._own()
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.concurrency, "agentkit-bedrock")
+            return self._executor
+
+    def close(self) -> None:
+        """Close the connections and let the threads end; the next use opens anew."""
+        with self._lock:
+            clients, executor = list(self._clients.values()), self._executor
+            self._clients, self._executor, self._session = {}, None, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+        for client in clients:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _own(self) -> None:
+        """A forked child must not speak on its parent's connections."""
+        if self._pid != os.getpid():
+            self._start()
+
+    def _config(self, timeout: float | None) -> Any:
+        from botocore.config import Config
+
+        limit = timeout or float("inf")
+        return Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            read_timeout=min(self._limits.read_timeout, limit),
+            connect_timeout=min(self._limits.connect_timeout, limit),
+            max_pool_connections=max(self._limits.max_pool_connections, self.concurrency),
+            tcp_keepalive=True,
+            user_agent_extra=f"agentkit/{__version__}",
+        )

@@ -1,0 +1,89 @@
+"""Small JSON files that several processes share: written whole or not at all, never trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+_logger = logging.getLogger(__name__)
+_LARGEST: Final = 32_000_000
+"""Bytes; a larger file is none of ours."""
+
+
+def user_directory() -> Path:
+    """Where cache files go by default: ``AGENTKIT_CACHE_DIR``, else the user's cache directory."""
+    given = os.environ.get("AGENTKIT_CACHE_DIR")
+    if given:
+        return Path(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("agentkit")
+
+
+class JsonFile:
+    """One JSON file. Faults are logged and never raised: a cache file is only ever a shortcut."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Any:
+        """What the file holds; None when it is absent, unreadable, too large or no JSON."""
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(_LARGEST + 1)
+            return json.loads(text if len(text) <= _LARGEST else "too large")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            _logger.warning("%s is not used: %s", self.path, error)
+            return None
+
+    def write(self, value: Any) -> bool:
+        """Replace the file in one step, readable by its owner only; False if that failed."""
+        temporary = None
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(value, file, ensure_ascii=False)
+            Path(temporary).replace(self.path)
+        except OSError as error:
+            _logger.warning("%s cannot be written: %s", self.path, error)
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            return False
+        return True
+
+    def delete(self) -> None:
+        """Remove the file, if it is there and can be removed."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out that lock the same file; without a lock where none can be had.
+
+        The kernel frees the lock of a process that dies.
+        """
+        try:
+            import fcntl
+
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(
+                self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except (ImportError, OSError):
+            yield
+            return
+        try:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
