@@ -163,7 +163,8 @@ def _print(out: Console, values: dict[str, Any], indent: int = 0) -> None:
             _print(out, value, indent + 2)
         elif value and isinstance(value, list) and isinstance(value[0], dict):
             for each in value:
-                _print(out, {f"{name.removesuffix('s')} {each['key']}": each}, indent)
+                rest = {what: how for what, how in each.items() if what != "key"}
+                _print(out, {f"{name.removesuffix('s')} {each['key']}": rest}, indent)
         else:
             text = ", ".join(value) if isinstance(value, list) else value
             shown_as = "–" if text in (None, "") else str(text)
