@@ -45,11 +45,11 @@ BUILTINS: Final[dict[str, Builtin]] = {
     ),
     "groq": Builtin("agentkit.providers.groq", "Groq", "groq", "groq", ("GROQ_API_KEY",)),
     "compatible": Builtin("agentkit.providers.compatible", "Compatible", "openai", "openai"),
-    "ollama": Builtin("agentkit.providers.compatible", "ollama", "openai", "openai"),
-    "vllm": Builtin("agentkit.providers.compatible", "vllm", "openai", "openai"),
-    "llamacpp": Builtin("agentkit.providers.compatible", "llamacpp", "openai", "openai"),
-    "lmstudio": Builtin("agentkit.providers.compatible", "lmstudio", "openai", "openai"),
-    "local": Builtin("agentkit.providers.compatible", "local", "openai", "openai"),
+    "ollama": Builtin("agentkit.providers.compatible", "Ollama", "openai", "openai"),
+    "vllm": Builtin("agentkit.providers.compatible", "Vllm", "openai", "openai"),
+    "llamacpp": Builtin("agentkit.providers.compatible", "LlamaCpp", "openai", "openai"),
+    "lmstudio": Builtin("agentkit.providers.compatible", "LmStudio", "openai", "openai"),
+    "local": Builtin("agentkit.providers.compatible", "Local", "openai", "openai"),
 }  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""Servers that speak OpenAI's chat completions: Ollama, vLLM, llama.cpp, LM Studio, gateways."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from agentkit.errors import ConfigurationError
+from agentkit.providers.openai import OpenAIChat
+
+_NO_KEY = "none"  # the SDK wants one; such servers ignore it
+
+
+class Compatible(OpenAIChat):
+    """A model at any address that speaks OpenAI's chat completions; a key is optional.
+
+    Args:
+        model: the server's own name of the model.
+        base_url: default: ``OPENAI_BASE_URL``.
+    """
+
+    provider: ClassVar[str] = "compatible"
+    limit_name: ClassVar[str] = "max_tokens"
+    usual_url: ClassVar[str | None] = None
+    capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        **settings: Any,
+    ) -> None:
+        url = base_url or self.usual_url or os.environ.get("OPENAI_BASE_URL")
+        if not url:
+            raise ConfigurationError(
+                f"compatible:{model} has no address", hint="give base_url='http://host/v1'"
+            )
+        super().__init__(model, api_key=api_key, base_url=url, **settings)
+
+    def _key(self) -> str:
+        return self._api_key or _NO_KEY
+
+
+class Ollama(Compatible):
+    """A model of a local Ollama (http://localhost:11434)."""
+
+    provider: ClassVar[str] = "ollama"
+    usual_url: ClassVar[str | None] = "http://localhost:11434/v1"
+
+
+class Vllm(Compatible):
+    """A model of a local vLLM server (http://localhost:8000)."""
+
+    provider: ClassVar[str] = "vllm"
+    usual_url: ClassVar[str | None] = "http://localhost:8000/v1"
+
+
+class LlamaCpp(Compatible):
+    """The model of a local llama.cpp server (http://localhost:8080)."""
+
+    provider: ClassVar[str] = "llamacpp"
+    usual_url: ClassVar[str | None] = "http://localhost:8080/v1"
+
+
+class LmStudio(Compatible):
+    """A model of a local LM Studio (http://localhost:1234)."""
+
+    provider: ClassVar[str] = "lmstudio"
+    usual_url: ClassVar[str | None] = "http://localhost:1234/v1"
+
+
+class Local(Compatible):
+    """A model of whatever serves on this machine: ``LOCAL_BASE_URL``, else Ollama's address."""
+
+    provider: ClassVar[str] = "local"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        **settings: Any,
+    ) -> None:
+        url = base_url or os.environ.get("LOCAL_BASE_URL") or Ollama.usual_url
+        super().__init__(model, api_key=api_key, base_url=url, **settings)

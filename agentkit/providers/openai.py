@@ -1,0 +1,294 @@
+"""OpenAI's chat completions through its SDK, and everything that speaks the same language."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, ClassVar
+
+from agentkit.errors import ContentFilterError, InvalidResponseError, LLMError
+from agentkit.providers.content import count, data_url, json_arguments, parts_of
+from agentkit.providers.quota import quota_of
+from agentkit.providers.schemas import strict_schema
+from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider, apart, parameter_names
+from agentkit.types import (
+    End,
+    Message,
+    MessageRole,
+    ReasoningDelta,
+    Request,
+    Response,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+
+_LIMIT = "max_tokens"
+
+
+class OpenAIChat(SdkProvider):
+    """A chat model of OpenAI: text, images, tools, JSON schemas, streams."""
+
+    provider: ClassVar[str] = "openai"
+    capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+    limit_name: ClassVar[str] = "max_completion_tokens"
+    """How the provider calls the most tokens of an answer."""
+    daily_requests: ClassVar[bool] = False
+
+    def send(self, request: Request) -> Response[Any]:
+        """Answer, blocking."""
+        create = self._clients.sync().chat.completions.with_raw_response.create
+        raw = create(**self._encoded(request))
+        return self._decoded(raw.parse(), raw.headers)
+
+    async def asend(self, request: Request) -> Response[Any]:
+        """Answer, async."""
+        create = self._clients.of_loop().chat.completions.with_raw_response.create
+        raw = await create(**self._encoded(request))
+        parsed = raw.parse()
+        if hasattr(parsed, "__await__"):
+            parsed = await parsed
+        return self._decoded(parsed, raw.headers)
+
+    def stream(self, request: Request) -> Iterator[StreamEvent]:
+        """Stream, blocking."""
+        create = self._clients.sync().chat.completions.with_raw_response.create
+        raw = create(**self._encoded(request, stream=True))
+        chunks, told = raw.parse(), _Told(self, raw.headers)
+        try:
+            for chunk in chunks:
+                yield from told.events(chunk)
+            yield from told.end()
+        finally:
+            chunks.close()
+
+    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
+        """Stream, async."""
+        create = self._clients.of_loop().chat.completions.with_raw_response.create
+        raw = await create(**self._encoded(request, stream=True))
+        chunks = raw.parse()
+        if hasattr(chunks, "__await__"):
+            chunks = await chunks
+        told = _Told(self, raw.headers)
+        try:
+            async for chunk in chunks:
+                for event in told.events(chunk):
+                    yield event
+            for event in told.end():
+                yield event
+        finally:
+            await chunks.close()
+
+    def _make_sync(self) -> Any:
+        import openai
+
+        return openai.OpenAI(**self._client_options(openai))
+
+    def _make_async(self) -> Any:
+        import openai
+
+        return openai.AsyncOpenAI(**self._client_options(openai))
+
+    def _client_options(self, sdk: Any) -> dict[str, Any]:
+        return {
+            "api_key": self._key(),
+            "base_url": self._base_url,
+            "max_retries": 0,
+            "timeout": sdk.Timeout(600.0, connect=CONNECT_TIMEOUT),
+        }
+
+    def _known(self) -> frozenset[str]:
+        from openai.resources.chat.completions import Completions
+
+        return parameter_names(Completions.create)
+
+    def _encoded(self, request: Request, *, stream: bool = False) -> dict[str, Any]:
+        options = self._parameters(request)
+        if _LIMIT in options and self.limit_name != _LIMIT:
+            options[self.limit_name] = options.pop(_LIMIT)
+        if request.tools:
+            options["tools"] = [_tool(each) for each in request.tools]
+        if "tool_choice" in options:
+            options["tool_choice"] = tool_choice(options["tool_choice"])
+        if request.response_format is not None:
+            options["response_format"] = response_format(request.response_format)
+        if stream:
+            options["stream"] = True
+            options.setdefault("stream_options", {"include_usage": True})
+        options = apart(options, self._known())
+        if request.timeout is not None:
+            options["timeout"] = request.timeout
+        options["model"] = self.model
+        options["messages"] = [_message(each) for each in request.conversation]
+        return options
+
+    def _decoded(self, completion: Any, headers: Mapping[str, str]) -> Response[Any]:
+        choices = getattr(completion, "choices", None)
+        if not choices:
+            raise InvalidResponseError(f"{self.model} answered without a choice")
+        choice = choices[0]
+        message = choice.message
+        if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
+            raise refused(self.model)
+        text = message.content or ""
+        calls = tuple(
+            ToolCall(each.id, each.function.name,
+                     json_arguments(each.function.arguments, each.function.name))
+            for each in message.tool_calls or ()
+            if getattr(each, "function", None) is not None
+        )  # fmt: skip
+        if not text and not calls and message.content is None:
+            raise InvalidResponseError(f"{self.model} answered without content")
+        return Response(
+            text,
+            usage_of(completion.usage),
+            finish_reason=choice.finish_reason,
+            tool_calls=calls,
+            response_id=completion.id,
+            reasoning=_reasoning(message),
+            quota=quota_of(headers, daily_requests=self.daily_requests),
+        )
+
+    def translate(self, exc: Exception) -> LLMError | None:
+        """A rejected answer that the SDK could not read is an invalid response."""
+        if type(exc).__name__ == "APIResponseValidationError":
+            error = InvalidResponseError(f"{self.model} sent an answer that cannot be read")
+            error.__cause__ = exc
+            return error
+        return None
+
+
+class _Told:
+    """What a stream has told so far."""
+
+    def __init__(self, adapter: OpenAIChat, headers: Mapping[str, str]) -> None:
+        self._adapter = adapter
+        self._headers = headers
+        self._id: str | None = None
+        self._finish: str | None = None
+        self._usage: Any = None
+        self._refused = False
+        self._calls: dict[int, dict[str, Any]] = {}
+
+    def events(self, chunk: Any) -> Iterator[StreamEvent]:
+        """The events of one chunk."""
+        self._id = self._id or getattr(chunk, "id", None)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue
+            delta = choice.delta
+            if delta is not None:
+                if delta.content:
+                    yield TextDelta(delta.content, chunk)
+                elif thought := _reasoning(delta):
+                    yield ReasoningDelta(thought)
+                for call in delta.tool_calls or ():
+                    self._collect(call)
+                self._refused = self._refused or bool(getattr(delta, "refusal", None))
+            if choice.finish_reason is not None:
+                self._finish = choice.finish_reason
+
+    def end(self) -> Iterator[StreamEvent]:
+        """The end mark, if the provider set one."""
+        if self._refused or self._finish == "content_filter":
+            raise refused(self._adapter.model)
+        if self._finish is None:
+            return
+        calls = tuple(
+            ToolCall(each["id"], each["name"], json_arguments(each["arguments"], each["name"]))
+            for _, each in sorted(self._calls.items())
+        )
+        quota = quota_of(self._headers, daily_requests=self._adapter.daily_requests)
+        yield End(self._finish, usage_of(self._usage), calls, self._id, quota)
+
+    def _collect(self, call: Any) -> None:
+        known = self._calls.setdefault(call.index, {"id": "", "name": "", "arguments": ""})
+        known["id"] = known["id"] or call.id or ""
+        if call.function is not None:
+            known["name"] = known["name"] or call.function.name or ""
+            known["arguments"] += call.function.arguments or ""
+
+
+def refused(model: str) -> ContentFilterError:
+    """The model or its provider declined by policy."""
+    return ContentFilterError(f"{model} declined to answer")
+
+
+def usage_of(usage: Any) -> Usage:
+    """Token counts; what is missing or negative counts as 0."""
+    if usage is None:
+        return Usage()
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    answer = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        count(getattr(usage, "prompt_tokens", 0)),
+        count(getattr(usage, "completion_tokens", 0)),
+        cache_read_tokens=count(getattr(prompt, "cached_tokens", 0)),
+        reasoning_tokens=count(getattr(answer, "reasoning_tokens", 0)),
+    )
+
+
+def tool_choice(wish: Any) -> Any:
+    """``auto``, ``none``, ``required``, a vendor's own dict, or the name of one tool."""
+    if not isinstance(wish, str) or wish in ("auto", "none", "required"):
+        return wish
+    return {"type": "function", "function": {"name": wish}}
+
+
+def response_format(wish: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON schema in strict mode where it fits, else as it is; JSON mode without a schema."""
+    if wish.get("type") != "json_schema":
+        return dict(wish)
+    strict = strict_schema(wish["schema"])
+    schema = {
+        "name": str(wish.get("name") or "answer")[:64],
+        "schema": wish["schema"] if strict is None else strict,
+        "strict": strict is not None,
+    }
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _reasoning(message: Any) -> str:
+    found = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    return found if isinstance(found, str) else ""
+
+
+def _tool(spec: Any) -> dict[str, Any]:
+    function = {"name": spec.name, "parameters": dict(spec.parameters)}
+    if spec.description:
+        function["description"] = spec.description
+    return {"type": "function", "function": function}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    role = message.role
+    if role is MessageRole.TOOL:
+        return {"role": "tool", "content": message.text, "tool_call_id": message.tool_call_id}
+    if role is MessageRole.ASSISTANT and message.tool_calls:
+        return {
+            "role": "assistant",
+            "content": message.text or None,
+            "tool_calls": [_call(each) for each in message.tool_calls],
+        }
+    if isinstance(message.content, str):
+        return {"role": str(role), "content": message.content}
+    return {"role": str(role), "content": [_part(each) for each in parts_of(message)]}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    import json
+
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] == "text":
+        return part
+    if part["type"] == "image":
+        return {"type": "image_url", "image_url": {"url": data_url(part)}}
+    return {"type": "file", "file": {"filename": part["name"], "file_data": data_url(part)}}
