@@ -60,6 +60,7 @@ DEFAULTS: Final[dict[str, ProviderDefaults]] = {
     "vllm": ProviderDefaults(model_variable="VLLM_MODEL"),
     "llamacpp": ProviderDefaults(model_variable="LLAMACPP_MODEL"),
     "lmstudio": ProviderDefaults(model_variable="LMSTUDIO_MODEL"),
+    "local": ProviderDefaults(model_variable="LOCAL_MODEL"),
     "compatible": ProviderDefaults(),
 }
 """By the prefix of a provider spec (``openai`` in ``openai:gpt-…``).

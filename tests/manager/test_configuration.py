@@ -18,6 +18,7 @@ from agentkit.errors import (
     MissingDependencyError,
 )
 from agentkit.policy.quota import RateLimits
+from agentkit.providers.catalogue import BUILTINS
 from agentkit.providers.defaults import AS_OF, DEFAULTS, FROM_KEYS
 
 SEED = """\
@@ -286,6 +287,7 @@ def test_an_unknown_type_with_an_address_speaks_the_common_protocol(load: Load) 
 
 def test_the_table_of_defaults_is_dated_and_complete(load: Load) -> None:
     assert AS_OF >= "2026-11-21"
+    assert set(DEFAULTS) == set(BUILTINS)
     for kind in FROM_KEYS:
         assert DEFAULTS[kind].model
         assert DEFAULTS[kind].key_variables[0].endswith("_API_KEYS")
