@@ -13,11 +13,11 @@ import shlex
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
@@ -27,6 +27,8 @@ from agentkit.types import ToolSpec
 if TYPE_CHECKING:
     from mcp import Client
     from mcp.types import CallToolResult, Tool
+
+Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 _UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _MOST_PAGES: Final = 100
@@ -78,7 +80,7 @@ def mcp_tools(
 class MCPTools:
     """An MCP server's tools while the context lasts; made by `mcp_tools`, used once."""
 
-    def __init__(self, label: str, target: Callable[[], Any], timeout: float, prefix: str) -> None:
+    def __init__(self, label: str, target: Opening, timeout: float, prefix: str) -> None:
         self._label = label
         self._target = target
         self._timeout = timeout
@@ -160,15 +162,18 @@ class MCPTools:
         from mcp import Client
 
         self._leave = asyncio.Event()
-        with anyio.fail_after(self._timeout) as self._connecting:
-            self._loop = asyncio.get_running_loop()
-            if self._closing.is_set():
-                return
-            async with Client(self._target(), read_timeout_seconds=self._timeout) as client:
-                self._client = client
-                self._ready.set_result(await self._list(client))
-                self._connecting.deadline = float("inf")
-                await self._leave.wait()
+        self._connecting = anyio.CancelScope()
+        self._loop = asyncio.get_running_loop()
+        if self._closing.is_set():
+            return
+        # A process that is being started must not be cancelled, or nobody would reap it.
+        async with self._target() as target:
+            with anyio.fail_after(self._timeout) as limit, self._connecting:
+                async with Client(target, read_timeout_seconds=self._timeout) as client:
+                    self._client = client
+                    self._ready.set_result(await self._list(client))
+                    limit.deadline = float("inf")
+                    await self._leave.wait()
 
     async def _list(self, client: Client) -> tuple[ToolSpec, ...]:
         tools: list[ToolSpec] = []
@@ -230,11 +235,13 @@ def _target(
     env: Mapping[str, str] | None,
     cwd: str | None,
     headers: Mapping[str, str] | None,
-) -> tuple[str, Callable[[], Any]]:
-    """A name that shows no secret, and what makes the SDK's target once a loop is there."""
+) -> tuple[str, Opening]:
+    """A name that shows no secret, and what opens the SDK's target once a loop is there."""
     if isinstance(server, str) and server.startswith(("http://", "https://")):
         label = f"the MCP server at {urlsplit(server).hostname}"
-        return label, lambda: server if headers is None else _remote(server, headers)
+        if headers is None:
+            return label, lambda: nullcontext(server)
+        return label, lambda: nullcontext(_remote(server, headers))
     if isinstance(server, str | Sequence):
         words = shlex.split(server) if isinstance(server, str) else [str(each) for each in server]
         if not words:
@@ -243,15 +250,20 @@ def _target(
                 hint='give one, such as "python server.py"',
             )
         label = f"the MCP server {PurePath(words[0]).name}"
-        return label, lambda: _command(words, env, cwd)
-    return f"the MCP server {type(server).__name__}", lambda: server
+        return label, lambda: _started(words, env, cwd)
+    return f"the MCP server {type(server).__name__}", lambda: nullcontext(server)
 
 
-def _command(words: list[str], env: Mapping[str, str] | None, cwd: str | None) -> Any:
-    from mcp import StdioServerParameters
+@asynccontextmanager
+async def _started(
+    words: list[str], env: Mapping[str, str] | None, cwd: str | None
+) -> AsyncIterator[Any]:
+    from mcp import StdioServerParameters, stdio_client
 
     own = None if env is None else dict(env)
-    return StdioServerParameters(command=words[0], args=words[1:], env=own, cwd=cwd)
+    command = StdioServerParameters(command=words[0], args=words[1:], env=own, cwd=cwd)
+    async with stdio_client(command) as streams:
+        yield nullcontext(streams)
 
 
 @asynccontextmanager
