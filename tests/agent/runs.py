@@ -86,3 +86,11 @@ def told(model: Model, at: int = 1) -> list[str]:
     """What the tools brought, as the model was told in its request number `at`."""
     messages = model.requests[at].messages
     return [each.text for each in messages if each.role is MessageRole.TOOL]
+
+
+def raising(error: BaseException) -> Callable[[], str]:
+    def tool() -> str:
+        """A tool."""
+        raise error
+
+    return tool

@@ -1,0 +1,160 @@
+"""A run takes no more steps, tokens, money and time than it may, and tells what it took."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentkit.agent.agent import Agent
+from agentkit.errors import (
+    AgentError,
+    ConfigurationError,
+    DeadlineExceededError,
+    StepLimitError,
+)
+from agentkit.manager import LLMManager
+from agentkit.testing import FakeClock
+from agentkit.types import Response, ToolCall, Usage
+from tests.agent.runs import (
+    Go,
+    Model,
+    agent_of,
+    each_way,
+    told,
+    want,
+    weather,
+    wish,
+)
+
+
+@each_way
+def test_a_run_ends_after_its_steps_without_running_the_last_tools(go: Go) -> None:
+    ran: list[int] = []
+
+    def again() -> None:
+        """Again."""
+        ran.append(1)
+
+    model = Model(then=want("again"))
+    agent = agent_of(model)
+    with pytest.raises(StepLimitError, match="within 3 steps") as caught:
+        go(agent, "Loop", tools=[again], max_steps=3)
+    assert len(model.requests) == 3
+    assert len(ran) == 2, "nobody would read what the third brings"
+    assert caught.value.hint
+    assert caught.value.ledger is not None
+    assert agent.get_performance_metrics()["failed_tasks"] == 1
+
+
+@each_way
+@pytest.mark.parametrize(
+    ("limit", "said"), [({"max_cost": 0.02}, "USD"), ({"max_tokens": 20}, "tokens")]
+)
+def test_a_run_that_has_used_its_budget_asks_no_more(
+    go: Go, limit: dict[str, Any], said: str
+) -> None:
+    usage = Usage(6, 4)
+    ran: list[int] = []
+
+    def again() -> None:
+        """Again."""
+        ran.append(1)
+
+    model = Model(then=wish(ToolCall("1", "again"), usage=usage))
+    with pytest.raises(AgentError, match=said) as caught:
+        go(agent_of(model), "Loop", tools=[again], **limit)
+    assert not isinstance(caught.value, StepLimitError)
+    assert len(model.requests) == 2
+    assert len(ran) == 1
+    assert caught.value.hint
+
+
+@each_way
+def test_a_result_tells_what_the_run_took(go: Go) -> None:
+    model = Model(
+        wish(ToolCall("1", "weather", {"city": "Paris"}), usage=Usage(100, 20, 50)),
+        Response("ok", Usage(200, 30, reasoning_tokens=7)),
+    )
+    result = go(agent_of(model), "Try", tools=[weather], max_cost=1.0, max_tokens=300)
+    assert result.usage == Usage(300, 50, 50, 0, 7)
+    assert result.cost == pytest.approx(0.35)
+
+
+def test_answers_of_the_response_cache_are_free() -> None:
+    model = Model(then=Response("ok", Usage(100, 20)))
+    manager = LLMManager(cache="memory")
+    manager.register_model("m", model, {"cost_per_1k_tokens": 1.0})
+    agent = Agent("helper", "tester", config={"llm_manager": manager})
+    agent.start()
+    assert agent.run("Same").cost == pytest.approx(0.12)
+    again = agent.run("Same")
+    assert (again.usage, again.cost) == (Usage(), 0.0)
+    manager.close()
+
+
+def test_rejected_answers_are_paid_too() -> None:
+    model = Model(Response("no", Usage(10, 10)), Response("7", Usage(10, 10)))
+    result = agent_of(model, attempts=2).run("A number", response_model=int)
+    assert result.parsed == 7
+    assert result.usage.total_tokens == 40
+    assert result.cost == pytest.approx(0.04)
+
+
+def test_a_budget_in_money_needs_prices_before_anything_is_sent() -> None:
+    model = Model(then="ok")
+    agent = agent_of(model)
+    manager = agent.llm_manager
+    assert manager is not None
+    manager.register_model("free", model)
+    with pytest.raises(ConfigurationError, match="'free' has no price"):
+        agent.run("Try", max_cost=1.0, model="free")
+    assert model.requests == []
+    assert agent.run("Try", max_cost=1.0).cost == 0.0
+    assert agent.run("Try", model="free").cost == 0.0, "no tokens, no cost"
+    model.script.script(Response("ok", Usage(1, 1)))
+    assert agent.run("Try", model="free").cost is None
+
+
+@each_way
+def test_one_deadline_bounds_asks_and_tools(go: Go) -> None:
+    clock = FakeClock()
+
+    def slow() -> str:
+        """Slow."""
+        clock.advance(6.0)
+        return "late"
+
+    model = Model(want("slow"), want("slow", "call-2"), "too late")
+    with pytest.raises(DeadlineExceededError, match="deadline of 10 s"):
+        go(agent_of(model, clock=clock), "Try", tools=[slow], deadline=10.0)
+    assert len(model.requests) == 2
+    assert told(model) == ["late"]
+
+
+@each_way
+def test_a_tool_gets_no_more_time_than_the_run_has(go: Go) -> None:
+    async def hang() -> None:
+        """Hang."""
+        await asyncio.Event().wait()
+
+    with pytest.raises(DeadlineExceededError):
+        go(agent_of(Model(want("hang"), "ok")), "Try", tools=[hang], deadline=0.1)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_steps": 0}, {"max_steps": 1.5}, {"deadline": 0}, {"deadline": float("nan")},
+        {"max_cost": 0}, {"max_cost": "1"}, {"max_tokens": 0}, {"tool_timeout": 0},
+        {"tool_timeout": float("inf")}, {"max_tool_output": 0},
+    ],
+)  # fmt: skip
+def test_a_limit_that_cannot_work_is_refused_before_anything_is_sent(
+    limits: dict[str, Any],
+) -> None:
+    model = Model(then="ok")
+    with pytest.raises(ConfigurationError):
+        agent_of(model).run("Try", **limits)
+    assert model.requests == []
