@@ -24,6 +24,7 @@ _MOST_VALUES: Final = 10_000
 _TOO_MANY: Final = f"more than {_MOST_VALUES:,} values, those that anchors unfold to included"
 _FEWER: Final = "is it the right file? write few values out, and drop the anchors"
 _DEEPEST: Final = 32
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 _SCALARS: Final = {
     "null": (r"~|null|Null|NULL|", "~nN"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -53,14 +54,15 @@ def read_file(path: str | os.PathLike[str]) -> str:
             f"{name} is larger than {LARGEST:,} bytes",
             hint="is it the right file? a configuration holds some lines for each provider",
         )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ConfigurationError(
-            f"{name}:{line}: not UTF-8: byte 0x{content[error.start]:02x}",
-            hint="save the file as UTF-8",
-        ) from None
+    text = content.decode("utf-8-sig", "surrogateescape")
+    wrong = _NOT_UTF8.search(text)
+    if wrong is None:
+        return text
+    line = text[: wrong.start()].count("\n") + 1
+    byte = ord(wrong[0]) - 0xDC00
+    raise ConfigurationError(
+        f"{name}:{line}: not UTF-8: byte 0x{byte:02x}", hint="save the file as UTF-8"
+    )
 
 
 def parse(text: str, source: str) -> tuple[dict[str, Any], Places]:
@@ -148,14 +150,14 @@ def _compose(text: str, source: str) -> Any:
         return yaml.compose(text, Loader=_loader())
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        _stop(source, line, "a character that YAML forbids", "remove it, or save as UTF-8")
+        words = "a character that YAML forbids", "remove it, or save as UTF-8"
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 1 if mark is None else mark.line + 1
-        column = 0 if mark is None else mark.column
-        _stop(source, line, *_in_words(error, text, line, column))
+        words = _in_words(error, text, line, 0 if mark is None else mark.column)
     except RecursionError:
-        _stop(source, 1, "nested too deeply", "flatten it")
+        line, words = 1, ("nested too deeply", "flatten it")
+    return _stop(source, line, *words)  # out here: PyYAML's own error quotes the file
 
 
 def _in_words(error: Any, text: str, line: int, column: int) -> tuple[str, str]:

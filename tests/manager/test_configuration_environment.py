@@ -136,6 +136,7 @@ def test_a_placeholder_that_leads_nowhere_is_said_with_its_place(text: str, said
         with_key(text, **environ)
     assert said in str(caught.value)
     assert SECRET not in str(caught.value)
+    assert caught.value.__context__ is None
 
 
 def test_a_file_of_a_key_is_found_beside_the_configuration() -> None:
