@@ -55,13 +55,13 @@ def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[None]:
         raise refused(target)
     since = call.rules.clock()
     until = since + patience(call, pool)
-    wait = math.inf
+    now = since
     try:
-        while (now := call.rules.clock()) < until:
-            wait = lease.wait(now)
-            if lease.granted or until < now + wait < math.inf:
+        while (wait := lease.wait(now)) > 0.0 and now < until:
+            if until <= now + wait < math.inf:
                 break
             yield from Sleep(min(LOOK_AGAIN if wait == math.inf else wait, until - now), lease)
+            now = call.rules.clock()
     except PoolExhaustedError as refusal:
         raise _noted(call, target, refusal) from None
     finally:

@@ -177,11 +177,12 @@ class TestWaiting:
         assert asked.text == "fine"
         assert max(asked.played.sleeps) < 60
 
-    def test_a_wait_that_does_not_fit_into_the_deadline_is_not_begun(self) -> None:
+    @pytest.mark.parametrize("deadline", [59.0, 60.0])
+    def test_a_wait_that_leaves_no_time_is_not_begun(self, deadline: float) -> None:
         stage = Stage()
         target = keyed(stage, 1, limits=RateLimits(requests_per_minute=1))
         stage.ask(target, script={"a": ["one"]})
-        asked = stage.ask(target, script={}, deadline=59.0)
+        asked = stage.ask(target, script={}, deadline=deadline)
         assert isinstance(asked.error, e.DeadlineExceededError)
         assert (asked.played.sleeps, asked.played.duration) == ((), 0.0)
         assert_idle(target)
@@ -207,6 +208,15 @@ class TestWaiting:
         assert isinstance(asked.error, e.PoolExhaustedError)
         assert asked.error.retry_after == 45.0
         assert asked.played.sleeps == ()
+
+    def test_an_acquire_timeout_of_zero_never_waits_and_says_when_to_come_back(self) -> None:
+        stage = Stage()
+        limits = RateLimits(requests_per_minute=1)
+        target = keyed(stage, 1, limits=limits, acquire_timeout=0.0)
+        stage.ask(target, script={"a": ["one"]})
+        asked = stage.ask(target, script={})
+        assert isinstance(asked.error, e.PoolExhaustedError)
+        assert (asked.error.retry_after, asked.played.sleeps) == (60.0, ())
 
     def test_the_deadline_cuts_the_acquire_timeout(self) -> None:
         stage = Stage()
