@@ -39,12 +39,12 @@ class ToolResult:
 
 
 class Perform(NamedTuple):
-    """Run these calls; `within` bounds each in seconds, besides the tools' own limit."""
+    """Run these calls, none beyond `until`, a point in time of the run's clock."""
 
     calls: tuple[ToolCall, ...]
     step: int
     messages: tuple[Message, ...]
-    within: float
+    until: float
 
 
 class _SilentToolError(ToolError):
@@ -119,7 +119,9 @@ class Toolbox:
     async def _run(self, tool: _Tool, call: ToolCall, wish: Perform) -> str:
         context = ToolContext(self._agent, call.id, wish.step, wish.messages)
         args, kwargs = tool.parameters.bind(call.arguments, context)
-        limit = min(self._timeout, wish.within)
+        limit = min(self._timeout, wish.until - self._clock())
+        if limit <= 0:
+            raise _SilentToolError(f"no time was left for {call.name}")
         scope = asyncio.timeout(limit)
         try:
             async with scope:

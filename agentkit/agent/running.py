@@ -164,7 +164,8 @@ class Run:
             calls = distinct(response.tool_calls, used)
             told.append(Message(MessageRole.ASSISTANT, response.text, tool_calls=calls))
             said = (*history, *told)
-            results = yield Perform(calls, count, said, self._left(deadline))
+            self._left(deadline)
+            results = yield Perform(calls, count, said, deadline.at)
             told.extend(result.message for result in results)
             steps.append(Step(response, results))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit.agent.agent import Agent
+from agentkit.agent.executing import SIDE_BY_SIDE
 from agentkit.errors import (
     AgentError,
     ConfigurationError,
@@ -131,6 +132,22 @@ def test_one_deadline_bounds_asks_and_tools(go: Go) -> None:
         go(agent_of(model, clock=clock), "Try", tools=[slow], deadline=10.0)
     assert len(model.requests) == 2
     assert told(model) == ["late"]
+
+
+def test_calls_that_wait_their_turn_get_what_is_left_of_the_deadline() -> None:
+    clock = FakeClock()
+    ran: list[int] = []
+
+    async def slow() -> None:
+        """Slow."""
+        ran.append(1)
+        clock.advance(1.0)
+
+    calls = [ToolCall(str(index), "slow") for index in range(2 * SIDE_BY_SIDE)]
+    model = Model(wish(*calls), "too late")
+    with pytest.raises(DeadlineExceededError):
+        agent_of(model, clock=clock).run("Try", tools=[slow], deadline=40.0)
+    assert len(ran) == 40
 
 
 @each_way
