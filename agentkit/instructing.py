@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agentkit.errors import ConfigurationError, MissingDependencyError, RequestValidationError
@@ -59,7 +59,7 @@ def chat_create(manager: LLMManager, *, model: str | None = None) -> Callable[..
 
 def achat_create(
     manager: LLMManager, *, model: str | None = None
-) -> Callable[..., Awaitable[ChatCompletion]]:
+) -> Callable[..., Coroutine[Any, Any, ChatCompletion]]:
     """Like `chat_create`, for asyncio."""
     _require_openai()
 
