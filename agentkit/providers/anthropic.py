@@ -1,0 +1,260 @@
+"""Anthropic's messages through its SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, ClassVar
+
+from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.providers.anthropic_encoding import (
+    ANSWER_TOOL,
+    encoded_messages,
+    max_tokens_of,
+    of_another_age,
+    output_format,
+    system_of,
+    tool,
+    tool_choice,
+)
+from agentkit.providers.content import count, json_arguments
+from agentkit.providers.quota import quota_of
+from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider, apart, parameter_names
+from agentkit.types import (
+    End,
+    ReasoningDelta,
+    Request,
+    Response,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+
+_FINISH = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
+    "tool_use": "tool_calls", "model_context_window_exceeded": "length",
+}  # fmt: skip
+
+
+class AnthropicMessages(SdkProvider):
+    """A Claude model: text, images, documents, tools, JSON schemas, thinking, streams.
+
+    Its API demands ``max_tokens``; where nobody says, the model family's default is sent.
+    """
+
+    provider: ClassVar[str] = "anthropic"
+    key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY",)
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        super().__init__(model, **settings)
+        self.capabilities = frozenset(
+            {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
+            | ({"prefill"} if of_another_age(model) else set())
+        )
+
+    def send(self, request: Request) -> Response[Any]:
+        """Answer, blocking."""
+        raw = self._clients.sync().messages.with_raw_response.create(**self._encoded(request))
+        return self._decoded(raw.parse(), raw.headers)
+
+    async def asend(self, request: Request) -> Response[Any]:
+        """Answer, async."""
+        create = self._clients.of_loop().messages.with_raw_response.create
+        raw = await create(**self._encoded(request))
+        parsed = raw.parse()
+        if hasattr(parsed, "__await__"):
+            parsed = await parsed
+        return self._decoded(parsed, raw.headers)
+
+    def stream(self, request: Request) -> Iterator[StreamEvent]:
+        """Stream, blocking."""
+        create = self._clients.sync().messages.with_raw_response.create
+        raw = create(**self._encoded(request), stream=True)
+        events, told = raw.parse(), _Told(self.model, raw.headers)
+        try:
+            for event in events:
+                yield from told.events(event)
+        finally:
+            events.close()
+
+    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
+        """Stream, async."""
+        create = self._clients.of_loop().messages.with_raw_response.create
+        raw = await create(**self._encoded(request), stream=True)
+        events = raw.parse()
+        if hasattr(events, "__await__"):
+            events = await events
+        told = _Told(self.model, raw.headers)
+        try:
+            async for event in events:
+                for each in told.events(event):
+                    yield each
+        finally:
+            await events.close()
+
+    def _make_sync(self) -> Any:
+        import anthropic
+
+        return anthropic.Anthropic(**self._client_options(anthropic))
+
+    def _make_async(self) -> Any:
+        import anthropic
+
+        return anthropic.AsyncAnthropic(**self._client_options(anthropic))
+
+    def _client_options(self, sdk: Any) -> dict[str, Any]:
+        return {
+            "api_key": self._key(),
+            "base_url": self._base_url,
+            "max_retries": 0,
+            "timeout": sdk.Timeout(600.0, connect=CONNECT_TIMEOUT),
+        }
+
+    def _encoded(self, request: Request) -> dict[str, Any]:
+        from anthropic.resources.messages import Messages
+
+        options = self._parameters(request)
+        if "stop" in options:
+            stop = options.pop("stop")
+            options["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+        if request.tools:
+            options["tools"] = [tool(each) for each in request.tools]
+        if "tool_choice" in options:
+            options["tool_choice"] = tool_choice(options["tool_choice"])
+        options.setdefault("max_tokens", max_tokens_of(self.model))
+        wish = output_format(self.model, request)
+        for name, value in wish.options.items():
+            merge = isinstance(value, dict) and isinstance(options.get(name), dict)
+            options[name] = {**options[name], **value} if merge else value
+        options = apart(options, parameter_names(Messages.create))
+        if request.timeout is not None:
+            options["timeout"] = request.timeout
+        system = system_of(request, wish.words)
+        if system:
+            options["system"] = system
+        options["model"] = self.model
+        options["messages"] = encoded_messages(request.conversation)
+        return options
+
+    def _decoded(self, message: Any, headers: Mapping[str, str]) -> Response[Any]:
+        if message.stop_reason == "refusal":
+            raise refused(self.model)
+        texts, thoughts, calls = [], [], []
+        for block in message.content or ():
+            if block.type == "text":
+                texts.append(block.text)
+            elif block.type == "thinking":
+                thoughts.append(block.thinking)
+            elif block.type == "tool_use":
+                arguments = json_arguments(block.input, block.name)
+                calls.append(ToolCall(block.id, block.name, arguments))
+        text, tool_calls = _answered("".join(texts), calls)
+        if not message.content:
+            raise InvalidResponseError(f"{self.model} answered without content")
+        return Response(
+            text,
+            usage_of(message.usage),
+            finish_reason=finish_of(message.stop_reason, tool_calls),
+            tool_calls=tool_calls,
+            response_id=message.id,
+            reasoning="".join(thoughts),
+            quota=quota_of(headers),
+        )
+
+
+class _Told:
+    """What a stream has told so far."""
+
+    def __init__(self, model: str, headers: Mapping[str, str]) -> None:
+        self._model = model
+        self._headers = headers
+        self._id: str | None = None
+        self._stop: str | None = None
+        self._usage = Usage()
+        self._blocks: dict[int, dict[str, Any]] = {}
+
+    def events(self, event: Any) -> Iterator[StreamEvent]:
+        """The events of one of the SDK's."""
+        kind = event.type
+        if kind == "content_block_delta":
+            yield from self._delta(event)
+        elif kind == "content_block_start" and event.content_block.type == "tool_use":
+            block = event.content_block
+            self._blocks[event.index] = {"id": block.id, "name": block.name, "json": ""}
+        elif kind == "message_start":
+            self._id = event.message.id
+            self._usage = usage_of(event.message.usage)
+        elif kind == "message_delta":
+            self._stop = event.delta.stop_reason or self._stop
+            self._usage = _corrected(self._usage, event.usage)
+        elif kind == "message_stop":
+            yield from self._end()
+
+    def _delta(self, event: Any) -> Iterator[StreamEvent]:
+        delta = event.delta
+        if delta.type == "text_delta":
+            yield TextDelta(delta.text, event)
+        elif delta.type == "thinking_delta":
+            yield ReasoningDelta(delta.thinking)
+        elif delta.type == "input_json_delta":
+            block = self._blocks[event.index]
+            block["json"] += delta.partial_json
+            if block["name"] == ANSWER_TOOL:
+                yield TextDelta(delta.partial_json, event)
+
+    def _end(self) -> Iterator[StreamEvent]:
+        if self._stop == "refusal":
+            raise refused(self._model)
+        calls = tuple(
+            ToolCall(each["id"], each["name"], json_arguments(each["json"], each["name"]))
+            for _, each in sorted(self._blocks.items())
+            if each["name"] != ANSWER_TOOL
+        )
+        finish = finish_of(self._stop, calls)
+        yield End(finish, self._usage, calls, self._id, quota_of(self._headers))
+
+
+def refused(model: str) -> ContentFilterError:
+    """The model declined by policy."""
+    return ContentFilterError(f"{model} declined to answer")
+
+
+def finish_of(stop: str | None, calls: tuple[ToolCall, ...]) -> str | None:
+    """The field's common word for a stop reason; the vendor's own where there is none."""
+    if stop == "tool_use" and not calls:
+        return "stop"
+    return None if stop is None else _FINISH.get(stop, stop)
+
+
+def usage_of(usage: Any) -> Usage:
+    """Token counts; Anthropic counts cached tokens apart, `Usage` within the input."""
+    read = count(getattr(usage, "cache_read_input_tokens", 0))
+    written = count(getattr(usage, "cache_creation_input_tokens", 0))
+    return Usage(
+        count(getattr(usage, "input_tokens", 0)) + read + written,
+        count(getattr(usage, "output_tokens", 0)),
+        read,
+        written,
+    )
+
+
+def _corrected(usage: Usage, later: Any) -> Usage:
+    """The counts of a stream's start with those of its end, where the end tells them."""
+    told = usage_of(later)
+    return Usage(
+        max(usage.input_tokens, told.input_tokens),
+        told.output_tokens or usage.output_tokens,
+        max(usage.cache_read_tokens, told.cache_read_tokens),
+        max(usage.cache_write_tokens, told.cache_write_tokens),
+    )
+
+
+def _answered(text: str, calls: list[ToolCall]) -> tuple[str, tuple[ToolCall, ...]]:
+    """The JSON of a forced tool as the text; other calls as they are."""
+    import json
+
+    for call in calls:
+        if call.name == ANSWER_TOOL:
+            others = tuple(each for each in calls if each is not call)
+            return json.dumps(dict(call.arguments), ensure_ascii=False), others
+    return text, tuple(calls)
