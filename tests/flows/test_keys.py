@@ -108,6 +108,14 @@ class TestAnotherKey:
         stage.clock.advance(COOLDOWN)
         assert used(stage.ask(target, script={"a": "fine"})) == ["#1"], "it recovers"
 
+    def test_a_success_in_between_keeps_a_key_in_service(self) -> None:
+        stage = Stage()
+        target = keyed(stage, 2, retry=RetryPolicy(max_attempts=2, jitter=0.0), breaker=False)
+        for _ in range(3):
+            assert used(stage.ask(target, script={"a": [DOWN, "fine"]})) == ["#1", "#2"]
+            assert used(stage.ask(target, script={"a": ["fine"]})) == ["#1"]
+            assert used(stage.ask(target, script={"a": ["fine"]})) == ["#2"]
+
     def test_a_silent_key_counts_as_failing(self) -> None:
         stage = Stage()
         target = keyed(stage, 2, timeout=1.0, retry=RetryPolicy(max_attempts=2, jitter=0.0))

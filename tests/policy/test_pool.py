@@ -202,6 +202,18 @@ def test_a_waiter_that_a_learned_limit_makes_hopeless_is_refused_and_holds_nobod
     assert small.lease.granted
 
 
+def test_who_stood_behind_a_hopeless_waiter_looks_when_its_own_time_comes() -> None:
+    pool = Pool(keys(1, tokens_per_minute=100))
+    holder = pool.request(Need(50, 0), 0.0)
+    large, small = Waiter(pool, Need(90, 0), 1.0), Waiter(pool, Need(40, 0), 1.0)
+    assert small.until == math.inf, "not its turn"
+    holder.learn(Quota(tokens_per_minute=60))
+    with pytest.raises(e.PoolExhaustedError):
+        large.look(2.0)
+    settle([small], 2.0)
+    assert small.until == 60.0
+
+
 def test_a_waiter_that_only_a_retired_key_could_take_is_refused() -> None:
     pool = Pool([*keys(1, slots=1, tokens_per_minute=100), Member(limits=RateLimits(None, 10))])
     holder = pool.request(ONE, 0.0)
