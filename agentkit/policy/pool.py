@@ -260,16 +260,16 @@ class Pool:
         self._unlocked(news)
 
     def _expel(self, news: News) -> None:
-        """Limits shrank or a key retired: nobody waits for what cannot come any more."""
+        """Limits shrank or a key retired: nobody waits for what cannot come any more.
+
+        Who is told so looks again, and that serves those behind.
+        """
         for lease in list(self._queue):
             lease.refusal = self._refusal(lease.need)
             if lease.refusal is not None:
                 self._queue.remove(lease)
                 lease._news = True
                 _tell(lease, news)
-        if news and self._queue:
-            self._queue[0]._news = True
-            _tell(self._queue[0], news)
 
     def _failed(self, lease: Lease, error: LLMError, verdict: Verdict, now: float) -> Verdict:
         member = lease.member
