@@ -13,12 +13,21 @@ import re
 from collections import abc
 from collections.abc import Iterator
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
+from agentkit.structured import MOST_OPENINGS, NOT_JSON
 from agentkit.types import Response, Restart, StreamEvent, TextDelta
 
-_MOST_OPENINGS: Final = 64
-"""Brackets in a text that are looked at as the beginning of the JSON."""
 _MARK: Final = re.compile(r'\\.|["{}\[\],]', re.DOTALL)
 _UNFINISHED: Final = "+-.0123456789eE"
 """A number that nothing follows may go on."""
@@ -52,7 +61,7 @@ class Growth:
         if not isinstance(event, TextDelta) or not self._text.add(event.text):
             return ()
         document = self._text.document()
-        if document is _ABSENT or document == self._shown:
+        if document is _ABSENT or not document or document == self._shown:
             return ()
         self._shown = document
         built = self._built(document, self._text.depth)
@@ -98,7 +107,7 @@ class _Text:
                 return False
             self._begun, piece = True, piece[opening.start() :]
             self._openings += 1
-            self._over = self._openings > _MOST_OPENINGS
+            self._over = self._openings > MOST_OPENINGS
         if len(piece) - len(piece.rstrip("\\")) & 1:
             piece, self._held = piece[:-1], "\\"
         return self._scan(piece)
@@ -112,7 +121,7 @@ class _Text:
         known = text if self._quoted else text.rstrip().rstrip(_UNFINISHED)
         try:
             return from_json(known, allow_partial=True)
-        except ValueError:  # no JSON: it may begin at a later bracket
+        except NOT_JSON:  # it may begin at a later bracket
             rest, self._held = text[1:] + self._held, ""
             self.depth, self._parts = 0, []
             self._quoted = self._begun = self._over = False
@@ -213,6 +222,7 @@ class _Builder:
         if hasattr(kind, "model_construct"):
             return self._model(kind, value, depth)
         hints = get_type_hints(kind, include_extras=True) if isinstance(kind, type) else {}
+        hints = {name: _unqualified(hint) for name, hint in hints.items()}
         if dataclasses.is_dataclass(kind):
             return self._dataclass(kind, self._fields(hints, value, depth))
         return self._fields(hints, value, depth) if _is_typed_dict(kind) else _ABSENT
@@ -271,9 +281,9 @@ def _ends_open(items: list[Any], depth: int) -> Iterator[tuple[Any, int]]:
 
 
 def _bare(kind: Any) -> Any:
-    """`kind` without what stands around it: Annotated, Required, a `type` statement, NewType."""
+    """`kind` without what stands around it: Annotated, a `type` statement, NewType."""
     while True:
-        if get_origin(kind) is Annotated or str(get_origin(kind)).endswith("Required"):
+        if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
         elif hasattr(kind, "__value__"):
             kind = kind.__value__
@@ -281,6 +291,11 @@ def _bare(kind: Any) -> Any:
             kind = kind.__supertype__
         else:
             return kind
+
+
+def _unqualified(hint: Any) -> Any:
+    """The type in ``Required[…]`` or ``NotRequired[…]``."""
+    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
 
 
 def _annotated(kind: Any, metadata: list[Any]) -> Any:

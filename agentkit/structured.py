@@ -15,6 +15,7 @@ from agentkit.types import Message, MessageRole, Request, Response
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import ErrorDetails
 
     from agentkit.partial import Growth
 
@@ -23,11 +24,14 @@ MOST_VIOLATIONS: Final = 20
 _LONGEST_VIOLATION: Final = 300  # characters
 _LONGEST_QUOTE: Final = 20_000
 """Characters of a rejected answer that go back to the model."""
-_MOST_OPENINGS: Final = 64
+MOST_OPENINGS: Final = 64
 """Brackets in a text that are looked at as the beginning of the JSON."""
 _FENCE: Final = re.compile(r"```[ \t]*(?:json)?[ \t]*\r?\n", re.IGNORECASE)
 _OPENING: Final = re.compile(r"[{\[]")
 _CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens"})
+NOT_JSON: Final = (ValueError, TypeError)
+"""What pydantic's parser raises; the latter for text that has no UTF-8 (a lone surrogate)."""
+_MISSING: Final = frozenset({"missing", "union_tag_not_found"})
 _UNKNOWN: Final = object()
 
 _decode = json.JSONDecoder().raw_decode
@@ -162,7 +166,7 @@ class TypeCheck:
         except ValidationError as error:
             try:
                 document = from_json(text)
-            except ValueError:
+            except NOT_JSON:
                 raise _MismatchError(violations(error), is_json=False) from None
             raise _MismatchError(violations(error, document), is_json=True) from None
         except Exception as error:
@@ -258,7 +262,7 @@ def values_in(text: str) -> Iterator[str]:
 def _values_from(text: str, position: int) -> Iterator[str]:
     from pydantic_core import from_json
 
-    for _ in range(_MOST_OPENINGS):
+    for _ in range(MOST_OPENINGS):
         opening = _OPENING.search(text, position)
         if opening is None:
             return
@@ -268,7 +272,7 @@ def _values_from(text: str, position: int) -> Iterator[str]:
         except (ValueError, RecursionError):
             try:
                 from_json(text[start:], allow_partial=True)
-            except ValueError:
+            except NOT_JSON:
                 position = start + 1
             else:
                 return
@@ -283,20 +287,21 @@ def violations(error: ValidationError, document: Any = _UNKNOWN) -> list[str]:
     validated, the path holds only what is in it; the member of a union that was tried is told
     behind.
     """
-    found = error.errors(include_input=False, include_context=False, include_url=False)
-    lines = [
-        _short(_line(each["loc"], each["type"], each["msg"], document), _LONGEST_VIOLATION)
-        for each in found[:MOST_VIOLATIONS]
-    ]
+    found = error.errors(include_input=False, include_url=False)
+    lines = [_short(_line(each, document), _LONGEST_VIOLATION) for each in found[:MOST_VIOLATIONS]]
     if len(found) > MOST_VIOLATIONS:
         lines.append(f"and {len(found) - MOST_VIOLATIONS} more")
     return lines
 
 
-def _line(location: tuple[int | str, ...], kind: str, message: str, document: Any) -> str:
+def _line(violation: ErrorDetails, document: Any) -> str:
     path, tried, here = "$", [], document
+    location = list(violation["loc"])
+    tag = violation.get("ctx", {}).get("discriminator", "").strip("'")
+    if tag.isidentifier():  # told of the object, caused by its tag
+        location.append(tag)
     for index, part in enumerate(location):
-        missing = kind == "missing" and index == len(location) - 1
+        missing = violation["type"] in _MISSING and index == len(location) - 1
         if isinstance(here, dict) and str(part) in here:
             here = here[str(part)]
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
@@ -307,7 +312,7 @@ def _line(location: tuple[int | str, ...], kind: str, message: str, document: An
             tried.append(str(part))
             continue
         path += _step(part, document is _UNKNOWN)
-    return f"{path}: {message}" + (f" (as {' '.join(tried)})" if tried else "")
+    return f"{path}: {violation['msg']}" + (f" (as {' '.join(tried)})" if tried else "")
 
 
 def _step(part: int | str, index: bool) -> str:

@@ -152,5 +152,6 @@ def test_instructor_itself_validates_and_asks_again_through_the_manager() -> Non
     bad, good = '{"name": "P", "population": 0}', '{"name": "P", "population": 3}'
     model = ScriptedModel(overloaded(), bad, good)
     create = instructor.patch(create=chat_create(manager(model)))
-    assert create(messages=ASK, response_model=Town, max_retries=2) == Town(name="P", population=3)
+    town = create(messages=ASK, response_model=Town, max_retries=2)
+    assert (town.name, town.population) == ("P", 3)
     assert "greater than 0" in model.calls[-1].prompt
