@@ -18,7 +18,7 @@ from agentkit.policy.budget import Budget, Price
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.quota import RateLimits
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.routing import RouteOrder
+from agentkit.policy.routing import RouteOrder, Target
 from agentkit.policy.verdict import RetryOn
 from agentkit.pool import ConnectionPool, pool_status
 from agentkit.registry import Registry
@@ -81,6 +81,7 @@ class ManagedModels:
             self._answers is not None, fallback_on_invalid, fallback_on_content_filter,
             of_attempts, budget,
         )  # fmt: skip
+        self._retired: list[Target] = []
         self._closed = False
 
     def register_model(
@@ -132,11 +133,13 @@ class ManagedModels:
             first_token_timeout=first_token_timeout, retry_on=retry_on,
             max_concurrency=max_concurrency, limits=limits, pool=pool,
         )  # fmt: skip
-        self._registry.add(target, replace=replace)
+        old = self._registry.add(target, replace=replace)
+        if old is not None:
+            self._retire(old)
 
     def unregister_model(self, name: str) -> None:
         """Forget a model. Raises `UnknownModelError`."""
-        self._registry.remove(name)
+        self._retire(self._registry.remove(name))
         self._recorder.forget(name)
 
     def set_active_model(self, name: str) -> None:
@@ -243,7 +246,7 @@ class ManagedModels:
             return []
         self._closed = True
         cut = self._runtime.close()
-        for target in self._registry.targets.values():
+        for target in self._all_targets():
             target.close()
         if self._answers is not None:
             self._answers.close()
@@ -255,6 +258,9 @@ class ManagedModels:
         """Like `close`, for asyncio; the loop goes on while it waits."""
         import asyncio
 
+        if not self._closed:
+            for target in self._all_targets():
+                await target.aclose()
         return await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
@@ -282,6 +288,16 @@ class ManagedModels:
     def __repr__(self) -> str:
         models = ", ".join(self._registry.targets) or "no models"
         return f"<LLMManager {self.name}: {models}; active {self._registry.active}>"
+
+    def _retire(self, target: Target) -> None:
+        """`target` gets no new calls: close it, at the latest with the manager."""
+        self._retired.append(target)
+        for old in [each for each in self._retired if each.idle]:
+            self._retired.remove(old)
+            old.close()
+
+    def _all_targets(self) -> list[Target]:
+        return [*self._registry.targets.values(), *self._retired]
 
     def _breakers(self) -> dict[str, tuple[str, float]]:
         return {

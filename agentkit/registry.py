@@ -42,8 +42,8 @@ class Registry:
         """The fallback chain, duplicates removed."""
         return self._chain
 
-    def add(self, target: Target, *, replace: bool) -> None:
-        """Register `target`.
+    def add(self, target: Target, *, replace: bool) -> Target | None:
+        """Register `target`; the one it replaces, if any.
 
         Raises:
             ConfigurationError: the name is taken and `replace` is false.
@@ -54,19 +54,22 @@ class Registry:
                     f"a model named {target.name!r} is registered already",
                     hint="choose another name, or pass replace=True",
                 )
+            old = self._targets.get(target.name)
             self._changed({**self._targets, target.name: target})
+        return old
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str) -> Target:
         """Unregister `name`; it stays in the chain and is skipped there.
 
         Raises:
             UnknownModelError: it is not registered.
         """
-        self.get(name)
+        target = self.get(name)
         with self._lock:
             self._changed({key: each for key, each in self._targets.items() if key != name})
             if self._active == name:
                 self._active = None
+        return target
 
     def get(self, name: str) -> Target:
         """The target called `name`.

@@ -7,7 +7,7 @@ attempts counted over the whole request).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal, Protocol, TypeAlias
@@ -51,6 +51,8 @@ class Endpoint:
     """Puts a request's `response_format` into words, for a model that knows no such option."""
     close: Callable[[], None] | None = None
     """Lets go of its connections; called once nothing uses it any more."""
+    aclose: Callable[[], Awaitable[None]] | None = None
+    """The same for connections of the running event loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,14 +77,27 @@ class Target:
     resting_until: float = field(default=-1.0, compare=False)
     """Clock time until which a Retry-After asks for silence."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is known to use it; without a pool nobody knows."""
+        return self.pool is not None and self.pool.in_use == 0
+
     def close(self) -> None:
         """Let go of the connections that were made for this target."""
-        endpoints = [] if self.pool is None else [each.endpoint for each in self.pool.members]
-        if self.owned:
-            endpoints.append(self.endpoint)
-        for endpoint in endpoints:
-            if endpoint is not None and endpoint.close is not None:
+        for endpoint in self._made():
+            if endpoint.close is not None:
                 endpoint.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, for the connections of the running event loop."""
+        for endpoint in self._made():
+            if endpoint.aclose is not None:
+                await endpoint.aclose()
+
+    def _made(self) -> list[Endpoint]:
+        members = () if self.pool is None else self.pool.members
+        own = [self.endpoint] if self.owned else []
+        return [*own, *(each.endpoint for each in members if each.endpoint is not None)]
 
     def rest(self, now: float) -> float:
         """Seconds this target still has to rest; zero or less when it may be asked."""

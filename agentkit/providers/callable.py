@@ -96,7 +96,8 @@ def _of_provider(provider: Any, name: str, common: dict[str, Any]) -> Endpoint:
         send=send, asend=asend, stream=stream, astream=astream, end_mark=end_mark,
         capabilities=capabilities, timed=bool(getattr(provider, "timed", False)),
         worded=None if capabilities & {"json_schema", "json_object"} else worded,
-        close=getattr(provider, "close", None), **common,
+        close=getattr(provider, "close", None), aclose=getattr(provider, "aclose", None),
+        **common,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentkit.testing import faults
     from agentkit.testing.clock import FakeClock
+    from agentkit.testing.mock_client import MockCall, MockLLMClient
     from agentkit.testing.network import NetworkForbiddenError, forbid_network
     from agentkit.testing.performing import HTTPStatusError, Returns, ScriptError, Step
     from agentkit.testing.playing import Played, play
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "clock": ("FakeClock",),
+    "mock_client": ("MockCall", "MockLLMClient"),
     "network": ("NetworkForbiddenError", "forbid_network"),
     "performing": ("HTTPStatusError", "Returns", "ScriptError", "Step"),
     "playing": ("Played", "play"),
@@ -46,8 +48,9 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "FakeClock", "HTTPStatusError", "NetworkForbiddenError", "Played", "RecordedCall",
-    "RecordedRequest", "Returns", "ScriptError", "ScriptExhaustedError", "ScriptedModel",
+    "FakeClock", "HTTPStatusError", "MockCall", "MockLLMClient", "NetworkForbiddenError",
+    "Played", "RecordedCall", "RecordedRequest", "Returns", "ScriptError",
+    "ScriptExhaustedError", "ScriptedModel",
     "Step", "StreamingModel", "WireServer", "faults", "forbid_network", "overloaded", "play",
     "rate_limited", "server_error", "timeout", "unauthorized",
 ]  # fmt: skip
