@@ -42,7 +42,8 @@ class Stage:
         response = Response(chosen) if isinstance(chosen, str) else chosen
         if response.usage != Usage():
             return response
-        asked = len(str(self.request.body.get("messages", "")).split())
+        body = self.request.body
+        asked = len(str(body.get("messages") or body.get("input", "")).split())
         return replace(response, usage=Usage(asked, len(response.text.split())))
 
     def whole(self, reply: Reply | None) -> Answer:

@@ -1,7 +1,8 @@
 """A provider on this machine: real sockets, real wire formats, failures on demand.
 
-It serves OpenAI's chat completions and Anthropic's messages, as JSON and as streams, to any
-client: the vendors' SDKs, agentkit, curl. It needs nothing but the standard library::
+It serves OpenAI's chat completions (at Groq's path, too), OpenAI's responses and Anthropic's
+messages, as JSON and as streams, to any client: the vendors' SDKs, agentkit, curl. It needs nothing
+but the standard library::
 
     with WireServer(reply="Paris.") as server:
         client = openai.OpenAI(base_url=server.openai_url, api_key="any")
@@ -27,10 +28,11 @@ from agentkit.testing.faults import Fault, Status
 from agentkit.testing.wire import RecordedRequest, Wire, dump
 from agentkit.testing.wire_anthropic import AnthropicMessages
 from agentkit.testing.wire_openai import OpenAIChat
+from agentkit.testing.wire_responses import OpenAIResponses
 from agentkit.types import Response
 
 _BACKLOG = 1024  # connections that may arrive in one burst
-_WIRES: tuple[Wire, ...] = (OpenAIChat(), AnthropicMessages())
+_WIRES: tuple[Wire, ...] = (OpenAIChat(), OpenAIResponses(), AnthropicMessages())
 
 
 def words(text: str) -> list[str]:
@@ -137,6 +139,11 @@ class WireServer:
     @property
     def anthropic_url(self) -> str:
         """The `base_url` for ``anthropic.Anthropic``."""
+        return self.url
+
+    @property
+    def groq_url(self) -> str:
+        """The `base_url` for ``groq.Groq``."""
         return self.url
 
     def script(self, *outcomes: Outcome, model: str | None = None) -> None:

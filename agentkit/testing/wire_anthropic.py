@@ -52,9 +52,11 @@ class AnthropicMessages:
 
     def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
         """A ``message`` object."""
+        thought = {"type": "thinking", "thinking": response.reasoning, "signature": "signed"}
+        thoughts = [thought] if response.reasoning else []
         text = [{"type": "text", "text": response.text}] if response.text else []
         calls = [{**_block(call), "input": dict(call.arguments)} for call in response.tool_calls]
-        return Answer(200, dump(_message(request, response, [*text, *calls])))
+        return Answer(200, dump(_message(request, response, [*thoughts, *text, *calls])))
 
     def events(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
@@ -121,6 +123,9 @@ def _message(
 def _blocks(
     response: Response[Any], pieces: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], list[dict[str, str]]]]:
+    if response.reasoning:
+        thought = {"type": "thinking_delta", "thinking": response.reasoning}
+        yield {"type": "thinking", "thinking": "", "signature": ""}, [thought]
     if pieces:
         deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
         yield {"type": "text", "text": ""}, deltas

@@ -9,6 +9,7 @@ from agentkit.testing.faults import Status
 from agentkit.testing.wire import Answer, Event, RecordedRequest, break_sse, dump, halves, sse
 from agentkit.types import Response, ToolCall, Usage
 
+_PATHS = frozenset({"/v1/chat/completions", "/openai/v1/chat/completions"})
 _CREATED = 1_700_000_000  # any moment will do, the same one makes answers comparable
 
 _ERRORS = {  # status: type, code, message
@@ -24,7 +25,10 @@ _SERVER_ERROR = ("server_error", None, "The server had an error while processing
 
 
 class OpenAIChat:
-    """The wire of ``POST /v1/chat/completions`` and ``GET /v1/models``."""
+    """The wire of ``POST /v1/chat/completions`` and ``GET /v1/models``.
+
+    Groq's path of the same (``/openai/v1/chat/completions``) is served, too.
+    """
 
     name = "openai"
     stream_type = "text/event-stream; charset=utf-8"
@@ -32,7 +36,7 @@ class OpenAIChat:
 
     def reads(self, method: str, path: str) -> bool:
         """Whether this is a chat completion."""
-        return (method, path) == ("POST", "/v1/chat/completions")
+        return method == "POST" and path in _PATHS
 
     def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
         """Model and streaming, both from the body."""
@@ -55,6 +59,8 @@ class OpenAIChat:
             "content": response.text or None if response.tool_calls else response.text,
             "refusal": None,
         }
+        if response.reasoning:
+            message["reasoning_content"] = response.reasoning
         if response.tool_calls:
             message["tool_calls"] = [_call(call) for call in response.tool_calls]
         choice = {
@@ -83,6 +89,8 @@ class OpenAIChat:
             return sse({**frame, "choices": [choice]})
 
         yield Event("opening", chunk({"role": "assistant", "content": "", "refusal": None}))
+        if response.reasoning:
+            yield Event("opening", chunk({"reasoning_content": response.reasoning}))
         for piece in pieces:
             yield Event("content", chunk({"content": piece}))
         for index, call in enumerate(response.tool_calls):
@@ -100,11 +108,11 @@ class OpenAIChat:
 
     def error(self, error: Status) -> Answer:
         """OpenAI's ``{"error": {message, type, param, code}}``; `kind` is the code."""
-        return Answer(error.code, dump(_error(error)))
+        return Answer(error.code, dump(error_body(error)))
 
     def error_event(self, error: Status) -> bytes:
         """The same object as a chunk."""
-        return sse(_error(error))
+        return sse(error_body(error))
 
     def broken(self, event: bytes) -> bytes:
         """A chunk of half a JSON object."""
@@ -140,7 +148,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _error(error: Status) -> dict[str, Any]:
+def error_body(error: Status) -> dict[str, Any]:
+    """OpenAI's error object for an HTTP error."""
     fallback = _CLIENT_ERROR if error.code < 500 else _SERVER_ERROR
     kind, code, message = _ERRORS.get(error.code, fallback)
     return {
