@@ -161,8 +161,8 @@ class ConnectionPool:
                 idle = now - member.last_used >= self.health_check_interval
                 if member.retired or member.in_use or not idle or member not in providers:
                     continue
-                if not _passes(check, providers[member]) and member.renew is not None:
-                    member.endpoint = member.renew()
+                if not _passes(check, providers[member]):
+                    member.worn = True
                     failed.append(member.name)
                 member.last_used = now
         return failed

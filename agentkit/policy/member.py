@@ -27,7 +27,8 @@ class Member:
     __slots__ = (
         "_outlived", "born", "endpoint", "failures", "idle_timeout", "in_use", "last_used",
         "max_concurrency", "max_lifetime", "name", "renew", "resting_until", "retired", "served",
-        "window",
+        "window", "worn",
+        "worn",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,8 @@ class Member:
         self.in_use = self.served = self.failures = 0
         self.resting_until = -math.inf
         self.retired = False
+        self.worn = False
+        """Set from outside: its client is made anew before its next call."""
         self.born = self.last_used = -math.inf
         self._outlived: dict[Endpoint, int] = {}
         """Endpoints that were replaced while in use: how many calls still use them."""
@@ -110,7 +113,7 @@ class Member:
         elif not self._has_had_its_time(now, idle):
             return None
         old = self.endpoint
-        self.born = now
+        self.born, self.worn = now, False
         if not self._build() or old is None:
             return None
         still_used = self.in_use - 1 - sum(self._outlived.values())
@@ -120,6 +123,8 @@ class Member:
         return None
 
     def _has_had_its_time(self, now: float, idle: float) -> bool:
+        if self.worn:
+            return True
         unused = self.idle_timeout is not None and self.in_use == 1 and idle >= self.idle_timeout
         return unused or (self.max_lifetime is not None and now - self.born >= self.max_lifetime)
 

@@ -51,6 +51,10 @@ DOWN = ConnectionError("down")
 
 WHOLE = [
     Scenario("a healthy model", {"a": ["Paris."]}, "Paris.", {"a": 1}),
+    Scenario(
+        "a model without any deadline", {"a": ["Paris."]}, "Paris.", {"a": 1},
+        manager={"deadline": None},
+    ),
     Scenario("a response object", {"a": [Response("Paris.")]}, "Paris.", {"a": 1}),
     Scenario(
         "options reach the model", {"a": ["Paris."]}, "Paris.", {"a": 1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -113,7 +114,7 @@ class Blocking:
         effect.until.subscribe(fired.set)
         try:
             if fake is None:
-                return fired.wait(effect.seconds)
+                return fired.wait(_finite(effect.seconds))
             if not fired.wait(0.02):
                 fake(effect.seconds)
             return fired.is_set()
@@ -203,7 +204,7 @@ def wait_for(workers: Workers, fn: Callable[[], Any], label: str, timeout: float
     done = threading.Event()
     job.watch(done.set)
     try:
-        if done.wait(timeout):
+        if done.wait(_finite(timeout)):
             return job.outcome()
     except BaseException:
         if not done.is_set():
@@ -213,11 +214,16 @@ def wait_for(workers: Workers, fn: Callable[[], Any], label: str, timeout: float
     raise fx.TimedOut
 
 
+def _finite(seconds: float | None) -> float | None:
+    """`seconds` as `threading` takes them, which knows no infinity."""
+    return None if seconds == math.inf else seconds
+
+
 def _await(future: Future[Any], cancel: Callable[[], None], timeout: float | None) -> Any:
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     try:
-        if done.wait(timeout):
+        if done.wait(_finite(timeout)):
             return future.result()
     except BaseException:
         if not done.is_set():
