@@ -16,6 +16,9 @@ from agentkit._version import __version__
 
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent
+    from agentkit.agent.mcp import mcp_tools
+    from agentkit.agent.memory import Memory
+    from agentkit.agent.running import AgentResult
     from agentkit.batch import BatchResult
     from agentkit.client import LLMClient, LLMConfig, LLMProvider
     from agentkit.configured import get_llm_manager
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
     from agentkit.policy.routing import HealthAware
     from agentkit.pool import ConnectionPool, PoolConfig
     from agentkit.telemetry.otel import Telemetry
+    from agentkit.tools import ToolContext
     from agentkit.types import (
         End,
         Message,
@@ -99,6 +103,9 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "agentkit.agent.agent": ("Agent",),
+    "agentkit.agent.mcp": ("mcp_tools",),
+    "agentkit.agent.memory": ("Memory",),
+    "agentkit.agent.running": ("AgentResult",),
     "agentkit.batch": ("BatchResult",),
     "agentkit.client": ("LLMClient", "LLMConfig", "LLMProvider"),
     "agentkit.configured": ("get_llm_manager",),
@@ -129,6 +136,7 @@ _HOMES = {
     "agentkit.policy.routing": ("HealthAware",),
     "agentkit.pool": ("ConnectionPool", "PoolConfig"),
     "agentkit.telemetry.otel": ("Telemetry",),
+    "agentkit.tools": ("ToolContext",),
     "agentkit.types": (
         "End", "Message", "MessageRole", "Provider", "Quota", "RawEvent", "ReasoningDelta",
         "Request", "Response", "Restart", "Store", "TextDelta", "ToolCall", "ToolSpec", "Usage",
@@ -137,7 +145,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Agent", "AgentError", "AgentStateError", "AllModelsFailedError", "AsyncStream",
+    "Agent", "AgentError", "AgentResult", "AgentStateError", "AllModelsFailedError", "AsyncStream",
     "AuthenticationError", "BatchResult", "BreakerPolicy", "Budget", "BudgetExceededError",
     "CircuitBreaker", "CircuitBreakerOpenError", "CircuitOpenError", "ConfigurationError",
     "ConnectionPool", "ContentFilterError", "ContextLengthError", "DeadlineExceededError", "End",
@@ -145,14 +153,14 @@ __all__ = [
     "LLMClient", "LLMConfig", "LLMConfigurationError", "LLMConnectionError", "LLMError",
     "LLMException", "LLMManager", "LLMManagerError", "LLMPoolExhaustedError", "LLMProvider",
     "LLMProviderError", "LLMRateLimitError", "LLMTimeoutError", "Ledger", "LoggingMiddleware",
-    "Message", "MessageRole", "MetricsMiddleware", "Middleware", "MissingDependencyError",
+    "Memory", "Message", "MessageRole", "MetricsMiddleware", "Middleware", "MissingDependencyError",
     "ModelNotFoundError", "NetworkError", "OverloadedError", "PoolConfig", "PoolExhaustedError",
     "Provider", "ProviderError", "ProviderTimeoutError", "Quota", "RateLimitError",
     "RateLimitMiddleware", "RateLimits", "RawEvent", "ReasoningDelta", "Request",
     "RequestValidationError", "Response", "Restart", "RetryExhaustedError", "RetryMiddleware",
     "RetryPolicy", "ServerError", "StepLimitError", "Store", "Stream", "StreamInterruptedError",
-    "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolError", "ToolSpec",
-    "UnknownModelError", "Usage", "__version__", "get_llm_manager",
+    "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolContext", "ToolError",
+    "ToolSpec", "UnknownModelError", "Usage", "__version__", "get_llm_manager", "mcp_tools",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ LAYERS = {
     "engine": 2,
     "cache": 3, "providers": 3, "telemetry": 3,
     "manager": 4, "models": 4, "asking": 4, "building": 4, "registry": 4, "batch": 4,
-    "structured": 4, "client": 4, "pool": 4, "config": 4, "tools": 4, "configured": 4, "middleware": 4,
+    "structured": 4, "client": 4, "pool": 4, "config": 4, "tools": 4, "partial": 4, "instructing": 4, "batch_files": 4, "configured": 4, "middleware": 4,
     "bedrock": 5,
     "agent": 6,
     "testing": 7,
