@@ -50,14 +50,17 @@ class Growth:
     def __init__(self, kind: Any, *, wrapped: bool) -> None:
         self._kind = kind
         self._wrapped = wrapped
+        self._begin()
+
+    def _begin(self) -> None:
         self._text = _Text()
-        self._shown: Any = _ABSENT
         self._builder = _Builder()
+        self._shown: Any = _ABSENT
 
     def take(self, event: StreamEvent) -> tuple[Any, ...]:
         """The next partial instance, if `event` brings one: a tuple of it, or an empty one."""
         if isinstance(event, Restart):
-            self._text, self._shown = _Text(), _ABSENT
+            self._begin()
         if not isinstance(event, TextDelta) or not self._text.add(event.text):
             return ()
         document = self._text.document()
@@ -146,11 +149,17 @@ class _Text:
 
 
 class _Builder:
-    """Instances around values; `depth` containers of a value's open end are still open."""
+    """Instances around the values of one growing text.
+
+    `depth` counts the containers at a value's end that are still open. What a list has complete
+    is built once, so that a long list costs no more with each item; instances share it.
+    """
 
     def __init__(self) -> None:
         self._adapters: dict[Any, Any] = {}
         self._misfits = 0
+        self._path: list[int | str] = []
+        self._lists: dict[Any, _Items] = {}
 
     def of(self, kind: Any, value: Any, depth: int) -> Any:
         """The instance of `kind` in `value`, or `_ABSENT`."""
@@ -206,13 +215,30 @@ class _Builder:
             return _ABSENT
         arguments = get_args(kind)
         fixed = origin is tuple and arguments[1:2] != (...,)
-        items = []
-        for index, (item, left) in enumerate(_ends_open(value, depth)):
-            place = index if fixed else 0
-            built = self.of(arguments[place] if place < len(arguments) else Any, item, left)
-            if built is not _ABSENT:
-                items.append(built)
+        kinds = arguments if fixed else arguments[:1]
+        complete = len(value) - (depth > 1)
+        known = self._lists.setdefault((tuple(self._path), id(kind)), _Items())
+        if known.seen > complete:  # the same name once more in one object
+            known = self._lists[tuple(self._path), id(kind)] = _Items()
+        before, self._misfits = self._misfits, 0
+        for index in range(known.seen, complete):
+            kind = _at(kinds, index if fixed else 0)
+            known.add(self.of(kind, value[index], 0))
+        known.seen = complete
+        known.misfits += self._misfits
+        self._misfits = before + known.misfits
+        items = list(known.built)
+        if depth > 1 and value:
+            last = self._child(complete, _at(kinds, complete if fixed else 0), value[-1], depth - 1)
+            items += [] if last is _ABSENT else [last]
         return origin(items) if origin in _TUPLES else items
+
+    def _child(self, step: int | str, kind: Any, value: Any, depth: int) -> Any:
+        self._path.append(step)
+        try:
+            return self.of(kind, value, depth)
+        finally:
+            self._path.pop()
 
     def _object(self, kind: Any, origin: Any, value: dict[str, Any], depth: int) -> Any:
         if _is_root_model(origin):
@@ -231,7 +257,7 @@ class _Builder:
         of_key, of_item = kinds or (Any, Any)
         entries = {}
         for name, (item, left) in zip(value, _ends_open([*value.values()], depth), strict=True):
-            key, built = self._complete(of_key, name), self.of(of_item, item, left)
+            key, built = self._complete(of_key, name), self._child(name, of_item, item, left)
             if key is not _ABSENT and built is not _ABSENT:
                 entries[key] = built
         return entries
@@ -269,9 +295,25 @@ class _Builder:
         for name, (item, left) in zip(value, _ends_open([*value.values()], depth), strict=True):
             if name not in kinds:
                 self._misfits += 1
-            elif (built := self.of(kinds[name], item, left)) is not _ABSENT:
+            elif (built := self._child(name, kinds[name], item, left)) is not _ABSENT:
                 arrived[name] = built
         return arrived
+
+
+class _Items:
+    """What of a list is complete: how many values, what was built of them, what did not fit."""
+
+    def __init__(self) -> None:
+        self.seen = self.misfits = 0
+        self.built: list[Any] = []
+
+    def add(self, item: Any) -> None:
+        if item is not _ABSENT:
+            self.built.append(item)
+
+
+def _at(kinds: tuple[Any, ...], place: int) -> Any:
+    return kinds[place] if place < len(kinds) else Any
 
 
 def _ends_open(items: list[Any], depth: int) -> Iterator[tuple[Any, int]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, RootModel, field_validator
+from pydantic import BaseModel, Field, RootModel
 
 from agentkit import (
     AllModelsFailedError,
@@ -22,7 +22,7 @@ from agentkit import (
     StructuredOutputError,
     ToolCall,
 )
-from agentkit.structured import MOST_VIOLATIONS, TypeCheck, check_for, values_in
+from agentkit.structured import check_for, values_in
 from agentkit.testing import FakeClock
 from tests.manager.shapes import Circle, Colour, Node, Square, instances
 
@@ -293,43 +293,6 @@ class TestToolCalls:
         assert json.loads(error.raw) == {"city": "Paris"}
 
 
-class TestViolations:
-    def test_each_path_is_named_as_it_stands_in_the_answer(self) -> None:
-        told = {"days": 11, "stops": [{"name": 1, "population": 2}, {"population": 0}]}
-        assert [each.split(":")[0] for each in rejected(Trip, json.dumps(told)).violations] == [
-            "$.days",
-            "$.stops[0].name",
-            "$.stops[1].name",
-            "$.stops[1].population",
-        ]
-
-    def test_the_member_of_a_union_that_was_tried_is_no_part_of_the_path(self) -> None:
-        found = rejected(list[Circle | Square], '[{"kind": "circle"}]').violations
-        assert "$[0].radius: Field required (as Circle)" in found
-
-    def test_a_long_list_is_counted(self) -> None:
-        found = rejected(list[int], json.dumps(["x"] * 100_000)).violations
-        assert len(found) == MOST_VIOLATIONS + 1
-        assert found[-1] == f"and {100_000 - MOST_VIOLATIONS} more"
-
-    def test_a_long_name_is_cut(self) -> None:
-        found = rejected(dict[str, int], json.dumps({"k" * 1_000_000: "x"})).violations
-        assert len(found[0]) == 300
-
-    def test_a_validator_that_breaks_is_a_violation_and_the_cause(self) -> None:
-        class Odd(BaseModel):
-            name: str
-
-            @field_validator("name")
-            @classmethod
-            def known(cls, name: str) -> str:
-                return {"Rome": name}[name]
-
-        error = rejected(Odd, '{"name": "Paris"}')
-        assert error.violations == ["$: a validator raised KeyError"]
-        assert isinstance(error.__cause__, KeyError)
-
-
 class TestAskingAgain:
     def test_two_bad_answers_then_a_good_one_are_three_calls_with_the_violations(self) -> None:
         model = Model("no JSON at all", BAD, GOOD)
@@ -404,11 +367,3 @@ def test_it_needs_no_other_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "instructor", None)
     assert manager(Model(GOOD)).complete("a city", response_model=City).parsed == PARIS
-
-
-def test_the_check_is_one_for_every_provider() -> None:
-    check, request = check_for(City, Request(prompt="x"))
-    assert isinstance(check, TypeCheck)
-    assert request.response_format is not None
-    assert request.response_format["type"] == "json_schema"
-    assert request.response_format["name"] == "City"
