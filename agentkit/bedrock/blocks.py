@@ -114,15 +114,16 @@ def tool_result(
     Raises:
         RequestValidationError: an unknown status, an unacceptable id, or content of another type.
     """
+    given: Any = content
     blocks: list[Any]
-    if isinstance(content, str):
-        blocks = [{"text": content}]
-    elif isinstance(content, Mapping):
-        blocks = [{"json": dict(content)}]
-    elif isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
-        blocks = [dict(block) for block in content]
+    if isinstance(given, str):
+        blocks = [{"text": given}]
+    elif isinstance(given, Mapping):
+        blocks = [{"json": dict(given)}]
+    elif isinstance(given, list | tuple):
+        blocks = [dict(block) for block in given]
     else:
-        kind = type(content).__name__
+        kind = type(given).__name__
         raise invalid(f"a tool's result is a text, a mapping or a list of blocks, not {kind}")
     result: Block = {"toolUseId": checked_id(tool_use_id), "content": blocks}
     if status is not None:

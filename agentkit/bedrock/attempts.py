@@ -1,0 +1,133 @@
+"""What was tried for one answer: attempts at models, and checks of what they answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentkit.bedrock.portable import pack, pack_error, unpack, unpack_error
+from agentkit.ledger import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAttempt:
+    """One request that was sent.
+
+    Attributes:
+        model_id: the id that was really sent. model_used: the name the caller gave.
+        region: where to. access_method: ``direct``, ``regional_cris`` or ``global_cris``.
+        attempt_number: from 1, over all targets.
+        start_time, end_time: seconds since the request began.
+        error: why it failed, or None. success: whether it answered.
+    """
+
+    model_id: str
+    region: str
+    access_method: str
+    attempt_number: int
+    start_time: float = 0.0
+    end_time: float | None = None
+    error: Exception | None = field(default=None, compare=False)
+    success: bool = False
+    model_used: str = ""
+
+    @classmethod
+    def from_entry(
+        cls,
+        entry: Entry,
+        *,
+        attempt_number: int,
+        model_id: str,
+        region: str,
+        access_method: str,
+        model_used: str,
+        error: Exception | None = None,
+    ) -> RequestAttempt:
+        """The attempt that a ledger's entry tells."""
+        return cls(
+            model_id=model_id,
+            region=region,
+            access_method=access_method,
+            attempt_number=attempt_number,
+            start_time=entry.started,
+            end_time=entry.started + entry.duration,
+            error=error,
+            success=entry.outcome == "success",
+            model_used=model_used,
+        )
+
+    @property
+    def region_used(self) -> str:
+        """The same as `region`."""
+        return self.region
+
+    @property
+    def duration_ms(self) -> float | None:
+        """Milliseconds from start to end; None while it runs."""
+        return None if self.end_time is None else (self.end_time - self.start_time) * 1000
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+        return {
+            "model_id": self.model_id,
+            "model_used": self.model_used,
+            "region": self.region,
+            "access_method": self.access_method,
+            "attempt_number": self.attempt_number,
+            "start_time": self.start_time,
+            "end_time": self.end_time,
+            "error": pack_error(self.error),
+            "success": self.success,
+        }
+
+    @classmethod
+    def from_dict(cls, packed: Mapping[str, Any]) -> RequestAttempt:
+        """The inverse of `to_dict`."""
+        return cls(**{**packed, "error": unpack_error(packed["error"])})
+
+
+@dataclass(slots=True)
+class ValidationResult:
+    """What a validator says of an answer: accepted or not, and why not."""
+
+    success: bool
+    error_message: str | None = None
+    error_details: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """success, error_message, error_details."""
+        return {
+            "success": self.success,
+            "error_message": self.error_message,
+            "error_details": pack(self.error_details),
+        }
+
+    @classmethod
+    def from_dict(cls, packed: Mapping[str, Any]) -> ValidationResult:
+        """The inverse of `to_dict`."""
+        details = unpack(packed.get("error_details"))
+        return cls(bool(packed["success"]), packed.get("error_message"), details)
+
+
+@dataclass(slots=True)
+class ValidationAttempt:
+    """One check of one answer; `failed_content` is the text that was not accepted."""
+
+    attempt_number: int
+    validation_result: ValidationResult
+    failed_content: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as JSON has it."""
+        return {
+            "attempt_number": self.attempt_number,
+            "validation_result": self.validation_result.to_dict(),
+            "failed_content": self.failed_content,
+        }
+
+    @classmethod
+    def from_dict(cls, packed: Mapping[str, Any]) -> ValidationAttempt:
+        """The inverse of `to_dict`."""
+        result = ValidationResult.from_dict(packed["validation_result"])
+        return cls(packed["attempt_number"], result, packed["failed_content"])

@@ -1,0 +1,146 @@
+"""Reads the parts of a Converse response: texts, tool uses, reasoning, citations, why it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+
+class ResponseContentType(StrEnum):
+    """Kinds of blocks in an answer; the values are the keys of the Converse API."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    DOCUMENT = "document"
+    VIDEO = "video"
+    AUDIO = "audio"
+    TOOL_USE = "toolUse"
+    TOOL_RESULT = "toolResult"
+    REASONING = "reasoningContent"
+    CITATIONS = "citationsContent"
+    GUARD = "guardContent"
+
+
+class StopReasonEnum(StrEnum):
+    """Why an answer ended, in the service's words."""
+
+    END_TURN = "end_turn"
+    TOOL_USE = "tool_use"
+    MAX_TOKENS = "max_tokens"
+    STOP_SEQUENCE = "stop_sequence"
+    GUARDRAIL_INTERVENED = "guardrail_intervened"
+    CONTENT_FILTERED = "content_filtered"
+    MALFORMED_MODEL_OUTPUT = "malformed_model_output"
+    MALFORMED_TOOL_USE = "malformed_tool_use"
+    MODEL_CONTEXT_WINDOW_EXCEEDED = "model_context_window_exceeded"
+
+
+class StopReasonCategory(StrEnum):
+    """What the end of an answer means for a next try."""
+
+    TERMINAL = "terminal"
+    RETRY_DIFFERENT_TARGET = "retry_different_target"
+    RETRYABLE = "retryable"
+    UNKNOWN = "unknown"
+
+
+_CATEGORIES: Final = {
+    StopReasonEnum.MALFORMED_MODEL_OUTPUT: StopReasonCategory.RETRYABLE,
+    StopReasonEnum.MALFORMED_TOOL_USE: StopReasonCategory.RETRYABLE,
+    StopReasonEnum.MODEL_CONTEXT_WINDOW_EXCEEDED: StopReasonCategory.RETRY_DIFFERENT_TARGET,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A model's wish to run a tool."""
+
+    tool_use_id: str
+    name: str
+    input: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningContent:
+    """What a model thought: a text with its signature, or bytes that only the service can read."""
+
+    text: str | None = None
+    signature: str | None = None
+    redacted_content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A place that an answer rests on; `location` is the service's own form."""
+
+    title: str | None = None
+    source: str | None = None
+    source_content: tuple[str, ...] = ()
+    location: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheDetail:
+    """Tokens written to the prompt cache for `ttl`."""
+
+    ttl: str
+    input_tokens: int
+
+
+def category_of(stop_reason: str | None) -> StopReasonCategory:
+    """What `stop_reason` means for a next try; UNKNOWN for none and for new ones."""
+    try:
+        return _CATEGORIES.get(StopReasonEnum(stop_reason or ""), StopReasonCategory.TERMINAL)
+    except ValueError:
+        return StopReasonCategory.UNKNOWN
+
+
+def blocks_of(data: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The content blocks of a response, in order."""
+    message = ((data or {}).get("output") or {}).get("message") or {}
+    return list(message.get("content") or ())
+
+
+def texts_of(blocks: list[dict[str, Any]]) -> list[str]:
+    """The texts, those with citations included."""
+    texts = []
+    for block in blocks:
+        if "text" in block:
+            texts.append(block["text"])
+        elif "citationsContent" in block:
+            parts = block["citationsContent"].get("content") or ()
+            texts.append("".join(part.get("text", "") for part in parts))
+    return texts
+
+
+def tool_uses_of(blocks: list[dict[str, Any]]) -> list[ToolUse]:
+    """The tools the model wants to run."""
+    uses = (block["toolUse"] for block in blocks if "toolUse" in block)
+    return [ToolUse(use["toolUseId"], use["name"], use.get("input") or {}) for use in uses]
+
+
+def reasoning_of(blocks: list[dict[str, Any]]) -> list[ReasoningContent]:
+    """What the model thought, in order."""
+    found = []
+    for block in (one["reasoningContent"] for one in blocks if "reasoningContent" in one):
+        text = block.get("reasoningText") or {}
+        found.append(
+            ReasoningContent(text.get("text"), text.get("signature"), block.get("redactedContent"))
+        )
+    return found
+
+
+def citations_of(blocks: list[dict[str, Any]]) -> list[Citation]:
+    """The places the answer rests on, in order."""
+    return [
+        Citation(
+            one.get("title"),
+            one.get("source"),
+            tuple(part.get("text", "") for part in one.get("sourceContent") or ()),
+            one.get("location") or {},
+        )
+        for block in blocks
+        for one in block.get("citationsContent", {}).get("citations") or ()
+    ]

@@ -1,0 +1,71 @@
+"""Values of a response as JSON and back: bytes and errors included."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Final
+
+from agentkit import errors
+from agentkit.errors import LLMError
+from agentkit.ledger import Entry, Ledger
+
+_MARKS: Final = ({"$bytes"}, {"$dict"})
+_LEDGER: Final = ("cache", "waited", "slept", "duration", "answered_by")
+
+
+def pack(value: Any) -> Any:
+    """`value` as JSON has it; bytes are ``{"$bytes": base64}``, dates ISO texts."""
+    if isinstance(value, bytes | bytearray):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        packed = {str(key): pack(one) for key, one in value.items()}
+        return {"$dict": packed} if set(packed) in _MARKS else packed
+    if isinstance(value, list | tuple):
+        return [pack(one) for one in value]
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def unpack(value: Any) -> Any:
+    """The inverse of `pack`, but for dates and foreign types, which stay texts."""
+    if isinstance(value, Mapping):
+        if set(value) == {"$bytes"}:
+            return base64.b64decode(value["$bytes"])
+        inner = value["$dict"] if set(value) == {"$dict"} else value
+        return {key: unpack(one) for key, one in inner.items()}
+    return [unpack(one) for one in value] if isinstance(value, list) else value
+
+
+def pack_error(error: BaseException | None) -> dict[str, str] | None:
+    """An error's class and message."""
+    if error is None:
+        return None
+    return {"type": type(error).__name__, "message": getattr(error, "message", None) or str(error)}
+
+
+def unpack_error(packed: Mapping[str, str] | None) -> Exception | None:
+    """An error of our tree with the message; one that cannot be rebuilt is an `LLMError`."""
+    if packed is None:
+        return None
+    cls: Any = getattr(errors, packed["type"], None)
+    simple = isinstance(cls, type) and issubclass(cls, LLMError)
+    if not simple or issubclass(cls, ExceptionGroup):
+        cls = LLMError
+    return cls(packed["message"])  # type: ignore[no-any-return]
+
+
+def pack_ledger(ledger: Ledger) -> dict[str, Any]:
+    """A ledger's entries and sums."""
+    sums = {name: getattr(ledger, name) for name in _LEDGER}
+    return {"entries": [entry._asdict() for entry in ledger], **sums}
+
+
+def unpack_ledger(packed: Mapping[str, Any]) -> Ledger:
+    """The inverse of `pack_ledger`."""
+    ledger = Ledger([Entry(**entry) for entry in packed["entries"]])
+    for name in _LEDGER:
+        setattr(ledger, name, packed[name])
+    return ledger

@@ -1,0 +1,53 @@
+"""The former way to ask about models, kept for code written against it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from agentkit.bedrock.catalog import BedrockModelCatalog
+from agentkit.bedrock.catalog_models import ModelAccessInfo
+
+
+class UnifiedModelManager(BedrockModelCatalog):
+    """Deprecated: `BedrockModelCatalog` under its former name; the answers are the same."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn(
+            "UnifiedModelManager is deprecated: use BedrockModelCatalog",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        super().__init__(*args, **kwargs)
+
+    def refresh_unified_data(self) -> None:
+        """Ask AWS now; see `BedrockModelCatalog.refresh_catalog`."""
+        self.refresh_catalog()
+
+    def ensure_data_available(self) -> None:
+        """See `BedrockModelCatalog.ensure_catalog_available`."""
+        self.ensure_catalog_available()
+
+    def is_model_available_in_region(self, model_name: str, region: str) -> bool:
+        """See `BedrockModelCatalog.is_model_available`."""
+        return self.is_model_available(model_name, region)
+
+    def get_recommended_access(self, model_name: str, region: str) -> ModelAccessInfo | None:
+        """How a model is reached from `region`; the first of its routes is recommended."""
+        return self.get_model_access_info(model_name, region)
+
+    def get_model_names(self) -> list[str]:
+        """The names of all models, sorted."""
+        return sorted({model.model_name for model in self.list_models()})
+
+    def get_models_by_region(self, region: str) -> list[str]:
+        """The names of the models reached from `region`, sorted."""
+        return sorted({model.model_name for model in self.list_models(region=region)})
+
+    def get_models_by_provider(self, provider: str) -> list[str]:
+        """The names of the models of `provider`, sorted."""
+        return sorted({model.model_name for model in self.list_models(provider=provider)})
+
+    def get_streaming_models(self) -> list[str]:
+        """The names of the models whose answers can be streamed, sorted."""
+        return sorted({model.model_name for model in self.list_models(streaming_only=True)})

@@ -1,0 +1,304 @@
+"""A response tells its content, cost, times and history in the names that both documents print."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.bedrock import (
+    BedrockResponse,
+    BedrockUsage,
+    CacheDetail,
+    CacheEfficiency,
+    Citation,
+    ReasoningContent,
+    RequestAttempt,
+    StopReasonCategory,
+    StopReasonEnum,
+    ToolUse,
+    ValidationAttempt,
+    ValidationResult,
+)
+from agentkit.bedrock.portable import pack, unpack
+from agentkit.errors import InvalidResponseError, LLMError, RateLimitError
+from agentkit.ledger import Entry, Ledger
+from agentkit.types import Usage
+from tests.bedrock import samples as s
+
+CITATION = {
+    "title": "Report",
+    "sourceContent": [{"text": "as written"}],
+    "location": {"documentPage": {"documentIndex": 0, "start": 1, "end": 2}},
+}
+DATA: dict[str, Any] = {
+    "output": {
+        "message": {
+            "role": "assistant",
+            "content": [
+                {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}},
+                {"reasoningContent": {"redactedContent": b"\0\1"}},
+                {"text": "Paris."},
+                {"citationsContent": {"content": [{"text": "It is."}], "citations": [CITATION]}},
+                {"image": {"format": "png", "source": {"bytes": s.PNG}}},
+                {"toolUse": {"toolUseId": "t1", "name": "map", "input": {"at": "Paris"}}},
+            ],
+        }
+    },
+    "stopReason": "tool_use",
+    "usage": {
+        "inputTokens": 10,
+        "outputTokens": 5,
+        "totalTokens": 1065,
+        "cacheReadInputTokens": 1000,
+        "cacheWriteInputTokens": 50,
+        "cacheDetails": [{"ttl": "5m", "inputTokens": 50}],
+    },
+    "metrics": {"latencyMs": 700},
+    "additionalModelResponseFields": {"top_k": 3},
+    "trace": {"guardrail": {"actionReason": "none"}},
+    "performanceConfig": {"latency": "standard"},
+    "serviceTier": {"type": "default"},
+}
+
+
+def attempts() -> list[RequestAttempt]:
+    failed = Entry("a", "aws.bedrock", "failure", number=1, started=0.25, duration=0.5)
+    answered = Entry("b", "aws.bedrock", "success", number=1, started=1.0, duration=1.0)
+    return [
+        RequestAttempt.from_entry(
+            entry,
+            attempt_number=number,
+            model_id=f"us.{entry.model}",
+            region=region,
+            access_method="regional_cris",
+            model_used="Claude 3 Haiku",
+            error=error,
+        )
+        for number, (entry, region, error) in enumerate(
+            [(failed, "us-east-1", RateLimitError("slow down")), (answered, "us-west-2", None)], 1
+        )
+    ]
+
+
+@pytest.fixture
+def response() -> BedrockResponse:
+    return BedrockResponse(
+        success=True,
+        response_data=DATA,
+        model_used="Claude 3 Haiku",
+        region_used="us-west-2",
+        access_method_used="regional_cris",
+        inference_profile_id="us.b",
+        attempts=attempts(),
+        total_duration_ms=2000.0,
+        warnings=["tools were left out"],
+        features_disabled=["tools"],
+        validation_attempts=[
+            ValidationAttempt(1, ValidationResult(False, "too short", {"length": 3}), "abc"),
+            ValidationAttempt(2, ValidationResult(True)),
+        ],
+        ledger=Ledger([Entry("a", "aws.bedrock", "success", number=1)]),
+    )
+
+
+def test_the_text_is_the_texts_joined_and_nothing_else(response: BedrockResponse) -> None:
+    assert response.get_content() == "Paris.\nIt is."
+    assert response.get_text_blocks() == ["Paris.", "It is."]
+    assert len(response.get_content_blocks()) == 6
+    assert response.get_content_blocks_by_type("text") == [{"text": "Paris."}]
+
+
+def test_other_blocks_are_found_by_kind(response: BedrockResponse) -> None:
+    assert response.get_tool_uses() == [ToolUse("t1", "map", {"at": "Paris"})]
+    assert response.has_tool_use()
+    assert response.get_reasoning() == [
+        ReasoningContent("hm", "sig"),
+        ReasoningContent(redacted_content=b"\0\1"),
+    ]
+    (citation,) = response.get_citations()
+    assert citation == Citation("Report", None, ("as written",), CITATION["location"])  # type: ignore[arg-type]
+    assert response.get_image_blocks() == [{"format": "png", "source": {"bytes": s.PNG}}]
+
+
+def test_usage_reads_under_every_name_in_use(response: BedrockResponse) -> None:
+    usage = response.get_usage()
+    assert usage == {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "total_tokens": 1065,
+        "cache_read_tokens": 1000,
+        "cache_write_tokens": 50,
+    }
+    assert usage["inputTokens"] == usage["prompt_tokens"] == usage["input"] == 10
+    assert usage.get("completion_tokens") == usage.get("outputTokens") == 5
+    assert "totalTokens" in usage
+    assert usage.get("nothing", 7) == 7
+    with pytest.raises(KeyError):
+        usage["nothing"]
+    assert usage.to_usage() == Usage(1060, 5, 1000, 50)
+    singles = (
+        response.get_input_tokens(), response.get_output_tokens(), response.get_total_tokens(),
+        response.get_cache_read_tokens(), response.get_cache_write_tokens(),
+    )  # fmt: skip
+    assert singles == (10, 5, 1065, 1000, 50)
+    assert response.get_cache_details() == [CacheDetail("5m", 50)]
+    assert response.get_cached_tokens_info() == {
+        "cache_read_tokens": 1000,
+        "cache_write_tokens": 50,
+    }
+
+
+def test_metrics_are_in_milliseconds(response: BedrockResponse) -> None:
+    assert response.get_metrics() == {
+        "api_latency_ms": 700,
+        "total_duration_ms": 2000.0,
+        "request_prep_ms": 250.0,
+        "network_latency_ms": 300.0,
+        "attempts_made": 2,
+        "successful_attempt_number": 2,
+    }
+
+
+def test_the_end_and_the_extras_are_told(response: BedrockResponse) -> None:
+    assert response.get_stop_reason() == "tool_use"
+    assert response.get_stop_reason_category() is StopReasonCategory.TERMINAL
+    assert response.get_additional_model_response_fields() == {"top_k": 3}
+    assert response.get_guardrail_trace() == {"actionReason": "none"}
+    assert response.get_performance_config() == {"latency": "standard"}
+    assert response.get_service_tier() == "default"
+    assert response.get_access_method_info() == {
+        "access_method": "regional_cris",
+        "profile_used": True,
+        "profile_id": "us.b",
+        "model": "Claude 3 Haiku",
+        "region": "us-west-2",
+    }
+
+
+def test_the_stop_reasons_are_those_of_the_service() -> None:
+    assert {one.value for one in StopReasonEnum} == s.enum_of("StopReason")
+    new = BedrockResponse(True, {"stopReason": "bored"})
+    assert new.get_stop_reason_category() is StopReasonCategory.UNKNOWN
+    broken = BedrockResponse(True, {"stopReason": "malformed_tool_use"})
+    assert broken.get_stop_reason_category() is StopReasonCategory.RETRYABLE
+
+
+def test_attempts_name_model_and_region_under_both_names(response: BedrockResponse) -> None:
+    first, second = response.attempts
+    assert (first.model_used, first.region_used) == ("Claude 3 Haiku", "us-east-1")
+    assert (first.model_id, first.region, first.duration_ms) == ("us.a", "us-east-1", 500.0)
+    assert response.get_attempt_count() == 2
+    assert response.get_successful_attempt() is second
+    assert isinstance(response.get_last_error(), RateLimitError)
+    assert len(response.get_all_errors()) == 1
+    assert RequestAttempt("m", "r", "direct", 1).duration_ms is None
+
+
+def test_success_warnings_and_what_was_left_out_are_told(response: BedrockResponse) -> None:
+    assert response.was_successful()
+    assert response.get_warnings() == ["tools were left out"]
+    assert response.get_disabled_features() == ["tools"]
+    assert not response.had_parameters_removed()
+    response.get_warnings().append("mine")
+    assert len(response.warnings) == 1
+
+
+def test_a_rejected_answer_is_told_even_when_a_later_one_was_accepted(
+    response: BedrockResponse,
+) -> None:
+    assert response.had_validation_failures()
+    assert response.get_validation_attempt_count() == 2
+    (error,) = response.get_validation_errors()
+    assert error["error_message"] == "too short"
+    assert error["error_details"] == {"length": 3}
+    assert response.get_last_validation_error() == error
+    assert response.validation_errors == [error]
+    assert response.get_validation_metrics() == {
+        "validation_attempts": 2,
+        "validation_errors": 1,
+        "had_failures": True,
+        "success_rate": 0.5,
+    }
+
+
+def test_a_failure_answers_every_question_too() -> None:
+    failed = BedrockResponse(False, attempts=attempts()[:1])
+    assert failed.get_content() is None
+    assert failed.get_usage() is None
+    assert failed.get_cache_efficiency() is None
+    assert failed.get_cached_tokens_info() is None
+    assert failed.get_total_tokens() == 0
+    assert failed.get_stop_reason() is None
+    assert failed.get_structured_output() is None
+    assert failed.get_successful_attempt() is None
+    assert failed.get_metrics()["network_latency_ms"] is None
+    assert failed.get_validation_metrics()["success_rate"] is None
+    assert (failed.get_tool_uses(), failed.get_citations(), failed.get_reasoning()) == ([], [], [])
+    assert not failed.inference_profile_used
+    assert isinstance(failed.get_last_error(), RateLimitError)
+    assert BedrockResponse(False).get_last_error() is None
+
+
+def test_a_json_answer_is_read() -> None:
+    def answer(text: str) -> BedrockResponse:
+        return BedrockResponse(True, {"output": {"message": {"content": [{"text": text}]}}})
+
+    assert answer('{"a": 1}').get_structured_output() == {"a": 1}
+    with pytest.raises(InvalidResponseError, match="no JSON"):
+        answer("words").get_structured_output()
+
+
+def test_a_response_survives_json_bytes_and_errors_included(response: BedrockResponse) -> None:
+    again = BedrockResponse.from_dict(json.loads(response.to_json(indent=2)))
+    assert again == response
+    assert again.get_image_blocks()[0]["source"]["bytes"] == s.PNG
+    assert type(again.get_last_error()) is RateLimitError
+    assert again.to_dict() == response.to_dict()
+    foreign = RequestAttempt("m", "r", "direct", 1, error=KeyError("x"))
+    assert type(RequestAttempt.from_dict(foreign.to_dict()).error) is LLMError
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("$bytes"), inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_any_value_of_a_response_survives_json(value: Any) -> None:
+    assert unpack(json.loads(json.dumps(pack(value)))) == value
+
+
+COUNTS = st.integers(min_value=0, max_value=10**9)
+
+
+@given(COUNTS, COUNTS, COUNTS)
+def test_cache_ratios_stay_between_zero_and_one(plain: int, read: int, written: int) -> None:
+    usage = BedrockUsage.of(
+        {"inputTokens": plain, "cacheReadInputTokens": read, "cacheWriteInputTokens": written}
+    )
+    told = CacheEfficiency.of(usage)
+    assert 0 <= told["cache_hit_ratio"] <= 1
+    assert 0 <= told["cache_effectiveness"] <= 1
+    assert str(told).endswith("%")
+
+
+def test_the_saving_is_counted_with_the_callers_prices(response: BedrockResponse) -> None:
+    told = response.get_cache_efficiency(3.0, 0.3, 3.75)
+    assert told is not None
+    assert told["cache_hit_ratio"] == 1000 / 1060
+    assert told["cache_savings_cost"] == pytest.approx((1000 * 2.7 - 50 * 0.75) / 1000)
+    unpriced = response.get_cache_efficiency()
+    assert unpriced is not None
+    assert unpriced["cache_savings_cost"] is None
+    assert str(told) == "94.3%"
+
+
+def test_a_missing_total_is_the_sum() -> None:
+    assert BedrockUsage.of({"inputTokens": 2, "outputTokens": 3})["total_tokens"] == 5
