@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from agentkit.errors import ContentFilterError, InvalidResponseError
@@ -17,8 +18,9 @@ from agentkit.providers.anthropic_encoding import (
     tool_choice,
 )
 from agentkit.providers.content import count, json_arguments
+from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
 from agentkit.providers.quota import quota_of
-from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider, apart, parameter_names
+from agentkit.providers.sdk import apart, parameter_names
 from agentkit.types import (
     End,
     ReasoningDelta,
@@ -36,13 +38,15 @@ _FINISH = {
 }  # fmt: skip
 
 
-class AnthropicMessages(SdkProvider):
+class AnthropicMessages(HttpSdkProvider):
     """A Claude model: text, images, documents, tools, JSON schemas, thinking, streams.
 
     Its API demands ``max_tokens``; where nobody says, the model family's default is sent.
     """
 
     provider: ClassVar[str] = "anthropic"
+    sdk: ClassVar[str] = "anthropic"
+    client_names: ClassVar[tuple[str, str]] = ("Anthropic", "AsyncAnthropic")
     key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY",)
 
     def __init__(self, model: str, **settings: Any) -> None:
@@ -52,65 +56,14 @@ class AnthropicMessages(SdkProvider):
             | ({"prefill"} if of_another_age(model) else set())
         )
 
-    def send(self, request: Request) -> Response[Any]:
-        """Answer, blocking."""
-        raw = self._clients.sync().messages.with_raw_response.create(**self._encoded(request))
-        return self._decoded(raw.parse(), raw.headers)
+    def _create(self, client: Any) -> Callable[..., Any]:
+        create: Callable[..., Any] = client.messages.with_raw_response.create
+        return create
 
-    async def asend(self, request: Request) -> Response[Any]:
-        """Answer, async."""
-        create = self._clients.of_loop().messages.with_raw_response.create
-        raw = await create(**self._encoded(request))
-        parsed = raw.parse()
-        if hasattr(parsed, "__await__"):
-            parsed = await parsed
-        return self._decoded(parsed, raw.headers)
+    def _listener(self, headers: Mapping[str, str]) -> Listener:
+        return _Told(self.model, headers)
 
-    def stream(self, request: Request) -> Iterator[StreamEvent]:
-        """Stream, blocking."""
-        create = self._clients.sync().messages.with_raw_response.create
-        raw = create(**self._encoded(request), stream=True)
-        events, told = raw.parse(), _Told(self.model, raw.headers)
-        try:
-            for event in events:
-                yield from told.events(event)
-        finally:
-            events.close()
-
-    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
-        """Stream, async."""
-        create = self._clients.of_loop().messages.with_raw_response.create
-        raw = await create(**self._encoded(request), stream=True)
-        events = raw.parse()
-        if hasattr(events, "__await__"):
-            events = await events
-        told = _Told(self.model, raw.headers)
-        try:
-            async for event in events:
-                for each in told.events(event):
-                    yield each
-        finally:
-            await events.close()
-
-    def _make_sync(self) -> Any:
-        import anthropic
-
-        return anthropic.Anthropic(**self._client_options(anthropic))
-
-    def _make_async(self) -> Any:
-        import anthropic
-
-        return anthropic.AsyncAnthropic(**self._client_options(anthropic))
-
-    def _client_options(self, sdk: Any) -> dict[str, Any]:
-        return {
-            "api_key": self._key(),
-            "base_url": self._base_url,
-            "max_retries": 0,
-            "timeout": sdk.Timeout(600.0, connect=CONNECT_TIMEOUT),
-        }
-
-    def _encoded(self, request: Request) -> dict[str, Any]:
+    def _encoded(self, request: Request, *, stream: bool = False) -> dict[str, Any]:
         from anthropic.resources.messages import Messages
 
         options = self._parameters(request)
@@ -134,9 +87,14 @@ class AnthropicMessages(SdkProvider):
             options["system"] = system
         options["model"] = self.model
         options["messages"] = encoded_messages(request.conversation)
+        if stream:
+            options["stream"] = True
         return options
 
     def _decoded(self, message: Any, headers: Mapping[str, str]) -> Response[Any]:
+        error = getattr(message, "error", None)
+        if isinstance(error, Mapping):
+            raise ToldError(error)
         if message.stop_reason == "refusal":
             raise refused(self.model)
         texts, thoughts, calls = [], [], []
@@ -189,6 +147,10 @@ class _Told:
             self._usage = _corrected(self._usage, event.usage)
         elif kind == "message_stop":
             yield from self._end()
+
+    def end(self) -> Iterable[StreamEvent]:
+        """Nothing: the end mark is an event of its own."""
+        return ()
 
     def _delta(self, event: Any) -> Iterator[StreamEvent]:
         delta = event.delta
@@ -251,8 +213,6 @@ def _corrected(usage: Usage, later: Any) -> Usage:
 
 def _answered(text: str, calls: list[ToolCall]) -> tuple[str, tuple[ToolCall, ...]]:
     """The JSON of a forced tool as the text; other calls as they are."""
-    import json
-
     for call in calls:
         if call.name == ANSWER_TOOL:
             others = tuple(each for each in calls if each is not call)

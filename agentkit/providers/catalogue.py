@@ -100,10 +100,24 @@ def key_from_environment(*variables: str, provider: str) -> str:
     for variable in variables:
         value = os.environ.get(variable)
         if value is not None and value.strip():
-            return value.strip()
+            return checked_key(value.strip(), provider)
     raise ConfigurationError(
         f"{provider} has no API key", hint=f"set {' or '.join(variables)}, or give api_key="
     )
+
+
+def checked_key(key: str, provider: str) -> str:
+    """`key`, if it can travel in a header; else a transport would quote it in its complaint.
+
+    Raises:
+        ConfigurationError: it is empty, or holds blanks, line ends or letters beyond ASCII.
+    """
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        what = "holds characters that no key has" if key else "is empty"
+        raise ConfigurationError(
+            f"the API key for {provider} {what}", hint="copy it again from the provider's console"
+        )
+    return key
 
 
 def checked_url(url: str) -> str:

@@ -64,6 +64,8 @@ class Clients(Generic[S, A]):
         A client of a loop that still runs is closed there, soon; one whose loop is closed is let
         go of. Whatever is asked next gets new ones.
         """
+        if self._process != os.getpid():
+            self._forget()
         with self._lock:
             sync, self._sync = self._sync, None
             others, self._async = dict(self._async), WeakKeyDictionary()

@@ -40,7 +40,7 @@ class Compatible(OpenAIChat):
         super().__init__(model, api_key=api_key, base_url=url, **settings)
 
     def _key(self) -> str:
-        return self._api_key or _NO_KEY
+        return super()._key() if self._api_key else _NO_KEY
 
 
 class Ollama(Compatible):

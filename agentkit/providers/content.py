@@ -7,6 +7,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from agentkit.errors import InvalidRequestError, InvalidResponseError
@@ -99,6 +100,13 @@ def without_system(messages: Sequence[Message]) -> tuple[str, list[Message]]:
     """The system messages joined by blank lines, and the others in order."""
     system = [each.text for each in messages if each.role is MessageRole.SYSTEM]
     return "\n\n".join(system), [each for each in messages if each.role is not MessageRole.SYSTEM]
+
+
+def fitting_id(given: str | None, longest: int) -> str:
+    """A tool call's id of at most `longest` characters, the same for the same."""
+    if given and len(given) <= longest:
+        return given
+    return f"call_{sha256((given or '').encode()).hexdigest()}"[:longest]
 
 
 def json_arguments(text: Any, tool: str) -> dict[str, Any]:

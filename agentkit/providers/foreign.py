@@ -39,6 +39,7 @@ _BY_ERROR_TYPE: dict[str, type[e.ProviderError]] = {
     "server_error": e.ServerError,
     "timeout_error": e.ProviderTimeoutError,
     "rate_limit_error": e.RateLimitError,
+    "rate_limit_exceeded": e.RateLimitError,
     "authentication_error": e.AuthenticationError,
     "billing_error": e.AuthenticationError,
     "permission_error": e.AuthenticationError,
@@ -90,15 +91,17 @@ _HINTS: dict[type[e.ProviderError], str] = {
 
 
 def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
-    code = getattr(exc, "code", None) or _body_code(exc)
-    if isinstance(code, str) and code in _BY_CODE:
-        return _BY_CODE[code]
+    told = _told(exc)
+    found = next((_BY_CODE[word] for word in told if word in _BY_CODE), None)
+    if found is not None:
+        return found
     if status is not None:
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         return e.ServerError if status >= 500 else e.InvalidRequestError
-    if isinstance(code, str) and code in _BY_ERROR_TYPE:
-        return _BY_ERROR_TYPE[code]
+    found = next((_BY_ERROR_TYPE[word] for word in told if word in _BY_ERROR_TYPE), None)
+    if found is not None:
+        return found
     names = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(exc).__mro__}
     if isinstance(exc, TimeoutError) or names & _TIMEOUTS:
         return e.ProviderTimeoutError
@@ -176,13 +179,16 @@ def _headers(exc: BaseException) -> Mapping[str, str]:
     return {str(name).lower(): str(value) for name, value in found.items()}
 
 
-def _body_code(exc: BaseException) -> str | None:
+def _told(exc: BaseException) -> list[str]:
+    """The vendor's own words for the error, its code before its type: from the exception, from the
+    body it carries, or from the error object in that body.
+    """
     body = getattr(exc, "body", None)
-    inner = body.get("error") if isinstance(body, Mapping) else None
-    if not isinstance(inner, Mapping):
-        return None
-    found = [inner.get("code"), inner.get("type")]
-    return next((each for each in found if isinstance(each, str)), None)
+    body = body if isinstance(body, Mapping) else {}
+    inner = body.get("error")
+    inner = inner if isinstance(inner, Mapping) else body
+    found = (getattr(exc, "code", None), inner.get("code"), inner.get("type"))
+    return [word for word in found if isinstance(word, str)]
 
 
 def _request_id(exc: BaseException) -> str | None:

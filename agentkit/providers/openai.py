@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from agentkit.errors import ContentFilterError, InvalidResponseError, LLMError
-from agentkit.providers.content import count, data_url, json_arguments, parts_of
+from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.providers.content import count, data_url, fitting_id, json_arguments, parts_of
+from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
 from agentkit.providers.quota import quota_of
 from agentkit.providers.schemas import strict_schema
-from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider, apart, parameter_names
+from agentkit.providers.sdk import apart, parameter_names
 from agentkit.types import (
     End,
     Message,
@@ -24,79 +27,28 @@ from agentkit.types import (
 )
 
 _LIMIT = "max_tokens"
+_LONGEST_ID = 40  # of a tool call, in characters
+_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
-class OpenAIChat(SdkProvider):
+class OpenAIChat(HttpSdkProvider):
     """A chat model of OpenAI: text, images, tools, JSON schemas, streams."""
 
     provider: ClassVar[str] = "openai"
+    sdk: ClassVar[str] = "openai"
+    client_names: ClassVar[tuple[str, str]] = ("OpenAI", "AsyncOpenAI")
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     limit_name: ClassVar[str] = "max_completion_tokens"
     """How the provider calls the most tokens of an answer."""
     daily_requests: ClassVar[bool] = False
 
-    def send(self, request: Request) -> Response[Any]:
-        """Answer, blocking."""
-        create = self._clients.sync().chat.completions.with_raw_response.create
-        raw = create(**self._encoded(request))
-        return self._decoded(raw.parse(), raw.headers)
+    def _create(self, client: Any) -> Callable[..., Any]:
+        create: Callable[..., Any] = client.chat.completions.with_raw_response.create
+        return create
 
-    async def asend(self, request: Request) -> Response[Any]:
-        """Answer, async."""
-        create = self._clients.of_loop().chat.completions.with_raw_response.create
-        raw = await create(**self._encoded(request))
-        parsed = raw.parse()
-        if hasattr(parsed, "__await__"):
-            parsed = await parsed
-        return self._decoded(parsed, raw.headers)
-
-    def stream(self, request: Request) -> Iterator[StreamEvent]:
-        """Stream, blocking."""
-        create = self._clients.sync().chat.completions.with_raw_response.create
-        raw = create(**self._encoded(request, stream=True))
-        chunks, told = raw.parse(), _Told(self, raw.headers)
-        try:
-            for chunk in chunks:
-                yield from told.events(chunk)
-            yield from told.end()
-        finally:
-            chunks.close()
-
-    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
-        """Stream, async."""
-        create = self._clients.of_loop().chat.completions.with_raw_response.create
-        raw = await create(**self._encoded(request, stream=True))
-        chunks = raw.parse()
-        if hasattr(chunks, "__await__"):
-            chunks = await chunks
-        told = _Told(self, raw.headers)
-        try:
-            async for chunk in chunks:
-                for event in told.events(chunk):
-                    yield event
-            for event in told.end():
-                yield event
-        finally:
-            await chunks.close()
-
-    def _make_sync(self) -> Any:
-        import openai
-
-        return openai.OpenAI(**self._client_options(openai))
-
-    def _make_async(self) -> Any:
-        import openai
-
-        return openai.AsyncOpenAI(**self._client_options(openai))
-
-    def _client_options(self, sdk: Any) -> dict[str, Any]:
-        return {
-            "api_key": self._key(),
-            "base_url": self._base_url,
-            "max_retries": 0,
-            "timeout": sdk.Timeout(600.0, connect=CONNECT_TIMEOUT),
-        }
+    def _listener(self, headers: Mapping[str, str]) -> Listener:
+        return _Told(self, headers)
 
     def _known(self) -> frozenset[str]:
         from openai.resources.chat.completions import Completions
@@ -126,6 +78,9 @@ class OpenAIChat(SdkProvider):
     def _decoded(self, completion: Any, headers: Mapping[str, str]) -> Response[Any]:
         choices = getattr(completion, "choices", None)
         if not choices:
+            error = getattr(completion, "error", None)
+            if isinstance(error, Mapping):
+                raise ToldError(error)
             raise InvalidResponseError(f"{self.model} answered without a choice")
         choice = choices[0]
         message = choice.message
@@ -149,14 +104,6 @@ class OpenAIChat(SdkProvider):
             reasoning=_reasoning(message),
             quota=quota_of(headers, daily_requests=self.daily_requests),
         )
-
-    def translate(self, exc: Exception) -> LLMError | None:
-        """A rejected answer that the SDK could not read is an invalid response."""
-        if type(exc).__name__ == "APIResponseValidationError":
-            error = InvalidResponseError(f"{self.model} sent an answer that cannot be read")
-            error.__cause__ = exc
-            return error
-        return None
 
 
 class _Told:
@@ -244,7 +191,7 @@ def response_format(wish: Mapping[str, Any]) -> dict[str, Any]:
         return dict(wish)
     strict = strict_schema(wish["schema"])
     schema = {
-        "name": str(wish.get("name") or "answer")[:64],
+        "name": _NO_NAME.sub("_", str(wish.get("name") or "answer"))[:64],
         "schema": wish["schema"] if strict is None else strict,
         "strict": strict is not None,
     }
@@ -266,7 +213,8 @@ def _tool(spec: Any) -> dict[str, Any]:
 def _message(message: Message) -> dict[str, Any]:
     role = message.role
     if role is MessageRole.TOOL:
-        return {"role": "tool", "content": message.text, "tool_call_id": message.tool_call_id}
+        call_id = fitting_id(message.tool_call_id, _LONGEST_ID)
+        return {"role": "tool", "content": message.text, "tool_call_id": call_id}
     if role is MessageRole.ASSISTANT and message.tool_calls:
         return {
             "role": "assistant",
@@ -279,11 +227,9 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    import json
-
     arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
     function = {"name": call.name, "arguments": arguments}
-    return {"id": call.id, "type": "function", "function": function}
+    return {"id": fitting_id(call.id, _LONGEST_ID), "type": "function", "function": function}
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from agentkit.errors import LLMError
-from agentkit.providers.catalogue import checked_url, key_from_environment
+from agentkit.providers.catalogue import checked_key, checked_url, key_from_environment
 from agentkit.providers.clients import Clients
 from agentkit.types import Request
 
@@ -74,7 +74,7 @@ class SdkProvider:
 
     def _key(self) -> str:
         if self._api_key is not None:
-            return self._api_key
+            return checked_key(self._api_key.strip(), self.provider)
         return key_from_environment(*self.key_variables, provider=self.provider)
 
     def _parameters(self, request: Request) -> dict[str, Any]:
