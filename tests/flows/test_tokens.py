@@ -19,7 +19,7 @@ DOWN = overloaded()
 
 class TestTokens:
     LIMITS = RateLimits(tokens_per_minute=2000)
-    REQUEST = Request(prompt="x" * 400, params={"max_tokens": 1000})  # 104 and 1000 tokens
+    REQUEST = Request(prompt="7" * 166, params={"max_tokens": 1000})  # 104 and 1000 tokens
 
     def test_real_usage_gives_back_what_was_estimated_too_high(self) -> None:
         stage = Stage()

@@ -1,0 +1,97 @@
+"""Token estimates: the stated band on a corpus with reference counts, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import timeit
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.policy.estimate import DEFAULT_OUTPUT, estimate, tokens_of
+from agentkit.types import Message, MessageRole, Request
+
+FIXTURES = Path(__file__).parent / "fixtures"
+COUNTS: dict[str, dict[str, int]] = json.loads((FIXTURES / "counts.json").read_text())["tokens"]
+CLOSE = {"english", "question", "python", "javascript"}
+
+
+def text_of(name: str) -> str:
+    return (FIXTURES / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_every_text_of_the_corpus_has_its_counts() -> None:
+    assert {path.stem for path in FIXTURES.glob("*.txt")} == set(COUNTS)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_each_text_is_within_its_stated_band(name: str) -> None:
+    off = tokens_of(text_of(name)) / COUNTS[name]["o200k_base"] - 1
+    assert abs(off) <= (0.10 if name in CLOSE else 0.15)
+
+
+def test_the_corpus_as_a_whole_is_within_five_percent() -> None:
+    estimated = sum(tokens_of(text_of(name)) for name in COUNTS)
+    assert estimated == pytest.approx(sum(c["o200k_base"] for c in COUNTS.values()), rel=0.05)
+
+
+def test_the_other_vocabulary_is_as_far_off_as_the_docstring_says() -> None:
+    more = {name: count["cl100k_base"] / count["o200k_base"] for name, count in COUNTS.items()}
+    assert max(more, key=more.__getitem__) == "chinese"
+    assert 1.5 < more["chinese"] < 1.6
+    assert 1.25 < more["german"] < 1.3
+
+
+def test_a_flat_count_of_bytes_would_miss_the_band() -> None:
+    """The corpus can tell a bad estimate from a good one."""
+    flat = {name: len(text_of(name).encode()) / 4 for name in COUNTS}
+    outside = {n for n, each in flat.items() if abs(each / COUNTS[n]["o200k_base"] - 1) > 0.15}
+    assert {"json", "numbers", "emoji"} <= outside
+
+
+@given(st.text())
+def test_any_text_has_an_estimate_between_nothing_and_its_bytes(text: str) -> None:
+    tokens = tokens_of(text)
+    assert bool(tokens) == bool(text.replace("  ", ""))
+    assert 0 <= tokens <= 2 * len(text.encode("utf-8", "replace"))
+
+
+@given(st.text(), st.text())
+def test_two_texts_take_about_what_they_take_together(one: str, other: str) -> None:
+    assert abs(tokens_of(one) + tokens_of(other) - tokens_of(one + other)) <= 3
+
+
+def test_text_that_is_no_unicode_is_estimated() -> None:
+    assert tokens_of("\ud800") == 1
+
+
+def test_messages_pictures_and_the_answer_are_counted() -> None:
+    picture = {"type": "image", "data": b"", "media_type": "image/png"}
+    request = Request(
+        messages=(
+            Message(MessageRole.SYSTEM, "Be brief."),
+            Message(MessageRole.USER, [{"type": "text", "text": "What is this?"}, picture]),
+        ),
+        params={"max_tokens": 77},
+    )
+    need = estimate(request)
+    assert need.input_tokens == tokens_of("Be brief.") + tokens_of("What is this?") + 8 + 1000
+    assert need.output_tokens == 77
+
+
+@pytest.mark.parametrize("limit", [None, 0, -1, "many"])
+def test_without_a_usable_maximum_the_usual_answer_is_reserved(limit: Any) -> None:
+    assert estimate(Request(prompt="Hi", params={"max_tokens": limit})).output_tokens == (
+        DEFAULT_OUTPUT
+    )
+
+
+def test_an_estimate_is_cheap() -> None:
+    """Microseconds for a prompt, and linear at C speed: bounds ten times what is measured."""
+    short, long = text_of("question"), text_of("python") * 200
+    assert min(timeit.repeat(lambda: tokens_of(short), number=500, repeat=5)) / 500 < 20e-6
+    seconds = min(timeit.repeat(lambda: tokens_of(long), number=1, repeat=5))
+    assert seconds / len(long) < 50e-9
