@@ -244,10 +244,11 @@ def _office_ole(data: bytes) -> str | None:
 
 
 def _video(data: bytes, _: str | None) -> str | None:
-    if data[4:8] == b"ftyp":
+    boxed = data[:1] == b"\0"  # a box begins with its size; words like "The free" do not
+    if boxed and data[4:8] == b"ftyp":
         brand = data[8:12]
         return "mov" if brand == b"qt  " else "three_gp" if brand[:2] == b"3g" else "mp4"
-    if data[4:8] in {b"moov", b"mdat", b"wide", b"free"}:
+    if boxed and data[4:8] in {b"moov", b"mdat", b"wide", b"free"}:
         return "mov"  # QuickTime files from before brands existed
     if data.startswith(b"\x1a\x45\xdf\xa3"):
         return "webm" if b"webm" in data[:64] else "mkv"

@@ -71,6 +71,11 @@ def test_a_text_that_shows_html_or_talks_of_pdf_is_what_its_name_says() -> None:
     assert detect(b"\n\n%PDF-1.4", None, D).format is D.PDF
 
 
+@pytest.mark.parametrize("words", [b"The free lunch", b"The ftyp box", b"Run wide of it"])
+def test_words_that_look_like_a_video_are_words(words: bytes) -> None:
+    assert detect(words, "notes.txt", D).format is D.TXT
+
+
 def test_a_file_of_another_kind_is_refused_whatever_its_name() -> None:
     with pytest.raises(RequestValidationError, match="no known format"):
         detect(s.PDF, "photo.png", I)
