@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -219,26 +220,84 @@ async def hop(runtime: Runtime, fn: Callable[[], Any], label: str, timeout: floa
     raise fx.TimedOut
 
 
+class Watchdog:
+    """The time limit of one wait after another, on one timer.
+
+    An event of a stream comes within microseconds of the last; a timer of its own for each would
+    cost more than all the rest. So the limit is moved by writing a number, and the timer, when it
+    rings too early, is set again.
+    """
+
+    __slots__ = ("_before", "_due", "_loop", "_rang", "_task", "_timer")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._due = math.inf
+        self._before = 0
+        self._rang = False
+
+    def start(self, seconds: float | None) -> None:
+        """The running task waits from now on, at most `seconds`."""
+        task = asyncio.current_task()
+        self._task, self._rang = task, False
+        self._before = 0 if task is None else task.cancelling()
+        self._due = math.inf if seconds is None else self._loop.time() + seconds
+        if self._due < math.inf and (self._timer is None or self._timer.when() > self._due):
+            self.stop_timer()
+            self._timer = self._loop.call_at(self._due, self._ring)
+
+    def stop(self) -> None:
+        """The wait is over."""
+        self._task = None
+
+    def expired(self) -> bool:
+        """Whether the cancellation just caught is its own; then it is taken back."""
+        task = self._task
+        return self._rang and task is not None and task.uncancel() <= self._before
+
+    def stop_timer(self) -> None:
+        """Nothing is waited for any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._task is None or self._due == math.inf:
+            return
+        if self._loop.time() < self._due:
+            self._timer = self._loop.call_at(self._due, self._ring)
+            return
+        self._rang = True
+        self._task.cancel()
+
+
 class TaskSource:
     """An async stream read in the consumer's own task."""
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
         self._iterator = open_astream(effect)
+        self._watchdog = Watchdog()
 
     async def apull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        limit = asyncio.timeout(timeout)
+        watchdog = self._watchdog
+        watchdog.start(timeout)
         try:
-            async with limit:
-                return await astep(self._iterator, self._effect)
-        except TimeoutError as error:
-            if limit.expired():
+            return await astep(self._iterator, self._effect)
+        except asyncio.CancelledError as error:
+            if watchdog.expired():
                 raise fx.TimedOut from error
             raise
+        finally:
+            watchdog.stop()
 
     async def aclose(self) -> None:
         """Release it."""
+        self._watchdog.stop_timer()
         await aclose_quietly(self._iterator, self._effect)
 
 
