@@ -43,7 +43,8 @@ class Stage:
         if response.usage != Usage():
             return response
         body = self.request.body
-        asked = len(str(body.get("messages") or body.get("input", "")).split())
+        said = body.get("messages") or body.get("input") or body.get("contents", "")
+        asked = len(str(said).split())
         return replace(response, usage=Usage(asked, len(response.text.split())))
 
     def whole(self, reply: Reply | None) -> Answer:

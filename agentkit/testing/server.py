@@ -1,8 +1,8 @@
 """A provider on this machine: real sockets, real wire formats, failures on demand.
 
-It serves OpenAI's chat completions (at Groq's path, too), OpenAI's responses and Anthropic's
-messages, as JSON and as streams, to any client: the vendors' SDKs, agentkit, curl. It needs nothing
-but the standard library::
+It serves OpenAI's chat completions (at Groq's path, too), OpenAI's responses, Anthropic's messages
+and Google's Gemini API, as JSON and as streams, to any client: the vendors' SDKs, agentkit, curl.
+It needs nothing but the standard library::
 
     with WireServer(reply="Paris.") as server:
         client = openai.OpenAI(base_url=server.openai_url, api_key="any")
@@ -27,12 +27,18 @@ from agentkit.testing.connection import Connection, HttpRequest
 from agentkit.testing.faults import Fault, Status
 from agentkit.testing.wire import RecordedRequest, Wire, dump
 from agentkit.testing.wire_anthropic import AnthropicMessages
+from agentkit.testing.wire_google import GoogleGenerate
 from agentkit.testing.wire_openai import OpenAIChat
 from agentkit.testing.wire_responses import OpenAIResponses
 from agentkit.types import Response
 
 _BACKLOG = 1024  # connections that may arrive in one burst
-_WIRES: tuple[Wire, ...] = (OpenAIChat(), OpenAIResponses(), AnthropicMessages())
+_WIRES: tuple[Wire, ...] = (
+    OpenAIChat(),
+    OpenAIResponses(),
+    AnthropicMessages(),
+    GoogleGenerate(),
+)
 
 
 def words(text: str) -> list[str]:
@@ -139,6 +145,11 @@ class WireServer:
     @property
     def anthropic_url(self) -> str:
         """The `base_url` for ``anthropic.Anthropic``."""
+        return self.url
+
+    @property
+    def google_url(self) -> str:
+        """The `base_url` for ``google.genai.Client`` (in its `http_options`)."""
         return self.url
 
     @property
