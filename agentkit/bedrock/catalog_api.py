@@ -12,10 +12,13 @@ from typing import Any, Final
 from agentkit.bedrock.catalog_models import UnifiedModelInfo
 from agentkit.bedrock.exceptions import APIFetchError
 from agentkit.bedrock.model_ids import base_id
+from agentkit.bedrock.regions import GeographicArea, area_of
 from agentkit.bedrock.sessions import explain
 from agentkit.errors import LLMError
 
 _logger = logging.getLogger(__name__)
+_SOCKET_TIMEOUT: Final = 10.0
+"""Seconds; so that a thread that came too late does not outlive its catalogue by much."""
 _SOURCE: Final = "ListFoundationModels, ListInferenceProfiles"
 _USABLE: Final = {"ON_DEMAND", "INFERENCE_PROFILE"}
 
@@ -73,19 +76,20 @@ def merge(
     """What was `known`, corrected by what AWS said on the day `today` (ISO).
 
     Facts of Regions that did not answer stay. A model that no Region lists any more stays, too, and
-    is marked as retired once every Region it was in has answered.
+    is marked as retired once every commercial Region it was in has answered.
     """
     models = {model.model_id: model for model in known}
     for id_, row in fetched.models.items():
         models[id_] = _updated(models.get(id_), id_, row, fetched, today)
     for id_, model in models.items():
-        if id_ not in fetched.models and set(model.regions) <= fetched.regions:
+        places = {one for one in model.regions if area_of(one) is not GeographicArea.GOV}
+        if id_ not in fetched.models and places and places <= fetched.regions:
             models[id_] = dataclasses.replace(model, retired=True)
     return tuple(models[id_] for id_ in sorted(models))
 
 
 def _ask(clients: Any, region: str, timeout: float) -> tuple[list[Any], list[Any]]:
-    client = clients.get("bedrock", region, timeout=timeout)
+    client = clients.get("bedrock", region, timeout=min(timeout, _SOCKET_TIMEOUT))
     models = client.list_foundation_models()["modelSummaries"]
     pages = client.get_paginator("list_inference_profiles").paginate(typeEquals="SYSTEM_DEFINED")
     return models, [one for page in pages for one in page["inferenceProfileSummaries"]]

@@ -18,7 +18,9 @@ from agentkit.bedrock import (
     CacheMode,
     CatalogSource,
     CatalogUnavailableError,
+    UnifiedModelInfo,
 )
+from agentkit.bedrock.catalog_api import Fetched, merge
 from agentkit.bedrock.catalog_cache import MemoryCache
 from agentkit.errors import ConfigurationError
 from tests.bedrock.aws import ControlPlane, profile, summary
@@ -216,6 +218,17 @@ def test_what_aws_no_longer_lists_is_marked_and_kept(tmp_path: Path) -> None:
     assert only_west.retired
     assert found.is_model_available("Ray v2", WEST)
     assert "Ray v2" not in [one.model_name for one in found.list_models(include_retired=False)]
+
+
+def test_a_governments_region_that_nobody_asked_does_not_keep_a_model_alive(tmp_path: Path) -> None:
+    places = [EAST, WEST, "us-gov-west-1"]
+    row = {"id": "maker.a:0", "name": "A", "provider": "M", "input": [], "output": []}
+    rest = {"streaming": True, "profiles": {}, "source": "https://x", "date": "2026-01-01"}
+    model = UnifiedModelInfo.from_dict({**row, **rest, "direct": places})
+    (gone,) = merge([model], Fetched(regions={EAST, WEST}), "2026-01-02")
+    assert gone.retired
+    (alive,) = merge([model], Fetched(regions={EAST}), "2026-01-02")
+    assert not alive.retired
 
 
 def test_variants_for_provisioned_throughput_are_no_models(tmp_path: Path) -> None:
