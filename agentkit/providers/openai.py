@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.providers.callable import worded
 from agentkit.providers.content import count, data_url, fitting_id, json_arguments, parts_of
 from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
 from agentkit.providers.quota import quota_of
@@ -72,7 +74,8 @@ class OpenAIChat(HttpSdkProvider):
         if request.timeout is not None:
             options["timeout"] = request.timeout
         options["model"] = self.model
-        options["messages"] = [_message(each) for each in request.conversation]
+        messages = (*json_wish(request, request.conversation), *request.conversation)
+        options["messages"] = [_message(each) for each in messages]
         return options
 
     def _decoded(self, completion: Any, headers: Mapping[str, str]) -> Response[Any]:
@@ -86,15 +89,17 @@ class OpenAIChat(HttpSdkProvider):
         message = choice.message
         if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
             raise refused(self.model)
-        text = message.content or ""
+        text = _text(message.content)
         calls = tuple(
-            ToolCall(each.id, each.function.name,
-                     json_arguments(each.function.arguments, each.function.name))
+            _called(each.id, each.function.name, each.function.arguments)
             for each in message.tool_calls or ()
             if getattr(each, "function", None) is not None
-        )  # fmt: skip
+        )
         if not text and not calls and message.content is None:
-            raise InvalidResponseError(f"{self.model} answered without content")
+            raise InvalidResponseError(
+                f"{self.model} answered without content",
+                hint="raise max_tokens" if choice.finish_reason == "length" else None,
+            )
         return Response(
             text,
             usage_of(completion.usage),
@@ -116,7 +121,8 @@ class _Told:
         self._finish: str | None = None
         self._usage: Any = None
         self._refused = False
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._calls: list[dict[str, Any]] = []
+        self._call_at: dict[int | None, dict[str, Any]] = {}
 
     def events(self, chunk: Any) -> Iterator[StreamEvent]:
         """The events of one chunk."""
@@ -129,7 +135,7 @@ class _Told:
             delta = choice.delta
             if delta is not None:
                 if delta.content:
-                    yield TextDelta(delta.content, chunk)
+                    yield TextDelta(_text(delta.content), chunk)
                 elif thought := _reasoning(delta):
                     yield ReasoningDelta(thought)
                 for call in delta.tool_calls or ():
@@ -144,19 +150,36 @@ class _Told:
             raise refused(self._adapter.model)
         if self._finish is None:
             return
-        calls = tuple(
-            ToolCall(each["id"], each["name"], json_arguments(each["arguments"], each["name"]))
-            for _, each in sorted(self._calls.items())
-        )
+        calls = tuple(_called(each["id"], each["name"], each["arguments"]) for each in self._calls)
         quota = quota_of(self._headers, daily_requests=self._adapter.daily_requests)
         yield End(self._finish, usage_of(self._usage), calls, self._id, quota)
 
     def _collect(self, call: Any) -> None:
-        known = self._calls.setdefault(call.index, {"id": "", "name": "", "arguments": ""})
+        known = self._call_at.get(call.index)
+        # Some servers give every call the index 0, or none: another id is another call.
+        if known is None or (call.id and known["id"] and call.id != known["id"]):
+            known = self._call_at[call.index] = {"id": "", "name": "", "arguments": ""}
+            self._calls.append(known)
         known["id"] = known["id"] or call.id or ""
         if call.function is not None:
             known["name"] = known["name"] or call.function.name or ""
             known["arguments"] += call.function.arguments or ""
+
+
+def _called(given: str | None, name: str | None, arguments: Any) -> ToolCall:
+    """A tool call; a server that gives it no id gets one of ours, since its result needs one."""
+    if not name:
+        raise InvalidResponseError("the model called a tool without naming it")
+    return ToolCall(given or f"call_{uuid4().hex}", name, json_arguments(arguments, name))
+
+
+def _text(content: Any) -> str:
+    """The answer's text; some servers send it in parts, as requests have it."""
+    if isinstance(content, str):
+        return content
+    if content is None or isinstance(content, list):
+        return "".join(part["text"] for part in content or () if part.get("type") == "text")
+    raise TypeError(type(content))
 
 
 def refused(model: str) -> ContentFilterError:
@@ -196,6 +219,16 @@ def response_format(wish: Mapping[str, Any]) -> dict[str, Any]:
         "strict": strict is not None,
     }
     return {"type": "json_schema", "json_schema": schema}
+
+
+def json_wish(request: Request, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """What JSON mode needs besides: it is refused unless one of the messages mentions JSON."""
+    wish = request.response_format
+    if wish is None or wish.get("type") != "json_object":
+        return ()
+    if any("json" in each.text.lower() for each in messages):
+        return ()
+    return worded(request).messages[:1]
 
 
 def _reasoning(message: Any) -> str:

@@ -17,7 +17,7 @@ from agentkit.providers.content import (
     without_system,
 )
 from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
-from agentkit.providers.openai import refused, response_format
+from agentkit.providers.openai import json_wish, refused, response_format
 from agentkit.providers.quota import quota_of
 from agentkit.providers.sdk import apart, parameter_names
 from agentkit.types import (
@@ -98,7 +98,8 @@ class OpenAIResponses(HttpSdkProvider):
         if stream:
             options["stream"] = True
         options["model"] = self.model
-        options["input"] = [item for each in messages for item in _items(each)]
+        wish = [{"role": "system", "content": each.text} for each in json_wish(request, messages)]
+        options["input"] = [*wish, *(item for each in messages for item in _items(each))]
         return options
 
     def _decoded(self, answer: Any, headers: Mapping[str, str]) -> Response[Any]:
