@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -48,6 +49,7 @@ class AnthropicMessages(HttpSdkProvider):
     sdk: ClassVar[str] = "anthropic"
     client_names: ClassVar[tuple[str, str]] = ("Anthropic", "AsyncAnthropic")
     key_variables: ClassVar[tuple[str, ...]] = ("ANTHROPIC_API_KEY",)
+    too_long = re.compile(r"prompt is too long|input length and `max_tokens` exceed context limit")
 
     def __init__(self, model: str, **settings: Any) -> None:
         super().__init__(model, **settings)

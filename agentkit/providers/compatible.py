@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, ClassVar
 
 from agentkit.errors import ConfigurationError
@@ -22,6 +23,7 @@ class Compatible(OpenAIChat):
     provider: ClassVar[str] = "compatible"
     limit_name: ClassVar[str] = "max_tokens"
     usual_url: ClassVar[str | None] = None
+    too_long = re.compile(r"This model's maximum context length is \d+ tokens")  # vLLM
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
 
     def __init__(

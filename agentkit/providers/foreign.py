@@ -30,6 +30,7 @@ _BY_STATUS: dict[int, type[e.ProviderError]] = {
 }  # fmt: skip
 _BY_CODE: dict[str, type[e.ProviderError]] = {
     "context_length_exceeded": e.ContextLengthError,
+    "exceed_context_size_error": e.ContextLengthError,
     "content_filter": e.ContentFilterError,
     "content_policy_violation": e.ContentFilterError,
     "overloaded_error": e.OverloadedError,

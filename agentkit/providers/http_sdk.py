@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
-from agentkit.errors import InvalidRequestError, InvalidResponseError, LLMError
+from agentkit.errors import ContextLengthError, InvalidRequestError, InvalidResponseError, LLMError
 from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider
 from agentkit.types import Request, Response, StreamEvent
 
@@ -47,6 +48,8 @@ class HttpSdkProvider(SdkProvider):
     """The SDK's module."""
     client_names: ClassVar[tuple[str, str]]
     """Its blocking and its async client."""
+    too_long: ClassVar[re.Pattern[str] | None] = None
+    """How the message of a 400 begins that blames the prompt's length, where no code says so."""
 
     @abstractmethod
     def _create(self, client: Any) -> Callable[..., Any]:
@@ -118,6 +121,12 @@ class HttpSdkProvider(SdkProvider):
                 f"the request to {self.model} cannot be written down",
                 hint="parameters are texts, numbers, lists and dicts; see __cause__",
             )
+        elif self.too_long is not None and self.too_long.match(_complaint(exc)):
+            error = ContextLengthError(
+                f"the prompt does not fit into the context window of {self.model}",
+                status=400,
+                hint="shorten the prompt or add a fallback with a larger context_window",
+            )
         if error is not None:
             error.__cause__ = exc
         return error
@@ -151,3 +160,12 @@ class HttpSdkProvider(SdkProvider):
             max_retries=0,
             timeout=sdk.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
         )
+
+
+def _complaint(exc: Exception) -> str:
+    """The message in the body of a 400; empty for anything else."""
+    body = getattr(exc, "body", None)
+    if getattr(exc, "status_code", None) != 400 or not isinstance(body, Mapping):
+        return ""
+    inner = body.get("error")
+    return str((inner if isinstance(inner, Mapping) else body).get("message") or "")

@@ -1,0 +1,187 @@
+"""What each fault of a provider must come to, whoever the provider is and however it is asked.
+
+`PROVIDERS` has one row a provider, `CASES` one a fault. `rows()` lists every combination, which
+the suite runs over real sockets and a page may print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from agentkit import errors as e
+from agentkit.providers.catalogue import provider_for
+from agentkit.testing import WireServer, faults
+from agentkit.types import Response
+
+MODEL = "some-model"
+ANSWER = "The capital is Paris."
+
+Blame = Literal["failure", "consecutive", "neutral"]
+Error = type[e.LLMError]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One adapter: its name in the catalogue and where it finds the server.
+
+    `too_long` is its own way to say that a prompt does not fit; `extra` are settings it needs.
+    """
+
+    name: str
+    url: Callable[[WireServer], str]
+    too_long: faults.Status
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, server: WireServer, **settings: Any) -> Any:
+        """The adapter, asking `server`."""
+        given = {"api_key": "made-up-key", "base_url": self.url(server), **self.extra, **settings}
+        return provider_for(f"{self.name}:{MODEL}", **given)
+
+
+_CODED = faults.status(400, kind="context_length_exceeded")
+
+PROVIDERS = {
+    each.name: each
+    for each in (
+        Provider("openai", lambda server: server.openai_url, _CODED),
+        Provider("openai-responses", lambda server: server.openai_url, _CODED),
+        Provider("groq", lambda server: server.groq_url, _CODED),
+        Provider(
+            "compatible",
+            lambda server: server.openai_url,
+            faults.status(400, message="This model's maximum context length is 4096 tokens."),
+        ),
+        Provider(
+            "anthropic",
+            lambda server: server.anthropic_url,
+            faults.status(400, message="prompt is too long: 210000 tokens > 200000 maximum"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, and what two attempts at it and a model to fall back on come to.
+
+    Attributes:
+        outcome: the fault, an answer, or a function from the provider to either.
+        error: what the attempt dies of.
+        attempts: how many are made at the model, of two.
+        blame: what its breaker is told of each.
+        raises: the error that the caller gets; None: the next model answers.
+        patience: seconds that an attempt is given where only a time limit ends it.
+        breaks: whether a stream breaks after its first content, which a caller is told at once.
+    """
+
+    outcome: Any
+    error: Error
+    attempts: int
+    blame: Blame
+    raises: Error | None = None
+    patience: float | None = None
+    breaks: bool = False
+
+    def expected(self, *, stream: bool) -> Case:
+        """The same, as a stream or a whole answer shows it."""
+        if not (stream and self.breaks):
+            return self
+        return replace(self, attempts=1, raises=e.StreamInterruptedError)
+
+
+def _status(
+    code: int, error: Error, attempts: int, blame: Blame, raises: Error | None = None
+) -> Case:
+    return Case(faults.status(code), error, attempts, blame, raises)
+
+
+def _silent(outcome: Any) -> Case:
+    return Case(outcome, e.ProviderTimeoutError, 1, "failure", patience=0.1)
+
+
+def _broken(outcome: Any, error: Error) -> Case:
+    return Case(outcome, error, 2, "failure", breaks=True)
+
+
+_STALL = Case(
+    faults.stalled_stream(2), e.ProviderTimeoutError, 1, "failure", patience=0.3, breaks=True
+)
+_FILTERED: Response[Any] = Response("", finish_reason="content_filter")
+
+CASES = {
+    "status 400": _status(400, e.InvalidRequestError, 1, "neutral", e.InvalidRequestError),
+    "status 401": _status(401, e.AuthenticationError, 1, "failure"),
+    "status 402": _status(402, e.AuthenticationError, 1, "failure"),
+    "status 403": _status(403, e.AuthenticationError, 1, "failure"),
+    "status 404": _status(404, e.ModelNotFoundError, 1, "failure"),
+    "status 408": _status(408, e.ProviderTimeoutError, 1, "failure"),
+    "status 409": _status(409, e.ServerError, 2, "failure"),
+    "status 413": _status(413, e.InvalidRequestError, 1, "neutral", e.InvalidRequestError),
+    "status 422": _status(422, e.InvalidRequestError, 1, "neutral", e.InvalidRequestError),
+    "status 424": _status(424, e.ServerError, 2, "failure"),
+    "status 425": _status(425, e.ServerError, 2, "failure"),
+    "status 429": _status(429, e.RateLimitError, 2, "consecutive"),
+    "status 429, retry-after: 0.01": Case(
+        faults.status(429, retry_after=0.01), e.RateLimitError, 2, "neutral"
+    ),
+    "status 429, retry-after-ms: 10": Case(
+        faults.status(429, retry_after_ms=10), e.RateLimitError, 2, "neutral"
+    ),
+    "status 429, retry-after: 60": Case(
+        faults.status(429, retry_after=60), e.RateLimitError, 1, "neutral"
+    ),
+    "status 500": _status(500, e.ServerError, 2, "failure"),
+    "status 502": _status(502, e.ServerError, 2, "failure"),
+    "status 503": _status(503, e.ServerError, 2, "failure"),
+    "status 504": _status(504, e.ServerError, 2, "failure"),
+    "status 529": _status(529, e.OverloadedError, 2, "failure"),
+    "prompt too long": Case(lambda provider: provider.too_long, e.ContextLengthError, 1, "neutral"),
+    "content filter": Case(_FILTERED, e.ContentFilterError, 1, "neutral", e.ContentFilterError),
+    "reset": Case(faults.reset(), e.NetworkError, 2, "failure"),
+    "disconnect": Case(faults.disconnect(), e.NetworkError, 2, "failure"),
+    "silence": _silent(faults.silence()),
+    "malformed body": Case(faults.malformed_body(), e.InvalidResponseError, 2, "failure"),
+    "slow first token": _silent(faults.slow_first_token(30)),
+    "slow chunks": _silent(faults.slow_chunks(30)),
+    "cut before the first token": Case(faults.cut_stream(0), e.NetworkError, 2, "failure"),
+    "cut": _broken(faults.cut_stream(2), e.NetworkError),
+    "cut by a reset": _broken(faults.cut_stream(2, reset=True), e.NetworkError),
+    "stall": _STALL,
+    "malformed first chunk": Case(faults.malformed_chunk(0), e.InvalidResponseError, 2, "failure"),
+    "malformed chunk": _broken(faults.malformed_chunk(2), e.InvalidResponseError),
+    "missing end mark": _broken(faults.missing_end(), e.InvalidResponseError),
+    "error inside a 200, at once": Case(
+        faults.stream_error(0, status=500), e.ServerError, 2, "failure"
+    ),
+    "rate limit inside a 200, at once": Case(
+        faults.stream_error(0, status=429), e.RateLimitError, 2, "consecutive"
+    ),
+    "error inside a 200": _broken(faults.stream_error(2, status=500), e.ServerError),
+}
+
+
+class Row(NamedTuple):
+    """One line of the fault table: see `Case`; `raises` is empty where the next model answers."""
+
+    fault: str
+    provider: str
+    colour: Literal["blocking", "async"]
+    stream: bool
+    error: str
+    attempts: int
+    blame: Blame
+    raises: str
+
+
+def rows() -> Iterator[Row]:
+    """Every fault × provider × colour × whole or stream, with what it must come to."""
+    for fault, case in CASES.items():
+        for provider in PROVIDERS:
+            for stream in (False, True):
+                told = case.expected(stream=stream)
+                raises = told.raises.__name__ if told.raises else ""
+                figures = told.error.__name__, told.attempts, told.blame, raises
+                yield Row(fault, provider, "blocking", stream, *figures)
+                yield Row(fault, provider, "async", stream, *figures)

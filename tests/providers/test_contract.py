@@ -1,0 +1,123 @@
+"""The fault table: each fault, provider and way of asking, over real sockets and real SDKs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentkit import BreakerPolicy, CircuitBreaker, LLMManager, Response, RetryPolicy
+from agentkit import errors as e
+from agentkit.testing import WireServer, faults
+from tests.providers.contract import ANSWER, CASES, PROVIDERS, Row, rows
+
+
+class Stage:
+    """One server, one event loop and one adapter a provider: connections are kept, as in life."""
+
+    def __init__(self, server: WireServer, runner: asyncio.Runner) -> None:
+        self.server = server
+        self.runner = runner
+        self.adapters = {name: each.make(server) for name, each in PROVIDERS.items()}
+
+    def close(self) -> None:
+        for each in self.adapters.values():
+            self.runner.run(each.aclose())
+
+    def ask(self, llm: LLMManager, colour: str, *, stream: bool) -> Response[Any]:
+        if colour == "async":
+            return self.runner.run(_aask(llm, stream=stream))
+        if not stream:
+            return llm.complete("capital?")
+        with llm.stream("capital?") as told:
+            list(told.events())
+        return told.response
+
+
+async def _aask(llm: LLMManager, *, stream: bool) -> Response[Any]:
+    if not stream:
+        return await llm.acomplete("capital?")
+    async with llm.astream("capital?") as told:
+        async for _ in told.events():
+            pass
+    return told.response
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with WireServer(reply=ANSWER) as server, asyncio.Runner() as runner:
+        made = Stage(server, runner)
+        yield made
+        made.close()
+
+
+def manager(adapter: Any, breaker: CircuitBreaker, patience: float | None = None) -> LLMManager:
+    llm = LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=2, base_delay=0.002))
+    llm.register_model("primary", adapter, breaker=breaker, timeout=patience or 20.0)
+    llm.register_model("backup", lambda prompt, kwargs: "from backup")
+    llm.set_fallback_chain(["primary", "backup"])
+    return llm
+
+
+def name_of(row: Row) -> str:
+    return f"{row.fault}-{row.provider}-{row.colour}-{'stream' if row.stream else 'whole'}"
+
+
+@pytest.mark.parametrize("row", list(rows()), ids=name_of)
+def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None:
+    outcome = CASES[row.fault].outcome
+    if not isinstance(outcome, faults.Fault | Response):
+        outcome = outcome(PROVIDERS[row.provider])
+    stage.server.clear()
+    stage.server.always(outcome)
+    breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
+    with manager(stage.adapters[row.provider], breaker, CASES[row.fault].patience) as llm:
+        if row.raises:
+            with pytest.raises(e.LLMError) as caught:
+                stage.ask(llm, row.colour, stream=row.stream)
+            assert type(caught.value).__name__ == row.raises
+            ledger = caught.value.ledger
+        else:
+            reply = stage.ask(llm, row.colour, stream=row.stream)
+            assert reply.text == "from backup"
+            ledger = reply.ledger
+    assert ledger is not None
+    sent = [entry for entry in ledger.sent if entry.model == "primary"]
+    assert [entry.error for entry in sent] == [row.error] * row.attempts
+    figures = breaker.statistics()
+    failed = row.attempts if row.blame == "failure" else 0
+    in_a_row = 0 if row.blame == "neutral" else row.attempts
+    assert (figures.failures, figures.consecutive_failures) == (failed, in_a_row)
+
+
+@pytest.mark.parametrize("colour", ["blocking", "async"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_refused_connection_is_a_network_error(
+    provider: str, colour: str, stream: bool, stage: Stage
+) -> None:
+    with WireServer() as gone:
+        adapter = PROVIDERS[provider].make(gone)
+    breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
+    with manager(adapter, breaker) as llm:
+        reply = stage.ask(llm, colour, stream=stream)
+    stage.runner.run(adapter.aclose())
+    assert [entry.error for entry in reply.ledger.sent[:2]] == ["NetworkError"] * 2
+    assert breaker.statistics().failures == 2
+
+
+@pytest.mark.parametrize("colour", ["blocking", "async"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_after_a_fault_the_same_adapter_answers(
+    provider: str, colour: str, stream: bool, stage: Stage
+) -> None:
+    stage.server.clear()
+    stage.server.script(faults.cut_stream(0, reset=True), faults.status(503))
+    llm = LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=3, base_delay=0.002))
+    with llm:
+        llm.register_model("only", stage.adapters[provider])
+        reply = stage.ask(llm, colour, stream=stream)
+    assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 3)
