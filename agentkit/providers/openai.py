@@ -89,9 +89,9 @@ class OpenAIChat(HttpSdkProvider):
         message = choice.message
         if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
             raise refused(self.model)
-        text = _text(message.content)
+        text = text_of(message.content)
         calls = tuple(
-            _called(each.id, each.function.name, each.function.arguments)
+            called(each.id, each.function.name, each.function.arguments)
             for each in message.tool_calls or ()
             if getattr(each, "function", None) is not None
         )
@@ -135,7 +135,7 @@ class _Told:
             delta = choice.delta
             if delta is not None:
                 if delta.content:
-                    yield TextDelta(_text(delta.content), chunk)
+                    yield TextDelta(text_of(delta.content), chunk)
                 elif thought := _reasoning(delta):
                     yield ReasoningDelta(thought)
                 for call in delta.tool_calls or ():
@@ -150,7 +150,7 @@ class _Told:
             raise refused(self._adapter.model)
         if self._finish is None:
             return
-        calls = tuple(_called(each["id"], each["name"], each["arguments"]) for each in self._calls)
+        calls = tuple(called(each["id"], each["name"], each["arguments"]) for each in self._calls)
         quota = quota_of(self._headers, daily_requests=self._adapter.daily_requests)
         yield End(self._finish, usage_of(self._usage), calls, self._id, quota)
 
@@ -166,14 +166,14 @@ class _Told:
             known["arguments"] += call.function.arguments or ""
 
 
-def _called(given: str | None, name: str | None, arguments: Any) -> ToolCall:
+def called(given: str | None, name: str | None, arguments: Any) -> ToolCall:
     """A tool call; a server that gives it no id gets one of ours, since its result needs one."""
     if not name:
         raise InvalidResponseError("the model called a tool without naming it")
     return ToolCall(given or f"call_{uuid4().hex}", name, json_arguments(arguments, name))
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
     """The answer's text; some servers send it in parts, as requests have it."""
     if isinstance(content, str):
         return content

@@ -12,12 +12,11 @@ from agentkit.providers.content import (
     count,
     data_url,
     fitting_id,
-    json_arguments,
     parts_of,
     without_system,
 )
 from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
-from agentkit.providers.openai import json_wish, refused, response_format
+from agentkit.providers.openai import called, json_wish, refused, response_format, text_of
 from agentkit.providers.quota import quota_of
 from agentkit.providers.sdk import apart, parameter_names
 from agentkit.types import (
@@ -118,8 +117,7 @@ class OpenAIResponses(HttpSdkProvider):
             elif item.type == "reasoning":
                 thoughts.extend(each.text for each in item.summary or item.content or ())
             elif item.type == "function_call":
-                arguments = json_arguments(item.arguments, item.name)
-                calls.append(ToolCall(item.call_id, item.name, arguments))
+                calls.append(called(item.call_id, item.name, item.arguments))
         if not texts and not calls and not reason:
             raise InvalidResponseError(f"{self.model} answered without content")
         return Response(
@@ -159,7 +157,7 @@ class _Told:
         """The events of one of the SDK's."""
         kind = event.type
         if kind == "response.output_text.delta":
-            yield TextDelta(event.delta, event)
+            yield TextDelta(text_of(event.delta), event)
         elif kind in _THOUGHTS:
             yield ReasoningDelta(event.delta)
         elif kind == "response.reasoning_summary_part.added" and event.summary_index:
