@@ -136,7 +136,7 @@ class ConverseTarget:
             for event in _events(source):
                 relay.put(event)
             source.close()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             relay.put(error)
         else:
             relay.put(None)
@@ -265,7 +265,7 @@ class _Relay:
 def _cut(source: Any) -> None:
     """Shut the socket under a stream, so that a thread that waits on it wakes up."""
     raw = getattr(source, "_raw_stream", None)
-    connection = getattr(raw, "connection", None) or getattr(raw, "_connection", None)
+    connection: Any = getattr(raw, "connection", None) or getattr(raw, "_connection", None)
     with suppress(Exception):
         connection.sock.shutdown(socket.SHUT_RDWR)
     with suppress(Exception):

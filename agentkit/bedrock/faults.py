@@ -1,4 +1,4 @@
-"""What the service's errors mean, by their codes; and what a refused request says is unsupported."""
+"""What the errors of the service mean, by their codes, and which feature a refusal is about."""
 
 from __future__ import annotations
 
