@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.errors import ContentFilterError, ContextLengthError, InvalidResponseError, LLMError
 from agentkit.providers.anthropic_encoding import (
     ANSWER_TOOL,
     encoded_messages,
     max_tokens_of,
-    of_another_age,
     output_format,
     system_of,
+    takes_prefill,
     tool,
     tool_choice,
 )
 from agentkit.providers.content import count, json_arguments
-from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
+from agentkit.providers.http_sdk import READ_TIMEOUT, HttpSdkProvider, Listener, ToldError
 from agentkit.providers.quota import quota_of
+from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import apart, parameter_names
 from agentkit.types import (
     End,
@@ -37,6 +38,10 @@ _FINISH = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
     "tool_use": "tool_calls", "model_context_window_exceeded": "length",
 }  # fmt: skip
+
+_THOUGHTS = ("thinking", "redacted_thinking")
+_TOO_LONG = re.compile(r"prompt is too long|input length and `max_tokens` exceed context limit")
+"""What a 400 says, without a code of its own, of a prompt that does not fit."""
 
 
 class AnthropicMessages(HttpSdkProvider):
@@ -55,15 +60,22 @@ class AnthropicMessages(HttpSdkProvider):
         super().__init__(model, **settings)
         self.capabilities = frozenset(
             {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
-            | ({"prefill"} if of_another_age(model) else set())
+            | ({"prefill"} if takes_prefill(model) else set())
         )
+        self._thoughts: Recall[list[dict[str, Any]]] = Recall()
+
+    def with_key(self, api_key: str) -> Self:
+        """The same model and settings with another key; what one was told, the other knows."""
+        other = super().with_key(api_key)
+        other._thoughts = self._thoughts
+        return other
 
     def _create(self, client: Any) -> Callable[..., Any]:
         create: Callable[..., Any] = client.messages.with_raw_response.create
         return create
 
     def _listener(self, headers: Mapping[str, str]) -> Listener:
-        return _Told(self.model, headers)
+        return _Told(self.model, headers, self._thoughts)
 
     def _encoded(self, request: Request, *, stream: bool = False) -> dict[str, Any]:
         from anthropic.resources.messages import Messages
@@ -76,19 +88,19 @@ class AnthropicMessages(HttpSdkProvider):
             options["tools"] = [tool(each) for each in request.tools]
         if "tool_choice" in options:
             options["tool_choice"] = tool_choice(options["tool_choice"])
-        options.setdefault("max_tokens", max_tokens_of(self.model))
+        options.setdefault("max_tokens", max_tokens_of(self.model, options.get("thinking")))
         wish = output_format(self.model, request)
         for name, value in wish.options.items():
             merge = isinstance(value, dict) and isinstance(options.get(name), dict)
             options[name] = {**options[name], **value} if merge else value
         options = apart(options, parameter_names(Messages.create))
-        if request.timeout is not None:
-            options["timeout"] = request.timeout
+        # Without one, the SDK refuses a large max_tokens unless it streams.
+        options["timeout"] = READ_TIMEOUT if request.timeout is None else request.timeout
         system = system_of(request, wish.words)
         if system:
             options["system"] = system
         options["model"] = self.model
-        options["messages"] = encoded_messages(request.conversation)
+        options["messages"] = encoded_messages(request.conversation, self._thoughts)
         if stream:
             options["stream"] = True
         return options
@@ -99,15 +111,18 @@ class AnthropicMessages(HttpSdkProvider):
             raise ToldError(error)
         if message.stop_reason == "refusal":
             raise refused(self.model)
-        texts, thoughts, calls = [], [], []
+        texts, thoughts, calls, before = [], [], [], list[dict[str, Any]]()
         for block in message.content or ():
             if block.type == "text":
                 texts.append(block.text)
-            elif block.type == "thinking":
-                thoughts.append(block.thinking)
+            elif block.type in _THOUGHTS:
+                before.append(block.to_dict())
+                thoughts.append(getattr(block, "thinking", ""))
             elif block.type == "tool_use":
                 arguments = json_arguments(block.input, block.name)
                 calls.append(ToolCall(block.id, block.name, arguments))
+        if calls and before:
+            self._thoughts.keep(calls[0].id, before)
         text, tool_calls = _answered("".join(texts), calls)
         if not message.content:
             raise InvalidResponseError(f"{self.model} answered without content")
@@ -121,26 +136,45 @@ class AnthropicMessages(HttpSdkProvider):
             quota=quota_of(headers),
         )
 
+    def translate(self, exc: Exception) -> LLMError | None:
+        """Anthropic's own words for a prompt that is too long, beside the general ones."""
+        body = getattr(exc, "body", None)
+        inner = body.get("error") if isinstance(body, Mapping) else None
+        said = inner.get("message") if isinstance(inner, Mapping) else None
+        if getattr(exc, "status_code", None) != 400 or not _TOO_LONG.match(str(said)):
+            return super().translate(exc)
+        error = ContextLengthError(
+            f"{self.model} failed: {type(exc).__name__} 400",
+            status=400,
+            request_id=getattr(exc, "request_id", None),
+            hint="shorten the prompt or add a fallback with a larger context_window",
+        )
+        error.__cause__ = exc
+        return error
+
 
 class _Told:
     """What a stream has told so far."""
 
-    def __init__(self, model: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: str, headers: Mapping[str, str], thoughts: Recall[list[dict[str, Any]]]
+    ) -> None:
         self._model = model
+        self._thoughts = thoughts
         self._headers = headers
         self._id: str | None = None
         self._stop: str | None = None
         self._usage = Usage()
         self._blocks: dict[int, dict[str, Any]] = {}
+        self._before: dict[int, dict[str, Any]] = {}
 
     def events(self, event: Any) -> Iterator[StreamEvent]:
         """The events of one of the SDK's."""
         kind = event.type
         if kind == "content_block_delta":
             yield from self._delta(event)
-        elif kind == "content_block_start" and event.content_block.type == "tool_use":
-            block = event.content_block
-            self._blocks[event.index] = {"id": block.id, "name": block.name, "json": ""}
+        elif kind == "content_block_start":
+            self._start(event.index, event.content_block)
         elif kind == "message_start":
             self._id = event.message.id
             self._usage = usage_of(event.message.usage)
@@ -154,12 +188,21 @@ class _Told:
         """Nothing: the end mark is an event of its own."""
         return ()
 
+    def _start(self, index: int, block: Any) -> None:
+        if block.type == "tool_use":
+            self._blocks[index] = {"id": block.id, "name": block.name, "json": ""}
+        elif block.type in _THOUGHTS:
+            self._before[index] = block.to_dict()
+
     def _delta(self, event: Any) -> Iterator[StreamEvent]:
         delta = event.delta
         if delta.type == "text_delta":
             yield TextDelta(delta.text, event)
         elif delta.type == "thinking_delta":
+            self._before[event.index]["thinking"] += delta.thinking
             yield ReasoningDelta(delta.thinking)
+        elif delta.type == "signature_delta":
+            self._before[event.index]["signature"] = delta.signature
         elif delta.type == "input_json_delta":
             block = self._blocks[event.index]
             block["json"] += delta.partial_json
@@ -174,6 +217,8 @@ class _Told:
             for _, each in sorted(self._blocks.items())
             if each["name"] != ANSWER_TOOL
         )
+        if calls and self._before:
+            self._thoughts.keep(calls[0].id, [each for _, each in sorted(self._before.items())])
         finish = finish_of(self._stop, calls)
         yield End(finish, self._usage, calls, self._id, quota_of(self._headers))
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from agentkit.providers.callable import worded
-from agentkit.providers.content import Part, base64_of, parts_of
+from agentkit.providers.content import Part, base64_of, count, parts_of
 from agentkit.providers.defaults import DEFAULTS
+from agentkit.providers.recall import Recall
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 ANSWER_TOOL: Final = "answer_as_json"
 """The tool that older models are made to call, so that its arguments are the answer."""
 
-_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _OLDER = (
     "claude-2", "claude-3", "claude-instant", "claude-opus-4-0", "claude-opus-4-2025",
     "claude-sonnet-4-0", "claude-sonnet-4-2025",
 )  # fmt: skip
-"""Models without structured outputs, which take a prefilled answer instead (as of 2026-11)."""
+"""Models without structured outputs (as of 2026-11)."""
+_PREFILLED = (
+    *_OLDER, "claude-opus-4-1", "claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5",
+)  # fmt: skip
+"""Models that go on from the beginning of an answer; later ones refuse it (as of 2026-11)."""
 _SMALL = {"claude-2": 4096, "claude-3-opus": 4096, "claude-3-haiku": 4096, "claude-3": 8192}
-_USUAL = 16_384
+_USUAL: Final = DEFAULTS["anthropic"].max_tokens or 8192
 
 
 class Wish(NamedTuple):
@@ -31,17 +37,16 @@ class Wish(NamedTuple):
     words: bool = False
 
 
-def of_another_age(model: str) -> bool:
-    """Whether the model knows prefilled answers but no structured outputs."""
-    return model.startswith(_OLDER)
+def takes_prefill(model: str) -> bool:
+    """Whether the model goes on from an assistant's message at the end."""
+    return model.startswith(_PREFILLED)
 
 
-def max_tokens_of(model: str) -> int:
-    """The most tokens asked for where nobody says, by model family."""
-    for prefix, most in _SMALL.items():
-        if model.startswith(prefix):
-            return most
-    return DEFAULTS["anthropic"].max_tokens or _USUAL
+def max_tokens_of(model: str, thinking: Any = None) -> int:
+    """The most tokens asked for where nobody says: by model family, plus what it may think."""
+    usual = next((most for prefix, most in _SMALL.items() if model.startswith(prefix)), _USUAL)
+    budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return usual + count(budget)
 
 
 def output_format(model: str, request: Request) -> Wish:
@@ -52,7 +57,7 @@ def output_format(model: str, request: Request) -> Wish:
     schema = wish.get("schema")
     if schema is None:
         return Wish({}, words=True)
-    if not of_another_age(model) and not _is_open(schema):
+    if not model.startswith(_OLDER) and not _is_open(schema):
         from anthropic import transform_schema
 
         try:
@@ -106,18 +111,25 @@ def tool_choice(wish: Any) -> Any:
     return {"type": known[wish]} if wish in known else {"type": "tool", "name": wish}
 
 
-def encoded_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """User and assistant turns in turn; neighbours of one role are merged."""
+def encoded_messages(
+    messages: Sequence[Message], thoughts: Recall[list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """User and assistant turns in turn; neighbours of one role are merged.
+
+    `thoughts` holds the blocks that came before calls of tools: the API wants them back.
+    """
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role is MessageRole.SYSTEM:
             continue
         role = "assistant" if message.role is MessageRole.ASSISTANT else "user"
-        blocks = _blocks(message)
+        blocks = _blocks(message, thoughts)
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"].extend(blocks)
         elif blocks:
             turns.append({"role": role, "content": blocks})
+    if turns and turns[-1]["role"] == "assistant":
+        _without_blanks_at_the_end(turns[-1]["content"])
     for turn in turns:
         only = turn["content"][0]
         if len(turn["content"]) == 1 and set(only) == {"type", "text"}:
@@ -125,15 +137,23 @@ def encoded_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return turns
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
+def _without_blanks_at_the_end(blocks: list[dict[str, Any]]) -> None:
+    """The API refuses a prefilled answer that ends in blanks."""
+    if blocks[-1]["type"] == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip() or "."
+
+
+def _blocks(message: Message, thoughts: Recall[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     if message.role is MessageRole.TOOL:
         content: Any = message.content
         if not isinstance(content, str):
             content = [_part(part) for part in _with_marks(message)]
         tool_use_id = call_id(message.tool_call_id or "")
         return [{"type": "tool_result", "tool_use_id": tool_use_id, "content": content}]
-    blocks = [_part(part) for part in _with_marks(message)]
-    return [*blocks, *(_call(call) for call in message.tool_calls)]
+    blocks = [_part(part) for part in _with_marks(message) if part.get("text") != ""]
+    calls = [_call(call) for call in message.tool_calls]
+    before = thoughts.of(message.tool_calls[0].id) if calls else None
+    return [*(before or ()), *blocks, *calls]
 
 
 def _with_marks(message: Message) -> list[Part]:
@@ -151,13 +171,19 @@ def _part(part: Part) -> dict[str, Any]:
     mark = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
     if part["type"] == "text":
         return {"type": "text", "text": part["text"], **mark}
-    if "url" in part:
-        source = {"type": "url", "url": part["url"]}
-    else:
-        source = {"type": "base64", "media_type": part["media_type"], "data": base64_of(part)}
+    source = _source(part)
     if part["type"] == "image":
         return {"type": "image", "source": source, **mark}
     return {"type": "document", "source": source, "title": part["name"], **mark}
+
+
+def _source(part: Part) -> dict[str, Any]:
+    if "url" in part:
+        return {"type": "url", "url": part["url"]}
+    if part["type"] == "document" and part["media_type"].startswith("text/"):
+        text = part["data"].decode("utf-8", errors="replace")
+        return {"type": "text", "media_type": "text/plain", "data": text}
+    return {"type": "base64", "media_type": part["media_type"], "data": base64_of(part)}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
@@ -170,5 +196,5 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def call_id(given: str) -> str:
-    """An id as Anthropic takes it (letters, digits, ``_`` and ``-``), the same for the same."""
-    return _ID.sub("_", given)[:64] or "call"
+    """An id as Anthropic takes it: itself where it fits, else one made of it, always the same."""
+    return given if _ID.fullmatch(given) else f"call_{sha256(given.encode()).hexdigest()[:32]}"

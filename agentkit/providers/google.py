@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from agentkit import errors as e
 from agentkit.providers.content import count
-from agentkit.providers.google_encoding import Signatures, encoded
+from agentkit.providers.google_encoding import encoded
+from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider
 from agentkit.types import (
     End,
@@ -55,7 +56,7 @@ class Google(SdkProvider):
 
     def __init__(self, model: str, **settings: Any) -> None:
         super().__init__(model, **settings)
-        self._signatures = Signatures()
+        self._signatures: Recall[bytes] = Recall()
 
     def with_key(self, api_key: str) -> Self:
         """The same model and settings with another key; what one was told, the other knows."""
@@ -164,7 +165,7 @@ class _Blocking:
     def __init__(self, key: str, url: str | None) -> None:
         import httpx2
 
-        hooks = {"request": [_connect_soon], "response": [_note]}
+        hooks: dict[str, Any] = {"request": [_connect_soon], "response": [_note]}
         self._http = httpx2.Client(follow_redirects=True, event_hooks=hooks)
         unused = httpx2.AsyncClient(transport=httpx2.AsyncBaseTransport(), trust_env=False)
         self._client = _client(key, url, self._http, unused)
@@ -180,7 +181,7 @@ class _Async:
     def __init__(self, key: str, url: str | None) -> None:
         import httpx2
 
-        hooks = {"request": [_aconnect_soon], "response": [_anote]}
+        hooks: dict[str, Any] = {"request": [_aconnect_soon], "response": [_anote]}
         self._http = httpx2.AsyncClient(follow_redirects=True, event_hooks=hooks)
         unused = httpx2.Client(transport=httpx2.BaseTransport(), trust_env=False)
         self._client = _client(key, url, unused, self._http)

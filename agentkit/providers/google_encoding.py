@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import Any, Final
 
 from agentkit.errors import InvalidRequestError
 from agentkit.providers.callable import worded
 from agentkit.providers.content import Part, parts_of, without_system
 from agentkit.providers.http_sdk import READ_TIMEOUT
+from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import apart
 from agentkit.types import Message, MessageRole, Request, ToolCall
 
@@ -26,36 +25,14 @@ _OLDER = ("gemini-1", "gemini-2")
 """Models that answer in JSON or call tools but not both, and need no signatures (as of 2026-11)."""
 _FOREIGN_CALL: Final = b"skip_thought_signature_validator"
 """What Google documents in place of the signature of a call that its model did not make."""
-_MOST_SIGNATURES = 4096
-
-
-class Signatures:
-    """The thought signatures that came with calls, by the call's id; safe to use from threads.
-
-    The API wants them back with the call. `ToolCall` has no place for them, so they are kept here:
-    the latest 4,096; a call without one is sent as a foreign one.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._known: OrderedDict[str, bytes] = OrderedDict()
-
-    def keep(self, call_id: str, signature: bytes) -> None:
-        """Remember what came with a call."""
-        with self._lock:
-            self._known[call_id] = signature
-            if len(self._known) > _MOST_SIGNATURES:
-                self._known.popitem(last=False)
-
-    def of(self, call_id: str) -> bytes | None:
-        """What came with that call, if it is known."""
-        return self._known.get(call_id)
 
 
 def encoded(
-    model: str, options: dict[str, Any], request: Request, signatures: Signatures
+    model: str, options: dict[str, Any], request: Request, signatures: Recall[bytes]
 ) -> dict[str, Any]:
     """The arguments of the SDK's `generate_content`.
+
+    `signatures` holds the thought signatures that came with calls: the API wants them back.
 
     Raises:
         InvalidRequestError: a parameter or a part of a message is not what it must be.
@@ -139,7 +116,7 @@ def tool_choice(wish: Any) -> Any:
 
 
 def contents(
-    messages: Sequence[Message], signatures: Signatures, *, foreign: bytes | None = None
+    messages: Sequence[Message], signatures: Recall[bytes], *, foreign: bytes | None = None
 ) -> list[dict[str, Any]]:
     """User and model turns; neighbours of one role are merged.
 
@@ -164,7 +141,7 @@ def contents(
 
 
 def _calls(
-    calls: Sequence[ToolCall], signatures: Signatures, foreign: bytes | None
+    calls: Sequence[ToolCall], signatures: Recall[bytes], foreign: bytes | None
 ) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for call in calls:
