@@ -66,13 +66,17 @@ class Google(SdkProvider):
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
-        answer = self._clients.sync().models.generate_content(**self._encoded(request))
-        return _Told(self).response(answer)
+        responses = list[Any]()
+        with _noting(responses):
+            answer = self._clients.sync().models.generate_content(**self._encoded(request))
+        return _Told(self).response(answer, responses)
 
     async def asend(self, request: Request) -> Response[Any]:
         """Answer, async."""
-        answer = await self._clients.of_loop().models.generate_content(**self._encoded(request))
-        return _Told(self).response(answer)
+        models, responses = self._clients.of_loop().models, list[Any]()
+        with _noting(responses):
+            answer = await models.generate_content(**self._encoded(request))
+        return _Told(self).response(answer, responses)
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Stream, blocking."""
@@ -226,6 +230,16 @@ def _note(response: Any) -> None:
         responses.append(response)
 
 
+def _raise_told(responses: list[Any]) -> None:
+    """Raise the error in a body with status 200, which the SDK drops."""
+    from google.genai.errors import APIError
+
+    body = responses[-1].json() if responses else {}
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        raise APIError(error.get("code") or 0, body, responses[-1])
+
+
 async def _anote(response: Any) -> None:
     _note(response)
 
@@ -291,8 +305,10 @@ class _Told:
             finish = "tool_calls"
         yield End(finish, usage_of(self._usage), tuple(self._calls), self._id)
 
-    def response(self, answer: Any) -> Response[Any]:
-        """A whole answer."""
+    def response(self, answer: Any, responses: list[Any]) -> Response[Any]:
+        """A whole answer, and the HTTP responses it came in."""
+        if not answer.candidates and answer.prompt_feedback is None:
+            _raise_told(responses)
         texts, thoughts, end = [], [], None
         for event in (*self.events(answer), *self.end()):
             if isinstance(event, TextDelta):
