@@ -1,4 +1,4 @@
-"""The command line: an outage to watch, what a response cache holds, and a check-up.
+"""The command line: ask models, watch an outage, see what is installed, configured and kept.
 
 Loaded by `agentkit.__main__` alone. Data goes to stdout, everything else to stderr.
 """

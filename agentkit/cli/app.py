@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit._version import __version__
-from agentkit.cli import config
+from agentkit.cli import ask, batch, chat, config, models
 from agentkit.cli.output import fail, one_line
 from agentkit.errors import LLMError
 
@@ -20,6 +20,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(config.app, name="config")
+app.command("ask")(ask.command)
+app.command("chat")(chat.command)
+app.command("batch")(batch.command)
+app.command("models")(models.command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 

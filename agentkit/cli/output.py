@@ -12,7 +12,7 @@ from rich.console import Console
 
 def console() -> Console:
     """A console on stdout. Colour only where a terminal wants it (`NO_COLOR` is respected)."""
-    _forgive(sys.stdout)
+    forgive(sys.stdout)
     return Console(highlight=False, markup=False, emoji=False)
 
 
@@ -28,7 +28,7 @@ def print_json(value: Any) -> None:
 
 def fail(message: str) -> NoReturn:
     """Say in one line what went wrong, and leave with exit code 1."""
-    _forgive(sys.stderr)
+    forgive(sys.stderr)
     print(f"agentkit: {message}", file=sys.stderr)
     raise typer.Exit(1)
 
@@ -38,7 +38,7 @@ def one_line(error: Exception) -> str:
     return "; ".join(line for line in str(error).splitlines() if line)
 
 
-def _forgive(stream: TextIO) -> None:
+def forgive(stream: TextIO) -> None:
     """A terminal that cannot show a character shows a question mark, and the command goes on."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:

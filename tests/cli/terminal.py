@@ -1,0 +1,59 @@
+"""A command on a terminal of its own, typed at and read from like a person would."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from typing import Self
+
+# Takes Ctrl-C whatever the parent does with it.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from agentkit.__main__ import main
+main()
+"""
+PATIENCE = 30.0
+
+
+class Terminal:
+    def __init__(self, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PROGRAM, *arguments],
+            stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb"},
+        )  # fmt: skip
+        os.close(slave)
+        self.shown = ""
+
+    def see(self, text: str) -> str:
+        """Read until `text` comes; what came up to its end since the last call."""
+        until = time.monotonic() + PATIENCE
+        while text not in self.shown:
+            assert time.monotonic() < until, self.shown
+            self.shown += os.read(self._master, 65536).decode()
+        before, _, self.shown = self.shown.partition(text)
+        return before + text
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def leave(self) -> int:
+        """The exit code, once the program has ended by itself."""
+        return self._process.wait(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)

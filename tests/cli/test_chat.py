@@ -1,0 +1,128 @@
+"""A conversation: it streams, remembers, survives errors and Ctrl-C, and ends on Ctrl-D."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from agentkit.cli.app import app
+from agentkit.testing import WireServer, faults
+from tests.cli.terminal import Terminal
+
+MODEL = ("-m", "compatible:m")
+
+
+def chat(server: WireServer, said: str, *more: str) -> Result:
+    arguments = ["chat", *MODEL, "--base-url", server.openai_url, *more]
+    return CliRunner().invoke(app, arguments, input=said)
+
+
+def conversations(server: WireServer) -> list[list[tuple[str, str]]]:
+    return [
+        [(each["role"], each["content"]) for each in request.body["messages"]]
+        for request in server.requests
+    ]
+
+
+def test_each_turn_carries_the_conversation_so_far() -> None:
+    with WireServer() as server:
+        server.script("Hello.", "Ann.")
+        done = chat(server, "I am Ann\n\n  who am I?\n", "--system", "be brief")
+        first = [("system", "be brief"), ("user", "I am Ann")]
+        assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello.\nAnn.\n", "")
+        assert conversations(server) == [
+            first,
+            [*first, ("assistant", "Hello."), ("user", "who am I?")],
+        ]
+        assert all(request.stream for request in server.requests)
+
+
+def test_reset_forgets_all_but_the_system_prompt() -> None:
+    with WireServer(reply="ok") as server:
+        chat(server, "one\n/reset\ntwo\n", "--system", "be brief")
+        assert conversations(server)[1] == [("system", "be brief"), ("user", "two")]
+
+
+def test_quit_leaves_before_the_next_line() -> None:
+    with WireServer() as server:
+        assert chat(server, "/quit\nhello\n").exit_code == 0
+        assert server.requests == ()
+
+
+def test_the_conversation_is_saved_and_no_file_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    with WireServer(reply="gut – ja") as server:
+        done = chat(server, f"wie geht's?\n/save {path}\n/save {path}\n/save\n")
+    assert json.loads(path.read_text(encoding="utf-8")) == [
+        {"role": "user", "content": "wie geht's?"},
+        {"role": "assistant", "content": "gut – ja"},
+    ]
+    assert "2 messages saved" in done.stderr
+    assert "not saved" in done.stderr
+    assert "/save FILE" in done.stderr, "without a name, the help"
+
+
+def test_an_error_is_one_line_and_what_was_said_is_forgotten() -> None:
+    with WireServer(reply="fine") as server:
+        server.script(faults.status(400, message="no such thing"))
+        done = chat(server, "bad\ngood\n")
+        assert done.exit_code == 0
+        assert done.stdout == "fine\n"
+        [line] = done.stderr.splitlines()
+        assert line.startswith("agentkit: ")
+        assert conversations(server)[1] == [("user", "good")]
+
+
+def test_a_broken_answer_is_kept_as_far_as_it_came() -> None:
+    with WireServer(reply="one two three") as server:
+        server.script(faults.cut_stream(2))
+        done = chat(server, "count\ngo on\n")
+        assert done.stdout == "one two\none two three\n"
+        assert "agentkit: " in done.stderr
+        assert conversations(server)[1][1] == ("assistant", "one two")
+
+
+@pytest.mark.parametrize("model", ["nobody:m", "openai:", "m"])
+def test_a_model_that_cannot_be_is_said_before_anything_else(model: str) -> None:
+    done = CliRunner().invoke(app, ["chat", "-m", model])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("agentkit: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat_and_ctrl_d_leaves() -> None:
+    with WireServer(reply="fine") as server:
+        server.script(faults.stalled_stream(2, reply="one two three four"))
+        with Terminal("chat", *MODEL, "--base-url", server.openai_url) as terminal:
+            terminal.see("/quit (or Ctrl-D) leaves")
+            terminal.see("> ")
+            terminal.type("count\n")
+            terminal.see("one two")
+            terminal.interrupt()
+            terminal.see("agentkit: stopped")
+            terminal.see("> ")
+            terminal.type("and now?\n")
+            terminal.see("fine")
+            terminal.see("> ")
+            terminal.interrupt()
+            terminal.see("> ")
+            terminal.type("\x04")
+            assert terminal.leave() == 0
+        assert conversations(server)[1] == [
+            ("user", "count"),
+            ("assistant", "one two"),
+            ("user", "and now?"),
+        ]
+
+
+def test_an_answer_cannot_steer_the_terminal() -> None:
+    with WireServer(reply="\x1b[31mred\x1b]0;title\x07\x9b2J end") as server:
+        with Terminal("chat", *MODEL, "--base-url", server.openai_url) as terminal:
+            terminal.see("> ")
+            terminal.type("hi\n")
+            shown = terminal.see("end")
+        assert "\x1b" not in shown
+        assert "\x9b" not in shown
