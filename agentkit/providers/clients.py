@@ -2,20 +2,31 @@
 
 An async client's connections belong to the event loop that made them, and no client survives a
 fork; both are seen to here, so that an adapter asks for a client and gets one that works.
+
+Each async client lives in an async generator: as an event loop ends, `asyncio.run` and its like
+close every generator left in it, and this one closes its client. Many short loops thus leave no
+connection behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 S = TypeVar("S")
 A = TypeVar("A")
+
+
+class _Held(NamedTuple, Generic[A]):
+    """An async client, and the generator that closes it at its end."""
+
+    client: A
+    life: AsyncGenerator[None, None]
 
 
 class Clients(Generic[S, A]):
@@ -33,7 +44,7 @@ class Clients(Generic[S, A]):
         self._lock = Lock()
         self._process = os.getpid()
         self._sync: S | None = None
-        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, A] = WeakKeyDictionary()
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _Held[A]] = WeakKeyDictionary()
 
     def sync(self) -> S:
         """The client for blocking calls."""
@@ -52,17 +63,34 @@ class Clients(Generic[S, A]):
         if self._process != os.getpid():
             self._forget()
         loop = asyncio.get_running_loop()
-        client = self._async.get(loop)
-        if client is None:
+        held = self._async.get(loop)
+        if held is None:
+            client = self._make_async()
+            held = _Held(client, self._life(loop, client))
+            with suppress(StopIteration):
+                held.life.__anext__().send(None)  # into its body, which the loop hears of
             with self._lock:
-                client = self._async[loop] = self._make_async()
-        return client
+                for other in [each for each in self._async if each.is_closed()]:
+                    del self._async[other]
+                self._async[loop] = held
+        return held.client
+
+    async def _life(self, loop: asyncio.AbstractEventLoop, client: A) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                held = self._async.get(loop)
+                if held is not None and held.client is client:  # and not its successor
+                    del self._async[loop]
+            with suppress(Exception):
+                await _closing(client)()
 
     def close(self) -> None:
         """Close the blocking client, and those of event loops that run or no longer exist.
 
-        A client of a loop that still runs is closed there, soon; one whose loop is closed is let
-        go of. Whatever is asked next gets new ones.
+        A client of a loop that still runs is closed there, soon; one whose loop was closed without
+        ending its generators is let go of. Whatever is asked next gets new ones.
         """
         if self._process != os.getpid():
             self._forget()
@@ -72,16 +100,15 @@ class Clients(Generic[S, A]):
         if sync is not None:
             with suppress(Exception):
                 _closing(sync)()
-        for loop, client in others.items():
-            _close_in(loop, client)
+        for loop, held in others.items():
+            _close_in(loop, held.life)
 
     async def aclose(self) -> None:
         """Like `close`, waiting for the clients of the running loop."""
         with self._lock:
             mine = self._async.pop(asyncio.get_running_loop(), None)
         if mine is not None:
-            with suppress(Exception):
-                await _closing(mine)()
+            await mine.life.aclose()
         self.close()
 
 
@@ -90,10 +117,9 @@ def _closing(client: Any) -> Callable[[], Any]:
     return found
 
 
-def _close_in(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+def _close_in(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[None, None]) -> None:
     async def close() -> None:
-        with suppress(Exception):
-            await _closing(client)()
+        await life.aclose()
 
     if loop.is_closed():
         return

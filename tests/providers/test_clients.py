@@ -1,0 +1,193 @@
+"""Clients: one for blocking calls, one for each event loop, new after a fork, none left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agentkit import LLMManager
+from agentkit.providers.catalogue import provider_for
+from agentkit.providers.clients import Clients
+from agentkit.testing import WireServer
+
+
+class Blocking:
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Async:
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed_in: list[asyncio.AbstractEventLoop] = []
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self.closed_in.append(asyncio.get_running_loop())
+
+
+def clients() -> Clients[Blocking, Async]:
+    return Clients(Blocking, Async)
+
+
+def test_blocking_calls_share_one_client_also_when_threads_ask_at_once() -> None:
+    held = clients()
+    barrier = threading.Barrier(8)
+
+    def ask() -> Blocking:
+        barrier.wait()
+        return held.sync()
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(ask) for _ in range(8)]
+    assert len({id(each.result()) for each in futures}) == 1
+
+
+def test_an_event_loop_has_one_client_of_its_own() -> None:
+    held = clients()
+
+    async def main() -> Async:
+        first = held.of_loop()
+        assert held.of_loop() is first
+        return first
+
+    first, second = asyncio.run(main()), asyncio.run(main())
+    assert first is not second
+    assert first.loop is not second.loop
+
+
+def test_the_end_of_an_event_loop_closes_its_client_in_it() -> None:
+    held = clients()
+
+    async def main() -> Async:
+        return held.of_loop()
+
+    client = asyncio.run(main())
+    assert client.closed_in == [client.loop]
+
+
+def test_a_loop_closed_without_ceremony_leaves_no_entry_behind() -> None:
+    held = clients()
+
+    async def main() -> Async:
+        return held.of_loop()
+
+    for _ in range(5):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+    asyncio.run(main())
+    assert len(held._async) == 0
+    held.close()
+
+
+def test_close_closes_each_client_once_and_the_next_ask_gets_new_ones() -> None:
+    held = clients()
+    blocking = held.sync()
+
+    async def main() -> tuple[Async, Async]:
+        mine = held.of_loop()
+        await held.aclose()
+        assert mine.closed_in == [asyncio.get_running_loop()]
+        return mine, held.of_loop()
+
+    mine, later = asyncio.run(main())
+    assert later is not mine
+    held.close()
+    assert blocking.closed == 1
+    assert held.sync() is not blocking
+    assert (len(mine.closed_in), len(later.closed_in)) == (1, 1)
+
+
+def test_closing_from_elsewhere_closes_a_client_in_the_loop_it_belongs_to() -> None:
+    held = clients()
+
+    async def main() -> tuple[Async, Async]:
+        mine = held.of_loop()
+        await asyncio.to_thread(held.close)
+        successor = held.of_loop()
+        while not mine.closed_in:
+            await asyncio.sleep(0)
+        assert held.of_loop() is successor
+        return mine, successor
+
+    mine, successor = asyncio.run(main())
+    assert mine.closed_in == [mine.loop]
+    assert successor.closed_in == [mine.loop]
+
+
+def test_closing_reaches_a_loop_that_stands_still() -> None:
+    held = clients()
+
+    async def main() -> Async:
+        return held.of_loop()
+
+    loop = asyncio.new_event_loop()
+    client = loop.run_until_complete(main())
+    held.close()
+    loop.close()
+    assert client.closed_in == [loop]
+
+
+def test_a_client_that_fails_to_close_hurts_nobody() -> None:
+    class Stubborn(Blocking):
+        def close(self) -> None:
+            raise OSError
+
+    class AsyncStubborn(Async):
+        async def close(self) -> None:
+            raise OSError
+
+    held = Clients(Stubborn, AsyncStubborn)
+    held.sync()
+
+    async def main() -> None:
+        held.of_loop()
+        await held.aclose()
+        held.of_loop()
+
+    asyncio.run(main())
+    held.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_gets_new_clients_and_leaves_the_parents_open() -> None:
+    held = clients()
+    before = held.sync()
+    child = os.fork()
+    if child == 0:
+        new = held.sync() is not before
+        held.close()
+        os._exit(0 if new and before.closed == 0 else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert held.sync() is before
+
+
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "groq", "anthropic"])
+def test_many_short_event_loops_leave_no_connection_open(provider: str) -> None:
+    """`asyncio.run` around each call, as scripts do; a leak would be a ResourceWarning, too."""
+    with WireServer(reply="Paris.") as server, LLMManager(enable_caching=False) as llm:
+        urls = {"groq": server.groq_url, "anthropic": server.anthropic_url}
+        url = urls.get(provider, server.openai_url)
+        llm.register_model("m", provider_for(f"{provider}:some", api_key="k", base_url=url))
+
+        async def leave_early() -> None:
+            async with llm.astream("capital?") as told:
+                async for _ in told:
+                    break
+
+        for _ in range(3):
+            assert asyncio.run(llm.acomplete("capital?")).text == "Paris."
+            asyncio.run(leave_early())
+        server.wait_until(lambda each: each.connections == 0)
+    gc.collect()
