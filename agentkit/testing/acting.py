@@ -18,6 +18,8 @@ Outcome: TypeAlias = (
     Reply | faults.Fault | Callable[[dict[str, Any]], str | Response[Any] | faults.Fault]
 )
 
+_READING_TIME = 0.02  # seconds until a client has surely read what it was sent
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -183,6 +185,8 @@ async def _missing_end(fault: faults.MissingEnd, stage: Stage) -> None:
 async def _cut_stream(fault: faults.CutStream, stage: Stage) -> None:
     await _beginning(fault, stage)
     if fault.reset:
+        # A reset throws away what the other side has not read yet.
+        await asyncio.sleep(_READING_TIME)
         stage.connection.reset()
     else:
         stage.connection.close()

@@ -58,6 +58,15 @@ PROVIDERS = {
             lambda server: server.anthropic_url,
             faults.status(400, message="prompt is too long: 210000 tokens > 200000 maximum"),
         ),
+        Provider(
+            "google",
+            lambda server: server.google_url,
+            faults.status(
+                400,
+                message="The input token count (1200000) exceeds the maximum number of tokens "
+                "allowed (1048576).",
+            ),
+        ),
     )
 }
 
