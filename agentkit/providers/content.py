@@ -14,14 +14,15 @@ from agentkit.errors import InvalidRequestError, InvalidResponseError
 from agentkit.types import Message, MessageRole
 
 Part = dict[str, Any]
-_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
+_DATA_URL = re.compile(r"data:([^;,]+)(?:;[^;,]+)*;base64,(.*)", re.DOTALL | re.IGNORECASE)
 
 
 def parts_of(message: Message) -> Iterator[Part]:
     """The parts of a message: ``text``, ``image`` or ``document`` as `Message` documents them.
 
-    Understood besides: OpenAI's ``image_url`` and ``input_text``, Anthropic's ``source``, data
-    URLs, and base64 texts for data. Parts without a ``type`` are told by their keys.
+    Understood besides: OpenAI's ``image_url``, ``file`` and ``input_…`` parts, Anthropic's
+    ``source``, data URLs, and base64 texts for data. An image keeps OpenAI's ``detail``. Parts
+    without a ``type`` are told by their keys.
 
     Raises:
         InvalidRequestError: a part of another kind, or one without its data.
@@ -40,15 +41,14 @@ def normalised(part: Mapping[str, Any], where: str = "the part") -> Part:
         raise InvalidRequestError(f"{where} is {type(part).__name__}, not a dict")
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text") or (kind is None and "text" in part):
-        return {"type": "text", "text": str(part.get("text", ""))}
+        return {"type": "text", "text": _words(part.get("text"), where)}
     if kind in ("image", "image_url", "input_image") or (kind is None and "image_url" in part):
-        return {"type": "image", **_data(_image_source(part), where, "image/png")}
+        source = _image_source(part)
+        detail = source.get("detail") or part.get("detail")
+        kept = {} if detail is None else {"detail": detail}
+        return {"type": "image", **_data(source, where, "image/png"), **kept}
     if kind in ("document", "file", "input_file"):
-        return {
-            "type": "document",
-            **_data(part.get("source", part), where, "application/pdf"),
-            "name": str(part.get("name") or part.get("title") or "document"),
-        }
+        return {"type": "document", **_document(part, where)}
     raise InvalidRequestError(
         f"{where} has type {kind!r}", hint="use text, image or document parts"
     )
@@ -64,14 +64,37 @@ def _image_source(part: Mapping[str, Any]) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else part
 
 
+def _document(part: Mapping[str, Any], where: str) -> Part:
+    inner = part.get("source") or part.get("file") or part
+    if not isinstance(inner, Mapping):
+        raise InvalidRequestError(f"{where} has a source that is no dict")
+    names = (part.get("name"), part.get("title"), inner.get("filename"))
+    name = next((str(each) for each in names if each), "document")
+    if inner.get("type") == "text":
+        data = _words(inner.get("data"), where).encode()
+        return {"data": data, "media_type": "text/plain", "name": name}
+    encoded = str(inner.get("file_data") or "")
+    url = inner.get("url") or inner.get("file_url")
+    source = {"data": encoded or None, **inner, "url": url or encoded}
+    if encoded and not encoded.startswith("data:"):
+        source["url"] = url
+    return {**_data(source, where, "application/pdf"), "name": name}
+
+
+def _words(text: Any, where: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidRequestError(f"{where} has {type(text).__name__} for its text")
+    return text
+
+
 def _data(source: Mapping[str, Any], where: str, usual: str) -> Part:
     url, data = source.get("url"), source.get("data")
     media = str(source.get("media_type") or source.get("mime_type") or usual)
     if isinstance(url, str) and url:
         match = _DATA_URL.fullmatch(url)
-        if match is None:
+        if match is None and url[:5].lower() != "data:":
             return {"url": url, "media_type": media}
-        media, data = match[1], match[2]
+        media, data = (match[1], match[2]) if match else (media, None)
     if isinstance(data, str):
         try:
             data = base64.b64decode(data, validate=True)
@@ -79,6 +102,8 @@ def _data(source: Mapping[str, Any], where: str, usual: str) -> Part:
             raise InvalidRequestError(
                 f"{where} holds data that is no base64", hint="give bytes, or base64 text"
             ) from None
+    if isinstance(data, bytearray | memoryview):
+        data = bytes(data)
     if not isinstance(data, bytes) or not data:
         raise InvalidRequestError(f"{where} has no data", hint="give data= (bytes) or url=")
     return {"data": data, "media_type": media}
@@ -121,7 +146,7 @@ def json_arguments(text: Any, tool: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InvalidResponseError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.errors import ContentFilterError, InvalidRequestError, InvalidResponseError
 from agentkit.providers.callable import worded
 from agentkit.providers.content import count, data_url, fitting_id, json_arguments, parts_of
 from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
@@ -269,5 +269,10 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
     if part["type"] == "text":
         return part
     if part["type"] == "image":
-        return {"type": "image_url", "image_url": {"url": data_url(part)}}
+        detail = {"detail": part["detail"]} if "detail" in part else {}
+        return {"type": "image_url", "image_url": {"url": data_url(part), **detail}}
+    if "url" in part:
+        raise InvalidRequestError(
+            "chat completions take no address for a document", hint="give data= (bytes)"
+        )
     return {"type": "file", "file": {"filename": part["name"], "file_data": data_url(part)}}

@@ -246,7 +246,11 @@ def _part(part: Part) -> dict[str, Any]:
     if part["type"] == "text":
         return {"type": "input_text", "text": part["text"]}
     if part["type"] == "image":
-        return {"type": "input_image", "image_url": data_url(part), "detail": "auto"}
+        return {
+            "type": "input_image",
+            "image_url": data_url(part),
+            "detail": part.get("detail", "auto"),
+        }
     if "url" in part:
         return {"type": "input_file", "file_url": part["url"]}
     return {"type": "input_file", "filename": part["name"], "file_data": data_url(part)}

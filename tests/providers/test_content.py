@@ -1,0 +1,186 @@
+"""Message parts of every dialect become one shape; what is none is refused, never guessed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit import InvalidRequestError, InvalidResponseError, Message
+from agentkit.providers.content import (
+    base64_of,
+    count,
+    data_url,
+    fitting_id,
+    json_arguments,
+    parts_of,
+    without_system,
+)
+
+PNG = b"\x89PNG-some-image"
+CODED = base64.b64encode(PNG).decode()
+IMAGE = {"type": "image", "data": PNG, "media_type": "image/png"}
+AT_URL = {"type": "image", "url": "https://example.com/a.png", "media_type": "image/png"}
+PDF = {"type": "document", "data": PNG, "media_type": "application/pdf", "name": "report.pdf"}
+
+
+def only(part: Mapping[str, Any]) -> dict[str, Any]:
+    (found,) = parts_of(Message("user", [part]))
+    return found
+
+
+DIALECTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"type": "text", "text": "hi"}, {"type": "text", "text": "hi"}),
+    ({"text": "hi"}, {"type": "text", "text": "hi"}),
+    ({"type": "input_text", "text": "hi"}, {"type": "text", "text": "hi"}),
+    ({"type": "text", "text": "hi", "cache_control": {}}, {"type": "text", "text": "hi"}),
+    (IMAGE, IMAGE),
+    ({**IMAGE, "data": bytearray(PNG)}, IMAGE),
+    ({"type": "image", "data": CODED}, IMAGE),
+    ({"type": "image", "url": AT_URL["url"]}, AT_URL),
+    ({"type": "image_url", "image_url": {"url": AT_URL["url"]}}, AT_URL),
+    ({"type": "image_url", "image_url": AT_URL["url"]}, AT_URL),
+    ({"image_url": {"url": AT_URL["url"]}}, AT_URL),
+    ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{CODED}"}}, IMAGE),
+    (
+        {"type": "image_url", "image_url": {"url": f"data:image/png;x=y;base64,{CODED}"}},
+        IMAGE,
+    ),
+    (
+        {"type": "image_url", "image_url": {"url": AT_URL["url"], "detail": "low"}},
+        {**AT_URL, "detail": "low"},
+    ),
+    ({"type": "input_image", "image_url": AT_URL["url"], "detail": "high"},
+     {**AT_URL, "detail": "high"}),
+    (
+        {"type": "image",
+         "source": {"type": "base64", "media_type": "image/jpeg", "data": CODED}},
+        {**IMAGE, "media_type": "image/jpeg"},
+    ),
+    ({"type": "image", "source": {"type": "url", "url": AT_URL["url"]}}, AT_URL),
+    (PDF, PDF),
+    (
+        {"type": "document", "title": "report.pdf",
+         "source": {"type": "base64", "media_type": "application/pdf", "data": CODED}},
+        PDF,
+    ),
+    (
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hi"}},
+        {"type": "document", "data": b"hi", "media_type": "text/plain", "name": "document"},
+    ),
+    (
+        {"type": "file", "file": {"filename": "report.pdf",
+                                  "file_data": f"data:application/pdf;base64,{CODED}"}},
+        PDF,
+    ),
+    ({"type": "input_file", "filename": "report.pdf", "file_data": CODED}, PDF),
+    (
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+        {"type": "document", "url": "https://example.com/a.pdf",
+         "media_type": "application/pdf", "name": "document"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "expected"), DIALECTS)
+def test_a_part_of_any_dialect_has_one_shape(
+    part: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert only(part) == expected
+
+
+REFUSED: list[Any] = [
+    {"type": "telepathy"},
+    {},
+    "just a text",
+    {"type": "text"},
+    {"type": "text", "text": None},
+    {"type": "text", "text": 3},
+    {"type": "image"},
+    {"type": "image", "data": b""},
+    {"type": "image", "data": "no base64!"},
+    {"type": "image", "data": 7},
+    {"type": "image", "url": "data:image/png,percent%20encoded"},
+    {"type": "image_url", "image_url": {}},
+    {"type": "document", "source": "a path"},
+    {"type": "document", "source": {"type": "text", "data": b"bytes"}},
+    {"type": "file", "file": {"file_id": "file-1"}},
+]
+
+
+@pytest.mark.parametrize("part", REFUSED)
+def test_what_is_no_part_is_refused_with_its_place(part: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"content\[1\]"):
+        list(parts_of(Message("user", [{"type": "text", "text": "look:"}, part])))
+
+
+def test_a_refusal_shows_no_content() -> None:
+    secret = "VERY-PRIVATE"
+    with pytest.raises(InvalidRequestError) as caught:
+        only({"type": "image", "data": f"{secret}!"})
+    assert secret not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_text_is_one_part_and_nothing_is_none() -> None:
+    assert list(parts_of(Message("user", "hi"))) == [{"type": "text", "text": "hi"}]
+    assert list(parts_of(Message("assistant", ""))) == []
+
+
+@given(st.binary(min_size=1))
+def test_data_survives_the_way_through_a_url(data: bytes) -> None:
+    url = data_url({"type": "image", "data": data, "media_type": "image/webp"})
+    part = only({"type": "image_url", "image_url": {"url": url}})
+    assert (part["data"], part["media_type"]) == (data, "image/webp")
+    assert base64.b64decode(base64_of(part)) == data
+
+
+def test_an_address_stays_an_address() -> None:
+    assert data_url(AT_URL) == AT_URL["url"]
+
+
+def test_system_messages_are_joined_and_the_others_keep_their_order() -> None:
+    messages = [
+        Message("system", "Be brief."), Message("user", "1"),
+        Message("system", [{"type": "text", "text": "Be kind."}]), Message("assistant", "2"),
+    ]  # fmt: skip
+    system, others = without_system(messages)
+    assert system == "Be brief.\n\nBe kind."
+    assert [each.text for each in others] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"a": 1}', {"a": 1}), ("", {}), (None, {}), ({"a": 1}, {"a": 1}), ("{}", {})],
+)
+def test_arguments_are_a_json_object(text: Any, expected: dict[str, Any]) -> None:
+    assert json_arguments(text, "look_up") == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{oops", "[1]", "3", "null", '"x"', "\ud800", 7, b"\xff", [1], "[" * 10_000]
+)
+def test_other_arguments_are_an_invalid_response_that_names_the_tool(text: Any) -> None:
+    with pytest.raises(InvalidResponseError, match="look_up"):
+        json_arguments(text, "look_up")
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"), [(7, 7), (0, 0), (-3, 0), (None, 0), ("7", 0), (True, 0), (2.5, 0)]
+)
+def test_a_count_that_is_none_is_zero(told: Any, counted: int) -> None:
+    assert count(told) == counted
+
+
+@given(st.text(), st.integers(12, 80))
+def test_an_id_fits_and_is_the_same_for_the_same(given_id: str, longest: int) -> None:
+    fitting = fitting_id(given_id, longest)
+    assert 0 < len(fitting) <= longest
+    assert fitting == fitting_id(given_id, longest)
+    if 0 < len(given_id) <= longest:
+        assert fitting == given_id
