@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from threading import Lock
 from typing import Any, NamedTuple
 
+from agentkit.asking import Prompt
 from agentkit.client import LLMClient
 from agentkit.errors import ConfigurationError
 from agentkit.manager import LLMManager
@@ -35,7 +36,7 @@ class MockLLMClient(LLMClient):
 
     Everything else is real: options, validation of a `response_model`, streams (a word a piece),
     errors of the tree. A response that does not match a `response_model` is rejected at once, so
-    that no other one is used up.
+    that no other one is used up; a `retry_after` of one call delays no later one.
 
     Args:
         responses: texts, `Response` objects (for tool calls or usage), dicts and pydantic
@@ -64,6 +65,11 @@ class MockLLMClient(LLMClient):
     async def close(self) -> None:
         """End what the mock's manager started. Safe to call twice."""
         await self._manager.aclose()
+
+    def _options(self, messages: Prompt, given: dict[str, Any]) -> tuple[Prompt, dict[str, Any]]:
+        # What an earlier response asked to wait concerns a real provider only.
+        self._manager.reset_circuit_breaker("mock")
+        return super()._options(messages, given)
 
 
 class _Mock:
