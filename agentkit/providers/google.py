@@ -13,6 +13,7 @@ from uuid import uuid4
 from agentkit import errors as e
 from agentkit.providers.content import count
 from agentkit.providers.google_encoding import encoded
+from agentkit.providers.google_stream import plain_events
 from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider
 from agentkit.types import (
@@ -225,6 +226,7 @@ def _noting(responses: list[Any]) -> Iterator[None]:
 
 
 def _note(response: Any) -> None:
+    plain_events(response)
     responses = _opened.get()
     if responses is not None:
         responses.append(response)

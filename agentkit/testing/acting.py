@@ -18,7 +18,7 @@ Outcome: TypeAlias = (
     Reply | faults.Fault | Callable[[dict[str, Any]], str | Response[Any] | faults.Fault]
 )
 
-_READING_TIME = 0.02  # seconds until a client has surely read what it was sent
+_READING_TIME = 0.1  # seconds until a client has surely read what it was sent
 
 
 @dataclass(frozen=True, slots=True)

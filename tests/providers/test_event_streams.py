@@ -47,9 +47,17 @@ def anthropic(text: str) -> list[tuple[str | None, Any]]:
     return [(str(each["type"]), each) for each in events]
 
 
+def google(text: str) -> list[tuple[str | None, Any]]:
+    def chunk(text: str, **rest: str) -> tuple[None, dict[str, Any]]:
+        content = {"role": "model", "parts": [{"text": text}]}
+        return None, {"candidates": [{"content": content, "index": 0, **rest}]}
+
+    return [chunk(text), chunk("", finishReason="STOP")]
+
+
 PROTOCOLS = {
     "openai": chat, "openai-responses": responses, "groq": chat, "ollama": chat,
-    "anthropic": anthropic,
+    "anthropic": anthropic, "google": google,
 }  # fmt: skip
 
 
