@@ -253,7 +253,7 @@ class LLMManager(ManagedModels):
     def _told(
         self,
         request: Request,
-        model: str | Sequence[str] | None,
+        model: str | Sequence[str] | Route | None,
         deadline: float | None,
         on_interrupt: str,
         retry: RetryPolicy | None,
@@ -264,7 +264,7 @@ class LLMManager(ManagedModels):
     ) -> Flow[Response[Any]]:
         """A stream's flow: what was asked is checked now, the request begins at the first read."""
         walk = narrate(_interrupt(on_interrupt))
-        self._registry.route(model)
+        self._route(model)
         Deadline(self._deadline if deadline is None else deadline, 0.0)
 
         def checked(call: Call) -> Flow[Response[Any]]:
@@ -276,10 +276,13 @@ class LLMManager(ManagedModels):
 
         return told()
 
+    def _route(self, model: str | Sequence[str] | Route | None) -> Route:
+        return model if isinstance(model, Route) else self._registry.route(model)
+
     def _call(
         self,
         request: Request,
-        model: str | Sequence[str] | None = None,
+        model: str | Sequence[str] | Route | None = None,
         deadline: float | None = None,
         check: TypeCheck | None = None,
         retry: RetryPolicy | None = None,
@@ -289,7 +292,7 @@ class LLMManager(ManagedModels):
     ) -> Call:
         if self._closed:
             raise ConfigurationError(f"manager {self.name!r} is closed", hint="make a new one")
-        route = self._registry.route(model)
+        route = self._route(model)
         if self._route_order is not None:
             stops = self._route_order(route.stops, self._recorder.health)
             route = Route(tuple(stops), route.order, route.max_attempts)

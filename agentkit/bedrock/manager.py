@@ -1,0 +1,374 @@
+"""Many models, many Regions, one answer: the Bedrock door of the manager."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agentkit.bedrock.asking import Asked, Asking, prepared
+from agentkit.bedrock.auth import AuthConfig
+from agentkit.bedrock.cache_points import CacheConfig
+from agentkit.bedrock.catalog import BedrockModelCatalog
+from agentkit.bedrock.catalog_cache import CacheMode
+from agentkit.bedrock.clients import Boto3Config, Clients
+from agentkit.bedrock.converse_request import BedrockConverseRequest
+from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConfig, RetryConfig
+from agentkit.bedrock.regions import check_region
+from agentkit.bedrock.response import BedrockResponse
+from agentkit.bedrock.streaming import AsyncStreamingResponse, StreamingResponse
+from agentkit.bedrock.targets import Targets
+from agentkit.errors import AuthenticationError, ConfigurationError
+from agentkit.policy.checks import number
+from agentkit.telemetry.otel import Telemetry
+
+log = logging.getLogger("agentkit.bedrock")
+
+
+class LLMManager:
+    """Asks the given models in the given Regions until one answers.
+
+    Each model in each Region is a target of its own, with a circuit breaker; the engine asks one
+    after the other, each once a round, until there is an answer, the attempts are used up or
+    `timeout` has passed. There is no wait before a Region that was not asked yet. Nothing is
+    fetched when the manager is made. Safe to use from many threads and event loops.
+
+    Args:
+        models: names (``"Claude 3 Haiku"``), model ids or ARNs, the preferred first.
+        regions: Region codes, the preferred first.
+        auth_config: who asks (default: the SDK's own chain).
+        boto3_config: limits of the connections.
+        retry_config: attempts, waits, order of the targets.
+        cache_config: where cache points are placed in prompts (default: nowhere).
+        unified_model_manager: a catalogue to use, old or new.
+        catalog_cache_mode, catalog_cache_directory, force_refresh, ignore_cache_age: see
+            `BedrockModelCatalog`.
+        default_inference_config: ``inferenceConfig`` of every request; a request's own wins.
+        model_specific_config: fields for particular models, by name or one for all.
+        timeout: seconds for one request with everything it waits for (default 300).
+        log_level: accepted; levels of loggers belong to the application.
+        raise_on_failure: False returns a `BedrockResponse` of no success instead of raising.
+        max_concurrency: requests of asyncio callers that run at once (default 50).
+        telemetry: see `agentkit.LLMManager`. endpoint_url: another address than AWS's.
+        clients: connections to share with another manager.
+
+    Raises:
+        ConfigurationError: no models or Regions, a Region that is none, a bad value.
+        UnknownModelError: a name that no model bears; close names are suggested.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        regions: Sequence[str],
+        auth_config: AuthConfig | None = None,
+        boto3_config: Boto3Config | None = None,
+        retry_config: RetryConfig | None = None,
+        cache_config: CacheConfig | None = None,
+        unified_model_manager: Any = None,
+        catalog_cache_mode: CacheMode = CacheMode.FILE,
+        catalog_cache_directory: Path | str | None = None,
+        force_download: bool = False,
+        force_refresh: bool = False,
+        strict_cache_mode: bool = False,
+        ignore_cache_age: bool = False,
+        default_inference_config: Mapping[str, Any] | None = None,
+        model_specific_config: Mapping[str, Any] | ModelSpecificConfig | None = None,
+        timeout: float = 300,
+        log_level: int = logging.WARNING,
+        *,
+        catalog: BedrockModelCatalog | None = None,
+        raise_on_failure: bool = True,
+        max_concurrency: int = 50,
+        telemetry: Telemetry | None = None,
+        endpoint_url: str | None = None,
+        clients: Clients | None = None,
+    ) -> None:
+        self._models = _listed("models", models)
+        self._regions = [check_region(region) for region in _listed("regions", regions)]
+        self._retry = retry_config or RetryConfig()
+        self._timeout = number("timeout", timeout, above=True)
+        self._inference = dict(default_inference_config or {})
+        self._specific = model_specific_config
+        self._cache_config = cache_config
+        self._raises = raise_on_failure
+        self._owned = clients is None
+        self._clients = clients or Clients(
+            auth_config, boto3_config, concurrency=max_concurrency, endpoint_url=endpoint_url
+        )
+        given = catalog or getattr(unified_model_manager, "catalog", unified_model_manager)
+        self._catalog: BedrockModelCatalog = given or BedrockModelCatalog(
+            cache_mode=catalog_cache_mode,
+            cache_directory=catalog_cache_directory,
+            force_refresh=force_refresh or force_download,
+            ignore_cache_age=ignore_cache_age,
+            use_api=force_refresh or force_download,
+        )
+        self._targets = Targets(
+            self._models, self._regions, self._catalog, self._clients, self._retry,
+            timeout=self._timeout, telemetry=telemetry,
+        )  # fmt: skip
+        self._asking = Asking(self._targets, self._retry, self._timeout)
+
+    def converse(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        system: Sequence[Mapping[str, Any]] | None = None,
+        inference_config: Mapping[str, Any] | None = None,
+        additional_model_request_fields: Mapping[str, Any] | None = None,
+        additional_model_response_field_paths: Sequence[str] | None = None,
+        guardrail_config: Mapping[str, Any] | None = None,
+        tool_config: Mapping[str, Any] | None = None,
+        request_metadata: Mapping[str, str] | None = None,
+        prompt_variables: Mapping[str, Any] | None = None,
+        response_validation_config: ResponseValidationConfig | None = None,
+        **options: Any,
+    ) -> BedrockResponse:
+        """The first answer.
+
+        Args:
+            messages: the conversation, as `MessageBuilder` builds it.
+            system: system blocks. inference_config: over the manager's defaults.
+            additional_model_request_fields: model-specific fields, sent as they are.
+            additional_model_response_field_paths: JSON pointers into the model's own response.
+            guardrail_config: never left out, whatever a model refuses.
+            tool_config: the tools. request_metadata: for the service's own logs.
+            prompt_variables: of a managed prompt.
+            response_validation_config: a check of answers; each rejected one is asked anew.
+            options: output_config, performance_config, service_tier, model_specific_config,
+                enable_extended_context, timeout (seconds).
+
+        Raises:
+            RequestValidationError: the request cannot be sent as it is; nothing was.
+            RetryExhaustedError: nobody answered; `.response` tells the attempts.
+            AuthenticationError: every target refused the credentials.
+            LLMError: anything else that ended the request.
+        """
+        asked = self._asked(
+            {
+                "messages": messages,
+                "system": system,
+                "inference_config": inference_config,
+                "additional_model_request_fields": additional_model_request_fields,
+                "additional_model_response_field_paths": additional_model_response_field_paths,
+                "guardrail_config": guardrail_config,
+                "tool_config": tool_config,
+                "request_metadata": request_metadata,
+                "prompt_variables": prompt_variables,
+            },
+            options,
+            response_validation_config,
+        )
+        return self._asking.ask(asked, raises=self._raises)
+
+    async def aconverse(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        system: Sequence[Mapping[str, Any]] | None = None,
+        inference_config: Mapping[str, Any] | None = None,
+        additional_model_request_fields: Mapping[str, Any] | None = None,
+        additional_model_response_field_paths: Sequence[str] | None = None,
+        guardrail_config: Mapping[str, Any] | None = None,
+        tool_config: Mapping[str, Any] | None = None,
+        request_metadata: Mapping[str, str] | None = None,
+        prompt_variables: Mapping[str, Any] | None = None,
+        response_validation_config: ResponseValidationConfig | None = None,
+        **options: Any,
+    ) -> BedrockResponse:
+        """Like `converse`, for asyncio."""
+        asked = self._asked(
+            {
+                "messages": messages,
+                "system": system,
+                "inference_config": inference_config,
+                "additional_model_request_fields": additional_model_request_fields,
+                "additional_model_response_field_paths": additional_model_response_field_paths,
+                "guardrail_config": guardrail_config,
+                "tool_config": tool_config,
+                "request_metadata": request_metadata,
+                "prompt_variables": prompt_variables,
+            },
+            options,
+            response_validation_config,
+        )
+        return await self._asking.aask(asked, raises=self._raises)
+
+    def converse_stream(
+        self, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> StreamingResponse:
+        """The answer as it comes; the options are `converse`'s, without validation.
+
+        Until the first content every target may be asked. A stream that breaks after it goes on
+        at the next target whose model continues a begun answer; where none does, it raises
+        `StreamInterruptedError`. Nothing is shown twice.
+        """
+        asked = self._asked_of(messages, options)
+        return StreamingResponse(asked, self._asking.stream(asked), self._targets)
+
+    def aconverse_stream(
+        self, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> AsyncStreamingResponse:
+        """Like `converse_stream`, for ``async for``; itself not a coroutine."""
+        asked = self._asked_of(messages, options)
+        return AsyncStreamingResponse(asked, self._asking.astream(asked), self._targets)
+
+    def converse_with_request(
+        self,
+        request: BedrockConverseRequest,
+        response_validation_config: ResponseValidationConfig | None = None,
+        **options: Any,
+    ) -> BedrockResponse:
+        """`converse` with everything that `request` says."""
+        return self.converse(
+            **request.arguments(), response_validation_config=response_validation_config, **options
+        )
+
+    async def aconverse_with_request(
+        self,
+        request: BedrockConverseRequest,
+        response_validation_config: ResponseValidationConfig | None = None,
+        **options: Any,
+    ) -> BedrockResponse:
+        """Like `converse_with_request`, for asyncio."""
+        return await self.aconverse(
+            **request.arguments(), response_validation_config=response_validation_config, **options
+        )
+
+    def get_available_models(self) -> list[str]:
+        """The configured models, in order."""
+        return list(self._models)
+
+    def get_available_regions(self) -> list[str]:
+        """The configured Regions, in order."""
+        return list(self._regions)
+
+    def get_model_access_info(self, model_name: str, region: str) -> dict[str, Any] | None:
+        """How a model is reached from a Region; None when it is not."""
+        info = self._catalog.get_model_access_info(model_name, region)
+        return None if info is None else info.to_dict()
+
+    def get_retry_stats(self) -> dict[str, Any]:
+        """max_retries, retry_strategy, feature fallback, and how many error names are set."""
+        return {
+            "max_retries": self._retry.max_retries,
+            "retry_strategy": self._retry.retry_strategy.value,
+            "enable_feature_fallback": self._retry.enable_feature_fallback,
+            "retryable_error_count": len(self._retry.retryable),
+            "access_error_count": 0,
+            "non_retryable_error_count": len(self._retry.non_retryable),
+        }
+
+    def get_metrics(self) -> dict[str, Any]:
+        """The engine's own totals; see `agentkit.LLMManager.get_metrics`."""
+        return self._targets.core.get_metrics()
+
+    def validate_configuration(self) -> dict[str, Any]:
+        """What works, what does not, and what will surprise; asks AWS nothing.
+
+        Keys: valid, errors, warnings, model_region_combinations, auth_status.
+        """
+        errors = [] if self._targets.names else ["no model is reached from any of the Regions"]
+        warnings = list(self._targets.warnings)
+        if self._retry.max_attempts < len(self._targets.names):
+            warnings.append(
+                f"{self._retry.max_attempts} attempts for {len(self._targets.names)} targets: "
+                "the last ones are never asked; raise max_attempts"
+            )
+        try:
+            self._clients.runtime(self._regions[0])
+            auth_status = "configured"
+        except (AuthenticationError, ConfigurationError) as error:
+            auth_status = "failed"
+            errors.append(str(error))
+        return {
+            "valid": not errors,
+            "errors": errors,
+            "warnings": warnings,
+            "model_region_combinations": len(self._targets.names),
+            "auth_status": auth_status,
+        }
+
+    def refresh_model_data(self) -> None:
+        """Ask AWS which models there are. Raises `APIFetchError` when no Region answers."""
+        self._catalog.refresh_catalog()
+        self._targets.renew()
+
+    def close(self) -> None:
+        """Let go of threads and connections. Closing twice does nothing."""
+        self._targets.core.close()
+        if self._owned:
+            self._clients.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, for asyncio."""
+        await self._targets.core.aclose()
+        if self._owned:
+            self._clients.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<LLMManager {', '.join(self._models)} in {', '.join(self._regions)}>"
+
+    def _asked_of(self, messages: Any, options: dict[str, Any]) -> Asked:
+        given = {name: options.pop(name, None) for name in _FIELDS}
+        return self._asked({"messages": messages, **given}, options)
+
+    def _asked(
+        self,
+        given: dict[str, Any],
+        options: dict[str, Any],
+        validation: ResponseValidationConfig | None = None,
+    ) -> Asked:
+        inference = {**self._inference, **(given["inference_config"] or {})}
+        return prepared(
+            {**given, "inference_config": inference or None},
+            options,
+            validation,
+            specific=self._specific,
+            cache_config=self._cache_config,
+            fallback=self._retry.enable_feature_fallback,
+        )
+
+
+_FIELDS = (
+    "system", "inference_config", "additional_model_request_fields",
+    "additional_model_response_field_paths", "guardrail_config", "tool_config",
+    "request_metadata", "prompt_variables",
+)  # fmt: skip
+
+
+def _listed(name: str, values: Any) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigurationError(f"{name} must be a list of names, got {values!r}")
+    found = list(dict.fromkeys(values))
+    if not found or not all(isinstance(each, str) and each.strip() for each in found):
+        raise ConfigurationError(
+            f"{name} is {list(values)!r}", hint=f"name at least one, e.g. {_EXAMPLES[name]}"
+        )
+    return found
+
+
+_EXAMPLES = {"models": "['Claude 3 Haiku']", "regions": "['us-east-1']"}

@@ -1,0 +1,385 @@
+"""How the Bedrock managers retry, check, place cache points and run in parallel.
+
+Two spellings of the same settings are understood; contradictory values for one are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from agentkit.bedrock.attempts import ValidationResult
+from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
+from agentkit.errors import ConfigurationError
+from agentkit.policy.checks import number, whole
+from agentkit.policy.retry import RetryPolicy
+
+Validator = Callable[[Any], Any]
+RegionOrder = Literal["fixed", "rotate", "shuffle", "health"]
+_ORDERS = ("fixed", "rotate", "shuffle", "health")
+
+
+class RetryStrategy(StrEnum):
+    """Which target is next, or how waits grow; each field of `RetryConfig` takes its own half."""
+
+    REGION_FIRST = "region_first"
+    MODEL_FIRST = "model_first"
+    EXPONENTIAL_BACKOFF = "exponential_backoff"
+    LINEAR_BACKOFF = "linear_backoff"
+    FIXED_DELAY = "fixed_delay"
+    CUSTOM = "custom"
+
+
+_TARGET_ORDERS = (RetryStrategy.REGION_FIRST, RetryStrategy.MODEL_FIRST)
+
+
+class RetryConfig:
+    """Attempts, waits and the order of targets. Immutable.
+
+    Args:
+        max_attempts: attempts in all, over all targets (default 4).
+        max_retries: the same counted as extra attempts (default 3): ``max_attempts - 1``.
+        base_delay, retry_delay: nominal seconds before a target is asked again (default 1.0).
+        max_delay, max_retry_delay: cap of a wait in seconds (default 60.0).
+        backoff_multiplier: growth of the wait (default 2.0).
+        jitter: fraction of the nominal wait (default 0.25); True means the default, False none.
+        strategy: a way waits grow (``EXPONENTIAL_BACKOFF``, ``LINEAR_BACKOFF``,
+            ``FIXED_DELAY``), or an order of targets.
+        retry_strategy: an order of targets: ``REGION_FIRST`` (all Regions of the first model,
+            default) or ``MODEL_FIRST`` (all models in the first Region).
+        enable_feature_fallback: whether a feature that a model refuses may be left out (default
+            True); what was left out stands in the response's ``features_disabled``. Guardrails
+            never are.
+        retryable_exceptions, retryable_errors: names or classes that are retried besides.
+        non_retryable_exceptions: names or classes that are not.
+        region_order: ``"fixed"`` (default), ``"rotate"``, ``"shuffle"`` or ``"health"``.
+        access_method_preference: ways to a model, the preferred first (default: regional
+            profiles, then direct; global ones only when named here).
+        enable_circuit_breaker, circuit_breaker_threshold, circuit_breaker_timeout: one breaker a
+            target (default on, 5 failures, 60.0 s).
+
+    Raises:
+        ConfigurationError: a value out of range, or two spellings that contradict each other.
+    """
+
+    def __init__(
+        self,
+        max_retries: int | None = None,
+        retry_delay: float | None = None,
+        backoff_multiplier: float = 2.0,
+        max_retry_delay: float | None = None,
+        retry_strategy: RetryStrategy | str | None = None,
+        enable_feature_fallback: bool = True,
+        retryable_errors: Iterable[Any] | None = None,
+        *,
+        max_attempts: int | None = None,
+        base_delay: float | None = None,
+        max_delay: float | None = None,
+        strategy: RetryStrategy | str | None = None,
+        jitter: float | bool = 0.25,
+        retryable_exceptions: Iterable[Any] | None = None,
+        non_retryable_exceptions: Iterable[Any] | None = None,
+        region_order: RegionOrder = "fixed",
+        access_method_preference: Sequence[ModelAccessMethod | str] | None = None,
+        enable_circuit_breaker: bool = True,
+        circuit_breaker_threshold: int = 5,
+        circuit_breaker_timeout: float = 60.0,
+    ) -> None:
+        if max_retries is not None:
+            whole("max_retries", max_retries, minimum=0)
+        extra = None if max_retries is None else max_retries + 1
+        self.max_attempts = whole(
+            "max_attempts", one_of("max_attempts", max_attempts, "max_retries + 1", extra, 4)
+        )
+        self.base_delay = number(
+            "base_delay", one_of("base_delay", base_delay, "retry_delay", retry_delay, 1.0)
+        )
+        self.max_delay = number(
+            "max_delay", one_of("max_delay", max_delay, "max_retry_delay", max_retry_delay, 60.0)
+        )
+        self.target_order, self.backoff = _strategies(strategy, retry_strategy)
+        self.backoff_multiplier = number("backoff_multiplier", backoff_multiplier, minimum=1.0)
+        if isinstance(jitter, bool):
+            jitter = 0.25 if jitter else 0.0
+        self.jitter = number("jitter", jitter, maximum=1.0)
+        self.enable_feature_fallback = bool(enable_feature_fallback)
+        self.retryable = _named(
+            one_of(
+                "retryable_exceptions",
+                retryable_exceptions,
+                "retryable_errors",
+                retryable_errors,
+                (),
+            )
+        )
+        self.non_retryable = _named(non_retryable_exceptions or ())
+        if region_order not in _ORDERS:
+            raise ConfigurationError(
+                f"region_order is {region_order!r}", hint=f"use one of {', '.join(_ORDERS)}"
+            )
+        self.region_order = region_order
+        self.preference = _preference(access_method_preference)
+        self.enable_circuit_breaker = bool(enable_circuit_breaker)
+        self.circuit_breaker_threshold = whole(
+            "circuit_breaker_threshold", circuit_breaker_threshold
+        )
+        self.circuit_breaker_timeout = number(
+            "circuit_breaker_timeout", circuit_breaker_timeout, above=True
+        )
+
+    @property
+    def max_retries(self) -> int:
+        """Attempts after the first."""
+        return self.max_attempts - 1
+
+    @property
+    def retry_delay(self) -> float:
+        """The same as `base_delay`."""
+        return self.base_delay
+
+    @property
+    def max_retry_delay(self) -> float:
+        """The same as `max_delay`."""
+        return self.max_delay
+
+    @property
+    def retry_strategy(self) -> RetryStrategy:
+        """The order of targets."""
+        return self.target_order
+
+    @property
+    def strategy(self) -> RetryStrategy:
+        """How waits grow."""
+        return self.backoff
+
+    def policy(self) -> RetryPolicy:
+        """The engine's policy for one target."""
+        fixed = self.backoff is RetryStrategy.FIXED_DELAY
+        return RetryPolicy(
+            self.max_attempts,
+            self.base_delay,
+            1.0 if fixed else self.backoff_multiplier,
+            max(self.max_delay, 0.0),
+            self.jitter,
+        )
+
+    def retry_on(self) -> Callable[[BaseException], bool | None] | None:
+        """The caller's own rows of the error table, or None."""
+        retryable, not_retryable = self.retryable, self.non_retryable
+        if not retryable and not not_retryable:
+            return None
+
+        def decide(exc: BaseException) -> bool | None:
+            from agentkit.bedrock.faults import code_of
+
+            names = {kind.__name__.lower().removesuffix("exception") for kind in type(exc).__mro__}
+            names.add(code_of(exc))
+            if names & not_retryable:
+                return False
+            return True if names & retryable else None
+
+        return decide
+
+    def __repr__(self) -> str:
+        return (
+            f"RetryConfig(max_attempts={self.max_attempts}, base_delay={self.base_delay}, "
+            f"max_delay={self.max_delay}, retry_strategy={self.target_order.name})"
+        )
+
+
+class ResponseValidationConfig:
+    """A check of answers, and how often to ask again: each time a new request.
+
+    Args:
+        response_validation_function, validation_function: called with the `BedrockResponse`;
+            rejects with a falsy result, a `ValidationResult` of no success, or an exception.
+            None accepts.
+        response_validation_retries: requests after a rejected answer (default 3).
+        max_validation_attempts: the same counted with the first: ``retries + 1``.
+        response_validation_delay, validation_retry_delay: seconds before asking again
+            (default 0.0).
+        feedback: whether the rejected answer and the reason go back to the model (default False).
+    """
+
+    def __init__(
+        self,
+        response_validation_function: Validator | None = None,
+        response_validation_retries: int | None = None,
+        response_validation_delay: float | None = None,
+        *,
+        validation_function: Validator | None = None,
+        max_validation_attempts: int | None = None,
+        validation_retry_delay: float | None = None,
+        feedback: bool = False,
+    ) -> None:
+        function = one_of(
+            "response_validation_function",
+            response_validation_function,
+            "validation_function",
+            validation_function,
+            None,
+        )
+        if not callable(function):
+            raise ConfigurationError(
+                f"the validation function is {function!r}",
+                hint="give a function of the response that returns a bool or ValidationResult",
+            )
+        self.function: Validator = function
+        if max_validation_attempts is not None:
+            whole("max_validation_attempts", max_validation_attempts)
+        extra = None if max_validation_attempts is None else max_validation_attempts - 1
+        self.retries = whole(
+            "response_validation_retries",
+            one_of(
+                "response_validation_retries",
+                response_validation_retries,
+                "max_validation_attempts - 1",
+                extra,
+                3,
+            ),
+            minimum=0,
+        )
+        self.delay = number(
+            "response_validation_delay",
+            one_of(
+                "response_validation_delay",
+                response_validation_delay,
+                "validation_retry_delay",
+                validation_retry_delay,
+                0.0,
+            ),
+        )
+        self.feedback = bool(feedback)
+
+    def check(self, response: Any) -> ValidationResult:
+        """What the function says of `response`."""
+        try:
+            verdict = self.function(response)
+        except Exception as error:  # noqa: BLE001 - a validator rejects by raising, too
+            return ValidationResult(False, f"{type(error).__name__}: {error}")
+        if isinstance(verdict, ValidationResult):
+            return verdict
+        if verdict is None or verdict:
+            return ValidationResult(True)
+        return ValidationResult(False, "the validation function returned a falsy result")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpecificConfig:
+    """Fields for particular models: `custom_fields` go into ``additionalModelRequestFields``."""
+
+    enable_extended_context: bool = False
+    custom_fields: Mapping[str, Any] | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """What it adds to the model-specific fields."""
+        beta = {"anthropic_beta": ["context-1m-2025-08-07"]} if self.enable_extended_context else {}
+        return {**beta, **(self.custom_fields or {})}
+
+
+class FailureHandlingStrategy(StrEnum):
+    """What a failed request of a parallel run does to the others."""
+
+    CONTINUE_ON_FAILURE = "continue_on_failure"
+    STOP_ON_FIRST_FAILURE = "stop_on_first_failure"
+    STOP_ON_THRESHOLD = "stop_on_threshold"
+
+
+class LoadBalancingStrategy(StrEnum):
+    """Which Region a request of a parallel run is assigned to."""
+
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    LEAST_LOADED = "least_loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelProcessingConfig:
+    """How a parallel run goes.
+
+    Args:
+        max_concurrent_requests: requests under way at once (default 5).
+        request_timeout_seconds: seconds for one request, all its attempts included (default 300).
+        failure_handling_strategy: what a failure does to the others.
+        load_balancing_strategy: how Regions are assigned.
+        failure_threshold: fraction of failed requests at which STOP_ON_THRESHOLD stops (0.5).
+        enable_request_prioritization: requests with a higher ``priority`` start first.
+        enable_automatic_retry: False: one attempt a request.
+        max_retries_per_request: in place of the manager's own, counted as extra attempts.
+    """
+
+    max_concurrent_requests: int = 5
+    request_timeout_seconds: float = 300.0
+    enable_request_prioritization: bool = True
+    failure_handling_strategy: FailureHandlingStrategy = FailureHandlingStrategy.CONTINUE_ON_FAILURE
+    load_balancing_strategy: LoadBalancingStrategy = LoadBalancingStrategy.ROUND_ROBIN
+    failure_threshold: float = 0.5
+    enable_automatic_retry: bool = True
+    max_retries_per_request: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("max_concurrent_requests", self.max_concurrent_requests)
+        number("request_timeout_seconds", self.request_timeout_seconds, above=True)
+        number("failure_threshold", self.failure_threshold, maximum=1.0)
+        if self.max_retries_per_request is not None:
+            whole("max_retries_per_request", self.max_retries_per_request, minimum=0)
+
+
+def one_of(name: str, value: Any, other_name: str, other: Any, usual: Any) -> Any:
+    """The one of two spellings that is given.
+
+    Raises:
+        ConfigurationError: both are, and they differ.
+    """
+    if value is not None and other is not None and value != other:
+        raise ConfigurationError(
+            f"{name}={value!r} contradicts {other_name}={other!r}", hint="give one of the two"
+        )
+    given = other if value is None else value
+    return usual if given is None else given
+
+
+def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy]:
+    target, backoff = RetryStrategy.REGION_FIRST, RetryStrategy.EXPONENTIAL_BACKOFF
+    for name, given in (("strategy", strategy), ("retry_strategy", order)):
+        if given is None:
+            continue
+        try:
+            found = RetryStrategy(given)
+        except ValueError:
+            members = ", ".join(each.name for each in RetryStrategy)
+            raise ConfigurationError(f"{name} is {given!r}", hint=f"use one of {members}") from None
+        if found in _TARGET_ORDERS:
+            target = found
+        elif name == "strategy":
+            backoff = found
+        else:
+            raise ConfigurationError(
+                f"retry_strategy={found.name} is no order of targets",
+                hint="use REGION_FIRST or MODEL_FIRST; strategy= says how waits grow",
+            )
+    return target, backoff
+
+
+def _named(given: Iterable[Any]) -> frozenset[str]:
+    names = (each if isinstance(each, str) else each.__name__ for each in given)
+    return frozenset(name.lower().removesuffix("exception") for name in names)
+
+
+def _preference(given: Sequence[Any] | None) -> tuple[ModelAccessMethod, ...]:
+    if given is None:
+        return DEFAULT_PREFERENCE
+    if isinstance(given, str):
+        given = [given]
+    try:
+        found = tuple(ModelAccessMethod(each) for each in given)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"access_method_preference: {error}",
+            hint=f"use {', '.join(each.value for each in ModelAccessMethod)}",
+        ) from None
+    if not found:
+        raise ConfigurationError("access_method_preference is empty")
+    return found

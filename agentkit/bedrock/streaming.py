@@ -1,0 +1,336 @@
+"""Streamed answers of Bedrock: text as it comes, the service's own events beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Self
+
+from agentkit.bedrock.asking import Asked, attempts_of, exhausted, failed
+from agentkit.bedrock.attempts import RequestAttempt
+from agentkit.bedrock.content import Citation, ReasoningContent, ToolUse
+from agentkit.bedrock.targets import Targets
+from agentkit.bedrock.usage import BedrockUsage
+from agentkit.engine.drive.consume import AsyncStream, Stream
+from agentkit.errors import LLMError
+from agentkit.ledger import Ledger
+from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
+
+
+class StreamChunk(str):
+    """A piece of the answer's text (empty for other events), with the service's own `event`."""
+
+    __slots__ = ("event",)
+    event: Mapping[str, Any]
+
+    def __new__(cls, text: str, event: Mapping[str, Any]) -> Self:
+        """Text and event together."""
+        made = super().__new__(cls, text)
+        made.event = event
+        return made
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field of the event, as of a dict."""
+        return self.event.get(name, default)
+
+
+class _Streamed:
+    """What a stream has told so far; the same for both colours."""
+
+    def __init__(self, asked: Asked, targets: Targets) -> None:
+        self._asked = asked
+        self._targets = targets
+        self._began: float | None = None
+        self._first: float | None = None
+        self._last: float | None = None
+        self._parts: list[str] = []
+        self._thoughts: list[str] = []
+        self._events: list[Mapping[str, Any]] = []
+        self._calls: tuple[ToolCall, ...] = ()
+        self._stop: str | None = None
+        self._metadata: Mapping[str, Any] = {}
+        self._complete = False
+        self._error: Exception | None = None
+        self._ledger = Ledger()
+
+    @property
+    def success(self) -> bool:
+        """Whether the answer came to its end."""
+        return self._complete
+
+    @property
+    def model_used(self) -> str | None:
+        """The name of the model that answers (or was asked last)."""
+        return self._asked.journal.sent[-1].model if self._asked.journal.sent else None
+
+    @property
+    def region_used(self) -> str | None:
+        """The Region that answers (or was asked last)."""
+        return self._asked.journal.sent[-1].region if self._asked.journal.sent else None
+
+    @property
+    def access_method_used(self) -> str | None:
+        """How it was reached."""
+        sent = self._asked.journal.sent
+        return sent[-1].route.method.value if sent else None
+
+    @property
+    def attempts(self) -> list[RequestAttempt]:
+        """Every request sent."""
+        return attempts_of(self._asked.journal, self._ledger)
+
+    @property
+    def features_disabled(self) -> list[str]:
+        """What was left out of the request."""
+        return list(self._asked.journal.sent[-1].disabled) if self._asked.journal.sent else []
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the answer ended."""
+        return self._stop
+
+    def get_full_content(self) -> str:
+        """The text so far; all of it once the stream is through."""
+        return "".join(self._parts)
+
+    def get_content_parts(self) -> list[str]:
+        """The pieces of text, as they came."""
+        return list(self._parts)
+
+    def get_stream_errors(self) -> list[Exception]:
+        """What went wrong on the way, recovered or not."""
+        errors = [each.error for each in self._asked.journal.sent if each.error is not None]
+        return [*errors, *([self._error] if self._error is not None else [])]
+
+    def get_mid_stream_exceptions(self) -> list[Exception]:
+        """The same as `get_stream_errors`."""
+        return self.get_stream_errors()
+
+    def get_tool_uses(self) -> list[ToolUse]:
+        """Tools that the model wants to run; known at the end."""
+        return [ToolUse(each.id, each.name, dict(each.arguments)) for each in self._calls]
+
+    def get_reasoning(self) -> list[ReasoningContent]:
+        """What the model thought aloud; never part of the text."""
+        return [ReasoningContent("".join(self._thoughts))] if self._thoughts else []
+
+    def get_citations(self) -> list[Citation]:
+        """Sources that the answer names, as they came."""
+        found = [
+            event["contentBlockDelta"]["delta"]["citation"]
+            for event in self._events
+            if "citation" in ((event.get("contentBlockDelta") or {}).get("delta") or {})
+        ]
+        return [
+            Citation(
+                each.get("title"),
+                each.get("source"),
+                tuple(part["text"] for part in each.get("sourceContent") or () if "text" in part),
+                each.get("location") or {},
+            )
+            for each in found
+        ]
+
+    def get_usage(self) -> BedrockUsage | None:
+        """Token counts; None before the end."""
+        usage = self._metadata.get("usage")
+        return BedrockUsage.of(usage) if usage else None
+
+    def get_input_tokens(self) -> int:
+        """Input tokens, 0 before the end."""
+        return self._tokens("input_tokens")
+
+    def get_output_tokens(self) -> int:
+        """Output tokens, 0 before the end."""
+        return self._tokens("output_tokens")
+
+    def get_total_tokens(self) -> int:
+        """All tokens, 0 before the end."""
+        return self._tokens("total_tokens")
+
+    def _tokens(self, name: str) -> int:
+        usage = self.get_usage()
+        return 0 if usage is None else usage[name]
+
+    def get_guardrail_trace(self) -> dict[str, Any] | None:
+        """What the guardrail says of itself, when it was asked to."""
+        trace = self._metadata.get("trace") or {}
+        return trace.get("guardrail")
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Milliseconds to first and last text and between, counts, the service's own latency."""
+        began, first, last = self._began, self._first, self._last
+
+        def since(moment: float | None) -> float | None:
+            return None if moment is None or began is None else 1000.0 * (moment - began)
+
+        span = None if first is None or last is None else 1000.0 * (last - first)
+        return {
+            "api_latency_ms": (self._metadata.get("metrics") or {}).get("latencyMs"),
+            "total_duration_ms": since(last),
+            "time_to_first_token_ms": since(first),
+            "time_to_last_token_ms": since(last),
+            "token_generation_duration_ms": span,
+            "content_parts": len(self._parts),
+            "stream_position": len(self.get_full_content()),
+            "stream_errors": len(self.get_stream_errors()),
+        }
+
+    def is_streaming_complete(self) -> bool:
+        """Whether the end was reached."""
+        return self._complete
+
+    def get_target_switches(self) -> int:
+        """How often another target was asked."""
+        sent = [(each.model, each.region) for each in self._asked.journal.sent]
+        return sum(one != other for one, other in pairwise(sent))
+
+    def get_recovery_info(self) -> dict[str, Any]:
+        """Exceptions on the way, how many were recovered, and where the answer came from."""
+        errors = len(self.get_stream_errors())
+        return {
+            "total_exceptions": errors,
+            "recovered_exceptions": errors if self._complete else 0,
+            "target_switches": self.get_target_switches(),
+            "recovery_enabled": True,
+            "final_model": self.model_used,
+            "final_region": self.region_used,
+            "partial_content_preserved": bool(self._parts),
+        }
+
+    def _take(self, event: StreamEvent) -> StreamChunk | None:
+        """One of the engine's events as a chunk."""
+        if isinstance(event, TextDelta):
+            self._last = time.monotonic()
+            self._first = self._first or self._last
+            self._parts.append(event.text)
+            return self._seen(event.text, event.raw or _delta({"text": event.text}))
+        if isinstance(event, ReasoningDelta):
+            self._thoughts.append(event.text)
+            return self._seen("", _delta({"reasoningContent": {"text": event.text}}))
+        if isinstance(event, RawEvent):
+            self._stop = (event.raw.get("messageStop") or {}).get("stopReason") or self._stop
+            self._metadata = event.raw.get("metadata") or self._metadata
+            return self._seen("", event.raw)
+        if isinstance(event, End):
+            self._calls = event.tool_calls
+        return None
+
+    def _seen(self, text: str, raw: Mapping[str, Any]) -> StreamChunk:
+        self._events.append(raw)
+        return StreamChunk(text, raw)
+
+    def _start(self) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
+
+    def _done(self, ledger: Ledger) -> None:
+        self._complete = True
+        self._ledger = ledger
+
+    def _lost(self, error: LLMError) -> LLMError:
+        self._error = error
+        self._ledger = error.ledger or self._ledger
+        return exhausted(error, failed(self._asked, self._ledger))
+
+
+class StreamingResponse(_Streamed):
+    """An answer as it comes: iterate its text, or `events()` for everything.
+
+    A context manager; leaving it early cuts the connection. Nothing is sent before the first
+    piece is asked for.
+    """
+
+    def __init__(self, asked: Asked, stream: Stream, targets: Targets) -> None:
+        super().__init__(asked, targets)
+        self._stream = stream
+        self._source = self._chunks()
+
+    def __iter__(self) -> Iterator[StreamChunk]:
+        return self._source
+
+    def __next__(self) -> StreamChunk:
+        return next(self._source)
+
+    def events(self) -> Iterator[Mapping[str, Any]]:
+        """The service's own events, in order."""
+        for chunk in self._source:
+            yield chunk.event
+
+    def close(self) -> None:
+        """Leave it: the connection is cut, the attempt is not the model's fault."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _chunks(self) -> Iterator[StreamChunk]:
+        self._start()
+        try:
+            for event in self._stream.events():
+                if (chunk := self._take(event)) is not None:
+                    yield chunk
+        except LLMError as error:
+            shown = self._lost(error)
+            raise shown from (None if shown is error else error)
+        self._done(self._stream.response.ledger)
+
+
+class AsyncStreamingResponse(_Streamed):
+    """Like `StreamingResponse`, for ``async for`` and ``async with``."""
+
+    def __init__(self, asked: Asked, stream: AsyncStream, targets: Targets) -> None:
+        super().__init__(asked, targets)
+        self._stream = stream
+        self._source = self._chunks()
+
+    def __aiter__(self) -> AsyncIterator[StreamChunk]:
+        return self._source
+
+    async def __anext__(self) -> StreamChunk:
+        return await anext(self._source)
+
+    async def events(self) -> AsyncIterator[Mapping[str, Any]]:
+        """The service's own events, in order."""
+        async for chunk in self._source:
+            yield chunk.event
+
+    async def aclose(self) -> None:
+        """Leave it: the connection is cut."""
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _chunks(self) -> AsyncIterator[StreamChunk]:
+        self._start()
+        try:
+            async for event in self._stream.events():
+                if (chunk := self._take(event)) is not None:
+                    yield chunk
+        except LLMError as error:
+            shown = self._lost(error)
+            raise shown from (None if shown is error else error)
+        self._done(self._stream.response.ledger)
+
+
+def _delta(delta: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"contentBlockDelta": {"contentBlockIndex": 0, "delta": delta}}

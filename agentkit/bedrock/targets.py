@@ -1,0 +1,146 @@
+"""The targets of a Bedrock manager: each model in each Region, on one core manager."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from agentkit.bedrock.catalog import BedrockModelCatalog
+from agentkit.bedrock.clients import Clients
+from agentkit.bedrock.converse import ConverseTarget
+from agentkit.bedrock.faults import PROVIDER
+from agentkit.bedrock.options import RetryConfig, RetryStrategy
+from agentkit.errors import ConfigurationError
+from agentkit.manager import LLMManager as Core
+from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.routing import HealthAware, Route, Target
+from agentkit.telemetry.otel import Telemetry
+
+_LEAST_TIMEOUT = 1.0
+
+
+class Targets:
+    """Resolves names into targets and makes the route of each request.
+
+    `core` is the manager that holds the targets; `names` are theirs: ``<model> @ <region>``.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        regions: Sequence[str],
+        catalog: BedrockModelCatalog,
+        clients: Clients,
+        retry: RetryConfig,
+        *,
+        timeout: float,
+        telemetry: Telemetry | None,
+    ) -> None:
+        self._models = list(models)
+        self._regions = list(regions)
+        self._catalog = catalog
+        self._clients = clients
+        self._retry = retry
+        self._timeout = timeout
+        self._turn = itertools.count()
+        self.core = Core(
+            name="bedrock",
+            enable_caching=False,
+            retry=retry.policy(),
+            breaker=BreakerPolicy(
+                failure_threshold=retry.circuit_breaker_threshold,
+                recovery_timeout=retry.circuit_breaker_timeout,
+            )
+            if retry.enable_circuit_breaker
+            else False,
+            deadline=timeout,
+            telemetry=telemetry,
+            max_workers=max(128, clients.concurrency),
+        )
+        self.converse: dict[str, ConverseTarget] = {}
+        self.warnings: list[str] = []
+        self.renew()
+
+    @property
+    def names(self) -> list[str]:
+        """The targets that can be reached, in the configured order."""
+        return list(self.converse)
+
+    def renew(self) -> None:
+        """Resolve every model in every Region anew.
+
+        Raises:
+            UnknownModelError: a name that no model bears.
+            ConfigurationError: no model is reached from any Region.
+        """
+        found: dict[str, ConverseTarget] = {}
+        warnings: list[str] = []
+        for model in self._models:
+            reached = 0
+            for region in self._regions:
+                routes = self._catalog.routes(model, region, self._retry.preference)
+                if routes:
+                    reached += 1
+                    target = ConverseTarget(model, region, routes, self._clients)
+                    found[target_name(model, region)] = target
+                else:
+                    warnings.append(f"{model} is not reached from {region}")
+            info = self._catalog.resolve(model)
+            if info is not None and info.retired:
+                warnings.append(f"{model} is retired: the service may refuse it")
+            if not reached:
+                warnings.append(f"{model} is not reached from any of the Regions")
+        if not found:
+            raise ConfigurationError(
+                f"none of {', '.join(self._models)} is reached from {', '.join(self._regions)}",
+                hint="list_models(region=...) of the catalogue says what is; global inference "
+                "profiles must be asked for with access_method_preference",
+            )
+        self.converse, self.warnings = found, warnings
+        share = self._timeout / min(len(found), self._retry.max_attempts)
+        for name, target in found.items():
+            self.core.register_model(
+                name, target, {"provider": PROVIDER}, timeout=max(share, _LEAST_TIMEOUT),
+                retry_on=self._retry.retry_on(), replace=True,
+            )  # fmt: skip
+
+    def route(self, regions: Sequence[str] | None = None, attempts: int | None = None) -> Route:
+        """The route of one request: targets in this request's order, in rounds.
+
+        `regions` are asked first, in that order, before the others.
+        """
+        wanted = [
+            target_name(model, region)
+            for model, region in self._ordered(regions)
+            if target_name(model, region) in self.converse
+        ]
+        registered = self.core._registry.targets
+        stops: Sequence[Any] = [registered[name] for name in wanted]
+        if self._retry.region_order == "health":
+            stops = HealthAware()(stops, self.core.health)
+        return Route(tuple(stops), "rounds", attempts or self._retry.max_attempts)
+
+    def target(self, name: str) -> Target:
+        """The engine's target of a name."""
+        return self.core._registry.get(name)
+
+    def _ordered(self, first: Sequence[str] | None) -> list[tuple[str, str]]:
+        """(model, Region) in the order of this request."""
+        places = list(self._regions)
+        turn = next(self._turn) % len(places)
+        if self._retry.region_order == "rotate":
+            places = places[turn:] + places[:turn]
+        elif self._retry.region_order == "shuffle":
+            random.shuffle(places)
+        if first:
+            places = [*first, *(place for place in places if place not in first)]
+        if self._retry.target_order is RetryStrategy.MODEL_FIRST:
+            return [(model, region) for region in places for model in self._models]
+        return [(model, region) for model in self._models for region in places]
+
+
+def target_name(model: str, region: str) -> str:
+    """The name of a target."""
+    return f"{model} @ {region}"
