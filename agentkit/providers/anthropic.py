@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from agentkit.errors import ContentFilterError, ContextLengthError, InvalidResponseError, LLMError
+from agentkit.errors import ContentFilterError, InvalidResponseError
 from agentkit.providers.anthropic_encoding import (
     ANSWER_TOOL,
     encoded_messages,
@@ -40,8 +40,6 @@ _FINISH = {
 }  # fmt: skip
 
 _THOUGHTS = ("thinking", "redacted_thinking")
-_TOO_LONG = re.compile(r"prompt is too long|input length and `max_tokens` exceed context limit")
-"""What a 400 says, without a code of its own, of a prompt that does not fit."""
 
 
 class AnthropicMessages(HttpSdkProvider):
@@ -135,22 +133,6 @@ class AnthropicMessages(HttpSdkProvider):
             reasoning="".join(thoughts),
             quota=quota_of(headers),
         )
-
-    def translate(self, exc: Exception) -> LLMError | None:
-        """Anthropic's own words for a prompt that is too long, beside the general ones."""
-        body = getattr(exc, "body", None)
-        inner = body.get("error") if isinstance(body, Mapping) else None
-        said = inner.get("message") if isinstance(inner, Mapping) else None
-        if getattr(exc, "status_code", None) != 400 or not _TOO_LONG.match(str(said)):
-            return super().translate(exc)
-        error = ContextLengthError(
-            f"{self.model} failed: {type(exc).__name__} 400",
-            status=400,
-            request_id=getattr(exc, "request_id", None),
-            hint="shorten the prompt or add a fallback with a larger context_window",
-        )
-        error.__cause__ = exc
-        return error
 
 
 class _Told:

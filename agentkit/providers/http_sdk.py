@@ -91,6 +91,7 @@ class HttpSdkProvider(SdkProvider):
                 yield from self._heard(listener.events(event))
             yield from self._heard(listener.end())
         finally:
+            _reading(events).close()
             events.close()
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
@@ -108,6 +109,7 @@ class HttpSdkProvider(SdkProvider):
             for each in self._heard(listener.end()):
                 yield each
         finally:
+            await _reading(events).aclose()
             await events.close()
 
     def translate(self, exc: Exception) -> LLMError | None:
@@ -128,6 +130,7 @@ class HttpSdkProvider(SdkProvider):
             error = ContextLengthError(
                 f"the prompt does not fit into the context window of {self.model}",
                 status=400,
+                request_id=getattr(exc, "request_id", None),
                 hint="shorten the prompt or add a fallback with a larger context_window",
             )
         if error is not None:
@@ -163,6 +166,11 @@ class HttpSdkProvider(SdkProvider):
             max_retries=0,
             timeout=sdk.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
         )
+
+
+def _reading(events: Any) -> Any:
+    """The generator that reads a stream: closing the stream alone leaves it to the garbage."""
+    return events._iterator
 
 
 def _complaint(exc: Exception) -> str:

@@ -97,7 +97,8 @@ class Case:
         """The same, as a stream or a whole answer shows it."""
         if not (stream and self.breaks):
             return self
-        return replace(self, attempts=1, raises=e.StreamInterruptedError)
+        patience = None if self.patience is None else 0.5  # the first content must get through
+        return replace(self, attempts=1, raises=e.StreamInterruptedError, patience=patience)
 
 
 def _status(
@@ -115,7 +116,7 @@ def _broken(outcome: Any, error: Error) -> Case:
 
 
 _STALL = Case(
-    faults.stalled_stream(2), e.ProviderTimeoutError, 1, "failure", patience=0.3, breaks=True
+    faults.stalled_stream(2), e.ProviderTimeoutError, 1, "failure", patience=0.1, breaks=True
 )
 _FILTERED: Response[Any] = Response("", finish_reason="content_filter")
 
@@ -156,7 +157,9 @@ CASES = {
     "slow chunks": _silent(faults.slow_chunks(30)),
     "cut before the first token": Case(faults.cut_stream(0), e.NetworkError, 2, "failure"),
     "cut": _broken(faults.cut_stream(2), e.NetworkError),
-    "cut by a reset": _broken(faults.cut_stream(2, reset=True), e.NetworkError),
+    "reset before the first token": Case(
+        faults.cut_stream(0, reset=True), e.NetworkError, 2, "failure"
+    ),
     "stall": _STALL,
     "malformed first chunk": Case(faults.malformed_chunk(0), e.InvalidResponseError, 2, "failure"),
     "malformed chunk": _broken(faults.malformed_chunk(2), e.InvalidResponseError),

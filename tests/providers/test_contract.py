@@ -73,7 +73,8 @@ def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None
     stage.server.clear()
     stage.server.always(outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
-    with manager(stage.adapters[row.provider], breaker, CASES[row.fault].patience) as llm:
+    patience = CASES[row.fault].expected(stream=row.stream).patience
+    with manager(stage.adapters[row.provider], breaker, patience) as llm:
         if row.raises:
             with pytest.raises(e.LLMError) as caught:
                 stage.ask(llm, row.colour, stream=row.stream)
