@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from agentkit.bedrock.attempts import RequestAttempt, ValidationAttempt, ValidationResult
     from agentkit.bedrock.auth import AuthConfig, AuthenticationType
     from agentkit.bedrock.blocks import build_cache_point, build_json_schema_output_config
+    from agentkit.bedrock.cache_points import (
+        CacheConfig,
+        CacheErrorHandling,
+        CacheStrategy,
+    )
     from agentkit.bedrock.catalog import BedrockModelCatalog, CatalogMetadata, CatalogSource
     from agentkit.bedrock.catalog_cache import CacheMode
     from agentkit.bedrock.catalog_models import (
@@ -31,11 +36,18 @@ if TYPE_CHECKING:
         StopReasonEnum,
         ToolUse,
     )
+    from agentkit.bedrock.converse_request import (
+        BedrockConverseRequest,
+        FailureEntry,
+    )
     from agentkit.bedrock.exceptions import (
         APIFetchError,
         BundledDataError,
         CatalogError,
         CatalogUnavailableError,
+        ParallelExecutionError,
+        ParallelProcessingError,
+        RequestIdCollisionError,
     )
     from agentkit.bedrock.formats import (
         CachePointTTLEnum,
@@ -47,6 +59,7 @@ if TYPE_CHECKING:
         ToolResultStatusEnum,
         VideoFormatEnum,
     )
+    from agentkit.bedrock.manager import LLMManager
     from agentkit.bedrock.messages import (
         ConverseMessageBuilder,
         MessageBuilder,
@@ -54,6 +67,16 @@ if TYPE_CHECKING:
         create_message,
         create_user_message,
     )
+    from agentkit.bedrock.options import (
+        FailureHandlingStrategy,
+        LoadBalancingStrategy,
+        ModelSpecificConfig,
+        ParallelProcessingConfig,
+        ResponseValidationConfig,
+        RetryConfig,
+        RetryStrategy,
+    )
+    from agentkit.bedrock.parallel import ParallelLLMManager
     from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelResponse
     from agentkit.bedrock.regions import (
         AWSRegions,
@@ -64,6 +87,11 @@ if TYPE_CHECKING:
         get_regions_by_area,
     )
     from agentkit.bedrock.response import BedrockResponse
+    from agentkit.bedrock.streaming import (
+        AsyncStreamingResponse,
+        StreamChunk,
+        StreamingResponse,
+    )
     from agentkit.bedrock.unified import UnifiedModelManager
     from agentkit.bedrock.usage import BedrockUsage, CacheEfficiency
     from agentkit.errors import (
@@ -79,6 +107,14 @@ _HOMES = {
     "agentkit.bedrock.attempts": ("RequestAttempt", "ValidationAttempt", "ValidationResult"),
     "agentkit.bedrock.auth": ("AuthConfig", "AuthenticationType"),
     "agentkit.bedrock.blocks": ("build_cache_point", "build_json_schema_output_config"),
+    "agentkit.bedrock.cache_points": ("CacheConfig", "CacheErrorHandling", "CacheStrategy",),
+    "agentkit.bedrock.converse_request": ("BedrockConverseRequest", "FailureEntry",),
+    "agentkit.bedrock.manager": ("LLMManager",),
+    "agentkit.bedrock.options": (
+        "FailureHandlingStrategy", "LoadBalancingStrategy", "ModelSpecificConfig",
+        "ParallelProcessingConfig", "ResponseValidationConfig", "RetryConfig", "RetryStrategy",
+    ),
+    "agentkit.bedrock.streaming": ("AsyncStreamingResponse", "StreamChunk", "StreamingResponse",),
     "agentkit.bedrock.catalog": ("BedrockModelCatalog", "CatalogMetadata", "CatalogSource"),
     "agentkit.bedrock.catalog_cache": ("CacheMode",),
     "agentkit.bedrock.catalog_models": (
@@ -91,6 +127,7 @@ _HOMES = {
     ),
     "agentkit.bedrock.exceptions": (
         "APIFetchError", "BundledDataError", "CatalogError", "CatalogUnavailableError",
+        "ParallelExecutionError", "ParallelProcessingError", "RequestIdCollisionError",
     ),
     "agentkit.bedrock.formats": (
         "CachePointTTLEnum", "DetectionMethodEnum", "DocumentFormatEnum",
@@ -101,6 +138,7 @@ _HOMES = {
         "ConverseMessageBuilder", "MessageBuilder", "create_assistant_message", "create_message",
         "create_user_message",
     ),
+    "agentkit.bedrock.parallel": ("ParallelLLMManager",),
     "agentkit.bedrock.parallel_response": ("ParallelExecutionStats", "ParallelResponse"),
     "agentkit.bedrock.regions": (
         "AWSRegions", "BedrockRegionDiscovery", "GeographicArea", "get_all_regions",
@@ -117,21 +155,25 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "APIFetchError", "AWSRegions", "AuthConfig", "AuthenticationError", "AuthenticationType",
-    "BedrockModelCatalog", "BedrockRegionDiscovery", "BedrockResponse", "BedrockUsage",
-    "Boto3Config", "BundledDataError", "CacheDetail", "CacheEfficiency", "CacheMode",
-    "CachePointTTLEnum", "CatalogError", "CatalogMetadata", "CatalogSource",
-    "CatalogUnavailableError", "Citation", "Clients", "ConfigurationError",
-    "ConverseMessageBuilder", "DetectionMethodEnum", "DocumentFormatEnum", "GeographicArea",
-    "GuardContentQualifierEnum", "ImageFormatEnum", "LLMManagerError", "MessageBuilder",
-    "ModelAccessInfo", "ModelAccessMethod", "ModelRoute", "ParallelExecutionStats",
-    "ParallelResponse", "ReasoningContent", "RequestAttempt", "RequestValidationError",
-    "ResponseContentType", "RetryExhaustedError", "RolesEnum", "StopReasonCategory",
-    "StopReasonEnum", "ToolResultStatusEnum", "ToolUse", "UnifiedModelInfo",
-    "UnifiedModelManager", "UnknownModelError", "ValidationAttempt", "ValidationResult",
-    "VideoFormatEnum", "build_cache_point", "build_json_schema_output_config",
-    "create_assistant_message", "create_message", "create_user_message", "get_all_regions",
-    "get_commercial_regions", "get_regions_by_area",
+    "APIFetchError", "AWSRegions", "AsyncStreamingResponse", "AuthConfig", "AuthenticationError",
+    "AuthenticationType", "BedrockConverseRequest", "BedrockModelCatalog", "BedrockRegionDiscovery",
+    "BedrockResponse", "BedrockUsage", "Boto3Config", "BundledDataError", "CacheConfig",
+    "CacheDetail", "CacheEfficiency", "CacheErrorHandling", "CacheMode", "CachePointTTLEnum",
+    "CacheStrategy", "CatalogError", "CatalogMetadata", "CatalogSource", "CatalogUnavailableError",
+    "Citation", "Clients", "ConfigurationError", "ConverseMessageBuilder", "DetectionMethodEnum",
+    "DocumentFormatEnum", "FailureEntry", "FailureHandlingStrategy", "GeographicArea",
+    "GuardContentQualifierEnum", "ImageFormatEnum", "LLMManager", "LLMManagerError",
+    "LoadBalancingStrategy", "MessageBuilder", "ModelAccessInfo", "ModelAccessMethod", "ModelRoute",
+    "ModelSpecificConfig", "ParallelExecutionError", "ParallelExecutionStats", "ParallelLLMManager",
+    "ParallelProcessingConfig", "ParallelProcessingError", "ParallelResponse", "ReasoningContent",
+    "RequestAttempt", "RequestIdCollisionError", "RequestValidationError", "ResponseContentType",
+    "ResponseValidationConfig", "RetryConfig", "RetryExhaustedError", "RetryStrategy", "RolesEnum",
+    "StopReasonCategory", "StopReasonEnum", "StreamChunk", "StreamingResponse",
+    "ToolResultStatusEnum", "ToolUse", "UnifiedModelInfo", "UnifiedModelManager",
+    "UnknownModelError", "ValidationAttempt", "ValidationResult", "VideoFormatEnum",
+    "build_cache_point", "build_json_schema_output_config", "create_assistant_message",
+    "create_message", "create_user_message", "get_all_regions", "get_commercial_regions",
+    "get_regions_by_area",
 ]  # fmt: skip
 
 

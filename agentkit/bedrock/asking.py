@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.bedrock.attempts import RequestAttempt, ValidationAttempt
-from agentkit.bedrock.cache_points import CacheConfig, with_cache_points
+from agentkit.bedrock.cache_points import CacheConfig, CacheErrorHandling, with_cache_points
 from agentkit.bedrock.catalog_models import ModelAccessMethod
 from agentkit.bedrock.converse import CONVERSE, JOURNAL, Journal, Sent
 from agentkit.bedrock.converse_request import converse_arguments
@@ -49,7 +49,6 @@ class Asked:
     attempts: int | None = None
     checks: list[ValidationAttempt] = field(default_factory=list)
 
-    @property
     def request(self) -> Request:
         """The engine's request; the messages are for those who watch."""
         system = [
@@ -59,7 +58,9 @@ class Asked:
         ]
         turns = [each for turn in self.arguments["messages"] for each in to_messages(turn)]
         params = {CONVERSE: self.arguments, JOURNAL: self.journal}
-        return Request(messages=(*system, *turns), params=params)
+        messages = (*system, *turns)
+        self.journal.turns = len(messages)
+        return Request(messages=messages, params=params)
 
 
 def prepared(
@@ -97,10 +98,13 @@ def prepared(
     arguments = converse_arguments(**given)
     arguments["messages"] = given["messages"]
     check_messages(arguments["messages"], arguments.get("system"), arguments.get("toolConfig"))
+    kept: frozenset[str] = frozenset()
     if cache_config is not None and cache_config.enabled:
         arguments = with_cache_points(arguments, cache_config)
+        if cache_config.error_handling is CacheErrorHandling.FAIL_FAST:
+            kept = frozenset({"caching"})
     return Asked(
-        arguments, Journal(fallback), validation,
+        arguments, Journal(fallback, kept), validation,
         None if timeout is None else number("timeout", timeout, above=True), regions, attempts,
     )  # fmt: skip
 
@@ -148,7 +152,7 @@ class Asking:
         return AsyncStream(self._told(asked, blocking=False), core._runtime, text=False)
 
     def _told(self, asked: Asked, *, blocking: bool) -> Flow[Response[Any]]:
-        request = replace(asked.request, stream=True)
+        request = replace(asked.request(), stream=True)
         route = self._targets.route(asked.regions, asked.attempts)
         deadline = asked.timeout or self._timeout
         return self._targets.core._told(
@@ -157,7 +161,7 @@ class Asking:
 
     def _call(self, asked: Asked, *, blocking: bool) -> Call:
         return self._targets.core._call(
-            asked.request,
+            asked.request(),
             self._targets.route(asked.regions, asked.attempts),
             asked.timeout or self._timeout,
             blocking=blocking,
@@ -167,10 +171,9 @@ class Asking:
         self, asked: Asked, ledger: Ledger, error: LLMError, raises: bool
     ) -> BedrockResponse:
         response = failed(asked, ledger)
+        shown = response.final_error = exhausted(error, response)
         if not raises:
-            response.warnings.append(str(error))
             return response
-        shown = exhausted(error, response)
         if shown is error:
             raise error
         raise shown from error
@@ -202,7 +205,7 @@ def checked(call: Call, asked: Asked) -> Flow[Response[Any]]:
             yield from Sleep(min(validation.delay, max(call.left(), 0.0)))
         if validation.feedback:
             asked.arguments = _with_feedback(asked.arguments, response.text, reason)
-        call.start_over(asked.request)
+        call.start_over(asked.request())
 
 
 def _with_feedback(arguments: dict[str, Any], text: str, reason: str) -> dict[str, Any]:

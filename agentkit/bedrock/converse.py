@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -35,6 +36,11 @@ CONVERSE: Final = "converse"
 JOURNAL: Final = "journal"
 """The parameter that holds the `Journal` of the request."""
 
+_CONTINUES: Final = re.compile(
+    r"anthropic\.claude-(?:v2|instant|3|(?:opus|sonnet|haiku)-4-(?:\d{8}|[015]-))|amazon\.nova-"
+)
+"""Newer Claudes refuse a begun answer (as of 2026-11)."""
+
 _FINISH: Final = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
     "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
@@ -60,6 +66,10 @@ class Journal:
     """What the attempts of one request sent, in order, and what they may leave out."""
 
     feature_fallback: bool = False
+    kept: frozenset[str] = frozenset()
+    """Features that are never left out."""
+    turns: int = 0
+    """Messages of the request as it was asked; one more is the begun answer to go on with."""
     sent: list[Sent] = field(default_factory=list)
 
 
@@ -84,6 +94,8 @@ class ConverseTarget:
         self.routes = tuple(routes)
         self._clients = clients
         self._preferred = 0
+        if continues(self.routes[0].model_id):
+            self.capabilities = self.capabilities | {"prefill"}
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
@@ -101,7 +113,7 @@ class ConverseTarget:
         """Stream, blocking."""
         source = self._open(request)
         try:
-            yield from _events(source)
+            yield from _events(source, _spaced(request))
         finally:
             source.close()
 
@@ -133,7 +145,7 @@ class ConverseTarget:
         try:
             source = self._open(request)
             relay.opened(source)
-            for event in _events(source):
+            for event in _events(source, _spaced(request)):
                 relay.put(event)
             source.close()
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
@@ -145,7 +157,7 @@ class ConverseTarget:
         """Send it: by another way where the service asks for one, without what it may leave out."""
         journal = request.params.get(JOURNAL) or Journal()
         sent = Sent(self.model, self.region, self.routes[self._preferred])
-        sent.arguments = request.params.get(CONVERSE) or arguments_of(request)
+        sent.arguments = _begun(request, journal)
         journal.sent.append(sent)
         untried = [route for route in self.routes if route is not sent.route]
         while True:
@@ -156,6 +168,7 @@ class ConverseTarget:
                     sent.route = untried.pop(0)
                     continue
                 feature = faults.unsupported_feature(exc) if journal.feature_fallback else None
+                feature = None if feature in journal.kept else feature
                 reduced = None if feature is None else without(sent.arguments, feature)
                 if feature is None or reduced is None:
                     sent.error = self.translate(exc) or exc
@@ -186,6 +199,17 @@ class ConverseTarget:
             response_id=(data.get("ResponseMetadata") or {}).get("RequestId"),
             reasoning="".join(_thought(block) for block in blocks),
         )
+
+
+def _begun(request: Request, journal: Journal) -> Arguments:
+    """What to send: as it was asked, or with the answer that was begun to go on with."""
+    arguments: Arguments | None = request.params.get(CONVERSE)
+    if arguments is None:
+        return arguments_of(request)
+    if not journal.turns or len(request.messages) <= journal.turns:
+        return arguments
+    begun = {"role": "assistant", "content": [{"text": request.messages[-1].text.rstrip()}]}
+    return {**arguments, "messages": [*arguments["messages"], begun]}
 
 
 def arguments_of(request: Request) -> Arguments:
@@ -222,6 +246,11 @@ def arguments_of(request: Request) -> Arguments:
     if params:
         arguments["additionalModelRequestFields"] = params
     return arguments
+
+
+def continues(model_id: str) -> bool:
+    """Whether the model goes on with an answer that was begun: Claude up to 4.5, and Nova."""
+    return bool(_CONTINUES.search(model_id))
 
 
 class _Relay:
@@ -272,16 +301,29 @@ def _cut(source: Any) -> None:
         source.close()
 
 
-def _events(source: Any) -> Iterator[StreamEvent]:
-    """The engine's events for the service's; the end mark only after ``messageStop``."""
-    told = _Told()
+def _spaced(request: Request) -> bool:
+    """Whether the answer to go on with ends in white space, which was not sent."""
+    journal = request.params.get(JOURNAL)
+    if journal is None or not journal.turns or len(request.messages) <= journal.turns:
+        return False
+    begun = request.messages[-1].text
+    return begun != begun.rstrip()
+
+
+def _events(source: Any, spaced: bool = False) -> Iterator[StreamEvent]:
+    """The engine's events for the service's; the end mark only after ``messageStop``.
+
+    `spaced`: white space at the beginning was shown before and is not shown again.
+    """
+    told = _Told(spaced)
     for event in source:
         yield from told.events(event)
     yield from told.end()
 
 
 class _Told:
-    def __init__(self) -> None:
+    def __init__(self, spaced: bool) -> None:
+        self._spaced = spaced
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, dict[str, str]] = {}
@@ -289,7 +331,9 @@ class _Told:
     def events(self, event: dict[str, Any]) -> Iterator[StreamEvent]:
         delta = (event.get("contentBlockDelta") or {}).get("delta") or {}
         if "text" in delta:
-            yield TextDelta(delta["text"], event)
+            text = delta["text"].lstrip() if self._spaced else delta["text"]
+            self._spaced = self._spaced and not text
+            yield TextDelta(text, event)
             return
         thought = (delta.get("reasoningContent") or {}).get("text")
         yield ReasoningDelta(thought) if thought else RawEvent(event)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentkit.errors import LLMError
 
 
@@ -29,3 +31,21 @@ class APIFetchError(CatalogError):
 
 class BundledDataError(CatalogError):
     """The catalogue that ships with the package is damaged; installing it again repairs it."""
+
+
+class ParallelProcessingError(LLMError):
+    """The root of what goes wrong with a parallel run as a whole."""
+
+
+class RequestIdCollisionError(ParallelProcessingError):
+    """Two requests have one id."""
+
+    error_type = "configuration"
+
+
+class ParallelExecutionError(ParallelProcessingError):
+    """A failure stopped the run. `response` keeps what was done."""
+
+    def __init__(self, message: str = "", *, response: Any = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.response = response

@@ -138,7 +138,7 @@ class LLMManager:
             prompt_variables: of a managed prompt.
             response_validation_config: a check of answers; each rejected one is asked anew.
             options: output_config, performance_config, service_tier, model_specific_config,
-                enable_extended_context, timeout (seconds).
+                enable_extended_context, timeout (seconds), raises (over raise_on_failure).
 
         Raises:
             RequestValidationError: the request cannot be sent as it is; nothing was.
@@ -146,6 +146,7 @@ class LLMManager:
             AuthenticationError: every target refused the credentials.
             LLMError: anything else that ended the request.
         """
+        raises = options.pop("raises", self._raises)
         asked = self._asked(
             {
                 "messages": messages,
@@ -161,7 +162,7 @@ class LLMManager:
             options,
             response_validation_config,
         )
-        return self._asking.ask(asked, raises=self._raises)
+        return self._asking.ask(asked, raises=raises)
 
     async def aconverse(
         self,
@@ -178,6 +179,7 @@ class LLMManager:
         **options: Any,
     ) -> BedrockResponse:
         """Like `converse`, for asyncio."""
+        raises = options.pop("raises", self._raises)
         asked = self._asked(
             {
                 "messages": messages,
@@ -193,7 +195,7 @@ class LLMManager:
             options,
             response_validation_config,
         )
-        return await self._asking.aask(asked, raises=self._raises)
+        return await self._asking.aask(asked, raises=raises)
 
     def converse_stream(
         self, messages: Sequence[Mapping[str, Any]], **options: Any

@@ -18,7 +18,14 @@ from agentkit.bedrock.content import (
     StopReasonCategory,
     ToolUse,
 )
-from agentkit.bedrock.portable import pack, pack_ledger, unpack, unpack_ledger
+from agentkit.bedrock.portable import (
+    pack,
+    pack_error,
+    pack_ledger,
+    unpack,
+    unpack_error,
+    unpack_ledger,
+)
 from agentkit.bedrock.usage import BedrockUsage, CacheEfficiency
 from agentkit.errors import InvalidResponseError
 from agentkit.ledger import Ledger
@@ -44,6 +51,7 @@ class BedrockResponse:
         original_additional_fields, final_additional_fields: model-specific fields, as asked for
             and as sent.
         ledger: every attempt and skip, as the engine tells it.
+        final_error: what ended a request without an answer.
     """
 
     success: bool
@@ -62,6 +70,7 @@ class BedrockResponse:
     original_additional_fields: dict[str, Any] | None = None
     final_additional_fields: dict[str, Any] | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    final_error: Exception | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.api_latency_ms is None:
@@ -233,9 +242,9 @@ class BedrockResponse:
         return list(self.features_disabled)
 
     def get_last_error(self) -> Exception | None:
-        """The error of the last attempt that failed."""
+        """The error of the last attempt that failed; of a request that sent none, why."""
         errors = self.get_all_errors()
-        return errors[-1] if errors else None
+        return errors[-1] if errors else self.final_error
 
     def get_all_errors(self) -> list[Exception]:
         """The errors of all attempts that failed, in order."""
@@ -272,7 +281,7 @@ class BedrockResponse:
     def get_last_validation_error(self) -> dict[str, Any] | None:
         """Why the last rejected answer was rejected."""
         errors = self.get_validation_errors()
-        return errors[-1] if errors else None
+        return errors[-1] if errors else self.final_error
 
     def get_validation_metrics(self) -> dict[str, Any]:
         """validation_attempts, validation_errors (counts), had_failures and success_rate (0-1)."""
@@ -317,6 +326,7 @@ class BedrockResponse:
         packed = {one.name: pack(getattr(self, one.name)) for one in fields(self)}
         packed["attempts"] = [attempt.to_dict() for attempt in self.attempts]
         packed["validation_attempts"] = [one.to_dict() for one in self.validation_attempts]
+        packed["final_error"] = pack_error(self.final_error)
         packed["ledger"] = pack_ledger(self.ledger)
         return packed
 
@@ -331,5 +341,6 @@ class BedrockResponse:
         values["attempts"] = [RequestAttempt.from_dict(one) for one in packed["attempts"]]
         checks = packed["validation_attempts"]
         values["validation_attempts"] = [ValidationAttempt.from_dict(one) for one in checks]
+        values["final_error"] = unpack_error(packed.get("final_error"))
         values["ledger"] = unpack_ledger(packed["ledger"])
         return cls(**values)

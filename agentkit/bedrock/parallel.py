@@ -1,0 +1,265 @@
+"""Many requests at once, over models and Regions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from agentkit.bedrock.converse_request import BedrockConverseRequest
+from agentkit.bedrock.exceptions import ParallelExecutionError, RequestIdCollisionError
+from agentkit.bedrock.manager import LLMManager
+from agentkit.bedrock.options import (
+    FailureHandlingStrategy,
+    LoadBalancingStrategy,
+    ParallelProcessingConfig,
+    ResponseValidationConfig,
+)
+from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelResponse
+from agentkit.bedrock.response import BedrockResponse
+from agentkit.errors import ConfigurationError, DeadlineExceededError, LLMError
+from agentkit.policy.checks import whole
+
+Progress = Callable[[int, int], None]
+"""Called with (finished, total) after each request, one call at a time."""
+
+
+class ParallelLLMManager(LLMManager):
+    """An `LLMManager` that also carries out many requests at once.
+
+    Args:
+        parallel_config: how many at once, what a failure does, how Regions are assigned.
+        models, regions and the others: as of `LLMManager`.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        regions: Sequence[str],
+        parallel_config: ParallelProcessingConfig | None = None,
+        **options: Any,
+    ) -> None:
+        self._parallel = parallel_config or ParallelProcessingConfig()
+        options.setdefault("max_concurrency", max(50, self._parallel.max_concurrent_requests))
+        super().__init__(models, regions, **options)
+
+    def get_parallel_config(self) -> ParallelProcessingConfig:
+        """How parallel runs go."""
+        return self._parallel
+
+    def converse_parallel(
+        self,
+        requests: Sequence[BedrockConverseRequest],
+        target_regions_per_request: int = 2,
+        response_validation_config: ResponseValidationConfig | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> ParallelResponse:
+        """Carry out `requests`, at most ``max_concurrent_requests`` at once.
+
+        Args:
+            requests: each with its own `request_id`; one without gets its own.
+            target_regions_per_request: Regions that a request asks first, as assigned (default 2;
+                more than there are is as many as there are). The others follow.
+            response_validation_config: a check of each answer.
+            on_progress: called with (finished, total).
+
+        Raises:
+            RequestIdCollisionError: two requests have one id.
+            ParallelExecutionError: a failure stopped the run; `.response` keeps what was done.
+        """
+        run = _Run(self, requests, target_regions_per_request, response_validation_config,
+                   on_progress)  # fmt: skip
+        run.carry_out()
+        return run.finish()
+
+    async def aconverse_parallel(
+        self,
+        requests: Sequence[BedrockConverseRequest],
+        target_regions_per_request: int = 2,
+        response_validation_config: ResponseValidationConfig | None = None,
+        *,
+        on_progress: Progress | None = None,
+    ) -> ParallelResponse:
+        """Like `converse_parallel`, for asyncio."""
+        run = _Run(self, requests, target_regions_per_request, response_validation_config,
+                   on_progress)  # fmt: skip
+        await run.acarry_out()
+        return run.finish()
+
+
+class _Run:
+    """One parallel run: who is next, where it goes, and what became of each."""
+
+    def __init__(
+        self,
+        manager: ParallelLLMManager,
+        requests: Sequence[BedrockConverseRequest],
+        regions_each: int,
+        validation: ResponseValidationConfig | None,
+        on_progress: Progress | None,
+    ) -> None:
+        self._manager = manager
+        self._config = manager.get_parallel_config()
+        self._requests = _distinct(requests)
+        self._regions_each = whole("target_regions_per_request", regions_each)
+        self._validation = validation
+        self._on_progress = on_progress
+        order = list(self._requests)
+        if self._config.enable_request_prioritization:
+            order.sort(key=lambda id_: -self._requests[id_].priority)
+        self._waiting = iter(order)
+        self._lock = threading.Lock()
+        self._turn = 0
+        self._load: Counter[str] = Counter()
+        self._running = self._most = 0
+        self._done: dict[str, BedrockResponse] = {}
+        self._timed_out: list[str] = []
+        self._stopped = False
+        self._began = time.monotonic()
+
+    def carry_out(self) -> None:
+        """Threads take one request after the other."""
+        width = min(self._config.max_concurrent_requests, len(self._requests))
+        with ThreadPoolExecutor(width, "agentkit-parallel") as threads:
+            for future in [threads.submit(copy_context().run, self._work) for _ in range(width)]:
+                future.result()
+
+    async def acarry_out(self) -> None:
+        """Tasks take one request after the other."""
+        width = min(self._config.max_concurrent_requests, len(self._requests))
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(width):
+                tasks.create_task(self._awork())
+
+    def finish(self) -> ParallelResponse:
+        """Everything that was done, or the error that stopped the run."""
+        ids = [id_ for id_ in self._requests if id_ in self._done]
+        response = ParallelResponse(
+            request_responses={id_: self._done[id_] for id_ in ids},
+            total_duration_ms=1000.0 * (time.monotonic() - self._began),
+            parallel_execution_stats=ParallelExecutionStats.of(self._done.values(), self._most),
+            warnings=self._warnings(),
+            timed_out_request_ids=list(self._timed_out),
+            original_requests=dict(self._requests),
+        )
+        if self._stopped:
+            failed = len(response.get_failed_responses())
+            raise ParallelExecutionError(
+                f"{failed} of {len(ids)} requests failed and the run was stopped; "
+                f"{len(self._requests) - len(ids)} were not begun",
+                response=response,
+                hint="what was done is in .response; CONTINUE_ON_FAILURE goes on",
+            )
+        return response
+
+    def _warnings(self) -> list[str]:
+        have = len(self._manager.get_available_regions())
+        if self._regions_each <= have:
+            return []
+        return [f"{self._regions_each} Regions a request were asked for; there are {have}"]
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            request, regions = taken
+            response = self._manager.converse_with_request(
+                request, self._validation, **self._options(request, regions)
+            )
+            self._keep(request, regions, response)
+
+    async def _awork(self) -> None:
+        while (taken := self._take()) is not None:
+            request, regions = taken
+            response = await self._manager.aconverse_with_request(
+                request, self._validation, **self._options(request, regions)
+            )
+            self._keep(request, regions, response)
+
+    def _options(self, request: BedrockConverseRequest, regions: list[str]) -> dict[str, Any]:
+        retries = request.max_retries
+        if retries is None:
+            retries = self._config.max_retries_per_request
+        attempts = 1 if not self._config.enable_automatic_retry else None
+        if attempts is None and retries is not None:
+            attempts = retries + 1
+        return {
+            "timeout": self._config.request_timeout_seconds,
+            "regions": regions,
+            "attempts": attempts,
+            "raises": False,
+        }
+
+    def _take(self) -> tuple[BedrockConverseRequest, list[str]] | None:
+        with self._lock:
+            id_ = None if self._stopped else next(self._waiting, None)
+            if id_ is None:
+                return None
+            regions = self._assigned()
+            self._load[regions[0]] += 1
+            self._running += 1
+            self._most = max(self._most, self._running)
+            return self._requests[id_], regions
+
+    def _assigned(self) -> list[str]:
+        """The Regions that the next request asks first."""
+        regions = self._manager.get_available_regions()
+        strategy = self._config.load_balancing_strategy
+        if strategy is LoadBalancingStrategy.RANDOM:
+            random.shuffle(regions)
+        elif strategy is LoadBalancingStrategy.LEAST_LOADED:
+            regions.sort(key=lambda region: self._load[region])
+        else:
+            turn = self._turn % len(regions)
+            regions = regions[turn:] + regions[:turn]
+        self._turn += 1
+        return regions[: self._regions_each]
+
+    def _keep(
+        self, request: BedrockConverseRequest, regions: list[str], response: BedrockResponse
+    ) -> None:
+        error = response.get_last_error()
+        if not response.success:
+            request.record_failure(error or LLMError("not answered"))
+        with self._lock:
+            self._running -= 1
+            self._load[regions[0]] -= 1
+            self._done[request.request_id] = response
+            if isinstance(response.final_error, DeadlineExceededError):
+                self._timed_out.append(request.request_id)
+            self._stopped = self._stopped or self._has_to_stop(response)
+            if self._on_progress is not None:
+                self._on_progress(len(self._done), len(self._requests))
+
+    def _has_to_stop(self, response: BedrockResponse) -> bool:
+        strategy = self._config.failure_handling_strategy
+        if response.success or strategy is FailureHandlingStrategy.CONTINUE_ON_FAILURE:
+            return False
+        if strategy is FailureHandlingStrategy.STOP_ON_FIRST_FAILURE:
+            return True
+        failures = sum(not each.success for each in self._done.values())
+        return failures / len(self._requests) >= self._config.failure_threshold
+
+
+def _distinct(requests: Any) -> Mapping[str, BedrockConverseRequest]:
+    if isinstance(requests, BedrockConverseRequest) or not isinstance(requests, Sequence):
+        raise ConfigurationError(f"requests must be a list, got {type(requests).__name__}")
+    if not requests:
+        raise ConfigurationError("there are no requests", hint="give at least one")
+    found: dict[str, BedrockConverseRequest] = {}
+    for request in requests:
+        if not isinstance(request, BedrockConverseRequest):
+            raise ConfigurationError(
+                f"a request is {type(request).__name__}", hint="use BedrockConverseRequest"
+            )
+        if request.request_id in found:
+            raise RequestIdCollisionError(
+                f"two requests have the id {request.request_id!r}", hint="ids must differ"
+            )
+        found[request.request_id] = request
+    return found
