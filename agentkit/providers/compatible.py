@@ -10,10 +10,14 @@ from agentkit.errors import ConfigurationError
 from agentkit.providers.openai import OpenAIChat
 
 _NO_KEY = "none"  # the SDK wants one; such servers ignore it
+_CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"  # what the SDK adds to each request, one a line
 
 
 class Compatible(OpenAIChat):
     """A model at any address that speaks OpenAI's chat completions; a key is optional.
+
+    Nothing that the environment holds for OpenAI itself is sent there: no key, no organization, no
+    project, no custom headers.
 
     Args:
         model: the server's own name of the model.
@@ -40,6 +44,12 @@ class Compatible(OpenAIChat):
                 f"compatible:{model} has no address", hint="give base_url='http://host/v1'"
             )
         super().__init__(model, api_key=api_key, base_url=url, **settings)
+
+    def _headers(self, sdk: Any) -> dict[str, Any]:
+        lines = os.environ.get(_CUSTOM_HEADERS, "").split("\n")
+        custom = (line.partition(":")[0].strip() for line in lines if ":" in line)
+        names = ("OpenAI-Organization", "OpenAI-Project", *custom)
+        return {**dict.fromkeys(names, sdk.Omit()), "Authorization": f"Bearer {self._key()}"}
 
     def _key(self) -> str:
         return super()._key() if self._api_key else _NO_KEY

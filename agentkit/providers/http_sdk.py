@@ -158,10 +158,15 @@ class HttpSdkProvider(SdkProvider):
     def _make_async(self) -> Any:
         return self._client(1)
 
+    def _headers(self, sdk: Any) -> dict[str, Any] | None:
+        """What every request carries, or leaves out, besides what the SDK sends by itself."""
+        return None
+
     def _client(self, colour: int) -> Any:
         sdk = import_module(self.sdk)
         return getattr(sdk, self.client_names[colour])(
             api_key=self._key(),
+            default_headers=self._headers(sdk),
             base_url=self._base_url,
             max_retries=0,
             timeout=sdk.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
