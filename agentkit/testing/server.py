@@ -1,7 +1,8 @@
 """A provider on this machine: real sockets, real wire formats, failures on demand.
 
-It serves OpenAI's chat completions (at Groq's path, too), OpenAI's responses, Anthropic's messages
-and Google's Gemini API, as JSON and as streams, to any client: the vendors' SDKs, agentkit, curl.
+It serves OpenAI's chat completions (at Groq's path, too), OpenAI's responses, Anthropic's messages,
+Google's Gemini API and Amazon Bedrock's Converse, as JSON and as streams, to any client: the
+vendors' SDKs, agentkit, curl.
 It needs nothing but the standard library::
 
     with WireServer(reply="Paris.") as server:
@@ -27,6 +28,7 @@ from agentkit.testing.connection import Connection, HttpRequest
 from agentkit.testing.faults import Fault, Status
 from agentkit.testing.wire import RecordedRequest, Wire, dump
 from agentkit.testing.wire_anthropic import AnthropicMessages
+from agentkit.testing.wire_bedrock import BedrockConverse
 from agentkit.testing.wire_google import GoogleGenerate
 from agentkit.testing.wire_openai import OpenAIChat
 from agentkit.testing.wire_responses import OpenAIResponses
@@ -38,6 +40,7 @@ _WIRES: tuple[Wire, ...] = (
     OpenAIResponses(),
     AnthropicMessages(),
     GoogleGenerate(),
+    BedrockConverse(),
 )
 
 
@@ -155,6 +158,11 @@ class WireServer:
     @property
     def groq_url(self) -> str:
         """The `base_url` for ``groq.Groq``."""
+        return self.url
+
+    @property
+    def bedrock_url(self) -> str:
+        """The `endpoint_url` for boto3's ``bedrock-runtime``."""
         return self.url
 
     def script(self, *outcomes: Outcome, model: str | None = None) -> None:

@@ -21,8 +21,8 @@ class RecordedRequest:
 
     Attributes:
         number: its place in order of arrival, from 1.
-        provider: whose protocol it spoke: ``"openai"``, ``"openai-responses"``, ``"anthropic"`` or
-            ``"google"``.
+        provider: whose protocol it spoke: ``"openai"``, ``"openai-responses"``, ``"anthropic"``,
+            ``"google"`` or ``"bedrock"``.
         path: the path, with its query.
         headers: names in lower case. Left out of the repr, since they hold the caller's key.
         body: the JSON body.
