@@ -281,7 +281,7 @@ class BedrockResponse:
     def get_last_validation_error(self) -> dict[str, Any] | None:
         """Why the last rejected answer was rejected."""
         errors = self.get_validation_errors()
-        return errors[-1] if errors else self.final_error
+        return errors[-1] if errors else None
 
     def get_validation_metrics(self) -> dict[str, Any]:
         """validation_attempts, validation_errors (counts), had_failures and success_rate (0-1)."""
