@@ -66,29 +66,48 @@ class LLMClient:
         self.provider = provider
 
     @overload
-    async def complete(self, messages: Prompt, *, response_model: type[T], **options: Any) -> T: ...
+    async def complete(
+        self, messages: Prompt, *, response_model: type[T], tools: None = None, **options: Any
+    ) -> T: ...
     @overload
     async def complete(
-        self, messages: Prompt, *, response_model: None = None, **options: Any
+        self, messages: Prompt, *, response_model: type[T], tools: Sequence[Any], **options: Any
+    ) -> T | Response[T]: ...
+    @overload
+    async def complete(
+        self,
+        messages: Prompt,
+        *,
+        response_model: None = None,
+        tools: Sequence[Any] | None = None,
+        **options: Any,
     ) -> Response[Any]: ...
     async def complete(
-        self, messages: Prompt, *, response_model: type[Any] | None = None, **options: Any
+        self,
+        messages: Prompt,
+        *,
+        response_model: type[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        **options: Any,
     ) -> Any:
         """A whole `Response`; with `response_model` the validated instance itself.
 
         Args:
             messages: messages, or a text.
             response_model: see `LLMManager.complete`.
-            options: those of `LLMConfig`, `tools`, `deadline`, and the model's own parameters.
+            tools: offered to the model; when it wishes for one, the `Response` with its
+                `tool_calls` comes back, with a `response_model`, too.
+            options: those of `LLMConfig`, `deadline`, and the model's own parameters.
 
         Raises:
             LLMError: no answer; `.ledger` tells every attempt.
         """
         asked, options = self._options(messages, options)
         response = await self._manager.acomplete(
-            asked, model=self._models, response_model=response_model, **options
+            asked, model=self._models, response_model=response_model, tools=tools, **options
         )
-        return response if response_model is None else response.parsed
+        wished = bool(response.tool_calls)
+        return response if response_model is None or wished else response.parsed
 
     async def chat(self, text: str, **options: Any) -> str:
         """The text of the answer to one message."""

@@ -18,6 +18,7 @@ from agentkit.engine.flight import Flight
 from agentkit.engine.middleware import MiddlewareFn, through
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
 from agentkit.events import CallOutcome
+from agentkit.ledger import CacheVerdict
 from agentkit.policy.routing import Target
 from agentkit.types import Request, Response
 
@@ -109,21 +110,32 @@ def visit(call: Call, target: Target) -> Flow[Response[Any]]:
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
     """The response cache's answer for `target`, as this call's own; it must pass the check, too."""
     since = call.rules.clock()
-    found = yield from Load(key, target.endpoint.durable)
-    if found is not None:
-        try:
-            found = complete(call, call.adopt(found, "hit"))
-        except StructuredOutputError:
-            found = None
-            call.cache = call.ledger.cache = "miss"
+    stored = yield from Load(key, target.endpoint.durable)
+    found = None if stored is None else taken(call, stored, "hit")
     call.observer.response_cache(target.name, call.cache, call.rules.clock() - since)
-    return None if found is None else owned(call, found)
+    return found
+
+
+def taken(call: Call, response: Response[Any], verdict: CacheVerdict) -> Response[Any] | None:
+    """An answer of another call as this call's own; None when it fails this call's own check.
+
+    The key knows the schema, not every validator: what passed one type may not pass the next.
+    """
+    try:
+        return owned(call, complete(call, call.adopt(response, verdict)))
+    except StructuredOutputError:
+        call.cache = call.ledger.cache = "miss"
+        call.ledger.answered_by = None
+        return None
 
 
 def ride(
     call: Call, target: Target, key: str, flight: Flight, leads: bool
 ) -> Flow[Response[Any] | None]:
-    """Lead or share one upstream call; None when its leader gave up and somebody has to lead."""
+    """Lead or share one upstream call.
+
+    None when its leader gave up, or its answer is none for this call: somebody has to lead.
+    """
     try:
         if leads:
             bring = fetch(call, target, key)
@@ -133,7 +145,7 @@ def ride(
         flight.leave()
     if flight.response is not None:
         own = flight.response.ledger is call.ledger
-        return flight.response if own else call.adopt(flight.response, "shared")
+        return flight.response if own else taken(call, flight.response, "shared")
     if flight.error is not None:
         raise flight.error if leads else call.theirs(target, flight.error)
     if leads:
@@ -178,9 +190,10 @@ def lead(call: Call, flight: Flight, bring: Flow[Response[Any]]) -> Flow[None]:
 def fetch(call: Call, target: Target, key: str) -> Flow[Response[Any]]:
     """The answer for a flight; one may have been stored since this call looked."""
     durable = target.endpoint.durable
-    response = yield from Load(key, durable)
-    if response is not None:
-        return owned(call, complete(call, call.adopt(response, "hit")))
+    stored = yield from Load(key, durable)
+    found = None if stored is None else taken(call, stored, "hit")
+    if found is not None:
+        return found
     response = yield from attempts(call, target, send_once)
     yield from Store(key, response, durable)
     return response

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from agentkit import ConfigurationError, LLMManager, Message, RetryPolicy, StructuredOutputError
 from agentkit.testing import FakeClock
@@ -82,6 +82,87 @@ def test_a_rejected_answer_is_not_stored_and_a_stored_one_is_validated_again() -
     assert [reply.cached for reply in replies] == [False, True]
     assert replies[0].parsed == replies[1].parsed == City(name="Paris", population=2_000_000)
     assert len(model.asked) == 2
+
+
+class Lax(BaseModel):
+    name: str
+
+
+class Strict(BaseModel):
+    """Asked for with the same schema; only its validator tells it apart."""
+
+    model_config = ConfigDict(
+        title="Lax", json_schema_extra=lambda schema: schema.pop("description")
+    )
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def begins_well(cls, name: str) -> str:
+        if not name[0].isupper():
+            raise ValueError("begins with a small letter")
+        return name
+
+
+Strict.__name__ = "Lax"
+
+
+class LateStore:
+    """Finds nothing at the first look, as if the answer were stored right after it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.looks = 0
+
+    def get(self, key: str) -> bytes | None:
+        self.looks += 1
+        return self.kept.get(key) if self.looks % 2 == 0 else None
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        self.kept[key] = value
+
+
+def test_an_answer_stored_meanwhile_that_fails_the_check_counts_as_absent() -> None:
+    model = Script('{"name": "paris"}', '{"name": "Paris"}')
+    llm, _ = manager(model, cache=LateStore(), enable_caching=True)
+    assert llm.complete("a city", response_model=Lax).parsed == Lax(name="paris")
+    reply = llm.complete("a city", response_model=Strict)
+    assert (reply.parsed, reply.cached) == (Strict(name="Paris"), False)
+    assert (reply.ledger.cache, reply.ledger.answered_by) == ("miss", "m0")
+    assert len(model.asked) == 2
+
+
+def at_once(first: type[BaseModel], second: type[BaseModel]) -> tuple[list[Any], int]:
+    """Two identical questions in flight, the second one beside the first."""
+    prompts: list[str] = []
+
+    async def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        prompts.append(prompt)
+        await asyncio.sleep(0)
+        return '{"name": "paris"}' if len(prompts) == 1 else '{"name": "Paris"}'
+
+    async def main() -> list[Any]:
+        llm = LLMManager(cache="memory")
+        llm.register_model("m", model)
+        async with llm:
+            asked = (llm.acomplete("a city", response_model=each) for each in (first, second))
+            return list(await asyncio.gather(*asked))
+
+    return asyncio.run(main()), len(prompts)
+
+
+def test_callers_of_a_shared_call_get_an_instance_each() -> None:
+    (mine, yours), calls = at_once(Lax, Lax)
+    assert mine.parsed == yours.parsed == Lax(name="paris")
+    assert mine.parsed is not yours.parsed
+    assert (yours.ledger.cache, calls) == ("shared", 1)
+
+
+def test_a_shared_answer_that_fails_the_callers_own_check_is_asked_for_again() -> None:
+    (lax, strict), calls = at_once(Lax, Strict)
+    assert (type(lax.parsed), type(strict.parsed)) == (Lax, Strict)
+    assert (lax.text, strict.text) == ('{"name": "paris"}', '{"name": "Paris"}')
+    assert (strict.ledger.cache, calls) == ("miss", 2)
 
 
 def test_builtin_types_will_do_and_a_type_without_a_schema_is_refused() -> None:

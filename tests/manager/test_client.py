@@ -21,8 +21,8 @@ from agentkit import (
     RetryPolicy,
     UnknownModelError,
 )
-from agentkit.testing import FakeClock, ScriptedModel
-from agentkit.types import Request
+from agentkit.testing import FakeClock, MockLLMClient, ScriptedModel
+from agentkit.types import Request, Response, ToolCall
 
 
 class City(BaseModel):
@@ -57,6 +57,26 @@ def test_complete_chat_and_streams() -> None:
 def test_a_response_model_gives_the_instance_itself() -> None:
     client = manager(ScriptedModel(then='{"name": "Paris"}')).get_client()
     assert asyncio.run(client.complete(MESSAGES, response_model=City)) == City(name="Paris")
+
+
+def test_a_wish_for_a_tool_comes_back_as_the_response() -> None:
+    """It is no answer of the type, and None would not say so; a None that was asked for stays."""
+    wish: Response[Any] = Response("", tool_calls=(ToolCall("1", "look_up", {"city": "Paris"}),))
+    client = MockLLMClient([wish, City(name="Paris"), {"value": None}])
+
+    def look_up(city: str) -> str:
+        return city
+
+    async def main() -> None:
+        first = await client.complete(MESSAGES, response_model=City, tools=[look_up])
+        assert isinstance(first, Response)
+        assert first.tool_calls == wish.tool_calls
+        then = await client.complete(MESSAGES, response_model=City, tools=[look_up])
+        assert then == City(name="Paris")
+        maybe: Any = City | None
+        assert await client.complete(MESSAGES, response_model=maybe, tools=[look_up]) is None
+
+    asyncio.run(main())
 
 
 def test_the_options_of_a_config_reach_engine_and_model() -> None:
