@@ -8,9 +8,9 @@ from agentkit.engine.call import Call, refused
 from agentkit.engine.effects import Flow, Sleep
 from agentkit.errors import PoolExhaustedError
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
-from agentkit.policy.estimate import estimate
+from agentkit.policy.estimate import DEFAULT_OUTPUT, asked_output, estimate
 from agentkit.policy.pool import Lease, Pool
-from agentkit.policy.quota import Need
+from agentkit.policy.quota import Need, Window
 from agentkit.policy.routing import Target
 
 LOOK_AGAIN = 5.0
@@ -28,7 +28,7 @@ def acquire(call: Call, target: Target, pool: Pool) -> Flow[Lease]:
         DeadlineExceededError: none comes free within the deadline, and no other target is left.
     """
     now = call.rules.clock()
-    need = estimate(call.request) if pool.counts_tokens else _REQUEST
+    need = _need(call, pool) if pool.counts_tokens else _REQUEST
     try:
         lease = pool.request(need, now, call.request.priority)
     except PoolExhaustedError as refusal:
@@ -40,6 +40,24 @@ def acquire(call: Call, target: Target, pool: Pool) -> Flow[Lease]:
             lease.release(call.rules.clock(), sent=False)
             raise
     return lease
+
+
+def _need(call: Call, pool: Pool) -> Need:
+    """The estimate; an answer of no stated length never makes it larger than every limit."""
+    need = estimate(call.request)
+    windows = [member.window for member in pool.members if not member.retired]
+    if asked_output(call.request) is None and all(each.too_large(need) for each in windows):
+        room = max((_room(each, need.input_tokens) for each in windows), default=0)
+        need = need._replace(output_tokens=max(1, room))
+    return need
+
+
+def _room(window: Window, input_tokens: int) -> int:
+    """The longest answer that a minute of `window` can hold beside so much input."""
+    limits = window.limits()
+    output, both = limits["output_tokens_per_minute"], limits["tokens_per_minute"]
+    rooms = (output, None if both is None else both - input_tokens, DEFAULT_OUTPUT)
+    return min(room for room in rooms if room is not None)
 
 
 def patience(call: Call, pool: Pool) -> float:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Final
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
 from agentkit.policy.quota import Need
-from agentkit.types import Request
+from agentkit.types import Message, Request
 
 DEFAULT_OUTPUT = 1024
 """Tokens reserved for an answer whose request sets no maximum."""
 
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+_DOCUMENTS = ("document", "file", "input_file")
+
 _MESSAGE = 4
 """Tokens that a provider's chat format adds to each message."""
+_CALL = 8
+"""What stands around a tool's definition, a call and its result."""
 _IMAGE = 1000
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""An image of a megapixel: OpenAI counts 765, Anthropic 1,400, Google 1,032."""
+_PAGE = 2000
+"""A page of a PDF: Anthropic counts 1,500 to 3,000 as text, and its image besides."""
+_PAGE_BYTES = 50_000
+"""Bytes of a page, for a PDF that hides its pages in compressed objects."""
+_PAGE_MARKS = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
 
 _LETTER = 0.14
 """Tokens a character of no class below, mostly small letters."""
@@ -77,22 +91,78 @@ def tokens_of(text: str) -> int:
 
 
 def estimate(request: Request) -> Need:
-    """Input tokens by `tokens_of` the texts, output tokens by the request's own maximum.
+    """What `request` takes: input tokens as below, output tokens by its own maximum or 1024.
 
-    Each message adds 4 tokens and each part that is no text 1000; tools are not counted.
+    Texts count by `tokens_of`, each message with 4 tokens more. The name and the JSON of each tool
+    definition, tool call and JSON schema count as text, each with 8 tokens more. An image counts
+    1000 tokens, a PDF 2000 a page, a document of text as that text, one behind a URL as one page.
+    The stated band is that of texts: what providers make of the rest differs by model.
     """
-    tokens = 0
-    messages = request.conversation
-    for message in messages:
-        tokens += tokens_of(message.text) + _MESSAGE
-        if not isinstance(message.content, str):
-            tokens += _IMAGE * sum("text" not in part for part in message.content)
-    return Need(tokens, _asked_output(request))
+    if request.prompt is not None:
+        tokens = tokens_of(request.prompt) + _MESSAGE
+    else:
+        tokens = sum(map(_message_tokens, request.messages))
+    for tool in request.tools:
+        tokens += tokens_of(tool.name) + tokens_of(tool.description) + _json(tool.parameters)
+    if request.response_format is not None:
+        tokens += _json(request.response_format.get("schema"))
+    return Need(tokens, asked_output(request) or DEFAULT_OUTPUT)
 
 
-def _asked_output(request: Request) -> int:
+def asked_output(request: Request) -> int | None:
+    """The most output tokens that the request itself allows; None where it says nothing."""
     for name in _LIMITS:
         value = request.params.get(name)
         if isinstance(value, int) and value > 0:
             return value
-    return DEFAULT_OUTPUT
+    return None
+
+
+def _message_tokens(message: Message) -> int:
+    content = message.content
+    if isinstance(content, str):
+        tokens = tokens_of(content) + _MESSAGE
+    else:
+        tokens = sum(map(_part_tokens, content)) + _MESSAGE
+    for call in message.tool_calls:
+        tokens += tokens_of(call.name) + _json(call.arguments)
+    return tokens if message.tool_call_id is None else tokens + _CALL
+
+
+def _part_tokens(part: Any) -> int:
+    """A part in any dialect; an adapter refuses the impossible later."""
+    if not isinstance(part, Mapping):
+        return 0
+    text = part.get("text")
+    if isinstance(text, str):
+        return tokens_of(text)
+    return _document_tokens(part) if part.get("type") in _DOCUMENTS else _IMAGE
+
+
+def _document_tokens(part: Mapping[str, Any]) -> int:
+    """Its text where it is text, else its pages: counted in bytes, guessed from base64."""
+    inner = part.get("source") or part.get("file")
+    source = inner if isinstance(inner, Mapping) else part
+    data = source.get("data") or source.get("file_data")
+    is_text = "text" in (source.get("type"), str(source.get("media_type", "")).partition("/")[0])
+    if isinstance(data, str):
+        return tokens_of(data) if is_text else _pages(len(data) * 3 / 4) * _PAGE
+    if not isinstance(data, bytes):
+        return _PAGE
+    if is_text:
+        return tokens_of(data.decode("utf-8", "replace"))
+    return (len(_PAGE_MARKS.findall(data)) or _pages(len(data))) * _PAGE
+
+
+def _pages(size: float) -> int:
+    return max(1, math.ceil(size / _PAGE_BYTES))
+
+
+def _json(value: Any) -> int:
+    """The tokens of a value as JSON, and of what stands around it; nothing counts as nothing."""
+    if not value:
+        return _CALL
+    try:
+        return tokens_of(json.dumps(value, default=str, ensure_ascii=False)) + _CALL
+    except (TypeError, ValueError, RecursionError):  # no JSON at all: its adapter says so
+        return _CALL

@@ -98,3 +98,46 @@ class TestTokens:
             times.append(stage.clock.elapsed)
         assert max(sum(at <= each < at + 60 for each in times) for at in times) == 30
         assert times[-1] == 180.0, "and not slower either"
+
+
+class TestAnAnswerOfNoStatedLength:
+    """A request without a maximum reserves 1024 tokens, or what a minute has room for."""
+
+    PROMPT = "7" * 166  # 104 tokens
+
+    @pytest.mark.parametrize(
+        ("limits", "reserved"),
+        [
+            (RateLimits(output_tokens_per_minute=300), 300),
+            (RateLimits(tokens_per_minute=500), 396),
+            (RateLimits(output_tokens_per_minute=450, tokens_per_minute=500), 396),
+            (RateLimits(tokens_per_minute=5000), 1024),
+            (RateLimits(input_tokens_per_minute=104, output_tokens_per_minute=1), 1),
+        ],
+    )
+    def test_is_not_refused_for_its_default(self, limits: RateLimits, reserved: int) -> None:
+        stage = Stage()
+        target = keyed(stage, 1, limits=limits)
+        stage.ask(target, script={"a": ["fine"]}, request=Request(prompt=self.PROMPT))
+        used = pool_of(target).members[0].window.used(stage.clock())
+        assert used["output_tokens_per_minute"] == reserved
+
+    @pytest.mark.parametrize(
+        ("limits", "params"),
+        [
+            (RateLimits(output_tokens_per_minute=300), {"max_tokens": 301}),
+            (RateLimits(input_tokens_per_minute=103), {}),
+            (RateLimits(tokens_per_minute=104), {}),
+        ],
+        ids=["said so", "input", "no room for any answer"],
+    )
+    def test_is_refused_where_the_rest_is_too_large(
+        self, limits: RateLimits, params: dict[str, int]
+    ) -> None:
+        stage = Stage()
+        target = keyed(stage, 1, limits=limits)
+        asked = stage.ask(
+            target, script={"a": ["fine"]}, request=Request(prompt=self.PROMPT, params=params)
+        )
+        assert isinstance(asked.error, e.PoolExhaustedError)
+        assert asked.played.sleeps == ()

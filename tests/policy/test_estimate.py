@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.policy.estimate import DEFAULT_OUTPUT, estimate, tokens_of
-from agentkit.types import Message, MessageRole, Request
+from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 FIXTURES = Path(__file__).parent / "fixtures"
 COUNTS: dict[str, dict[str, int]] = json.loads((FIXTURES / "counts.json").read_text())["tokens"]
@@ -80,6 +80,85 @@ def test_messages_pictures_and_the_answer_are_counted() -> None:
     need = estimate(request)
     assert need.input_tokens == tokens_of("Be brief.") + tokens_of("What is this?") + 8 + 1000
     assert need.output_tokens == 77
+
+
+def of_message(*parts: Any, **rest: Any) -> int:
+    return estimate(Request(messages=(Message("user", parts, **rest),))).input_tokens - 4
+
+
+def test_a_tool_counts_with_its_name_description_and_schema() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tool = ToolSpec("weather", "Tell the weather of a city.", schema)
+    bare, one, two = (
+        estimate(Request(prompt="Hi", tools=tools)).input_tokens
+        for tools in ((), (tool,), (tool, tool))
+    )
+    told = tokens_of("weather") + tokens_of("Tell the weather of a city.")
+    assert one - bare == told + tokens_of(json.dumps(schema)) + 8
+    assert two - one == one - bare
+
+
+def test_the_schema_of_an_answer_counts() -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    wish = {"type": "json_schema", "name": "City", "schema": schema}
+    plain = estimate(Request(prompt="Hi")).input_tokens
+    asked = estimate(Request(prompt="Hi", response_format=wish)).input_tokens
+    assert asked - plain == tokens_of(json.dumps(schema)) + 8
+
+
+def test_tool_calls_and_their_results_count() -> None:
+    arguments = {"text": "größer " * 50}
+    called = of_message(tool_calls=(ToolCall("call_1", "look", arguments),))
+    assert called == tokens_of("look") + tokens_of(json.dumps(arguments, ensure_ascii=False)) + 8
+    result = of_message({"type": "text", "text": "Found."}, tool_call_id="call_1")
+    assert result == tokens_of("Found.") + 8
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {("no", "text"): 1}])
+def test_arguments_that_no_adapter_could_send_are_estimated_all_the_same(value: Any) -> None:
+    assert of_message(tool_calls=(ToolCall("1", "look", {"x": value}),)) >= 8
+
+
+def test_arguments_that_contain_themselves_are_estimated() -> None:
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    assert of_message(tool_calls=(ToolCall("1", "look", circle),)) == tokens_of("look") + 8
+
+
+PDF = (
+    b"%PDF-1.7 /Type /Pages /Count 3 " + b"<< /Type /Page >> " * 2 + b"<</Type/Page/Parent 1 0 R>>"
+)
+PACKED = b"%PDF-1.7" + b"x" * 120_000
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        ({"data": PDF, "media_type": "application/pdf"}, 6000),
+        ({"data": PACKED, "media_type": "application/pdf"}, 6000),
+        ({"data": b"%PDF", "media_type": "application/pdf"}, 2000),
+        ({"url": "https://example.com/a.pdf"}, 2000),
+        ({"data": "Größe".encode(), "media_type": "text/plain"}, tokens_of("Größe")),
+        ({"source": {"type": "text", "media_type": "text/plain", "data": "Hi"}}, tokens_of("Hi")),
+        ({"source": {"type": "base64", "data": "A" * 160_000}}, 6000),
+        ({"file": {"file_data": "data:application/pdf;base64,AAAA"}}, 2000),
+        ({"data": b"", "media_type": "application/pdf"}, 2000),
+        ({"source": 7}, 2000),
+    ],
+    ids=["pages", "packed", "tiny", "url", "text", "text of Anthropic", "base64", "file of OpenAI",
+         "empty", "nonsense"],
+)  # fmt: skip
+def test_a_document_counts_by_its_pages_or_its_text(part: Any, tokens: int) -> None:
+    assert of_message({"type": "document", **part}) == tokens
+
+
+@pytest.mark.parametrize("part", [{"type": "image_url", "image_url": {"url": "x"}}, {"image": {}}])
+def test_an_image_of_another_dialect_counts_as_an_image(part: Any) -> None:
+    assert of_message(part) == 1000
+
+
+def test_a_part_that_is_none_counts_nothing() -> None:
+    assert of_message("text", 7) == 0
 
 
 @pytest.mark.parametrize("limit", [None, 0, -1, "many"])
