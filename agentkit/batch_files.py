@@ -253,42 +253,57 @@ def _results(target: Path) -> Iterator[tuple[FileIO, dict[Key, str]]]:
     except OSError as error:
         raise _unusable(target, error) from error
     try:
-        raw = file.read()
-        good = list(_answered(raw, target))
-        clean = b"".join(text + b"\n" for _, text in good)
-        if clean != raw:
+        answered: dict[Key, str] = {}
+        size = 0
+        for key, digest, text in _answers(target):
+            answered[key] = digest
+            size += len(text) + 1
+        if size != target.stat().st_size:  # something is not to be kept, or lacks its line end
             try:
-                file = _replaced(target, file, clean)
+                file = _cleaned(target, file)
             except OSError as error:
                 raise _unusable(target, error) from error
-        yield file, dict(key for key, _ in good)
+        yield file, answered
     finally:
         file.close()
 
 
-def _answered(raw: bytes, target: Path) -> Iterator[tuple[tuple[Key, str], bytes]]:
+def _answers(target: Path) -> Iterator[tuple[Key, str, bytes]]:
     """Key, digest and text of each answer in an output; failed items and a torn end are left out.
 
     Raises:
         ConfigurationError: a line is no such result; the file is somebody else's.
     """
-    texts = raw.removesuffix(b"\n").split(b"\n")
-    for index, text in enumerate(texts):
-        try:
-            result = json.loads(text)
-            own = result["id"]
-            key: Key = ("index", result["index"]) if own is None else ("id", own)
-            found = (key, str(result["digest"])), text
-            failed = "error" in result
-        except (ValueError, KeyError, TypeError, RecursionError):
-            if index == len(texts) - 1 and text.startswith(_BEGINNING[: len(text)]):
-                return
-            raise ConfigurationError(
-                f"{target} is no output of a batch: line {index + 1} holds something else",
-                hint="name another output",
-            ) from None
-        if not failed:
-            yield found
+    torn = 0
+    with target.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            text = line.removesuffix(b"\n")
+            result = _result_in(text)
+            if torn or (result is None and not text.startswith(_BEGINNING[: len(text)])):
+                raise ConfigurationError(
+                    f"{target} is no output of a batch: line {torn or number} is something else",
+                    hint="name another output",
+                )
+            if result is None:
+                torn = number
+            elif not result.failed:
+                yield result.key, result.digest, text
+
+
+class _Result(NamedTuple):
+    key: Key
+    digest: str
+    failed: bool
+
+
+def _result_in(text: bytes) -> _Result | None:
+    """What an output line is about; None where it is none."""
+    try:
+        told = json.loads(text)
+        key = ("index", told["index"]) if told["id"] is None else ("id", told["id"])
+        return _Result(key, str(told["digest"]), "error" in told)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _append(file: FileIO, line: _Line, result: Mapping[str, Any]) -> None:
@@ -312,13 +327,14 @@ def _write(file: FileIO, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _replaced(target: Path, old: FileIO, content: bytes) -> FileIO:
-    """`target` with another content, changed in one step; the new file is locked before that."""
+def _cleaned(target: Path, old: FileIO) -> FileIO:
+    """`target` with its answers alone, changed in one step; the new file is locked before that."""
     draft = target.with_name(target.name + ".new")
     file = _open(draft)
     _lock(file, target)
     file.truncate(0)
-    _write(file, content)
+    for _, _, text in _answers(target):
+        _write(file, text + b"\n")
     os.fsync(file.fileno())
     draft.replace(target)
     old.close()

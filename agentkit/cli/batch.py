@@ -49,6 +49,9 @@ def command(
             )
     except LLMError as error:
         fail(one_line(error))
+    except KeyboardInterrupt:
+        print("agentkit: interrupted; the same command goes on from here", file=sys.stderr)
+        raise
     print(
         f"{done.total} items: {done.answered} answered, {done.kept} answered before, "
         f"{done.failed} failed",

@@ -105,8 +105,8 @@ class _Chat:
         try:
             with self._manager.stream(asked) as stream:
                 for piece in stream:
+                    pieces.append(piece)  # before it is shown: what was seen is remembered
                     say(piece)
-                    pieces.append(piece)
         except KeyboardInterrupt:
             if not self._asks:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -32,18 +33,35 @@ class Terminal:
 
     def see(self, text: str) -> str:
         """Read until `text` comes; what came up to its end since the last call."""
-        until = time.monotonic() + PATIENCE
-        while text not in self.shown:
-            assert time.monotonic() < until, self.shown
-            self.shown += os.read(self._master, 65536).decode()
+        assert self._comes(text, PATIENCE), self.shown
         before, _, self.shown = self.shown.partition(text)
         return before + text
 
+    def interrupt(self, text: str) -> None:
+        """Press Ctrl-C until `text` comes.
+
+        As at any terminal, one that comes just before a blocking system call is noticed only after
+        that call.
+        """
+        for _ in range(int(PATIENCE)):
+            self._process.send_signal(signal.SIGINT)
+            if self._comes(text, 1.0):
+                break
+        self.see(text)
+
+    def _comes(self, text: str, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while text not in self.shown:
+            readable, _, _ = select.select(
+                [self._master], [], [], max(0.0, until - time.monotonic())
+            )
+            if not readable:
+                return False
+            self.shown += os.read(self._master, 65536).decode()
+        return True
+
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
-
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
 
     def leave(self) -> int:
         """The exit code, once the program has ended by itself."""

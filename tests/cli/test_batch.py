@@ -204,7 +204,13 @@ def test_a_byte_order_mark_and_text_that_is_half_a_character(source: Path, targe
     assert run(echo(), source, target).kept == 1
 
 
-@pytest.mark.parametrize("content", [b"dear diary\n", b'{"a": 1}\n', b"x", b"[]\n", b"1"])
+FOREIGN = [
+    b"dear diary\n", b'{"a": 1}\n', b"x", b"[]\n", b"1",
+    b'{"index": 0, "id"\n{"index": 1, "id": null, "digest": "", "text": ""}\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", FOREIGN)
 def test_an_output_that_is_somebody_elses_is_left_alone(
     source: Path, target: Path, content: bytes
 ) -> None:
@@ -308,3 +314,16 @@ def test_a_terminal_gets_a_bar(source: Path, target: Path) -> None:
     with WireServer() as server, Terminal(*arguments(server, source, target)) as terminal:
         assert "3/3" in terminal.see("3 items: 3 answered")
         assert terminal.leave() == 0
+
+
+def test_ctrl_c_ends_it_and_says_how_to_go_on(source: Path, target: Path) -> None:
+    write(source, numbered(3))
+    with WireServer(reply="fine") as server:
+        server.script("fine")
+        server.always(faults.silence())
+        command = arguments(server, source, target, "--concurrency", "1")
+        with Terminal(*command) as terminal:
+            server.wait_until(lambda server: len(server.requests) == 2, timeout=40.0)
+            terminal.interrupt("the same command goes on")
+            assert terminal.leave() == 130
+    assert [each["id"] for each in read(target)] == ["q0"]

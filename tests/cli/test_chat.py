@@ -101,14 +101,12 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat_and_ctrl_d_leaves() -> None:
             terminal.see("> ")
             terminal.type("count\n")
             terminal.see("one two")
-            terminal.interrupt()
-            terminal.see("agentkit: stopped")
+            terminal.interrupt("agentkit: stopped")
             terminal.see("> ")
             terminal.type("and now?\n")
             terminal.see("fine")
             terminal.see("> ")
-            terminal.interrupt()
-            terminal.see("> ")
+            terminal.interrupt("> ")
             terminal.type("\x04")
             assert terminal.leave() == 0
         assert conversations(server)[1] == [
