@@ -58,7 +58,7 @@ class HttpSdkProvider(SdkProvider):
 
     @abstractmethod
     def _encoded(self, request: Request, *, stream: bool = False) -> dict[str, Any]:
-        """That method's arguments."""
+        """That method's arguments, but for the time limit."""
 
     @abstractmethod
     def _decoded(self, answer: Any, headers: Mapping[str, str]) -> Response[Any]:
@@ -70,12 +70,12 @@ class HttpSdkProvider(SdkProvider):
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
-        raw = self._create(self._clients.sync())(**self._encoded(request))
+        raw = self._create(self._clients.sync())(**self._arguments(request))
         return self._read(raw.parse(), raw.headers)
 
     async def asend(self, request: Request) -> Response[Any]:
         """Answer, async."""
-        raw = await self._create(self._clients.of_loop())(**self._encoded(request))
+        raw = await self._create(self._clients.of_loop())(**self._arguments(request))
         parsed = raw.parse()
         if hasattr(parsed, "__await__"):
             parsed = await parsed
@@ -83,7 +83,7 @@ class HttpSdkProvider(SdkProvider):
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Stream, blocking."""
-        raw = self._create(self._clients.sync())(**self._encoded(request, stream=True))
+        raw = self._create(self._clients.sync())(**self._arguments(request, stream=True))
         forget_mark(raw.http_response)
         events, listener = raw.parse(), self._listener(raw.headers)
         try:
@@ -96,7 +96,7 @@ class HttpSdkProvider(SdkProvider):
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
         """Stream, async."""
-        raw = await self._create(self._clients.of_loop())(**self._encoded(request, stream=True))
+        raw = await self._create(self._clients.of_loop())(**self._arguments(request, stream=True))
         forget_mark(raw.http_response)
         events = raw.parse()
         if hasattr(events, "__await__"):
@@ -136,6 +136,14 @@ class HttpSdkProvider(SdkProvider):
         if error is not None:
             error.__cause__ = exc
         return error
+
+    def _arguments(self, request: Request, *, stream: bool = False) -> dict[str, Any]:
+        options = self._encoded(request, stream=stream)
+        limit = options.get("timeout") if request.timeout is None else request.timeout
+        if isinstance(limit, int | float):
+            connect = min(limit, CONNECT_TIMEOUT)
+            options["timeout"] = import_module(self.sdk).Timeout(limit, connect=connect)
+        return options
 
     def _read(self, answer: Any, headers: Mapping[str, str]) -> Response[Any]:
         try:

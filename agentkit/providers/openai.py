@@ -71,8 +71,6 @@ class OpenAIChat(HttpSdkProvider):
             options["stream"] = True
             options.setdefault("stream_options", {"include_usage": True})
         options = apart(options, self._known())
-        if request.timeout is not None:
-            options["timeout"] = request.timeout
         options["model"] = self.model
         messages = (*json_wish(request, request.conversation), *request.conversation)
         options["messages"] = [_message(each) for each in messages]

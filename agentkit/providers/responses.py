@@ -88,8 +88,6 @@ class OpenAIResponses(HttpSdkProvider):
             options["text"] = {**options.get("text", {}), "format": form}
         options.setdefault("store", False)
         options = apart(options, parameter_names(Responses.create))
-        if request.timeout is not None:
-            options["timeout"] = request.timeout
         system, messages = without_system(request.conversation)
         told = [each for each in (options.get("instructions"), system) if each]
         if told:

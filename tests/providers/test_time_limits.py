@@ -1,0 +1,85 @@
+"""How long an adapter waits: to connect, and for bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentkit import ProviderTimeoutError
+from agentkit.providers import http_sdk
+from agentkit.providers.catalogue import provider_for
+from agentkit.providers.foreign import translate
+from agentkit.testing import WireServer, faults
+from agentkit.types import Request
+
+PROVIDERS = ["openai", "openai-responses", "groq", "anthropic", "vllm"]
+colours = pytest.mark.parametrize("colour", ["blocking", "async"])
+every_provider = pytest.mark.parametrize("provider", PROVIDERS)
+
+
+@pytest.fixture
+def deaf() -> Iterator[str]:
+    """An address that neither accepts nor refuses: its queue of connections is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = []
+        for _ in range(4):
+            each = socket.socket()
+            each.setblocking(False)
+            each.connect_ex(address)
+            waiting.append(each)
+        yield f"http://127.0.0.1:{address[1]}/v1"
+        for each in waiting:
+            each.close()
+
+
+def failure(adapter: Any, request: Request, colour: str) -> BaseException:
+    async def main() -> None:
+        try:
+            await adapter.asend(request)
+        finally:
+            await adapter.aclose()
+
+    try:
+        if colour == "async":
+            asyncio.run(main())
+        else:
+            adapter.send(request)
+    except Exception as exc:
+        return translate(exc, provider="p", model="m")
+    finally:
+        adapter.close()
+    pytest.fail("it answered")
+
+
+@colours
+@every_provider
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_connecting_is_given_up_long_before_an_attempts_time_is_over(
+    provider: str, colour: str, timeout: float | None, deaf: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_sdk, "CONNECT_TIMEOUT", 0.1)
+    adapter = provider_for(f"{provider}:m", api_key="k", base_url=deaf)
+    began = time.monotonic()
+    error = failure(adapter, Request(prompt="q", timeout=timeout), colour)
+    assert isinstance(error, ProviderTimeoutError)
+    assert time.monotonic() - began < 15.0
+
+
+@colours
+@pytest.mark.parametrize("params", [{}, {"timeout": 0.2}], ids=["the attempt's", "the caller's"])
+@pytest.mark.parametrize("provider", [each for each in PROVIDERS if each != "anthropic"])
+def test_silence_ends_with_the_time_limit(
+    provider: str, colour: str, params: dict[str, float]
+) -> None:
+    with WireServer() as server:
+        server.always(faults.silence())
+        url = server.groq_url if provider == "groq" else server.openai_url
+        adapter = provider_for(f"{provider}:m", api_key="k", base_url=url)
+        request = Request(prompt="q", params=params, timeout=None if params else 0.2)
+        assert isinstance(failure(adapter, request, colour), ProviderTimeoutError)
