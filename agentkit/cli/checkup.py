@@ -149,7 +149,14 @@ def _is_ours(variable: str) -> bool:
 
 
 def _setting(variable: str) -> str:
-    return os.environ[variable] if variable in _SETTINGS else "set, but agentkit does not read it"
+    from agentkit.config.overrides import is_override
+
+    if variable in _SETTINGS:
+        return os.environ[variable]
+    if not is_override(variable):
+        return "set, but agentkit does not read it"
+    has_value = os.environ[variable].strip()
+    return "set, in place of the configuration's value" if has_value else "empty, so not in force"
 
 
 def _response_cache() -> tuple[dict[str, Any], str, str]:

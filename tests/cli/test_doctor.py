@@ -107,6 +107,19 @@ def test_no_value_of_a_key_is_ever_shown(monkeypatch: pytest.MonkeyPatch) -> Non
         assert CANARY not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["AGENTKIT_DEADLINE", "AGENTKIT_PROVIDERS__OPENAI__KEYS"])
+def test_a_variable_that_overrides_the_configuration_is_known_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, CANARY)
+    code, report = findings()
+    assert code == 0
+    assert report["settings"][name] == "set, in place of the configuration's value"
+    assert CANARY not in CliRunner().invoke(app, ["doctor"]).output
+    monkeypatch.setenv(name, " ")
+    assert findings()[1]["settings"][name] == "empty, so not in force"
+
+
 def test_an_empty_key_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", " ")
     _, report = findings()
