@@ -18,8 +18,10 @@ from agentkit.providers.anthropic_encoding import (
     tool,
     tool_choice,
 )
-from agentkit.providers.content import count, json_arguments
+from agentkit.providers.content import count
+from agentkit.providers.formats import with_format
 from agentkit.providers.http_sdk import READ_TIMEOUT, HttpSdkProvider, Listener, ToldError
+from agentkit.providers.openai import called
 from agentkit.providers.quota import quota_of
 from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import apart, parameter_names
@@ -79,6 +81,7 @@ class AnthropicMessages(HttpSdkProvider):
         from anthropic.resources.messages import Messages
 
         options = self._parameters(request)
+        request = with_format(request, options)
         if "stop" in options:
             stop = options.pop("stop")
             options["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -117,8 +120,7 @@ class AnthropicMessages(HttpSdkProvider):
                 before.append(block.to_dict())
                 thoughts.append(getattr(block, "thinking", ""))
             elif block.type == "tool_use":
-                arguments = json_arguments(block.input, block.name)
-                calls.append(ToolCall(block.id, block.name, arguments))
+                calls.append(called(block.id, block.name, block.input))
         if calls and before:
             self._thoughts.keep(calls[0].id, before)
         text, tool_calls = _answered("".join(texts), calls)
@@ -195,7 +197,7 @@ class _Told:
         if self._stop == "refusal":
             raise refused(self._model)
         calls = tuple(
-            ToolCall(each["id"], each["name"], json_arguments(each["json"], each["name"]))
+            called(each["id"], each["name"], each["json"])
             for _, each in sorted(self._blocks.items())
             if each["name"] != ANSWER_TOOL
         )

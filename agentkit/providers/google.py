@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final, Self
-from uuid import uuid4
 
 from agentkit import errors as e
 from agentkit.providers.content import count
 from agentkit.providers.google_encoding import encoded
 from agentkit.providers.google_stream import plain_events
+from agentkit.providers.openai import called
 from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider
 from agentkit.types import (
@@ -27,7 +27,7 @@ from agentkit.types import (
     Usage,
 )
 
-_FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
+_FINISH = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
 _REFUSED = frozenset({
     "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY",
     "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR",
@@ -286,11 +286,10 @@ class _Told:
                 self._empty = False  # of another kind, such as code that was run
 
     def _call(self, part: Any) -> ToolCall:
-        call = part.function_call
-        call_id = call.id or f"call_{uuid4().hex}"
+        call = called(part.function_call.id, part.function_call.name, part.function_call.args)
         if part.thought_signature:
-            self._signatures.keep(call_id, part.thought_signature)
-        return ToolCall(call_id, call.name, call.args or {})
+            self._signatures.keep(call.id, part.thought_signature)
+        return call
 
     def end(self) -> Iterator[StreamEvent]:
         """The end mark, if the provider set one."""

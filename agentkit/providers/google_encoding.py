@@ -10,6 +10,7 @@ from typing import Any, Final
 from agentkit.errors import InvalidRequestError
 from agentkit.providers.callable import worded
 from agentkit.providers.content import Part, parts_of, without_system
+from agentkit.providers.formats import with_format
 from agentkit.providers.http_sdk import READ_TIMEOUT
 from agentkit.providers.recall import Recall
 from agentkit.providers.sdk import apart
@@ -37,6 +38,7 @@ def encoded(
     Raises:
         InvalidRequestError: a parameter or a part of a message is not what it must be.
     """
+    request = with_format(request, options)
     older = model.removeprefix("models/").startswith(_OLDER)
     for name, other in _RENAMED.items():
         if name in options:
@@ -81,8 +83,10 @@ def _config(options: dict[str, Any], timeout: float | None) -> Any:
     if extra:
         http["extra_body"] = _written(extra)
     options["http_options"] = {**http, **dict(options.get("http_options") or {})}
-    # Otherwise the SDK would run tools by itself, in a loop of its own.
+    # Otherwise the SDK would run tools by itself, in a loop of its own, and ask again in secret for
+    # an answer that stopped or broke half way.
     options.setdefault("automatic_function_calling", {"disable": True})
+    options.setdefault("automatic_continuation", False)
     try:
         return GenerateContentConfig(**options)
     except ValidationError as exc:
