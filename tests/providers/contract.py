@@ -157,9 +157,6 @@ CASES = {
     "slow chunks": _silent(faults.slow_chunks(30)),
     "cut before the first token": Case(faults.cut_stream(0), e.NetworkError, 2, "failure"),
     "cut": _broken(faults.cut_stream(2), e.NetworkError),
-    "reset before the first token": Case(
-        faults.cut_stream(0, reset=True), e.NetworkError, 2, "failure"
-    ),
     "stall": _STALL,
     "malformed first chunk": Case(faults.malformed_chunk(0), e.InvalidResponseError, 2, "failure"),
     "malformed chunk": _broken(faults.malformed_chunk(2), e.InvalidResponseError),

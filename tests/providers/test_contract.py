@@ -122,3 +122,10 @@ def test_after_a_fault_the_same_adapter_answers(
         llm.register_model("only", stage.adapters[provider])
         reply = stage.ask(llm, colour, stream=stream)
     assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 3)
+
+
+def test_every_kind_of_fault_is_in_the_table() -> None:
+    """But for latency, which alone is no fault: nobody can tell it from silence."""
+    roots = {faults.Fault, faults.StreamFault, faults.BrokenStream, faults.Latency}
+    kinds = {each for each in vars(faults).values() if isinstance(each, type)} - {Response}
+    assert kinds - roots <= {type(case.outcome) for case in CASES.values()}
