@@ -31,6 +31,9 @@ class StreamChunk(str):
         made.event = event
         return made
 
+    def __getitem__(self, key: Any) -> Any:
+        return self.event[key] if isinstance(key, str) else super().__getitem__(key)
+
     def get(self, name: str, default: Any = None) -> Any:
         """A field of the event, as of a dict."""
         return self.event.get(name, default)

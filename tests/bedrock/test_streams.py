@@ -1,0 +1,179 @@
+"""Streams: text by default, events beside it, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentkit.bedrock import AuthenticationError, RetryExhaustedError
+from agentkit.errors import StreamInterruptedError
+from tests.bedrock.runtime import (
+    HAIKU,
+    FakeClients,
+    manager,
+    message,
+    refused,
+    text_events,
+    throttled,
+)
+
+EAST, WEST = "us-east-1", "us-west-2"
+BROKEN = refused("modelStreamErrorException", "boom", 424)
+
+
+def read(llm: Any, colour: str, **how: Any) -> tuple[list[str], Any]:
+    if colour == "sync":
+        stream = llm.converse_stream([message()], **how)
+        return [str(chunk) for chunk in stream if chunk], stream
+
+    async def main() -> tuple[list[str], Any]:
+        astream = llm.aconverse_stream([message()], **how)
+        return [str(chunk) async for chunk in astream if chunk], astream
+
+    return asyncio.run(main())
+
+
+both = pytest.mark.parametrize("colour", ["sync", "async"])
+
+
+@both
+def test_text_usage_and_metrics(colour: str) -> None:
+    texts, stream = read(manager(FakeClients("Hello| world")), colour)
+    assert texts == ["Hello", " world"]
+    assert stream.get_full_content() == "Hello world"
+    assert stream.is_streaming_complete()
+    assert stream.stop_reason == "end_turn"
+    assert stream.get_total_tokens() == 5
+    assert (stream.model_used, stream.region_used) == (HAIKU, EAST)
+    metrics = stream.get_metrics()
+    assert metrics["time_to_first_token_ms"] >= 0
+    assert metrics["api_latency_ms"] == 7
+    assert stream.get_recovery_info()["total_exceptions"] == 0
+
+
+def test_both_printed_loops_work() -> None:
+    """Chunks are texts, and read like the service's own events, too."""
+    found = []
+    for chunk in manager(FakeClients("Hello| world")).converse_stream([message()]):
+        if chunk.get("contentBlockDelta"):
+            found.append(chunk.get("contentBlockDelta")["delta"]["text"])
+        elif chunk.get("messageStop"):
+            found.append("|")
+    assert found == ["Hello", " world", "|"]
+
+
+def test_tool_use_and_reasoning_stand_apart() -> None:
+    events: list[Any] = [
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockDelta": {"contentBlockIndex": 0,
+                               "delta": {"reasoningContent": {"text": "hm"}}}},
+        {"contentBlockDelta": {"contentBlockIndex": 1, "delta": {"text": "See:"}}},
+        {"contentBlockStart": {"contentBlockIndex": 2,
+                               "start": {"toolUse": {"toolUseId": "u1", "name": "look"}}}},
+        {"contentBlockDelta": {"contentBlockIndex": 2,
+                               "delta": {"toolUse": {"input": '{"at": "sky"}'}}}},
+        {"contentBlockStop": {"contentBlockIndex": 2}},
+        {"messageStop": {"stopReason": "tool_use"}},
+    ]  # fmt: skip
+    stream = manager(FakeClients(events)).converse_stream([message()])
+    raw = list(stream.events())
+    assert stream.get_full_content() == "See:"
+    assert stream.get_reasoning()[0].text == "hm"
+    (use,) = stream.get_tool_uses()
+    assert (use.name, dict(use.input)) == ("look", {"at": "sky"})
+    assert any(event.get("contentBlockStart") for event in raw)
+
+
+@both
+def test_b8_a_refused_stream_is_an_error(colour: str) -> None:
+    clients = FakeClients(then=refused("AccessDeniedException", status=403))
+    with pytest.raises(AuthenticationError):
+        read(manager(clients, regions=[EAST]), colour)
+
+
+@both
+def test_b9_interrupted_everywhere_is_no_success_and_shows_nothing_twice(colour: str) -> None:
+    clients = FakeClients(
+        then=lambda region, arguments: [*text_events("Hello ", stop=None), BROKEN]
+    )
+    llm = manager(clients, models=["Claude Sonnet 5"])
+    stream = llm.converse_stream([message()])
+    shown = []
+    with pytest.raises((StreamInterruptedError, RetryExhaustedError)):
+        for chunk in stream:
+            shown.append(str(chunk))
+    assert "".join(shown) == "Hello "
+    assert not stream.is_streaming_complete()
+
+
+@both
+def test_b10_recovery_goes_on_where_it_broke_and_leaves_the_callers_messages_alone(
+    colour: str,
+) -> None:
+    clients = FakeClients([*text_events("Hello ", "world ", stop=None), BROKEN], " how are you|?")
+    llm = manager(clients)
+    asked = [message()]
+    before = repr(asked)
+    if colour == "sync":
+        stream: Any = llm.converse_stream(asked)
+        text = "".join(stream)
+    else:
+
+        async def main() -> tuple[str, Any]:
+            astream = llm.aconverse_stream(asked)
+            return "".join([str(chunk) async for chunk in astream]), astream
+
+        text, stream = asyncio.run(main())
+    assert text == "Hello world how are you?"
+    assert repr(asked) == before
+    assert clients.order == [EAST, WEST]
+    begun = clients.asked[1][1]["messages"][-1]
+    assert begun == {"role": "assistant", "content": [{"text": "Hello world"}]}
+    info = stream.get_recovery_info()
+    assert (info["target_switches"], info["recovered_exceptions"]) == (1, info["total_exceptions"])
+
+
+@both
+def test_b11_in_band_errors_before_content_move_on(colour: str) -> None:
+    throttle = refused("throttlingException", status=429)
+    clients = FakeClients([{"messageStart": {"role": "assistant"}}, throttle], "fine")
+    texts, stream = read(manager(clients), colour)
+    assert texts == ["fine"]
+    assert stream.region_used == WEST
+    assert len(stream.attempts) == 2
+
+
+@both
+def test_a_stream_without_its_end_is_cut(colour: str) -> None:
+    clients = FakeClients(then=lambda region, arguments: text_events("Hello", stop=None))
+    with pytest.raises((StreamInterruptedError, RetryExhaustedError)):
+        read(manager(clients, models=["Claude Sonnet 5"], regions=[EAST]), colour)
+
+
+@both
+def test_leaving_early_closes_the_stream(colour: str) -> None:
+    clients = FakeClients("one|two|three")
+    llm = manager(clients)
+    if colour == "sync":
+        with llm.converse_stream([message()]) as stream:
+            next(chunk for chunk in stream if chunk)
+    else:
+
+        async def main() -> None:
+            async with llm.aconverse_stream([message()]) as astream:
+                async for chunk in astream:
+                    if chunk:
+                        break
+
+        asyncio.run(main())
+    assert clients.streams[0].closed
+
+
+@both
+def test_fallback_before_content_is_free(colour: str) -> None:
+    clients = FakeClients(throttled(), "fine")
+    texts, stream = read(manager(clients), colour)
+    assert texts == ["fine"]
+    assert stream.get_target_switches() == 1
