@@ -1,0 +1,83 @@
+"""Keys: from the environment when they are needed, never shown, refused when they cannot travel."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit import ConfigurationError, LLMManager
+from agentkit.providers.catalogue import BUILTINS, checked_key, provider_for
+from agentkit.types import Request
+
+KEY = "sk-made-up-0123456789"
+ASKED = Request(prompt="capital?")
+WITH_KEY = {name: each.key_variables for name, each in BUILTINS.items() if each.key_variables}
+WITHOUT_KEY = [name for name in BUILTINS if name not in WITH_KEY]
+
+
+@pytest.mark.parametrize("name", WITH_KEY)
+@pytest.mark.parametrize("value", [None, "", "  "], ids=["unset", "empty", "blank"])
+def test_without_a_key_the_first_call_names_the_variable(
+    name: str, value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = provider_for(f"{name}:some-model")
+    for variable in WITH_KEY[name]:
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        adapter.send(ASKED)
+    assert all(variable in str(caught.value) for variable in WITH_KEY[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"), [(name, each) for name, all_ in WITH_KEY.items() for each in all_]
+)
+def test_the_key_is_read_from_the_environment_when_it_is_needed(
+    name: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = provider_for(f"{name}:some-model")
+    monkeypatch.setenv(variable, f" {KEY}\n")
+    assert adapter._key() == KEY
+
+
+def test_the_first_variable_that_holds_something_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_API_KEY", "")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    assert provider_for("google:gemini")._key() == KEY
+
+
+@pytest.mark.parametrize("name", WITH_KEY)
+@pytest.mark.parametrize("key", [f"{KEY}\nX-Evil: 1", f"{KEY} {KEY}", f"{KEY}é", f"\x00{KEY}"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(name: str, key: str) -> None:
+    adapter = provider_for(f"{name}:some-model", api_key=key, base_url="http://127.0.0.1:9")
+    with LLMManager(enable_caching=False, max_retries=1) as llm:
+        llm.register_model("only", adapter)
+        with pytest.raises(ConfigurationError) as caught:
+            llm.generate("capital?")
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_an_adapter_shows_no_key_and_another_key_makes_another_adapter(name: str) -> None:
+    adapter = provider_for(
+        f"{name}:some-model", api_key=KEY, base_url="http://localhost:1/v1", temperature=0
+    )
+    assert KEY not in f"{adapter!r} {adapter!s}"
+    other = adapter.with_key("sk-other")
+    assert type(other) is type(adapter)
+    assert (other.model, other._key(), adapter._key()) == ("some-model", "sk-other", KEY)
+    assert other._settings == adapter._settings
+    assert other._base_url == adapter._base_url
+
+
+@given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1))
+def test_what_fits_into_a_header_is_a_key(key: str) -> None:
+    assert checked_key(key, "openai") == key
+
+
+@pytest.mark.parametrize("name", WITHOUT_KEY)
+def test_a_server_that_wants_no_key_is_given_none(name: str) -> None:
+    assert provider_for(f"{name}:m", base_url="http://localhost:1/v1")._key() == "none"
