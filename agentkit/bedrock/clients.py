@@ -17,6 +17,7 @@ from agentkit._version import __version__
 from agentkit.bedrock.auth import AuthConfig
 from agentkit.bedrock.regions import check_region
 from agentkit.bedrock.sessions import open_session
+from agentkit.bedrock.sockets import reachable
 from agentkit.policy.checks import number, whole
 
 
@@ -120,12 +121,14 @@ class Clients:
             if key not in self._clients:
                 if self._session is None:
                     self._session = self._session_factory(self.auth)
-                self._clients[key] = self._session.client(
+                client = self._session.client(
                     service,
                     region_name=region,
                     endpoint_url=self._endpoint_url,
                     config=self._config(timeout),
                 )
+                reachable(client)
+                self._clients[key] = client
             return self._clients[key]
 
     @property

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -18,18 +16,11 @@ from agentkit.bedrock.catalog_models import ModelRoute
 from agentkit.bedrock.clients import Clients
 from agentkit.bedrock.convert import from_messages
 from agentkit.bedrock.features import Arguments, without
+from agentkit.bedrock.reading import Relay, damaged, finish_of, read
+from agentkit.bedrock.sockets import Line
 from agentkit.bedrock.usage import BedrockUsage
-from agentkit.errors import InvalidResponseError, LLMError
-from agentkit.types import (
-    End,
-    RawEvent,
-    ReasoningDelta,
-    Request,
-    Response,
-    StreamEvent,
-    TextDelta,
-    ToolCall,
-)
+from agentkit.errors import LLMError
+from agentkit.types import Request, Response, StreamEvent, ToolCall
 
 CONVERSE: Final = "converse"
 """The parameter of a request that holds Converse's own arguments."""
@@ -40,12 +31,6 @@ _CONTINUES: Final = re.compile(
     r"anthropic\.claude-(?:v2|instant|3|(?:opus|sonnet|haiku)-4-(?:\d{8}|[015]-))|amazon\.nova-"
 )
 """Newer Claudes refuse a begun answer (as of 2026-11)."""
-
-_FINISH: Final = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
-    "model_context_window_exceeded": "length",
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -84,6 +69,7 @@ class ConverseTarget:
 
     provider: ClassVar[str] = faults.PROVIDER
     end_mark: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
     capabilities = frozenset({"messages", "tools", "vision", "documents"})
 
     def __init__(
@@ -99,61 +85,79 @@ class ConverseTarget:
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
-        client = self._clients.runtime(self.region)
-        sent = self._exchange(request, client.converse)
-        return self._response(sent)
+        return self._send(request, Line(request.timeout))
 
     async def asend(self, request: Request) -> Response[Any]:
-        """Answer on a thread of the clients' own pool."""
-        loop = asyncio.get_running_loop()
-        ask = functools.partial(copy_context().run, self.send, request)
-        return await loop.run_in_executor(self._clients.executor, ask)
+        """Answer on a thread of the clients' own pool; leaving cuts the connection."""
+        line = Line(request.timeout)
+        ask = functools.partial(copy_context().run, self._send, request, line)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._clients.executor, ask)
+        finally:
+            line.cut()
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Stream, blocking."""
-        source = self._open(request)
-        try:
-            yield from _events(source, _spaced(request))
-        finally:
-            source.close()
+        return self._stream(request, Line(request.timeout))
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
         """Stream from a thread of the clients' own pool; leaving cuts the connection."""
-        relay = _Relay(asyncio.get_running_loop())
-        work = functools.partial(copy_context().run, self._relayed, request, relay)
-        self._clients.executor.submit(work)
+        line = Line(request.timeout)
+        relay = Relay(asyncio.get_running_loop())
+        work = functools.partial(copy_context().run, self._relayed, request, line, relay)
+        reader = self._clients.executor.submit(work)
         try:
             async for event in relay:
                 yield event
         finally:
-            relay.leave()
+            reader.cancel()
+            line.cut()
 
     def translate(self, exc: Exception) -> LLMError | None:
         """An error of our tree for one of botocore's."""
-        return faults.translate(exc, model=f"{self.model} in {self.region}")
+        return faults.translate(exc, model=self._name)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.model} in {self.region}"
 
     def __repr__(self) -> str:
         return f"<ConverseTarget {self.model} in {self.region}>"
 
-    def _open(self, request: Request) -> Any:
+    def _send(self, request: Request, line: Line) -> Response[Any]:
         client = self._clients.runtime(self.region)
-        sent = self._exchange(request, client.converse_stream)
-        data = sent.data or {}
-        return data["stream"]
+        sent = self._exchange(request, client.converse, line)
+        line.release()
+        with _noted(sent, self, line):
+            return self._response(sent)
 
-    def _relayed(self, request: Request, relay: _Relay) -> None:
+    def _stream(self, request: Request, line: Line) -> Generator[StreamEvent, None, None]:
+        client = self._clients.runtime(self.region)
+        sent = self._exchange(request, client.converse_stream, line)
+        data = sent.data or {}
+        source = data["stream"]
         try:
-            source = self._open(request)
-            relay.opened(source)
-            for event in _events(source, _spaced(request)):
-                relay.put(event)
+            with _noted(sent, self, line):
+                yield from read(
+                    source, self._name, response_id=_id_of(data), spaced=_spaced(request)
+                )
+        finally:
+            line.release()
             source.close()
+
+    def _relayed(self, request: Request, line: Line, relay: Relay) -> None:
+        events = self._stream(request, line)
+        try:
+            for event in events:
+                relay.put(event)
+                if line.gone:
+                    events.close()
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             relay.put(error)
         else:
             relay.put(None)
 
-    def _exchange(self, request: Request, call: Callable[..., dict[str, Any]]) -> Sent:
+    def _exchange(self, request: Request, call: Callable[..., dict[str, Any]], line: Line) -> Sent:
         """Send it: by another way where the service asks for one, without what it may leave out."""
         journal = request.params.get(JOURNAL) or Journal()
         sent = Sent(self.model, self.region, self.routes[self._preferred])
@@ -162,41 +166,49 @@ class ConverseTarget:
         untried = [route for route in self.routes if route is not sent.route]
         while True:
             try:
-                sent.data = call(modelId=sent.route.model_id, **sent.arguments)
+                with line.held():
+                    sent.data = call(modelId=sent.route.model_id, **sent.arguments)
             except Exception as exc:
                 if faults.needs_profile(exc) and untried:
                     sent.route = untried.pop(0)
                     continue
-                feature = faults.unsupported_feature(exc) if journal.feature_fallback else None
-                feature = None if feature in journal.kept else feature
-                reduced = None if feature is None else without(sent.arguments, feature)
-                if feature is None or reduced is None:
+                if not (journal.feature_fallback and self._left_out(sent, exc, journal.kept)):
                     sent.error = self.translate(exc) or exc
                     raise
-                sent.arguments = reduced
-                sent.disabled.append(feature)
             else:
                 self._preferred = self.routes.index(sent.route)
                 return sent
+
+    def _left_out(self, sent: Sent, exc: Exception, kept: frozenset[str]) -> bool:
+        """Leave out the feature that was refused; False when nothing may or can be left out."""
+        refusal = faults.refused_feature(exc, sent.arguments)
+        if refusal is None or refusal.feature in kept:
+            return False
+        reduced = without(sent.arguments, refusal.feature, refusal.fields)
+        if reduced is None:
+            return False
+        sent.arguments = reduced
+        if refusal.feature not in sent.disabled:
+            sent.disabled.append(refusal.feature)
+        return True
 
     def _response(self, sent: Sent) -> Response[Any]:
         data = sent.data or {}
         message = (data.get("output") or {}).get("message")
         if message is None:
-            raise InvalidResponseError(f"{self.model} answered without a message")
+            raise damaged(self._name, "answered without a message")
         blocks = message.get("content") or []
         calls = tuple(
             ToolCall(use["toolUseId"], use["name"], use.get("input") or {})
             for block in blocks
             if (use := block.get("toolUse"))
         )
-        stop = data.get("stopReason")
         return Response(
             "\n".join(block["text"] for block in blocks if "text" in block),
             BedrockUsage.of(data.get("usage") or {}).to_usage(),
-            finish_reason=_FINISH.get(stop or "", stop),
+            finish_reason=finish_of(data.get("stopReason"), self._name),
             tool_calls=calls,
-            response_id=(data.get("ResponseMetadata") or {}).get("RequestId"),
+            response_id=_id_of(data),
             reasoning="".join(_thought(block) for block in blocks),
         )
 
@@ -253,54 +265,6 @@ def continues(model_id: str) -> bool:
     return bool(_CONTINUES.search(model_id))
 
 
-class _Relay:
-    """Carries a stream's events from the thread that reads them to the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._queue: asyncio.Queue[Any] = asyncio.Queue()
-        self._lock = threading.Lock()
-        self._source: Any = None
-        self._left = False
-
-    def opened(self, source: Any) -> None:
-        """The reader has its stream; cut at once when nobody is left to read."""
-        with self._lock:
-            self._source = source
-            left = self._left
-        if left:
-            _cut(source)
-
-    def put(self, item: StreamEvent | BaseException | None) -> None:
-        """The next event, the error that ended it, or None at its end."""
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-
-    def leave(self) -> None:
-        """Nobody reads any more: cut the connection, which ends the reader."""
-        with self._lock:
-            self._left = True
-            source = self._source
-        if source is not None:
-            _cut(source)
-
-    async def __aiter__(self) -> AsyncIterator[StreamEvent]:
-        while (item := await self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-
-def _cut(source: Any) -> None:
-    """Shut the socket under a stream, so that a thread that waits on it wakes up."""
-    raw = getattr(source, "_raw_stream", None)
-    connection: Any = getattr(raw, "connection", None) or getattr(raw, "_connection", None)
-    with suppress(Exception):
-        connection.sock.shutdown(socket.SHUT_RDWR)
-    with suppress(Exception):
-        source.close()
-
-
 def _spaced(request: Request) -> bool:
     """Whether the answer to go on with ends in white space, which was not sent."""
     journal = request.params.get(JOURNAL)
@@ -310,61 +274,19 @@ def _spaced(request: Request) -> bool:
     return begun != begun.rstrip()
 
 
-def _events(source: Any, spaced: bool = False) -> Iterator[StreamEvent]:
-    """The engine's events for the service's; the end mark only after ``messageStop``.
+@contextmanager
+def _noted(sent: Sent, target: ConverseTarget, line: Line) -> Iterator[None]:
+    """Note what is wrong with an answer, unless it was cut for nobody waits for it."""
+    try:
+        yield
+    except Exception as exc:
+        if not line.gone:
+            sent.error = exc if isinstance(exc, LLMError) else target.translate(exc) or exc
+        raise
 
-    `spaced`: white space at the beginning was shown before and is not shown again.
-    """
-    told = _Told(spaced)
-    for event in source:
-        yield from told.events(event)
-    yield from told.end()
 
-
-class _Told:
-    def __init__(self, spaced: bool) -> None:
-        self._spaced = spaced
-        self._stop: str | None = None
-        self._usage: dict[str, Any] = {}
-        self._calls: dict[int, dict[str, str]] = {}
-
-    def events(self, event: dict[str, Any]) -> Iterator[StreamEvent]:
-        delta = (event.get("contentBlockDelta") or {}).get("delta") or {}
-        if "text" in delta:
-            text = delta["text"].lstrip() if self._spaced else delta["text"]
-            self._spaced = self._spaced and not text
-            yield TextDelta(text, event)
-            return
-        thought = (delta.get("reasoningContent") or {}).get("text")
-        yield ReasoningDelta(thought) if thought else RawEvent(event)
-        self._collect(event, delta)
-        if "messageStop" in event:
-            self._stop = event["messageStop"].get("stopReason") or "end_turn"
-        elif "metadata" in event:
-            self._usage = event["metadata"].get("usage") or {}
-
-    def end(self) -> Iterator[StreamEvent]:
-        from agentkit.providers.content import json_arguments
-
-        if self._stop is None:
-            return
-        calls = tuple(
-            ToolCall(each["id"], each["name"], json_arguments(each["input"], each["name"]))
-            for _, each in sorted(self._calls.items())
-        )
-        usage = BedrockUsage.of(self._usage).to_usage()
-        yield End(_FINISH.get(self._stop, self._stop), usage, calls)
-
-    def _collect(self, event: dict[str, Any], delta: dict[str, Any]) -> None:
-        start = event.get("contentBlockStart") or {}
-        use = (start.get("start") or {}).get("toolUse")
-        if use is not None:
-            index = start.get("contentBlockIndex", len(self._calls))
-            self._calls[index] = {"id": use["toolUseId"], "name": use["name"], "input": ""}
-        elif "toolUse" in delta:
-            index = event["contentBlockDelta"].get("contentBlockIndex", 0)
-            if index in self._calls:
-                self._calls[index]["input"] += delta["toolUse"].get("input", "")
+def _id_of(data: dict[str, Any]) -> str | None:
+    return (data.get("ResponseMetadata") or {}).get("RequestId")
 
 
 def _thought(block: dict[str, Any]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agentkit import errors as e
 from agentkit.bedrock.sessions import explain
+from agentkit.providers.foreign import retry_after_of
 
 PROVIDER: Final = "aws.bedrock"
 
@@ -33,31 +34,41 @@ _CODES: Final[dict[str, tuple[type[e.ProviderError], int]]] = {
 """By code in lower case without ``Exception``: errors of the call and of a stream are spelled
 differently (``ThrottlingException``, ``throttlingException``)."""
 
+_WRAPPED: Final = r"\A(?:The model returned the following errors: )?"
 _TOO_LONG: Final = re.compile(
-    r"\A(?:.*: )?(?:Input is too long|The input is too long|prompt is too long|Too many input "
-    r"tokens|Input length and `?max_tokens`? exceed|.*maximum context length)",
+    r"\A(?:.*: )?\W*(?:Input is too long|The input is too long|prompt is too long|Too many input "
+    r"tokens|too many total text bytes|Input length and `?max_tokens`? exceed"
+    r"|.*maximum context length)",
     re.IGNORECASE | re.DOTALL,
 )
 _NEEDS_PROFILE: Final = re.compile(
     r"on-demand throughput isn.t supported|with the ID or ARN of an inference profile",
     re.IGNORECASE,
 )
-_FEATURES: Final = (
-    ("tools", r"(?:support|supports) (?:the )?tool(?: use|s|Config|Choice)|tool use (?:in|is not)"),
-    ("caching", r"(?:support|supports) (?:prompt )?cach|cachePoint|cache point"),
-    ("documents", r"(?:support|supports) (?:the )?document|document\S* (?:is|are) not supported"),
-    ("images", r"(?:support|supports) (?:the )?image|image\S* (?:is|are) not supported"),
-    ("video", r"(?:support|supports) (?:the )?video|video\S* (?:is|are) not supported"),
-    (
-        "additional_fields",
-        r"additionalModelRequestFields|extraneous key \[|Malformed input request",
-    ),
-)
-_UNSUPPORTED: Final = re.compile(
-    r"doesn.t support|does not support|not supported|isn.t supported|unsupported|not permitted"
-    r"|extraneous|Malformed input request",
+_REFUSED: Final = re.compile(
+    _WRAPPED + r"(?:This|The) (?:requested )?model (?:doesn.t|does not) support (?:the )?"
+    r"(?P<what>tool use|tools?|toolConfig|documents?|images?|videos?|prompt caching|caching|"
+    r"cache points?|cachePoint|additionalModelRequestFields)(?![\w.])",
     re.IGNORECASE,
 )
+_FEATURES: Final = {
+    "tool": "tools", "document": "documents", "image": "images", "video": "video",
+    "prompt": "caching", "cach": "caching", "additional": "additional_fields",
+}  # fmt: skip
+_EXTRA: Final = re.compile(
+    r"(?:#(?P<path>[^\s:]*): )?extraneous key \[(?P<key>[^\]]+)\] is not permitted"
+    r"|(?P<dotted>[\w.-]+): Extra inputs are not permitted",
+    re.IGNORECASE,
+)
+"""The sentences are those of recorded answers: the service has no code for an unsupported feature.
+One that names a detail (``toolConfig.toolChoice.any``) or a schema is about a wrong request."""
+
+
+class Refusal(NamedTuple):
+    """A feature that a model refuses; of additional fields, which ones (none: all of them)."""
+
+    feature: str
+    fields: tuple[str, ...] = ()
 
 
 def code_of(exc: BaseException) -> str:
@@ -79,17 +90,31 @@ def needs_profile(exc: BaseException) -> bool:
     return code_of(exc) == "validation" and bool(_NEEDS_PROFILE.search(message_of(exc)))
 
 
-def unsupported_feature(exc: BaseException) -> str | None:
-    """The feature of a request that the model refuses, or None. Guardrails are never among them."""
+def refused_feature(exc: BaseException, arguments: Mapping[str, Any]) -> Refusal | None:
+    """The feature of `arguments` that the model refuses. Guardrails are never among them."""
     message = message_of(exc)
     if code_of(exc) != "validation" or "guardrail" in message.lower():
         return None
-    if not _UNSUPPORTED.search(message):
-        return None
-    for feature, words in _FEATURES:
-        if re.search(words, message, re.IGNORECASE):
-            return feature
+    if found := _REFUSED.match(message):
+        what = found["what"].lower()
+        return Refusal(next(name for word, name in _FEATURES.items() if what.startswith(word)))
+    given = arguments.get("additionalModelRequestFields") or {}
+    named = tuple(dict.fromkeys(map(_outermost, _EXTRA.finditer(message))))
+    if named and all(name in given for name in named):
+        return Refusal("additional_fields", named)
     return None
+
+
+def _outermost(found: re.Match[str]) -> str:
+    if found["dotted"]:
+        return found["dotted"].partition(".")[0]
+    inside = (found["path"] or "").strip("/")
+    return inside.partition("/")[0] or found["key"]
+
+
+_DAMAGED: Final = {"EventStreamError", "ParserError", "ResponseParserError"}
+_VALUE: Final = re.compile(r"(Invalid type for parameter [^\n]*?, )value: .*?, type:", re.DOTALL)
+"""The validator quotes the caller's value, which no message may hold."""
 
 
 def translate(exc: Exception, *, model: str) -> e.LLMError | None:
@@ -102,32 +127,38 @@ def translate(exc: Exception, *, model: str) -> e.LLMError | None:
     if code in _CODES:
         return _of_service(exc, code, model)
     kind = type(exc)
+    ancestors = {each.__name__ for each in kind.__mro__}
     if not kind.__module__.startswith(("botocore", "urllib3")):
         return None
     error: e.LLMError
-    if kind.__name__ == "ParamValidationError":
-        problems = str(exc).splitlines()[1:] or [str(exc)]
-        error = e.RequestValidationError(
-            f"the request does not match the service's model: {problems[0].strip()}",
-            validation_errors=[each.strip() for each in problems],
-            hint="nothing was sent; see validation_errors",
-        )
+    if "ParamValidationError" in ancestors:
+        error = _of_validator(exc)
     elif "Timeout" in kind.__name__:
         error = e.ProviderTimeoutError(
             f"{model} gave no answer: {kind.__name__}", provider=PROVIDER, model=model
         )
-    elif kind.__name__ in ("EventStreamError", "ChecksumMismatch", "InvalidHeadersLength"):
+    elif ancestors & _DAMAGED:
         error = e.InvalidResponseError(
-            f"{model} sent a damaged stream", provider=PROVIDER, model=model
+            f"{model} sent a damaged answer: {kind.__name__}", provider=PROVIDER, model=model
         )
-    elif code or kind.__name__ == "ClientError":
+    elif "ClientError" in ancestors:
         return None
     else:
         error = e.NetworkError(
-            f"{model} could not be reached: {kind.__name__}", provider=PROVIDER, model=model
+            f"the connection to {model} failed: {kind.__name__}", provider=PROVIDER, model=model
         )
     error.__cause__ = exc
     return error
+
+
+def _of_validator(exc: Exception) -> e.RequestValidationError:
+    report = _VALUE.sub(r"\1type:", str(exc))
+    problems = [each.strip() for each in report.splitlines()[1:]] or [report]
+    return e.RequestValidationError(
+        f"the request does not match the service's model: {problems[0]}",
+        validation_errors=problems,
+        hint="nothing was sent; see validation_errors",
+    )
 
 
 def _of_service(exc: Exception, code: str, model: str) -> e.ProviderError:
@@ -136,14 +167,13 @@ def _of_service(exc: Exception, code: str, model: str) -> e.ProviderError:
     if kind is e.InvalidRequestError and _TOO_LONG.match(message_of(exc)):
         kind = e.ContextLengthError
     metadata = response.get("ResponseMetadata") or {}
-    after = (metadata.get("HTTPHeaders") or {}).get("retry-after", "")
     error = kind(
         f"{model} failed: {code} ({status})",
         provider=PROVIDER,
         model=model,
         status=metadata.get("HTTPStatusCode") or status,
         request_id=metadata.get("RequestId"),
-        retry_after=float(after) if str(after).isdecimal() else None,
+        retry_after=retry_after_of(exc),
         hint=_HINTS.get(kind),
     )
     error.__cause__ = exc

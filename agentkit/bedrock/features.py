@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 Arguments = dict[str, Any]
@@ -10,25 +10,37 @@ Arguments = dict[str, Any]
 _BLOCKS: Final = {"images": "image", "documents": "document", "video": "video"}
 
 
-def without(arguments: Arguments, feature: str) -> Arguments | None:
-    """A copy of Converse's arguments without `feature`; None when they do not use it.
+def without(arguments: Arguments, feature: str, fields: Iterable[str] = ()) -> Arguments | None:
+    """A copy of Converse's arguments without `feature`; None when they cannot do without it.
 
-    Features: tools, caching, documents, images, video, additional_fields. Nothing of the
-    original is changed.
+    They cannot when they do not use it, when a message would be left empty, or when a guardrail
+    would go with it.
+
+    Args:
+        arguments: what was to be sent; nothing of it is changed.
+        feature: tools, caching, documents, images, video or additional_fields.
+        fields: of the additional fields, those to leave out; none: all of them.
     """
     if feature == "tools":
         return _without_tools(arguments)
     if feature == "additional_fields":
-        return _without_keys(arguments, "additionalModelRequestFields")
+        return _without_fields(arguments, frozenset(fields))
     if feature == "caching":
         return _without_blocks(arguments, "cachePoint", everywhere=True)
     return _without_blocks(arguments, _BLOCKS[feature])
 
 
-def _without_keys(arguments: Arguments, *names: str) -> Arguments | None:
-    if not any(name in arguments for name in names):
+def _without_fields(arguments: Arguments, fields: frozenset[str]) -> Arguments | None:
+    given = arguments.get("additionalModelRequestFields") or {}
+    rest = {name: value for name, value in given.items() if fields and name not in fields}
+    if len(rest) == len(given) or any("guardrail" in name.lower() for name in given.keys() - rest):
         return None
-    return {name: value for name, value in arguments.items() if name not in names}
+    reduced = _without_key(arguments, "additionalModelRequestFields")
+    return {**reduced, "additionalModelRequestFields": rest} if rest else reduced
+
+
+def _without_key(arguments: Arguments, left_out: str) -> Arguments:
+    return {name: value for name, value in arguments.items() if name != left_out}
 
 
 def _without_tools(arguments: Arguments) -> Arguments | None:
@@ -37,7 +49,9 @@ def _without_tools(arguments: Arguments) -> Arguments | None:
         for message in arguments["messages"]
         for block in message["content"]
     )
-    return None if used else _without_keys(arguments, "toolConfig")
+    if used or "toolConfig" not in arguments:
+        return None
+    return _without_key(arguments, "toolConfig")
 
 
 def _without_blocks(

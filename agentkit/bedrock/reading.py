@@ -1,0 +1,162 @@
+"""A stream of ConverseStream as the engine's events, and their way from a thread to a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from agentkit.bedrock.faults import PROVIDER
+from agentkit.bedrock.usage import BedrockUsage
+from agentkit.errors import InvalidResponseError
+from agentkit.providers.content import json_arguments
+from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
+
+_FINISH: Final = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
+    "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
+    "model_context_window_exceeded": "length",
+}  # fmt: skip
+_MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
+_CONTENT: Final = ("contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
+_UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
+"""What the SDK's decoder stumbles with over a frame that is whole but makes no sense."""
+
+
+def finish_of(stop: str | None, model: str) -> str | None:
+    """The engine's word for a ``stopReason``.
+
+    Raises:
+        InvalidResponseError: the service says that the answer is malformed.
+    """
+    if stop in _MALFORMED:
+        raise damaged(model, f"gave up: {stop}")
+    return _FINISH.get(stop or "", stop)
+
+
+def damaged(model: str, problem: str) -> InvalidResponseError:
+    """The error of an answer that cannot be used."""
+    return InvalidResponseError(f"{model} {problem}", provider=PROVIDER, model=model)
+
+
+def read(
+    source: Any, model: str, *, response_id: str | None = None, spaced: bool = False
+) -> Iterator[StreamEvent]:
+    """The engine's events for the service's.
+
+    The end mark comes once the stream is over, and only if it had its ``messageStop``.
+
+    Args:
+        source: the SDK's event stream.
+        model: who answers, for messages.
+        response_id: the service's id of the request.
+        spaced: white space at the beginning was shown before and is not shown again.
+
+    Raises:
+        InvalidResponseError: a frame makes no sense or comes out of order. What the SDK raises
+            comes through.
+    """
+    told = _Told(model, spaced)
+    events = iter(source)
+    while True:
+        try:
+            event = next(events)
+        except StopIteration:
+            break
+        except _UNREADABLE as error:
+            raise damaged(model, "sent a frame that cannot be read") from error
+        yield from told.events(event)
+    yield from told.end(response_id)
+
+
+class _Told:
+    def __init__(self, model: str, spaced: bool) -> None:
+        self._model = model
+        self._spaced = spaced
+        self._started = False
+        self._stop: str | None = None
+        self._usage: dict[str, Any] = {}
+        self._calls: dict[int, dict[str, str]] = {}
+
+    def events(self, event: dict[str, Any]) -> Iterator[StreamEvent]:
+        self._check_order(event)
+        delta = self._delta(event)
+        text = delta.get("text") or ""
+        if self._spaced:
+            text = text.lstrip()
+            self._spaced = not text
+        thought = (delta.get("reasoningContent") or {}).get("text")
+        if text:
+            yield TextDelta(text, event)
+        elif thought:
+            yield ReasoningDelta(thought)
+        else:
+            yield RawEvent(event)
+        self._collect(event, delta)
+
+    def end(self, response_id: str | None) -> Iterator[StreamEvent]:
+        if self._stop is None:
+            return
+        finish = finish_of(self._stop, self._model)
+        calls = tuple(
+            ToolCall(each["id"], each["name"], json_arguments(each["input"], each["name"]))
+            for _, each in sorted(self._calls.items())
+        )
+        yield End(finish, BedrockUsage.of(self._usage).to_usage(), calls, response_id)
+
+    def _check_order(self, event: dict[str, Any]) -> None:
+        """A frame that is missing or in the wrong place may be a hole in the answer."""
+        if "messageStart" in event:
+            if self._started:
+                raise damaged(self._model, "began its answer twice")
+            self._started = True
+        elif any(name in event for name in _CONTENT):
+            if not self._started:
+                raise damaged(self._model, "sent content before the beginning of its answer")
+            if self._stop is not None:
+                raise damaged(self._model, "sent content after the end of its answer")
+
+    def _delta(self, event: dict[str, Any]) -> dict[str, Any]:
+        if "contentBlockDelta" not in event:
+            return {}
+        delta: dict[str, Any] | None = event["contentBlockDelta"].get("delta")
+        if not delta:
+            raise damaged(self._model, "sent a piece of content without content")
+        return delta
+
+    def _collect(self, event: dict[str, Any], delta: dict[str, Any]) -> None:
+        start = event.get("contentBlockStart") or {}
+        use = (start.get("start") or {}).get("toolUse")
+        if use is not None:
+            index = start.get("contentBlockIndex", len(self._calls))
+            self._calls[index] = {"id": use["toolUseId"], "name": use["name"], "input": ""}
+        elif "toolUse" in delta:
+            index = event["contentBlockDelta"].get("contentBlockIndex", 0)
+            if index not in self._calls:
+                raise damaged(self._model, "sent a tool's arguments before the tool's name")
+            self._calls[index]["input"] += delta["toolUse"].get("input", "")
+        elif "messageStop" in event:
+            self._stop = event["messageStop"].get("stopReason") or "end_turn"
+        elif "metadata" in event:
+            self._usage = event["metadata"].get("usage") or {}
+
+
+class Relay:
+    """Carries a stream's events from the thread that reads them to the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, item: StreamEvent | BaseException | None) -> None:
+        """The next event, the error that ended it, or None at its end."""
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+    async def __aiter__(self) -> AsyncIterator[StreamEvent]:
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
