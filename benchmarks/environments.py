@@ -41,11 +41,13 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("agentkit", "agentkit", ("--editable", ".", "opentelemetry-sdk")),
+    Contender("agentkit", "agentkit", ("--editable", ".", "openai", "opentelemetry-sdk")),
     # Its response cache and its OpenTelemetry need the proxy's packages.
     Contender("litellm", "LiteLLM Router", ("litellm[proxy]", "diskcache", "opentelemetry-sdk")),
     Contender(
-        "pydantic_ai", "pydantic-ai FallbackModel", ("pydantic-ai-slim", "opentelemetry-sdk")
+        "pydantic_ai",
+        "pydantic-ai FallbackModel",
+        ("pydantic-ai-slim[openai]", "opentelemetry-sdk"),
     ),
     Contender("langchain", "LangChain retry + fallbacks", ("langchain-core",)),
     Contender("aisuite", "aisuite", ("aisuite",), ("weight",)),

@@ -48,6 +48,52 @@ def report(works: Mapping[str, Work], distribution: str | None = None) -> None:
     print(json.dumps(outcome), flush=True)
 
 
+def against_sdk(
+    ours: Callable[[], Awaitable[object]],
+    bare: Callable[[], Awaitable[object]],
+    our_stream: Callable[[], Awaitable[object]],
+    bare_stream: Callable[[], Awaitable[object]],
+) -> Coroutine[Any, Any, Figures]:
+    """A library over the openai SDK against that SDK alone, in one process, turn by turn.
+
+    p50 in milliseconds of one call after another (and what it adds to the bare SDK's), the time
+    of 320 calls 16 at a time and of 80 streams 4 at a time as a multiple of the bare SDK's. Of
+    five turns the median of the ratios, so that what else the machine does hits both sides.
+    """
+
+    async def timed(call: Callable[[], Awaitable[object]], count: int, width: int) -> float:
+        began = perf_counter()
+        await crowd(lambda _: call(), count, width)
+        return perf_counter() - began
+
+    async def one(call: Callable[[], Awaitable[object]]) -> float:
+        times = []
+        for _ in range(150):
+            began = perf_counter()
+            await call()
+            times.append(perf_counter() - began)
+        return 1000.0 * median(times)
+
+    async def run() -> Figures:
+        for call in (ours, bare, our_stream, bare_stream):
+            await timed(call, 20, 4)
+        singles, adds, calls, streams = [], [], [], []
+        for _ in range(5):
+            alone, with_it = await one(bare), await one(ours)
+            singles.append(with_it)
+            adds.append(with_it - alone)
+            calls.append(await timed(ours, 320, 16) / await timed(bare, 320, 16))
+            streams.append(await timed(our_stream, 80, 4) / await timed(bare_stream, 80, 4))
+        return {
+            "p50_ms": median(singles),
+            "added_ms": median(adds),
+            "calls_ratio": median(calls),
+            "streams_ratio": median(streams),
+        }
+
+    return run()
+
+
 def quantile(values: Iterable[float], share: float) -> float:
     """The smallest value that at least `share` of all values do not exceed."""
     ordered = sorted(values)

@@ -13,6 +13,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +52,43 @@ def main() -> None:
 def outcomes(work: Work) -> dict[str, Any]:
     """What each contender says about `work`."""
     found = {}
-    for contender in CONTENDERS[:1] if work.alone else CONTENDERS:
-        if contender.only and work.name not in contender.only:
-            continue
-        found[contender.name] = outcome(contender, work.name)
-        print(f"{work.name:16} {contender.title:28} {_short(found[contender.name])}", flush=True)
+    with served() if work.served else nullcontext("") as url:
+        for contender in CONTENDERS[:1] if work.alone else CONTENDERS:
+            if contender.only and work.name not in contender.only:
+                continue
+            found[contender.name] = told = outcome(contender, work.name, url)
+            print(f"{work.name:16} {contender.title:28} {_short(told)}", flush=True)
     return found
 
 
-def outcome(contender: Contender, work: str) -> dict[str, Any]:
+@contextmanager
+def served() -> Iterator[str]:
+    """A local server in a process of its own; its address."""
+    code = (
+        "import sys\nfrom agentkit.testing import WireServer\n"
+        "with WireServer(reply=' '.join(['word'] * 60)) as server:\n"
+        "    print(server.openai_url, flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [CONTENDERS[0].python, "-c", code], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as server:  # fmt: skip
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.stdin.close()
+
+
+def outcome(contender: Contender, work: str, url: str = "") -> dict[str, Any]:
     """The last line that the contender prints about one work, or why there is none."""
     command = [str(contender.python), "-m", f"benchmarks.contenders.{contender.name}", work]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENCH_SERVER": url}
     try:
         ran = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"reason": f"did not finish in {PATIENCE} s"}

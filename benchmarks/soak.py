@@ -196,7 +196,7 @@ def soak() -> Figures:
         SICK.clear()
         sick = _healed(manager)
         targets = manager._registry.targets.values()
-        permits = sum(target.limit.in_use for target in targets if target.limit is not None)
+        permits = sum(target.pool.in_use for target in targets if target.pool is not None)
         metrics = manager.get_metrics()
         manager.close()
     gc.collect()

@@ -33,6 +33,7 @@ class Work:
     method: str
     columns: tuple[Column, ...]
     alone: bool = False  # nobody else is measured
+    served: bool = False  # needs the local server
 
     def met(self, figures: Mapping[str, float]) -> bool:
         """Whether agentkit's figures are within every limit."""
@@ -100,6 +101,21 @@ WORKS = (
             Column("seconds", "answered after", "s", 1.2, drawn=True),
             Column("attempts", "attempts at the silent one", "", 1, drawn=True),
         ),
+    ),
+    Work(
+        "sdk",
+        "Over the openai SDK",
+        "Chat completions of one local server over real sockets, each library next to the openai "
+        "SDK of its own environment, turn by turn in one process: what a call adds to the SDK's "
+        "p50, and the time of 320 calls 16 at a time and of streams of 61 chunks 4 at a time as a "
+        "multiple of the SDK's own.",
+        (
+            Column("p50_ms", "p50", "ms"),
+            Column("added_ms", "added to the SDK's p50", "ms", 0.3, drawn=True),
+            Column("calls_ratio", "time of calls, 16 at a time", "×", 1.11, drawn=True),
+            Column("streams_ratio", "time of streams", "×", 1.11, drawn=True),
+        ),
+        served=True,
     ),
     Work(
         "identical-calls",

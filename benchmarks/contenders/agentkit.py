@@ -179,6 +179,29 @@ def disk_hit() -> Figures:
         return measure.sync_and_async(blocking, asyncio.run(other(directory)))
 
 
+def sdk() -> Figures:
+    from agentkit.providers.openai import OpenAIChat
+    from benchmarks.sdk import URL, bare
+
+    async def run() -> Figures:
+        model = OpenAIChat("m", api_key="none", base_url=URL)
+        async with LLMManager(enable_caching=False) as manager:
+            manager.register_model("m", model)
+
+            async def stream() -> object:
+                async with manager.astream("hi") as told:
+                    return [text async for text in told]
+
+            whole, bare_stream = bare()
+            figures = await measure.against_sdk(
+                lambda: manager.agenerate("hi"), whole, stream, bare_stream
+            )
+            await model.aclose()
+        return figures
+
+    return asyncio.run(run())
+
+
 if __name__ == "__main__":
     from benchmarks import scale, soak
 
@@ -189,6 +212,7 @@ if __name__ == "__main__":
             "throughput": throughput,
             "dead-primary": dead_primary,
             "silent-primary": silent_primary,
+            "sdk": sdk,
             "identical-calls": identical,
             "memory-hit": memory_hit,
             "disk-hit": disk_hit,

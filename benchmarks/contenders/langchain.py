@@ -140,6 +140,7 @@ if __name__ == "__main__":
             "throughput": throughput,
             "dead-primary": dead_primary,
             "silent-primary": silent_primary,
+            "sdk": "its core speaks to no provider",
             "identical-calls": identical,
             "memory-hit": memory_hit,
             "disk-hit": "its core has no response cache on disk",

@@ -171,6 +171,25 @@ def disk_hit() -> Figures:
         return _hits(100)
 
 
+def sdk() -> Figures:
+    from benchmarks.sdk import ASKED, URL, bare
+
+    async def run() -> Figures:
+        parameters = {"model": "openai/m", "api_base": URL, "api_key": "none"}
+        routes = Router(model_list=[{"model_name": "m", "litellm_params": parameters}])
+
+        async def stream() -> object:
+            chunks = await routes.acompletion("m", ASKED, stream=True)
+            return [chunk async for chunk in chunks]
+
+        whole, bare_stream = bare()
+        return await measure.against_sdk(
+            lambda: routes.acompletion("m", ASKED), whole, stream, bare_stream
+        )
+
+    return asyncio.run(run())
+
+
 if __name__ == "__main__":
     measure.report(
         {
@@ -179,6 +198,7 @@ if __name__ == "__main__":
             "throughput": throughput,
             "dead-primary": dead_primary,
             "silent-primary": silent_primary,
+            "sdk": sdk,
             "identical-calls": identical,
             "memory-hit": memory_hit,
             "disk-hit": disk_hit,

@@ -141,6 +141,28 @@ def identical() -> Figures:
     return measure.identical(whole(), streaming())
 
 
+def sdk() -> Figures:
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    from benchmarks.sdk import URL, bare
+
+    async def run() -> Figures:
+        provider = OpenAIProvider(base_url=URL, api_key="none")
+        model = FallbackModel(OpenAIChatModel("m", provider=provider))
+
+        async def stream() -> object:
+            async with direct.model_request_stream(model, asking()) as told:
+                return [event async for event in told]
+
+        whole, bare_stream = bare()
+        return await measure.against_sdk(
+            lambda: direct.model_request(model, asking()), whole, stream, bare_stream
+        )
+
+    return asyncio.run(run())
+
+
 if __name__ == "__main__":
     measure.report(
         {
@@ -149,6 +171,7 @@ if __name__ == "__main__":
             "throughput": throughput,
             "dead-primary": dead_primary,
             "silent-primary": silent_primary,
+            "sdk": sdk,
             "identical-calls": identical,
             "memory-hit": "has no response cache",
             "disk-hit": "has no response cache",
