@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE   := agentkit tests $(wildcard examples benchmarks)
 ARGS   ?=
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,8 +19,8 @@ demo: $(VENV)/.installed-cli  ## play an outage on this machine, without a key o
 	@$(BIN)/python -m agentkit demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## run the tests; ARGS="-k breaker -x" goes to pytest
-	@echo "==> pytest $(ARGS)"
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo "==> pytest -n $(WORKERS) $(ARGS)"
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: lint format-check types docs wheel  ## everything but the tests: lint, format, types, docs, wheel
 
