@@ -49,13 +49,14 @@ def encoded(
         options["tool_config"] = tool_choice(options.pop("tool_choice"))
     if request.tools:
         options["tools"] = [{"function_declarations": [_tool(each) for each in request.tools]}]
-    if request.response_format is not None:
+    wish = request.response_format
+    if wish is not None:
         if older and request.tools:
             request = worded(request)
         else:
             options["response_mime_type"] = "application/json"
-            if "schema" in request.response_format:
-                options["response_json_schema"] = dict(request.response_format["schema"])
+            if "schema" in wish:
+                options["response_json_schema"] = dict(wish["schema"])
     system, messages = without_system(request.conversation)
     if system:
         options["system_instruction"] = system
