@@ -1,0 +1,109 @@
+"""Bedrock over real sockets: boto3, the local server, and the core manager."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agentkit import LLMManager, Response, RetryPolicy
+from agentkit.bedrock import AuthConfig, AuthenticationType, Boto3Config
+from agentkit.bedrock.catalog_models import ModelAccessMethod, ModelRoute
+from agentkit.bedrock.clients import Clients
+from agentkit.bedrock.converse import CONVERSE, JOURNAL, ConverseTarget, Journal
+from agentkit.policy.breaker import CircuitBreaker
+from agentkit.testing import WireServer
+from agentkit.testing.wire import RecordedRequest
+from agentkit.types import StreamEvent
+
+AUTH = AuthConfig(
+    auth_type=AuthenticationType.CREDENTIALS,
+    access_key_id="AKIDEXAMPLE",
+    secret_access_key="not-a-real-secret",
+)
+MODEL = "maker.model-v1:0"
+PROFILE = "us.maker.model-v1:0"
+REGION = "us-east-1"
+DIRECT = ModelRoute(ModelAccessMethod.DIRECT, MODEL)
+REGIONAL = ModelRoute(ModelAccessMethod.REGIONAL_CRIS, PROFILE)
+ANSWER = "The capital is Paris."
+COLOURS = ("blocking", "async")
+
+
+def region_of(request: RecordedRequest) -> str:
+    """The Region a request was signed for."""
+    found = re.search(r"Credential=[^/]+/\d{8}/([^/]+)/bedrock/", request.headers["authorization"])
+    assert found is not None
+    return found[1]
+
+
+@contextmanager
+def clients_at(url: str, **how: Any) -> Iterator[Clients]:
+    """Clients that ask `url` instead of AWS."""
+    limits = Boto3Config(read_timeout=20, connect_timeout=5)
+    with Clients(AUTH, limits, endpoint_url=url, concurrency=8, **how) as clients:
+        yield clients
+
+
+def target(clients: Clients, *routes: ModelRoute, region: str = REGION) -> ConverseTarget:
+    return ConverseTarget("Model", region, routes or (DIRECT,), clients)
+
+
+def manager(
+    adapter: Any,
+    *,
+    breaker: CircuitBreaker | None = None,
+    timeout: float = 20.0,
+    attempts: int = 1,
+    backup: bool = False,
+) -> LLMManager:
+    """A manager of one target, with a model to fall back on if wanted."""
+    retry = RetryPolicy(max_attempts=attempts, base_delay=0.002)
+    llm = LLMManager(enable_caching=False, retry=retry)
+    llm.register_model("primary", adapter, breaker=breaker, timeout=timeout)
+    if backup:
+        llm.register_model("backup", lambda prompt, kwargs: "from backup")
+        llm.set_fallback_chain(["primary", "backup"])
+    return llm
+
+
+def ask(llm: LLMManager, colour: str, *, stream: bool = False, **asked: Any) -> Response[Any]:
+    """The whole answer, asked for in one of four ways."""
+    return heard(llm, colour, stream=stream, **asked)[1]
+
+
+def heard(
+    llm: LLMManager, colour: str, *, stream: bool = True, **asked: Any
+) -> tuple[list[StreamEvent], Response[Any]]:
+    """The events of a stream and the whole answer."""
+    asked = {"prompt_or_messages": "capital?", **asked}
+    prompt = asked.pop("prompt_or_messages")
+    if colour == "async":
+        return asyncio.run(_aheard(llm, prompt, stream, asked))
+    if not stream:
+        return [], llm.complete(prompt, **asked)
+    with llm.stream(prompt, **asked) as told:
+        events = list(told.events())
+    return events, told.response
+
+
+async def _aheard(
+    llm: LLMManager, prompt: Any, stream: bool, asked: dict[str, Any]
+) -> tuple[list[StreamEvent], Response[Any]]:
+    if not stream:
+        return [], await llm.acomplete(prompt, **asked)
+    async with llm.astream(prompt, **asked) as told:
+        events = [event async for event in told.events()]
+    return events, told.response
+
+
+def given(journal: Journal | None = None, **arguments: Any) -> dict[str, Any]:
+    """Parameters of a request with Converse's own arguments."""
+    said = [{"role": "user", "content": [{"text": "capital?"}]}]
+    return {CONVERSE: {"messages": said, **arguments}, JOURNAL: journal or Journal()}
+
+
+def bodies(server: WireServer) -> Iterable[dict[str, Any]]:
+    return [request.body for request in server.requests]
