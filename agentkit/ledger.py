@@ -41,6 +41,8 @@ class Entry(NamedTuple):
     """Position of the model in the route, from 0."""
     first_token: float | None = None
     """Of a stream: from the attempt's start to its first content."""
+    omitted: tuple[str, ...] = ()
+    """What the provider left out of the request, with the caller's leave."""
 
     @property
     def sent(self) -> bool:
@@ -150,4 +152,6 @@ def _line(entry: Entry) -> str:
         text += f", {entry.error}" + (f" {entry.status}" if entry.status else "")
     if entry.outcome == "success" and (entry.input_tokens or entry.output_tokens):
         text += f", {entry.input_tokens}+{entry.output_tokens} tokens"
+    if entry.omitted:
+        text += f", without {', '.join(entry.omitted)}"
     return f"{text} ({entry.duration:.3f} s, breaker {entry.breaker})"

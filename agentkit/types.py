@@ -173,8 +173,9 @@ class Response(Generic[T_co]):
     `model` is the registered name that answered and `provider` its provider. `parsed` is the
     validated instance when a `response_model` was asked for. `cached` is true when the response
     cache answered. `reasoning` is what the model thought aloud, where its provider shows it.
-    `quota` is what the provider said of its rate limits (see `Quota`). `ledger` tells every
-    attempt and skip.
+    `quota` is what the provider said of its rate limits (see `Quota`). `omitted` names what a
+    provider left out of the request, with the caller's leave. `ledger` tells every attempt and
+    skip.
     """
 
     text: str
@@ -189,6 +190,7 @@ class Response(Generic[T_co]):
     ledger: Ledger = field(default_factory=_empty_ledger, compare=False, repr=False)
     reasoning: str = ""
     quota: Quota | None = field(default=None, compare=False, repr=False)
+    omitted: tuple[str, ...] = ()
 
     @property
     def content(self) -> str:
@@ -239,6 +241,7 @@ class End:
     tool_calls: tuple[ToolCall, ...] = ()
     response_id: str | None = None
     quota: Quota | None = field(default=None, compare=False, repr=False)
+    omitted: tuple[str, ...] = ()
 
 
 StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from agentkit.bedrock import faults
@@ -20,7 +20,7 @@ from agentkit.bedrock.reading import Relay, damaged, finish_of, read
 from agentkit.bedrock.sockets import Line
 from agentkit.bedrock.usage import BedrockUsage
 from agentkit.errors import LLMError
-from agentkit.types import Request, Response, StreamEvent, ToolCall
+from agentkit.types import End, Request, Response, StreamEvent, ToolCall
 
 CONVERSE: Final = "converse"
 """The parameter of a request that holds Converse's own arguments."""
@@ -138,9 +138,10 @@ class ConverseTarget:
         source = data["stream"]
         try:
             with _noted(sent, self, line):
-                yield from read(
-                    source, self._name, response_id=_id_of(data), spaced=_spaced(request)
-                )
+                events = read(source, self._name, response_id=_id_of(data), spaced=_spaced(request))
+                for event in events:
+                    whole = isinstance(event, End)
+                    yield replace(event, omitted=tuple(sent.disabled)) if whole else event
         finally:
             line.release()
             source.close()
@@ -210,6 +211,7 @@ class ConverseTarget:
             tool_calls=calls,
             response_id=_id_of(data),
             reasoning="".join(_thought(block) for block in blocks),
+            omitted=tuple(sent.disabled),
         )
 
 

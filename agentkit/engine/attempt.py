@@ -250,6 +250,7 @@ class Attempt:
             0 if usage is None else usage.output_tokens,
             self.position,
             self.first_token,
+            () if response is None else response.omitted,
         )
         call.ledger.record(entry)
         self.watch.end(entry, response, error)

@@ -319,7 +319,7 @@ class Call:
         return Response(
             response.text, response.usage, response.model, response.provider,
             response.finish_reason, response.tool_calls, response.parsed, verdict == "hit",
-            response.response_id, self.ledger, response.reasoning,
+            response.response_id, self.ledger, response.reasoning, None, response.omitted,
         )  # fmt: skip
 
     def theirs(self, target: Target, error: Exception) -> Exception:

@@ -222,6 +222,7 @@ def answer_of(call: Call, target: Target, events: Iterable[StreamEvent], end: En
         response_id=end.response_id,
         reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
         quota=end.quota,
+        omitted=end.omitted,
     )
     return owned(call, whole)
 

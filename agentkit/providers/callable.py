@@ -214,7 +214,7 @@ class _Sum:
         return Response(
             "".join(self._parts), end.usage or _NO_USAGE, finish_reason=end.finish_reason,
             tool_calls=end.tool_calls, response_id=end.response_id,
-            reasoning="".join(self._thoughts), quota=end.quota,
+            reasoning="".join(self._thoughts), quota=end.quota, omitted=end.omitted,
         )  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class Instruments:
         self.transitions = counter(n.TRANSITIONS)
         self.rejections = counter(n.REJECTIONS)
         self.waits = histogram(n.WAITS)
+        self.omissions = counter(n.OMISSIONS)
         self.cache_requests = counter(n.CACHE_REQUESTS)
         self.cache_duration = histogram(n.CACHE_DURATION)
         self.cost = counter(n.COSTS)
@@ -116,6 +117,9 @@ class Instruments:
             plain = self.labels(entry.provider, entry.model, None)
             for first_chunk in self._first_chunks:
                 first_chunk.record(entry.first_token, plain)
+        for feature in entry.omitted:
+            plain = self.labels(entry.provider, entry.model, None)
+            self.omissions.add(1, {**plain, n.FEATURE: feature})
         if usage is not None and (usage.input_tokens or usage.output_tokens):
             self._tokens(self.labels(entry.provider, entry.model, None), usage, price)
 

@@ -84,6 +84,7 @@ SELECTED_PROVIDER: Final = "agentkit.selected.provider"
 ATTEMPT_NUMBER: Final = "agentkit.attempt.number"
 ATTEMPT_OUTCOME: Final = "agentkit.attempt.outcome"
 ATTEMPT_REASON: Final = "agentkit.attempt.reason"
+FEATURE: Final = "agentkit.feature"
 STREAM_ABORTED: Final = "agentkit.stream.aborted"
 COST: Final = "agentkit.cost"
 CACHE_RESULT: Final = "agentkit.cache.result"
@@ -145,6 +146,9 @@ TRANSITIONS: Final = Metric(
 )
 REJECTIONS: Final = Metric(
     "agentkit.circuit_breaker.rejections", "{rejection}", "Targets passed over by an open breaker"
+)
+OMISSIONS: Final = Metric(
+    "agentkit.feature.omitted", "{request}", "Requests sent without a feature a model refused"
 )
 WAITS: Final = Metric("agentkit.rate_limit.wait", "s", "Time waited for a free slot")
 CACHE_REQUESTS: Final = Metric(

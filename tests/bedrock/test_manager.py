@@ -131,6 +131,8 @@ def test_b2_b3_what_is_left_out_is_told() -> None:
     clients = FakeClients(no_tools, "fine")
     response = manager(clients).converse([message()], tool_config=TOOLS)
     assert response.features_disabled == ["tools"]
+    assert [entry.omitted for entry in response.ledger.sent] == [("tools",)]
+    assert "without tools" in response.ledger.explain()
     assert response.get_warnings()
     assert len(response.attempts) == 1
     assert "toolConfig" not in clients.asked[1][1]
