@@ -140,8 +140,10 @@ class ConverseTarget:
             with _noted(sent, self, line):
                 events = read(source, self._name, response_id=_id_of(data), spaced=_spaced(request))
                 for event in events:
-                    whole = isinstance(event, End)
-                    yield replace(event, omitted=tuple(sent.disabled)) if whole else event
+                    if isinstance(event, End):
+                        yield replace(event, omitted=tuple(sent.disabled))
+                    else:
+                        yield event
         finally:
             line.release()
             source.close()

@@ -116,7 +116,7 @@ def _translated(
     general: Callable[[Exception], LLMError],
     exc: Exception,
 ) -> LLMError:
-    return own(exc) or general(exc)
+    return general(own(exc) or exc)
 
 
 def _text(request: Request) -> Any:
