@@ -31,7 +31,6 @@ class PoolConfig:
         retry_on_error: False: a single attempt a call.
         health_check_interval: seconds without traffic after which a key is checked, where a
             `health_check` was given.
-        enable_metrics: whether the pool shows in `get_status()`.
 
     Raises:
         ConfigurationError: a value cannot work.
@@ -44,7 +43,6 @@ class PoolConfig:
     max_lifetime: float | None = 7200.0
     retry_on_error: bool = True
     health_check_interval: float = 60.0
-    enable_metrics: bool = True
 
     def __post_init__(self) -> None:
         whole("min_size", self.min_size, minimum=0)
