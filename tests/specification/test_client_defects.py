@@ -196,7 +196,7 @@ def test_n7_a_bad_key_leaves_a_failing_one_rests_and_no_check_is_paid_for() -> N
     assert provider.asked["k1"] == 1
 
 
-def test_n7_every_field_of_a_pools_configuration_has_its_effect() -> None:
+def test_n7_what_a_pools_configuration_says_is_done() -> None:
     clock = FakeClock()
     made: list[str] = []
 
