@@ -10,14 +10,13 @@ from typing import Any, Final
 
 from agentkit.bedrock.faults import PROVIDER
 from agentkit.bedrock.usage import BedrockUsage
-from agentkit.errors import InvalidResponseError
+from agentkit.errors import ContentFilterError, InvalidResponseError
 from agentkit.providers.content import json_arguments
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
 
 _FINISH: Final = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter", "content_filtered": "content_filter",
-    "model_context_window_exceeded": "length",
+    "guardrail_intervened": "content_filter", "model_context_window_exceeded": "length",
 }  # fmt: skip
 _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
 _CONTENT: Final = ("contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
@@ -28,9 +27,14 @@ _UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeEr
 def finish_of(stop: str | None, model: str) -> str | None:
     """The engine's word for a ``stopReason``.
 
+    What a guardrail says instead of an answer is an answer.
+
     Raises:
+        ContentFilterError: the model's maker withheld the answer.
         InvalidResponseError: the service says that the answer is malformed.
     """
+    if stop == "content_filtered":
+        raise ContentFilterError(f"{model} declined to answer", provider=PROVIDER, model=model)
     if stop in _MALFORMED:
         raise damaged(model, f"gave up: {stop}")
     return _FINISH.get(stop or "", stop)

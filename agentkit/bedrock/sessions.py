@@ -59,7 +59,8 @@ def open_session(config: AuthConfig, *, now: Now | None = None) -> Any:
 
 def explain(error: BaseException) -> AuthenticationError | None:
     """The error of our tree for what AWS or its SDK says of credentials; None for anything else."""
-    code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    response = getattr(error, "response", None) or {}  # errors of the connection have None
+    code = response.get("Error", {}).get("Code", "")
     name = type(error).__name__
     if code in _EXPIRED:
         problem, hint = "the credentials have expired", "renew them (`aws sso login`, a new token)"

@@ -13,6 +13,7 @@ from agentkit import Response
 from agentkit import errors as e
 from agentkit.bedrock.clients import Clients
 from agentkit.bedrock.converse import ConverseTarget, Journal
+from agentkit.bedrock.sessions import open_session
 from agentkit.testing import WireServer, faults
 from agentkit.types import End, Message, RawEvent, ReasoningDelta, TextDelta, ToolCall, Usage
 from tests.bedrock.runtime import until
@@ -167,9 +168,9 @@ def test_a_request_that_is_malformed_is_never_sent(
     clients: Clients, server: WireServer, colour: str, stream: bool
 ) -> None:
     wrong = given(inferenceConfig={"temperature": "very secret"}, unheard={"of": 1})
-    with manager(target(clients), attempts=3) as llm:
-        with pytest.raises(e.RequestValidationError, match="nothing was sent") as told:
-            ask(llm, colour, stream=stream, **wrong)
+    refused = pytest.raises(e.RequestValidationError, match="nothing was sent")
+    with manager(target(clients), attempts=3) as llm, refused as told:
+        ask(llm, colour, stream=stream, **wrong)
     assert len(told.value.validation_errors) == 2
     assert "temperature" in str(told.value.validation_errors)
     assert "very secret" not in f"{told.value} {told.value.validation_errors}"
@@ -202,9 +203,9 @@ class TestTheWayToAModel:
 
     def test_is_not_changed_for_another_error(self, clients: Clients, server: WireServer) -> None:
         server.always(faults.status(400, message="messages: on no account"))
-        with manager(target(clients, DIRECT, REGIONAL)) as llm:
-            with pytest.raises(e.InvalidRequestError):
-                ask(llm, "blocking")
+        llm = manager(target(clients, DIRECT, REGIONAL))
+        with llm, pytest.raises(e.InvalidRequestError):
+            ask(llm, "blocking")
         assert [each.model for each in server.requests] == [MODEL]
 
 
@@ -217,9 +218,12 @@ def test_the_sdk_retries_nothing(
     for fault in (faults.status(503), faults.status(429), faults.reset()):
         server.clear()
         server.always(fault)
-        with clients_at(server.bedrock_url) as clients, manager(target(clients)) as llm:
-            with pytest.raises(e.ProviderError):
-                ask(llm, colour, stream=stream)
+        with (
+            clients_at(server.bedrock_url, session_factory=open_session) as clients,
+            manager(target(clients)) as llm,
+            pytest.raises(e.ProviderError),
+        ):
+            ask(llm, colour, stream=stream)
         assert len(server.requests) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from agentkit.bedrock import AuthConfig, AuthenticationType, Boto3Config
 from agentkit.bedrock.catalog_models import ModelAccessMethod, ModelRoute
 from agentkit.bedrock.clients import Clients
 from agentkit.bedrock.converse import CONVERSE, JOURNAL, ConverseTarget, Journal
+from agentkit.bedrock.sessions import open_session
 from agentkit.policy.breaker import CircuitBreaker
 from agentkit.testing import WireServer
 from agentkit.testing.wire import RecordedRequest
@@ -39,10 +41,17 @@ def region_of(request: RecordedRequest) -> str:
     return found[1]
 
 
+@functools.cache
+def _session(config: AuthConfig) -> Any:
+    """One for all tests: a session's first client costs most."""
+    return open_session(config)
+
+
 @contextmanager
 def clients_at(url: str, **how: Any) -> Iterator[Clients]:
     """Clients that ask `url` instead of AWS."""
     limits = Boto3Config(read_timeout=20, connect_timeout=5)
+    how = {"session_factory": _session, **how}
     with Clients(AUTH, limits, endpoint_url=url, concurrency=8, **how) as clients:
         yield clients
 
