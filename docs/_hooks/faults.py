@@ -1,0 +1,87 @@
+"""Write the fault table of the reference from the cases that the tests act out.
+
+Run as a script after a change of `tests/providers/contract.py`; a test compares the outcome.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tests.providers.contract import Row
+
+PAGE = Path(__file__).resolve().parents[1] / "reference/faults.md"
+
+_TABLE = "(<!-- {} -->\n).*?(<!-- end -->)"
+_HEAD = (
+    "| fault | asked for | error | attempts | breaker | caller gets |\n|---|---|---|---|---|---|\n"
+)
+_BREAKER = {"failure": "failure", "consecutive": "failure in a row", "neutral": "neutral"}
+
+
+class _Line(NamedTuple):
+    """What a fault comes to."""
+
+    error: str
+    attempts: int
+    blame: str
+    raises: str
+
+
+def page_text(page: str, rows: Iterable[Row]) -> str:
+    """`page` with its tables made anew."""
+    every = list(rows)
+    names = list(dict.fromkeys(row.provider for row in every))
+    listed = ", ".join(f"`{name}`" for name in names)
+    page = _filled(page, "providers", f"{listed}.\n")
+    lines = "".join(
+        _of_fault(fault, list(own), len(names))
+        for fault, own in groupby(every, key=lambda row: row.fault)
+    )
+    return _filled(page, "faults", f"{_HEAD}{lines}")
+
+
+def _filled(page: str, name: str, text: str) -> str:
+    put: Callable[[re.Match[str]], str] = lambda found: f"{found[1]}\n{text}\n{found[2]}"  # noqa: E731
+    return re.sub(_TABLE.format(name), put, page, flags=re.DOTALL)
+
+
+def _of_fault(fault: str, rows: list[Row], providers: int) -> str:
+    """The lines of one fault, once for all providers that share them."""
+    outcomes: dict[str, dict[bool, _Line]] = {}
+    for row in rows:
+        line = _Line(row.error, row.attempts, row.blame, row.raises)
+        outcomes.setdefault(row.provider, {})[row.stream] = line
+    shared: dict[tuple[_Line, _Line], list[str]] = {}
+    for provider, line_of in outcomes.items():
+        shared.setdefault((line_of[False], line_of[True]), []).append(provider)
+    return "".join(
+        _lines(fault, whole, stream, "" if len(names) == providers else f": {', '.join(names)}")
+        for (whole, stream), names in shared.items()
+    )
+
+
+def _lines(fault: str, whole: _Line, stream: _Line, of: str) -> str:
+    ways = {"either": whole} if whole == stream else {"whole answer": whole, "stream": stream}
+    return "".join(
+        f"| {fault} | {way}{of} | `{line.error}` | {line.attempts} | {_BREAKER[line.blame]} "
+        f"| {f'`{line.raises}`' if line.raises else 'the next model'} |\n"
+        for way, line in ways.items()
+    )
+
+
+def main() -> None:
+    """Rewrite the page."""
+    from tests.providers.contract import rows
+
+    PAGE.write_text(page_text(PAGE.read_text(encoding="utf-8"), rows()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(PAGE.parents[2]))
+    main()
