@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from agentkit.batch_files import Progress
 
 _ATTEMPTS = 6
-"""For each model: a batch has time, and a failed item is another run."""
+_LONGEST_WAIT = 60.0
+"""A batch has time: more attempts for each model, and a Retry-After of a minute is respected."""
 
 
 def command(
@@ -39,9 +40,11 @@ def command(
     failed, or the run could not begin.
     """
     from agentkit.batch_files import complete_file
+    from agentkit.policy.retry import RetryPolicy
 
+    retry = RetryPolicy(max_attempts=_ATTEMPTS, max_retry_after=_LONGEST_WAIT)
     try:
-        with manager_of(model, base_url, max_retries=_ATTEMPTS) as manager, _bar() as show:
+        with manager_of(model, base_url, retry=retry) as manager, _bar() as show:
             done = asyncio.run(
                 complete_file(
                     manager, source, target, max_concurrency=concurrency, on_progress=show
@@ -66,14 +69,15 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     """A bar where stderr is a terminal; elsewhere nothing until the end."""
     out = Console(stderr=True, highlight=False, emoji=False)
     columns = (
-        BarColumn(), MofNCompleteColumn(), TextColumn("[red]{task.fields[failed]}"),
+        BarColumn(), MofNCompleteColumn(), TextColumn("[red]{task.fields[trouble]}"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Bar(*columns, console=out, disable=not out.is_terminal) as bar:
-        task = bar.add_task("batch", total=None, failed="")
+        task = bar.add_task("batch", total=None, trouble="")
 
         def show(progress: Progress) -> None:
-            failed = f"{progress.failed} failed" if progress.failed else ""
-            bar.update(task, total=progress.total, completed=progress.finished, failed=failed)
+            counts = (("failed", progress.failed), ("waiting for a model", progress.held))
+            trouble = ", ".join(f"{count} {what}" for what, count in counts if count)
+            bar.update(task, total=progress.total, completed=progress.finished, trouble=trouble)
 
         yield show

@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from agentkit import ConfigurationError, LLMManager
+from agentkit import BreakerPolicy, ConfigurationError, LLMManager, RetryPolicy
 from agentkit.batch_files import Progress, complete_file
+from agentkit.building import ProviderSpec
 from agentkit.cli.app import app
-from agentkit.testing import ScriptedModel, WireServer, faults
+from agentkit.testing import ScriptedModel, WireServer, faults, overloaded, rate_limited
 from tests.cli.terminal import Terminal
 
 
@@ -301,6 +302,53 @@ def test_no_more_are_under_way_than_allowed(source: Path, target: Path) -> None:
         manager.register_model("m", model)
         asyncio.run(complete_file(manager, source, target, max_concurrency=3))
     assert most == 3
+
+
+def outage(model: Any, source: Path, target: Path, **options: Any) -> Progress:
+    """A run over a model whose breaker opens at its first failure, for an instant."""
+    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=0.01)
+    with LLMManager(enable_caching=False, breaker=policy, max_retries=1) as manager:
+        manager.register_model("m", model.as_async())
+        return asyncio.run(complete_file(manager, source, target, max_concurrency=1, **options))
+
+
+def test_an_outage_does_not_use_up_the_file(source: Path, target: Path) -> None:
+    """What finds the breaker open is kept back until the model can be asked again."""
+    write(source, numbered(5))
+    model = ScriptedModel("fine", overloaded(), then="fine")
+    seen: list[Progress] = []
+    progress = outage(model, source, target, on_progress=seen.append)
+    assert progress == Progress(total=5, answered=4, failed=1)
+    assert max(each.held for each in seen) == 1
+    assert [each["id"] for each in read(target) if "error" in each] == ["q1"]
+    assert len(model.calls) == 5
+
+
+def test_a_rate_limit_is_waited_out(source: Path, target: Path) -> None:
+    write(source, numbered(2))
+    with WireServer(reply="fine") as server:
+        server.script(rate_limited(retry_after=0.02))
+        with LLMManager(enable_caching=False, retry=RetryPolicy(max_retry_after=0)) as manager:
+            manager.register_model(
+                "m", ProviderSpec("compatible:m", {"base_url": server.openai_url})
+            )
+            done = asyncio.run(complete_file(manager, source, target))
+    assert done == Progress(total=2, answered=2)
+
+
+def test_patience_ends(source: Path, target: Path) -> None:
+    write(source, numbered(3))
+    model = ScriptedModel(then=overloaded())
+    assert outage(model, source, target, patience=0.0) == Progress(total=3, failed=3)
+    assert len(model.calls) == 1
+    assert {each["error"]["type"] for each in read(target)} == {"OverloadedError", "CircuitOpenError"}
+
+
+def test_what_will_not_get_better_is_not_waited_for(source: Path, target: Path) -> None:
+    write(source, numbered(2))
+    model = ScriptedModel(then=faults.Status(400))
+    assert run(model, source, target) == Progress(total=2, failed=2)
+    assert len(model.calls) == 2
 
 
 def test_an_empty_input_is_an_empty_output(source: Path, target: Path) -> None:
