@@ -247,16 +247,13 @@ class MessageBuilder:
     def build(self) -> dict[str, Any]:
         """The message as the Converse API takes it; later changes to the builder leave it alone.
 
+        A document without any text can be built; a request with it is refused before it is sent.
+
         Raises:
-            RequestValidationError: no content, or documents without any text (the service wants
-                one).
+            RequestValidationError: no content.
         """
         if not self._blocks:
             raise invalid("the message has no content", "add a text or another block")
-        if self._counts["document"] and not self._counts["text"]:
-            raise invalid(
-                "a message with a document needs a text, too", "add_text(…) says the task"
-            )
         return {"role": self._role.value, "content": copy.deepcopy(self._blocks)}
 
     def _image(self, data: bytes, format_: Any, filename: str | None) -> Self:

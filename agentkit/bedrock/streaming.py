@@ -20,7 +20,11 @@ from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta
 
 
 class StreamChunk(str):
-    """A piece of the answer's text (empty for other events), with the service's own `event`."""
+    """A piece of the answer's text (empty for other events), with the service's own `event`.
+
+    It reads like the event, too: ``chunk["contentBlockDelta"]["delta"]["text"]``, and without the
+    inner name: ``chunk["contentBlockDelta"]["text"]``, ``chunk["contentBlockStart"]["toolUse"]``.
+    """
 
     __slots__ = ("event",)
     event: Mapping[str, Any]
@@ -32,11 +36,11 @@ class StreamChunk(str):
         return made
 
     def __getitem__(self, key: Any) -> Any:
-        return self.event[key] if isinstance(key, str) else super().__getitem__(key)
+        return _opened(self.event[key]) if isinstance(key, str) else super().__getitem__(key)
 
     def get(self, name: str, default: Any = None) -> Any:
         """A field of the event, as of a dict."""
-        return self.event.get(name, default)
+        return self[name] if name in self.event else default
 
 
 class _Streamed:
@@ -337,3 +341,9 @@ class AsyncStreamingResponse(_Streamed):
 
 def _delta(delta: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"contentBlockDelta": {"contentBlockIndex": 0, "delta": delta}}
+
+
+def _opened(value: Any) -> Any:
+    """What an event holds, with the fields of its delta or start beside it."""
+    inner = (value.get("delta") or value.get("start")) if isinstance(value, Mapping) else None
+    return {**inner, **value} if inner else value

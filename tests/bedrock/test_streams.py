@@ -17,6 +17,7 @@ from tests.bedrock.runtime import (
     refused,
     text_events,
     throttled,
+    until,
 )
 
 EAST, WEST = "us-east-1", "us-west-2"
@@ -62,6 +63,23 @@ def test_both_printed_loops_work() -> None:
         elif chunk.get("messageStop"):
             found.append("|")
     assert found == ["Hello", " world", "|"]
+
+
+def test_an_event_of_a_chunk_is_read_with_or_without_its_inner_name() -> None:
+    start = {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "u1", "name": "look"}}}
+    call = {"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{}"}}}
+    events = [
+        {"messageStart": {"role": "assistant"}}, {"contentBlockStart": start},
+        {"contentBlockDelta": call}, {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"messageStop": {"stopReason": "tool_use"}},
+    ]  # fmt: skip
+    chunks = list(manager(FakeClients(events)).converse_stream([message()]))
+    begun = next(chunk["contentBlockStart"] for chunk in chunks if chunk.get("contentBlockStart"))
+    assert begun["toolUse"] == begun["start"]["toolUse"] == {"toolUseId": "u1", "name": "look"}
+    delta = next(chunk["contentBlockDelta"] for chunk in chunks if chunk.get("contentBlockDelta"))
+    assert delta["toolUse"] == delta["delta"]["toolUse"] == {"input": "{}"}
+    assert chunks[0].get("metadata") is None
+    assert {"contentBlockStart": start} in [chunk.event for chunk in chunks]
 
 
 def test_tool_use_and_reasoning_stand_apart() -> None:
@@ -163,7 +181,7 @@ def test_leaving_early_closes_the_stream(colour: str) -> None:
                         break
 
         asyncio.run(main())
-    assert clients.streams[0].closed
+    until(lambda: clients.streams[0].closed)
 
 
 @both
