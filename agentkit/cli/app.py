@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit._version import __version__
-from agentkit.cli import ask, batch, chat, config, models
+from agentkit.cli import ask, batch, bedrock, chat, config, models
 from agentkit.cli.output import fail, one_line
 from agentkit.errors import LLMError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local variable may hold a key
     rich_markup_mode="rich",
 )
+app.add_typer(bedrock.app, name="bedrock")
 app.add_typer(config.app, name="config")
 app.command("ask")(ask.command)
 app.command("chat")(chat.command)

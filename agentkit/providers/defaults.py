@@ -61,6 +61,7 @@ DEFAULTS: Final[dict[str, ProviderDefaults]] = {
     "llamacpp": ProviderDefaults(model_variable="LLAMACPP_MODEL"),
     "lmstudio": ProviderDefaults(model_variable="LMSTUDIO_MODEL"),
     "local": ProviderDefaults(model_variable="LOCAL_MODEL"),
+    "bedrock": ProviderDefaults(),
     "compatible": ProviderDefaults(),
 }
 """By the prefix of a provider spec (``openai`` in ``openai:gpt-…``).

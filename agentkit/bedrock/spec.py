@@ -1,0 +1,58 @@
+"""A Bedrock model by name for any manager: ``"bedrock:Claude 3 Haiku@us-east-1"``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from agentkit.bedrock.auth import AuthConfig
+from agentkit.bedrock.catalog import BedrockModelCatalog
+from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
+from agentkit.bedrock.clients import Clients
+from agentkit.bedrock.converse import ConverseTarget
+from agentkit.bedrock.regions import check_region
+from agentkit.errors import ConfigurationError
+
+_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+def provider(
+    model: str,
+    *,
+    base_url: str | None = None,
+    auth_config: AuthConfig | None = None,
+    preference: Sequence[ModelAccessMethod] = DEFAULT_PREFERENCE,
+    **settings: Any,
+) -> ConverseTarget:
+    """The provider object of one model in one Region.
+
+    Args:
+        model: a name, id or ARN; ``@region`` behind it, else ``AWS_REGION``.
+        base_url: another address than AWS's own.
+        auth_config: who asks (default: the SDK's own chain).
+        preference: ways to the model, the preferred first.
+        settings: none are known; an API key is refused, since Bedrock takes AWS credentials.
+
+    Raises:
+        ConfigurationError: no Region, or the model is not reached from it.
+        UnknownModelError: a name that no model bears.
+    """
+    if settings:
+        raise ConfigurationError(
+            f"a Bedrock model takes no {', '.join(sorted(settings))}",
+            hint="credentials are AWS's: a profile, environment variables, a role, or auth_config=",
+        )
+    name, _, region = model.rpartition("@") if "@" in model else (model, "", "")
+    region = region or next((os.environ[each] for each in _VARIABLES if os.environ.get(each)), "")
+    if not region:
+        raise ConfigurationError(
+            f"bedrock:{model} names no Region", hint="write 'bedrock:<model>@<region>'"
+        )
+    routes = BedrockModelCatalog(use_api=False).routes(name, check_region(region), preference)
+    if not routes:
+        raise ConfigurationError(
+            f"{name} is not reached from {region}",
+            hint="`agentkit bedrock catalog list --region` says what is",
+        )
+    return ConverseTarget(name, region, routes, Clients(auth_config, endpoint_url=base_url))

@@ -1,0 +1,96 @@
+"""``agentkit bedrock``: the catalogue of models, and what AWS says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentkit.cli.output import console, fail, one_line, print_json
+from agentkit.errors import LLMError
+
+app = typer.Typer(help="Amazon Bedrock.")
+catalog = typer.Typer(help="The catalogue: which models there are, and how they are reached.")
+app.add_typer(catalog, name="catalog")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+
+
+@catalog.command("refresh")
+def refresh_command(
+    profile: Annotated[str | None, typer.Option(help="AWS profile; default: the SDK's.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the merged data here, in the bundle's form.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask AWS in every Region which models there are, and keep what it says.
+
+    Models that AWS no longer names are marked as retired, not deleted. Exit code 1: no Region
+    answered; the old data stays.
+    """
+    from agentkit.bedrock import AuthConfig, AuthenticationType, BedrockModelCatalog
+
+    auth = None
+    if profile is not None:
+        auth = AuthConfig(auth_type=AuthenticationType.PROFILE, profile_name=profile)
+    try:
+        models = BedrockModelCatalog(auth)
+        told = models.refresh_catalog()
+        if export is not None:
+            models.export(export)
+    except LLMError as error:
+        fail(one_line(error))
+    summary: dict[str, Any] = {
+        "models": len(models.list_models()),
+        "regions": list(told.api_regions_queried),
+        "retrieved": told.retrieval_timestamp.isoformat(),
+        "exported": None if export is None else str(export),
+    }
+    if as_json:
+        print_json(summary)
+        return
+    print(f"{summary['models']} models from {len(summary['regions'])} Regions")
+    if export is not None:
+        print(f"written to {export}")
+
+
+@catalog.command("list")
+def list_command(
+    region: Annotated[str | None, typer.Option(help="Only what is reached from here.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only models of this maker.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The models that are known, without asking AWS."""
+    from rich.table import Table
+
+    from agentkit.bedrock import BedrockModelCatalog
+    from agentkit.bedrock.regions import check_region
+
+    try:
+        if region is not None:
+            check_region(region)
+        source = BedrockModelCatalog(use_api=False)
+        models = source.list_models(region=region, provider=provider)
+        metadata = source.get_catalog_metadata()
+    except LLMError as error:
+        fail(one_line(error))
+    if as_json:
+        print_json(
+            {
+                "source": metadata.source.value,
+                "date": metadata.retrieval_timestamp.isoformat(),
+                "models": [model.to_dict() for model in models],
+            }
+        )
+        return
+    table = Table("model", "provider", "id", "Regions", "", box=None, header_style="bold")
+    for model in models:
+        state = "retired" if model.retired else ""
+        table.add_row(
+            model.model_name, model.provider, model.model_id, str(len(model.regions)), state
+        )
+    shown = console()
+    shown.print(table)
+    shown.print(f"{metadata.source.value} data of {metadata.retrieval_timestamp:%Y-%m-%d}")
