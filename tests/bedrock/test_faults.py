@@ -313,8 +313,8 @@ def test_missing_credentials_are_an_authentication_error(
         ),
         "The model returned the following errors: too many total text bytes: 30000000 > 27000000",
         (
-            "Mantle streaming error for requestId 1: \"This model's maximum context length is 202752 "
-            'tokens."'
+            "Mantle streaming error for requestId 1: \"This model's maximum context length is "
+            '202752 tokens."'
         ),
     ],
 )
