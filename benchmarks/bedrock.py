@@ -1,0 +1,222 @@
+"""What the Bedrock door costs over bare boto3, and how it carries many streams and requests.
+
+Run as `python -m benchmarks.bedrock`: one JSON line, and a failure where a promise is broken. One
+local server in a process of its own answers everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from statistics import median
+from typing import Any, Self
+
+from agentkit.bedrock import (
+    AuthConfig,
+    AuthenticationType,
+    BedrockConverseRequest,
+    LLMManager,
+    ParallelLLMManager,
+    ParallelProcessingConfig,
+    RetryConfig,
+    create_user_message,
+)
+from benchmarks.measure import Figures, quantile
+
+MODEL, EAST, WEST = "Claude 3 Haiku", "us-east-1", "us-west-2"
+STREAMS, EVENTS, DELAY = 200, 43, 0.05
+LIMITS = {
+    "added_ms": 0.5, "construction_ms": 150.0, "streams_s": 3.0, "loop_lag_p99_ms": 10.0,
+    "clients": 2, "sts_calls": 1, "lost": 0, "attempts_at_the_dead": 15,
+}  # fmt: skip
+
+SERVER = """
+import sys
+from agentkit.testing import WireServer
+text, delay = " ".join(["word"] * int(sys.argv[1])), float(sys.argv[2])
+with WireServer(reply=text, chunk_delay=delay) as server:
+    print(server.bedrock_url, flush=True)
+    sys.stdin.read()
+"""
+AUTH = AuthConfig(
+    auth_type=AuthenticationType.CREDENTIALS, access_key_id="AKIAEXAMPLE", secret_access_key="made"
+)
+
+
+class Server:
+    """The local server, until it is left."""
+
+    def __init__(self, words: int = 5, delay: float = 0.0) -> None:
+        command = [sys.executable, "-c", SERVER, str(words), str(delay)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def message() -> dict[str, Any]:
+    built: dict[str, Any] = create_user_message().add_text("hi").build()
+    return built
+
+
+def manager(url: str, **how: Any) -> LLMManager:
+    return LLMManager([MODEL], [EAST, WEST], AUTH, endpoint_url=url, **how)
+
+
+def overhead() -> Figures:
+    """Added to bare boto3's p50, turn by turn in one process."""
+    import boto3
+    from botocore.config import Config
+
+    with Server() as server, manager(server.url) as llm:
+        bare = boto3.client(
+            "bedrock-runtime", region_name=EAST, endpoint_url=server.url,
+            aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="made",
+            config=Config(retries={"total_max_attempts": 1}),
+        )  # fmt: skip
+        asked = [message()]
+        model_id = "us.anthropic.claude-3-haiku-20240307-v1:0"
+
+        def p50(call: Callable[[], object]) -> float:
+            times = []
+            for _ in range(150):
+                began = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - began)
+            return 1000.0 * median(times)
+
+        p50(lambda: llm.converse(asked))
+        p50(lambda: bare.converse(modelId=model_id, messages=asked))
+        alone, added = [], []
+        for _ in range(7):
+            alone.append(p50(lambda: bare.converse(modelId=model_id, messages=asked)))
+            added.append(p50(lambda: llm.converse(asked)) - alone[-1])
+        bare.close()
+    return {"bare_ms": median(alone), "added_ms": median(added)}
+
+
+def construction() -> Figures:
+    """A manager, made offline after the import, in fresh processes."""
+    code = (
+        "import time\nfrom agentkit.bedrock import LLMManager\nbegan = time.perf_counter()\n"
+        f"LLMManager([{MODEL!r}], [{EAST!r}, {WEST!r}])\n"
+        "print(1000 * (time.perf_counter() - began))"
+    )
+    times = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5)]
+    return {"construction_ms": median(times)}
+
+
+def streams() -> Figures:
+    """200 streams at once on one event loop, and how late the loop is meanwhile."""
+
+    async def run(url: str) -> Figures:
+        llm = manager(url, max_concurrency=STREAMS)
+        lags: list[float] = []
+
+        async def watch() -> None:
+            while True:
+                began = time.perf_counter()
+                await asyncio.sleep(0.005)
+                lags.append(1000.0 * (time.perf_counter() - began - 0.005))
+
+        async def read() -> None:
+            async for _ in llm.aconverse_stream([message()]):
+                pass
+
+        await read()
+        watching = asyncio.create_task(watch())
+        began = time.perf_counter()
+        await asyncio.gather(*(read() for _ in range(STREAMS)))
+        seconds = time.perf_counter() - began
+        watching.cancel()
+        await llm.aclose()
+        return {"streams_s": seconds, "loop_lag_p99_ms": quantile(lags, 0.99)}
+
+    with Server(EVENTS, DELAY) as server:
+        return asyncio.run(run(server.url))
+
+
+def sharing() -> Figures:
+    """Clients and STS calls that 100 requests over two Regions take."""
+    import botocore.session
+
+    made: Counter[str] = Counter()
+    create = botocore.session.Session.create_client
+
+    def counted(self: Any, service: str, *args: Any, **how: Any) -> Any:
+        made[service] += 1
+        return create(self, service, *args, **how)
+
+    botocore.session.Session.create_client = counted
+    try:
+        with Server() as server:
+            rotating = RetryConfig(region_order="rotate")
+            with manager(server.url, retry_config=rotating) as llm:
+                for _ in range(100):
+                    llm.converse([message()])
+    finally:
+        botocore.session.Session.create_client = create
+    return {"clients": made["bedrock-runtime"], "sts_calls": made["sts"]}
+
+
+def dying_region() -> Figures:
+    """500 parallel requests while one Region dies midway."""
+    with Server() as alive, Server() as dying:
+        config = ParallelProcessingConfig(max_concurrent_requests=10)
+        llm = ParallelLLMManager([MODEL], [EAST, WEST], config, auth_config=AUTH,
+                                 endpoint_url=alive.url)  # fmt: skip
+        llm._clients._clients["bedrock-runtime", EAST] = _client_of(dying.url)
+        requests = [BedrockConverseRequest([message()]) for _ in range(500)]
+        killed = []
+
+        def progress(done: int, _: int) -> None:
+            if done == 250:
+                dying.__exit__()
+                killed.append(time.perf_counter())
+
+        done = llm.converse_parallel(requests, on_progress=progress)
+        refused = sum(
+            attempt.region == EAST and not attempt.success
+            for response in done.request_responses.values()
+            for attempt in response.attempts
+        )
+        llm.close()
+    return {
+        "requests": len(requests),
+        "lost": len(done.get_failed_responses()),
+        "attempts_at_the_dead": refused,
+    }
+
+
+def _client_of(url: str) -> Any:
+    from agentkit.bedrock import Clients
+
+    return Clients(AUTH, endpoint_url=url).runtime(EAST)
+
+
+def main() -> None:
+    """Measure everything, print it, and fail where a promise is broken."""
+    figures: Figures = {}
+    for work in (overhead, construction, streams, sharing, dying_region):
+        figures.update(work())
+    print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
+    broken = [name for name, limit in LIMITS.items() if figures[name] > limit]
+    if broken:
+        sys.exit(f"promises broken: {', '.join(broken)}")
+
+
+if __name__ == "__main__":
+    main()
