@@ -176,7 +176,7 @@ class ConverseTarget:
                     sent.route = untried.pop(0)
                     continue
                 if not (journal.feature_fallback and self._left_out(sent, exc, journal.kept)):
-                    sent.error = self.translate(exc) or exc
+                    sent.error = None if line.gone else self.translate(exc) or exc
                     raise
             else:
                 self._preferred = self.routes.index(sent.route)

@@ -48,8 +48,9 @@ _NEEDS_PROFILE: Final = re.compile(
 _REFUSED: Final = re.compile(
     _WRAPPED + r"(?:This|The) (?:requested )?model (?:doesn.t|does not) support (?:the )?"
     r"(?P<what>tool use|tools?|toolConfig|documents?|images?|videos?|prompt caching|caching|"
-    r"cache points?|cachePoint|additionalModelRequestFields)(?: fields?| inputs?| content| blocks?)*"
-    r"(?: for \w+ messages| in streaming mode)?(?:[.,;]\s|[.,;]?\Z)",
+    r"cache points?|cachePoint|additionalModelRequestFields)"
+    r"(?: fields?| inputs?| content| blocks?)*(?: for \w+ messages| in streaming mode)?"
+    r"(?:[.,;]\s|[.,;]?\Z)",
     re.IGNORECASE,
 )
 _FEATURES: Final = {

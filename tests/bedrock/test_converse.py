@@ -291,10 +291,11 @@ def test_a_cancelled_call_cuts_its_connection_and_frees_its_thread(
     server: WireServer, stream: bool, fault: faults.Fault
 ) -> None:
     server.always(fault)
+    journal = Journal()
 
     async def main(clients: Clients) -> None:
         with manager(target(clients)) as llm:
-            task = asyncio.create_task(_whole(llm, stream))
+            task = asyncio.create_task(_whole(llm, stream, **given(journal)))
             await asyncio.to_thread(server.wait_until, lambda at: len(at.requests) == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -304,17 +305,19 @@ def test_a_cancelled_call_cuts_its_connection_and_frees_its_thread(
     with clients_at(server.bedrock_url) as clients:
         asyncio.run(main(clients))
         until(lambda: _idle(clients))
+    assert [each.error for each in journal.sent] == [None]
 
 
 def test_a_stream_that_nobody_waits_for_any_more_is_never_asked_for(server: WireServer) -> None:
     server.always(faults.silence())
+    journal = Journal()
 
     async def main(clients: Clients) -> None:
         with manager(target(clients)) as llm:
             waiting = [asyncio.create_task(_whole(llm, True)) for _ in range(clients.concurrency)]
             busy = clients.concurrency
             await asyncio.to_thread(server.wait_until, lambda at: len(at.requests) == busy)
-            late = asyncio.create_task(_whole(llm, True))
+            late = asyncio.create_task(_whole(llm, True, **given(journal)))
             await asyncio.sleep(0)
             for task in (late, *waiting):
                 task.cancel()
@@ -325,6 +328,7 @@ def test_a_stream_that_nobody_waits_for_any_more_is_never_asked_for(server: Wire
         asyncio.run(main(clients))
         until(lambda: _idle(clients))
         assert len(server.requests) == clients.concurrency
+    assert journal.sent == []
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -363,10 +367,10 @@ def _idle(clients: Clients) -> bool:
     return executor._work_queue.empty() and waiting >= threads
 
 
-async def _whole(llm: Any, stream: bool) -> str:
+async def _whole(llm: Any, stream: bool, **params: Any) -> str:
     if not stream:
-        return str((await llm.acomplete("capital?")).text)
-    async with llm.astream("capital?") as told:
+        return str((await llm.acomplete("capital?", **params)).text)
+    async with llm.astream("capital?", **params) as told:
         return "".join([text async for text in told])
 
 

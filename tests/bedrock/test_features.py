@@ -75,6 +75,7 @@ NOT_A_FEATURE = [
     "The value at toolConfig.tools.0 is not supported: function is invalid",
     "The guardrail is not supported: this model doesn't support images",
     "messages: tool use is not supported after documents",
+    "This model doesn't support images. Remove image, or the guardrail, and try again.",
     "The image format is not supported.",
     "This model doesn't support temperature.",
     "",
@@ -229,6 +230,7 @@ class TestOverSockets:
         [
             "The guardrail identifier is invalid: guardrails are not supported.",
             "This model doesn't support guardrails.",
+            "This model doesn't support tool use. Remove the guardrail and try again.",
             "This model doesn't support the guardrailConfig field. Remove it and try again.",
             "Malformed input request: #: extraneous key [guardrailConfig] is not permitted",
         ],
