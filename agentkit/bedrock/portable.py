@@ -65,7 +65,9 @@ def pack_ledger(ledger: Ledger) -> dict[str, Any]:
 
 def unpack_ledger(packed: Mapping[str, Any]) -> Ledger:
     """The inverse of `pack_ledger`."""
-    ledger = Ledger([Entry(**entry) for entry in packed["entries"]])
+    ledger = Ledger(
+        [Entry(**{**entry, "omitted": tuple(entry["omitted"])}) for entry in packed["entries"]]
+    )
     for name in _LEDGER:
         setattr(ledger, name, packed[name])
     return ledger

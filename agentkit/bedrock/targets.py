@@ -18,8 +18,6 @@ from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.routing import HealthAware, Route, Target
 from agentkit.telemetry.otel import Telemetry
 
-_LEAST_TIMEOUT = 1.0
-
 
 class Targets:
     """Resolves names into targets and makes the route of each request.
@@ -99,12 +97,14 @@ class Targets:
                 "profiles must be asked for with access_method_preference",
             )
         self.converse, self.warnings = found, warnings
-        share = self._timeout / min(len(found), self._retry.max_attempts)
         for name, target in found.items():
             self.core.register_model(
-                name, target, {"provider": PROVIDER}, timeout=max(share, _LEAST_TIMEOUT),
-                retry_on=self._retry.retry_on(), replace=True,
-            )  # fmt: skip
+                name,
+                target,
+                {"provider": PROVIDER},
+                retry_on=self._retry.retry_on(),
+                replace=True,
+            )
 
     def route(self, regions: Sequence[str] | None = None, attempts: int | None = None) -> Route:
         """The route of one request: targets in this request's order, in rounds.
