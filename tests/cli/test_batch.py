@@ -304,9 +304,11 @@ def test_no_more_are_under_way_than_allowed(source: Path, target: Path) -> None:
     assert most == 3
 
 
-def outage(model: Any, source: Path, target: Path, **options: Any) -> Progress:
-    """A run over a model whose breaker opens at its first failure, for an instant."""
-    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=0.01)
+def outage(
+    model: Any, source: Path, target: Path, seconds: float = 0.01, **options: Any
+) -> Progress:
+    """A run over a model whose breaker opens at its first failure."""
+    policy = BreakerPolicy(failure_threshold=1, recovery_timeout=seconds)
     with LLMManager(enable_caching=False, breaker=policy, max_retries=1) as manager:
         manager.register_model("m", model.as_async())
         return asyncio.run(complete_file(manager, source, target, max_concurrency=1, **options))
@@ -339,9 +341,12 @@ def test_a_rate_limit_is_waited_out(source: Path, target: Path) -> None:
 def test_patience_ends(source: Path, target: Path) -> None:
     write(source, numbered(3))
     model = ScriptedModel(then=overloaded())
-    assert outage(model, source, target, patience=0.0) == Progress(total=3, failed=3)
+    assert outage(model, source, target, 60.0, patience=0.0) == Progress(total=3, failed=3)
     assert len(model.calls) == 1
-    assert {each["error"]["type"] for each in read(target)} == {"OverloadedError", "CircuitOpenError"}
+    assert {each["error"]["type"] for each in read(target)} == {
+        "OverloadedError",
+        "CircuitOpenError",
+    }
 
 
 def test_what_will_not_get_better_is_not_waited_for(source: Path, target: Path) -> None:
