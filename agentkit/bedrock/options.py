@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from agentkit.bedrock.attempts import ValidationResult
 from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
@@ -17,6 +17,7 @@ from agentkit.policy.checks import number, whole
 from agentkit.policy.retry import RetryPolicy
 
 Validator = Callable[[Any], Any]
+Kind = TypeVar("Kind", bound=StrEnum)
 RegionOrder = Literal["fixed", "rotate", "shuffle", "health"]
 _ORDERS = ("fixed", "rotate", "shuffle", "health")
 
@@ -308,6 +309,9 @@ class ParallelProcessingConfig:
         enable_request_prioritization: requests with a higher ``priority`` start first.
         enable_automatic_retry: False: one attempt a request.
         max_retries_per_request: in place of the manager's own, counted as extra attempts.
+
+    Raises:
+        ConfigurationError: a value out of range, or an unknown strategy.
     """
 
     max_concurrent_requests: int = 5
@@ -320,6 +324,11 @@ class ParallelProcessingConfig:
     max_retries_per_request: int | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in (
+            ("failure_handling_strategy", FailureHandlingStrategy),
+            ("load_balancing_strategy", LoadBalancingStrategy),
+        ):
+            object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
         whole("max_concurrent_requests", self.max_concurrent_requests)
         number("request_timeout_seconds", self.request_timeout_seconds, above=True)
         number("failure_threshold", self.failure_threshold, maximum=1.0)
@@ -346,11 +355,7 @@ def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy
     for name, given in (("strategy", strategy), ("retry_strategy", order)):
         if given is None:
             continue
-        try:
-            found = RetryStrategy(given)
-        except ValueError:
-            members = ", ".join(each.name for each in RetryStrategy)
-            raise ConfigurationError(f"{name} is {given!r}", hint=f"use one of {members}") from None
+        found = _member(name, RetryStrategy, given)
         if found in _TARGET_ORDERS:
             target = found
         elif name == "strategy":
@@ -361,6 +366,15 @@ def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy
                 hint="use REGION_FIRST or MODEL_FIRST; strategy= says how waits grow",
             )
     return target, backoff
+
+
+def _member(name: str, kind: type[Kind], given: Any) -> Kind:
+    try:
+        return kind(given)
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} is {given!r}", hint=f"use one of {', '.join(each.name for each in kind)}"
+        ) from None
 
 
 def _named(given: Iterable[Any]) -> frozenset[str]:

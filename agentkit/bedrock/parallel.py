@@ -168,17 +168,23 @@ class _Run:
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             request, regions = taken
-            response = self._manager.converse_with_request(
-                request, self._validation, **self._options(request, regions)
-            )
+            try:
+                response = self._manager.converse_with_request(
+                    request, self._validation, **self._options(request, regions)
+                )
+            except LLMError as error:  # it was refused before anything was sent
+                response = BedrockResponse(False, final_error=error)
             self._keep(request, regions, response)
 
     async def _awork(self) -> None:
         while (taken := self._take()) is not None:
             request, regions = taken
-            response = await self._manager.aconverse_with_request(
-                request, self._validation, **self._options(request, regions)
-            )
+            try:
+                response = await self._manager.aconverse_with_request(
+                    request, self._validation, **self._options(request, regions)
+                )
+            except LLMError as error:  # it was refused before anything was sent
+                response = BedrockResponse(False, final_error=error)
             self._keep(request, regions, response)
 
     def _options(self, request: BedrockConverseRequest, regions: list[str]) -> dict[str, Any]:
@@ -230,7 +236,7 @@ class _Run:
             self._running -= 1
             self._load[regions[0]] -= 1
             self._done[request.request_id] = response
-            if isinstance(response.final_error, DeadlineExceededError):
+            if _out_of_time(response.final_error):
                 self._timed_out.append(request.request_id)
             self._stopped = self._stopped or self._has_to_stop(response)
             if self._on_progress is not None:
@@ -244,6 +250,11 @@ class _Run:
             return True
         failures = sum(not each.success for each in self._done.values())
         return failures / len(self._requests) >= self._config.failure_threshold
+
+
+def _out_of_time(error: Exception | None) -> bool:
+    causes = getattr(error, "exceptions", (error,))
+    return any(isinstance(each, DeadlineExceededError) for each in causes)
 
 
 def _distinct(requests: Any) -> Mapping[str, BedrockConverseRequest]:
