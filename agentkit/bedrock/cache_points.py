@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from agentkit.bedrock.blocks import build_cache_point
+from agentkit.bedrock.choices import member
 from agentkit.bedrock.limits import MAX_CACHE_POINTS
 from agentkit.policy.checks import number, whole
 from agentkit.policy.estimate import tokens_of as text_tokens
@@ -60,7 +61,7 @@ class CacheConfig:
         custom_rules: ``cache_text_blocks_over`` (tokens) and ``cache_all_images`` (bool).
 
     Raises:
-        ConfigurationError: a number out of range.
+        ConfigurationError: a number out of range, or an unknown strategy.
     """
 
     enabled: bool = False
@@ -72,6 +73,9 @@ class CacheConfig:
     custom_rules: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "strategy", member("strategy", CacheStrategy, self.strategy))
+        handling = member("error_handling", CacheErrorHandling, self.error_handling)
+        object.__setattr__(self, "error_handling", handling)
         whole("cache_point_threshold", self.cache_point_threshold, minimum=0)
         over = self.custom_rules.get("cache_text_blocks_over")
         if over is not None:
@@ -105,8 +109,10 @@ class _Placing:
     def behind(self, blocks: list[Any]) -> list[Any]:
         """One point behind all of `blocks`."""
         self._grow(sum(map(block_tokens, blocks)))
-        own = any("cachePoint" in block for block in blocks)
-        return [*blocks, self._point()] if not own and self._may() else list(blocks)
+        if any("cachePoint" in block for block in blocks) or not self._may():
+            return list(blocks)
+        self._place()
+        return [*blocks, self._point()]
 
     def within(self, messages: list[Any]) -> list[Any]:
         """Points in the messages. The last block never has one behind it: it is what changes."""
@@ -130,12 +136,8 @@ class _Placing:
             if self._wanted(block) and self._may():
                 marks.append(index)
                 if eager:
-                    self._since = 0
-                    self._left -= 1
-        if not eager:
-            marks = marks[-1:]
-            self._left -= len(marks)
-        return set(marks)
+                    self._place()
+        return set(marks if eager else marks[-1:])
 
     def _wanted(self, block: Any) -> bool:
         rules = self._config.custom_rules
@@ -152,6 +154,10 @@ class _Placing:
 
     def _may(self) -> bool:
         return self._left > 0 and self._prefix >= self._least and self._since >= self._least
+
+    def _place(self) -> None:
+        self._left -= 1
+        self._since = 0
 
     def _point(self) -> dict[str, Any]:
         return build_cache_point(ttl=self._config.ttl)

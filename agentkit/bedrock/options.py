@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from agentkit.bedrock.attempts import ValidationResult
 from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
+from agentkit.bedrock.choices import member, one_of
 from agentkit.errors import ConfigurationError
 from agentkit.policy.checks import number, whole
 from agentkit.policy.retry import RetryPolicy
 
 Validator = Callable[[Any], Any]
-Kind = TypeVar("Kind", bound=StrEnum)
 RegionOrder = Literal["fixed", "rotate", "shuffle", "health"]
 _ORDERS = ("fixed", "rotate", "shuffle", "health")
 
@@ -328,7 +328,7 @@ class ParallelProcessingConfig:
             ("failure_handling_strategy", FailureHandlingStrategy),
             ("load_balancing_strategy", LoadBalancingStrategy),
         ):
-            object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
+            object.__setattr__(self, name, member(name, kind, getattr(self, name)))
         whole("max_concurrent_requests", self.max_concurrent_requests)
         number("request_timeout_seconds", self.request_timeout_seconds, above=True)
         number("failure_threshold", self.failure_threshold, maximum=1.0)
@@ -336,26 +336,12 @@ class ParallelProcessingConfig:
             whole("max_retries_per_request", self.max_retries_per_request, minimum=0)
 
 
-def one_of(name: str, value: Any, other_name: str, other: Any, usual: Any) -> Any:
-    """The one of two spellings that is given.
-
-    Raises:
-        ConfigurationError: both are, and they differ.
-    """
-    if value is not None and other is not None and value != other:
-        raise ConfigurationError(
-            f"{name}={value!r} contradicts {other_name}={other!r}", hint="give one of the two"
-        )
-    given = other if value is None else value
-    return usual if given is None else given
-
-
 def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy]:
     target, backoff = RetryStrategy.REGION_FIRST, RetryStrategy.EXPONENTIAL_BACKOFF
     for name, given in (("strategy", strategy), ("retry_strategy", order)):
         if given is None:
             continue
-        found = _member(name, RetryStrategy, given)
+        found = member(name, RetryStrategy, given)
         if found in _TARGET_ORDERS:
             target = found
         elif name == "strategy":
@@ -366,15 +352,6 @@ def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy
                 hint="use REGION_FIRST or MODEL_FIRST; strategy= says how waits grow",
             )
     return target, backoff
-
-
-def _member(name: str, kind: type[Kind], given: Any) -> Kind:
-    try:
-        return kind(given)
-    except ValueError:
-        raise ConfigurationError(
-            f"{name} is {given!r}", hint=f"use one of {', '.join(each.name for each in kind)}"
-        ) from None
 
 
 def _named(given: Iterable[Any]) -> frozenset[str]:
