@@ -184,6 +184,8 @@ def pull(
 ) -> Flow[StreamEvent | None]:
     """The next event within `limit` seconds and the deadline; text becomes a `TextDelta`."""
     left = call.left()
+    if left <= 0:  # a stream read in the caller's own thread keeps no time limit itself
+        raise TimedOut
     event = yield from Pull(source, left if limit is None else min(limit, left))
     if isinstance(event, str):
         return TextDelta(event)

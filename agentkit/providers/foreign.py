@@ -84,6 +84,7 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
 
 
 _HINTS: dict[type[e.ProviderError], str] = {
+    e.NetworkError: "check the address (base_url) and whether its server runs",
     e.AuthenticationError: "check the key, its permissions and the account's balance",
     e.ModelNotFoundError: "check the model's id and whether the account may use it",
     e.InvalidRequestError: "the request itself was refused; see __cause__ for the provider's words",

@@ -63,6 +63,7 @@ def test_the_metrics_of_the_default_profile_are_all_shown_but_the_ones_named_her
     elsewhere = {
         names.RETRY_DELAYS,  # follows from the policy
         names.CACHE_DURATION,
+        names.OMISSIONS,  # rare, and told by each answer itself
         names.BREAKER_FAILURE_RATE,  # the state says when it matters
     }
     renamed = {names.NEW_DURATION, names.NEW_FIRST_CHUNK}

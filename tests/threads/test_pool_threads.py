@@ -206,12 +206,14 @@ def test_a_thousand_calls_lose_none_when_a_key_dies_midway(
     once = RetryPolicy(max_attempts=3, base_delay=0.0)
     with LLMManager(cache=None, retry=once, deadline=PATIENCE) as llm:
         llm.register_model("m", model, pool=ConnectionPool(["k1", "k2", "k3"]))
-        texts = []
+
+        def ask(number: int) -> str:
+            if number == 300:
+                model.dead.add("k2")
+            return llm.generate(str(number))
+
         with ThreadPoolExecutor(16) as executor:
-            for number, text in enumerate(executor.map(llm.generate, map(str, range(1000)))):
-                texts.append(text)
-                if number == 300:
-                    model.dead.add("k2")
+            texts = list(executor.map(ask, range(1000)))
         assert texts == ["fine"] * 1000
         assert [each.retired for each in pool_of(llm).members] == [False, True, False]
         assert llm.get_metrics()["failed_requests"] == 0
