@@ -5,6 +5,7 @@ Two spellings of the same settings are understood; contradictory values for one 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +37,17 @@ class RetryStrategy(StrEnum):
 _TARGET_ORDERS = (RetryStrategy.REGION_FIRST, RetryStrategy.MODEL_FIRST)
 
 
+class LinearRetry(RetryPolicy):
+    """Waits that grow by `multiplier` seconds from retry to retry."""
+
+    __slots__ = ()
+
+    def backoff(self, retry: int, rng: Callable[[], float] = random.random) -> float:
+        """Seconds to wait before the `retry`-th retry (from 1); `rng` gives uniform [0, 1)."""
+        nominal = self.base_delay + self.multiplier * (retry - 1)
+        return min(nominal * (1.0 + self.jitter * (2.0 * rng() - 1.0)), self.max_delay)
+
+
 class RetryConfig:
     """Attempts, waits and the order of targets. Immutable.
 
@@ -44,7 +56,8 @@ class RetryConfig:
         max_retries: the same counted as extra attempts (default 3): ``max_attempts - 1``.
         base_delay, retry_delay: nominal seconds before a target is asked again (default 1.0).
         max_delay, max_retry_delay: cap of a wait in seconds (default 60.0).
-        backoff_multiplier: growth of the wait (default 2.0).
+        backoff_multiplier: growth of the wait (default 2.0): a factor, of ``LINEAR_BACKOFF`` the
+            seconds added.
         jitter: fraction of the nominal wait (default 0.25); True means the default, False none.
         strategy: a way waits grow (``EXPONENTIAL_BACKOFF``, ``LINEAR_BACKOFF``,
             ``FIXED_DELAY``), or an order of targets.
@@ -157,14 +170,9 @@ class RetryConfig:
 
     def policy(self) -> RetryPolicy:
         """The engine's policy for one target."""
-        fixed = self.backoff is RetryStrategy.FIXED_DELAY
-        return RetryPolicy(
-            self.max_attempts,
-            self.base_delay,
-            1.0 if fixed else self.backoff_multiplier,
-            max(self.max_delay, 0.0),
-            self.jitter,
-        )
+        kind = LinearRetry if self.backoff is RetryStrategy.LINEAR_BACKOFF else RetryPolicy
+        growth = 1.0 if self.backoff is RetryStrategy.FIXED_DELAY else self.backoff_multiplier
+        return kind(self.max_attempts, self.base_delay, growth, self.max_delay, self.jitter)
 
     def retry_on(self) -> Callable[[BaseException], bool | None] | None:
         """The caller's own rows of the error table, or None."""
@@ -344,6 +352,11 @@ def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy
         found = member(name, RetryStrategy, given)
         if found in _TARGET_ORDERS:
             target = found
+        elif found is RetryStrategy.CUSTOM:
+            raise ConfigurationError(
+                f"{name}=CUSTOM says nothing of the waits",
+                hint="use EXPONENTIAL_BACKOFF, LINEAR_BACKOFF or FIXED_DELAY with its delays",
+            )
         elif name == "strategy":
             backoff = found
         else:
