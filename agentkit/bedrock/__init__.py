@@ -40,6 +40,11 @@ if TYPE_CHECKING:
         BedrockConverseRequest,
         FailureEntry,
     )
+    from agentkit.bedrock.display import (
+        display_recovery_information,
+        display_streaming_response,
+        display_streaming_summary,
+    )
     from agentkit.bedrock.exceptions import (
         APIFetchError,
         BundledDataError,
@@ -125,6 +130,9 @@ _HOMES = {
         "CacheDetail", "Citation", "ReasoningContent", "ResponseContentType",
         "StopReasonCategory", "StopReasonEnum", "ToolUse",
     ),
+    "agentkit.bedrock.display": (
+        "display_recovery_information", "display_streaming_response", "display_streaming_summary",
+    ),
     "agentkit.bedrock.exceptions": (
         "APIFetchError", "BundledDataError", "CatalogError", "CatalogUnavailableError",
         "ParallelExecutionError", "ParallelProcessingError", "RequestIdCollisionError",
@@ -172,8 +180,9 @@ __all__ = [
     "ToolResultStatusEnum", "ToolUse", "UnifiedModelInfo", "UnifiedModelManager",
     "UnknownModelError", "ValidationAttempt", "ValidationResult", "VideoFormatEnum",
     "build_cache_point", "build_json_schema_output_config", "create_assistant_message",
-    "create_message", "create_user_message", "get_all_regions", "get_commercial_regions",
-    "get_regions_by_area",
+    "create_message", "create_user_message", "display_recovery_information",
+    "display_streaming_response", "display_streaming_summary", "get_all_regions",
+    "get_commercial_regions", "get_regions_by_area",
 ]  # fmt: skip
 
 

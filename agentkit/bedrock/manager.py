@@ -20,6 +20,7 @@ from agentkit.bedrock.regions import check_region
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.streaming import AsyncStreamingResponse, StreamingResponse
 from agentkit.bedrock.targets import Targets
+from agentkit.bedrock.unified import LookedUp
 from agentkit.errors import AuthenticationError, ConfigurationError
 from agentkit.policy.checks import number
 from agentkit.telemetry.otel import Telemetry
@@ -42,7 +43,8 @@ class LLMManager:
         boto3_config: limits of the connections.
         retry_config: attempts, waits, order of the targets.
         cache_config: where cache points are placed in prompts (default: nowhere).
-        unified_model_manager: a catalogue to use, old or new.
+        unified_model_manager: a catalogue to use, or any object that has
+            ``get_model_access_info(model_name, region)``.
         catalog_cache_mode, catalog_cache_directory, force_refresh, ignore_cache_age: see
             `BedrockModelCatalog`.
         default_inference_config: ``inferenceConfig`` of every request; a request's own wins.
@@ -98,7 +100,9 @@ class LLMManager:
         self._clients = clients or Clients(
             auth_config, boto3_config, concurrency=max_concurrency, endpoint_url=endpoint_url
         )
-        given = catalog or getattr(unified_model_manager, "catalog", unified_model_manager)
+        given: Any = catalog or unified_model_manager
+        if given is not None and not isinstance(given, BedrockModelCatalog):
+            given = LookedUp(given)
         self._catalog: BedrockModelCatalog = given or BedrockModelCatalog(
             cache_mode=catalog_cache_mode,
             cache_directory=catalog_cache_directory,

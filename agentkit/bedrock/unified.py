@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from agentkit.bedrock.catalog import BedrockModelCatalog
-from agentkit.bedrock.catalog_models import ModelAccessInfo
+from agentkit.bedrock.catalog_models import ModelAccessInfo, ModelAccessMethod, ModelRoute
 
 
 class UnifiedModelManager(BedrockModelCatalog):
@@ -51,3 +52,36 @@ class UnifiedModelManager(BedrockModelCatalog):
     def get_streaming_models(self) -> list[str]:
         """The names of the models whose answers can be streamed, sorted."""
         return sorted({model.model_name for model in self.list_models(streaming_only=True)})
+
+
+class LookedUp:
+    """A catalogue out of any object with ``get_model_access_info(model_name, region)``.
+
+    Args:
+        source: answers with a `ModelAccessInfo`, or None where a model is not reached. Its
+            ``refresh_unified_data()``, if there is one, is called for a refresh.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def get_model_access_info(self, model_name: str, region: str) -> ModelAccessInfo | None:
+        """What the object says."""
+        found: ModelAccessInfo | None = self._source.get_model_access_info(model_name, region)
+        return found
+
+    def routes(
+        self, model_name: str, region: str, preference: Sequence[ModelAccessMethod]
+    ) -> tuple[ModelRoute, ...]:
+        """The ways to a model, in the order of `preference`."""
+        access = self.get_model_access_info(model_name, region)
+        return access.routes(preference) if access else ()
+
+    def resolve(self, model_name: str) -> None:
+        """Nothing else is known of a model."""
+
+    def refresh_catalog(self) -> None:
+        """Let the object ask anew, if it can."""
+        refresh = getattr(self._source, "refresh_unified_data", None)
+        if refresh is not None:
+            refresh()
