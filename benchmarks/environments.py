@@ -41,7 +41,7 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("agentkit", "agentkit", ("--editable", ".", "openai", "opentelemetry-sdk")),
+    Contender("agentkit", "agentkit", ("--editable", ".[openai,bedrock]", "opentelemetry-sdk")),
     # Its response cache and its OpenTelemetry need the proxy's packages.
     Contender("litellm", "LiteLLM Router", ("litellm[proxy]", "diskcache", "opentelemetry-sdk")),
     Contender(

@@ -154,6 +154,39 @@ WORKS = (
         ),
     ),
     Work(
+        "limits",
+        "Limits",
+        "Microseconds to admit a call and give it back: with room, with all four limits a minute, "
+        "and over three keys that have them; and 100 threads and 400 tasks that ask one window of "
+        "100 requests a minute at once, on a hurried clock.",
+        (
+            Column("free_us", "no limits", "µs"),
+            Column("limited_us", "four limits", "µs", 5),
+            Column("three_keys_us", "three keys", "µs"),
+            Column("overshoot", "requests over the limit", "", 0),
+        ),
+        alone=True,
+    ),
+    Work(
+        "bedrock",
+        "Bedrock",
+        "Over real sockets against one local server: what `converse` adds to bare boto3's p50, "
+        "turn by turn in one process; a manager made offline; 200 streams of 43 events, 50 ms "
+        "apart, on one event loop, and how late that loop is; the clients that 100 requests over "
+        "two Regions make; and 500 parallel requests, ten at a time, while one Region dies.",
+        (
+            Column("added_ms", "added to boto3's p50", "ms", 0.5),
+            Column("construction_ms", "construction", "ms", 150),
+            Column("streams_s", "200 streams", "s", 3),
+            Column("loop_lag_p99_ms", "loop lag p99", "ms", 10),
+            Column("clients", "clients", "", 2),
+            Column("sts_calls", "STS calls", "", 1),
+            Column("lost", "requests lost", "", 0),
+            Column("attempts_at_the_dead", "attempts at the dead Region", "", 15),
+        ),
+        alone=True,
+    ),
+    Work(
         "soak",
         "100,000 calls through faults",
         "Eight threads and 32 tasks ask four models of all kinds of callables that raise, answer "

@@ -203,7 +203,7 @@ def sdk() -> Figures:
 
 
 if __name__ == "__main__":
-    from benchmarks import scale, soak
+    from benchmarks import bedrock, limits, scale, soak
 
     measure.report(
         {
@@ -217,6 +217,8 @@ if __name__ == "__main__":
             "memory-hit": memory_hit,
             "disk-hit": disk_hit,
             "weight": lambda: measure.weight("from agentkit import LLMManager", "agentkit-llms"),
+            "limits": limits.limits,
+            "bedrock": bedrock.bedrock,
             "soak": soak.soak,
             "scale": scale.scale,
         },
