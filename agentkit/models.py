@@ -6,10 +6,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from agentkit.building import build_answers, build_target, defaults_of
+from agentkit.closing import AsyncClosing, Closing
 from agentkit.engine.call import Rules
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.middleware import split
@@ -29,7 +29,7 @@ from agentkit.types import Clock, Store
 log = logging.getLogger("agentkit.manager")
 
 
-class ManagedModels:
+class ManagedModels(Closing, AsyncClosing):
     """Everything about a manager's models but asking them; see `LLMManager`."""
 
     def __init__(
@@ -262,28 +262,6 @@ class ManagedModels:
             for target in self._all_targets():
                 await target.aclose()
         return await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         models = ", ".join(self._registry.targets) or "no models"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from agentkit.bedrock.asking import Asked, Asking, prepared
 from agentkit.bedrock.auth import AuthConfig
@@ -21,14 +20,13 @@ from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.streaming import AsyncStreamingResponse, StreamingResponse
 from agentkit.bedrock.targets import Targets
 from agentkit.bedrock.unified import LookedUp
+from agentkit.closing import AsyncClosing, Closing
 from agentkit.errors import AuthenticationError, ConfigurationError
 from agentkit.policy.checks import number
 from agentkit.telemetry.otel import Telemetry
 
-log = logging.getLogger("agentkit.bedrock")
 
-
-class LLMManager:
+class LLMManager(Closing, AsyncClosing):
     """Asks the given models in the given Regions until one answers.
 
     Each model in each Region is a target of its own, with a circuit breaker; the engine asks one
@@ -312,28 +310,6 @@ class LLMManager:
         await self._targets.core.aclose()
         if self._owned:
             self._clients.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<LLMManager {', '.join(self._models)} in {', '.join(self._regions)}>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, Self
 
 from agentkit.bedrock.asking import Asked, attempts_of, exhausted, failed
@@ -13,6 +12,7 @@ from agentkit.bedrock.attempts import RequestAttempt
 from agentkit.bedrock.content import Citation, ReasoningContent, ToolUse
 from agentkit.bedrock.targets import Targets
 from agentkit.bedrock.usage import BedrockUsage
+from agentkit.closing import AsyncClosing, Closing
 from agentkit.engine.drive.consume import AsyncStream, Stream
 from agentkit.errors import LLMError
 from agentkit.ledger import Ledger
@@ -243,7 +243,7 @@ class _Streamed:
         return exhausted(error, failed(self._asked, self._ledger))
 
 
-class StreamingResponse(_Streamed):
+class StreamingResponse(_Streamed, Closing):
     """An answer as it comes: iterate its text, or `events()` for everything.
 
     A context manager; leaving it early cuts the connection. Nothing is sent before the first
@@ -270,17 +270,6 @@ class StreamingResponse(_Streamed):
         """Leave it: the connection is cut, the attempt is not the model's fault."""
         self._stream.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _chunks(self) -> Iterator[StreamChunk]:
         self._start()
         try:
@@ -293,7 +282,7 @@ class StreamingResponse(_Streamed):
         self._done(self._stream.response.ledger)
 
 
-class AsyncStreamingResponse(_Streamed):
+class AsyncStreamingResponse(_Streamed, AsyncClosing):
     """Like `StreamingResponse`, for ``async for`` and ``async with``."""
 
     def __init__(self, asked: Asked, stream: AsyncStream, targets: Targets) -> None:
@@ -315,17 +304,6 @@ class AsyncStreamingResponse(_Streamed):
     async def aclose(self) -> None:
         """Leave it: the connection is cut."""
         await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def _chunks(self) -> AsyncIterator[StreamChunk]:
         self._start()

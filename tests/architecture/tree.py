@@ -13,12 +13,13 @@ PACKAGE = ROOT / "agentkit"
 
 # A module imports its own layer and below, never above.
 LAYERS = {
-    "_version": 0, "types": 0, "errors": 0, "ledger": 0, "events": 0,
+    "_version": 0, "types": 0, "errors": 0, "ledger": 0, "events": 0, "closing": 0,
     "policy": 1,
     "engine": 2,
     "cache": 3, "providers": 3, "telemetry": 3,
     "manager": 4, "models": 4, "asking": 4, "building": 4, "registry": 4, "batch": 4,
-    "structured": 4, "client": 4, "pool": 4, "config": 4, "tools": 4, "partial": 4, "instructing": 4, "batch_files": 4, "configured": 4, "middleware": 4,
+    "structured": 4, "client": 4, "pool": 4, "config": 4, "tools": 4, "partial": 4,
+    "instructing": 4, "batch_files": 4, "configured": 4, "middleware": 4,
     "bedrock": 5,
     "agent": 6,
     "testing": 7,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
+from agentkit.closing import AsyncClosing, Closing
 from agentkit.engine.drive.blocking import Blocking, presentable
 from agentkit.engine.drive.runtime import Runtime
 from agentkit.engine.effects import Effect, Emit, Flow
@@ -75,7 +75,7 @@ class _Tale:
         return f"<{type(self).__name__} {state}>"
 
 
-class Stream(_Tale):
+class Stream(_Tale, Closing):
     """A blocking stream: iterate it for text, or `events()` for typed events.
 
     A context manager: leaving it early releases everything. `response` holds the whole answer
@@ -159,19 +159,8 @@ class Stream(_Tale):
         self._flow.close()
         self._driver.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncStream(_Tale):
+class AsyncStream(_Tale, AsyncClosing):
     """An async stream: ``async for`` for text, or `events()` for typed events.
 
     An async context manager: leaving it early releases everything. `response` holds the whole
@@ -241,17 +230,6 @@ class AsyncStream(_Tale):
         self._flow.close()
         if self._driver is not None:
             await self._driver.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class _Events:
