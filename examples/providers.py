@@ -41,3 +41,6 @@ with (
 
     for key in llm.get_status()["pools"]["gpt"]["clients"]:
         print(key["key"], "served", key["served"])
+
+gpt.close()  # what `provider_for` made is the caller's to close
+claude.close()
