@@ -106,7 +106,8 @@ class ManagedModels(Closing, AsyncClosing):
             name: how this model is called from now on.
             inference_fn: ``f(prompt, kwargs)``, sync or async, a generator or async generator of
                 text (a stream), a `Provider` object, or text such as ``"openai:<model>"``, whose
-                key comes from the environment or the pool. A first parameter named ``messages``
+                key comes from the environment or the pool (and whose connections end with the
+                manager; an object of yours stays yours to close). A first parameter named ``messages``
                 gets the list of messages.
             metadata: kept as it is. Read are ``provider``, ``context_window`` (tokens),
                 ``version`` (names the callable's behaviour for the response cache) and

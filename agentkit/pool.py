@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,11 +146,13 @@ class ConnectionPool:
         self._built.append((pool, providers))
         return pool
 
-    def check_health(self, now: float) -> list[str]:
+    def check_health(self, now: float | None = None) -> list[str]:
         """Check every key without traffic for `health_check_interval`; the keys that failed.
 
-        `now` is the manager's clock. Does nothing without a `health_check`.
+        `now` is the manager's clock (default `time.monotonic`, as a manager's is). Does nothing
+        without a `health_check`.
         """
+        now = time.monotonic() if now is None else now
         failed: list[str] = []
         check = self._health_check
         if check is None:
