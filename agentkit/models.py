@@ -107,8 +107,8 @@ class ManagedModels(Closing, AsyncClosing):
             inference_fn: ``f(prompt, kwargs)``, sync or async, a generator or async generator of
                 text (a stream), a `Provider` object, or text such as ``"openai:<model>"``, whose
                 key comes from the environment or the pool (and whose connections end with the
-                manager; an object of yours stays yours to close). A first parameter named ``messages``
-                gets the list of messages.
+                manager; an object of yours stays yours to close). A first parameter named
+                ``messages`` gets the list of messages.
             metadata: kept as it is. Read are ``provider``, ``context_window`` (tokens),
                 ``version`` (names the callable's behaviour for the response cache) and
                 ``cost_per_1k_tokens`` (USD).
