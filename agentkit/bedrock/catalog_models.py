@@ -63,7 +63,8 @@ class ModelAccessInfo:
     @property
     def access_methods(self) -> list[ModelAccessMethod]:
         """What is possible, in the default order, global last."""
-        return [route.method for route in self.routes(tuple(ModelAccessMethod))]
+        every = (*DEFAULT_PREFERENCE, ModelAccessMethod.GLOBAL_CRIS)
+        return [route.method for route in self.routes(every)]
 
     def routes(
         self, preference: Sequence[ModelAccessMethod] = DEFAULT_PREFERENCE

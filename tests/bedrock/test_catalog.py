@@ -91,7 +91,7 @@ def test_what_aws_says_is_found_by_name_and_region(tmp_path: Path) -> None:
     assert access.has_direct_access
     assert found.routes("New Model", WEST) == (("regional_cris", f"us.{NEW}"),)
     assert access.to_dict() == {
-        "access_methods": ["direct", "regional_cris"],
+        "access_methods": ["regional_cris", "direct"],
         "model_id": NEW,
         "regional_cris_profile_id": f"us.{NEW}",
         "global_cris_profile_id": None,
