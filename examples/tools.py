@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from agentkit import Agent, LLMManager, Response, ToolCall
+from agentkit import Agent, LLMManager, Request, Response, ToolCall
 
 
 class Scripted:
@@ -10,7 +10,7 @@ class Scripted:
 
     capabilities = frozenset({"messages", "tools", "json_schema"})
 
-    def send(self, request):
+    def send(self, request: Request) -> Response:
         results = [each.text for each in request.messages if each.tool_call_id]
         if not results:
             wishes = (

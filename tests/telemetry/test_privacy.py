@@ -122,7 +122,8 @@ def test_what_was_said_is_recorded_where_it_is_wanted(
             {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1",
                                         "result": f"{CANARY} result"}]},
         ]  # fmt: skip
-        assert messages(told["gen_ai.tool.definitions"]) == [TOOLS[0] | {"parameters": {"type": "object"}}]
+        definition = TOOLS[0] | {"parameters": {"type": "object"}}
+        assert messages(told["gen_ai.tool.definitions"]) == [definition]
         (answer,) = messages(told["gen_ai.output.messages"])
         assert answer["role"] == "assistant"
         assert [part["type"] for part in answer["parts"]] == ["text", "tool_call"]
