@@ -10,7 +10,7 @@ class Scripted:
 
     capabilities = frozenset({"messages", "tools", "json_schema"})
 
-    def send(self, request: Request) -> Response:
+    def send(self, request: Request) -> Response | str:
         results = [each.text for each in request.messages if each.tool_call_id]
         if not results:
             wishes = (
