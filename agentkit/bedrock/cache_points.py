@@ -53,7 +53,8 @@ class CacheConfig:
         enabled: off by default: cached tokens are billed higher when they are written.
         strategy: CONSERVATIVE places one point behind the part of the prompt that is likely to
             come again; AGGRESSIVE one after each large block; CUSTOM follows `custom_rules`.
-        error_handling: FAIL_FAST never leaves the points out, whatever the retry says.
+        error_handling: FAIL_FAST never leaves the points out, whatever the retry says; the others
+            leave them out and say so in the response's warnings.
         auto_cache_system_messages: whether tools and system prompt get a point, too.
         cache_point_threshold: tokens that a point must have before it, besides the service's own
             least prefix of 1,024 (default 1,000).

@@ -44,7 +44,8 @@ class LLMManager(Closing, AsyncClosing):
         unified_model_manager: a catalogue to use, or any object that has
             ``get_model_access_info(model_name, region)``.
         catalog_cache_mode, catalog_cache_directory, force_refresh, ignore_cache_age: see
-            `BedrockModelCatalog`.
+            `BedrockModelCatalog`. force_download: the same as `force_refresh`.
+        strict_cache_mode: neither an expired catalogue cache nor the bundled data will do.
         default_inference_config: ``inferenceConfig`` of every request; a request's own wins.
         model_specific_config: fields for particular models, by name or one for all.
         timeout: seconds for one request with everything it waits for (default 300).
@@ -102,9 +103,11 @@ class LLMManager(Closing, AsyncClosing):
         if given is not None and not isinstance(given, BedrockModelCatalog):
             given = LookedUp(given)
         self._catalog: BedrockModelCatalog = given or BedrockModelCatalog(
+            self._clients,
             cache_mode=catalog_cache_mode,
             cache_directory=catalog_cache_directory,
             force_refresh=force_refresh or force_download,
+            fallback_to_bundled=not strict_cache_mode,
             ignore_cache_age=ignore_cache_age,
             use_api=force_refresh or force_download,
         )
