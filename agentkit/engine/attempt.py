@@ -228,8 +228,9 @@ class Attempt:
         usage = response.usage if response is not None else None
         if self.lease is not None:
             self.lease.release(call.rules.clock(), _taken(outcome, usage, error))
-        for budget, spending in zip(call.budgets, self.spendings, strict=True):
-            budget.settle(spending, _taken(outcome, usage, error))
+        if self.spendings:
+            for budget, spending in zip(call.budgets, self.spendings, strict=True):
+                budget.settle(spending, _taken(outcome, usage, error))
         status = getattr(error, "status", None)
         entry = Entry(
             target.name,

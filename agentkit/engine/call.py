@@ -43,6 +43,9 @@ class Check(Protocol):
         ...
 
 
+_NO_BUDGETS: tuple[Budget, ...] = ()
+
+
 def _no_key(_request: Request, _target: Target) -> str | None:
     return None
 
@@ -105,7 +108,7 @@ class Call:
         self.rules = rules
         self.asked = self.request = request
         self.retry = retry
-        self.budgets = tuple(each for each in (rules.budget, budget) if each is not None)
+        self.budgets = _both(rules.budget, budget) if rules.budget or budget else _NO_BUDGETS
         self.itinerary = Itinerary(route, retry)
         self.began = rules.clock()
         self.deadline = Deadline(deadline, self.began)
@@ -329,6 +332,10 @@ class Call:
         if isinstance(mine, LLMError):
             self.note(target.name, target.provider, "shared_call_failed", mine)
         return mine
+
+
+def _both(first: Budget | None, second: Budget | None) -> tuple[Budget, ...]:
+    return tuple(each for each in (first, second) if each is not None)
 
 
 def throttled(target: Target, seconds: float) -> RateLimitError:

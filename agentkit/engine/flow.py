@@ -270,7 +270,8 @@ def send_once(call: Call, target: Target, delay: float) -> Flow[Response[Any] | 
     attempt = yield from begin(call, target, delay, target.timeout)
     layers, inside = call.rules.attempt_middleware, Inside(attempt)
     try:
-        response = yield from through(layers, call.request, inside.send)
+        asking = through(layers, call.request, inside.send) if layers else inside.send(call.request)
+        response = yield from asking
         if not response.model:
             response = replace(response, model=target.name, provider=target.provider)
         try:
