@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import timeit
+import tracemalloc
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agentkit import bedrock
 from agentkit.bedrock import (
+    BedrockModelCatalog,
     BedrockResponse,
     CacheMode,
     LLMManager,
@@ -169,3 +174,27 @@ def test_s1_86_a_tool_round_trip_is_two_requests() -> None:
     result = create_user_message().add_tool_result(call.tool_use_id, "blue", "success").build()
     second = llm.converse([asked, said, result], tool_config=tools)
     assert second.get_content() == "It is blue."
+
+
+def test_s1_72_a_warm_catalogue_is_quick_and_small(tmp_path: Path) -> None:
+    """The best of five: a busy machine must not decide."""
+    first = BedrockModelCatalog(cache_directory=tmp_path, use_api=False)
+    assert first._cache is not None
+    first._cache.save(replace(first._snapshot(), time=datetime.now(UTC)))
+
+    def warm() -> BedrockModelCatalog:
+        made = BedrockModelCatalog(cache_directory=tmp_path, use_api=False)
+        assert made.get_catalog_metadata().source.value == "CACHE"
+        assert made.routes(HAIKU, EAST)
+        return made
+
+    assert min(timeit.repeat(warm, number=1, repeat=5)) < 0.1
+    tracemalloc.start()
+    try:
+        kept = warm()
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 10_000_000
+    assert kept.cache_file_path is not None
+    assert kept.cache_file_path.stat().st_size < 1_000_000
