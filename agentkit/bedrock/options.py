@@ -15,7 +15,7 @@ from agentkit.bedrock.attempts import ValidationResult
 from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
 from agentkit.bedrock.choices import member, one_of
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import number, whole
+from agentkit.policy.checks import number, optional, whole
 from agentkit.policy.retry import RetryPolicy
 
 Validator = Callable[[Any], Any]
@@ -317,6 +317,8 @@ class ParallelProcessingConfig:
         enable_request_prioritization: requests with a higher ``priority`` start first.
         enable_automatic_retry: False: one attempt a request.
         max_retries_per_request: in place of the manager's own, counted as extra attempts.
+        hedge_after_seconds: a request that is slower is sent a second time, to another Region,
+            and the first answer counts; both are paid for (default None: never).
 
     Raises:
         ConfigurationError: a value out of range, or an unknown strategy.
@@ -330,6 +332,7 @@ class ParallelProcessingConfig:
     failure_threshold: float = 0.5
     enable_automatic_retry: bool = True
     max_retries_per_request: int | None = None
+    hedge_after_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (
@@ -342,6 +345,7 @@ class ParallelProcessingConfig:
         number("failure_threshold", self.failure_threshold, maximum=1.0)
         if self.max_retries_per_request is not None:
             whole("max_retries_per_request", self.max_retries_per_request, minimum=0)
+        optional("hedge_after_seconds", self.hedge_after_seconds, above=True)
 
 
 def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import threading
 import time
@@ -10,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from agentkit.bedrock.converse_request import BedrockConverseRequest
 from agentkit.bedrock.exceptions import ParallelExecutionError, RequestIdCollisionError
+from agentkit.bedrock.hedging import ahedged, hedged
 from agentkit.bedrock.manager import LLMManager
 from agentkit.bedrock.options import (
     FailureHandlingStrategy,
@@ -26,6 +28,7 @@ from agentkit.bedrock.response import BedrockResponse
 from agentkit.errors import ConfigurationError, DeadlineExceededError, LLMError
 from agentkit.policy.checks import whole
 
+R = TypeVar("R")
 Progress = Callable[[int, int], None]
 """Called with (finished, total) after each request, one call at a time."""
 
@@ -60,6 +63,7 @@ class ParallelLLMManager(LLMManager):
         response_validation_config: ResponseValidationConfig | None = None,
         *,
         on_progress: Progress | None = None,
+        resume_from: ParallelResponse | None = None,
     ) -> ParallelResponse:
         """Carry out `requests`, at most ``max_concurrent_requests`` at once.
 
@@ -69,13 +73,15 @@ class ParallelLLMManager(LLMManager):
                 more than there are is as many as there are). The others follow.
             response_validation_config: a check of each answer.
             on_progress: called with (finished, total).
+            resume_from: an earlier run of the same requests; what it answered is kept, and only
+                the rest is asked.
 
         Raises:
             RequestIdCollisionError: two requests have one id.
             ParallelExecutionError: a failure stopped the run; `.response` keeps what was done.
         """
         run = _Run(self, requests, target_regions_per_request, response_validation_config,
-                   on_progress)  # fmt: skip
+                   on_progress, resume_from)  # fmt: skip
         run.carry_out()
         return run.finish()
 
@@ -86,10 +92,11 @@ class ParallelLLMManager(LLMManager):
         response_validation_config: ResponseValidationConfig | None = None,
         *,
         on_progress: Progress | None = None,
+        resume_from: ParallelResponse | None = None,
     ) -> ParallelResponse:
         """Like `converse_parallel`, for asyncio."""
         run = _Run(self, requests, target_regions_per_request, response_validation_config,
-                   on_progress)  # fmt: skip
+                   on_progress, resume_from)  # fmt: skip
         await run.acarry_out()
         return run.finish()
 
@@ -104,6 +111,7 @@ class _Run:
         regions_each: int,
         validation: ResponseValidationConfig | None,
         on_progress: Progress | None,
+        resume_from: ParallelResponse | None,
     ) -> None:
         self._manager = manager
         self._config = manager.get_parallel_config()
@@ -111,7 +119,9 @@ class _Run:
         self._regions_each = whole("target_regions_per_request", regions_each)
         self._validation = validation
         self._on_progress = on_progress
-        order = list(self._requests)
+        kept = {} if resume_from is None else resume_from.get_successful_responses()
+        self._done = {id_: each for id_, each in kept.items() if id_ in self._requests}
+        order = [id_ for id_ in self._requests if id_ not in self._done]
         if self._config.enable_request_prioritization:
             order.sort(key=lambda id_: -self._requests[id_].priority)
         self._waiting = iter(order)
@@ -119,21 +129,20 @@ class _Run:
         self._turn = 0
         self._load: Counter[str] = Counter()
         self._running = self._most = 0
-        self._done: dict[str, BedrockResponse] = {}
         self._timed_out: list[str] = []
         self._stopped = False
         self._began = time.monotonic()
 
     def carry_out(self) -> None:
         """Threads take one request after the other."""
-        width = min(self._config.max_concurrent_requests, len(self._requests))
-        with ThreadPoolExecutor(width, "agentkit-parallel") as threads:
+        width = min(self._config.max_concurrent_requests, len(self._requests) - len(self._done))
+        with ThreadPoolExecutor(max(width, 1), "agentkit-parallel") as threads:
             for future in [threads.submit(copy_context().run, self._work) for _ in range(width)]:
                 future.result()
 
     async def acarry_out(self) -> None:
         """Tasks take one request after the other."""
-        width = min(self._config.max_concurrent_requests, len(self._requests))
+        width = min(self._config.max_concurrent_requests, len(self._requests) - len(self._done))
         async with asyncio.TaskGroup() as tasks:
             for _ in range(width):
                 tasks.create_task(self._awork())
@@ -168,9 +177,10 @@ class _Run:
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             request, regions = taken
+            first, second = self._ways(self._manager.converse_with_request, request, regions)
             try:
-                response = self._manager.converse_with_request(
-                    request, self._validation, **self._options(request, regions)
+                response = (
+                    first() if second is None else hedged(first, second, self._patience, _answered)
                 )
             except LLMError as error:  # it was refused before anything was sent
                 response = BedrockResponse(False, final_error=error)
@@ -179,13 +189,31 @@ class _Run:
     async def _awork(self) -> None:
         while (taken := self._take()) is not None:
             request, regions = taken
+            first, second = self._ways(self._manager.aconverse_with_request, request, regions)
             try:
-                response = await self._manager.aconverse_with_request(
-                    request, self._validation, **self._options(request, regions)
+                response = await (
+                    first() if second is None else ahedged(first, second, self._patience, _answered)
                 )
             except LLMError as error:  # it was refused before anything was sent
                 response = BedrockResponse(False, final_error=error)
             self._keep(request, regions, response)
+
+    @property
+    def _patience(self) -> float:
+        return self._config.hedge_after_seconds or 0.0
+
+    def _ways(
+        self, ask: Callable[..., R], request: BedrockConverseRequest, regions: list[str]
+    ) -> tuple[Callable[[], R], Callable[[], R] | None]:
+        """How `request` is asked, and how a second time in other Regions, where that is wanted."""
+        options = self._options(request, regions)
+        first = functools.partial(ask, request, self._validation, **options)
+        others = self._manager.get_available_regions()
+        again = [each for each in [*regions[1:], *others] if each != regions[0]]
+        if self._config.hedge_after_seconds is None or not again:
+            return first, None
+        options = {**options, "regions": list(dict.fromkeys(again))}
+        return first, functools.partial(ask, request, self._validation, **options)
 
     def _options(self, request: BedrockConverseRequest, regions: list[str]) -> dict[str, Any]:
         retries = request.max_retries
@@ -255,6 +283,10 @@ class _Run:
 def _out_of_time(error: Exception | None) -> bool:
     causes = getattr(error, "exceptions", (error,))
     return any(isinstance(each, DeadlineExceededError) for each in causes)
+
+
+def _answered(response: BedrockResponse) -> bool:
+    return response.success
 
 
 def _distinct(requests: Any) -> Mapping[str, BedrockConverseRequest]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -21,15 +20,14 @@ from agentkit.bedrock import (
     ParallelLLMManager,
     ParallelProcessingConfig,
     ParallelProcessingError,
-    ParallelResponse,
     RequestIdCollisionError,
     RequestValidationError,
     ResponseValidationConfig,
-    RetryConfig,
     RetryExhaustedError,
 )
 from agentkit.testing import WireServer, faults
-from tests.bedrock.runtime import HAIKU, QUICK, FakeClients, message, refused, throttled
+from tests.bedrock.crews import carry_out, crew, echo, jobs, text_of
+from tests.bedrock.runtime import HAIKU, FakeClients, message, refused, throttled
 from tests.bedrock.wired import clients_at
 
 EAST, WEST, EU = REGIONS = ["us-east-1", "us-west-2", "eu-west-1"]
@@ -43,42 +41,6 @@ MADE_UP = AuthConfig(
 )
 
 both = pytest.mark.parametrize("colour", ["sync", "async"])
-
-
-def crew(
-    clients: FakeClients, regions: list[str] | None = None, *, retry: Any = None, **how: Any
-) -> ParallelLLMManager:
-    clients.concurrency = max(clients.concurrency, how.get("max_concurrent_requests", 5))
-    return ParallelLLMManager(
-        [HAIKU],
-        regions or REGIONS,
-        ParallelProcessingConfig(**how),
-        retry_config=RetryConfig(**{**QUICK, **(retry or {})}),
-        clients=clients,
-    )
-
-
-def jobs(count: int, **how: Any) -> list[BedrockConverseRequest]:
-    return [
-        BedrockConverseRequest([message(f"{number}")], request_id=f"r{number}", **how)
-        for number in range(count)
-    ]
-
-
-def carry_out(
-    crew_: ParallelLLMManager, requests: Any, colour: str = "sync", *args: Any, **how: Any
-) -> ParallelResponse:
-    if colour == "sync":
-        return crew_.converse_parallel(requests, *args, **how)
-    return asyncio.run(crew_.aconverse_parallel(requests, *args, **how))
-
-
-def text_of(arguments: dict[str, Any]) -> str:
-    return str(arguments["messages"][0]["content"][0]["text"])
-
-
-def echo(region: str, arguments: dict[str, Any]) -> str:
-    return f"answer {text_of(arguments)}"
 
 
 def failing(*numbers: int) -> Callable[[str, dict[str, Any]], Any]:

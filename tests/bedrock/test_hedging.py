@@ -1,0 +1,57 @@
+"""What is paid for twice, and what is not asked again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.bedrock.crews import carry_out, crew, echo, jobs, text_of
+from tests.bedrock.runtime import FakeClients, refused
+
+EAST, WEST = "us-east-1", "us-west-2"
+INVALID = refused("ValidationException", "messages: wrong")
+
+both = pytest.mark.parametrize("colour", ["sync", "async"])
+
+
+@both
+def test_a_slow_request_is_sent_twice_only_when_asked(colour: str) -> None:
+    held = threading.Event()
+
+    def step(region: str, arguments: dict[str, Any]) -> str:
+        if region == EAST:
+            held.wait(5.0)
+        return f"from {region}"
+
+    how: dict[str, Any] = {"hedge_after_seconds": 0.05, "request_timeout_seconds": 5.0}
+    clients = FakeClients(then=step)
+    began = time.monotonic()
+    run = carry_out(crew(clients, [EAST, WEST], **how), jobs(1), colour)
+    held.set()
+    assert run.request_responses["r0"].get_content() == f"from {WEST}"
+    assert clients.order == [EAST, WEST]
+    assert time.monotonic() - began < 4.0
+    quick = FakeClients(then="x")
+    carry_out(crew(quick, [EAST, WEST], hedge_after_seconds=5.0), jobs(1), colour)
+    assert quick.order == [EAST]
+
+
+@both
+def test_a_run_goes_on_where_an_earlier_one_ended(colour: str) -> None:
+    first = carry_out(crew(FakeClients(then=unlucky)), jobs(5), colour)
+    assert first.failed_request_ids == ["r1", "r3"]
+    clients = FakeClients(then=echo)
+    again = carry_out(crew(clients), jobs(5), colour, resume_from=first)
+    assert again.success
+    assert list(again.request_responses) == ["r0", "r1", "r2", "r3", "r4"]
+    assert sorted(text_of(sent) for _, sent in clients.asked) == ["1", "3"]
+    nothing = FakeClients()
+    assert carry_out(crew(nothing), jobs(5), colour, resume_from=again).success
+    assert nothing.asked == []
+
+
+def unlucky(region: str, arguments: dict[str, Any]) -> Any:
+    return INVALID if text_of(arguments) in "13" else echo(region, arguments)
