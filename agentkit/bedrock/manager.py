@@ -272,7 +272,9 @@ class LLMManager(Closing, AsyncClosing):
         return self._targets.core.get_metrics()
 
     def validate_configuration(self) -> dict[str, Any]:
-        """What works, what does not, and what will surprise; asks AWS nothing.
+        """What works, what does not, and what will surprise; sends no request to a model.
+
+        Making the first client may look for credentials on this machine, as the SDK does.
 
         Keys: valid, errors, warnings, model_region_combinations, auth_status.
         """
