@@ -287,7 +287,9 @@ def test_a_region_that_dies_midway_through_500_requests_loses_none(colour: str) 
     )  # fmt: skip
     assert run.get_success_rate() == 1.0
     assert len(run.request_responses) == 500
-    assert 0 < deaths[EAST] <= concurrency + 5
+    # Five failures in a row open the breaker, and as many calls as run at once may be under way by
+    # then; an answer of before that is told late begins the row anew, at most once a call.
+    assert 0 < deaths[EAST] <= 2 * concurrency + 5
 
 
 def test_b27_clients_are_one_a_region() -> None:
