@@ -11,6 +11,7 @@ import pytest
 from agentkit import BreakerPolicy, CircuitBreaker, LLMManager, Response, RetryPolicy
 from agentkit import errors as e
 from agentkit.testing import WireServer, faults
+from agentkit.types import Request
 from tests.providers.contract import ANSWER, CASES, PROVIDERS, Row, rows
 
 
@@ -21,6 +22,8 @@ class Stage:
         self.server = server
         self.runner = runner
         self.adapters = {name: each.make(server) for name, each in PROVIDERS.items()}
+        for adapter in self.adapters.values():  # an SDK's import takes longer than a silence here
+            adapter.send(Request(prompt="warm up"))
 
     def close(self) -> None:
         for each in self.adapters.values():
