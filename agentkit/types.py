@@ -6,7 +6,7 @@ writes while it runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -310,10 +310,3 @@ class Clock(Protocol):
     def __call__(self) -> float:
         """Seconds from an arbitrary start, never going back."""
         ...
-
-
-InferenceFn: TypeAlias = (
-    Callable[[str, dict[str, Any]], Any]
-    | Callable[[str, dict[str, Any]], Awaitable[Any]]
-    | Provider
-)

@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from agentkit._version import __version__
 from agentkit.bedrock.auth import AuthConfig
 from agentkit.bedrock.regions import check_region
 from agentkit.bedrock.sessions import open_session
 from agentkit.bedrock.sockets import reachable
+from agentkit.closing import Closing
 from agentkit.policy.checks import number, whole
 
 
@@ -54,7 +55,7 @@ class Boto3Config:
             )
 
 
-class Clients:
+class Clients(Closing):
     """Clients and threads of one `AuthConfig`; for many threads at once, also after a fork.
 
     Args:
@@ -149,12 +150,6 @@ class Clients:
             executor.shutdown(wait=False, cancel_futures=True)
         for client in clients:
             client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _own(self) -> None:
         """A forked child must not speak on its parent's connections."""

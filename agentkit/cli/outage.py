@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agentkit.cli.story import Beat, Narrator, Story
+from agentkit.closing import Closing
 from agentkit.events import Observer
 from agentkit.manager import LLMManager
 from agentkit.policy.breaker import CircuitBreaker
@@ -92,7 +92,7 @@ class _Narrated(Telemetry):
         return Narrator(self._story, super().observer(*args))
 
 
-class Outage:
+class Outage(Closing):
     """The manager, its two models, and what happens to them.
 
     `listener` hears of each beat as it happens; `clock` and `sleep` are for tests.
@@ -186,13 +186,6 @@ class Outage:
     def _ask(self, question: str) -> None:
         self.manager.generate(question)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the manager."""
         self.manager.close()

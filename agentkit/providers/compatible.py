@@ -26,6 +26,8 @@ class Compatible(OpenAIChat):
 
     provider: ClassVar[str] = "compatible"
     limit_name: ClassVar[str] = "max_tokens"
+    url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
+    """Where the environment may say the address."""
     usual_url: ClassVar[str | None] = None
     too_long = re.compile(r"This model's maximum context length is \d+ tokens")  # vLLM
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
@@ -38,7 +40,8 @@ class Compatible(OpenAIChat):
         base_url: str | None = None,
         **settings: Any,
     ) -> None:
-        url = base_url or self.usual_url or os.environ.get("OPENAI_BASE_URL")
+        told = os.environ.get(self.url_variable) if self.url_variable is not None else None
+        url = base_url or told or self.usual_url
         if not url:
             raise ConfigurationError(
                 f"compatible:{model} has no address", hint="give base_url='http://host/v1'"
@@ -59,6 +62,7 @@ class Ollama(Compatible):
     """A model of a local Ollama (http://localhost:11434)."""
 
     provider: ClassVar[str] = "ollama"
+    url_variable: ClassVar[str | None] = None
     usual_url: ClassVar[str | None] = "http://localhost:11434/v1"
 
 
@@ -66,6 +70,7 @@ class Vllm(Compatible):
     """A model of a local vLLM server (http://localhost:8000)."""
 
     provider: ClassVar[str] = "vllm"
+    url_variable: ClassVar[str | None] = None
     usual_url: ClassVar[str | None] = "http://localhost:8000/v1"
 
 
@@ -73,6 +78,7 @@ class LlamaCpp(Compatible):
     """The model of a local llama.cpp server (http://localhost:8080)."""
 
     provider: ClassVar[str] = "llamacpp"
+    url_variable: ClassVar[str | None] = None
     usual_url: ClassVar[str | None] = "http://localhost:8080/v1"
 
 
@@ -80,6 +86,7 @@ class LmStudio(Compatible):
     """A model of a local LM Studio (http://localhost:1234)."""
 
     provider: ClassVar[str] = "lmstudio"
+    url_variable: ClassVar[str | None] = None
     usual_url: ClassVar[str | None] = "http://localhost:1234/v1"
 
 
@@ -87,14 +94,5 @@ class Local(Compatible):
     """A model of whatever serves on this machine: ``LOCAL_BASE_URL``, else Ollama's address."""
 
     provider: ClassVar[str] = "local"
-
-    def __init__(
-        self,
-        model: str,
-        *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        **settings: Any,
-    ) -> None:
-        url = base_url or os.environ.get("LOCAL_BASE_URL") or Ollama.usual_url
-        super().__init__(model, api_key=api_key, base_url=url, **settings)
+    url_variable: ClassVar[str | None] = "LOCAL_BASE_URL"
+    usual_url: ClassVar[str | None] = Ollama.usual_url

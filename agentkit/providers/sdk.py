@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ CONNECT_TIMEOUT = 5.0
 """Seconds to connect; a provider that takes longer is as good as down."""
 
 
-class SdkProvider:
+class SdkProvider(ABC):
     """A model at a provider, through its SDK; see `agentkit.types.Provider`.
 
     Args:
@@ -31,7 +32,6 @@ class SdkProvider:
     timed: ClassVar[bool] = True
     capabilities: frozenset[str] = frozenset({"messages"})
     key_variables: ClassVar[tuple[str, ...]] = ()
-    url_variable: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -66,11 +66,13 @@ class SdkProvider:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.model}>"
 
+    @abstractmethod
     def _make_sync(self) -> Any:
-        raise NotImplementedError
+        """A new client of the SDK for blocking calls."""
 
+    @abstractmethod
     def _make_async(self) -> Any:
-        raise NotImplementedError
+        """A new client of the SDK for one event loop."""
 
     def _key(self) -> str:
         if self._api_key is not None:
