@@ -16,13 +16,11 @@ from agentkit._version import __version__
 
 if TYPE_CHECKING:
     from agentkit.agent.agent import Agent
+    from agentkit.agent.loop import AgentResult
     from agentkit.agent.mcp import mcp_tools
     from agentkit.agent.memory import Memory
-    from agentkit.agent.running import AgentResult
-    from agentkit.batch import BatchResult
-    from agentkit.client import LLMClient, LLMConfig, LLMProvider
-    from agentkit.configured import get_llm_manager
-    from agentkit.engine.drive.consume import AsyncStream, Stream
+    from agentkit.config.manager import get_llm_manager
+    from agentkit.engine.drivers.streams import AsyncStream, Stream
     from agentkit.engine.middleware import Middleware
     from agentkit.errors import (
         AgentError,
@@ -65,22 +63,25 @@ if TYPE_CHECKING:
         ToolError,
         UnknownModelError,
     )
-    from agentkit.ledger import Entry, Ledger
-    from agentkit.manager import LLMManager
-    from agentkit.middleware import (
+    from agentkit.manager.batch import BatchResult
+    from agentkit.manager.batch_file import complete_file
+    from agentkit.manager.client import LLMClient, LLMConfig, LLMProvider
+    from agentkit.manager.keys import ConnectionPool, PoolConfig
+    from agentkit.manager.manager import LLMManager
+    from agentkit.manager.middleware import (
         LoggingMiddleware,
         MetricsMiddleware,
         RateLimitMiddleware,
         RetryMiddleware,
     )
-    from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
+    from agentkit.output.tools import ToolContext, tool_spec
+    from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
     from agentkit.policy.budget import Budget
-    from agentkit.policy.quota import RateLimits
+    from agentkit.policy.limits.window import RateLimits
     from agentkit.policy.retry import RetryPolicy
-    from agentkit.policy.routing import HealthAware
-    from agentkit.pool import ConnectionPool, PoolConfig
+    from agentkit.policy.route import HealthAware
+    from agentkit.providers.registry import provider_for
     from agentkit.telemetry.otel import Telemetry
-    from agentkit.tools import ToolContext
     from agentkit.types import (
         End,
         Message,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
         ToolSpec,
         Usage,
     )
+    from agentkit.types.ledger import Entry, Ledger
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -105,11 +107,11 @@ _HOMES = {
     "agentkit.agent.agent": ("Agent",),
     "agentkit.agent.mcp": ("mcp_tools",),
     "agentkit.agent.memory": ("Memory",),
-    "agentkit.agent.running": ("AgentResult",),
-    "agentkit.batch": ("BatchResult",),
-    "agentkit.client": ("LLMClient", "LLMConfig", "LLMProvider"),
-    "agentkit.configured": ("get_llm_manager",),
-    "agentkit.engine.drive.consume": ("AsyncStream", "Stream"),
+    "agentkit.agent.loop": ("AgentResult",),
+    "agentkit.manager.batch": ("BatchResult",),
+    "agentkit.manager.client": ("LLMClient", "LLMConfig", "LLMProvider"),
+    "agentkit.config.manager": ("get_llm_manager",),
+    "agentkit.engine.drivers.streams": ("AsyncStream", "Stream"),
     "agentkit.engine.middleware": ("Middleware",),
     "agentkit.errors": (
         "AgentError", "AgentStateError", "AllModelsFailedError", "AuthenticationError",
@@ -124,19 +126,21 @@ _HOMES = {
         "RequestValidationError", "RetryExhaustedError", "ServerError", "StepLimitError",
         "StreamInterruptedError", "StructuredOutputError", "ToolError", "UnknownModelError",
     ),
-    "agentkit.ledger": ("Entry", "Ledger"),
-    "agentkit.manager": ("LLMManager",),
-    "agentkit.middleware": (
+    "agentkit.types.ledger": ("Entry", "Ledger"),
+    "agentkit.manager.manager": ("LLMManager",),
+    "agentkit.manager.middleware": (
         "LoggingMiddleware", "MetricsMiddleware", "RateLimitMiddleware", "RetryMiddleware",
     ),
     "agentkit.policy.budget": ("Budget",),
-    "agentkit.policy.breaker": ("BreakerPolicy", "CircuitBreaker"),
-    "agentkit.policy.quota": ("RateLimits",),
+    "agentkit.policy.breaker.breaker": ("BreakerPolicy", "CircuitBreaker"),
+    "agentkit.policy.limits.window": ("RateLimits",),
     "agentkit.policy.retry": ("RetryPolicy",),
-    "agentkit.policy.routing": ("HealthAware",),
-    "agentkit.pool": ("ConnectionPool", "PoolConfig"),
+    "agentkit.policy.route": ("HealthAware",),
+    "agentkit.manager.keys": ("ConnectionPool", "PoolConfig"),
     "agentkit.telemetry.otel": ("Telemetry",),
-    "agentkit.tools": ("ToolContext",),
+    "agentkit.output.tools": ("ToolContext", "tool_spec"),
+    "agentkit.manager.batch_file": ("complete_file",),
+    "agentkit.providers.registry": ("provider_for",),
     "agentkit.types": (
         "End", "Message", "MessageRole", "Provider", "Quota", "RawEvent", "ReasoningDelta",
         "Request", "Response", "Restart", "Store", "TextDelta", "ToolCall", "ToolSpec", "Usage",
@@ -160,7 +164,8 @@ __all__ = [
     "RequestValidationError", "Response", "Restart", "RetryExhaustedError", "RetryMiddleware",
     "RetryPolicy", "ServerError", "StepLimitError", "Store", "Stream", "StreamInterruptedError",
     "StructuredOutputError", "Telemetry", "TextDelta", "ToolCall", "ToolContext", "ToolError",
-    "ToolSpec", "UnknownModelError", "Usage", "__version__", "get_llm_manager", "mcp_tools",
+    "ToolSpec", "UnknownModelError", "Usage", "__version__", "complete_file",
+    "get_llm_manager", "mcp_tools", "provider_for", "tool_spec",
 ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from typing import Self
 
-    from agentkit.ledger import Ledger
+    from agentkit.types.ledger import Ledger
 
 
 def _rebuild(cls: type[LLMError], args: tuple[Any, ...], state: dict[str, Any]) -> LLMError:

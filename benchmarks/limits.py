@@ -17,8 +17,8 @@ from timeit import repeat
 from typing import Any
 
 from agentkit import LLMManager
-from agentkit.policy.pool import Member, Pool
-from agentkit.policy.quota import WINDOW, Admission, Need, RateLimits, Window
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
 from benchmarks.measure import Figures
 
 ADMIT_US = 5.0

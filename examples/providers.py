@@ -5,8 +5,7 @@ They talk over real sockets to `agentkit.testing`'s local server. Without `base_
 extras ``openai`` and ``anthropic``.
 """
 
-from agentkit import ConnectionPool, LLMManager, Message, RateLimits, RetryPolicy
-from agentkit.providers.catalogue import provider_for
+from agentkit import ConnectionPool, LLMManager, Message, RateLimits, RetryPolicy, provider_for
 from agentkit.testing import WireServer, faults
 
 conversation = [

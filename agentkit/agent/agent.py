@@ -10,23 +10,23 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from agentkit.agent.calling import acall, call, name_of, require_callable
-from agentkit.agent.executing import Toolbox
+from agentkit.agent.crossing import acall, call, name_of, require_callable
+from agentkit.agent.lifecycle import Lifecycle
+from agentkit.agent.loop import AgentResult, Limits, Run
 from agentkit.agent.memory import Memory
-from agentkit.agent.performance import Performance, TaskFailure
-from agentkit.agent.running import AgentResult, Limits, Run
-from agentkit.agent.settings import capabilities_of, config_of, text
 from agentkit.agent.spans import Executions, Invocations
-from agentkit.agent.states import Lifecycle
-from agentkit.asking import Prompt
+from agentkit.agent.statistics import Performance, TaskFailure
+from agentkit.agent.toolbox import Toolbox
+from agentkit.agent.validation import capabilities_of, config_of, text
 from agentkit.errors import ConfigurationError, UnknownModelError
+from agentkit.manager.requests import Prompt
 from agentkit.types import Clock
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from agentkit.manager import LLMManager
+    from agentkit.manager.manager import LLMManager
     from agentkit.telemetry.recorder import Health
 
 P = ParamSpec("P")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 from agentkit.types import ToolSpec
 
 if TYPE_CHECKING:

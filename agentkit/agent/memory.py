@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Sequence
 from threading import Lock
 
-from agentkit.policy.checks import whole
-from agentkit.policy.estimate import estimate
+from agentkit.policy.limits.estimate import estimate
+from agentkit.policy.validation import whole
 from agentkit.types import Message, MessageRole, Request
 
 

@@ -17,7 +17,7 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer, 
 
 from agentkit._version import __version__
 from agentkit.errors import LLMError
-from agentkit.telemetry.guard import guarded
+from agentkit.telemetry.safe import guarded
 from agentkit.types import ToolSpec
 
 SCOPE: Final = "agentkit"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import AgentError, ConfigurationError, UnknownModelError
-from agentkit.ledger import Ledger
 from agentkit.types import Response, Usage
+from agentkit.types.ledger import Ledger
 
 if TYPE_CHECKING:
-    from agentkit.manager import LLMManager
+    from agentkit.manager.manager import LLMManager
 
 
 class Spending:

@@ -17,8 +17,8 @@ from agentkit.bedrock.requests import check_messages
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.targets import Targets
 from agentkit.engine.call import Call
-from agentkit.engine.drive.blocking import run
-from agentkit.engine.drive.consume import AsyncStream, Stream
+from agentkit.engine.drivers.streams import AsyncStream, Stream
+from agentkit.engine.drivers.sync import run
 from agentkit.engine.effects import Flow, Sleep
 from agentkit.engine.flow import answer, request_flow
 from agentkit.errors import (
@@ -30,9 +30,9 @@ from agentkit.errors import (
     RetryExhaustedError,
     StructuredOutputError,
 )
-from agentkit.ledger import Ledger
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 from agentkit.types import Message, MessageRole, Request, Response
+from agentkit.types.ledger import Ledger
 
 _PASSED_ON = ("output_config", "performance_config", "service_tier")
 
@@ -130,7 +130,7 @@ class Asking:
 
     async def aask(self, asked: Asked, *, raises: bool) -> BedrockResponse:
         """The answer, for asyncio."""
-        from agentkit.engine.drive.looping import arun
+        from agentkit.engine.drivers.asyncio import arun
 
         core = self._targets.core
         call = self._call(asked, blocking=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.bedrock.portable import pack, pack_error, unpack, unpack_error
-from agentkit.ledger import Entry
+from agentkit.types.ledger import Entry
 
 
 @dataclass(frozen=True, slots=True)

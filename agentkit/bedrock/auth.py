@@ -15,7 +15,7 @@ from typing import Any, Final
 from agentkit.bedrock.regions import check_region
 from agentkit.bedrock.secret import Secret
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import whole
+from agentkit.policy.validation import whole
 
 
 class AuthenticationType(StrEnum):

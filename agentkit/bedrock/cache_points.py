@@ -15,8 +15,8 @@ from typing import Any, Final
 from agentkit.bedrock.blocks import build_cache_point
 from agentkit.bedrock.choices import member
 from agentkit.bedrock.limits import MAX_CACHE_POINTS
-from agentkit.policy.checks import number, whole
-from agentkit.policy.estimate import tokens_of as text_tokens
+from agentkit.policy.limits.estimate import tokens_of as text_tokens
+from agentkit.policy.validation import number, whole
 
 Arguments = dict[str, Any]
 

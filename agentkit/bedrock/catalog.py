@@ -41,7 +41,7 @@ from agentkit.bedrock.exceptions import APIFetchError, CatalogUnavailableError
 from agentkit.bedrock.model_ids import NameIndex, explicit_routes, is_explicit
 from agentkit.bedrock.regions import get_commercial_regions
 from agentkit.errors import ConfigurationError, LLMError
-from agentkit.policy.checks import number, whole
+from agentkit.policy.validation import number, whole
 
 _logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from agentkit.bedrock.auth import AuthConfig
 from agentkit.bedrock.regions import check_region
 from agentkit.bedrock.sessions import open_session
 from agentkit.bedrock.sockets import reachable
-from agentkit.closing import Closing
-from agentkit.policy.checks import number, whole
+from agentkit.policy.validation import number, whole
+from agentkit.types.context import Closing
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from agentkit import errors as e
 from agentkit.bedrock.sessions import explain
-from agentkit.providers.foreign import retry_after_of
+from agentkit.providers.errors import retry_after_of
 
 PROVIDER: Final = "aws.bedrock"
 

@@ -12,7 +12,7 @@ import warnings
 from typing import Final
 
 from agentkit.errors import RequestValidationError
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 
 MEGABYTE: Final = 1_000_000
 IMAGE_MB: Final = 3.75

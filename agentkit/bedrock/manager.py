@@ -20,10 +20,10 @@ from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.streaming import AsyncStreamingResponse, StreamingResponse
 from agentkit.bedrock.targets import Targets
 from agentkit.bedrock.unified import LookedUp
-from agentkit.closing import AsyncClosing, Closing
 from agentkit.errors import AuthenticationError, ConfigurationError
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 from agentkit.telemetry.otel import Telemetry
+from agentkit.types.context import AsyncClosing, Closing
 
 
 class LLMManager(Closing, AsyncClosing):

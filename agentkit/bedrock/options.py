@@ -15,8 +15,8 @@ from agentkit.bedrock.attempts import ValidationResult
 from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
 from agentkit.bedrock.choices import member, one_of
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import number, optional, whole
 from agentkit.policy.retry import RetryPolicy
+from agentkit.policy.validation import number, optional, whole
 
 Validator = Callable[[Any], Any]
 RegionOrder = Literal["fixed", "rotate", "shuffle", "health"]

@@ -26,7 +26,7 @@ from agentkit.bedrock.options import (
 from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelResponse
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.errors import ConfigurationError, DeadlineExceededError, LLMError
-from agentkit.policy.checks import whole
+from agentkit.policy.validation import whole
 
 R = TypeVar("R")
 Progress = Callable[[int, int], None]

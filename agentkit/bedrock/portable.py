@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agentkit import errors
 from agentkit.errors import LLMError
-from agentkit.ledger import Entry, Ledger
+from agentkit.types.ledger import Entry, Ledger
 
 _MARKS: Final = ({"$bytes"}, {"$dict"})
 _LEDGER: Final = ("cache", "waited", "slept", "duration", "answered_by")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from agentkit.bedrock.store import JsonFile, user_directory
 from agentkit.errors import ConfigurationError, LLMError
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 
 _logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from agentkit.bedrock.portable import (
 )
 from agentkit.bedrock.usage import BedrockUsage, CacheEfficiency
 from agentkit.errors import InvalidResponseError
-from agentkit.ledger import Ledger
+from agentkit.types.ledger import Ledger
 
 _PROFILES: Final = {ModelAccessMethod.REGIONAL_CRIS, ModelAccessMethod.GLOBAL_CRIS}
 

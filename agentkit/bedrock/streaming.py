@@ -12,11 +12,11 @@ from agentkit.bedrock.attempts import RequestAttempt
 from agentkit.bedrock.content import Citation, ReasoningContent, ToolUse
 from agentkit.bedrock.targets import Targets
 from agentkit.bedrock.usage import BedrockUsage
-from agentkit.closing import AsyncClosing, Closing
-from agentkit.engine.drive.consume import AsyncStream, Stream
+from agentkit.engine.drivers.streams import AsyncStream, Stream
 from agentkit.errors import LLMError
-from agentkit.ledger import Ledger
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
+from agentkit.types.context import AsyncClosing, Closing
+from agentkit.types.ledger import Ledger
 
 
 class StreamChunk(str):

@@ -13,9 +13,9 @@ from agentkit.bedrock.converse import ConverseTarget
 from agentkit.bedrock.faults import PROVIDER
 from agentkit.bedrock.options import RetryConfig, RetryStrategy
 from agentkit.errors import ConfigurationError
-from agentkit.manager import LLMManager as Core
-from agentkit.policy.breaker import BreakerPolicy
-from agentkit.policy.routing import HealthAware, Route, Target
+from agentkit.manager.manager import LLMManager as Core
+from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.route import HealthAware, Route, Target
 from agentkit.telemetry.otel import Telemetry
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import whole
+from agentkit.policy.validation import whole
 
 if TYPE_CHECKING:
     import sqlite3

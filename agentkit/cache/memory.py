@@ -7,7 +7,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Final, Generic, TypeVar
 
-from agentkit.policy.checks import whole
+from agentkit.policy.validation import whole
 from agentkit.types import Clock
 
 V = TypeVar("V")

@@ -19,7 +19,7 @@ from agentkit.cache.memory import MemoryStore, RecentTable
 from agentkit.cache.record import decode, encode, own, weight
 from agentkit.cache.writer import Writer
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 from agentkit.types import Clock, Response, Store
 
 PATIENCE: Final = 3

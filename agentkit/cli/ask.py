@@ -67,7 +67,7 @@ def _from_stdin() -> str:
 
 
 def _conversation(prompt: str, system: str | None) -> list[Message]:
-    from agentkit.asking import conversation
+    from agentkit.manager.requests import conversation
     from agentkit.types import Message, MessageRole
 
     lead = [] if system is None else [Message(MessageRole.SYSTEM, system)]

@@ -19,7 +19,7 @@ from agentkit.cli.session import BaseUrl, Models, manager_of
 from agentkit.errors import LLMError
 
 if TYPE_CHECKING:
-    from agentkit.batch_files import Progress
+    from agentkit.manager.batch_file import Progress
 
 _ATTEMPTS = 6
 _LONGEST_WAIT = 60.0
@@ -39,7 +39,7 @@ def command(
     own parameters. Answered items are never asked again, failed ones are. Exit code 1: some
     failed, or the run could not begin.
     """
-    from agentkit.batch_files import complete_file
+    from agentkit.manager.batch_file import complete_file
     from agentkit.policy.retry import RetryPolicy
 
     retry = RetryPolicy(max_attempts=_ATTEMPTS, max_retry_after=_LONGEST_WAIT)

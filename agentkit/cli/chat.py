@@ -12,7 +12,7 @@ from agentkit.cli.session import BaseUrl, Models, System, harmless, manager_of, 
 from agentkit.errors import LLMError
 
 if TYPE_CHECKING:
-    from agentkit.manager import LLMManager
+    from agentkit.manager.manager import LLMManager
     from agentkit.types import Message
 
 _HELP = "/reset forgets the conversation, /save FILE keeps it as JSON, /quit (or Ctrl-D) leaves"

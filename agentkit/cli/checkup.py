@@ -204,7 +204,7 @@ def _is_writable(directory: Path) -> bool:
 def _self_test() -> str:
     """``ok`` once a manager has answered a question, else what went wrong."""
     try:
-        from agentkit.manager import LLMManager
+        from agentkit.manager.manager import LLMManager
 
         with LLMManager(name="doctor", cache=None) as manager:
             manager.register_model("echo", _echo)

@@ -72,7 +72,7 @@ def show_command(file: File = None, as_json: AsJson = False) -> None:
 @app.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of a configuration file, for editors and other checks."""
-    from agentkit.config.shape import json_schema
+    from agentkit.config.schema import json_schema
 
     print_json(json_schema())
 

@@ -34,7 +34,7 @@ def command(
 
 
 def _providers() -> list[dict[str, Any]]:
-    from agentkit.providers.catalogue import BUILTINS, installed, known_providers
+    from agentkit.providers.registry import BUILTINS, installed, known_providers
 
     found = []
     for name in known_providers():

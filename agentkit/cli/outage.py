@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from agentkit.cli.story import Beat, Narrator, Story
-from agentkit.closing import Closing
-from agentkit.events import Observer
-from agentkit.manager import LLMManager
-from agentkit.policy.breaker import CircuitBreaker
+from agentkit.manager.manager import LLMManager
+from agentkit.policy.breaker.breaker import CircuitBreaker
 from agentkit.policy.retry import RetryPolicy
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types import Clock, Response, Usage
+from agentkit.types.context import Closing
+from agentkit.types.observer import Observer
 
 Sleep: TypeAlias = Callable[[float], object]
 

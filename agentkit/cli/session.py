@@ -10,7 +10,7 @@ import typer
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from agentkit.manager import LLMManager
+    from agentkit.manager.manager import LLMManager
 
 Models = Annotated[
     list[str] | None,
@@ -45,8 +45,8 @@ def manager_of(models: list[str] | None, base_url: str | None = None, **options:
         if base_url is not None:
             raise ConfigurationError("--base-url needs a --model", hint="name the model at it")
         return _configured(options)
-    from agentkit.building import ProviderSpec
-    from agentkit.manager import LLMManager
+    from agentkit.manager.manager import LLMManager
+    from agentkit.manager.targets import ProviderSpec
 
     manager = LLMManager(**options)
     settings = {} if base_url is None else {"base_url": base_url}
@@ -60,7 +60,7 @@ def manager_of(models: list[str] | None, base_url: str | None = None, **options:
 
 def _configured(options: dict[str, Any]) -> LLMManager:
     from agentkit.config import load_settings
-    from agentkit.configured import manager_for
+    from agentkit.config.manager import manager_for
 
     try:
         settings = load_settings()

@@ -6,9 +6,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from agentkit.events import AttemptObserver, CallObserver, CallOutcome, FallbackReason, Observer
-from agentkit.ledger import CacheVerdict, Entry, Ledger
 from agentkit.types import Clock, Request, Response
+from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.observer import (
+    AttemptObserver,
+    CallObserver,
+    CallOutcome,
+    FallbackReason,
+    Observer,
+)
 
 Kind: TypeAlias = Literal[
     "scene", "question", "asking", "attempt", "back_off", "skipped", "fallback", "breaker",

@@ -4,7 +4,7 @@
 nothing writes to the environment.
 """
 
-from agentkit.config.loading import load_settings
+from agentkit.config.load import load_settings
 from agentkit.config.settings import KeySettings, ProviderSettings, Settings
 
 __all__ = ["KeySettings", "ProviderSettings", "Settings", "load_settings"]

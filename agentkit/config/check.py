@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
 from agentkit.config.overrides import BETWEEN, ELSEWHERE, OVERRIDABLE, PREFIX, is_override
-from agentkit.config.settings import ProviderSettings, Settings, key_fingerprint
+from agentkit.config.settings import ProviderSettings, Settings
+from agentkit.policy.limits.member import key_fingerprint
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.defaults import DEFAULTS
 

@@ -8,21 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from agentkit.policy.pool import Strategy
-from agentkit.policy.quota import RateLimits
-
-_DIGITS = 8
-"""Hexadecimal digits of a key's fingerprint: enough to tell keys apart, useless to guess one."""
-
-
-def key_fingerprint(secret: str | None) -> str:
-    """A name for a key that reveals nothing of it: the start of its SHA-256; ``-`` without a key.
-
-    The same key has the same fingerprint everywhere.
-    """
-    if secret is None:
-        return "-"
-    return hashlib.sha256(secret.encode()).hexdigest()[:_DIGITS]
+from agentkit.policy.limits.member import key_fingerprint
+from agentkit.policy.limits.pool import Strategy
+from agentkit.policy.limits.window import RateLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +119,7 @@ class Settings:
 
 def _digest(value: Any) -> str:
     text = json.dumps(value, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[: 2 * _DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentkit.engine.acquire import acquire
 from agentkit.engine.call import Call, refused
 from agentkit.engine.effects import Flow, TimedOut
+from agentkit.engine.quota import acquire
 from agentkit.errors import (
     InvalidResponseError,
     LLMError,
     ProviderTimeoutError,
     RateLimitError,
 )
-from agentkit.ledger import Entry, Outcome
 from agentkit.policy.budget import Spending
+from agentkit.policy.classification import Again, Blame, Verdict, judge
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
-from agentkit.policy.estimate import estimate
-from agentkit.policy.pool import Lease
-from agentkit.policy.routing import Target
-from agentkit.policy.verdict import Again, Blame, Verdict, judge
+from agentkit.policy.limits.estimate import estimate
+from agentkit.policy.limits.pool import Lease
+from agentkit.policy.route import Target
 from agentkit.types import Request, Response, Usage
+from agentkit.types.ledger import Entry, Outcome
 
 if TYPE_CHECKING:
-    from agentkit.policy.breaker import Permit
+    from agentkit.policy.breaker.breaker import Permit
 
 log = logging.getLogger("agentkit.engine")
 

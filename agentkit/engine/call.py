@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentkit.engine.flight import Flights
+from agentkit.engine.shared_call import Flights
 from agentkit.errors import (
     AllModelsFailedError,
     CircuitOpenError,
@@ -21,14 +21,14 @@ from agentkit.errors import (
     StructuredOutputError,
     UnknownModelError,
 )
-from agentkit.events import CallObserver, FallbackReason, Observer
-from agentkit.ledger import CacheVerdict, Entry, Ledger
 from agentkit.policy.budget import Budget
+from agentkit.policy.classification import Again, Onward, Verdict, judge
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryPolicy
-from agentkit.policy.routing import Itinerary, Missing, Route, Target
-from agentkit.policy.verdict import Again, Onward, Verdict, judge
+from agentkit.policy.route import Itinerary, Missing, Route, Target
 from agentkit.types import Clock, Request, Response
+from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.observer import CallObserver, FallbackReason, Observer
 
 
 class Check(Protocol):

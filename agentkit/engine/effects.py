@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from agentkit.policy.routing import Endpoint, Target
+from agentkit.policy.route import Endpoint, Target
 from agentkit.types import Request, Response, Signal, StreamEvent
 
 T = TypeVar("T")

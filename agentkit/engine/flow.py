@@ -14,13 +14,13 @@ from typing import Any, TypeAlias, TypeVar
 from agentkit.engine.attempt import Attempt, Failure, begin, complete, owned
 from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Launch, Load, Send, Sleep, Store
-from agentkit.engine.flight import Flight
 from agentkit.engine.middleware import MiddlewareFn, through
+from agentkit.engine.shared_call import Flight
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
-from agentkit.events import CallOutcome
-from agentkit.ledger import CacheVerdict
-from agentkit.policy.routing import Target
+from agentkit.policy.route import Target
 from agentkit.types import Request, Response
+from agentkit.types.ledger import CacheVerdict
+from agentkit.types.observer import CallOutcome
 
 R = TypeVar("R")
 

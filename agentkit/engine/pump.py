@@ -24,7 +24,7 @@ from agentkit.errors import (
     ProviderTimeoutError,
     StreamInterruptedError,
 )
-from agentkit.policy.routing import Target
+from agentkit.policy.route import Target
 from agentkit.types import (
     End,
     RawEvent,

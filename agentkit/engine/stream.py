@@ -1,7 +1,7 @@
 """A streamed request: the same walk, but each target is asked until its first content.
 
 Up to the first content, retry and fallback are free. After it `on_interrupt` decides. A flow
-yields `Emit` for every event; the consumer's classes are in `agentkit.engine.drive.consume`.
+yields `Emit` for every event; the consumer's classes are in `agentkit.engine.drivers.streams`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from agentkit.engine.effects import (
     Sleep,
     Store,
 )
-from agentkit.engine.flight import Flight
 from agentkit.engine.flow import FLIGHT_CHECK, Walk, lead, look_up, take_off
 from agentkit.engine.pump import emit, pump, text_of
+from agentkit.engine.shared_call import Flight
 from agentkit.errors import (
     LLMError,
     StreamInterruptedError,
 )
-from agentkit.policy.routing import Target
+from agentkit.policy.route import Target
 from agentkit.types import (
     End,
     Message,

@@ -6,8 +6,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from agentkit.errors import BudgetExceededError, ConfigurationError
-from agentkit.policy.checks import number, whole
-from agentkit.policy.quota import Need
+from agentkit.policy.limits.window import Need
+from agentkit.policy.validation import number, whole
 from agentkit.types import Usage
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.checks import number
+from agentkit.policy.validation import number
 
 DEFAULT_PATIENCE = 10.0
 """Seconds after which an attempt without a timeout of its own counts as silent."""

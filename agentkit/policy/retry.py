@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-from agentkit.policy.checks import number, whole
+from agentkit.policy.validation import number, whole
 
 _LARGEST_EXPONENT = 64
 

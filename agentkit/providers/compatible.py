@@ -7,7 +7,7 @@ import re
 from typing import Any, ClassVar
 
 from agentkit.errors import ConfigurationError
-from agentkit.providers.openai import OpenAIChat
+from agentkit.providers.openai.chat import OpenAIChat
 
 _NO_KEY = "none"  # the SDK wants one; such servers ignore it
 _CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"  # what the SDK adds to each request, one a line

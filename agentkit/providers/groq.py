@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from agentkit.providers.openai import OpenAIChat
+from agentkit.providers.openai.chat import OpenAIChat
 from agentkit.providers.sdk import parameter_names
 
 

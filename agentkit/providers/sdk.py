@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from agentkit.errors import LLMError
-from agentkit.providers.catalogue import checked_key, checked_url, key_from_environment
 from agentkit.providers.clients import Clients
+from agentkit.providers.registry import checked_key, checked_url, key_from_environment
 from agentkit.types import Request
 
 CONNECT_TIMEOUT = 5.0

@@ -16,16 +16,16 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer, TracerProvid
 
 from agentkit._version import __version__
 from agentkit.errors import ConfigurationError
-from agentkit.events import CallObserver, Observer
 from agentkit.policy.budget import Price
-from agentkit.policy.checks import whole
+from agentkit.policy.validation import whole
 from agentkit.telemetry import names as n
-from agentkit.telemetry.content import Capture, ContentMode, Redactor, mode_of
-from agentkit.telemetry.guard import guarded
-from agentkit.telemetry.instruments import Breakers, Source, instruments_for
+from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
+from agentkit.telemetry.metrics import Breakers, Source, instruments_for
 from agentkit.telemetry.recorder import Recorder
-from agentkit.telemetry.watching import NO_SPAN, Settings, Watch
+from agentkit.telemetry.safe import guarded
+from agentkit.telemetry.spans import NO_SPAN, Settings, Watch
 from agentkit.types import Request
+from agentkit.types.observer import CallObserver, Observer
 
 log = logging.getLogger("agentkit.breaker")
 

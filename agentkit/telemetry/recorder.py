@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from agentkit.events import CallOutcome
-from agentkit.ledger import Entry
 from agentkit.types import Clock
+from agentkit.types.ledger import Entry
+from agentkit.types.observer import CallOutcome
 
 WINDOW: Final = 512
 """Settled attempts a model that percentiles are taken over."""

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from agentkit.testing import faults
     from agentkit.testing.clock import FakeClock
     from agentkit.testing.mock_client import MockCall, MockLLMClient
-    from agentkit.testing.network import NetworkForbiddenError, forbid_network
-    from agentkit.testing.performing import HTTPStatusError, Returns, ScriptError, Step
-    from agentkit.testing.playing import Played, play
-    from agentkit.testing.scripted import (
+    from agentkit.testing.model import (
         RecordedCall,
         ScriptedModel,
         ScriptExhaustedError,
@@ -29,21 +26,24 @@ if TYPE_CHECKING:
         timeout,
         unauthorized,
     )
-    from agentkit.testing.server import WireServer
-    from agentkit.testing.wire import RecordedRequest
+    from agentkit.testing.network import NetworkForbiddenError, forbid_network
+    from agentkit.testing.player import Played, play
+    from agentkit.testing.script import HTTPStatusError, Returns, ScriptError, Step
+    from agentkit.testing.wire.protocol import RecordedRequest
+    from agentkit.testing.wire.server import WireServer
 
 _HOMES = {
     "clock": ("FakeClock",),
     "mock_client": ("MockCall", "MockLLMClient"),
     "network": ("NetworkForbiddenError", "forbid_network"),
-    "performing": ("HTTPStatusError", "Returns", "ScriptError", "Step"),
-    "playing": ("Played", "play"),
-    "scripted": (
+    "script": ("HTTPStatusError", "Returns", "ScriptError", "Step"),
+    "player": ("Played", "play"),
+    "model": (
         "RecordedCall", "ScriptExhaustedError", "ScriptedModel", "StreamingModel", "overloaded",
         "rate_limited", "server_error", "timeout", "unauthorized",
     ),
-    "server": ("WireServer",),
-    "wire": ("RecordedRequest",),
+    "wire.server": ("WireServer",),
+    "wire.protocol": ("RecordedRequest",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from threading import Lock
 from typing import Any, NamedTuple
 
-from agentkit.asking import Prompt
-from agentkit.client import LLMClient
 from agentkit.errors import ConfigurationError
-from agentkit.manager import LLMManager
+from agentkit.manager.client import LLMClient
+from agentkit.manager.manager import LLMManager
+from agentkit.manager.requests import Prompt
 from agentkit.policy.retry import RetryPolicy
-from agentkit.testing.server import words
+from agentkit.testing.wire.server import words
 from agentkit.types import End, Message, Request, Response, StreamEvent, TextDelta
 
 

@@ -1,6 +1,6 @@
 """Write what the reference says about the configuration file: its JSON Schema and its tables.
 
-Run as a script after a change of `agentkit/config/shape.py`; a test compares the outcome.
+Run as a script after a change of `agentkit/config/schema.py`; a test compares the outcome.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LIMITS = {"minimum": "from {}", "exclusiveMinimum": "above {}"}
 
 def schema_text() -> str:
     """The JSON Schema as it is published."""
-    from agentkit.config.shape import json_schema
+    from agentkit.config.schema import json_schema
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.running import AgentResult
-from agentkit.manager import LLMManager
+from agentkit.agent.loop import AgentResult
+from agentkit.manager.manager import LLMManager
 from agentkit.testing import ScriptedModel
 from agentkit.types import MessageRole, Request, Response, ToolCall, Usage
 

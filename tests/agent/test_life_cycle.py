@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.states import TRANSITIONS, Action, Lifecycle, State
+from agentkit.agent.lifecycle import TRANSITIONS, Action, Lifecycle, State
 from agentkit.errors import AgentStateError
 from tests.agent.fakes import FakeManager
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from agentkit.agent.agent import Agent
 from agentkit.agent.memory import Memory, turns_of
 from agentkit.errors import ConfigurationError, ServerError
-from agentkit.manager import LLMManager
-from agentkit.policy.estimate import estimate
+from agentkit.manager.manager import LLMManager
+from agentkit.policy.limits.estimate import estimate
 from agentkit.testing import ScriptedModel
 from agentkit.types import Message, MessageRole, Request, Response, ToolCall
 from tests.agent.runs import Go, Model, agent_of, each_way, want, weather

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.agent.calling import name_of
-from agentkit.agent.performance import KEPT_FAILURES, KEPT_TEXT, Performance
+from agentkit.agent.crossing import name_of
+from agentkit.agent.statistics import KEPT_FAILURES, KEPT_TEXT, Performance
 from tests.agent.fakes import HandClock, running_agent
 
 

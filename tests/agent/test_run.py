@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentkit.agent.executing import SIDE_BY_SIDE
+from agentkit.agent.toolbox import SIDE_BY_SIDE
 from agentkit.errors import (
     AgentStateError,
     AllModelsFailedError,
@@ -19,8 +19,8 @@ from agentkit.errors import (
     RequestValidationError,
     ServerError,
 )
+from agentkit.output.tools import ToolContext
 from agentkit.testing import ScriptedModel
-from agentkit.tools import ToolContext
 from agentkit.types import Message, MessageRole, ToolCall, ToolSpec
 from tests.agent.runs import (
     Go,

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.executing import SIDE_BY_SIDE
+from agentkit.agent.toolbox import SIDE_BY_SIDE
 from agentkit.errors import (
     AgentError,
     ConfigurationError,
     DeadlineExceededError,
     StepLimitError,
 )
-from agentkit.manager import LLMManager
+from agentkit.manager.manager import LLMManager
 from agentkit.testing import FakeClock
 from agentkit.types import Response, ToolCall, Usage
 from tests.agent.runs import (

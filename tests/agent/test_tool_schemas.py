@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.tools import (
+from agentkit.output.tools import (
     Parameters,
     ToolContext,
     description_of,

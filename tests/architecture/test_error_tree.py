@@ -11,7 +11,7 @@ import pytest
 
 from agentkit import errors
 from agentkit.errors import LLMError
-from agentkit.ledger import Entry, Ledger
+from agentkit.types.ledger import Entry, Ledger
 
 _LINE = re.compile(r"(?P<branch>(?:│ {2}| {3})*(?:[├└]─ )?)(?P<names>[A-Z]\w+(?: = [A-Z]\w+)*)")
 

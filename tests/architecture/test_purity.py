@@ -17,7 +17,7 @@ IMPORTABLE = {"threading", "time", "random"} | LOCKS | DEFAULTS
 
 def is_pure(relative: str) -> bool:
     """All of the policies and of the engine, but the drivers, which do what the engine decides."""
-    return relative.startswith(("policy/", "engine/")) and not relative.startswith("engine/drive")
+    return relative.startswith(("policy/", "engine/")) and not relative.startswith("engine/drivers")
 
 
 def impurities(tree: ast.Module) -> Iterator[tuple[int, str]]:

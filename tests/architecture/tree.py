@@ -11,21 +11,24 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "agentkit"
 
-# A module imports its own layer and below, never above.
-LAYERS = {
-    "_version": 0, "types": 0, "errors": 0, "ledger": 0, "events": 0, "closing": 0,
-    "policy": 1,
-    "engine": 2,
-    "cache": 3, "providers": 3, "telemetry": 3,
-    "manager": 4, "models": 4, "asking": 4, "building": 4, "registry": 4, "batch": 4,
-    "structured": 4, "client": 4, "pool": 4, "config": 4, "tools": 4, "partial": 4,
-    "instructing": 4, "batch_files": 4, "configured": 4, "middleware": 4,
-    "bedrock": 5,
-    "agent": 6,
-    "testing": 7,
-    "cli": 8,
-    "__init__": 9, "__main__": 9,
-}  # fmt: skip
+
+def _layers() -> dict[str, int]:
+    """The layer of each top-level name, in the order of the map in CONTRIBUTING.md.
+
+    A line of the map names one folder or module; lines that share a layer are joined by ``+``.
+    """
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    house = text.split("<!-- layers -->")[1].split("```")[1]
+    rows = [line.split("  ")[0] for line in house.splitlines()[1:] if line.strip()]
+    names = [
+        [name.strip().removesuffix("/").removesuffix(".py") for name in row.split("+")]
+        for row in rows
+    ]
+    return {name: layer for layer, row in enumerate(names) for name in row}
+
+
+# A module imports its own layer and those above it in the map, never below.
+LAYERS = _layers()
 
 
 class Import(NamedTuple):

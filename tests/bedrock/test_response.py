@@ -25,8 +25,8 @@ from agentkit.bedrock import (
 )
 from agentkit.bedrock.portable import pack, unpack
 from agentkit.errors import InvalidResponseError, LLMError, RateLimitError
-from agentkit.ledger import Entry, Ledger
 from agentkit.types import Usage
+from agentkit.types.ledger import Entry, Ledger
 from tests.bedrock import samples as s
 
 CITATION = {

@@ -9,7 +9,7 @@ import pytest
 from agentkit import ConfigurationError, LLMManager, Message, RetryPolicy, UnknownModelError
 from agentkit.bedrock import spec
 from agentkit.bedrock.converse import ConverseTarget
-from agentkit.providers.catalogue import provider_for
+from agentkit.providers.registry import provider_for
 from agentkit.testing import ScriptedModel
 from tests.bedrock.runtime import FakeClients, throttled
 

@@ -15,9 +15,9 @@ from agentkit.bedrock.catalog_models import ModelAccessMethod, ModelRoute
 from agentkit.bedrock.clients import Clients
 from agentkit.bedrock.converse import CONVERSE, JOURNAL, ConverseTarget, Journal
 from agentkit.bedrock.sessions import open_session
-from agentkit.policy.breaker import CircuitBreaker
+from agentkit.policy.breaker.breaker import CircuitBreaker
 from agentkit.testing import WireServer
-from agentkit.testing.wire import RecordedRequest
+from agentkit.testing.wire.protocol import RecordedRequest
 from agentkit.types import StreamEvent
 
 AUTH = AuthConfig(

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from agentkit import BreakerPolicy, ConfigurationError, LLMManager, RetryPolicy
-from agentkit.batch_files import Progress, complete_file
-from agentkit.building import ProviderSpec
 from agentkit.cli.app import app
+from agentkit.manager.batch_file import Progress, complete_file
+from agentkit.manager.targets import ProviderSpec
 from agentkit.testing import ScriptedModel, WireServer, faults, overloaded, rate_limited
 from tests.cli.terminal import Terminal
 

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from agentkit.events import CallOutcome
 from agentkit.telemetry import names
+from agentkit.types.observer import CallOutcome
 from tests.dashboards.expressions import (
     Expression,
     alert_expressions,

@@ -12,7 +12,7 @@ import pytest
 
 from agentkit.config import load_settings
 from agentkit.config.check import check
-from agentkit.config.shape import json_schema
+from agentkit.config.schema import json_schema
 from agentkit.providers.defaults import AS_OF, DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from agentkit.engine.drive.looping import Bell
+from agentkit.engine.drivers.asyncio import Bell
 
 
 async def _waiting() -> tuple[Bell, asyncio.Task[bool]]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from agentkit.engine import effects as fx
-from agentkit.policy.pool import Lease, Member, Pool
-from agentkit.policy.quota import Need, RateLimits
-from agentkit.policy.routing import Target
+from agentkit.policy.limits.pool import Lease, Member, Pool
+from agentkit.policy.limits.window import Need, RateLimits
+from agentkit.policy.route import Target
 from tests.flows.stage import Asked, Stage
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from agentkit import errors as e
-from agentkit.policy.verdict import Again, Blame, Onward
+from agentkit.policy.classification import Again, Blame, Onward
 from agentkit.testing import Returns, Step, faults, overloaded, rate_limited
 
 FAILURE, CONSECUTIVE, NEUTRAL = Blame.FAILURE, Blame.CONSECUTIVE, Blame.NEUTRAL

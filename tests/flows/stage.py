@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.engine.call import Call, Check, Rules
-from agentkit.engine.flight import Flights
 from agentkit.engine.flow import Walk, answer, request_flow
 from agentkit.engine.middleware import split
-from agentkit.events import AttemptObserver, CallObserver, CallOutcome, Observer
-from agentkit.ledger import Entry, Ledger
-from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
-from agentkit.policy.pool import Member, Pool
+from agentkit.engine.shared_call import Flights
+from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
-from agentkit.policy.routing import Missing, Order, Route, Target
-from agentkit.providers.callable import endpoint_of
+from agentkit.policy.route import Missing, Order, Route, Target
+from agentkit.providers.function import endpoint_of
 from agentkit.testing import FakeClock, Played, ScriptedModel, Step, play
 from agentkit.types import Request, Response
+from agentkit.types.ledger import Entry, Ledger
+from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, Observer
 
 LITERAL = RetryPolicy(jitter=0.0)
 

@@ -16,10 +16,10 @@ from agentkit import errors as e
 from agentkit.engine import effects as fx
 from agentkit.engine.flow import Walk, answer
 from agentkit.engine.stream import narrate
-from agentkit.policy.breaker import BreakerPolicy
-from agentkit.policy.quota import Need
+from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.limits.window import Need
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.routing import Missing, Order, Target
+from agentkit.policy.route import Missing, Order, Target
 from agentkit.testing import Step, faults
 from agentkit.types import End, Response, Restart, TextDelta
 from tests.flows.rows import TABLE

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.ledger import Entry
-from agentkit.policy.breaker import CircuitBreaker
+from agentkit.policy.breaker.breaker import CircuitBreaker
+from agentkit.policy.classification import Again, Blame, Onward
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.verdict import Again, Blame, Onward
 from agentkit.testing import Step, faults, rate_limited
 from agentkit.types import Request, ToolSpec
+from agentkit.types.ledger import Entry
 from tests.flows.rows import CARRYING, OF_CALLABLES, TABLE, Carrying, Row
 from tests.flows.stage import Stage
 

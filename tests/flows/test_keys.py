@@ -7,8 +7,8 @@ import pytest
 from agentkit import errors as e
 from agentkit.engine.flow import answer
 from agentkit.engine.stream import narrate
-from agentkit.policy.pool import COOLDOWN
-from agentkit.policy.quota import Need, RateLimits
+from agentkit.policy.limits.pool import COOLDOWN
+from agentkit.policy.limits.window import Need, RateLimits
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import Step, faults, overloaded, rate_limited
 from agentkit.types import Quota, Request, Response

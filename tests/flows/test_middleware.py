@@ -11,9 +11,9 @@ import pytest
 from agentkit import errors as e
 from agentkit.engine.middleware import Middleware
 from agentkit.engine.stream import narrate
-from agentkit.policy.breaker import BreakerPolicy
+from agentkit.output.validation import check_for
+from agentkit.policy.breaker.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
-from agentkit.structured import check_for
 from agentkit.types import Request, Response
 from tests.flows.stage import Asked, Stage
 

@@ -7,11 +7,11 @@ from itertools import repeat
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.breaker.breaker import BreakerPolicy
 from agentkit.policy.deadline import DEFAULT_PATIENCE
-from agentkit.policy.quota import Need
+from agentkit.policy.limits.window import Need
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.routing import Missing
+from agentkit.policy.route import Missing
 from agentkit.testing import Step, faults, rate_limited
 from tests.flows.stage import LITERAL, Stage, trip
 

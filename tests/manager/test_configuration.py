@@ -17,9 +17,9 @@ from agentkit.errors import (
     LLMConfigurationError,
     MissingDependencyError,
 )
-from agentkit.policy.quota import RateLimits
-from agentkit.providers.catalogue import BUILTINS
+from agentkit.policy.limits.window import RateLimits
 from agentkit.providers.defaults import AS_OF, DEFAULTS, FROM_KEYS
+from agentkit.providers.registry import BUILTINS
 
 SEED = """\
 providers:

@@ -21,7 +21,7 @@ from agentkit import (
     ToolCall,
     Usage,
 )
-from agentkit.instructing import achat_create, chat_create
+from agentkit.integrations.instructor import achat_create, chat_create
 from agentkit.testing import FakeClock, ScriptedModel, overloaded
 
 ASK = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "a city"}]

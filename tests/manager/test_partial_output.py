@@ -24,8 +24,8 @@ from agentkit import (
     StructuredOutputError,
     TextDelta,
 )
-from agentkit.partial import Growth
-from agentkit.structured import check_for
+from agentkit.output.partial import Growth
+from agentkit.output.validation import check_for
 from agentkit.testing import ScriptedModel, faults
 from tests.manager.shapes import Circle, Node, Square, instances
 

@@ -22,7 +22,7 @@ from agentkit import (
     StructuredOutputError,
     ToolCall,
 )
-from agentkit.structured import check_for, values_in
+from agentkit.output.validation import check_for, values_in
 from agentkit.testing import FakeClock
 from tests.manager.shapes import Circle, Colour, Node, Square, instances
 

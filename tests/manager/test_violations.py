@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from agentkit import Request, Response, StructuredOutputError
-from agentkit.structured import MOST_VIOLATIONS, check_for
+from agentkit.output.validation import MOST_VIOLATIONS, check_for
 from tests.manager.shapes import Circle, Square
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from agentkit.policy.lease import Lease
-from agentkit.policy.pool import Member, Pool
-from agentkit.policy.quota import Need, RateLimits
+from agentkit.policy.limits.lease import Lease
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import Need, RateLimits
 
 ONE = Need()
 

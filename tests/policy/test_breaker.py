@@ -10,7 +10,7 @@ from typing import Any
 import pybreaker
 import pytest
 
-from agentkit.policy.breaker import Permit
+from agentkit.policy.breaker.breaker import Permit
 from agentkit.policy.retry import RetryPolicy
 from tests.policy.breakers import TurnedClock, admitted, build, expired, fail, opened, succeed
 

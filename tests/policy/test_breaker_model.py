@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from agentkit.policy.breaker import Permit
+from agentkit.policy.breaker.breaker import Permit
 from tests.policy.breakers import build
 
 THRESHOLD, RECOVERY, PROBES, LEASE = 3, 10.0, 2, 4.0

@@ -7,7 +7,7 @@ import threading
 import pybreaker
 import pytest
 
-from agentkit.policy.circuit import Circuit
+from agentkit.policy.breaker.circuit import Circuit
 
 
 def circuit(failures: int = 2, successes: int = 1) -> Circuit:

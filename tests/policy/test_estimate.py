@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.policy.estimate import DEFAULT_OUTPUT, estimate, tokens_of
+from agentkit.policy.limits.estimate import DEFAULT_OUTPUT, estimate, tokens_of
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.lease import Lease
-from agentkit.policy.pool import AGING, Member, Pool
-from agentkit.policy.quota import Need, RateLimits
-from agentkit.policy.verdict import judge
+from agentkit.policy.classification import judge
+from agentkit.policy.limits.lease import Lease
+from agentkit.policy.limits.pool import AGING, Member, Pool
+from agentkit.policy.limits.window import Need, RateLimits
 from agentkit.types import Quota, Usage
 from tests.policy.pools import ONE, Waiter, keys, served, settle
 

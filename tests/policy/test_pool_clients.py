@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from agentkit.policy.pool import Member, Pool
-from agentkit.policy.quota import RateLimits
-from agentkit.policy.routing import Endpoint
-from agentkit.providers.callable import endpoint_of
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.route import Endpoint
+from agentkit.providers.function import endpoint_of
 from tests.policy.pools import ONE
 
 

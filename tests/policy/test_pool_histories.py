@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.policy.pool import Member, Pool, Strategy
-from agentkit.policy.quota import WINDOW, Need, RateLimits
+from agentkit.policy.limits.pool import Member, Pool, Strategy
+from agentkit.policy.limits.window import WINDOW, Need, RateLimits
 from agentkit.types import Usage
 from tests.policy.pools import Waiter, served, settle
 

@@ -8,8 +8,8 @@ import math
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.pool import COOLDOWN, Member, Pool
-from agentkit.policy.verdict import Again, Blame, judge
+from agentkit.policy.classification import Again, Blame, judge
+from agentkit.policy.limits.pool import COOLDOWN, Member, Pool
 from agentkit.types import Usage
 from tests.policy.pools import ONE, Waiter, keys, served, settle
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.quota import WINDOW, Admission, Need, RateLimits, Window
+from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
 from agentkit.types import Quota
 
 NAMES = [field.name for field in fields(RateLimits)]

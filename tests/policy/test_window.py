@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.policy.window import BUCKETS, RateWindow
+from agentkit.policy.breaker.window import BUCKETS, RateWindow
 
 CALLS = st.lists(st.tuples(st.integers(0, 3000), st.booleans(), st.booleans()), max_size=80)
 

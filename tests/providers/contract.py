@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from agentkit import errors as e
-from agentkit.providers.catalogue import provider_for
+from agentkit.providers.registry import provider_for
 from agentkit.testing import WireServer, faults
 from agentkit.types import Response
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit import errors as e
-from agentkit.providers.anthropic import AnthropicMessages
+from agentkit.providers.anthropic.messages import AnthropicMessages
 from agentkit.testing import WireServer
 from agentkit.types import Message, Response, ToolSpec, Usage
 from tests.providers.asking import CONVERSATION, DATA_URL, asking, either_way, sent_body
@@ -105,7 +105,7 @@ def test_a_modern_model_gets_the_schema_and_an_older_one_a_tool_to_call() -> Non
 
 @either_way
 def test_the_tools_arguments_are_the_answer(way: str) -> None:
-    from agentkit.providers.anthropic_encoding import ANSWER_TOOL
+    from agentkit.providers.anthropic.encoding import ANSWER_TOOL
     from agentkit.types import ToolCall
 
     reply: Response[Any] = Response("", tool_calls=(ToolCall("t", ANSWER_TOOL, {"name": "Köln"}),))

@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit.errors import ContentFilterError, InvalidResponseError, OverloadedError, ServerError
-from agentkit.providers.anthropic import AnthropicMessages
-from agentkit.providers.anthropic_encoding import call_id
+from agentkit.providers.anthropic.encoding import call_id
+from agentkit.providers.anthropic.messages import AnthropicMessages
 from agentkit.testing import WireServer, faults
 from agentkit.types import (
     End,

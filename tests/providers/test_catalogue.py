@@ -12,9 +12,9 @@ import pytest
 
 from agentkit import LLMManager
 from agentkit.errors import ConfigurationError, MissingDependencyError
-from agentkit.providers import catalogue
-from agentkit.providers.catalogue import BUILTINS, known_providers, provider_for
+from agentkit.providers import registry
 from agentkit.providers.defaults import DEFAULTS
+from agentkit.providers.registry import BUILTINS, known_providers, provider_for
 from agentkit.testing import WireServer
 from tests.providers.contract import PROVIDERS
 
@@ -34,11 +34,11 @@ class Parrot:
 
 @pytest.fixture
 def _parrot_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("parrot", "parrot_package:Parrot", catalogue.GROUP)
+    entry = EntryPoint("parrot", "parrot_package:Parrot", registry.GROUP)
     package: Any = ModuleType("parrot_package")
     package.Parrot = Parrot
     monkeypatch.setitem(sys.modules, "parrot_package", package)
-    monkeypatch.setattr(catalogue, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
 
 
 @pytest.mark.usefixtures("_parrot_installed")
@@ -114,7 +114,7 @@ def test_an_empty_key_is_refused_at_once(key: str) -> None:
 def test_a_missing_sdk_names_the_command_that_installs_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "installed", lambda sdk: False)
+    monkeypatch.setattr(registry, "installed", lambda sdk: False)
     with pytest.raises(MissingDependencyError) as caught:
         provider_for(f"{name}:m", api_key="any", base_url="http://host")
     assert f"pip install 'agentkit-llms[{BUILTINS[name].extra}]'" in str(caught.value)
@@ -126,7 +126,7 @@ def test_every_name_has_its_row_of_defaults() -> None:
 
 def test_naming_a_provider_loads_no_sdk() -> None:
     program = (
-        "import sys; from agentkit.providers.catalogue import provider_for;"
+        "import sys; from agentkit.providers.registry import provider_for;"
         "made = [provider_for(f'{n}:m', api_key='k') for n in ('openai', 'groq', 'anthropic')];"
         "made.append(provider_for('openai-responses:m', api_key='k'));"
         "assert not {'openai', 'groq', 'anthropic', 'httpx'} & set(sys.modules)"

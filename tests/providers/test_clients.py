@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentkit import LLMManager
-from agentkit.providers.catalogue import provider_for
 from agentkit.providers.clients import Clients
+from agentkit.providers.registry import provider_for
 from agentkit.testing import WireServer
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from agentkit.errors import ConfigurationError
-from agentkit.providers.catalogue import provider_for
 from agentkit.providers.compatible import Compatible
 from agentkit.providers.groq import Groq
+from agentkit.providers.registry import provider_for
 from agentkit.testing import WireServer
 from tests.providers.asking import CONVERSATION, DATA_URL, asking, either_way, sent_body
 from tests.providers.canned import canned

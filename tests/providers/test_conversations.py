@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agentkit import LLMManager, RetryPolicy
-from agentkit.providers.anthropic import AnthropicMessages
-from agentkit.providers.google import Google
-from agentkit.providers.openai import OpenAIChat
+from agentkit.providers.anthropic.messages import AnthropicMessages
+from agentkit.providers.google.generate import Google
+from agentkit.providers.openai.chat import OpenAIChat
 from agentkit.testing import WireServer, faults
-from agentkit.testing.wire_google import signature_of
+from agentkit.testing.wire.google import signature_of
 from agentkit.types import Message, Response, ToolCall, ToolSpec
 from tests.providers.asking import DATA_URL, PNG, either_way, every_way
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from agentkit import ConfigurationError
-from agentkit.providers.catalogue import provider_for
 from agentkit.providers.compatible import Compatible, Local, Ollama
+from agentkit.providers.registry import provider_for
 from agentkit.testing import WireServer
 from agentkit.types import Request
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit import LLMManager
-from agentkit.providers.catalogue import provider_for
+from agentkit.providers.registry import provider_for
 from tests.providers.raw import dump, serving
 
 TEXT = "Zürich, 東京 and 🦊"

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit import errors as e
-from agentkit.providers.google import Google
+from agentkit.providers.google.generate import Google
 from agentkit.testing import WireServer, faults
-from agentkit.testing.wire_google import signature_of
+from agentkit.testing.wire.google import signature_of
 from agentkit.types import Message, Response, ToolCall, ToolSpec
 from tests.providers.asking import (
     CALL,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.providers.google import Google
+from agentkit.providers.google.generate import Google
 from agentkit.testing import WireServer, faults
 from agentkit.types import End, ReasoningDelta, Request, Response, TextDelta, ToolCall, Usage
 from tests.providers.asking import asking, every_way

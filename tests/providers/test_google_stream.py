@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.providers.google_stream import plain_events
+from agentkit.providers.google.stream import plain_events
 
 STREAM = "\ufeff: hello\ndata:{one}\r\rid: 7\ndata: {zwei: 🦊}\r\ndata:  x\n\nretry: 5\ndata: end"
 PLAIN = "data: {one}\n\ndata: {zwei: 🦊}\ndata:  x\n\ndata: end\n"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit import ConfigurationError, LLMManager
-from agentkit.providers.catalogue import BUILTINS, checked_key, provider_for
+from agentkit.providers.registry import BUILTINS, checked_key, provider_for
 from agentkit.types import Request
 
 KEY = "sk-made-up-0123456789"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit.errors import ContentFilterError, InvalidResponseError, LLMError, RateLimitError
-from agentkit.providers.openai import OpenAIChat
+from agentkit.providers.openai.chat import OpenAIChat
 from agentkit.testing import WireServer
 from agentkit.types import Response, ToolSpec, Usage
 from tests.providers.asking import (

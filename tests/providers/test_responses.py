@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit import errors as e
-from agentkit.providers.responses import OpenAIResponses
+from agentkit.providers.openai.responses import OpenAIResponses
 from agentkit.testing import WireServer, faults
 from agentkit.types import Message, Response, ToolSpec, Usage
 from tests.providers.asking import CONVERSATION, DATA_URL, asking, either_way, every_way, sent_body

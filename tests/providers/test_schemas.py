@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AnyUrl, BaseModel, Field
 
-from agentkit.providers.schemas import strict_schema
+from agentkit.providers.json_schema import strict_schema
 
 
 class Colour(Enum):

@@ -12,8 +12,8 @@ import pytest
 
 from agentkit import ProviderTimeoutError
 from agentkit.providers import http_sdk
-from agentkit.providers.catalogue import provider_for
-from agentkit.providers.foreign import translate
+from agentkit.providers.errors import translate
+from agentkit.providers.registry import provider_for
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentkit import ConnectionPool, LLMManager, RetryPolicy
 from agentkit.config import load_settings
-from agentkit.configured import manager_for
+from agentkit.config.manager import manager_for
 from agentkit.testing import FakeClock, RecordedRequest, WireServer
 from agentkit.types import Request
 

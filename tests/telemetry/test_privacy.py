@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.telemetry.content import CAPTURE_VARIABLE
+from agentkit.telemetry.capture import CAPTURE_VARIABLE
 from agentkit.telemetry.otel import Telemetry
 from agentkit.testing import ScriptedModel
 from agentkit.types import Message, Request, Response, ToolCall, ToolSpec, Usage

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.events import CallOutcome
-from agentkit.ledger import Entry, Outcome
 from agentkit.telemetry.recorder import RECENT, WINDOW, Recorder
 from agentkit.testing import FakeClock
+from agentkit.types.ledger import Entry, Outcome
+from agentkit.types.observer import CallOutcome
 
 SENT = [outcome for outcome in get_args(Outcome) if outcome != "skipped"]
 KINDS = [None, "429", "500", "400", "content_filter", "timeout"]

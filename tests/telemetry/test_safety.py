@@ -15,11 +15,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from agentkit import errors as e
-from agentkit.manager import LLMManager
-from agentkit.policy.breaker import BreakerPolicy
+from agentkit.manager.manager import LLMManager
+from agentkit.policy.breaker.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
-from agentkit.telemetry.guard import guarded
 from agentkit.telemetry.otel import Telemetry
+from agentkit.telemetry.safe import guarded
 from agentkit.testing import FakeClock, ScriptedModel, overloaded
 from agentkit.types import Response, Usage
 

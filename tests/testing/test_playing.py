@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentkit.engine import effects as fx
-from agentkit.policy.pool import Member, Pool
-from agentkit.policy.quota import Need
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import Need
 from agentkit.testing import FakeClock, Played, ScriptError, ScriptExhaustedError, faults, play
 from agentkit.types import End, Request, Response, TextDelta
 from tests.flows.stage import Stage

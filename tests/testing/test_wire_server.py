@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.testing import WireServer, faults
-from agentkit.testing.server import words
+from agentkit.testing.wire.server import words
 from agentkit.types import Response, ToolCall, Usage
 from tests.testing.sdks import ASKED, MODEL, Client, every_client, streaming_or_not
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from agentkit import LLMManager, RetryPolicy
-from agentkit.engine.acquire import LOOK_AGAIN
+from agentkit.engine.quota import LOOK_AGAIN
 from agentkit.errors import AuthenticationError
-from agentkit.policy.pool import Member, Pool
-from agentkit.policy.quota import WINDOW, Admission, Need, RateLimits, Window
-from agentkit.pool import ConnectionPool
+from agentkit.manager.keys import ConnectionPool
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
 from agentkit.types import Request, Response, Usage
 
 PATIENCE = 30.0

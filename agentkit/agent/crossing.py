@@ -1,0 +1,133 @@
+"""Any callable from either colour: what is async is awaited, what blocks leaves the loop alone.
+
+A coroutine that is asked for from a running loop, and a blocking callable that is asked for from
+asyncio, get a daemon thread of their own for as long as they take, with the context variables
+copied. The event loop's default executor is not used: it belongs to the application, has few
+threads (name resolution needs them, too), and one stuck task in it would delay exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, NamedTuple
+
+from agentkit.errors import ConfigurationError
+from agentkit.telemetry.safe import guarded
+
+
+def require_callable(task: object) -> None:
+    """Pass for anything that can be called.
+
+    Raises:
+        ConfigurationError: it cannot be called.
+    """
+    if callable(task):
+        return
+    kind = type(task).__name__
+    hint = "pass a function and its arguments: execute_task(function, argument)"
+    if inspect.iscoroutine(task):
+        task.close()
+        hint = "pass the async function itself and its arguments, without calling it"
+    raise ConfigurationError(f"the task must be callable, got an object of type {kind}", hint=hint)
+
+
+@guarded("task")
+def name_of(task: Any) -> str:
+    """The name of a function, of the function in a partial, or of a callable object's class."""
+    while isinstance(task, functools.partial):
+        task = task.func
+    name = getattr(task, "__qualname__", None)
+    return name if isinstance(name, str) else type(task).__qualname__
+
+
+def call(task: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The result of `task`, called here; an awaitable is run to its end, also in a running loop."""
+    result = task(*args, **kwargs)
+    if not inspect.isawaitable(result):
+        return result
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), result)
+    return _run_aside(result)
+
+
+async def acall(task: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The result of `task`: called here if it is async, else on a thread; an awaitable is awaited.
+
+    When the caller is cancelled, a thread under way finishes on its own and its result is dropped.
+    """
+    if _is_async(task):
+        result = task(*args, **kwargs)
+    else:
+        future = _start(functools.partial(task, *args, **kwargs))
+        result = (await asyncio.wrap_future(future)).unwrap()
+    return await result if inspect.isawaitable(result) else result
+
+
+def _is_async(task: Any) -> bool:
+    while isinstance(task, functools.partial):
+        task = task.func
+    return inspect.iscoroutinefunction(task) or inspect.iscoroutinefunction(type(task).__call__)
+
+
+class _Outcome(NamedTuple):
+    """A result or an error as a value: a future would change some exceptions on their way."""
+
+    result: Any
+    error: BaseException | None
+
+    def unwrap(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def _start(function: Callable[[], Any]) -> Future[_Outcome]:
+    context = copy_context()
+    future: Future[_Outcome] = Future()
+    future.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            outcome = _Outcome(context.run(function), None)
+        except BaseException as error:  # noqa: BLE001 - raised again where the task was asked for
+            outcome = _Outcome(None, error)
+        future.set_result(outcome)
+
+    threading.Thread(target=work, name="agentkit-task", daemon=True).start()
+    return future
+
+
+async def _wait(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _run(runner: asyncio.Runner, awaitable: Awaitable[Any]) -> Any:
+    with runner:
+        return runner.run(_wait(awaitable))
+
+
+def _run_aside(awaitable: Awaitable[Any]) -> Any:
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop = runner.get_loop()
+    try:
+        outcome = _start(functools.partial(_run, runner, awaitable)).result()
+    except BaseException:
+        # Only Ctrl-C ends the wait early; what nobody waits for must not go on asking models.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_cancel_all)
+        raise
+    return outcome.unwrap()
+
+
+def _cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel()

@@ -1,0 +1,182 @@
+"""Tool calls of one answer, run side by side; what goes wrong becomes text for the model."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from agentkit.agent.crossing import acall
+from agentkit.agent.spans import Executions
+from agentkit.errors import ConfigurationError, ToolError
+from agentkit.output.tools import Parameters, ToolContext, tool_specs
+from agentkit.types import Clock, Message, MessageRole, ToolCall, ToolSpec
+
+SIDE_BY_SIDE: Final = 32
+"""How many tool calls of one answer run at once; more of them wait their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What one tool call brought.
+
+    Attributes:
+        call: the model's wish. content: the text that the model is told.
+        error: the class of the error, or None. seconds: how long it took.
+    """
+
+    call: ToolCall
+    content: str
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def message(self) -> Message:
+        """The message that answers the call."""
+        return Message(MessageRole.TOOL, self.content, tool_call_id=self.call.id)
+
+
+class Perform(NamedTuple):
+    """Run these calls, none beyond `until`, a point in time of the run's clock."""
+
+    calls: tuple[ToolCall, ...]
+    step: int
+    messages: tuple[Message, ...]
+    until: float
+
+
+class _SilentToolError(ToolError):
+    """The tool was let go of."""
+
+    error_type = "timeout"
+
+
+class _Tool(NamedTuple):
+    spec: ToolSpec
+    parameters: Parameters
+
+
+class Toolbox:
+    """The tools of one run.
+
+    `timeout` is in seconds for each call, `max_output` in characters of each result.
+
+    Raises:
+        ConfigurationError: not tools, two of one name, or one without a function.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Any] | None,
+        agent: str,
+        executions: Executions,
+        clock: Clock,
+        *,
+        timeout: float,
+        max_output: int,
+    ) -> None:
+        self.specs = tool_specs(tools)
+        self._tools = {spec.name: _runnable(spec) for spec in self.specs}
+        self._agent = agent
+        self._executions = executions
+        self._clock = clock
+        self._timeout = timeout
+        self._max_output = max_output
+
+    async def perform(self, wish: Perform) -> tuple[ToolResult, ...]:
+        """The results in the order of the calls. Cancelling this cancels what is under way."""
+        turns = asyncio.Semaphore(SIDE_BY_SIDE)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(call, wish, turns)) for call in wish.calls]
+        return tuple(task.result() for task in tasks)
+
+    async def _one(self, call: ToolCall, wish: Perform, turns: asyncio.Semaphore) -> ToolResult:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self._tools) or "none"
+            return self._failed(call, ToolError(f"no tool is called {call.name!r}; known: {known}"))
+        async with turns:
+            return await self._watched(tool, call, wish)
+
+    async def _watched(self, tool: _Tool, call: ToolCall, wish: Perform) -> ToolResult:
+        opened = self._executions.begin(tool.spec, call.id)
+        started = self._clock()
+        error: BaseException | None = None
+        try:
+            content = self._cut(await self._run(tool, call, wish))
+            return ToolResult(call, content, None, self._clock() - started)
+        except Exception as failure:  # noqa: BLE001 - any fault of a tool is told to the model
+            error = failure
+            return self._failed(call, failure, self._clock() - started)
+        except BaseException as interruption:
+            error = interruption
+            raise
+        finally:
+            self._executions.end(opened, tool.spec, self._clock() - started, error)
+
+    async def _run(self, tool: _Tool, call: ToolCall, wish: Perform) -> str:
+        context = ToolContext(self._agent, call.id, wish.step, wish.messages)
+        args, kwargs = tool.parameters.bind(call.arguments, context)
+        limit = min(self._timeout, wish.until - self._clock())
+        if limit <= 0:
+            raise _SilentToolError(f"no time was left for {call.name}")
+        scope = asyncio.timeout(limit)
+        try:
+            async with scope:
+                return encoded(await acall(tool.spec.fn, args, kwargs))  # type: ignore[arg-type]
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise _SilentToolError(f"{call.name} gave no result within {limit:.3g} s") from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise ToolError(f"{call.name} was cancelled from within") from None
+
+    def _failed(self, call: ToolCall, error: Exception, seconds: float = 0.0) -> ToolResult:
+        kind = "ToolError" if isinstance(error, _SilentToolError) else type(error).__name__
+        return ToolResult(call, self._cut(f"{kind}: {_words(error)}"), kind, seconds)
+
+    def _cut(self, text: str) -> str:
+        limit = self._max_output
+        if len(text) <= limit:
+            return text
+        return f"{text[:limit]}\n[cut: the first {limit} of {len(text)} characters]"
+
+
+def encoded(result: Any) -> str:
+    """A tool's result as text: a str as it is, anything else as JSON.
+
+    Raises:
+        ToolError: it has no JSON form.
+    """
+    if isinstance(result, str):
+        return str(result)
+    from pydantic_core import to_json
+
+    kind = type(result).__name__
+    if isinstance(result, Iterator) or inspect.isasyncgen(result):
+        raise ToolError(f"the result is a {kind}, which may have no end: return a list")
+    try:
+        return to_json(result, bytes_mode="base64").decode()
+    except Exception as error:
+        raise ToolError(f"the result, a {kind}, has no JSON form") from error
+
+
+def _runnable(spec: ToolSpec) -> _Tool:
+    if spec.fn is None:
+        raise ConfigurationError(
+            f"tool {spec.name!r} has no function to run",
+            hint="give a function, or a ToolSpec with fn=",
+        )
+    return _Tool(spec, Parameters(spec.fn))
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ is the tool's fault, too
+        return "(no text)"

@@ -1,0 +1,283 @@
+"""Streams as their consumers see them: one flow underneath, one class a colour."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentkit.engine.drivers.runtime import Runtime
+from agentkit.engine.drivers.sync import Blocking, presentable
+from agentkit.engine.effects import Effect, Emit, Flow
+from agentkit.errors import ConfigurationError, LLMError
+from agentkit.types import Response, StreamEvent, TextDelta
+from agentkit.types.context import AsyncClosing, Closing
+
+if TYPE_CHECKING:
+    from agentkit.engine.drivers.asyncio import Looping
+
+
+class Growth(Protocol):
+    """What makes instances of a type of a stream's events: none or one at a time, in a tuple."""
+
+    def take(self, event: StreamEvent) -> tuple[Any, ...]:
+        """What is known after `event`."""
+        ...
+
+    def whole(self, response: Response[Any]) -> tuple[Any, ...]:
+        """The validated instance at the end."""
+        ...
+
+
+class _Tale:
+    """What both colours share: the flow, its end, and how it is told."""
+
+    def __init__(self, flow: Flow[Response[Any]], growth: Growth | None) -> None:
+        self._flow = flow
+        self._growth = growth
+        self._started = False
+        self._over = False
+        self._response: Response[Any] | None = None
+
+    @property
+    def response(self) -> Response[Any]:
+        """The finished answer.
+
+        Raises:
+            LLMError: the stream has not been read to its end.
+        """
+        if self._response is None:
+            raise LLMError(
+                "the stream has no complete response",
+                hint="read it to its end before asking for .response",
+            )
+        return self._response
+
+    def _growing(self) -> Growth:
+        if self._growth is None:
+            raise ConfigurationError(
+                "the stream has no type to make partial instances of",
+                hint="give response_model= to stream() or astream()",
+            )
+        return self._growth
+
+    def _resume(self, result: Any) -> Effect[Any]:
+        if not self._started:
+            self._started = True
+            return next(self._flow)
+        return self._flow.send(result)
+
+    def _finish(self, end: StopIteration) -> None:
+        self._over = True
+        self._response = end.value
+
+    def __repr__(self) -> str:
+        state = "complete" if self._response else "over" if self._over else "open"
+        return f"<{type(self).__name__} {state}>"
+
+
+class Stream(_Tale, Closing):
+    """A blocking stream: iterate it for text, or `events()` for typed events.
+
+    A context manager: leaving it early releases everything. `response` holds the whole answer
+    once the stream is read to its end.
+    """
+
+    def __init__(
+        self,
+        flow: Flow[Response[Any]],
+        runtime: Runtime,
+        *,
+        text: bool = True,
+        growth: Growth | None = None,
+    ) -> None:
+        super().__init__(flow, growth)
+        self._driver = Blocking(runtime)
+        self._text = text
+
+    def __iter__(self) -> Iterator[str]:
+        self._check_text()
+        return self._texts()
+
+    def __next__(self) -> str:
+        self._check_text()
+        return next(self._texts())
+
+    def _check_text(self) -> None:
+        check_text(self._text)
+
+    def _texts(self) -> Iterator[str]:
+        while (event := self._advance()) is not None:
+            if isinstance(event, TextDelta) and event.text:
+                yield event.text
+
+    def events(self) -> Iterator[StreamEvent]:
+        """`TextDelta`, `Restart` and a final `End`, as they come."""
+        while (event := self._advance()) is not None:
+            yield event
+
+    def partials(self) -> Iterator[Any]:
+        """Instances of the `response_model` that hold what has arrived so far.
+
+        Fields that have arrived complete and valid are set; others hold their default, or None. A
+        `Restart` begins anew. The last instance is the validated one, also ``.response.parsed``.
+
+        Raises:
+            ConfigurationError: the stream was made without a `response_model`.
+            StructuredOutputError: the whole answer does not match; `raw` holds it.
+        """
+        return self._partials(self._growing())
+
+    def _partials(self, growth: Growth) -> Iterator[Any]:
+        while (event := self._advance()) is not None:
+            yield from growth.take(event)
+        yield from growth.whole(self.response)
+
+    def _advance(self) -> StreamEvent | None:
+        if self._over:
+            return None
+        try:
+            effect = self._resume(None)
+            while type(effect) is not Emit:
+                try:
+                    result = self._driver.perform(effect)
+                except BaseException as error:
+                    effect = self._flow.throw(presentable(error))
+                else:
+                    effect = self._flow.send(result)
+            return effect.event
+        except StopIteration as end:
+            self._finish(end)
+            self._driver.close()
+            return None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop here and release everything; nothing happens when it is over already."""
+        self._over = True
+        self._flow.close()
+        self._driver.close()
+
+
+class AsyncStream(_Tale, AsyncClosing):
+    """An async stream: ``async for`` for text, or `events()` for typed events.
+
+    An async context manager: leaving it early releases everything. `response` holds the whole
+    answer once the stream is read to its end.
+    """
+
+    def __init__(
+        self,
+        flow: Flow[Response[Any]],
+        runtime: Runtime,
+        *,
+        text: bool = True,
+        growth: Growth | None = None,
+    ) -> None:
+        super().__init__(flow, growth)
+        self._runtime = runtime
+        self._driver: Looping | None = None
+        self._text = text
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        check_text(self._text)
+        return self
+
+    async def __anext__(self) -> str:
+        check_text(self._text)
+        while (event := await self._advance()) is not None:
+            if isinstance(event, TextDelta) and event.text:
+                return event.text
+        raise StopAsyncIteration
+
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """`TextDelta`, `Restart` and a final `End`, as they come."""
+        return _Events(self)
+
+    def partials(self) -> AsyncIterator[Any]:
+        """Like `Stream.partials`, for ``async for``."""
+        return _Partials(self, self._growing())
+
+    async def _advance(self) -> StreamEvent | None:
+        if self._over:
+            return None
+        if self._driver is None:
+            from agentkit.engine.drivers.asyncio import Looping
+
+            self._driver = Looping(self._runtime)
+        try:
+            effect = self._resume(None)
+            while type(effect) is not Emit:
+                try:
+                    result = await self._driver.perform(effect)
+                except BaseException as error:
+                    effect = self._flow.throw(presentable(error))
+                else:
+                    effect = self._flow.send(result)
+            return effect.event
+        except StopIteration as end:
+            self._finish(end)
+            await self._driver.close()
+            return None
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Stop here and release everything; nothing happens when it is over already."""
+        self._over = True
+        self._flow.close()
+        if self._driver is not None:
+            await self._driver.close()
+
+
+class _Events:
+    """The typed events of an `AsyncStream`."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> _Events:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        event = await self._stream._advance()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class _Partials:
+    """The partial instances of an `AsyncStream`."""
+
+    __slots__ = ("_growth", "_over", "_stream")
+
+    def __init__(self, stream: AsyncStream, growth: Growth) -> None:
+        self._stream = stream
+        self._growth = growth
+        self._over = False
+
+    def __aiter__(self) -> _Partials:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._over:
+            event = await self._stream._advance()
+            self._over = event is None
+            growth = self._growth
+            known = growth.whole(self._stream.response) if event is None else growth.take(event)
+            if known:
+                return known[0]
+        raise StopAsyncIteration
+
+
+def check_text(allowed: bool) -> None:
+    """Text cannot be taken back, so a stream that may restart has events only."""
+    if not allowed:
+        raise LLMError(
+            "a stream with on_interrupt='restart' cannot be read as plain text",
+            hint="iterate .events() and drop what was shown when a Restart comes",
+        )

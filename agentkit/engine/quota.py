@@ -1,0 +1,103 @@
+"""Waiting for a key, a slot and quota, within this target's part of the time."""
+
+from __future__ import annotations
+
+import math
+
+from agentkit.engine.call import Call, refused
+from agentkit.engine.effects import Flow, Sleep
+from agentkit.errors import PoolExhaustedError
+from agentkit.policy.deadline import DEFAULT_PATIENCE, share
+from agentkit.policy.limits.estimate import DEFAULT_OUTPUT, asked_output, estimate
+from agentkit.policy.limits.pool import Lease, Pool
+from agentkit.policy.limits.window import Need, Window
+from agentkit.policy.route import Target
+
+LOOK_AGAIN = 5.0
+"""Seconds after which a waiter looks even without news: who stands before it may be gone."""
+
+_REQUEST = Need()
+
+
+def acquire(call: Call, target: Target, pool: Pool) -> Flow[Lease]:
+    """A granted lease; the wait is in the ledger.
+
+    Raises:
+        PoolExhaustedError: none came free in time, or the request is larger than any limit.
+        CircuitOpenError: it would have to wait, and the target's breaker would refuse it then.
+        DeadlineExceededError: none comes free within the deadline, and no other target is left.
+    """
+    now = call.rules.clock()
+    need = _need(call, pool) if pool.counts_tokens else _REQUEST
+    try:
+        lease = pool.request(need, now, call.request.priority)
+    except PoolExhaustedError as refusal:
+        raise _noted(call, target, refusal) from None
+    if not lease.granted:
+        try:
+            yield from _queue(call, target, pool, lease)
+        except BaseException:
+            lease.release(call.rules.clock(), sent=False)
+            raise
+    return lease
+
+
+def _need(call: Call, pool: Pool) -> Need:
+    """The estimate; an answer of no stated length never makes it larger than every limit."""
+    need = estimate(call.request)
+    windows = [member.window for member in pool.members if not member.retired]
+    if asked_output(call.request) is None and all(each.too_large(need) for each in windows):
+        room = max((_room(each, need.input_tokens) for each in windows), default=0)
+        need = need._replace(output_tokens=max(1, room))
+    return need
+
+
+def _room(window: Window, input_tokens: int) -> int:
+    """The longest answer that a minute of `window` can hold beside so much input."""
+    limits = window.limits()
+    output, both = limits["output_tokens_per_minute"], limits["tokens_per_minute"]
+    rooms = (output, None if both is None else both - input_tokens, DEFAULT_OUTPUT)
+    return min(room for room in rooms if room is not None)
+
+
+def patience(call: Call, pool: Pool) -> float:
+    """Seconds this call waits for `pool`: its own limit, or a part that leaves time to others."""
+    left, ahead = max(call.left(), 0.0), call.itinerary.count_ahead()
+    if pool.acquire_timeout is not None:
+        return min(pool.acquire_timeout, left)
+    return min(share(left, None, ahead + 1), DEFAULT_PATIENCE) if ahead else left
+
+
+def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[None]:
+    if target.breaker is not None and not target.breaker.would_admit():
+        raise refused(target)
+    since = call.rules.clock()
+    until = since + patience(call, pool)
+    now = since
+    try:
+        while (wait := lease.wait(now)) > 0.0 and now < until:
+            if until <= now + wait < math.inf:
+                break
+            yield from Sleep(min(LOOK_AGAIN if wait == math.inf else wait, until - now), lease)
+            now = call.rules.clock()
+    except PoolExhaustedError as refusal:
+        raise _noted(call, target, refusal) from None
+    finally:
+        waited = call.rules.clock() - since
+        call.ledger.waited += waited
+        call.observer.waited(target.name, waited, lease.granted)
+    if lease.granted:
+        return
+    if call.left() <= 0 or (pool.acquire_timeout is None and not call.itinerary.count_ahead()):
+        raise call.overrun(f"no slot of {target.name} comes free in time")
+    full = PoolExhaustedError(
+        f"no slot of {target.name} came free within {until - since:.1f} s",
+        hint="add keys, or raise the model's limits or acquire_timeout",
+        retry_after=wait if 0 < wait < math.inf else None,
+    )
+    raise _noted(call, target, full)
+
+
+def _noted(call: Call, target: Target, refusal: PoolExhaustedError) -> PoolExhaustedError:
+    call.note(target.name, target.provider, "no_quota", refusal, target.breaker_state)
+    return refusal

@@ -1,0 +1,1 @@
+"""Adapters between agentkit and other frameworks, one a module."""

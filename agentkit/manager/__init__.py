@@ -1,0 +1,1 @@
+"""`LLMManager`: registered models, and what becomes of each request to them."""

@@ -1,0 +1,162 @@
+"""The configured door's face: one async client a provider, over the manager that has its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from agentkit.manager.requests import Prompt, conversation
+from agentkit.policy.retry import RetryPolicy
+from agentkit.types import Message, MessageRole, Response
+
+if TYPE_CHECKING:
+    from agentkit.engine.drivers.streams import AsyncStream
+    from agentkit.manager.manager import LLMManager
+
+T = TypeVar("T")
+
+
+class LLMProvider(StrEnum):
+    """The providers with a name of their own; any other is given as text."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+    GOOGLE = "google"
+    GROQ = "groq"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMConfig:
+    """Options of a call, for ``client.complete(messages, **config.to_dict())``.
+
+    Args:
+        temperature: randomness; None leaves it to the provider, 0 is kept.
+        max_tokens: most tokens of the answer; None leaves it to the provider.
+        max_retries: attempts in all (default 3).
+        retry_delay: nominal seconds before the first retry (default 1.0).
+        timeout: seconds for the whole call, retries included (default 30.0).
+        system_prompt: put before the conversation.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    max_retries: int = 3
+    retry_delay: float = 1.0
+    timeout: float = 30.0
+    system_prompt: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that is set, as keyword arguments of `LLMClient.complete`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class LLMClient:
+    """Asks one provider of a manager (or its whole chain); every policy is the manager's.
+
+    Made by `LLMManager.get_client`. Works in any event loop, and in several.
+    """
+
+    def __init__(self, manager: LLMManager, models: tuple[str, ...] | None, provider: str) -> None:
+        self._manager = manager
+        self._models = models
+        self.provider = provider
+
+    @overload
+    async def complete(
+        self, messages: Prompt, *, response_model: type[T], tools: None = None, **options: Any
+    ) -> T: ...
+    @overload
+    async def complete(
+        self, messages: Prompt, *, response_model: type[T], tools: Sequence[Any], **options: Any
+    ) -> T | Response[T]: ...
+    @overload
+    async def complete(
+        self,
+        messages: Prompt,
+        *,
+        response_model: None = None,
+        tools: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> Response[Any]: ...
+    async def complete(
+        self,
+        messages: Prompt,
+        *,
+        response_model: type[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """A whole `Response`; with `response_model` the validated instance itself.
+
+        Args:
+            messages: messages, or a text.
+            response_model: see `LLMManager.complete`.
+            tools: offered to the model; when it wishes for one, the `Response` with its
+                `tool_calls` comes back, with a `response_model`, too.
+            options: those of `LLMConfig`, `deadline`, and the model's own parameters.
+
+        Raises:
+            LLMError: no answer; `.ledger` tells every attempt.
+        """
+        asked, options = self._options(messages, options)
+        response = await self._manager.acomplete(
+            asked, model=self._models, response_model=response_model, tools=tools, **options
+        )
+        wished = bool(response.tool_calls)
+        return response if response_model is None or wished else response.parsed
+
+    async def chat(self, text: str, **options: Any) -> str:
+        """The text of the answer to one message."""
+        response: Response[Any] = await self.complete(text, **options)
+        return response.text
+
+    def stream_complete(self, messages: Prompt, **options: Any) -> AsyncStream:
+        """The answer as it comes: ``async for chunk in client.stream_complete(messages)``."""
+        asked, options = self._options(messages, options)
+        return self._manager.astream(asked, model=self._models, **options)
+
+    def stream_chat(self, text: str, **options: Any) -> AsyncStream:
+        """The answer to one message as it comes."""
+        return self.stream_complete(text, **options)
+
+    async def close(self) -> None:
+        """Nothing of its own is open: the manager keeps the connections. Safe to call twice."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<LLMClient {self.provider}>"
+
+    def _options(self, messages: Prompt, given: dict[str, Any]) -> tuple[Prompt, dict[str, Any]]:
+        options = dict(given)
+        system = options.pop("system_prompt", None)
+        timeout = options.pop("timeout", None)
+        attempts, delay = options.pop("max_retries", None), options.pop("retry_delay", None)
+        if timeout is not None:
+            options.setdefault("deadline", timeout)
+        if attempts is not None or delay is not None:
+            usual = RetryPolicy()
+            options.setdefault(
+                "retry",
+                RetryPolicy(
+                    max_attempts=usual.max_attempts if attempts is None else attempts,
+                    base_delay=usual.base_delay if delay is None else delay,
+                ),
+            )
+        if system is None:
+            return messages, options
+        asked: Sequence[Message] = conversation(messages)
+        return [Message(MessageRole.SYSTEM, system), *asked], options

@@ -1,0 +1,82 @@
+"""From what a caller hands in to a `Request`, with errors that name the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from agentkit.errors import RequestValidationError
+from agentkit.output.tools import tool_specs
+from agentkit.types import Message, Request
+
+Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
+
+
+def request_for(
+    prompt: Prompt,
+    params: Mapping[str, Any],
+    *,
+    tools: Sequence[Any] | None = None,
+    use_cache: bool = True,
+    stream: bool = False,
+    priority: int = 0,
+) -> Request:
+    """The request for a prompt (text) or a conversation (messages, or dicts of role and content).
+
+    Raises:
+        RequestValidationError: empty, or of another type.
+    """
+    offered = () if tools is None else tool_specs(tools)
+    if not isinstance(prompt, str):
+        return Request(
+            messages=_messages(prompt), params=params, tools=offered, use_cache=use_cache,
+            stream=stream, priority=priority,
+        )  # fmt: skip
+    if not prompt or prompt.isspace():
+        raise RequestValidationError(
+            "the prompt is empty",
+            validation_errors=["prompt: empty"],
+            hint="give a text that is not only white space",
+        )
+    return Request(
+        prompt=prompt, params=params, tools=offered, use_cache=use_cache, stream=stream,
+        priority=priority,
+    )  # fmt: skip
+
+
+def conversation(prompt: Prompt) -> tuple[Message, ...]:
+    """The messages of a prompt; a text is one user message. Raises `RequestValidationError`."""
+    return request_for(prompt, {}).conversation
+
+
+def _messages(prompt: Any) -> tuple[Message, ...]:
+    if isinstance(prompt, bytes | Mapping) or not isinstance(prompt, Sequence):
+        raise RequestValidationError(
+            f"the prompt must be a str or a list of messages, got {type(prompt).__name__}",
+            validation_errors=[f"prompt: {type(prompt).__name__}"],
+            hint="pass text, Message objects, or dicts with role and content",
+        )
+    if not prompt:
+        raise RequestValidationError(
+            "the conversation is empty", validation_errors=["messages: empty"]
+        )
+    return tuple(_message(each, index) for index, each in enumerate(prompt))
+
+
+def _message(each: Any, index: int) -> Message:
+    if isinstance(each, Message):
+        return each
+    if isinstance(each, Mapping) and "role" in each and "content" in each:
+        try:
+            return Message(**each)
+        except TypeError as error:
+            raise RequestValidationError(
+                f"message {index} has unknown fields: {error}",
+                validation_errors=[f"messages[{index}]: {error}"],
+                hint="use role, content, metadata, tool_calls, tool_call_id",
+            ) from None
+    raise RequestValidationError(
+        f"message {index} is {type(each).__name__}, not a message",
+        validation_errors=[f"messages[{index}]: {type(each).__name__}"],
+        hint="use Message(role, content) or a dict with role and content",
+    )

@@ -1,0 +1,270 @@
+"""From the values a user gives to targets and the response cache, checked on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from agentkit.cache.fingerprint import callable_fingerprint, request_key
+from agentkit.cache.response import ResponseCache, build_response_cache
+from agentkit.errors import ConfigurationError
+from agentkit.manager.keys import ConnectionPool, Make
+from agentkit.manager.middleware import RateLimitMiddleware, RetryMiddleware
+from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.budget import Price
+from agentkit.policy.classification import RetryOn
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.retry import RetryBudget, RetryPolicy
+from agentkit.policy.route import Endpoint, Target
+from agentkit.policy.validation import number, optional, whole
+from agentkit.providers.function import endpoint_of
+from agentkit.types import Clock, Request, Store
+
+_DEFAULT_ATTEMPTS = 3
+_registrations = itertools.count(1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """A provider's model by name, such as ``openai:<model>``, and how it is made."""
+
+    text: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def make(self, key: str | None = None, model: str | None = None) -> Any:
+        """The provider object; `key` and `model` in place of the usual ones."""
+        from agentkit.providers.registry import provider_for
+
+        prefix, _, own = self.text.partition(":")
+        spec = f"{prefix}:{model}" if model is not None and model != own else self.text
+        return provider_for(spec, api_key=key, **self.settings)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a model gets when its registration says nothing else."""
+
+    max_retries: int
+    retry: RetryPolicy | None
+    breaker: BreakerPolicy | bool | None
+    limits: RateLimits | None = None
+    acquire_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        whole("max_retries", self.max_retries, hint="1 is a single attempt without retries")
+        if self.retry is None:
+            object.__setattr__(self, "retry", RetryPolicy(max_attempts=self.max_retries))
+        elif not isinstance(self.retry, RetryPolicy):
+            raise ConfigurationError(f"retry must be a RetryPolicy, got {self.retry!r}")
+        elif self.max_retries not in (_DEFAULT_ATTEMPTS, self.retry.max_attempts):
+            raise ConfigurationError(
+                f"max_retries={self.max_retries} contradicts retry={self.retry}",
+                hint="give one of the two",
+            )
+
+
+def defaults_of(
+    max_retries: int,
+    retry: RetryPolicy | None,
+    breaker: BreakerPolicy | bool | None,
+    middleware: Sequence[Any],
+) -> Defaults:
+    """The defaults of a manager, those that its policy middleware sets included.
+
+    Raises:
+        ConfigurationError: a policy is given twice, or a value cannot work.
+    """
+    limits = [each for each in middleware if isinstance(each, RateLimitMiddleware)]
+    retries = [each.policy for each in middleware if isinstance(each, RetryMiddleware)]
+    if len(limits) > 1 or len(retries) + (retry is not None) > 1:
+        what = "limits" if len(limits) > 1 else "retry policy"
+        raise ConfigurationError(f"the {what} is given twice", hint="keep one of them")
+    retry = retries[0] if retries else retry
+    if not limits:
+        return Defaults(max_retries, retry, breaker)
+    return Defaults(max_retries, retry, breaker, limits[0].limits, limits[0].acquire_timeout)
+
+
+def build_target(
+    name: Any,
+    inference_fn: Any,
+    metadata: Mapping[str, Any] | None,
+    defaults: Defaults,
+    *,
+    clock: Clock,
+    changed: Callable[[str, str, str], None],
+    retry: RetryPolicy | None,
+    breaker: BreakerPolicy | CircuitBreaker | bool | None,
+    timeout: float | None,
+    first_token_timeout: float | None,
+    retry_on: RetryOn | None,
+    max_concurrency: int | None,
+    limits: RateLimits | None = None,
+    pool: ConnectionPool | None = None,
+) -> Target:
+    """One target from one registration. Raises `ConfigurationError`."""
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigurationError(f"a model needs a name, got {name!r}", hint="give a text")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigurationError(f"metadata must be a mapping, got {type(metadata).__name__}")
+    facts = MappingProxyType(dict(metadata or {}))
+    policy: Any = defaults.retry if retry is None else retry
+    if not isinstance(policy, RetryPolicy):
+        raise ConfigurationError(f"retry must be a RetryPolicy, got {policy!r}")
+    if pool is not None and pool.config is not None and not pool.config.retry_on_error:
+        policy = dataclasses.replace(policy, max_attempts=1)
+    if retry_on is not None and not (callable(retry_on) or isinstance(retry_on, tuple)):
+        raise ConfigurationError(
+            f"retry_on must be exception types or a function, got {retry_on!r}"
+        )
+    spec = ProviderSpec(inference_fn) if isinstance(inference_fn, str) else None
+    spec = inference_fn if isinstance(inference_fn, ProviderSpec) else spec
+    if spec is not None:
+        inference_fn = spec.make()
+    identity = inference_fn if spec is None else f"{spec.text} {sorted(spec.settings.items())}"
+    fingerprint = callable_fingerprint(identity, facts)
+    provider = facts.get("provider") or getattr(inference_fn, "provider", None) or "custom"
+    window = facts.get("context_window")
+    as_endpoint = functools.partial(
+        endpoint_of,
+        name=name,
+        provider=str(provider),
+        fingerprint=fingerprint or f"registration:{next(_registrations)}",
+        durable=fingerprint is not None,
+    )
+    return Target(
+        name,
+        str(provider),
+        as_endpoint(inference_fn),
+        facts,
+        policy,
+        _breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
+        _pool(
+            name,
+            max_concurrency,
+            limits,
+            pool,
+            defaults,
+            spec is not None or hasattr(inference_fn, "with_key"),
+            keyed(spec, inference_fn),
+            as_endpoint,
+        ),
+        None if policy.budget is None else RetryBudget(policy.budget),
+        optional("timeout", timeout, above=True),
+        optional("first_token_timeout", first_token_timeout, above=True),
+        retry_on,
+        None if window is None else whole("context_window", window),
+        price_of(facts),
+        spec is not None,
+    )
+
+
+def keyed(spec: ProviderSpec | None, provider: Any) -> Make:
+    """How a provider object is made for another key, or for another model."""
+
+    def make(key: str, model: str | None) -> Any:
+        if spec is not None:
+            return spec.make(key, model)
+        if model is not None:
+            raise ConfigurationError(
+                f"{type(provider).__name__} takes no other model",
+                hint="register it as text, such as 'openai:<model>'",
+            )
+        return provider.with_key(key)
+
+    return make
+
+
+def _pool(
+    name: str,
+    max_concurrency: int | None,
+    limits: RateLimits | None,
+    pool: ConnectionPool | None,
+    defaults: Defaults,
+    takes_keys: bool,
+    make: Make,
+    as_endpoint: Callable[[Any], Endpoint],
+) -> Pool | None:
+    if limits is not None and not isinstance(limits, RateLimits):
+        raise ConfigurationError(f"limits must be RateLimits, got {limits!r}")
+    if pool is not None:
+        if not isinstance(pool, ConnectionPool):
+            raise ConfigurationError(f"pool must be a ConnectionPool, got {pool!r}")
+        if not takes_keys:
+            raise ConfigurationError(
+                f"model {name!r} has a pool of keys but takes no key",
+                hint="register text such as 'openai:<model>', or a provider with with_key(key)",
+            )
+        if limits is not None or max_concurrency is not None:
+            raise ConfigurationError(
+                f"model {name!r} has a pool and limits of its own",
+                hint="give the limits to the ConnectionPool: they hold for each key",
+            )
+        return pool.build(name, make, as_endpoint, defaults.limits, defaults.acquire_timeout)
+    limits = defaults.limits if limits is None else limits
+    if max_concurrency is None and limits is None:
+        return None
+    member = Member(max_concurrency=max_concurrency, limits=limits)
+    return Pool([member], name=name, acquire_timeout=defaults.acquire_timeout)
+
+
+def price_of(metadata: Mapping[str, Any]) -> Price | None:
+    """What the metadata says a model costs. Raises `ConfigurationError` for a bad number."""
+    both = metadata.get("cost_per_1k_tokens")
+    inwards = metadata.get("cost_per_1k_input_tokens", both)
+    outwards = metadata.get("cost_per_1k_output_tokens", both)
+    if not all(type(each) in (int, float) for each in (inwards, outwards)):
+        return None
+    return Price(
+        number("cost_per_1k_input_tokens", inwards), number("cost_per_1k_output_tokens", outwards)
+    )
+
+
+def _breaker(
+    name: str,
+    own: BreakerPolicy | CircuitBreaker | bool | None,
+    default: BreakerPolicy | bool | None,
+    clock: Clock,
+    changed: Callable[[str, str, str], None],
+) -> CircuitBreaker | None:
+    if isinstance(own, CircuitBreaker):
+        own.tell(changed)
+        return own
+    chosen = default if own is None else own
+    if chosen is False:
+        return None
+    policy = BreakerPolicy() if chosen is None or chosen is True else chosen
+    if not isinstance(policy, BreakerPolicy):
+        raise ConfigurationError(
+            f"breaker must be a BreakerPolicy, a CircuitBreaker or False, got {policy!r}"
+        )
+    return CircuitBreaker(name=name, policy=policy, clock=clock, on_change=changed)
+
+
+def build_answers(
+    cache: Store | str | None,
+    *,
+    directory: str | None,
+    ttl: float,
+    namespace: str,
+    clock: Clock | None,
+) -> tuple[ResponseCache | None, Callable[[Request, Target], str | None]]:
+    """The response cache, and how a request's key in it is made."""
+
+    def key(request: Request, target: Target) -> str | None:
+        return request_key(
+            request,
+            model=target.name,
+            fingerprint=target.endpoint.fingerprint,
+            namespace=namespace,
+        )
+
+    answers = build_response_cache(
+        cache, directory=directory, ttl=ttl, namespace=namespace, clock=clock
+    )
+    return answers, key

@@ -1,0 +1,1 @@
+"""Answers of a type: JSON schemas, validation and repair, partial instances, tool parameters."""

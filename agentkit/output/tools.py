@@ -1,0 +1,298 @@
+"""Functions and schemas as tools: what a provider is told, and checked arguments on the way back.
+
+A function's parameters become the JSON schema of the tool's arguments, its docstring the
+description; the lines of a Google-style ``Args:`` section describe the parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, get_args, get_origin
+from typing import get_type_hints as _resolve
+
+from agentkit.errors import ConfigurationError, ToolError
+from agentkit.types import Message, ToolSpec
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What every provider takes as a tool's name."""
+_SECTION: Final = re.compile(
+    r"^(?:Args|Arguments|Parameters):[ \t]*\n((?:[ \t]+.*\n|[ \t]*\n)*)", re.MULTILINE
+)
+_ENTRY: Final = re.compile(r"\*{0,2}(\w+)[ \t]*(?:\(.*?\))?:[ \t]*(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know of the run that calls it.
+
+    A function gets it in a parameter annotated with this class; the model is not told of it.
+
+    Attributes:
+        agent: the agent's name. call_id: the id of the tool call.
+        step: which ask of the run wished for the call, from 1.
+        messages: the conversation up to and including the wish.
+    """
+
+    agent: str
+    call_id: str
+    step: int
+    messages: tuple[Message, ...]
+
+
+class Bound(NamedTuple):
+    """Checked arguments, ready for a call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Parameters:
+    """What a function takes from a model: a JSON schema, and the check of what comes back.
+
+    Methods go without `self`; what a `functools.partial` has set, parameters of type `ToolContext`
+    and ``*args`` are not offered; ``**kwargs`` lets any further argument pass.
+
+    Raises:
+        ConfigurationError: a parameter has no JSON schema, or the function no signature.
+    """
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._tool = name_of(fn)
+        described = descriptions(fn)
+        hints = self._hints(fn)
+        preset = fn.keywords if isinstance(fn, functools.partial) else {}
+        self._fields: dict[str, inspect.Parameter] = {}
+        self._contexts: list[str] = []
+        self._open = False
+        definitions: dict[str, Any] = {}
+        for name, parameter in self._signature(fn).parameters.items():
+            annotation = hints.get(name, Any)
+            if parameter.kind is parameter.VAR_KEYWORD:
+                self._open = True
+            elif ToolContext in (annotation, *get_args(annotation)):
+                self._contexts.append(name)
+            elif parameter.kind is not parameter.VAR_POSITIONAL and name not in preset:
+                field = f"argument_{len(definitions)}"  # any name may be a method of the model
+                self._fields[field] = parameter
+                definitions[field] = _field(annotation, parameter, described.get(name))
+        self._model = self._built(definitions)
+        self.schema: dict[str, Any] = self._told()
+
+    def bind(self, arguments: Any, context: ToolContext | None = None) -> Bound:
+        """`arguments` as the function takes them, converted to its types.
+
+        What is left out stays out, so that the function's own defaults hold.
+
+        Raises:
+            ToolError: they do not fit; the message names each path.
+        """
+        from pydantic import ValidationError
+
+        from agentkit.output.validation import violations
+
+        if not isinstance(arguments, Mapping):
+            kind = type(arguments).__name__
+            raise ToolError(f"the arguments of {self._tool} are no JSON object but {kind}")
+        try:
+            checked = self._model.model_validate(dict(arguments))
+        except ValidationError as error:
+            wrong = "; ".join(violations(error))
+            raise ToolError(f"the arguments of {self._tool} do not fit: {wrong}") from None
+        args, kwargs = [], dict(checked.model_extra or {})
+        for field, parameter in self._fields.items():
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                args.append(getattr(checked, field))
+            elif field in checked.model_fields_set:
+                kwargs[parameter.name] = getattr(checked, field)
+        kwargs.update(dict.fromkeys(self._contexts, context))
+        return Bound(tuple(args), kwargs)
+
+    def _signature(self, fn: Callable[..., Any]) -> inspect.Signature:
+        try:
+            signature = inspect.signature(fn)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"tool {self._tool!r} has no readable signature",
+                hint="wrap it in a function with annotated parameters",
+            ) from error
+        first = next(iter(signature.parameters), None)
+        if first in ("self", "cls") and signature.parameters[first].annotation is inspect._empty:
+            raise ConfigurationError(
+                f"tool {self._tool!r} is a method without its object",
+                hint="pass the bound method: instance.method",
+            )
+        return signature
+
+    def _hints(self, fn: Callable[..., Any]) -> dict[str, Any]:
+        source: Any = inspect.unwrap(_function(fn))
+        source = getattr(source, "__func__", source)
+        try:
+            own = {k: v for k, v in _annotations(source).items() if k != "return"}
+            holder = SimpleNamespace(__annotations__=own)
+            return _resolve(holder, getattr(source, "__globals__", {}), include_extras=True)
+        except Exception as error:
+            raise ConfigurationError(
+                f"the annotations of tool {self._tool!r} cannot be resolved: {error}",
+                hint="import their types where the function is defined, at module level",
+            ) from error
+
+    def _built(self, definitions: dict[str, Any]) -> type[BaseModel]:
+        from pydantic import ConfigDict, create_model
+
+        config = ConfigDict(extra="allow" if self._open else "forbid")
+        try:
+            return create_model(self._tool, __config__=config, **definitions)
+        except Exception as error:
+            raise self._unfit(error) from error
+
+    def _told(self) -> dict[str, Any]:
+        from pydantic.json_schema import GenerateJsonSchema
+
+        class Plain(GenerateJsonSchema):
+            """Without titles: they repeat the names and cost tokens."""
+
+            ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+            def field_title_should_be_set(self, schema: Any) -> bool:
+                return False
+
+        try:
+            schema = self._model.model_json_schema(schema_generator=Plain)
+        except Exception as error:
+            raise self._unfit(error) from error
+        del schema["title"]
+        return {"type": "object", **schema}
+
+    def _unfit(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"tool {self._tool!r} has parameters without a JSON schema: {error}",
+            hint="annotate them with types that pydantic knows",
+        )
+
+
+def tool_specs(tools: Sequence[Any] | None) -> tuple[ToolSpec, ...]:
+    """Each tool as a `ToolSpec`: functions, specs, or a vendor's own dicts (OpenAI, Anthropic).
+
+    Raises:
+        ConfigurationError: not a tool, or two of one name.
+    """
+    if isinstance(tools, str | Mapping) or callable(tools):
+        raise ConfigurationError(f"tools is {tools!r}", hint="give a list, such as tools=[search]")
+    specs = tuple(tool_spec(each) for each in tools or ())
+    names = [spec.name for spec in specs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigurationError(f"two tools are called {twice[0]!r}", hint="rename one")
+    return specs
+
+
+def tool_spec(tool: Any) -> ToolSpec:
+    """One tool as a `ToolSpec`. Raises `ConfigurationError`."""
+    if isinstance(tool, ToolSpec):
+        return tool
+    if isinstance(tool, Mapping):
+        return _of_mapping(tool)
+    if callable(tool):
+        return _of_function(tool)
+    raise ConfigurationError(
+        f"{tool!r} is no tool", hint="give a function, a ToolSpec or a dict with name and schema"
+    )
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """The name of a function, of the function in a partial, or of a callable object's class."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", None) or type(fn).__name__)
+
+
+def description_of(fn: Callable[..., Any]) -> str:
+    """The docstring without its ``Args:`` section."""
+    return re.sub(r"\n{3,}", "\n\n", _SECTION.sub("\n", _documentation(fn))).strip()
+
+
+def descriptions(fn: Callable[..., Any]) -> dict[str, str]:
+    """What the ``Args:`` section of the docstring says, by parameter."""
+    section = _SECTION.search(_documentation(fn))
+    found: dict[str, str] = {}
+    if section is None:
+        return found
+    name = ""
+    lines = inspect.cleandoc("\n" + section[1]).splitlines()
+    for line in lines:
+        entry = None if line.startswith((" ", "\t")) else _ENTRY.fullmatch(line)
+        if entry:
+            name = entry[1]
+            found[name] = entry[2].strip()
+        elif name and line.strip():
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return found
+
+
+def _of_mapping(tool: Mapping[str, Any]) -> ToolSpec:
+    inner = tool.get("function", tool)
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"a tool has no name: {dict(tool)!r}", hint="set 'name'")
+    schema = inner.get("parameters") or inner.get("input_schema") or {"type": "object"}
+    return ToolSpec(name, str(inner.get("description") or ""), schema)
+
+
+def _of_function(fn: Callable[..., Any]) -> ToolSpec:
+    name = name_of(fn)
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a tool",
+            hint="use a named function, of at most 64 letters, digits, '_' and '-'",
+        )
+    return ToolSpec(name, description_of(fn), Parameters(fn).schema, fn)
+
+
+def _function(fn: Any) -> Any:
+    """Where the annotations and the docstring of a callable are."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if inspect.isclass(fn):
+        return fn.__init__
+    return fn if inspect.isroutine(fn) else type(fn).__call__
+
+
+def _annotations(function: Any) -> Mapping[str, Any]:
+    return getattr(function, "__annotations__", None) or {}
+
+
+def _documentation(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    text = inspect.getdoc(fn if inspect.isclass(fn) else _function(fn))
+    if not text and not inspect.isroutine(fn):
+        text = inspect.getdoc(fn)
+    return f"{text or ''}\n"
+
+
+def _field(annotation: Any, parameter: inspect.Parameter, described: str | None) -> Any:
+    from pydantic import Field
+
+    told = _own_description(annotation) or described
+    default = ... if parameter.default is parameter.empty else parameter.default
+    extra: dict[str, Any] = {"description": told} if told else {}
+    return annotation, Field(default, alias=parameter.name, **extra)
+
+
+def _own_description(annotation: Any) -> str | None:
+    """What ``Annotated[int, "text"]`` or ``Annotated[int, Field(description="text")]`` says."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    for extra in get_args(annotation)[1:]:
+        told = extra if isinstance(extra, str) else getattr(extra, "description", None)
+        if isinstance(told, str):
+            return told
+    return None

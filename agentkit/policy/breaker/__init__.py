@@ -1,0 +1,1 @@
+"""The circuit breaker: its policy, its states and its permits."""

@@ -1,0 +1,1 @@
+"""Rate limits, keys and concurrency: one queue of callers in front of each model."""

@@ -1,0 +1,218 @@
+"""How much of an allowance a minute is used: a true sliding window, all or nothing.
+
+What was admitted counts for exactly 60 seconds from its own admission, so no 60-second window
+ever holds more than the limit. An admission reserves an estimate; `Window.correct` puts the real
+usage in its place, which gives back what was too much or owes what was too little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agentkit.policy.validation import whole
+from agentkit.types import Quota
+
+WINDOW = 60.0
+"""Seconds for which an admission counts: limits are given a minute."""
+
+_NAMES = (
+    "requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute",
+    "tokens_per_minute",
+)  # fmt: skip
+
+
+class Need(NamedTuple):
+    """What a request takes of an allowance, in tokens, estimated before it is sent."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """Most requests and tokens a minute, of one key; None: no limit of that kind.
+
+    `tokens_per_minute` counts input and output together, as OpenAI does.
+
+    Raises:
+        ConfigurationError: a limit is not a whole number from 1.
+    """
+
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in _NAMES:
+            value = getattr(self, name)
+            if value is not None:
+                whole(name, value, hint="leave it out for no limit")
+
+
+class Admission:
+    """One entry of a window: when, and how much of each kind."""
+
+    __slots__ = ("at", "expired", "input_tokens", "output_tokens", "requests")
+
+    def __init__(self, at: float, need: Need) -> None:
+        self.at = at
+        self.requests = 1
+        self.input_tokens, self.output_tokens = need
+        self.expired = False
+
+
+class Window:
+    """The last 60 seconds of one key. Not locked: its pool is.
+
+    What is admitted while no limit is known is not counted, and takes no memory.
+    """
+
+    __slots__ = ("_entries", "_limits", "_used", "limited")
+
+    def __init__(self, limits: RateLimits | None = None) -> None:
+        limits = limits or RateLimits()
+        self._limits = [
+            math.inf if (value := getattr(limits, name)) is None else value for name in _NAMES
+        ]
+        self._entries: deque[Admission] = deque()
+        self._used = [0, 0, 0]
+        self.limited = min(self._limits) < math.inf
+        """Whether any limit is in force."""
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether any limit in force counts tokens."""
+        return min(self._limits[1:]) < math.inf
+
+    def used(self, now: float) -> dict[str, int]:
+        """What counts at `now`, by the names of `RateLimits`; may be asked without a lock."""
+        counted = [each for each in self._entries.copy() if each.at + WINDOW > now]
+        requests, inputs, outputs = _sums(counted)
+        return dict(zip(_NAMES, (requests, inputs, outputs, inputs + outputs), strict=True))
+
+    def limits(self) -> dict[str, int | None]:
+        """The limits in force, learned ones included."""
+        return {
+            name: None if limit == math.inf else int(limit)
+            for name, limit in zip(_NAMES, self._limits, strict=True)
+        }
+
+    def learn(self, quota: Quota) -> bool:
+        """Take over the provider's own word where it is stricter; whether it was anywhere."""
+        stricter = False
+        for index, name in enumerate(_NAMES):
+            told = getattr(quota, name)
+            if told is not None and 0 < told < self._limits[index]:
+                self._limits[index] = told
+                self.limited = stricter = True
+        return stricter
+
+    def too_large(self, need: Need) -> str | None:
+        """Which limit `need` can never fit into, in words; None: it fits some time."""
+        inputs, outputs = need
+        amounts = (1, inputs, outputs, inputs + outputs)
+        for name, amount, limit in zip(_NAMES, amounts, self._limits, strict=True):
+            if amount > limit:
+                return f"it needs {amount:,} of {int(limit):,} {name}"
+        return None
+
+    def fits(self, need: Need, now: float) -> bool:
+        """Whether `need` fits now."""
+        entries = self._entries
+        if entries and entries[0].at + WINDOW <= now:
+            self._expire(now)
+        inputs = self._used[1] + need[0]
+        outputs = self._used[2] + need[1]
+        limits = self._limits
+        return (
+            self._used[0] < limits[0]
+            and inputs <= limits[1]
+            and outputs <= limits[2]
+            and inputs + outputs <= limits[3]
+        )
+
+    def wait(self, need: Need, now: float) -> float:
+        """Seconds until `need` fits; 0.0 when it fits now, infinite when it never will."""
+        if self.fits(need, now):
+            return 0.0
+        requests, inputs, outputs = self._used
+        inputs, outputs = inputs + need[0], outputs + need[1]
+        of_requests, of_inputs, of_outputs, of_both = self._limits
+        for entry in self._entries:
+            requests -= entry.requests
+            inputs -= entry.input_tokens
+            outputs -= entry.output_tokens
+            if (
+                requests < of_requests
+                and inputs <= of_inputs
+                and outputs <= of_outputs
+                and inputs + outputs <= of_both
+            ):
+                return max(entry.at + WINDOW - now, 0.0)
+        return math.inf
+
+    def admit(self, need: Need, now: float) -> Admission | None:
+        """Reserve `need`, for which `fits` said yes; None where nothing is limited."""
+        if not self.limited:
+            return None
+        entries = self._entries
+        # A thread may read the clock before another and come after it.
+        at = entries[-1].at if entries and entries[-1].at > now else now
+        admission = Admission(at, need)
+        entries.append(admission)
+        used = self._used
+        used[0] += 1
+        used[1] += need[0]
+        used[2] += need[1]
+        return admission
+
+    def correct(self, admission: Admission, input_tokens: int, output_tokens: int) -> None:
+        """The request really took this many tokens."""
+        self._replace(admission, 1, max(input_tokens, 0), max(output_tokens, 0))
+
+    def refund(self, admission: Admission) -> None:
+        """Nothing was sent after all."""
+        self._replace(admission, 0, 0, 0)
+
+    def recount(self) -> None:
+        """Sum up anew, in a forked child: another thread may have been at it in the parent."""
+        self._used = _sums(self._entries)
+
+    def _replace(self, admission: Admission, requests: int, inputs: int, outputs: int) -> None:
+        if admission.expired:
+            return
+        self._subtract(admission)
+        admission.requests, admission.input_tokens, admission.output_tokens = (
+            requests, inputs, outputs,
+        )  # fmt: skip
+        used = self._used
+        used[0] += requests
+        used[1] += inputs
+        used[2] += outputs
+
+    def _subtract(self, admission: Admission) -> None:
+        used = self._used
+        used[0] -= admission.requests
+        used[1] -= admission.input_tokens
+        used[2] -= admission.output_tokens
+
+    def _expire(self, now: float) -> None:
+        entries = self._entries
+        while entries and entries[0].at + WINDOW <= now:
+            gone = entries.popleft()
+            gone.expired = True
+            self._subtract(gone)
+
+
+def _sums(entries: Iterable[Admission]) -> list[int]:
+    sums = [0, 0, 0]
+    for entry in entries:
+        sums[0] += entry.requests
+        sums[1] += entry.input_tokens
+        sums[2] += entry.output_tokens
+    return sums

@@ -1,0 +1,1 @@
+"""Google: the generateContent API of Gemini models."""

@@ -1,0 +1,1 @@
+"""OpenAI: the chat completions API and the responses API."""

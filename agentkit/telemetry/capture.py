@@ -1,0 +1,158 @@
+"""What was said, for those who ask for it: off by default, redacted, truncated, then serialised.
+
+Content means messages, tool definitions and arguments, stop sequences and the text of exceptions.
+When the redactor fails, nothing of that record is captured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from agentkit.errors import ConfigurationError
+from agentkit.telemetry.names import CONTENT_TRUNCATED
+from agentkit.telemetry.safe import guarded, log
+from agentkit.types import Message, Request, Response, ToolCall
+
+ContentMode: TypeAlias = Literal["none", "span", "event", "both"]
+Redactor: TypeAlias = Callable[[str], str]
+
+CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+_MODES: Final[dict[str, ContentMode]] = {
+    "": "none",
+    "no_content": "none",
+    "false": "none",
+    "span_only": "span",
+    "event_only": "event",
+    "span_and_event": "both",
+    "true": "both",
+}
+
+
+def mode_of(chosen: ContentMode | None) -> ContentMode:
+    """The mode `chosen`, else the environment's, else ``"none"``.
+
+    An unknown word in the environment means ``"none"`` and is logged once at WARNING.
+
+    Raises:
+        ConfigurationError: `chosen` is no mode.
+    """
+    if chosen is not None:
+        if chosen not in _MODES.values():
+            raise ConfigurationError(
+                f"content={chosen!r} is unknown", hint="use 'none', 'span', 'event' or 'both'"
+            )
+        return chosen
+    word = os.environ.get(CAPTURE_VARIABLE, "")
+    mode = _MODES.get(word.strip().lower())
+    if mode is None:
+        log.warning("%s has an unknown value: no content is captured", CAPTURE_VARIABLE)
+        return "none"
+    return mode
+
+
+class Captured(NamedTuple):
+    """A piece of content, ready to be written, and whether something was cut off."""
+
+    value: Any
+    truncated: bool
+
+    def under(self, attribute: str) -> dict[str, Any]:
+        """As attributes, with a mark when something was cut off; none when there is nothing."""
+        if self.value is None:
+            return {}
+        value = self.value if isinstance(self.value, str) else dumps(self.value)
+        return {attribute: value} | ({CONTENT_TRUNCATED: True} if self.truncated else {})
+
+
+NOTHING: Final = Captured(None, False)
+"""Nothing to record, or a redactor that failed."""
+
+
+class Capture:
+    """Turns requests and answers into what the conventions call messages.
+
+    `redactor` gets every text before anything else sees it; `limit` is in characters a text.
+    """
+
+    def __init__(self, mode: ContentMode, redactor: Redactor | None, limit: int) -> None:
+        self.on_spans = mode in ("span", "both")
+        self.on_events = mode in ("event", "both")
+        self.anywhere = mode != "none"
+        self._redactor = redactor
+        self._limit = limit
+
+    @guarded(NOTHING)
+    def text(self, text: str) -> Captured:
+        """`text`, redacted and truncated."""
+        return self._text(text)
+
+    @guarded(NOTHING)
+    def asked(self, request: Request) -> Captured:
+        """The request's messages."""
+        captured = [self._message(message) for message in request.conversation]
+        return Captured([c.value for c in captured], any(c.truncated for c in captured))
+
+    @guarded(NOTHING)
+    def answered(self, response: Response[Any]) -> Captured:
+        """The answer as one message."""
+        parts = [self._part("text", response.text)] if response.text else []
+        parts += [self._tool_call(call) for call in response.tool_calls]
+        message: dict[str, Any] = {"role": "assistant", "parts": [p.value for p in parts]}
+        if response.finish_reason is not None:
+            message["finish_reason"] = response.finish_reason
+        return Captured([message], any(p.truncated for p in parts))
+
+    @guarded(NOTHING)
+    def tools(self, request: Request) -> Captured:
+        """The definitions of the tools that the request offers, as one text."""
+        if not request.tools:
+            return NOTHING
+        told = [
+            {"name": each.name, "description": each.description, "parameters": each.parameters}
+            for each in request.tools
+        ]
+        return self._text(dumps(told))
+
+    def _text(self, text: str) -> Captured:
+        if self._redactor is not None:
+            text = str(self._redactor(text))
+        return Captured(text[: self._limit], len(text) > self._limit)
+
+    def _message(self, message: Message) -> Captured:
+        role = str(getattr(message.role, "value", message.role))
+        if message.tool_call_id is not None:
+            answer = self._text(message.text)
+            part = {"type": "tool_call_response", "id": message.tool_call_id}
+            return Captured({"role": role, "parts": [part | {"result": answer.value}]}, answer[1])
+        if isinstance(message.content, str):
+            parts = [self._part("text", message.content)]
+        else:
+            parts = [self._content_part(part) for part in message.content]
+        parts += [self._tool_call(call) for call in message.tool_calls]
+        value = {"role": role, "parts": [part.value for part in parts]}
+        return Captured(value, any(part.truncated for part in parts))
+
+    def _part(self, kind: str, text: str) -> Captured:
+        captured = self._text(text)
+        return Captured({"type": kind, "content": captured.value}, captured.truncated)
+
+    def _content_part(self, part: Mapping[str, Any]) -> Captured:
+        if "text" in part:
+            return self._part("text", str(part["text"]))
+        return Captured({"type": "generic"}, False)  # images and files stay where they are
+
+    def _tool_call(self, call: ToolCall) -> Captured:
+        arguments = self._text(dumps(dict(call.arguments)))
+        part = {"type": "tool_call", "id": call.id, "name": call.name}
+        return Captured(part | {"arguments": arguments.value}, arguments.truncated)
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON; what has no JSON form is named by its class."""
+    return json.dumps(
+        value, ensure_ascii=False, separators=(",", ":"), default=lambda item: type(item).__name__
+    )

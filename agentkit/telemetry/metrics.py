@@ -1,0 +1,213 @@
+"""The metric instruments, made once for each meter provider, and what is recorded with them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+from typing import Any, TypeAlias
+
+from opentelemetry import metrics
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    MeterProvider,
+    NoOpMeterProvider,
+    Observation,
+)
+
+from agentkit._version import __version__
+from agentkit.policy.budget import Price
+from agentkit.telemetry import names as n
+from agentkit.telemetry.safe import guarded
+from agentkit.types import Usage
+from agentkit.types.ledger import Entry
+
+Attributes: TypeAlias = dict[str, Any]
+Breakers: TypeAlias = Callable[[], Mapping[str, tuple[str, float]]]
+"""Breaker name → (state, failure rate)."""
+
+
+_NOTHING: Iterable[Observation] = ()
+
+
+class Instruments:
+    """Every instrument of one meter provider in one vocabulary."""
+
+    def __init__(
+        self, provider: MeterProvider | None, profile: n.Profile, sources: weakref.WeakSet[Source]
+    ) -> None:
+        meter = metrics.get_meter(n.SCOPE, __version__, provider)
+        words = n.VOCABULARIES[profile]
+
+        def counter(metric: n.Metric) -> Counter:
+            return meter.create_counter(metric.name, metric.unit, metric.description)
+
+        def histogram(metric: n.Metric, bounds: Iterable[float] = n.SECONDS) -> Histogram:
+            return meter.create_histogram(
+                metric.name,
+                metric.unit,
+                metric.description,
+                explicit_bucket_boundaries_advisory=list(bounds),
+            )
+
+        self.generate_duration = histogram(n.GENERATE_DURATION)
+        self.generate_attempts = histogram(n.GENERATE_ATTEMPTS, n.COUNTS)
+        self.retries = counter(n.RETRIES)
+        self.retry_delay = histogram(n.RETRY_DELAYS)
+        self.fallbacks = counter(n.FALLBACKS)
+        self.transitions = counter(n.TRANSITIONS)
+        self.rejections = counter(n.REJECTIONS)
+        self.waits = histogram(n.WAITS)
+        self.omissions = counter(n.OMISSIONS)
+        self.cache_requests = counter(n.CACHE_REQUESTS)
+        self.cache_duration = histogram(n.CACHE_DURATION)
+        self.cost = counter(n.COSTS)
+        self._durations = [histogram(metric) for metric in words.durations]
+        self._first_chunks = [histogram(metric) for metric in words.first_chunks]
+        self._token_usage = histogram(n.TOKEN_USAGE, n.TOKENS) if words.token_histogram else None
+        self._usage: dict[str, Counter] = {}
+        self._per_call: tuple[Histogram, Histogram] | None = None
+        if words.token_counters:
+            self._usage = {field: counter(each) for field, each in n.USAGE_COUNTERS.items()}
+            self._per_call = (
+                histogram(n.INPUT_PER_CALL, n.TOKENS),
+                histogram(n.OUTPUT_PER_CALL, n.TOKENS),
+            )
+        self._labels: dict[tuple[str, str, str | None], Attributes] = {}
+        self._sources = sources
+        for metric, callback in (
+            (n.BREAKER_STATE_GAUGE, self._states),
+            (n.BREAKER_FAILURE_RATE, self._rates),
+        ):
+            meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
+        meter.create_observable_up_down_counter(
+            n.GENERATE_ACTIVE.name,
+            [self._active],
+            n.GENERATE_ACTIVE.unit,
+            n.GENERATE_ACTIVE.description,
+        )
+
+    def watch(self, source: Source) -> None:
+        """Report the breakers and active requests of `source` for as long as it lives."""
+        self._sources.add(source)
+
+    def labels(self, provider: str, model: str, error_type: str | None) -> Attributes:
+        """The attributes of one model's calls, built once."""
+        key = (provider, model, error_type)
+        found = self._labels.get(key)
+        if found is None:
+            found = {n.OPERATION: n.CHAT, n.PROVIDER: provider, n.REQUEST_MODEL: model}
+            if error_type is not None:
+                found[n.ERROR_TYPE] = error_type
+            self._labels[key] = found
+        return found
+
+    def attempt(self, entry: Entry, usage: Usage | None, price: Price | None) -> None:
+        """Record one settled attempt; `price` is what the model costs."""
+        failed = entry.outcome == "failure"
+        error_type = n.listed(entry.error_type) if failed else None
+        if entry.outcome == "abandoned":
+            error_type = "cancelled"
+        labels = self.labels(entry.provider, entry.model, error_type)
+        for duration in self._durations:
+            duration.record(entry.duration, labels)
+        if entry.first_token is not None:
+            plain = self.labels(entry.provider, entry.model, None)
+            for first_chunk in self._first_chunks:
+                first_chunk.record(entry.first_token, plain)
+        for feature in entry.omitted:
+            plain = self.labels(entry.provider, entry.model, None)
+            self.omissions.add(1, {**plain, n.FEATURE: feature})
+        if usage is not None and (usage.input_tokens or usage.output_tokens):
+            self._tokens(self.labels(entry.provider, entry.model, None), usage, price)
+
+    def _tokens(self, labels: Attributes, usage: Usage, price: Price | None) -> None:
+        if self._token_usage is not None:
+            self._token_usage.record(usage.input_tokens, {**labels, n.TOKEN_TYPE: "input"})
+            self._token_usage.record(usage.output_tokens, {**labels, n.TOKEN_TYPE: "output"})
+        for field, counter in self._usage.items():
+            counter.add(getattr(usage, field), {**labels, n.TOKEN_MODALITY: "unknown"})
+        if self._per_call is not None:
+            self._per_call[0].record(usage.input_tokens, labels)
+            self._per_call[1].record(usage.output_tokens, labels)
+        if price is not None:
+            self.cost.add(price.of(usage.input_tokens, usage.output_tokens), labels)
+
+    @guarded(_NOTHING)
+    def _states(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [
+            Observation(int(each == state.replace("-", "_")), {**own, n.BREAKER_STATE: each})
+            for own, state, _rate in self._breakers()
+            for each in n.BREAKER_STATES
+        ]
+
+    @guarded(_NOTHING)
+    def _rates(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(rate, own) for own, _state, rate in self._breakers()]
+
+    @guarded(_NOTHING)
+    def _active(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(each.active, {n.MANAGER: each.manager}) for each in self._sources]
+
+    def _breakers(self) -> Iterable[tuple[Attributes, str, float]]:
+        for source in list(self._sources):
+            for name, (state, rate) in source.breakers().items():
+                yield {n.BREAKER: name, n.MANAGER: source.manager}, state, rate
+
+
+class Source:
+    """What the observable instruments ask of one manager; lives as long as the manager."""
+
+    def __init__(self, manager: str, breakers: Breakers) -> None:
+        self.manager = manager
+        self.breakers = breakers
+        self.active = 0
+        self._lock = Lock()
+
+    def count(self, step: int) -> None:
+        """A request began (1) or ended (-1)."""
+        with self._lock:
+            self.active += step
+
+
+class _Made:
+    """One provider's instruments in each vocabulary asked for so far.
+
+    They share the managers: of an observable instrument, an SDK keeps the first callback only.
+    """
+
+    def __init__(self) -> None:
+        self.by_profile: dict[n.Profile, Instruments] = {}
+        self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
+
+
+_made: weakref.WeakKeyDictionary[Any, _Made] = weakref.WeakKeyDictionary()
+_lock = Lock()
+_NO_INSTRUMENTS: Instruments | None = None
+
+
+class _Global:
+    """Stands for the provider that the application sets globally."""
+
+
+_GLOBAL = _Global()
+
+
+def instruments_for(provider: MeterProvider | None, profile: n.Profile) -> Instruments:
+    """The instruments of `provider` (default: the global one), shared by all managers.
+
+    An SDK refuses to register an instrument twice, so they are kept here, for as long as the
+    provider lives. A provider that raises gets none: its managers record nothing.
+    """
+    return _found(provider, profile) or Instruments(NoOpMeterProvider(), profile, weakref.WeakSet())
+
+
+@guarded(_NO_INSTRUMENTS)
+def _found(provider: MeterProvider | None, profile: n.Profile) -> Instruments | None:
+    with _lock:
+        made = _made.setdefault(provider if provider is not None else _GLOBAL, _Made())
+        if profile not in made.by_profile:
+            made.by_profile[profile] = Instruments(provider, profile, made.sources)
+        return made.by_profile[profile]

@@ -1,0 +1,392 @@
+"""One request and its attempts, as spans, events and records."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import Token
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    set_span_in_context,
+)
+
+from agentkit.policy.budget import Price
+from agentkit.telemetry import names as n
+from agentkit.telemetry.capture import Capture
+from agentkit.telemetry.metrics import Instruments, Source
+from agentkit.telemetry.recorder import Recorder
+from agentkit.telemetry.safe import guarded
+from agentkit.types import Request, Response
+from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, FallbackReason
+
+log = logging.getLogger("agentkit.calls")
+
+NO_SPAN: Span = INVALID_SPAN
+_NO_SCOPE: AbstractContextManager[object] | None = None
+_NO_CONTEXT: Context | None = None
+_HITS = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
+
+
+class Settings(NamedTuple):
+    """What all requests of one manager share."""
+
+    manager: str
+    tracer: Tracer
+    instruments: Instruments
+    source: Source
+    capture: Capture
+    prices: Callable[[str], Price | None]
+    words: n.Vocabulary
+    openinference: bool
+
+
+class Watch(CallObserver):
+    """Watches one request: the INTERNAL wrapper span, which holds no `gen_ai` attribute."""
+
+    __slots__ = ("_attempts", "_labels", "_recorder", "_settings", "_span", "_within")
+
+    def __init__(
+        self, settings: Settings, recorder: Recorder, span: Span, labels: dict[str, Any]
+    ) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._span = span
+        self._labels = labels
+        self._attempts = 0
+        self._within = _around(span)
+
+    def attempt(
+        self, model: str, provider: str, number: int, index: int, request: Request
+    ) -> AttemptObserver:
+        """Open the CLIENT span of one attempt."""
+        self._attempts += 1
+        span = NO_SPAN
+        if self._within is not None:
+            span = self._open(model, provider, number, index, request)
+        return AttemptWatch(self._settings, self._recorder, span, self._within, request)
+
+    @guarded(NO_SPAN)
+    def _open(self, model: str, provider: str, number: int, index: int, request: Request) -> Span:
+        attributes: dict[str, Any] = {
+            n.OPERATION: n.CHAT,
+            n.PROVIDER: provider,
+            n.REQUEST_MODEL: model,
+            n.ATTEMPT_NUMBER: number,
+            n.ROUTE_INDEX: index,
+        }
+        if request.stream:
+            attributes[n.REQUEST_STREAM] = True
+        for name, attribute in n.NUMBERS.items():
+            value = request.params.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                attributes[attribute] = value
+        span = self._settings.tracer.start_span(
+            f"{n.CHAT} {model}", self._within, SpanKind.CLIENT, attributes
+        )
+        capture = self._settings.capture
+        if capture.on_spans and span.is_recording():
+            span.set_attributes(_asked(capture, request))
+            if self._settings.openinference:
+                span.set_attributes(capture.text(request.text).under(n.INPUT_VALUE))
+        if self._settings.openinference:
+            span.set_attribute(n.SPAN_KIND, "LLM")
+        return span
+
+    @guarded(None)
+    def retry(
+        self,
+        model: str,
+        provider: str,
+        number: int,
+        delay: float,
+        error: BaseException,
+        reason: Literal["backoff", "retry_after", "next_key"],
+    ) -> None:
+        """Record a retry that is to come."""
+        kind = error_type(error)
+        labels = self._settings.instruments.labels(provider, model, kind)
+        self._settings.instruments.retries.add(1, labels)
+        self._settings.instruments.retry_delay.record(
+            delay, {n.PROVIDER: provider, n.REQUEST_MODEL: model, n.RETRY_REASON: reason}
+        )
+        self._event(
+            n.RETRY_SCHEDULED,
+            {n.REQUEST_MODEL: model, n.ATTEMPT_NUMBER: number, n.RETRY_DELAY: delay,
+             n.ERROR_TYPE: kind, n.RETRY_REASON: reason},
+        )  # fmt: skip
+
+    @guarded(None)
+    def fallback(self, source: str, to: str, reason: FallbackReason) -> None:
+        """Record a move to the next model."""
+        labels = {n.FALLBACK_FROM: source, n.FALLBACK_TO: to, n.FALLBACK_REASON: reason}
+        self._settings.instruments.fallbacks.add(1, labels)
+        self._event(n.FALLBACK, labels)
+        extra = {"fallback_from": source, "fallback_to": to, "reason": reason}
+        log.warning("%s falls back from %s to %s: %s", self._settings.manager, source, to, reason,
+                    extra=extra)  # fmt: skip
+
+    @guarded(None)
+    def skipped(self, entry: Entry) -> None:
+        """Record a target that was passed over."""
+        if entry.reason == "circuit_open":
+            breaker = {n.BREAKER: f"{entry.provider}/{entry.model}"}
+            self._settings.instruments.rejections.add(1, breaker)
+            self._event(n.BREAKER_REJECTED, breaker)
+        else:
+            self._event(n.SKIPPED, {n.REQUEST_MODEL: entry.model, n.SKIP_REASON: entry.reason})
+
+    @guarded(None)
+    def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
+        """Mark on the request's span that a breaker moved; the metric has its own source."""
+        self._event(
+            n.BREAKER_CHANGED,
+            {n.BREAKER: f"{provider}/{model}", n.BREAKER_PREVIOUS: previous.replace("-", "_"),
+             n.BREAKER_STATE: state.replace("-", "_")},
+        )  # fmt: skip
+
+    @guarded(None)
+    def response_cache(self, model: str, verdict: CacheVerdict, seconds: float) -> None:
+        """Record what the response cache said."""
+        result = _HITS.get(verdict, "bypass")
+        labels = {**self._labels, n.CACHE_RESULT: result}
+        self._settings.instruments.cache_requests.add(1, labels)
+        if result != "bypass":
+            self._settings.instruments.cache_duration.record(
+                seconds, {**self._labels, n.CACHE_OPERATION: "get"}
+            )
+        self._event(n.CACHE, {n.REQUEST_MODEL: model, n.CACHE_RESULT: result})
+
+    @guarded(None)
+    def waited(self, model: str, seconds: float, acquired: bool) -> None:
+        """Record a wait for a slot."""
+        outcome = "acquired" if acquired else "rejected"
+        labels = {n.REQUEST_MODEL: model, n.WAIT_OUTCOME: outcome}
+        self._settings.instruments.waits.record(seconds, labels)
+        self._event(n.WAITED, {**labels, n.WAIT_SECONDS: seconds})
+
+    def end(
+        self,
+        outcome: CallOutcome,
+        ledger: Ledger,
+        response: Response[Any] | None,
+        error: BaseException | None,
+    ) -> None:
+        """Close the request's span and count the request."""
+        self._settings.source.count(-1)
+        self._recorder.call(outcome)
+        self._record(outcome, ledger, error)
+        if self._within is not None:
+            self._close(outcome, ledger, response, error)
+
+    @guarded(None)
+    def _record(self, outcome: CallOutcome, ledger: Ledger, error: BaseException | None) -> None:
+        instruments = self._settings.instruments
+        labels = {**self._labels, n.OUTCOME: outcome}
+        if self._attempts:
+            instruments.generate_attempts.record(self._attempts, labels)
+        if outcome == "error":
+            labels[n.ERROR_TYPE] = error_type(error)
+        instruments.generate_duration.record(ledger.duration, labels)
+
+    @guarded(None)
+    def _close(
+        self,
+        outcome: CallOutcome,
+        ledger: Ledger,
+        response: Response[Any] | None,
+        error: BaseException | None,
+    ) -> None:
+        span = self._span
+        try:
+            attributes: dict[str, Any] = {n.OUTCOME: outcome, n.ATTEMPTS: self._attempts}
+            if self._settings.openinference:
+                attributes[n.SPAN_KIND] = "CHAIN"
+            if ledger.cache != "off":
+                attributes[n.CACHE_RESULT] = _HITS.get(ledger.cache, "bypass")
+            if response is not None:
+                attributes[n.SELECTED_MODEL] = response.model
+                attributes[n.SELECTED_PROVIDER] = response.provider
+            span.set_attributes(attributes)
+            if outcome == "error" and error is not None:
+                _fail(span, error, self._settings.capture)
+        finally:
+            span.end()
+
+    def _event(self, name: str, attributes: dict[str, Any]) -> None:
+        if self._within is not None:
+            known = {key: value for key, value in attributes.items() if value is not None}
+            self._span.add_event(name, known)
+
+
+class AttemptWatch(AttemptObserver):
+    """Watches one attempt: its CLIENT span and what it adds to the model's metrics."""
+
+    __slots__ = ("_parent", "_recorder", "_request", "_settings", "_span")
+
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        span: Span,
+        parent: Context | None,
+        request: Request,
+    ) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._span = span
+        self._parent = parent
+        self._request = request
+
+    @guarded(_NO_SCOPE)
+    def scope(self) -> AbstractContextManager[object] | None:
+        """Makes the attempt's span current around one step; None when there is no span."""
+        if self._parent is None or self._span is NO_SPAN:
+            return None
+        return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
+
+    def end(
+        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+    ) -> None:
+        """Count the attempt and close its span."""
+        self._recorder.attempt(entry)
+        self._record(entry, response)
+        if self._parent is not None:
+            self._close(entry, response, error)
+
+    @guarded(None)
+    def _record(self, entry: Entry, response: Response[Any] | None) -> None:
+        usage = None if response is None else response.usage
+        price = None
+        if usage is not None and usage.total_tokens:
+            price = self._settings.prices(entry.model)
+        self._settings.instruments.attempt(entry, usage, price)
+        if log.isEnabledFor(logging.DEBUG):
+            kind = entry.error_type and n.listed(entry.error_type)
+            log.debug("%s attempt %d: %s after %.3f s", entry.model, entry.number, entry.outcome,
+                      entry.duration, extra={"model": entry.model, "error_type": kind},
+                      )  # fmt: skip
+
+    @guarded(None)
+    def _close(
+        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+    ) -> None:
+        span = self._span
+        try:
+            attributes: dict[str, Any] = {n.ATTEMPT_OUTCOME: entry.outcome}
+            if entry.reason is not None:
+                attributes[n.ATTEMPT_REASON] = entry.reason
+            if entry.reason == "closed_early":
+                attributes[n.STREAM_ABORTED] = True
+            if entry.first_token is not None:
+                attributes[n.TIME_TO_FIRST_CHUNK] = entry.first_token
+            if response is not None:
+                self._answer(response, attributes)
+            span.set_attributes(attributes)
+            if self._settings.capture.anywhere and span.is_recording():
+                self._say(response)
+            if entry.outcome == "failure" and error is not None:
+                _fail(span, error, self._settings.capture)
+        finally:
+            span.end()
+
+    def _answer(self, response: Response[Any], attributes: dict[str, Any]) -> None:
+        usage = response.usage
+        if usage.input_tokens or usage.output_tokens:
+            attributes[n.INPUT_TOKENS] = usage.input_tokens
+            attributes[n.OUTPUT_TOKENS] = usage.output_tokens
+        if usage.cache_read_tokens:
+            attributes[n.CACHE_READ_TOKENS] = usage.cache_read_tokens
+        if usage.cache_write_tokens:
+            attributes.update(dict.fromkeys(self._settings.words.cache_write,
+                                            usage.cache_write_tokens))  # fmt: skip
+        if usage.reasoning_tokens:
+            attributes[n.REASONING_TOKENS] = usage.reasoning_tokens
+        if response.response_id is not None:
+            attributes[n.RESPONSE_ID] = response.response_id
+        if response.finish_reason is not None:
+            attributes[n.FINISH_REASONS] = (response.finish_reason,)
+
+    def _say(self, response: Response[Any] | None) -> None:
+        capture, span = self._settings.capture, self._span
+        answered = {}
+        if response is not None:
+            answered = capture.answered(response).under(n.OUTPUT_MESSAGES)
+            if capture.on_spans and self._settings.openinference:
+                span.set_attributes(capture.text(response.text).under(n.OUTPUT_VALUE))
+        if capture.on_spans:
+            span.set_attributes(answered)
+        if capture.on_events:
+            span.add_event(n.DETAILS, _asked(capture, self._request) | answered)
+
+
+class _Scope:
+    """Makes a context current; entered and left in the same step, never across a yield."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._token: Token[Context] | None = None
+
+    @guarded(None)
+    def __enter__(self) -> None:
+        self._token = otel_context.attach(self._context)
+
+    @guarded(None)
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            otel_context.detach(self._token)
+
+
+@guarded(_NO_CONTEXT)
+def _around(span: Span) -> Context | None:
+    """What is inside `span`, sampled or not: what is dropped must not begin traces of its own."""
+    return set_span_in_context(span) if span.get_span_context().is_valid else None
+
+
+def error_type(error: BaseException | None) -> str:
+    """The closed list that labels use: a status as text, else the error's own kind."""
+    status = getattr(error, "status", None)
+    return n.listed(str(status) if status else getattr(error, "error_type", None))
+
+
+def _fail(span: Span, error: BaseException, capture: Capture) -> None:
+    span.set_status(Status(StatusCode.ERROR))
+    span.set_attribute(n.ERROR_TYPE, error_type(error))
+    attributes: dict[str, Any] = {n.EXCEPTION_TYPE: type(error).__name__}
+    if capture.anywhere:
+        attributes |= capture.text(str(error)).under(n.EXCEPTION_MESSAGE)
+    span.add_event(n.EXCEPTION, attributes)
+
+
+def _asked(capture: Capture, request: Request) -> dict[str, Any]:
+    asked = capture.asked(request).under(n.INPUT_MESSAGES)
+    return asked | capture.tools(request).under(n.TOOL_DEFINITIONS)
+
+
+def _suppressed(parent: Context) -> Context:
+    """`parent` with the key that keeps GenAI instrumentations from counting the call again."""
+    key, data = _suppression()
+    return parent if key is None or data is None else otel_context.set_value(key, data(), parent)
+
+
+@cache
+def _suppression() -> tuple[str | None, Callable[[], Any] | None]:
+    try:
+        from opentelemetry.util.genai import invocation  # type: ignore[import-not-found]
+    except ImportError:
+        return None, None
+    key = getattr(invocation, "CLIENT_INFERENCE_CONTEXT_KEY", None)
+    return key, getattr(invocation, "InferenceData", None)

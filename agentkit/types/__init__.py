@@ -1,0 +1,40 @@
+"""The values that travel through agentkit, and the protocols that others implement.
+
+Everything here is immutable once built, except a `Ledger`, which a call writes while it runs.
+"""
+
+from agentkit.types.events import (
+    End,
+    OnInterrupt,
+    RawEvent,
+    ReasoningDelta,
+    Restart,
+    StreamEvent,
+    TextDelta,
+)
+from agentkit.types.message import Message, MessageRole, ToolCall, ToolSpec
+from agentkit.types.provider import Clock, Provider, Signal, Store
+from agentkit.types.request import Request
+from agentkit.types.response import Quota, Response, Usage
+
+__all__ = [
+    "Clock",
+    "End",
+    "Message",
+    "MessageRole",
+    "OnInterrupt",
+    "Provider",
+    "Quota",
+    "RawEvent",
+    "ReasoningDelta",
+    "Request",
+    "Response",
+    "Restart",
+    "Signal",
+    "Store",
+    "StreamEvent",
+    "TextDelta",
+    "ToolCall",
+    "ToolSpec",
+    "Usage",
+]

@@ -1,0 +1,79 @@
+"""Messages of a conversation, tools, and the calls of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from agentkit.errors import InvalidRequestError
+
+
+class MessageRole(StrEnum):
+    """Who speaks in a `Message`."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to run a tool: the provider's `id`, the tool's `name`, parsed `arguments`."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a provider is told of it.
+
+    `parameters` is the JSON schema of its arguments, an object. `fn` runs it and never leaves the
+    process.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+    fn: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    `content` is text, or a sequence of provider-neutral content parts, which are dicts:
+
+    - ``{"type": "text", "text": str}``
+    - ``{"type": "image", "data": bytes, "media_type": "image/png"}``, or ``"url": str`` for data
+    - ``{"type": "document", "data": bytes, "media_type": "application/pdf", "name": str}``
+
+    An assistant's `tool_calls` are answered by messages of role ``tool`` with the call's id as
+    `tool_call_id`. `metadata` never leaves the process.
+    """
+
+    role: MessageRole | str
+    content: str | Sequence[Mapping[str, Any]]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "role", MessageRole(self.role))
+        except ValueError:
+            roles = ", ".join(role.value for role in MessageRole)
+            raise InvalidRequestError(
+                f"unknown message role {self.role!r}", hint=f"use one of: {roles}"
+            ) from None
+
+    @property
+    def text(self) -> str:
+        """The text of the message; the text parts joined where the content has parts."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(str(part["text"]) for part in self.content if "text" in part)

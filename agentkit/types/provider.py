@@ -1,0 +1,74 @@
+"""The protocols that others implement: a provider, a store, a signal and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
+
+from agentkit.types.events import StreamEvent
+from agentkit.types.request import Request
+from agentkit.types.response import Response
+
+
+class Provider(Protocol):
+    """What a model offers to the engine. Implement what you have; the engine crosses colours.
+
+    An object needs at least one of the four methods below; the others may be left out. Streams
+    yield `str` or `StreamEvent`; a provider whose `end_mark` is true must finish each stream with
+    an `End`, and a stream that stops without one counts as cut.
+
+    Optional attributes: `provider` (its name in telemetry, default ``"custom"``), `model` (the
+    provider's own name of the model), `end_mark` (default true), `capabilities` (any of
+    ``"messages"``, ``"tools"``, ``"prefill"``, ``"vision"``, ``"json_schema"``, ``"json_object"``:
+    without the last two the wish for JSON is put into words), `translate(exc)` (an `LLMError` for
+    one of its exceptions, or None for the general rules), `with_key(key)` (itself with another
+    API key, for a pool), `close()` and `aclose()`.
+    """
+
+    def send(self, request: Request) -> Response[Any] | str:
+        """Answer, blocking."""
+        ...
+
+    async def asend(self, request: Request) -> Response[Any] | str:
+        """Answer, async."""
+        ...
+
+    def stream(self, request: Request) -> Iterator[str | StreamEvent]:
+        """Stream, blocking."""
+        ...
+
+    def astream(self, request: Request) -> AsyncIterator[str | StreamEvent]:
+        """Stream, async."""
+        ...
+
+
+class Store(Protocol):
+    """Where the response cache keeps its bytes. Both methods may raise: a fault is a miss."""
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None when absent or expired."""
+        ...
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep `value` under `key` for `ttl` seconds."""
+        ...
+
+
+class Signal(Protocol):
+    """Something that can end a wait early: a breaker that opens, a slot that comes free."""
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once it happens, at once when it already has. `wake` must not block."""
+        ...
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Forget `wake`."""
+        ...
+
+
+class Clock(Protocol):
+    """The engine's time. `time.monotonic` is one; a test clock also has `sleep`."""
+
+    def __call__(self) -> float:
+        """Seconds from an arbitrary start, never going back."""
+        ...

@@ -1,0 +1,76 @@
+"""A complete answer, its usage and the provider's rate limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from agentkit.types.ledger import Ledger
+from agentkit.types.message import ToolCall
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens billed for one answer, in tokens. `input_tokens` includes cached ones."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output, in tokens."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A provider's own word on its limits a minute; None where it says nothing.
+
+    From response headers: ``x-ratelimit-limit-requests``, ``x-ratelimit-limit-tokens`` (OpenAI's
+    tokens count input and output together), ``anthropic-ratelimit-input-tokens-limit``, …
+    """
+
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Generic[T_co]):
+    """One complete answer and how it came about.
+
+    `model` is the registered name that answered and `provider` its provider. `parsed` is the
+    validated instance when a `response_model` was asked for. `cached` is true when the response
+    cache answered. `reasoning` is what the model thought aloud, where its provider shows it.
+    `quota` is what the provider said of its rate limits (see `Quota`). `omitted` names what a
+    provider left out of the request, with the caller's leave. `ledger` tells every attempt and
+    skip.
+    """
+
+    text: str
+    usage: Usage = Usage()
+    model: str = ""
+    provider: str = ""
+    finish_reason: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    parsed: T_co | None = None
+    cached: bool = False
+    response_id: str | None = None
+    ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
+    reasoning: str = ""
+    quota: Quota | None = field(default=None, compare=False, repr=False)
+    omitted: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """The same as `text`."""
+        return self.text
+
+    def __str__(self) -> str:
+        return self.text
