@@ -8,63 +8,29 @@ time that passes on demand, `play` carries an engine flow out with no I/O at all
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from agentkit._lazy import attach
 
-if TYPE_CHECKING:
-    from agentkit.testing import faults
-    from agentkit.testing.clock import FakeClock
-    from agentkit.testing.mock_client import MockCall, MockLLMClient
-    from agentkit.testing.model import (
-        RecordedCall,
-        ScriptedModel,
-        ScriptExhaustedError,
-        StreamingModel,
-        overloaded,
-        rate_limited,
-        server_error,
-        timeout,
-        unauthorized,
-    )
-    from agentkit.testing.network import NetworkForbiddenError, forbid_network
-    from agentkit.testing.player import Played, play
-    from agentkit.testing.script import HTTPStatusError, Returns, ScriptError, Step
-    from agentkit.testing.wire.protocol import RecordedRequest
-    from agentkit.testing.wire.server import WireServer
-
-_HOMES = {
-    "clock": ("FakeClock",),
-    "mock_client": ("MockCall", "MockLLMClient"),
-    "network": ("NetworkForbiddenError", "forbid_network"),
-    "script": ("HTTPStatusError", "Returns", "ScriptError", "Step"),
-    "player": ("Played", "play"),
-    "model": (
-        "RecordedCall", "ScriptExhaustedError", "ScriptedModel", "StreamingModel", "overloaded",
-        "rate_limited", "server_error", "timeout", "unauthorized",
-    ),
-    "wire.server": ("WireServer",),
-    "wire.protocol": ("RecordedRequest",),
-}  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "FakeClock", "HTTPStatusError", "MockCall", "MockLLMClient", "NetworkForbiddenError",
-    "Played", "RecordedCall", "RecordedRequest", "Returns", "ScriptError",
-    "ScriptExhaustedError", "ScriptedModel",
-    "Step", "StreamingModel", "WireServer", "faults", "forbid_network", "overloaded", "play",
-    "rate_limited", "server_error", "timeout", "unauthorized",
-]  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name == "faults":
-        return import_module("agentkit.testing.faults")
-    if name not in _HOME:
-        raise AttributeError(f"module 'agentkit.testing' has no attribute {name!r}")
-    value = getattr(import_module(f"agentkit.testing.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "agentkit.testing": ["faults"],
+        "agentkit.testing.clock": ["FakeClock"],
+        "agentkit.testing.mock_client": ["MockCall", "MockLLMClient"],
+        "agentkit.testing.model": [
+            "RecordedCall",
+            "ScriptExhaustedError",
+            "ScriptedModel",
+            "StreamingModel",
+            "overloaded",
+            "rate_limited",
+            "server_error",
+            "timeout",
+            "unauthorized",
+        ],
+        "agentkit.testing.network": ["NetworkForbiddenError", "forbid_network"],
+        "agentkit.testing.player": ["Played", "play"],
+        "agentkit.testing.script": ["HTTPStatusError", "Returns", "ScriptError", "Step"],
+        "agentkit.testing.wire.protocol": ["RecordedRequest"],
+        "agentkit.testing.wire.server": ["WireServer"],
+    },
+)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import agentkit
+from tests.architecture.stubs import LAZY, stub
 
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 
@@ -31,3 +34,9 @@ def test_every_error_is_public() -> None:
 
     names = {name for name in vars(errors) if name.endswith(("Error", "Exception"))}
     assert names <= set(agentkit.__all__)
+
+
+@pytest.mark.parametrize("folder", LAZY, ids=lambda folder: folder.name)
+def test_a_type_checker_sees_the_public_names(folder: Path) -> None:
+    written = (folder / "__init__.pyi").read_text(encoding="utf-8")
+    assert written == stub(folder), "run: python -m tests.architecture.stubs"

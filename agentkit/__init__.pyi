@@ -1,0 +1,197 @@
+# Written by `python -m tests.architecture.stubs`.
+
+from agentkit._version import __version__
+from agentkit.agent.agent import Agent
+from agentkit.agent.loop import AgentResult
+from agentkit.agent.mcp import mcp_tools
+from agentkit.agent.memory import Memory
+from agentkit.config.manager import get_llm_manager
+from agentkit.engine.drivers.streams import (
+    AsyncStream,
+    Stream,
+)
+from agentkit.engine.middleware import Middleware
+from agentkit.errors import (
+    AgentError,
+    AgentStateError,
+    AllModelsFailedError,
+    AuthenticationError,
+    BudgetExceededError,
+    CircuitBreakerOpenError,
+    CircuitOpenError,
+    ConfigurationError,
+    ContentFilterError,
+    ContextLengthError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LLMAuthenticationError,
+    LLMConfigurationError,
+    LLMConnectionError,
+    LLMError,
+    LLMException,
+    LLMManagerError,
+    LLMPoolExhaustedError,
+    LLMProviderError,
+    LLMRateLimitError,
+    LLMTimeoutError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    NetworkError,
+    OverloadedError,
+    PoolExhaustedError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RequestValidationError,
+    RetryExhaustedError,
+    ServerError,
+    StepLimitError,
+    StreamInterruptedError,
+    StructuredOutputError,
+    ToolError,
+    UnknownModelError,
+)
+from agentkit.manager.batch import BatchResult
+from agentkit.manager.batch_file import complete_file
+from agentkit.manager.client import (
+    LLMClient,
+    LLMConfig,
+    LLMProvider,
+)
+from agentkit.manager.keys import (
+    ConnectionPool,
+    PoolConfig,
+)
+from agentkit.manager.manager import LLMManager
+from agentkit.manager.middleware import (
+    LoggingMiddleware,
+    MetricsMiddleware,
+    RateLimitMiddleware,
+    RetryMiddleware,
+)
+from agentkit.output.tools import (
+    ToolContext,
+    tool_spec,
+)
+from agentkit.policy.breaker.breaker import (
+    BreakerPolicy,
+    CircuitBreaker,
+)
+from agentkit.policy.budget import Budget
+from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.retry import RetryPolicy
+from agentkit.policy.route import HealthAware
+from agentkit.providers.registry import provider_for
+from agentkit.telemetry.otel import Telemetry
+from agentkit.types import (
+    End,
+    Message,
+    MessageRole,
+    Provider,
+    Quota,
+    RawEvent,
+    ReasoningDelta,
+    Request,
+    Response,
+    Restart,
+    Store,
+    TextDelta,
+    ToolCall,
+    ToolSpec,
+    Usage,
+)
+from agentkit.types.ledger import (
+    Entry,
+    Ledger,
+)
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "AgentResult",
+    "AgentStateError",
+    "AllModelsFailedError",
+    "AsyncStream",
+    "AuthenticationError",
+    "BatchResult",
+    "BreakerPolicy",
+    "Budget",
+    "BudgetExceededError",
+    "CircuitBreaker",
+    "CircuitBreakerOpenError",
+    "CircuitOpenError",
+    "ConfigurationError",
+    "ConnectionPool",
+    "ContentFilterError",
+    "ContextLengthError",
+    "DeadlineExceededError",
+    "End",
+    "Entry",
+    "HealthAware",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "LLMAuthenticationError",
+    "LLMClient",
+    "LLMConfig",
+    "LLMConfigurationError",
+    "LLMConnectionError",
+    "LLMError",
+    "LLMException",
+    "LLMManager",
+    "LLMManagerError",
+    "LLMPoolExhaustedError",
+    "LLMProvider",
+    "LLMProviderError",
+    "LLMRateLimitError",
+    "LLMTimeoutError",
+    "Ledger",
+    "LoggingMiddleware",
+    "Memory",
+    "Message",
+    "MessageRole",
+    "MetricsMiddleware",
+    "Middleware",
+    "MissingDependencyError",
+    "ModelNotFoundError",
+    "NetworkError",
+    "OverloadedError",
+    "PoolConfig",
+    "PoolExhaustedError",
+    "Provider",
+    "ProviderError",
+    "ProviderTimeoutError",
+    "Quota",
+    "RateLimitError",
+    "RateLimitMiddleware",
+    "RateLimits",
+    "RawEvent",
+    "ReasoningDelta",
+    "Request",
+    "RequestValidationError",
+    "Response",
+    "Restart",
+    "RetryExhaustedError",
+    "RetryMiddleware",
+    "RetryPolicy",
+    "ServerError",
+    "StepLimitError",
+    "Store",
+    "Stream",
+    "StreamInterruptedError",
+    "StructuredOutputError",
+    "Telemetry",
+    "TextDelta",
+    "ToolCall",
+    "ToolContext",
+    "ToolError",
+    "ToolSpec",
+    "UnknownModelError",
+    "Usage",
+    "__version__",
+    "complete_file",
+    "get_llm_manager",
+    "mcp_tools",
+    "provider_for",
+    "tool_spec",
+]
