@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from agentkit.types import Clock, Request, Response
-from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import (
     AttemptObserver,
     CallObserver,
@@ -110,7 +110,7 @@ class _Call(CallObserver):
         self._inner.skipped(entry)
         self._story.tell("skipped", model=entry.model, reason=entry.reason, breaker=entry.breaker)
 
-    def response_cache(self, model: str, verdict: CacheVerdict, seconds: float) -> None:
+    def response_cache(self, model: str, verdict: CacheResult, seconds: float) -> None:
         self._inner.response_cache(model, verdict, seconds)
         self._story.tell("response_cache", model=model, verdict=verdict)
 

@@ -17,7 +17,7 @@ from agentkit.errors import (
     RateLimitError,
 )
 from agentkit.policy.budget import Spending
-from agentkit.policy.classification import Again, Blame, Verdict, judge
+from agentkit.policy.classification import Blame, Classification, Retry, classify
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.limits.estimate import estimate
 from agentkit.policy.limits.pool import Lease
@@ -38,7 +38,7 @@ class Failure(NamedTuple):
     """A settled attempt that did not bring an answer."""
 
     error: LLMError
-    verdict: Verdict
+    classification: Classification
     number: int
 
 
@@ -136,17 +136,17 @@ class Attempt:
         if isinstance(exc, TimedOut):
             return self._cut(duration, exc)
         error = self.endpoint.translate(exc)
-        verdict = judge(error, target.retry_on)
+        classification = classify(error, target.retry_on)
         if self.lease is not None:
-            verdict = self.lease.failed(error, verdict, call.rules.clock())
+            classification = self.lease.failed(error, classification, call.rules.clock())
         silence = error.retry_after if isinstance(error, RateLimitError) else None
-        if silence is not None and verdict.again is not Again.AT_ONCE:
+        if silence is not None and classification.retry is not Retry.IMMEDIATELY:
             target.resting_until = max(target.resting_until, call.rules.clock() + silence)
-        if verdict.log_traceback:
+        if classification.log_traceback:
             log.error("%s raised %s", target.name, type(exc).__name__, exc_info=exc)
-        self._tell(verdict.blame, error, duration)
+        self._tell(classification.blame, error, duration)
         self._settle("failure", duration, error=error)
-        return Failure(error, verdict, self.number)
+        return Failure(error, classification, self.number)
 
     def reject(self, error: LLMError, response: Response[Any]) -> Failure:
         """The answer came but did not pass the check: no fault of the target."""
@@ -155,7 +155,7 @@ class Attempt:
             self.permit.neutral()
         self._tell_key(response)
         self._settle("failure", duration, response=response, error=error)
-        return Failure(error, judge(error, None), self.number)
+        return Failure(error, classify(error, None), self.number)
 
     def shown(self, exc: Exception) -> Exception:
         """`exc` as middleware sees it: an error of our tree."""
@@ -184,11 +184,11 @@ class Attempt:
     def _cut(self, duration: float, exc: TimedOut) -> Failure:
         target = self.target
         error = self._silence(exc)
-        verdict = judge(error)
+        classification = classify(error)
         if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
             self._tell(Blame.FAILURE, error, duration)
             if self.lease is not None:
-                self.lease.failed(error, verdict, self.started + duration)
+                self.lease.failed(error, classification, self.started + duration)
             self._settle("failure", duration, error=error)
         else:
             if self.permit is not None:
@@ -198,7 +198,7 @@ class Attempt:
         if self.whole:
             self.call.causes[target.name] = error
             raise self.call.overrun(f"{target.name} was cut after {duration:.1f} s") from error
-        return Failure(error, verdict, self.number)
+        return Failure(error, classification, self.number)
 
     def _tell_key(self, response: Response[Any]) -> None:
         if self.lease is not None:

@@ -22,12 +22,12 @@ from agentkit.errors import (
     UnknownModelError,
 )
 from agentkit.policy.budget import Budget
-from agentkit.policy.classification import Again, Onward, Verdict, judge
+from agentkit.policy.classification import Classification, Fallback, Retry, classify
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryPolicy
 from agentkit.policy.route import Itinerary, Missing, Route, Target
 from agentkit.types import Clock, Request, Response
-from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import CallObserver, FallbackReason, Observer
 
 
@@ -121,7 +121,7 @@ class Call:
         self.due: dict[str, float] = {}
         """Rounds only: clock time before which a target is not asked again."""
         self.overdue: DeadlineExceededError | None = None
-        self.cache: CacheVerdict = "off"
+        self.cache: CacheResult = "off"
         self.sent = 0
         self._last: tuple[str, FallbackReason] | None = None
 
@@ -215,19 +215,21 @@ class Call:
         self.note(target.name, target.provider, "resting", silent)
         raise silent
 
-    def pause(self, target: Target, number: int, error: LLMError, verdict: Verdict) -> float | None:
+    def pause(
+        self, target: Target, number: int, error: LLMError, classification: Classification
+    ) -> float | None:
         """Seconds to wait before `target` is asked again; None: it is not.
 
         Raises:
             DeadlineExceededError: the wait does not fit and no other target is left.
         """
-        if verdict.again is Again.NO or not self.itinerary.may_repeat():
+        if classification.retry is Retry.NEVER or not self.itinerary.may_repeat():
             return None
-        if verdict.again is Again.AT_ONCE:
+        if classification.retry is Retry.IMMEDIATELY:
             self.observer.retry(target.name, target.provider, number + 1, 0.0, error, "next_key")
             return 0.0
         another = self.itinerary.another_left(self.rules.clock())
-        if verdict.again is Again.IF_LAST and another:
+        if classification.retry is Retry.IF_LAST_TARGET and another:
             return None
         if target.breaker is not None and not target.breaker.would_admit():
             return None
@@ -261,27 +263,27 @@ class Call:
         """`target` is done with `error`: go past it, or raise when the error ends the request."""
         if error is self.overdue or not isinstance(error, LLMError):
             raise error
-        verdict = judge(error, target.retry_on)
-        onward = verdict.onward
-        if onward is Onward.RAISE:
-            filtered = verdict.reason == "content_filter"
+        classification = classify(error, target.retry_on)
+        fallback = classification.fallback
+        if fallback is Fallback.NEVER:
+            filtered = classification.reason == "content_filter"
             if filtered and self.rules.fallback_on_content_filter:
-                onward = Onward.YES
+                fallback = Fallback.NEXT
             elif not filtered and self.rules.fallback_on_invalid:
-                onward = Onward.OTHER_PROVIDER
+                fallback = Fallback.OTHER_PROVIDER
             else:
                 raise error
         self.causes[target.name] = error
         opened = isinstance(error, CircuitOpenError)
-        self._last = (target.name, "circuit_open" if opened else verdict.reason)
+        self._last = (target.name, "circuit_open" if opened else classification.reason)
         if target.name not in self.due:
             self.itinerary.drop()
-        if onward is Onward.LARGER_CONTEXT and target.context_window is not None:
+        if fallback is Fallback.LARGER_CONTEXT and target.context_window is not None:
             window = target.context_window
             self.itinerary.drop_if(
                 lambda other: other.context_window is not None and other.context_window <= window
             )
-        elif onward is Onward.OTHER_PROVIDER:
+        elif fallback is Fallback.OTHER_PROVIDER:
             self.itinerary.drop_if(lambda other: other.provider == target.provider)
 
     def pass_by(self, target: Target, reason: FallbackReason) -> None:
@@ -315,13 +317,13 @@ class Call:
             retry_after=min(waits, default=None),
         )
 
-    def adopt(self, response: Response[Any], verdict: CacheVerdict) -> Response[Any]:
+    def adopt(self, response: Response[Any], classification: CacheResult) -> Response[Any]:
         """An answer that came without an attempt of our own, as this call's answer."""
-        self.cache = self.ledger.cache = verdict
+        self.cache = self.ledger.cache = classification
         self.ledger.answered_by = response.model
         return Response(
             response.text, response.usage, response.model, response.provider,
-            response.finish_reason, response.tool_calls, response.parsed, verdict == "hit",
+            response.finish_reason, response.tool_calls, response.parsed, classification == "hit",
             response.response_id, self.ledger, response.reasoning, None, response.omitted,
         )  # fmt: skip
 

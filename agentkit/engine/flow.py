@@ -19,7 +19,7 @@ from agentkit.engine.shared_call import Flight
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
 from agentkit.policy.route import Target
 from agentkit.types import Request, Response
-from agentkit.types.ledger import CacheVerdict
+from agentkit.types.ledger import CacheResult
 from agentkit.types.observer import CallOutcome
 
 R = TypeVar("R")
@@ -116,13 +116,13 @@ def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
     return found
 
 
-def taken(call: Call, response: Response[Any], verdict: CacheVerdict) -> Response[Any] | None:
+def taken(call: Call, response: Response[Any], classification: CacheResult) -> Response[Any] | None:
     """An answer of another call as this call's own; None when it fails this call's own check.
 
     The key knows the schema, not every validator: what passed one type may not pass the next.
     """
     try:
-        return owned(call, complete(call, call.adopt(response, verdict)))
+        return owned(call, complete(call, call.adopt(response, classification)))
     except StructuredOutputError:
         call.cache = call.ledger.cache = "miss"
         call.ledger.answered_by = None
@@ -215,7 +215,7 @@ def attempts(call: Call, target: Target, once: Once[R]) -> Flow[R]:
         if not isinstance(result, Failure):
             return result
         last = result.error
-        wait = call.pause(target, result.number, last, result.verdict)
+        wait = call.pause(target, result.number, last, result.classification)
         if wait is None:
             raise last
         if isinstance(last, StructuredOutputError) and call.check is not None:

@@ -1,6 +1,7 @@
-"""What an error means: for the breaker, for another try here, for the next model.
+"""What an error means for the breaker, for a retry, and for the fallback.
 
-Decided by type and status, never by message text. One row of `_TABLE` a kind of fault.
+The type and the status decide, never the text of the message. `_TABLE` has one row for each kind
+of error.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from agentkit.types.observer import FallbackReason
 
 
 class Blame(Enum):
-    """What the breaker is told."""
+    """How the breaker counts the error."""
 
     FAILURE = "failure"
     CONSECUTIVE = "consecutive"
@@ -23,107 +24,123 @@ class Blame(Enum):
     NEUTRAL = "neutral"
 
 
-class Again(Enum):
-    """Whether the same model is asked again."""
+class Retry(Enum):
+    """Whether the same target is asked again."""
 
-    YES = "yes"
-    IF_LAST = "if no other model is left"
-    NO = "no"
-    AT_ONCE = "with another key, without waiting"
-
-
-class Onward(Enum):
-    """Whether the next model is asked."""
-
-    YES = "yes"
-    LARGER_CONTEXT = "only with a larger or unknown context"
-    OTHER_PROVIDER = "only of another provider"
-    RAISE = "no"
+    IMMEDIATELY = "with another key"
+    AFTER_DELAY = "after a delay"
+    IF_LAST_TARGET = "if no other target is left"
+    NEVER = "never"
 
 
-class Verdict(NamedTuple):
+class Fallback(Enum):
+    """Which targets may be asked next."""
+
+    NEXT = "the next one"
+    LARGER_CONTEXT = "only one with a larger or unknown context"
+    OTHER_PROVIDER = "only one of another provider"
+    NEVER = "none: the error ends the request"
+
+
+class Classification(NamedTuple):
     """One row of the error table."""
 
     blame: Blame
-    again: Again
-    onward: Onward
+    retry: Retry
+    fallback: Fallback
     reason: FallbackReason
     log_traceback: bool = False
+
+    def fallback_under(self, *, on_invalid: bool, on_content_filter: bool) -> Fallback:
+        """The fallback that a manager's options allow after this error."""
+        if self.fallback is not Fallback.NEVER:
+            return self.fallback
+        if self.reason == "content_filter":
+            return Fallback.NEXT if on_content_filter else Fallback.NEVER
+        return Fallback.OTHER_PROVIDER if on_invalid else Fallback.NEVER
 
 
 RetryOn: TypeAlias = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool | None]
 )
 
-_TRANSIENT = Verdict(Blame.FAILURE, Again.YES, Onward.YES, "retries_exhausted")
-_SILENT = Verdict(Blame.FAILURE, Again.IF_LAST, Onward.YES, "timeout")
-_THROTTLED = Verdict(Blame.CONSECUTIVE, Again.YES, Onward.YES, "rate_limited")
-_THROTTLED_UNTIL = Verdict(Blame.NEUTRAL, Again.YES, Onward.YES, "rate_limited")
-_LOCKED_OUT = Verdict(Blame.FAILURE, Again.NO, Onward.YES, "non_retryable")
-_CALLERS_FAULT = Verdict(Blame.NEUTRAL, Again.NO, Onward.RAISE, "non_retryable")
-_TOO_LONG = Verdict(Blame.NEUTRAL, Again.NO, Onward.LARGER_CONTEXT, "non_retryable")
-_REFUSED = Verdict(Blame.NEUTRAL, Again.NO, Onward.RAISE, "content_filter")
-_BUG = Verdict(Blame.FAILURE, Again.NO, Onward.YES, "non_retryable", log_traceback=True)
-_DECLINED = Verdict(Blame.NEUTRAL, Again.NO, Onward.YES, "non_retryable")
-_REJECTED = Verdict(Blame.NEUTRAL, Again.YES, Onward.YES, "retries_exhausted")
-_NO_WORKER = Verdict(Blame.NEUTRAL, Again.NO, Onward.YES, "skipped")
+_TRANSIENT = Classification(Blame.FAILURE, Retry.AFTER_DELAY, Fallback.NEXT, "retries_exhausted")
+_TIMED_OUT = Classification(Blame.FAILURE, Retry.IF_LAST_TARGET, Fallback.NEXT, "timeout")
+_RATE_LIMITED = Classification(Blame.CONSECUTIVE, Retry.AFTER_DELAY, Fallback.NEXT, "rate_limited")
+_RATE_LIMITED_UNTIL = Classification(
+    Blame.NEUTRAL, Retry.AFTER_DELAY, Fallback.NEXT, "rate_limited"
+)
+_ACCESS_DENIED = Classification(Blame.FAILURE, Retry.NEVER, Fallback.NEXT, "non_retryable")
+_INVALID_REQUEST = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEVER, "non_retryable")
+_CONTEXT_TOO_LONG = Classification(
+    Blame.NEUTRAL, Retry.NEVER, Fallback.LARGER_CONTEXT, "non_retryable"
+)
+_CONTENT_FILTERED = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEVER, "content_filter")
+_BUG = Classification(
+    Blame.FAILURE, Retry.NEVER, Fallback.NEXT, "non_retryable", log_traceback=True
+)
+_NEUTRAL_FALLBACK = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEXT, "non_retryable")
+_INVALID_OUTPUT = Classification(
+    Blame.NEUTRAL, Retry.AFTER_DELAY, Fallback.NEXT, "retries_exhausted"
+)
+_NO_CAPACITY = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEXT, "skipped")
 
-_TABLE: tuple[tuple[type[e.LLMError], Verdict], ...] = (
-    (e.ProviderTimeoutError, _SILENT),
-    (e.RateLimitError, _THROTTLED),
-    (e.AuthenticationError, _LOCKED_OUT),
-    (e.ModelNotFoundError, _LOCKED_OUT),
-    (e.ContextLengthError, _TOO_LONG),
-    (e.InvalidRequestError, _CALLERS_FAULT),
-    (e.ContentFilterError, _REFUSED),
-    (e.StructuredOutputError, _REJECTED),
-    (e.PoolExhaustedError, _NO_WORKER),
-    (e.CircuitOpenError, _DECLINED),
-    (e.BudgetExceededError, _DECLINED),
-    (e.ConfigurationError, _DECLINED),
-    (e.DeadlineExceededError, _SILENT),
+_TABLE: tuple[tuple[type[e.LLMError], Classification], ...] = (
+    (e.ProviderTimeoutError, _TIMED_OUT),
+    (e.RateLimitError, _RATE_LIMITED),
+    (e.AuthenticationError, _ACCESS_DENIED),
+    (e.ModelNotFoundError, _ACCESS_DENIED),
+    (e.ContextLengthError, _CONTEXT_TOO_LONG),
+    (e.InvalidRequestError, _INVALID_REQUEST),
+    (e.ContentFilterError, _CONTENT_FILTERED),
+    (e.StructuredOutputError, _INVALID_OUTPUT),
+    (e.PoolExhaustedError, _NO_CAPACITY),
+    (e.CircuitOpenError, _NEUTRAL_FALLBACK),
+    (e.BudgetExceededError, _NEUTRAL_FALLBACK),
+    (e.ConfigurationError, _NEUTRAL_FALLBACK),
+    (e.DeadlineExceededError, _TIMED_OUT),
     (e.LLMError, _TRANSIENT),
 )
 
 _MALFORMED = (json.JSONDecodeError, UnicodeError)
 _BUGS = (TypeError, AttributeError, NameError, ImportError, AssertionError, NotImplementedError)
-_DECLINES = (ValueError, KeyError, PermissionError)
+_NEUTRAL = (ValueError, KeyError, PermissionError)
 
 
-def judge(error: e.LLMError, retry_on: RetryOn | None = None) -> Verdict:
-    """The row for `error`; for a wrapped foreign exception (`ProviderError` with a cause), its row.
+def classify(error: e.LLMError, retry_on: RetryOn | None = None) -> Classification:
+    """The table's row for `error`; for a wrapped foreign exception, its row.
 
-    `retry_on` overrides the table: exception types, or ``f(exc) -> True`` (a failure, ask again),
-    ``False`` (neutral, next model) or ``None`` (the table). It sees the original exception.
+    `retry_on` overrides the table: exception types, or a function of the original exception that
+    returns True (a failure, retried), False (neutral, next target) or None (use the table).
     """
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else None
     if retry_on is not None:
-        override = _overridden(cause or error, retry_on)
+        override = _override(cause or error, retry_on)
         if override is not None:
             return override
     if isinstance(error, e.RateLimitError) and error.retry_after is not None:
-        return _THROTTLED_UNTIL
+        return _RATE_LIMITED_UNTIL
     if type(error) is e.ProviderError and cause is not None:
-        return _of_foreign(cause)
-    return next(verdict for kind, verdict in _TABLE if isinstance(error, kind))
+        return _classify_foreign(cause)
+    return next(row for kind, row in _TABLE if isinstance(error, kind))
 
 
-def _overridden(original: Exception, retry_on: RetryOn) -> Verdict | None:
+def _override(original: Exception, retry_on: RetryOn) -> Classification | None:
     if isinstance(retry_on, tuple | type):
         return _TRANSIENT if isinstance(original, retry_on) else None
     answer = retry_on(original)
     if answer is None:
         return None
-    return _TRANSIENT if answer else _DECLINED
+    return _TRANSIENT if answer else _NEUTRAL_FALLBACK
 
 
-def _of_foreign(cause: Exception) -> Verdict:
+def _classify_foreign(cause: Exception) -> Classification:
     if isinstance(cause, _MALFORMED) or _is_pydantic_error(cause):
         return _TRANSIENT
     if isinstance(cause, _BUGS):
         return _BUG
-    if isinstance(cause, _DECLINES):
-        return _DECLINED
+    if isinstance(cause, _NEUTRAL):
+        return _NEUTRAL_FALLBACK
     return _TRANSIENT
 
 

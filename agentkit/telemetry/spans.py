@@ -28,7 +28,7 @@ from agentkit.telemetry.metrics import Instruments, Source
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded
 from agentkit.types import Request, Response
-from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, FallbackReason
 
 log = logging.getLogger("agentkit.calls")
@@ -157,7 +157,7 @@ class Watch(CallObserver):
         )  # fmt: skip
 
     @guarded(None)
-    def response_cache(self, model: str, verdict: CacheVerdict, seconds: float) -> None:
+    def response_cache(self, model: str, verdict: CacheResult, seconds: float) -> None:
         """Record what the response cache said."""
         result = _HITS.get(verdict, "bypass")
         labels = {**self._labels, n.CACHE_RESULT: result}

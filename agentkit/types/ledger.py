@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 Outcome: TypeAlias = Literal["success", "failure", "abandoned", "skipped"]
-CacheVerdict: TypeAlias = Literal["off", "bypass", "miss", "hit", "shared", "error"]
+CacheResult: TypeAlias = Literal["off", "bypass", "miss", "hit", "shared", "error"]
 
 
 class Entry(NamedTuple):
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     """Why a model was skipped, or why an attempt was let go of."""
     breaker: str = "closed"
     """State of the model's circuit breaker when it was admitted or refused."""
-    cache: CacheVerdict = "off"
+    cache: CacheResult = "off"
     """What the response cache said for this model before the attempt."""
     input_tokens: int = 0
     output_tokens: int = 0
@@ -64,7 +64,7 @@ class Ledger(Sequence[Entry]):
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self._entries = list(entries)
-        self.cache: CacheVerdict = "off"
+        self.cache: CacheResult = "off"
         self.waited = 0.0
         self.slept = 0.0
         self.duration = 0.0

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeAlias
 
 from agentkit.types import Request, Response
-from agentkit.types.ledger import CacheVerdict, Entry, Ledger
+from agentkit.types.ledger import CacheResult, Entry, Ledger
 
 CallOutcome: TypeAlias = Literal["success", "fallback_success", "cache_hit", "error", "cancelled"]
 FallbackReason: TypeAlias = Literal[
@@ -58,7 +58,7 @@ class CallObserver:
     def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
         """The breaker of `model` left `previous` while an attempt of this call was under way."""
 
-    def response_cache(self, model: str, verdict: CacheVerdict, seconds: float) -> None:
+    def response_cache(self, model: str, verdict: CacheResult, seconds: float) -> None:
         """The response cache was asked for `model` (bypass and off take no time)."""
 
     def waited(self, model: str, seconds: float, acquired: bool) -> None:

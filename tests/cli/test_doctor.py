@@ -131,7 +131,7 @@ def test_a_manager_that_cannot_answer_is_a_problem(monkeypatch: pytest.MonkeyPat
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no thread\nsecond line")
 
-    monkeypatch.setattr("agentkit.manager.LLMManager.generate", broken)
+    monkeypatch.setattr("agentkit.manager.manager.LLMManager.generate", broken)
     code, report = findings()
     assert code == 1
     assert report["self_test"] == "RuntimeError: no thread; second line"

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from agentkit import errors as e
-from agentkit.policy.classification import Again, Blame, Onward
+from agentkit.policy.classification import Blame, Fallback, Retry
 from agentkit.testing import Returns, Step, faults, overloaded, rate_limited
 
 FAILURE, CONSECUTIVE, NEUTRAL = Blame.FAILURE, Blame.CONSECUTIVE, Blame.NEUTRAL
-YES, IF_LAST, NO = Again.YES, Again.IF_LAST, Again.NO
-NEXT, RAISE, LARGER = Onward.YES, Onward.RAISE, Onward.LARGER_CONTEXT
+YES, IF_LAST, NO = Retry.AFTER_DELAY, Retry.IF_LAST_TARGET, Retry.NEVER
+NEXT, RAISE, LARGER = Fallback.NEXT, Fallback.NEVER, Fallback.LARGER_CONTEXT
 
 
 class Row(NamedTuple):
@@ -24,8 +24,8 @@ class Row(NamedTuple):
     name: str
     step: Step
     blame: Blame
-    again: Again
-    onward: Onward
+    retry: Retry
+    fallback: Fallback
     error: type[e.LLMError]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from agentkit import errors as e
 from agentkit.policy.breaker.breaker import CircuitBreaker
-from agentkit.policy.classification import Again, Blame, Onward
+from agentkit.policy.classification import Blame, Fallback, Retry
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import Step, faults, rate_limited
 from agentkit.types import Request, ToolSpec
@@ -47,7 +47,7 @@ def test_a_lone_model_is_asked_again_or_not_and_its_own_error_raised(row: Row) -
     asked = stage.ask(
         stage.target(retry=TWICE, timeout=10.0), script={"a": repeat(row.step)}, deadline=None
     )
-    assert asked.order == ["a"] * (1 if row.again is Again.NO else 2)
+    assert asked.order == ["a"] * (1 if row.retry is Retry.NEVER else 2)
     assert type(asked.error) is row.error
     assert asked.error.ledger is asked.ledger
 
@@ -61,8 +61,8 @@ def test_with_a_fallback_left_who_is_asked(row: Row) -> None:
         script={"a": repeat(row.step), "b": ["fine"]},
         deadline=None,
     )
-    here = 2 if row.again is Again.YES else 1
-    if row.onward is Onward.RAISE:
+    here = 2 if row.retry is Retry.AFTER_DELAY else 1
+    if row.fallback is Fallback.NEVER:
         assert asked.order == ["a"] * here
         assert type(asked.error) is row.error
     else:
@@ -89,7 +89,7 @@ def test_what_a_longer_route_raises_holds_one_cause_a_model(row: Row) -> None:
         script={"a": [row.step], "b": [row.step]},
         deadline=None,
     )
-    if row.onward is Onward.RAISE:
+    if row.fallback is Fallback.NEVER:
         assert type(asked.error) is row.error
         return
     assert isinstance(asked.error, e.AllModelsFailedError)

@@ -60,7 +60,7 @@ STREAMED = [row for row in TABLE if not isinstance(row.step, Returns)]
 @pytest.mark.parametrize("row", STREAMED, ids=[row.name for row in STREAMED])
 def test_before_the_first_content_a_stream_follows_the_error_table(row: Row) -> None:
     asked = tell({"a": [row.step], "b": ["fine"]}, deadline=None)
-    if row.onward.value == "no":
+    if row.fallback.value == "no":
         assert asked.order == ["a"]
         assert type(asked.error) is row.error
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.classification import judge
+from agentkit.policy.classification import classify
 from agentkit.policy.limits.lease import Lease
 from agentkit.policy.limits.pool import AGING, Member, Pool
 from agentkit.policy.limits.window import Need, RateLimits
@@ -219,7 +219,7 @@ def test_a_waiter_that_only_a_retired_key_could_take_is_refused() -> None:
     holder = pool.request(ONE, 0.0)
     waiter = Waiter(pool, Need(90, 0), 1.0)
     denied = e.AuthenticationError("no", status=401)
-    holder.failed(denied, judge(denied), 2.0)
+    holder.failed(denied, classify(denied), 2.0)
     assert waiter.news
     with pytest.raises(e.PoolExhaustedError):
         waiter.look(2.0)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.classification import Again, Blame, judge
+from agentkit.policy.classification import Blame, Retry, classify
 from agentkit.policy.limits.pool import COOLDOWN, Member, Pool
 from agentkit.types import Usage
 from tests.policy.pools import ONE, Waiter, keys, served, settle
@@ -79,17 +79,17 @@ def test_the_soonest_of_several_keys() -> None:
     assert pool.soonest(ONE, 11.0) == 0.0
 
 
-def fail(pool: Pool, error: e.LLMError, now: float = 0.0) -> Again:
+def fail(pool: Pool, error: e.LLMError, now: float = 0.0) -> Retry:
     """One call that ends with `error`; whether the next key is asked at once."""
     lease = pool.request(ONE, now)
     assert lease.granted
-    verdict = lease.failed(error, judge(error), now)
+    classification = lease.failed(error, classify(error), now)
     lease.release(now, Usage())
-    if verdict.again is Again.AT_ONCE:
-        assert verdict.blame is Blame.NEUTRAL, "a key's fault is not the target's"
+    if classification.retry is Retry.IMMEDIATELY:
+        assert classification.blame is Blame.NEUTRAL, "a key's fault is not the target's"
     else:
-        assert verdict == judge(error)
-    return verdict.again
+        assert classification == classify(error)
+    return classification.retry
 
 
 def throttled(after: float | None) -> e.RateLimitError:
@@ -99,7 +99,7 @@ def throttled(after: float | None) -> e.RateLimitError:
 @pytest.mark.parametrize(("after", "rest"), [(7.0, 7.0), (None, COOLDOWN)])
 def test_a_429_rests_its_key_and_asks_the_next_at_once(after: float | None, rest: float) -> None:
     pool = Pool(keys(2))
-    assert fail(pool, throttled(after)) is Again.AT_ONCE
+    assert fail(pool, throttled(after)) is Retry.IMMEDIATELY
     assert {served(pool.request(ONE, 0.0)) for _ in range(5)} == {"#2"}
     assert {served(pool.request(ONE, rest - 0.001)) for _ in range(5)} == {"#2"}
     assert {served(pool.request(ONE, rest)) for _ in range(5)} == {"#1", "#2"}
@@ -108,9 +108,9 @@ def test_a_429_rests_its_key_and_asks_the_next_at_once(after: float | None, rest
 def test_when_every_key_rests_the_error_tells_when_the_first_is_back() -> None:
     pool = Pool(keys(3))
     for after in (9.0, 4.0):
-        assert fail(pool, throttled(after)) is Again.AT_ONCE
+        assert fail(pool, throttled(after)) is Retry.IMMEDIATELY
     last = throttled(60.0)
-    assert fail(pool, last, now=1.0) is Again.YES
+    assert fail(pool, last, now=1.0) is Retry.AFTER_DELAY
     assert last.retry_after == 3.0
     assert served(pool.request(ONE, 4.0)) == "#2"
 
@@ -118,13 +118,13 @@ def test_when_every_key_rests_the_error_tells_when_the_first_is_back() -> None:
 def test_the_last_key_able_to_serve_does_not_rest_on_a_429_without_a_time() -> None:
     pool = Pool(keys(2))
     fail(pool, throttled(None))
-    assert fail(pool, throttled(None)) is Again.YES
+    assert fail(pool, throttled(None)) is Retry.AFTER_DELAY
     assert served(pool.request(ONE, 0.0)) == "#2"
 
 
 def test_a_key_alone_leaves_a_429_to_its_target() -> None:
     pool = Pool(keys(1))
-    assert fail(pool, throttled(5.0)) is Again.YES
+    assert fail(pool, throttled(5.0)) is Retry.AFTER_DELAY
     assert pool.request(ONE, 0.0).granted
 
 
@@ -136,7 +136,7 @@ def test_a_refused_key_retires_with_one_warning_that_names_its_fingerprint(
     leases = [pool.request(ONE, 0.0) for _ in range(3)]
     assert [served(each) for each in leases] == ["#1a2b3c4d", "#1", "#1a2b3c4d"]
     for lease in (leases[0], leases[2]):
-        assert lease.failed(error, judge(error), 0.0).again is Again.AT_ONCE
+        assert lease.failed(error, classify(error), 0.0).retry is Retry.IMMEDIATELY
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "gpt: key #1a2b3c4d was refused and is used no more"
@@ -148,15 +148,15 @@ def test_a_refused_key_retires_with_one_warning_that_names_its_fingerprint(
 def test_a_refused_key_asks_a_resting_one_rather_than_none() -> None:
     pool = Pool(keys(2))
     fail(pool, throttled(3.0))
-    assert fail(pool, e.AuthenticationError("no", status=401)) is Again.AT_ONCE
+    assert fail(pool, e.AuthenticationError("no", status=401)) is Retry.IMMEDIATELY
     assert pool.soonest(ONE, 0.0) == 3.0
 
 
 def test_the_last_key_is_never_retired(caplog: pytest.LogCaptureFixture) -> None:
     pool = Pool(keys(2))
     error = e.AuthenticationError("no", status=401)
-    assert fail(pool, error) is Again.AT_ONCE
-    assert fail(pool, error) is Again.NO
+    assert fail(pool, error) is Retry.IMMEDIATELY
+    assert fail(pool, error) is Retry.NEVER
     assert served(pool.request(ONE, 0.0)) == "#2"
     assert len(caplog.records) == 1
 
@@ -171,9 +171,9 @@ def test_the_last_key_is_never_retired(caplog: pytest.LogCaptureFixture) -> None
 )
 def test_what_may_change_under_the_same_key_rests_it(error: e.LLMError) -> None:
     pool = Pool(keys(2))
-    assert fail(pool, error) is Again.AT_ONCE
+    assert fail(pool, error) is Retry.IMMEDIATELY
     assert served(pool.request(ONE, COOLDOWN - 1)) == "#2"
-    assert fail(pool, error, COOLDOWN - 1) is Again.NO, "the last one that serves is not rested"
+    assert fail(pool, error, COOLDOWN - 1) is Retry.NEVER, "the last one that serves is not rested"
     assert {served(pool.request(ONE, COOLDOWN)) for _ in range(4)} == {"#1", "#2"}
 
 
@@ -185,7 +185,7 @@ def test_three_failures_in_a_row_rest_a_key_until_its_cooldown_is_over() -> None
     members = keys(2)
     pool = Pool(members)
     for _ in range(3):
-        assert fail(pool, down()) is Again.YES
+        assert fail(pool, down()) is Retry.AFTER_DELAY
         pool.request(ONE, 0.0).succeeded()  # the other key is well
     assert {served(pool.request(ONE, COOLDOWN - 0.1)) for _ in range(4)} == {"#2"}
     assert {served(pool.request(ONE, COOLDOWN)) for _ in range(4)} == {"#1", "#2"}
@@ -210,7 +210,7 @@ def test_a_success_between_failures_starts_counting_anew() -> None:
 def test_when_all_fail_the_last_one_keeps_serving() -> None:
     pool = Pool(keys(3))
     for _ in range(30):
-        assert fail(pool, down()) is Again.YES
+        assert fail(pool, down()) is Retry.AFTER_DELAY
     assert pool.request(ONE, 0.0).granted
     assert sum(each.resting_until > 0 for each in pool.members) == 2
 
@@ -229,7 +229,7 @@ def test_resting_and_retired_keys_do_not_take_a_waiters_turn() -> None:
     first, second = pool.request(ONE, 0.0), pool.request(ONE, 0.0)
     waiter = Waiter(pool, ONE, 0.0)
     error = throttled(20.0)
-    first.failed(error, judge(error), 1.0)
+    first.failed(error, classify(error), 1.0)
     first.release(1.0)
     settle([waiter], 1.0)
     assert waiter.until == 21.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentkit.errors import LLMError, PoolExhaustedError
-from agentkit.policy.classification import Verdict
+from agentkit.policy.classification import Classification
 from agentkit.policy.limits.member import Member
 from agentkit.policy.limits.window import Admission, Need
 from agentkit.types import Quota, Usage
@@ -76,11 +76,11 @@ class Lease:
         if self.member is not None:
             self.member.failures = 0
 
-    def failed(self, error: LLMError, verdict: Verdict, now: float) -> Verdict:
+    def failed(self, error: LLMError, classification: Classification, now: float) -> Classification:
         """Its member's attempt failed with `error`; what that means while other members are left.
 
         A 429 rests this member, a refused key retires it, and both send the request to the next
-        one at once; with no other member left the verdict stays. While all others rest, too,
+        one at once; with no other member left the classification stays. While all others rest, too,
         `error.retry_after` becomes the seconds until the first of them is back.
         """
-        return self._pool._failed(self, error, verdict, now)
+        return self._pool._failed(self, error, classification, now)

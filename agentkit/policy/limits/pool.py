@@ -24,7 +24,7 @@ from agentkit.errors import (
     PoolExhaustedError,
     RateLimitError,
 )
-from agentkit.policy.classification import Again, Blame, Verdict
+from agentkit.policy.classification import Blame, Classification, Retry
 from agentkit.policy.limits.lease import Lease
 from agentkit.policy.limits.member import Member
 from agentkit.policy.limits.window import Need
@@ -271,30 +271,37 @@ class Pool:
                 lease._news = True
                 _tell(lease, news)
 
-    def _failed(self, lease: Lease, error: LLMError, verdict: Verdict, now: float) -> Verdict:
+    def _failed(
+        self, lease: Lease, error: LLMError, classification: Classification, now: float
+    ) -> Classification:
         member = lease.member
         limited = isinstance(error, RateLimitError)
-        if member is None or (verdict.blame is Blame.NEUTRAL and not limited):
-            return verdict
+        if member is None or (classification.blame is Blame.NEUTRAL and not limited):
+            return classification
         news: News = []
         with self._lock:
             others = [each for each in self.members if each is not member and not each.retired]
             if others:
                 back = min(each.resting_until for each in others)
-                verdict = self._judge(member, error, verdict, back, now)
+                classification = self._rest(member, error, classification, back, now)
                 if member.retired:
                     self._expel(news)
         self._unlocked(news)
-        return verdict
+        return classification
 
-    def _judge(
-        self, member: Member, error: LLMError, verdict: Verdict, back: float, now: float
-    ) -> Verdict:
+    def _rest(
+        self,
+        member: Member,
+        error: LLMError,
+        classification: Classification,
+        back: float,
+        now: float,
+    ) -> Classification:
         """What `error` does to `member`; the others rest until `back`. A member rests on a mere
         suspicion only while another can serve: the target's breaker has to see the rest of it.
         """
         alone = back > now
-        elsewhere = verdict._replace(blame=Blame.NEUTRAL, again=Again.AT_ONCE)
+        elsewhere = classification._replace(blame=Blame.NEUTRAL, retry=Retry.IMMEDIATELY)
         if isinstance(error, RateLimitError):
             if error.retry_after is not None:
                 member.resting_until = now + error.retry_after
@@ -302,11 +309,11 @@ class Pool:
                     error.retry_after = min(error.retry_after, back - now)
             elif not alone:
                 member.resting_until = now + COOLDOWN
-            return verdict if alone else elsewhere
+            return classification if alone else elsewhere
         if isinstance(error, AuthenticationError | ModelNotFoundError):
             if error.status in _FOR_NOW or isinstance(error, ModelNotFoundError):
                 if alone:
-                    return verdict
+                    return classification
                 member.resting_until = now + COOLDOWN
             elif not member.retired:
                 member.retired = True
@@ -316,7 +323,7 @@ class Pool:
         if member.failures >= UNHEALTHY_AFTER and not alone:
             member.failures = UNHEALTHY_AFTER - 1
             member.resting_until = now + COOLDOWN
-        return verdict
+        return classification
 
 
 def _rank(lease: Lease) -> float:
