@@ -21,18 +21,15 @@ from agentkit.types import (
     End,
     Message,
     MessageRole,
-    RawEvent,
-    ReasoningDelta,
     Request,
     Response,
+    ResponseBuilder,
     StreamEvent,
     TextDelta,
-    Usage,
 )
 from agentkit.types.ledger import Ledger
 
 _METHODS = ("send", "asend", "stream", "astream")
-_NO_USAGE = Usage()
 
 
 def endpoint_of(
@@ -69,9 +66,9 @@ def _of_callable(fn: Callable[..., Any], name: str, common: dict[str, Any]) -> E
         return fn(prompt(request), dict(request.params))
 
     if kind == "generator":
-        return Endpoint(send=lambda request: _join(call(request)), stream=call, **common)
+        return Endpoint(send=functools.partial(_join, name, False, call), stream=call, **common)
     if kind == "async generator":
-        return Endpoint(asend=lambda request: _ajoin(call(request)), astream=call, **common)
+        return Endpoint(asend=functools.partial(_ajoin, name, False, call), astream=call, **common)
     if kind == "coroutine":
         return Endpoint(asend=call, astream=_one_chunk_async(call, common), **common)
     return Endpoint(send=call, stream=_one_chunk(call, common), **common)
@@ -81,9 +78,9 @@ def _of_provider(provider: Any, name: str, common: dict[str, Any]) -> Endpoint:
     send, asend, stream, astream = (getattr(provider, method, None) for method in _METHODS)
     end_mark = bool(getattr(provider, "end_mark", True))
     if send is None and stream is not None:
-        send = functools.partial(_whole, stream, name, end_mark)
+        send = functools.partial(_join, name, end_mark, stream)
     if asend is None and astream is not None:
-        asend = functools.partial(_awhole, astream, name, end_mark)
+        asend = functools.partial(_ajoin, name, end_mark, astream)
     if stream is None and astream is None:
         end_mark = False
         stream = None if send is None else _one_chunk(send, common)
@@ -162,7 +159,7 @@ def _first_parameter(fn: Callable[..., Any]) -> str | None:
 
 def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]:
     if isinstance(raw, str):
-        return Response(raw, _NO_USAGE, name, provider, None, (), None, False, None, ledger)
+        return Response(raw, model=name, provider=provider, ledger=ledger)
     if isinstance(raw, Response) and isinstance(raw.text, str):
         return replace(raw, model=name, provider=provider, cached=False, ledger=ledger)
     if inspect.iscoroutine(raw):
@@ -181,65 +178,30 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
     )
 
 
-class _Sum:
-    """A stream's events added up to one response."""
-
-    def __init__(self, name: str, end_mark: bool) -> None:
-        self._name = name
-        self._end_mark = end_mark
-        self._parts: list[str] = []
-        self._thoughts: list[str] = []
-        self._end: End | None = None
-
-    def add(self, event: str | StreamEvent) -> bool:
-        """Take `event` in; True when it was the end."""
-        if isinstance(event, End):
-            self._end = event
-        elif isinstance(event, str | TextDelta):
-            self._parts.append(event if isinstance(event, str) else event.text)
-        elif isinstance(event, ReasoningDelta):
-            self._thoughts.append(event.text)
-        elif not isinstance(event, RawEvent):
-            kind = type(event).__name__
-            raise InvalidResponseError(f"{self._name} streamed {kind}", model=self._name)
-        return self._end is not None
-
-    def response(self) -> Response[Any]:
-        """The whole answer."""
-        if self._end is None and self._end_mark:
-            raise InvalidResponseError(
-                f"the stream of {self._name} stopped without its end mark", model=self._name
-            )
-        end = self._end or End()
-        return Response(
-            "".join(self._parts), end.usage or _NO_USAGE, finish_reason=end.finish_reason,
-            tool_calls=end.tool_calls, response_id=end.response_id,
-            reasoning="".join(self._thoughts), quota=end.quota, omitted=end.omitted,
-        )  # fmt: skip
-
-
-def _join(events: Iterator[Any], total: _Sum | None = None) -> Response[Any]:
-    total = total or _Sum("the generator", False)
-    for event in events:
-        if total.add(event):
+def _join(name: str, end_mark: bool, stream: Callable[[Request], Any], request: Request) -> Any:
+    builder = ResponseBuilder()
+    for event in stream(request):
+        builder.add(event)
+        if builder.end is not None:
             break
-    return total.response()
+    return _joined(builder, name, end_mark)
 
 
-async def _ajoin(events: AsyncIterator[Any], total: _Sum | None = None) -> Response[Any]:
-    total = total or _Sum("the generator", False)
-    async for event in events:
-        if total.add(event):
+async def _ajoin(
+    name: str, end_mark: bool, astream: Callable[[Request], Any], request: Request
+) -> Any:
+    builder = ResponseBuilder()
+    async for event in astream(request):
+        builder.add(event)
+        if builder.end is not None:
             break
-    return total.response()
+    return _joined(builder, name, end_mark)
 
 
-def _whole(stream: Callable[..., Any], name: str, end_mark: bool, request: Request) -> Any:
-    return _join(stream(request), _Sum(name, end_mark))
-
-
-async def _awhole(stream: Callable[..., Any], name: str, end_mark: bool, request: Request) -> Any:
-    return await _ajoin(stream(request), _Sum(name, end_mark))
+def _joined(builder: ResponseBuilder, name: str, end_mark: bool) -> Response[Any]:
+    if builder.end is None and end_mark:
+        raise InvalidResponseError(f"the stream of {name} stopped without its end mark", model=name)
+    return builder.response()
 
 
 def _events_of(raw: Any, common: Mapping[str, Any]) -> tuple[TextDelta, End]:

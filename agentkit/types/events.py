@@ -1,12 +1,14 @@
-"""The events of a stream."""
+"""The events of a stream, and the response that they add up to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from agentkit.errors import InvalidResponseError
 from agentkit.types.message import ToolCall
-from agentkit.types.response import Quota, Usage
+from agentkit.types.response import Quota, Response, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,66 @@ class End:
 
 StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End
 OnInterrupt: TypeAlias = Literal["raise", "restart", "continue"]
+
+
+class ResponseBuilder:
+    """Adds up the events of a stream to one complete `Response`.
+
+    A `Restart` discards the text and the reasoning before it; raw events add nothing::
+
+        builder = ResponseBuilder([TextDelta("Par"), TextDelta("is."), End("stop")])
+        builder.response(model="capital").text  # "Paris."
+    """
+
+    __slots__ = ("_reasoning", "_text", "end")
+
+    def __init__(self, events: Iterable[str | StreamEvent] = ()) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self.end: End | None = None
+        for event in events:
+            self.add(event)
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._text)
+
+    def add(self, event: str | StreamEvent) -> None:
+        """Add the next event; a plain string counts as a `TextDelta`.
+
+        Raises:
+            InvalidResponseError: `event` is neither a string nor a stream event.
+        """
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+        elif isinstance(event, str):
+            self._text.append(event)
+        elif isinstance(event, ReasoningDelta):
+            self._reasoning.append(event.text)
+        elif isinstance(event, End):
+            self.end = event
+        elif isinstance(event, Restart):
+            self._text.clear()
+            self._reasoning.clear()
+        elif not isinstance(event, RawEvent):
+            raise InvalidResponseError(
+                f"the stream yielded {type(event).__name__}",
+                hint="yield str or agentkit stream events",
+            )
+
+    def response(self, *, model: str = "", provider: str = "") -> Response[Any]:
+        """The response so far; complete once `end` is set."""
+        end = self.end or End()
+        return Response(
+            self.text,
+            usage=end.usage or Usage(),
+            model=model,
+            provider=provider,
+            finish_reason=end.finish_reason,
+            tool_calls=end.tool_calls,
+            response_id=end.response_id,
+            reasoning="".join(self._reasoning),
+            quota=end.quota,
+            omitted=end.omitted,
+        )

@@ -21,6 +21,7 @@ from agentkit.types import (
     ReasoningDelta,
     Request,
     Response,
+    ResponseBuilder,
     StreamEvent,
     TextDelta,
     ToolCall,
@@ -310,24 +311,10 @@ class _Told:
         """A whole answer, and the HTTP responses it came in."""
         if not answer.candidates and answer.prompt_feedback is None:
             _raise_told(responses)
-        texts, thoughts, end = [], [], None
-        for event in (*self.events(answer), *self.end()):
-            if isinstance(event, TextDelta):
-                texts.append(event.text)
-            elif isinstance(event, ReasoningDelta):
-                thoughts.append(event.text)
-            elif isinstance(event, End):
-                end = event
-        if end is None:
+        builder = ResponseBuilder((*self.events(answer), *self.end()))
+        if builder.end is None:
             raise e.InvalidResponseError(f"{self._model} sent an answer without an end")
-        return Response(
-            "".join(texts),
-            end.usage or Usage(),
-            finish_reason=end.finish_reason,
-            tool_calls=end.tool_calls,
-            response_id=end.response_id,
-            reasoning="".join(thoughts),
-        )
+        return builder.response()
 
     def _refused(self) -> e.ContentFilterError:
         return e.ContentFilterError(f"{self._model} declined to answer")
