@@ -11,35 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentkit.bedrock.attempts import RequestAttempt, ValidationAttempt, ValidationResult
-    from agentkit.bedrock.auth import AuthConfig, AuthenticationType
-    from agentkit.bedrock.blocks import build_cache_point, build_json_schema_output_config
-    from agentkit.bedrock.cache_points import (
-        CacheConfig,
-        CacheErrorHandling,
-        CacheStrategy,
-    )
-    from agentkit.bedrock.catalog import BedrockModelCatalog, CatalogMetadata, CatalogSource
-    from agentkit.bedrock.catalog_cache import CacheMode
-    from agentkit.bedrock.catalog_models import (
-        ModelAccessInfo,
-        ModelAccessMethod,
-        ModelRoute,
-        UnifiedModelInfo,
-    )
-    from agentkit.bedrock.clients import Boto3Config, Clients
-    from agentkit.bedrock.content import (
-        CacheDetail,
-        Citation,
-        ReasoningContent,
-        ResponseContentType,
-        StopReasonCategory,
-        StopReasonEnum,
-        ToolUse,
-    )
+    from agentkit.bedrock.catalog.cache import CacheMode, CatalogSource
+    from agentkit.bedrock.catalog.catalog import BedrockModelCatalog, CatalogMetadata
+    from agentkit.bedrock.catalog.discovery import BedrockRegionDiscovery
+    from agentkit.bedrock.catalog.models import ModelAccessInfo, UnifiedModelInfo
     from agentkit.bedrock.converse_request import (
         BedrockConverseRequest,
         FailureEntry,
     )
+    from agentkit.bedrock.deprecated import UnifiedModelManager
     from agentkit.bedrock.display import (
         display_recovery_information,
         display_streaming_response,
@@ -54,7 +34,30 @@ if TYPE_CHECKING:
         ParallelProcessingError,
         RequestIdCollisionError,
     )
-    from agentkit.bedrock.formats import (
+    from agentkit.bedrock.manager import LLMManager
+    from agentkit.bedrock.messages.blocks import build_cache_point, build_json_schema_output_config
+    from agentkit.bedrock.messages.builder import (
+        ConverseMessageBuilder,
+        MessageBuilder,
+        create_assistant_message,
+        create_message,
+        create_user_message,
+    )
+    from agentkit.bedrock.messages.cache_points import (
+        CacheConfig,
+        CacheErrorHandling,
+        CacheStrategy,
+    )
+    from agentkit.bedrock.messages.content import (
+        CacheDetail,
+        Citation,
+        ReasoningContent,
+        ResponseContentType,
+        StopReasonCategory,
+        StopReasonEnum,
+        ToolUse,
+    )
+    from agentkit.bedrock.messages.formats import (
         CachePointTTLEnum,
         DetectionMethodEnum,
         DocumentFormatEnum,
@@ -63,14 +66,6 @@ if TYPE_CHECKING:
         RolesEnum,
         ToolResultStatusEnum,
         VideoFormatEnum,
-    )
-    from agentkit.bedrock.manager import LLMManager
-    from agentkit.bedrock.messages import (
-        ConverseMessageBuilder,
-        MessageBuilder,
-        create_assistant_message,
-        create_message,
-        create_user_message,
     )
     from agentkit.bedrock.options import (
         FailureHandlingStrategy,
@@ -83,22 +78,12 @@ if TYPE_CHECKING:
     )
     from agentkit.bedrock.parallel import ParallelLLMManager
     from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelResponse
-    from agentkit.bedrock.regions import (
-        AWSRegions,
-        BedrockRegionDiscovery,
-        GeographicArea,
-        get_all_regions,
-        get_commercial_regions,
-        get_regions_by_area,
-    )
     from agentkit.bedrock.response import BedrockResponse
-    from agentkit.bedrock.streaming import (
+    from agentkit.bedrock.stream import (
         AsyncStreamingResponse,
         StreamChunk,
         StreamingResponse,
     )
-    from agentkit.bedrock.unified import UnifiedModelManager
-    from agentkit.bedrock.usage import BedrockUsage, CacheEfficiency
     from agentkit.errors import (
         AuthenticationError,
         ConfigurationError,
@@ -107,26 +92,39 @@ if TYPE_CHECKING:
         RetryExhaustedError,
         UnknownModelError,
     )
+    from agentkit.providers.bedrock.auth import AuthConfig, AuthenticationType
+    from agentkit.providers.bedrock.clients import Boto3Config, Clients
+    from agentkit.providers.bedrock.regions import (
+        AWSRegions,
+        GeographicArea,
+        get_all_regions,
+        get_commercial_regions,
+        get_regions_by_area,
+    )
+    from agentkit.providers.bedrock.routes import ModelAccessMethod, ModelRoute
+    from agentkit.providers.bedrock.usage import BedrockUsage, CacheEfficiency
 
 _HOMES = {
     "agentkit.bedrock.attempts": ("RequestAttempt", "ValidationAttempt", "ValidationResult"),
-    "agentkit.bedrock.auth": ("AuthConfig", "AuthenticationType"),
-    "agentkit.bedrock.blocks": ("build_cache_point", "build_json_schema_output_config"),
-    "agentkit.bedrock.cache_points": ("CacheConfig", "CacheErrorHandling", "CacheStrategy",),
+    "agentkit.providers.bedrock.auth": ("AuthConfig", "AuthenticationType"),
+    "agentkit.bedrock.messages.blocks": ("build_cache_point", "build_json_schema_output_config"),
+    "agentkit.bedrock.messages.cache_points": (
+        "CacheConfig", "CacheErrorHandling", "CacheStrategy",
+    ),
     "agentkit.bedrock.converse_request": ("BedrockConverseRequest", "FailureEntry",),
     "agentkit.bedrock.manager": ("LLMManager",),
     "agentkit.bedrock.options": (
         "FailureHandlingStrategy", "LoadBalancingStrategy", "ModelSpecificConfig",
         "ParallelProcessingConfig", "ResponseValidationConfig", "RetryConfig", "RetryStrategy",
     ),
-    "agentkit.bedrock.streaming": ("AsyncStreamingResponse", "StreamChunk", "StreamingResponse",),
-    "agentkit.bedrock.catalog": ("BedrockModelCatalog", "CatalogMetadata", "CatalogSource"),
-    "agentkit.bedrock.catalog_cache": ("CacheMode",),
-    "agentkit.bedrock.catalog_models": (
-        "ModelAccessInfo", "ModelAccessMethod", "ModelRoute", "UnifiedModelInfo",
-    ),
-    "agentkit.bedrock.clients": ("Boto3Config", "Clients"),
-    "agentkit.bedrock.content": (
+    "agentkit.bedrock.stream": ("AsyncStreamingResponse", "StreamChunk", "StreamingResponse",),
+    "agentkit.bedrock.catalog.catalog": ("BedrockModelCatalog", "CatalogMetadata"),
+    "agentkit.bedrock.catalog.cache": ("CacheMode", "CatalogSource"),
+    "agentkit.bedrock.catalog.models": ("ModelAccessInfo", "UnifiedModelInfo"),
+    "agentkit.bedrock.catalog.discovery": ("BedrockRegionDiscovery",),
+    "agentkit.providers.bedrock.routes": ("ModelAccessMethod", "ModelRoute"),
+    "agentkit.providers.bedrock.clients": ("Boto3Config", "Clients"),
+    "agentkit.bedrock.messages.content": (
         "CacheDetail", "Citation", "ReasoningContent", "ResponseContentType",
         "StopReasonCategory", "StopReasonEnum", "ToolUse",
     ),
@@ -137,24 +135,24 @@ _HOMES = {
         "APIFetchError", "BundledDataError", "CatalogError", "CatalogUnavailableError",
         "ParallelExecutionError", "ParallelProcessingError", "RequestIdCollisionError",
     ),
-    "agentkit.bedrock.formats": (
+    "agentkit.bedrock.messages.formats": (
         "CachePointTTLEnum", "DetectionMethodEnum", "DocumentFormatEnum",
         "GuardContentQualifierEnum", "ImageFormatEnum", "RolesEnum", "ToolResultStatusEnum",
         "VideoFormatEnum",
     ),
-    "agentkit.bedrock.messages": (
+    "agentkit.bedrock.messages.builder": (
         "ConverseMessageBuilder", "MessageBuilder", "create_assistant_message", "create_message",
         "create_user_message",
     ),
     "agentkit.bedrock.parallel": ("ParallelLLMManager",),
     "agentkit.bedrock.parallel_response": ("ParallelExecutionStats", "ParallelResponse"),
-    "agentkit.bedrock.regions": (
-        "AWSRegions", "BedrockRegionDiscovery", "GeographicArea", "get_all_regions",
-        "get_commercial_regions", "get_regions_by_area",
+    "agentkit.providers.bedrock.regions": (
+        "AWSRegions", "GeographicArea", "get_all_regions", "get_commercial_regions",
+        "get_regions_by_area",
     ),
     "agentkit.bedrock.response": ("BedrockResponse",),
-    "agentkit.bedrock.unified": ("UnifiedModelManager",),
-    "agentkit.bedrock.usage": ("BedrockUsage", "CacheEfficiency"),
+    "agentkit.bedrock.deprecated": ("UnifiedModelManager",),
+    "agentkit.providers.bedrock.usage": ("BedrockUsage", "CacheEfficiency"),
     "agentkit.errors": (
         "AuthenticationError", "ConfigurationError", "LLMManagerError", "RequestValidationError",
         "RetryExhaustedError", "UnknownModelError",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentkit.bedrock.portable import pack, pack_error, unpack, unpack_error
+from agentkit.bedrock.serialization import pack, pack_error, unpack, unpack_error
 from agentkit.types.ledger import Entry
 
 

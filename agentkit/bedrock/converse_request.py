@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from agentkit.bedrock.portable import pack, unpack
+from agentkit.bedrock.serialization import pack, unpack
 
 _counter = itertools.count()
 

@@ -10,7 +10,7 @@ from agentkit.errors import MissingDependencyError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agentkit.bedrock.streaming import AsyncStreamingResponse, StreamingResponse
+    from agentkit.bedrock.stream import AsyncStreamingResponse, StreamingResponse
 
     Streamed: TypeAlias = StreamingResponse | AsyncStreamingResponse
 

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentkit.bedrock.asking import Asked, Asking, prepared
-from agentkit.bedrock.auth import AuthConfig
-from agentkit.bedrock.cache_points import CacheConfig
-from agentkit.bedrock.catalog import BedrockModelCatalog
-from agentkit.bedrock.catalog_cache import CacheMode
-from agentkit.bedrock.clients import Boto3Config, Clients
+from agentkit.bedrock.catalog.cache import CacheMode
+from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.bedrock.converse_request import BedrockConverseRequest
+from agentkit.bedrock.deprecated import LookedUp
+from agentkit.bedrock.dispatch import Asked, Asking, prepared
+from agentkit.bedrock.messages.cache_points import CacheConfig
 from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConfig, RetryConfig
-from agentkit.bedrock.regions import check_region
 from agentkit.bedrock.response import BedrockResponse
-from agentkit.bedrock.streaming import AsyncStreamingResponse, StreamingResponse
+from agentkit.bedrock.stream import AsyncStreamingResponse, StreamingResponse
 from agentkit.bedrock.targets import Targets
-from agentkit.bedrock.unified import LookedUp
 from agentkit.errors import AuthenticationError, ConfigurationError
 from agentkit.policy.validation import number
+from agentkit.providers.bedrock.auth import AuthConfig
+from agentkit.providers.bedrock.clients import Boto3Config, Clients
+from agentkit.providers.bedrock.regions import check_region
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types.context import AsyncClosing, Closing
 

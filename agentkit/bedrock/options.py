@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from agentkit.bedrock.attempts import ValidationResult
-from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
-from agentkit.bedrock.choices import member, one_of
 from agentkit.errors import ConfigurationError
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import number, optional, whole
+from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod
+from agentkit.providers.bedrock.validation import member, one_of
 
 Validator = Callable[[Any], Any]
 RegionOrder = Literal["fixed", "rotate", "shuffle", "health"]
@@ -181,7 +181,7 @@ class RetryConfig:
             return None
 
         def decide(exc: BaseException) -> bool | None:
-            from agentkit.bedrock.faults import code_of
+            from agentkit.providers.bedrock.errors import code_of
 
             names = {kind.__name__.lower().removesuffix("exception") for kind in type(exc).__mro__}
             names.add(code_of(exc))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from agentkit.bedrock.converse_request import BedrockConverseRequest
 from agentkit.bedrock.exceptions import ParallelExecutionError, RequestIdCollisionError
-from agentkit.bedrock.hedging import ahedged, hedged
+from agentkit.bedrock.hedge import ahedged, hedged
 from agentkit.bedrock.manager import LLMManager
 from agentkit.bedrock.options import (
     FailureHandlingStrategy,

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from agentkit.bedrock import content
 from agentkit.bedrock.attempts import RequestAttempt, ValidationAttempt
-from agentkit.bedrock.catalog_models import ModelAccessMethod
-from agentkit.bedrock.content import (
+from agentkit.bedrock.messages import content
+from agentkit.bedrock.messages.content import (
     CacheDetail,
     Citation,
     ReasoningContent,
@@ -18,7 +17,7 @@ from agentkit.bedrock.content import (
     StopReasonCategory,
     ToolUse,
 )
-from agentkit.bedrock.portable import (
+from agentkit.bedrock.serialization import (
     pack,
     pack_error,
     pack_ledger,
@@ -26,8 +25,9 @@ from agentkit.bedrock.portable import (
     unpack_error,
     unpack_ledger,
 )
-from agentkit.bedrock.usage import BedrockUsage, CacheEfficiency
 from agentkit.errors import InvalidResponseError
+from agentkit.providers.bedrock.routes import ModelAccessMethod
+from agentkit.providers.bedrock.usage import BedrockUsage, CacheEfficiency
 from agentkit.types.ledger import Ledger
 
 _PROFILES: Final = {ModelAccessMethod.REGIONAL_CRIS, ModelAccessMethod.GLOBAL_CRIS}

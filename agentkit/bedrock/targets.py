@@ -7,15 +7,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from agentkit.bedrock.catalog import BedrockModelCatalog
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.converse import ConverseTarget
-from agentkit.bedrock.faults import PROVIDER
+from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.bedrock.options import RetryConfig, RetryStrategy
 from agentkit.errors import ConfigurationError
 from agentkit.manager.manager import LLMManager as Core
 from agentkit.policy.breaker.breaker import BreakerPolicy
 from agentkit.policy.route import HealthAware, Route, Target
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import ConverseTarget
+from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.telemetry.otel import Telemetry
 
 

@@ -66,7 +66,7 @@ def list_command(
     from rich.table import Table
 
     from agentkit.bedrock import BedrockModelCatalog
-    from agentkit.bedrock.regions import check_region
+    from agentkit.providers.bedrock.regions import check_region
 
     try:
         if region is not None:

@@ -44,7 +44,7 @@ BUILTINS: Final[dict[str, Builtin]] = {
         ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     ),
     "groq": Builtin("agentkit.providers.groq", "Groq", "groq", "groq", ("GROQ_API_KEY",)),
-    "bedrock": Builtin("agentkit.bedrock.spec", "provider", "boto3", "bedrock"),
+    "bedrock": Builtin("agentkit.bedrock.provider", "provider", "boto3", "bedrock"),
     "compatible": Builtin("agentkit.providers.compatible", "Compatible", "openai", "openai"),
     "ollama": Builtin("agentkit.providers.compatible", "Ollama", "openai", "openai"),
     "vllm": Builtin("agentkit.providers.compatible", "Vllm", "openai", "openai"),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agentkit.bedrock import BedrockModelCatalog, BundledDataError, UnifiedModelManager
-from agentkit.bedrock import catalog_cache as cache_module
-from agentkit.bedrock.catalog_cache import bundled
+from agentkit.bedrock.catalog import cache as cache_module
+from agentkit.bedrock.catalog.cache import bundled
 
 EAST = "us-east-1"
 
@@ -56,13 +56,13 @@ def test_an_exported_catalogue_is_the_bundle_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = BedrockModelCatalog(cache_mode="none", use_api=False)
-    found.export(tmp_path / "catalog_data.json")
+    found.export(tmp_path / "data.json")
     monkeypatch.setattr(cache_module, "files", lambda _: tmp_path)
     assert bundled().models == tuple(sorted(found.list_models(), key=lambda one: one.model_id))
 
 
 def test_a_damaged_bundle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "catalog_data.json").write_text("{}")
+    (tmp_path / "data.json").write_text("{}")
     monkeypatch.setattr(cache_module, "files", lambda _: tmp_path)
     with pytest.raises(BundledDataError, match="damaged"):
         BedrockModelCatalog(cache_mode="none").list_models()

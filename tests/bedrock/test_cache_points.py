@@ -16,7 +16,7 @@ from agentkit.bedrock import (
     ConfigurationError,
     create_user_message,
 )
-from agentkit.bedrock.cache_points import block_tokens, with_cache_points
+from agentkit.bedrock.messages.cache_points import block_tokens, with_cache_points
 from agentkit.errors import InvalidRequestError
 from tests.bedrock.runtime import FakeClients, manager, message, refused
 from tests.bedrock.samples import PNG, accepts

@@ -20,8 +20,8 @@ from agentkit.bedrock import (
     CatalogUnavailableError,
     UnifiedModelInfo,
 )
-from agentkit.bedrock.catalog_api import Fetched, merge
-from agentkit.bedrock.catalog_cache import MemoryCache
+from agentkit.bedrock.catalog.api import Fetched, merge
+from agentkit.bedrock.catalog.cache import MemoryCache
 from agentkit.errors import ConfigurationError
 from tests.bedrock.aws import ControlPlane, profile, summary
 
@@ -348,7 +348,7 @@ def test_credentials_in_the_environment_are_reason_enough_to_ask(
         asked.append(clients.auth)
         raise APIFetchError("no network")
 
-    monkeypatch.setattr("agentkit.bedrock.catalog.fetch", refuse)
+    monkeypatch.setattr("agentkit.bedrock.catalog.catalog.fetch", refuse)
     found = BedrockModelCatalog(cache_directory=tmp_path)
     assert found.get_catalog_metadata().source is CatalogSource.BUNDLED
     assert asked == [AuthConfig()]

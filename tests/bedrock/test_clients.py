@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentkit.bedrock import AuthConfig, Boto3Config, Clients
-from agentkit.bedrock.sessions import open_session
 from agentkit.errors import ConfigurationError
+from agentkit.providers.bedrock.sessions import open_session
 
 KEYS = AuthConfig("credentials", access_key="k", secret_key="s")
 

@@ -11,9 +11,9 @@ import pytest
 
 from agentkit import Response
 from agentkit import errors as e
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.converse import ConverseTarget, Journal
-from agentkit.bedrock.sessions import open_session
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import ConverseTarget, Journal
+from agentkit.providers.bedrock.sessions import open_session
 from agentkit.testing import WireServer, faults
 from agentkit.types import End, Message, RawEvent, ReasoningDelta, TextDelta, ToolCall, Usage
 from tests.bedrock.runtime import until

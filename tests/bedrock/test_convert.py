@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentkit.bedrock import create_assistant_message, create_user_message
-from agentkit.bedrock.convert import from_messages, to_messages
 from agentkit.errors import RequestValidationError
+from agentkit.providers.bedrock.encoding import from_messages, to_messages
 from agentkit.types import Message, ToolCall
 from tests.bedrock import samples as s
 

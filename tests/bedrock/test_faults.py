@@ -14,9 +14,9 @@ from botocore.parsers import ResponseParserError
 
 from agentkit import BreakerPolicy, CircuitBreaker
 from agentkit import errors as e
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.converse import Journal
-from agentkit.bedrock.faults import needs_profile, translate
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import Journal
+from agentkit.providers.bedrock.errors import needs_profile, translate
 from agentkit.testing import WireServer, faults
 from agentkit.types import Restart
 from tests.bedrock.wired import (

@@ -10,10 +10,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agentkit import errors as e
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.converse import Journal
-from agentkit.bedrock.faults import Refusal, refused_feature
-from agentkit.bedrock.features import without
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import Journal
+from agentkit.providers.bedrock.degradation import without
+from agentkit.providers.bedrock.errors import Refusal, refused_feature
 from agentkit.testing import WireServer, faults
 from tests.bedrock.wired import ANSWER, COLOURS, DIRECT, REGIONAL, ask, clients_at, given, manager
 from tests.bedrock.wired import target as target_of

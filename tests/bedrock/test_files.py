@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentkit.bedrock.files import read_file
+from agentkit.bedrock.messages.files import read_file
 from agentkit.errors import RequestValidationError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentkit.bedrock.formats import (
+from agentkit.bedrock.messages.formats import (
     CachePointTTLEnum,
     DetectionMethodEnum,
     DocumentFormatEnum,

@@ -9,7 +9,7 @@ from binascii import crc32
 import pytest
 
 from agentkit import errors as e
-from agentkit.bedrock.converse import Journal
+from agentkit.providers.bedrock.converse import Journal
 from agentkit.testing.wire.bedrock import event, frame
 from tests.bedrock.wired import COLOURS, ask, clients_at, given, manager, target
 from tests.providers.raw import serving

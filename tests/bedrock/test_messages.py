@@ -25,9 +25,9 @@ from agentkit.bedrock import (
     create_message,
     create_user_message,
 )
-from agentkit.bedrock.limits import document_name
-from agentkit.bedrock.requests import check_messages
+from agentkit.bedrock.messages.validation import check_messages
 from agentkit.errors import ConfigurationError, RequestValidationError
+from agentkit.providers.bedrock.encoding import document_name
 from tests.bedrock import samples as s
 
 

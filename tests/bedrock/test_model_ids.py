@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.bedrock import BedrockModelCatalog, ModelAccessMethod
-from agentkit.bedrock.model_ids import base_id, is_explicit, name_key
+from agentkit.bedrock.catalog.model_ids import base_id, is_explicit, name_key
 from agentkit.errors import UnknownModelError
 
 DIRECT, REGIONAL, GLOBAL = (

@@ -18,9 +18,9 @@ from agentkit.bedrock import (
     get_commercial_regions,
     get_regions_by_area,
 )
-from agentkit.bedrock import regions as module
-from agentkit.bedrock.regions import area_of, check_region, filter_regions
+from agentkit.bedrock.catalog.discovery import regions_of_botocore
 from agentkit.errors import ConfigurationError
+from agentkit.providers.bedrock.regions import area_of, check_region, filter_regions
 
 
 def test_the_constants_are_the_regions_botocore_knows() -> None:
@@ -30,7 +30,7 @@ def test_the_constants_are_the_regions_botocore_knows() -> None:
     assert get_commercial_regions() == sorted(known)
     assert get_all_regions() == sorted(known + government)
     assert AWSRegions.US_EAST_1 in get_all_regions()
-    assert module._from_botocore() == get_all_regions()
+    assert regions_of_botocore() == get_all_regions()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from agentkit.bedrock import (
     ValidationAttempt,
     ValidationResult,
 )
-from agentkit.bedrock.portable import pack, unpack
+from agentkit.bedrock.serialization import pack, unpack
 from agentkit.errors import InvalidResponseError, LLMError, RateLimitError
 from agentkit.types import Usage
 from agentkit.types.ledger import Entry, Ledger

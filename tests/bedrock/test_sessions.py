@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
 from botocore.stub import Stubber
 
 from agentkit.bedrock import AuthConfig, AuthenticationType
-from agentkit.bedrock import sessions as module
-from agentkit.bedrock.sessions import explain, open_session
 from agentkit.errors import AuthenticationError, MissingDependencyError
+from agentkit.providers.bedrock import sessions as module
+from agentkit.providers.bedrock.sessions import explain, open_session
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ROLE = "arn:aws:iam::123456789012:role/BedrockRole"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from agentkit import ConfigurationError, LLMManager, Message, RetryPolicy, UnknownModelError
-from agentkit.bedrock import spec
-from agentkit.bedrock.converse import ConverseTarget
+from agentkit.bedrock import provider as spec
+from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.registry import provider_for
 from agentkit.testing import ScriptedModel
 from tests.bedrock.runtime import FakeClients, throttled

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentkit.bedrock.store import JsonFile
+from agentkit.bedrock.catalog.json_file import JsonFile
 
 SPAWN = multiprocessing.get_context("spawn")
 

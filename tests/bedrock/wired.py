@@ -11,11 +11,11 @@ from typing import Any
 
 from agentkit import LLMManager, Response, RetryPolicy
 from agentkit.bedrock import AuthConfig, AuthenticationType, Boto3Config
-from agentkit.bedrock.catalog_models import ModelAccessMethod, ModelRoute
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.converse import CONVERSE, JOURNAL, ConverseTarget, Journal
-from agentkit.bedrock.sessions import open_session
 from agentkit.policy.breaker.breaker import CircuitBreaker
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import CONVERSE, JOURNAL, ConverseTarget, Journal
+from agentkit.providers.bedrock.routes import ModelAccessMethod, ModelRoute
+from agentkit.providers.bedrock.sessions import open_session
 from agentkit.testing import WireServer
 from agentkit.testing.wire.protocol import RecordedRequest
 from agentkit.types import StreamEvent

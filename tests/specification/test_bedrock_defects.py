@@ -36,12 +36,13 @@ from tests.bedrock.runtime import FakeClients, manager, message, refused
 
 EAST, WEST = "us-east-1", "us-west-2"
 SOURCES = Path(bedrock.__file__).parent
+ADAPTER = SOURCES.parent / "providers" / "bedrock"
 
 
 def read_names() -> set[str]:
     """Every attribute and variable that the Bedrock door reads."""
     found: set[str] = set()
-    for path in SOURCES.glob("*.py"):
+    for path in (*SOURCES.rglob("*.py"), *ADAPTER.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 found.add(node.attr)
@@ -146,7 +147,7 @@ def test_b28_a_manager_asks_for_its_catalogue_as_whom_it_asks_models(
         asked.append(clients)
         raise bedrock.APIFetchError("not now")
 
-    monkeypatch.setattr("agentkit.bedrock.catalog.fetch", fetch)
+    monkeypatch.setattr("agentkit.bedrock.catalog.catalog.fetch", fetch)
     auth = bedrock.AuthConfig("credentials", access_key="k", secret_key="s")
     with Clients(auth) as clients:
         llm = LLMManager(

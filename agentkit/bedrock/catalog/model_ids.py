@@ -12,14 +12,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from agentkit.bedrock.catalog_models import (
-    DEFAULT_PREFERENCE,
-    GLOBAL,
-    ModelAccessMethod,
-    ModelRoute,
-    UnifiedModelInfo,
-)
+from agentkit.bedrock.catalog.models import GLOBAL, UnifiedModelInfo
 from agentkit.errors import UnknownModelError
+from agentkit.providers.bedrock.routes import ModelAccessMethod, ModelRoute
 
 _GEOGRAPHIES: Final = ("us-gov", "us", "eu", "apac", "jp", "au", "ca", "in", "global")
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:(bedrock|sagemaker):([a-z0-9-]*):[0-9]*:.+")
@@ -123,8 +118,3 @@ class NameIndex:
         lower = {one.casefold(): one for one in self.names}
         close = difflib.get_close_matches(name.casefold(), lower, n=3, cutoff=0.6)
         return f"; close: {', '.join(lower[one] for one in close)}" if close else ""
-
-
-__all__ = [
-    "DEFAULT_PREFERENCE", "NameIndex", "base_id", "explicit_routes", "is_explicit", "name_key",
-]  # fmt: skip

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from agentkit.bedrock.auth import AuthConfig
-from agentkit.bedrock.catalog_api import Fetched, fetch, merge
-from agentkit.bedrock.catalog_cache import (
+from agentkit.bedrock.catalog.api import Fetched, fetch, merge
+from agentkit.bedrock.catalog.cache import (
     CacheMode,
     CatalogSource,
     FileCache,
@@ -29,19 +28,15 @@ from agentkit.bedrock.catalog_cache import (
     Snapshot,
     bundled,
 )
-from agentkit.bedrock.catalog_models import (
-    DEFAULT_PREFERENCE,
-    ModelAccessInfo,
-    ModelAccessMethod,
-    ModelRoute,
-    UnifiedModelInfo,
-)
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.exceptions import APIFetchError, CatalogUnavailableError
-from agentkit.bedrock.model_ids import NameIndex, explicit_routes, is_explicit
-from agentkit.bedrock.regions import get_commercial_regions
+from agentkit.bedrock.catalog.model_ids import NameIndex, explicit_routes, is_explicit
+from agentkit.bedrock.catalog.models import ModelAccessInfo, UnifiedModelInfo
+from agentkit.bedrock.exceptions import CatalogUnavailableError
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.policy.validation import number, whole
+from agentkit.providers.bedrock.auth import AuthConfig
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.regions import get_commercial_regions
+from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod, ModelRoute
 
 _logger = logging.getLogger(__name__)
 
@@ -354,8 +349,3 @@ def _credentials_in_sight() -> bool:
         return (Path(given) if given else Path.home() / ".aws" / "credentials").is_file()
     except (OSError, RuntimeError):
         return False
-
-
-__all__ = [
-    "APIFetchError", "BedrockModelCatalog", "CacheMode", "CatalogMetadata", "CatalogSource",
-]  # fmt: skip

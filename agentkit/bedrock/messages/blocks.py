@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from agentkit.bedrock.formats import (
+from agentkit.bedrock.messages.formats import (
     CachePointTTLEnum,
     GuardContentQualifierEnum,
     ToolResultStatusEnum,
 )
-from agentkit.bedrock.limits import invalid
+from agentkit.providers.bedrock.errors import invalid
 
 Block = dict[str, Any]
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentkit._version import __version__
-from agentkit.bedrock.auth import AuthConfig
-from agentkit.bedrock.regions import check_region
-from agentkit.bedrock.sessions import open_session
-from agentkit.bedrock.sockets import reachable
 from agentkit.policy.validation import number, whole
+from agentkit.providers.bedrock.auth import AuthConfig
+from agentkit.providers.bedrock.connection import reachable
+from agentkit.providers.bedrock.regions import check_region
+from agentkit.providers.bedrock.sessions import open_session
 from agentkit.types.context import Closing
 
 

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from agentkit.bedrock.catalog import BedrockModelCatalog
-from agentkit.bedrock.catalog_models import ModelAccessInfo, ModelAccessMethod, ModelRoute
+from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
+from agentkit.bedrock.catalog.models import ModelAccessInfo
+from agentkit.providers.bedrock.routes import ModelAccessMethod, ModelRoute
 
 
 class UnifiedModelManager(BedrockModelCatalog):

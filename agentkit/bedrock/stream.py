@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Self
 
-from agentkit.bedrock.asking import Asked, attempts_of, exhausted, failed
 from agentkit.bedrock.attempts import RequestAttempt
-from agentkit.bedrock.content import Citation, ReasoningContent, ToolUse
+from agentkit.bedrock.dispatch import Asked, attempts_of, exhausted, failed
+from agentkit.bedrock.messages.content import Citation, ReasoningContent, ToolUse
 from agentkit.bedrock.targets import Targets
-from agentkit.bedrock.usage import BedrockUsage
 from agentkit.engine.drivers.streams import AsyncStream, Stream
 from agentkit.errors import LLMError
+from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
 from agentkit.types.context import AsyncClosing, Closing
 from agentkit.types.ledger import Ledger

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from agentkit.bedrock.blocks import build_cache_point
-from agentkit.bedrock.choices import member
-from agentkit.bedrock.limits import MAX_CACHE_POINTS
+from agentkit.bedrock.messages.blocks import build_cache_point
+from agentkit.bedrock.messages.limits import MAX_CACHE_POINTS
 from agentkit.policy.limits.estimate import tokens_of as text_tokens
 from agentkit.policy.validation import number, whole
+from agentkit.providers.bedrock.validation import member
 
 Arguments = dict[str, Any]
 

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from agentkit.bedrock import blocks
-from agentkit.bedrock.files import check_size, read_file
-from agentkit.bedrock.formats import (
+from agentkit.bedrock.messages import blocks
+from agentkit.bedrock.messages.files import check_size, read_file
+from agentkit.bedrock.messages.formats import (
     CachePointTTLEnum,
     DocumentFormatEnum,
     GuardContentQualifierEnum,
@@ -29,7 +29,7 @@ from agentkit.bedrock.formats import (
     detect,
     refuse_avi,
 )
-from agentkit.bedrock.limits import (
+from agentkit.bedrock.messages.limits import (
     DOCUMENT_MB,
     IMAGE_MB,
     MAX_BLOCKS,
@@ -37,9 +37,9 @@ from agentkit.bedrock.limits import (
     MAX_OF_KIND,
     VIDEO_MB,
     byte_limit,
-    document_name,
-    invalid,
 )
+from agentkit.providers.bedrock.encoding import document_name
+from agentkit.providers.bedrock.errors import invalid
 
 _logger = logging.getLogger(__name__)
 _NEARLY_FULL: Final = 80
@@ -133,8 +133,8 @@ class MessageBuilder:
         """Add a document.
 
         Its `name` (default: that of the file without its extension, else ``Document``) is made to
-        fit the service's rule, see `agentkit.bedrock.limits.document_name`. `context` tells the
-        model about the document; with `citations_enabled` answers cite it.
+        fit the service's rule, see `agentkit.providers.bedrock.encoding.document_name`. `context`
+        tells the model about the document; with `citations_enabled` answers cite it.
         """
         limit = byte_limit("document", max_size_mb, DOCUMENT_MB)
         data = _checked(data, limit, "document")

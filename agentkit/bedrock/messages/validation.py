@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agentkit.bedrock.formats import RolesEnum
-from agentkit.bedrock.limits import MAX_BLOCKS, MAX_CACHE_POINTS, MAX_OF_KIND
+from agentkit.bedrock.messages.formats import RolesEnum
+from agentkit.bedrock.messages.limits import MAX_BLOCKS, MAX_CACHE_POINTS, MAX_OF_KIND
 from agentkit.errors import RequestValidationError
 
 

@@ -1,7 +1,7 @@
 """Who asks: how requests to AWS get their credentials.
 
 An `AuthConfig` says it, and nothing is read, opened or asked until the first client is needed (see
-`agentkit.bedrock.sessions`). Secrets are wrapped, so that no representation shows them.
+`agentkit.providers.bedrock.sessions`). Secrets are wrapped, so that no representation shows them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from agentkit.bedrock.regions import check_region
-from agentkit.bedrock.secret import Secret
 from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import whole
+from agentkit.providers.bedrock.regions import check_region
+from agentkit.providers.bedrock.secret import Secret
 
 
 class AuthenticationType(StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from agentkit import errors as e
-from agentkit.bedrock.sessions import explain
+from agentkit.providers.bedrock.sessions import explain
 from agentkit.providers.errors import retry_after_of
 
 PROVIDER: Final = "aws.bedrock"
@@ -188,3 +188,8 @@ _HINTS: Final[dict[type[e.ProviderError], str]] = {
     e.InvalidRequestError: "the request itself was refused; see __cause__ for the service's words",
     e.ContextLengthError: "shorten the conversation, or add a model with a larger context",
 }
+
+
+def invalid(problem: str, hint: str | None = None) -> e.RequestValidationError:
+    """The error for one violation found before anything is sent."""
+    return e.RequestValidationError(problem, validation_errors=[problem], hint=hint)

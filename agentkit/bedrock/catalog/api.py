@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agentkit.bedrock.catalog_models import UnifiedModelInfo
+from agentkit.bedrock.catalog.model_ids import base_id
+from agentkit.bedrock.catalog.models import UnifiedModelInfo
 from agentkit.bedrock.exceptions import APIFetchError
-from agentkit.bedrock.model_ids import base_id
-from agentkit.bedrock.regions import GeographicArea, area_of
-from agentkit.bedrock.sessions import explain
 from agentkit.errors import LLMError
+from agentkit.providers.bedrock.regions import GeographicArea, area_of
+from agentkit.providers.bedrock.sessions import explain
 
 _logger = logging.getLogger(__name__)
 _SOCKET_TIMEOUT: Final = 10.0

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.bedrock.attempts import RequestAttempt, ValidationAttempt
-from agentkit.bedrock.cache_points import CacheConfig, CacheErrorHandling, with_cache_points
-from agentkit.bedrock.catalog_models import ModelAccessMethod
-from agentkit.bedrock.converse import CONVERSE, JOURNAL, Journal, Sent
 from agentkit.bedrock.converse_request import converse_arguments
-from agentkit.bedrock.convert import to_messages
+from agentkit.bedrock.messages.cache_points import (
+    CacheConfig,
+    CacheErrorHandling,
+    with_cache_points,
+)
+from agentkit.bedrock.messages.validation import check_messages
 from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConfig, RetryConfig
-from agentkit.bedrock.requests import check_messages
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.targets import Targets
 from agentkit.engine.call import Call
@@ -31,6 +32,9 @@ from agentkit.errors import (
     StructuredOutputError,
 )
 from agentkit.policy.validation import number
+from agentkit.providers.bedrock.converse import CONVERSE, JOURNAL, Journal, Sent
+from agentkit.providers.bedrock.encoding import to_messages
+from agentkit.providers.bedrock.routes import ModelAccessMethod
 from agentkit.types import Message, MessageRole, Request, Response
 from agentkit.types.ledger import Ledger
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from agentkit.bedrock.faults import PROVIDER
-from agentkit.bedrock.usage import BedrockUsage
 from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.providers.bedrock.errors import PROVIDER
+from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.content import json_arguments
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agentkit._version import __version__
-from agentkit.bedrock.catalog_models import UnifiedModelInfo
+from agentkit.bedrock.catalog.json_file import JsonFile, user_directory
+from agentkit.bedrock.catalog.models import UnifiedModelInfo
 from agentkit.bedrock.exceptions import BundledDataError
-from agentkit.bedrock.store import JsonFile, user_directory
 
 _FORMAT: Final = 1
 
@@ -71,7 +71,7 @@ def bundled() -> Snapshot:
         BundledDataError: it is missing or damaged.
     """
     try:
-        text = files("agentkit.bedrock").joinpath("catalog_data.json").read_text(encoding="utf-8")
+        text = files("agentkit.bedrock.catalog").joinpath("data.json").read_text(encoding="utf-8")
         data = json.loads(text)
         models = tuple(UnifiedModelInfo.from_dict(row) for row in data["models"])
         time = dt.datetime.fromisoformat(data["generated"])

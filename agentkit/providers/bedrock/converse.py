@@ -11,15 +11,15 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-from agentkit.bedrock import faults
-from agentkit.bedrock.catalog_models import ModelRoute
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.convert import from_messages
-from agentkit.bedrock.features import Arguments, without
-from agentkit.bedrock.reading import Relay, damaged, finish_of, read
-from agentkit.bedrock.sockets import Line
-from agentkit.bedrock.usage import BedrockUsage
 from agentkit.errors import LLMError
+from agentkit.providers.bedrock import errors as faults
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.connection import Line
+from agentkit.providers.bedrock.degradation import Arguments, without
+from agentkit.providers.bedrock.encoding import from_messages
+from agentkit.providers.bedrock.events import Relay, damaged, finish_of, read
+from agentkit.providers.bedrock.routes import ModelRoute
+from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.types import End, Request, Response, StreamEvent, ToolCall
 
 CONVERSE: Final = "converse"

@@ -11,8 +11,8 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any, Final
 
-from agentkit.bedrock.auth import AuthConfig, AuthenticationType
 from agentkit.errors import AuthenticationError, MissingDependencyError
+from agentkit.providers.bedrock.auth import AuthConfig, AuthenticationType
 
 Now = Callable[[], dt.datetime]
 _EXPIRED: Final = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod, ModelRoute
 
 GLOBAL: Final = "global."
-
-
-class ModelAccessMethod(StrEnum):
-    """How a request reaches a model.
-
-    Cross-region inference (CRIS) sends it through an inference profile, which may route it to
-    another Region: of the same geography (regional), or anywhere in the world (global).
-    """
-
-    DIRECT = "direct"
-    REGIONAL_CRIS = "regional_cris"
-    GLOBAL_CRIS = "global_cris"
-
-
-DEFAULT_PREFERENCE: Final = (ModelAccessMethod.REGIONAL_CRIS, ModelAccessMethod.DIRECT)
-"""Regional profiles, then direct. Global ones leave the geography and must be asked for."""
-
-
-class ModelRoute(NamedTuple):
-    """One way to a model: the method, and the id to send."""
-
-    method: ModelAccessMethod
-    model_id: str
 
 
 @dataclass(frozen=True, slots=True)

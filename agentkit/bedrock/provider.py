@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from agentkit.bedrock.auth import AuthConfig
-from agentkit.bedrock.catalog import BedrockModelCatalog
-from agentkit.bedrock.catalog_models import DEFAULT_PREFERENCE, ModelAccessMethod
-from agentkit.bedrock.clients import Clients
-from agentkit.bedrock.converse import ConverseTarget
-from agentkit.bedrock.regions import check_region
+from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.errors import ConfigurationError
+from agentkit.providers.bedrock.auth import AuthConfig
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import ConverseTarget
+from agentkit.providers.bedrock.regions import check_region
+from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod
 
 _VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 

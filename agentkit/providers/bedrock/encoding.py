@@ -9,15 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from agentkit.bedrock.formats import DocumentFormatEnum, ImageFormatEnum
-from agentkit.bedrock.limits import document_name, invalid
+from agentkit.providers.bedrock.errors import invalid
 from agentkit.types import Message, MessageRole, ToolCall
 
 Block = dict[str, Any]
 
+_NAME_LENGTH = 200
 _DOCUMENT_TYPES = {
     "pdf": "application/pdf",
     "csv": "text/csv",
@@ -29,6 +31,7 @@ _DOCUMENT_TYPES = {
     "txt": "text/plain",
     "md": "text/markdown",
 }
+_IMAGE_FORMATS = frozenset({"jpeg", "png", "gif", "webp"})
 _DOCUMENT_FORMATS = {media: name for name, media in _DOCUMENT_TYPES.items()}
 
 
@@ -160,13 +163,31 @@ def _source(part: Mapping[str, Any]) -> tuple[str, Block]:
 
 def _image_format(media: str) -> str:
     name = media.removeprefix("image/").replace("jpg", "jpeg")
-    if name not in {one.value for one in ImageFormatEnum}:
+    if name not in _IMAGE_FORMATS:
         raise invalid(f"the Converse API takes no images of type {media!r}")
     return name
 
 
 def _document_format(media: str) -> str:
     name = _DOCUMENT_FORMATS.get(media, media)
-    if name not in {one.value for one in DocumentFormatEnum}:
+    if name not in _DOCUMENT_TYPES:
         raise invalid(f"the Converse API takes no documents of type {media!r}")
     return name
+
+
+def document_name(name: str, taken: frozenset[str] | set[str] = frozenset()) -> str:
+    """`name` as the service accepts it, and different from the `taken` ones.
+
+    The rule: letters, digits, single spaces, hyphens, parentheses and square brackets, at most 200
+    characters. Accents are dropped, other characters become a space; what leaves nothing becomes
+    ``Document``. A taken name gets a number: ``report (2)``.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    clean = " ".join(re.sub(r"[^A-Za-z0-9\-()\[\]]", " ", plain).split())
+    clean = clean[:_NAME_LENGTH].strip() or "Document"
+    free, count = clean, 1
+    while free in taken:
+        count += 1
+        suffix = f" ({count})"
+        free = clean[: _NAME_LENGTH - len(suffix)].rstrip() + suffix
+    return free

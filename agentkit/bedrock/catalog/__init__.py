@@ -1,0 +1,1 @@
+"""The models that Bedrock offers: where they are, and under which ids."""

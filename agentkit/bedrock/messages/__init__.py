@@ -1,0 +1,1 @@
+"""Messages of the Converse API: built, checked and read."""
