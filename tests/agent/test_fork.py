@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 CHILD = """
 import os, signal
 from agentkit.agent.agent import Agent

@@ -265,6 +265,7 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == "pip install 'agentkit-llms[mcp]'"
 
 
+@pytest.mark.processes
 def test_the_sdk_is_loaded_by_the_first_connection_only() -> None:
     code = (
         "import sys, agentkit.agent.mcp as m, agentkit.agent.agent; m.mcp_tools('server');"

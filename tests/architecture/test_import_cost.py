@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 HEAVY = {
     "anthropic", "boto3", "botocore", "diskcache", "google.genai", "groq", "httpx", "httpx2",
     "instructor", "openai", "opentelemetry.sdk", "pybreaker", "redis", "rich", "typer", "yaml",

@@ -21,6 +21,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         bedrock.nothing  # noqa: B018
 
 
+@pytest.mark.processes
 def test_importing_every_name_loads_no_sdk_and_opens_no_socket() -> None:
     program = (
         "import sys\n"

@@ -28,7 +28,7 @@ from agentkit.bedrock import (
 from agentkit.testing import WireServer, faults
 from tests.bedrock.crews import carry_out, crew, echo, jobs, text_of
 from tests.bedrock.runtime import HAIKU, FakeClients, message, refused, throttled
-from tests.bedrock.wired import clients_at
+from tests.providers.bedrock.wired import clients_at
 
 EAST, WEST, EU = REGIONS = ["us-east-1", "us-west-2", "eu-west-1"]
 DEAD = refused("ServiceUnavailableException", status=503)
@@ -193,6 +193,7 @@ def test_b24_stopping_at_a_threshold_counts_over_all_requests(colour: str) -> No
     assert carry_out(below, jobs(10), colour).get_success_rate() == 0.6
 
 
+@pytest.mark.wire
 @both
 def test_b25_a_timeout_cuts_a_silent_call_short_and_the_others_go_on(colour: str) -> None:
     with WireServer(reply="x") as server, clients_at(server.bedrock_url) as clients:

@@ -27,7 +27,7 @@ from agentkit.bedrock.serialization import pack, unpack
 from agentkit.errors import InvalidResponseError, LLMError, RateLimitError
 from agentkit.types import Usage
 from agentkit.types.ledger import Entry, Ledger
-from tests.bedrock import samples as s
+from tests.bedrock.messages import samples as s
 
 CITATION = {
     "title": "Report",

@@ -166,6 +166,7 @@ def test_other_metadata_does_not_matter() -> None:
     assert fingerprint(defined(SAME), cost=1) == fingerprint(defined(SAME))
 
 
+@pytest.mark.processes
 def test_a_fingerprint_means_the_same_in_another_process() -> None:
     source = (
         "def f(p, k, x={'a': (1, 2.0)}):\n"

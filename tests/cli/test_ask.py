@@ -11,6 +11,8 @@ from agentkit import LLMManager
 from agentkit.cli.app import app
 from agentkit.testing import WireServer, faults
 
+pytestmark = pytest.mark.wire
+
 
 def ask(server: WireServer, *arguments: str, said: str | bytes | None = None) -> Result:
     usual = ["ask", "-m", "compatible:first", "--base-url", server.openai_url]

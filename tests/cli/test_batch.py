@@ -75,6 +75,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "out.jsonl"
 
 
+@pytest.mark.wire
 def test_every_item_is_answered_under_its_id(source: Path, target: Path) -> None:
     write(source, [*numbered(5), {"messages": [{"role": "user", "content": "no id"}]}])
     with WireServer(reply=lambda body: f"re: {body['messages'][0]['content']}") as server:
@@ -88,6 +89,7 @@ def test_every_item_is_answered_under_its_id(source: Path, target: Path) -> None
     assert results[0]["model"] == "compatible:m"
 
 
+@pytest.mark.wire
 def test_the_models_own_parameters_are_handed_on(source: Path, target: Path) -> None:
     write(source, [{"prompt": "hi", "temperature": 0, "max_tokens": 7}])
     with WireServer() as server:
@@ -96,6 +98,8 @@ def test_the_models_own_parameters_are_handed_on(source: Path, target: Path) -> 
     assert (request.body["temperature"], request.body["max_tokens"]) == (0, 7)
 
 
+@pytest.mark.processes
+@pytest.mark.wire
 def test_killed_in_mid_run_and_resumed_nothing_is_lost_or_paid_twice(
     source: Path, target: Path
 ) -> None:
@@ -146,6 +150,7 @@ def test_cut_anywhere_the_output_is_completed(tmp_path: Path, data: st.DataObjec
     assert target.read_bytes() == whole
 
 
+@pytest.mark.wire
 def test_failed_items_are_asked_again_and_their_errors_go(source: Path, target: Path) -> None:
     write(source, numbered(3))
     with WireServer(reply="fine") as server:
@@ -326,6 +331,7 @@ def test_an_outage_does_not_use_up_the_file(source: Path, target: Path) -> None:
     assert len(model.calls) == 5
 
 
+@pytest.mark.wire
 def test_a_rate_limit_is_waited_out(source: Path, target: Path) -> None:
     write(source, numbered(2))
     with WireServer(reply="fine") as server:
@@ -362,6 +368,8 @@ def test_an_empty_input_is_an_empty_output(source: Path, target: Path) -> None:
     assert target.read_bytes() == b""
 
 
+@pytest.mark.processes
+@pytest.mark.wire
 def test_a_terminal_gets_a_bar(source: Path, target: Path) -> None:
     write(source, numbered(3))
     with WireServer() as server, Terminal(*arguments(server, source, target)) as terminal:
@@ -369,6 +377,8 @@ def test_a_terminal_gets_a_bar(source: Path, target: Path) -> None:
         assert terminal.leave() == 0
 
 
+@pytest.mark.processes
+@pytest.mark.wire
 def test_ctrl_c_ends_it_and_says_how_to_go_on(source: Path, target: Path) -> None:
     write(source, numbered(3))
     with WireServer(reply="fine") as server:

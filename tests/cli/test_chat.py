@@ -12,6 +12,8 @@ from agentkit.cli.app import app
 from agentkit.testing import WireServer, faults
 from tests.cli.terminal import Terminal
 
+pytestmark = pytest.mark.wire
+
 MODEL = ("-m", "compatible:m")
 
 
@@ -93,6 +95,7 @@ def test_a_model_that_cannot_be_is_said_before_anything_else(model: str) -> None
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.processes
 def test_ctrl_c_stops_the_answer_and_not_the_chat_and_ctrl_d_leaves() -> None:
     with WireServer(reply="fine") as server:
         server.script(faults.stalled_stream(2, reply="one two three four"))
@@ -116,6 +119,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat_and_ctrl_d_leaves() -> None:
         ]
 
 
+@pytest.mark.processes
 def test_an_answer_cannot_steer_the_terminal() -> None:
     with WireServer(reply="\x1b[31mred\x1b]0;title\x07\x9b2J end") as server:
         with Terminal("chat", *MODEL, "--base-url", server.openai_url) as terminal:

@@ -98,6 +98,7 @@ def test_a_configuration_that_does_not_load_is_a_problem_and_no_failure(
     assert "nowhere.yaml" in models()["problem"]
 
 
+@pytest.mark.processes
 def test_no_sdk_is_imported_to_look_for_it() -> None:
     import subprocess
 

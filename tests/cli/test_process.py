@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 # Says on leaving which threads are left, and takes Ctrl-C whatever the parent does with it.
 PROGRAM = """
 import atexit, signal, sys, threading

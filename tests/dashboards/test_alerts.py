@@ -10,6 +10,8 @@ import pytest
 
 from tests.dashboards.expressions import ALERTS
 
+pytestmark = pytest.mark.processes
+
 PROMTOOL = shutil.which("promtool")
 FIRING = Path(__file__).with_name("firing.yml")
 

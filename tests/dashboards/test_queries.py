@@ -17,9 +17,12 @@ from tests.dashboards.expressions import (
 from tests.dashboards.scraping import Prometheus, Series, scraping
 
 PROGRAM = shutil.which("prometheus")
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="prometheus is not installed (Debian: apt-get install prometheus)"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        PROGRAM is None, reason="prometheus is not installed (Debian: apt-get install prometheus)"
+    ),
+    pytest.mark.processes,
+]
 
 ALL = {"manager": ".*", "model": ".*"}
 CHOSEN = {"manager": "demo", "model": "(flaky|down|steady|spelled)"}

@@ -54,6 +54,7 @@ def test_the_blocks_of_a_page_run_in_order(
                 compile(block.code, page.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("example", EXAMPLES, ids=relative)
 def test_an_example_runs_without_a_warning_and_without_the_network(
     example: Path, tmp_path: Path

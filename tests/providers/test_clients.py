@@ -158,6 +158,7 @@ def test_a_client_that_fails_to_close_hurts_nobody() -> None:
     held.close()
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_gets_new_clients_and_leaves_the_parents_open() -> None:
@@ -173,6 +174,7 @@ def test_a_forked_child_gets_new_clients_and_leaves_the_parents_open() -> None:
     assert held.sync() is before
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("provider", ["openai", "openai-responses", "groq", "anthropic"])
 def test_many_short_event_loops_leave_no_connection_open(provider: str) -> None:
     """`asyncio.run` around each call, as scripts do; a leak would be a ResourceWarning, too."""

@@ -32,6 +32,7 @@ def test_a_preset_asks_its_usual_address_without_a_key(name: str) -> None:
     adapter.close()
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("name", [*PRESETS, "compatible"])
 def test_a_preset_can_be_sent_elsewhere(name: str) -> None:
     with WireServer(reply="hello") as server:
@@ -42,6 +43,7 @@ def test_a_preset_can_be_sent_elsewhere(name: str) -> None:
     assert (body["model"], body["max_tokens"]) == ("llama3", 5), "its own name for the limit"
 
 
+@pytest.mark.wire
 def test_a_key_is_sent_where_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "for-openai-alone")
     with WireServer() as server:
@@ -67,6 +69,7 @@ def test_the_address_comes_from_the_environment_or_is_missed(
         each.close()
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 @either_way
 def test_what_a_server_thinks_aloud_is_kept_apart(way: str, field: str) -> None:
@@ -85,6 +88,7 @@ def test_what_a_server_thinks_aloud_is_kept_apart(way: str, field: str) -> None:
     assert (told.text, told.reasoning) == ("Paris.", "France, so")
 
 
+@pytest.mark.wire
 def test_groq_is_sent_the_same_conversation_through_its_own_sdk() -> None:
     with WireServer() as server:
         adapter = Groq("llama", api_key="any", base_url=server.groq_url)
@@ -98,6 +102,7 @@ def test_groq_is_sent_the_same_conversation_through_its_own_sdk() -> None:
     assert body["messages"][1]["content"][1]["image_url"]["url"] == DATA_URL
 
 
+@pytest.mark.wire
 def test_groqs_daily_requests_are_not_taken_for_a_minutes() -> None:
     choice = {"index": 0, "finish_reason": "stop", "message": {"content": "Paris."}}
     with canned() as server:

@@ -68,6 +68,7 @@ def name_of(row: Row) -> str:
     return f"{row.fault}-{row.provider}-{row.colour}-{'stream' if row.stream else 'whole'}"
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("row", list(rows()), ids=name_of)
 def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None:
     outcome = CASES[row.fault].outcome
@@ -96,6 +97,7 @@ def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None
     assert (figures.failures, figures.consecutive_failures) == (failed, in_a_row)
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("colour", ["blocking", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -112,6 +114,7 @@ def test_a_refused_connection_is_a_network_error(
     assert breaker.statistics().failures == 2
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("colour", ["blocking", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -19,6 +19,8 @@ from agentkit.testing.wire.google import signature_of
 from agentkit.types import Message, Response, ToolCall, ToolSpec
 from tests.providers.asking import DATA_URL, PNG, either_way, every_way
 
+pytestmark = pytest.mark.wire
+
 MODELS = {"openai": "gpt-x", "anthropic": "claude-sonnet-5-5", "google": "gemini-3-flash"}
 ANSWER = "Take an umbrella."
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -28,6 +28,7 @@ def headers_sent(adapter: Any, server: WireServer) -> dict[str, str]:
     return dict(server.requests[-1].headers)
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("name", ["compatible", "ollama", "vllm", "llamacpp", "lmstudio", "local"])
 @pytest.mark.parametrize("key", [None, "key-of-the-server"])
 def test_nothing_of_openai_is_sent_to_anyone_else(
@@ -42,6 +43,7 @@ def test_nothing_of_openai_is_sent_to_anyone_else(
     assert sent["authorization"] == f"Bearer {key or 'none'}"
 
 
+@pytest.mark.wire
 def test_openai_itself_gets_what_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other side of the same: the SDK's variables keep working where they belong."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-openai")

@@ -12,6 +12,8 @@ from agentkit import LLMManager
 from agentkit.providers.registry import provider_for
 from tests.providers.raw import dump, serving
 
+pytestmark = pytest.mark.wire
+
 TEXT = "Zürich, 東京 and 🦊"
 LONG = "x" * 10_000_000
 

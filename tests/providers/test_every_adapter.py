@@ -19,6 +19,8 @@ from agentkit.types import Quota, Response, TextDelta, Usage
 from tests.providers.asking import CALL, CONVERSATION, asking, either_way, every_way
 from tests.providers.contract import ANSWER, MODEL, PROVIDERS
 
+pytestmark = pytest.mark.wire
+
 KEY = "sk-very-secret-0123456789"
 every_provider = pytest.mark.parametrize("provider", PROVIDERS)
 

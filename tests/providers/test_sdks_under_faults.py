@@ -147,6 +147,7 @@ def _connections_end_with_the_test() -> Iterator[None]:
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.wire,
 ]
 
 

@@ -71,6 +71,7 @@ def test_connecting_is_given_up_long_before_an_attempts_time_is_over(
     assert time.monotonic() - began < 15.0
 
 
+@pytest.mark.wire
 @colours
 @pytest.mark.parametrize("params", [{}, {"timeout": 0.2}], ids=["the attempt's", "the caller's"])
 @pytest.mark.parametrize("provider", [each for each in PROVIDERS if each != "anthropic"])

@@ -31,7 +31,7 @@ from agentkit.bedrock import (
     RetryConfig,
     create_user_message,
 )
-from tests.bedrock import samples
+from tests.bedrock.messages import samples
 from tests.bedrock.runtime import FakeClients, manager, message, refused
 
 EAST, WEST = "us-east-1", "us-west-2"

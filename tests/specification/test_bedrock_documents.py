@@ -28,7 +28,7 @@ from agentkit.bedrock import (
     RetryExhaustedError,
     create_user_message,
 )
-from tests.bedrock import samples
+from tests.bedrock.messages import samples
 from tests.bedrock.runtime import FakeClients, answer, refused, text_events
 
 HERE = Path(__file__).parent

@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEAD = refused("ServiceUnavailableException", status=503)
 
 
+@pytest.mark.processes
 def test_s0_02_models_and_regions_are_enough_and_nothing_is_asked() -> None:
     program = (
         "import sys\n"
@@ -80,6 +81,7 @@ def test_s0_03_the_constructor_takes_what_is_printed_and_uses_it() -> None:
         manager(clients, timeout=-1)
 
 
+@pytest.mark.processes
 def test_s0_19_a_consumer_is_checked_strictly(tmp_path: Path) -> None:
     (tmp_path / "consumer.py").write_text(
         "from agentkit.bedrock import BedrockResponse, LLMManager, create_user_message\n\n\n"

@@ -60,6 +60,7 @@ class City(BaseModel):
     name: str
 
 
+@pytest.mark.wire
 def test_n1_the_retry_middleware_retries(tmp_path: Path) -> None:
     again = RetryMiddleware(max_retries=3, base_delay=0.0)
     with (
@@ -71,6 +72,7 @@ def test_n1_the_retry_middleware_retries(tmp_path: Path) -> None:
         assert len(server.requests) == 3
 
 
+@pytest.mark.wire
 def test_n2_a_failure_reaches_metrics_and_logs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +142,7 @@ def test_n4_real_usage_corrects_the_limiter_and_waiting_holds_no_lock() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.wire
 def test_n5_no_key_is_written_into_the_environment(tmp_path: Path) -> None:
     limited = "rate_limits: {requests_per_minute: 50}"
     with WireServer() as server:
@@ -233,6 +236,7 @@ def test_n8_the_metrics_of_the_status_are_flat() -> None:
     assert metrics["providers"]["mock"]["requests_by_model"] == {"mock": 1}
 
 
+@pytest.mark.wire
 def test_n9_a_closed_manager_is_not_handed_out_again_nor_one_of_another_loop(
     tmp_path: Path,
 ) -> None:
@@ -251,6 +255,7 @@ def test_n9_a_closed_manager_is_not_handed_out_again_nor_one_of_another_loop(
             each.close()
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_n10_temperature_zero_stays_zero_and_none_is_not_made_up(
     provider: str, tmp_path: Path
@@ -266,6 +271,7 @@ def test_n10_temperature_zero_stays_zero_and_none_is_not_made_up(
     assert "temperature" not in none
 
 
+@pytest.mark.wire
 def test_n11_a_typed_answer_takes_the_way_of_any_other(tmp_path: Path) -> None:
     """Retry, limits, metrics and each key's own model; the system prompt in its own place."""
     metrics = MetricsMiddleware()
@@ -290,6 +296,7 @@ def test_n11_a_typed_answer_takes_the_way_of_any_other(tmp_path: Path) -> None:
     assert sum(each["requests_per_minute"] for each in used) == 3
 
 
+@pytest.mark.wire
 def test_n12_errors_are_told_apart_by_type_and_no_sdk_retries_underneath(tmp_path: Path) -> None:
     raised: list[Exception] = []
 

@@ -19,7 +19,10 @@ from agentkit import ConnectionPool, LLMManager
 from agentkit.testing import RecordedRequest, WireServer, faults
 
 # The vendor's SDK warns about the printed models, which are years old.
-pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude-3:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The model 'claude-3:DeprecationWarning"),
+    pytest.mark.wire,
+]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -130,6 +133,7 @@ def test_its_configuration_file_is_used_as_printed(
     }
 
 
+@pytest.mark.processes
 def test_its_example_runs() -> None:
     done = subprocess.run(
         [sys.executable, "examples/llm_usage.py"], cwd=ROOT, capture_output=True, text=True,

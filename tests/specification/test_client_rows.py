@@ -44,6 +44,7 @@ URLS: dict[LLMProvider, Callable[[WireServer], str]] = {
 }
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("provider", LLMProvider)
 def test_s2_01_every_named_provider_answers(provider: LLMProvider, tmp_path: Path) -> None:
     with WireServer(reply="Paris.") as server:
@@ -54,6 +55,7 @@ def test_s2_01_every_named_provider_answers(provider: LLMProvider, tmp_path: Pat
         assert server.requests[0].model in ("m", "models/m")
 
 
+@pytest.mark.wire
 def test_s2_02_a_hundred_calls_are_spread_over_the_keys_of_a_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ def test_s2_10_closing_a_client_twice_is_harmless_and_the_next_one_works() -> No
     assert asyncio.run(main()) == "x"
 
 
+@pytest.mark.wire
 def test_s2_12_one_manager_a_loop_and_a_fresh_one_after_close(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -216,6 +219,7 @@ def _in_two_minutes() -> str:
     return formatdate(time.time() + 120, usegmt=True)
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("headers", "earliest", "latest"),
     [
@@ -238,6 +242,7 @@ def test_s2_21_a_rate_limit_tells_when_to_come_back(
     assert earliest <= (told[1] or 0.0) <= latest
 
 
+@pytest.mark.wire
 def test_s2_24_anthropic_gets_system_prompt_picture_and_200k_tokens(tmp_path: Path) -> None:
     long = "word " * 200_000
     picture = {"type": "image", "data": b"\x89PNG", "media_type": "image/png"}
@@ -251,6 +256,7 @@ def test_s2_24_anthropic_gets_system_prompt_picture_and_200k_tokens(tmp_path: Pa
     assert [each["role"] for each in body["messages"]] == ["user"]
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("script", "requests", "error"),
     [
@@ -270,6 +276,7 @@ def test_s2_32_to_34_three_attempts_for_what_may_pass_and_one_for_what_may_not(
         assert len(server.requests) == requests
 
 
+@pytest.mark.wire
 def test_s2_36_a_repeated_completion_comes_from_the_response_cache(tmp_path: Path) -> None:
     with WireServer() as server, configured(tmp_path, anthropic(server), cache="memory") as llm:
 
@@ -299,6 +306,7 @@ def test_s2_38_a_model_that_hangs_is_cancelled_at_the_timeout() -> None:
     assert ended == ["cancelled"]
 
 
+@pytest.mark.wire
 def test_s2_40_usage_sums_up_over_the_calls_of_a_client(tmp_path: Path) -> None:
     with WireServer() as server, configured(tmp_path, anthropic(server)) as llm:
 

@@ -47,6 +47,7 @@ def scripted(error: BaseException) -> LLMManager:
     return llm
 
 
+@pytest.mark.wire
 def test_s4_09_a_third_provider_stands_beside_the_two(tmp_path: Path) -> None:
     """Its client is found by its own name, and it may be what the others fall back on."""
     with WireServer(reply="Paris.") as server, configured(tmp_path, anthropic(server)) as llm:
@@ -95,6 +96,7 @@ def test_s4_11_middleware_sees_request_response_and_error(level: Any) -> None:
     assert told == ["asked one", "answered fine", "asked two", "NetworkError"]
 
 
+@pytest.mark.wire
 def test_s4_25_temperature_zero_and_the_token_limit_reach_the_provider(tmp_path: Path) -> None:
     with WireServer() as server, configured(tmp_path, anthropic(server)) as llm:
         client = llm.get_client()
@@ -103,6 +105,7 @@ def test_s4_25_temperature_zero_and_the_token_limit_reach_the_provider(tmp_path:
     assert (body["temperature"], body["max_tokens"]) == (0, 100)
 
 
+@pytest.mark.wire
 def test_s4_26_a_stream_left_early_gives_slot_and_connection_back(tmp_path: Path) -> None:
     one = "max_concurrency: 1"
     with (
@@ -167,6 +170,7 @@ def test_s4_27_each_of_the_eight_exceptions_is_raised_and_is_an_llm_exception(
         asyncio.run(llm.get_client().chat("hi"))
 
 
+@pytest.mark.wire
 def test_s4_31_and_32_no_key_is_in_logs_errors_or_the_environment(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -81,6 +81,7 @@ def test_the_whole_document_runs_in_order(
     assert namespace["llm"].get_metrics()["success_rate"] == 1.0
 
 
+@pytest.mark.wire
 @pytest.mark.filterwarnings("ignore:The model 'claude-3-opus:DeprecationWarning")
 def test_the_removed_vendor_call_falls_back_to_the_other_real_sdk(
     monkeypatch: pytest.MonkeyPatch,
@@ -107,6 +108,7 @@ def openai_inference(prompt: str, kwargs: dict) -> str:
 """
 
 
+@pytest.mark.wire
 @pytest.mark.filterwarnings("ignore:The model 'claude-3-opus:DeprecationWarning")
 @pytest.mark.parametrize("outage", [False, True])
 def test_with_todays_call_both_real_sdks_answer(

@@ -65,6 +65,7 @@ def test_probe():
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("given", "expected"), [(None, "memory"), ("off", "off")])
 def test_a_test_run_keeps_response_caches_in_memory_unless_told_otherwise(
     given: str | None, expected: str, tmp_path: Path

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from agentkit.testing import NetworkForbiddenError, WireServer, forbid_network, network
-from tests.testing.sdks import ASKED, causes
+from tests.testing.wire.sdks import ASKED, causes
 
 METHODS = ("connect", "connect_ex", "sendto", "sendmsg")
 LOOKUPS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo")
@@ -273,6 +273,7 @@ def test_the_error_survives_a_process_boundary() -> None:
     assert isinstance(copy, RuntimeError)
 
 
+@pytest.mark.wire
 def test_the_local_server_and_an_sdk_work_under_it() -> None:
     with (
         forbid_network(),

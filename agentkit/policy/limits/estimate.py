@@ -71,11 +71,11 @@ def tokens_of(text: str) -> int:
 
     Characters are counted by class and weighted. The weights were fitted to counts of OpenAI's
     o200k_base over manuals in eleven languages, program code, JSON and tables. On the corpus of
-    ``tests/policy/fixtures``, which had no part in that, the estimate is within 15% of o200k_base
-    for each text of at least 100 characters (English and code within 10%) and within 5% over all.
-    Other vocabularies differ from it more than that: cl100k_base needs up to 60% more tokens for
-    Chinese and 30% more for German. Text like nothing in the corpus (base64, one letter a thousand
-    times) may be off by a factor of two.
+    ``tests/policy/limits/fixtures``, which had no part in that, the estimate is within 15% of
+    o200k_base for each text of at least 100 characters (English and code within 10%) and within 5%
+    over all. Other vocabularies differ from it more than that: cl100k_base needs up to 60% more
+    tokens for Chinese and 30% more for German. Text like nothing in the corpus (base64, one letter
+    a thousand times) may be off by a factor of two.
     """
     data = text.encode("utf-8", "replace")
     classes = data.translate(_CLASSES)

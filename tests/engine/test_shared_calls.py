@@ -1,0 +1,279 @@
+"""Identical calls in flight: shared across threads, tasks and colours, and nobody hurts another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agentkit import DeadlineExceededError, LLMManager, RetryPolicy
+
+pytestmark = pytest.mark.threads
+
+
+class Gate:
+    """An async model that answers when it is opened, and knows what became of its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cancelled = 0
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    async def __call__(self, prompt: str, kwargs: dict[str, Any]) -> str:
+        self.calls += 1
+        self.entered.set()
+        try:
+            while not self.opened.is_set():
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return "open"
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def llm(gate: Gate) -> Iterator[LLMManager]:
+    with LLMManager(cache="memory", retry=RetryPolicy(max_attempts=1)) as manager:
+        manager.register_model("gate", gate)
+        yield manager
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    results: list[Any] = []
+
+    def carry() -> None:
+        try:
+            results.append(work())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=carry)
+    thread.start()
+    return thread, results
+
+
+def test_a_hundred_identical_tasks_make_one_upstream_call(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> list[str]:
+        gate.opened.set()
+        return await asyncio.gather(*(llm.agenerate("same") for _ in range(100)))
+
+    assert asyncio.run(main()) == ["open"] * 100
+    assert gate.calls == 1
+
+
+def test_cancelling_the_first_hurts_nobody(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> list[str]:
+        tasks = [asyncio.create_task(llm.agenerate("same")) for _ in range(3)]
+        await until(gate.entered.is_set)
+        tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[0]
+        gate.opened.set()
+        return await asyncio.gather(*tasks[1:])
+
+    assert asyncio.run(main()) == ["open", "open"]
+    assert (gate.calls, gate.cancelled) == (1, 0)
+
+
+def test_when_all_are_cancelled_the_upstream_call_is_too(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> None:
+        tasks = [asyncio.create_task(llm.agenerate("same")) for _ in range(3)]
+        await until(gate.entered.is_set)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: gate.cancelled)
+
+    asyncio.run(main())
+    assert (gate.calls, gate.cancelled) == (1, 1)
+
+
+def test_a_thread_shares_the_call_of_a_task(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> str:
+        task = asyncio.create_task(llm.agenerate("same"))
+        await until(gate.entered.is_set)
+        thread, results = in_thread(lambda: llm.generate("same"))
+        await asyncio.sleep(0.02)
+        gate.opened.set()
+        answer = await task
+        await asyncio.to_thread(thread.join)
+        assert results == [answer]
+        return answer
+
+    assert asyncio.run(main()) == "open"
+    assert gate.calls == 1
+
+
+def test_a_task_shares_the_call_of_a_thread(llm: LLMManager) -> None:
+    calls: list[str] = []
+    entered, release = threading.Event(), threading.Event()
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        calls.append(prompt)
+        entered.set()
+        release.wait(10)
+        return "slow"
+
+    llm.register_model("sync", model)
+    thread, results = in_thread(lambda: llm.complete("same", model="sync").text)
+    entered.wait(10)
+
+    async def main() -> str:
+        task = asyncio.create_task(llm.acomplete("same", model="sync"))
+        await asyncio.sleep(0.02)
+        release.set()
+        return (await task).text
+
+    assert asyncio.run(main()) == "slow"
+    thread.join()
+    assert (results, calls) == (["slow"], ["same"])
+
+
+def test_when_the_leaders_loop_dies_a_waiter_takes_over(llm: LLMManager, gate: Gate) -> None:
+    """The loop is dropped without cancelling anything, which asyncio.run would not do."""
+    loop = asyncio.new_event_loop()
+    leader = loop.create_task(llm.agenerate("same"))
+    loop.run_until_complete(until(gate.entered.is_set))
+    thread, results = in_thread(lambda: llm.generate("same"))
+    gate.entered.clear()
+    loop.run_until_complete(asyncio.sleep(0.02))
+    asyncio.tasks._unregister_task(leader)
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    leader._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    gate.opened.set()
+    thread.join(10)
+    assert results == ["open"]
+    assert gate.calls == 2
+
+
+def test_a_blocking_call_on_the_leaders_own_loop_goes_alone(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(llm.agenerate("same"))
+        await until(gate.entered.is_set)
+        timer = threading.Timer(0.02, gate.opened.set)
+        timer.start()
+        assert llm.generate("same") == "open"
+        assert await task == "open"
+        timer.join()
+
+    asyncio.run(main())
+    assert gate.calls == 2
+
+
+def test_each_waiter_keeps_its_own_deadline(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> None:
+        patient = asyncio.create_task(llm.acomplete("same"))
+        await until(gate.entered.is_set)
+        with pytest.raises(DeadlineExceededError):
+            await llm.acomplete("same", deadline=0.02)
+        gate.opened.set()
+        assert (await patient).text == "open"
+
+    asyncio.run(main())
+    assert gate.calls == 1
+
+
+def test_a_leader_in_a_hurry_does_not_fail_the_patient(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> None:
+        hasty = asyncio.create_task(llm.acomplete("same", deadline=0.05))
+        await until(gate.entered.is_set)
+        patient = asyncio.create_task(llm.acomplete("same"))
+        with pytest.raises(DeadlineExceededError):
+            await hasty
+        gate.opened.set()
+        assert (await patient).text == "open"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_identical_streams_share_one_upstream_and_late_readers_see_all(
+    llm: LLMManager, colour: str
+) -> None:
+    calls: list[str] = []
+
+    def words(prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
+        calls.append(prompt)
+        yield from ("a ", "b ", "c")
+
+    async def awords(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+        calls.append(prompt)
+        for word in ("a ", "b ", "c"):
+            await asyncio.sleep(0.001)
+            yield word
+
+    llm.register_model("words", words if colour == "sync" else awords)
+
+    async def read() -> list[str]:
+        async with llm.astream("same", model="words") as stream:
+            return [text async for text in stream]
+
+    async def main() -> list[list[str]]:
+        readers: list[Awaitable[list[str]]] = [read() for _ in range(100)]
+        return await asyncio.gather(*readers)
+
+    results = asyncio.run(main())
+    assert calls == ["same"]
+    assert {"".join(result) for result in results} == {"a b c"}
+
+
+def test_a_reader_who_leaves_does_not_stop_the_others(llm: LLMManager) -> None:
+    release = threading.Event()
+
+    async def words(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+        yield "a "
+        while not release.is_set():
+            await asyncio.sleep(0.001)
+        yield "b"
+
+    llm.register_model("words", words)
+
+    async def main() -> list[str]:
+        first = llm.astream("same", model="words")
+        assert await anext(aiter(first)) == "a "
+        second = llm.astream("same", model="words")
+        assert await anext(aiter(second)) == "a "
+        await first.aclose()
+        release.set()
+        return [text async for text in second]
+
+    assert asyncio.run(main()) == ["b"]
+
+
+def test_the_last_reader_who_leaves_closes_the_upstream(llm: LLMManager) -> None:
+    closed = threading.Event()
+
+    async def endless(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x"
+                await asyncio.sleep(0.001)
+        finally:
+            closed.set()
+
+    llm.register_model("endless", endless)
+
+    async def main() -> None:
+        async with llm.astream("same", model="endless") as stream:
+            async for _ in stream:
+                break
+        await until(closed.is_set)
+
+    asyncio.run(main())
+    assert llm.get_model_info("endless")["circuit_breaker_state"] == "closed"

@@ -1,0 +1,89 @@
+"""A forked child asks at once: its threads, loops and locks are its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentkit import LLMManager
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+    pytest.mark.processes,
+]
+
+
+def blocking(prompt: str, kwargs: dict[str, Any]) -> str:
+    return f"blocking {prompt}"
+
+
+async def looping(prompt: str, kwargs: dict[str, Any]) -> str:
+    await asyncio.sleep(0)
+    return f"looping {prompt}"
+
+
+def in_child(work: Any) -> str:
+    """What `work` returns in a forked child, or the name of what it raised."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            text = str(work())
+        except BaseException as error:
+            text = type(error).__name__
+        os.write(write, text.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    return text
+
+
+@pytest.fixture
+def llm() -> Iterator[LLMManager]:
+    with LLMManager() as manager:
+        manager.register_model("blocking", blocking, timeout=5)
+        manager.register_model("looping", looping, timeout=5)
+        manager.complete("warm", model="blocking")
+        manager.complete("warm", model="looping")
+        yield manager
+
+
+@pytest.mark.parametrize("model", ["blocking", "looping"])
+def test_a_child_asks_both_colours_though_the_parent_has_threads(
+    llm: LLMManager, model: str
+) -> None:
+    assert in_child(lambda: llm.complete("child", model=model)) == f"{model} child"
+    assert str(llm.complete("parent", model=model)) == f"{model} parent"
+
+
+def test_a_child_does_not_wait_for_its_parents_flight(llm: LLMManager) -> None:
+    entered, release = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    def slow(prompt: str, kwargs: dict[str, Any]) -> str:
+        if os.getpid() == parent:
+            entered.set()
+            release.wait(10)
+        return "answered"
+
+    llm.register_model("slow", slow)
+    thread = threading.Thread(target=llm.complete, args=("same",), kwargs={"model": "slow"})
+    thread.start()
+    entered.wait(10)
+    try:
+        assert in_child(lambda: llm.complete("same", model="slow", deadline=5)) == "answered"
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_a_child_reads_the_answers_of_its_parent_from_disk(llm: LLMManager) -> None:
+    assert in_child(lambda: llm.complete("warm", model="blocking").cached) == "True"

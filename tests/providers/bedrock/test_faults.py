@@ -1,0 +1,384 @@
+"""What each fault of the service comes to, however it is asked; nothing broken is a success."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EventStreamError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
+
+from agentkit import BreakerPolicy, CircuitBreaker
+from agentkit import errors as e
+from agentkit.providers.bedrock.clients import Clients
+from agentkit.providers.bedrock.converse import Journal
+from agentkit.providers.bedrock.errors import needs_profile, translate
+from agentkit.testing import WireServer, faults
+from agentkit.types import Restart
+from tests.providers.bedrock.wired import (
+    ANSWER,
+    AUTH,
+    COLOURS,
+    ask,
+    clients_at,
+    given,
+    heard,
+    manager,
+    target,
+)
+from tests.providers.contract import CASES as SHARED
+from tests.providers.contract import Case
+
+
+def _told(code: int, kind: str, error: type[e.LLMError], attempts: int, blame: Any) -> Case:
+    return Case(faults.status(code, kind=kind), error, attempts, blame)
+
+
+OWN = {
+    "prompt too long": Case(
+        faults.status(400, message="Input is too long for requested model."),
+        e.ContextLengthError,
+        1,
+        "neutral",
+    ),
+    "ModelNotReadyException": _told(429, "ModelNotReadyException", e.OverloadedError, 2, "failure"),
+    "ServiceQuotaExceededException": _told(
+        400, "ServiceQuotaExceededException", e.RateLimitError, 2, "consecutive"
+    ),
+    "ExpiredTokenException": _told(
+        403, "ExpiredTokenException", e.AuthenticationError, 1, "failure"
+    ),
+    "clock skewed": _told(403, "InvalidSignatureException", e.AuthenticationError, 1, "failure"),
+    "a code nobody knows": _told(503, "SurpriseException", e.ServerError, 2, "failure"),
+    "status 529": Case(faults.status(529), e.ServerError, 2, "failure"),
+}
+OVERLOADED = Case(faults.status(503), e.OverloadedError, 2, "failure")
+CASES = {**SHARED, "status 503": OVERLOADED, **OWN}
+WHOLE_ONLY = {
+    fault: replace(CASES[fault], error=e.InvalidResponseError, blame="failure")
+    for fault in (
+        "cut",
+        "cut before the first token",
+        "error inside a 200",
+        "error inside a 200, at once",
+        "rate limit inside a 200, at once",
+    )
+}
+"""The SDK does not tell a body that breaks off, and an answer with status 200 holds no error."""
+
+
+@dataclass
+class Stage:
+    """One server and one client for all rows: connections are kept, as in life."""
+
+    server: WireServer
+    clients: Clients
+    runner: asyncio.Runner
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with (
+        WireServer(reply=ANSWER) as server,
+        clients_at(server.bedrock_url) as clients,
+        asyncio.Runner() as runner,
+    ):
+        yield Stage(server, clients, runner)
+
+
+every_way = pytest.mark.parametrize(
+    ("colour", "stream"), [(colour, stream) for colour in COLOURS for stream in (False, True)]
+)
+colours = pytest.mark.parametrize("colour", COLOURS)
+
+
+@pytest.mark.wire
+@every_way
+@pytest.mark.parametrize("fault", CASES)
+def test_each_fault_comes_to_what_the_table_says(
+    stage: Stage, fault: str, colour: str, stream: bool
+) -> None:
+    case = (CASES if stream else {**CASES, **WHOLE_ONLY})[fault].expected(stream=stream)
+    stage.server.clear()
+    stage.server.always(case.outcome)
+    breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
+    llm = manager(
+        target(stage.clients), breaker=breaker, timeout=case.patience or 20.0, attempts=2,
+        backup=True,
+    )  # fmt: skip
+    with llm:
+        if case.raises:
+            with pytest.raises(case.raises) as told:
+                ask(llm, colour, stream=stream)
+            ledger = told.value.ledger
+        else:
+            reply = ask(llm, colour, stream=stream)
+            assert reply.text == "from backup"
+            ledger = reply.ledger
+    assert ledger is not None
+    sent = [entry for entry in ledger.sent if entry.model == "primary"]
+    assert [entry.error for entry in sent] == [case.error.__name__] * case.attempts
+    figures = breaker.statistics()
+    failed = case.attempts if case.blame == "failure" else 0
+    in_a_row = 0 if case.blame == "neutral" else case.attempts
+    assert (figures.failures, figures.consecutive_failures) == (failed, in_a_row)
+
+
+SERVICE = [
+    (403, "AccessDeniedException", e.AuthenticationError),
+    (400, "ConflictException", e.ServerError),
+    (500, "InternalServerException", e.ServerError),
+    (424, "ModelErrorException", e.ServerError),
+    (429, "ModelNotReadyException", e.OverloadedError),
+    (424, "ModelStreamErrorException", e.ServerError),
+    (408, "ModelTimeoutException", e.ProviderTimeoutError),
+    (404, "ResourceNotFoundException", e.ModelNotFoundError),
+    (400, "ServiceQuotaExceededException", e.RateLimitError),
+    (503, "ServiceUnavailableException", e.OverloadedError),
+    (429, "ThrottlingException", e.RateLimitError),
+    (400, "ValidationException", e.InvalidRequestError),
+]
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(("status", "code", "error"), SERVICE)
+def test_every_error_of_the_service_model_has_its_class(
+    stage: Stage, status: int, code: str, error: type[e.ProviderError]
+) -> None:
+    stage.server.clear()
+    stage.server.always(faults.status(status, kind=code, retry_after=0.5))
+    journal = Journal()
+    with manager(target(stage.clients)) as llm, pytest.raises(error) as told:
+        ask(llm, "blocking", **given(journal))
+    assert type(told.value) is error
+    assert (told.value.status, told.value.request_id) == (status, "req_1")
+    assert told.value.retry_after == 0.5
+    assert isinstance(told.value.__cause__, ClientError)
+    assert type(journal.sent[0].error) is error
+
+
+@pytest.mark.wire
+def test_no_error_of_the_service_model_is_missing(stage: Stage) -> None:
+    model = stage.clients.runtime("us-east-1").meta.service_model
+    named = {code for _, code, _ in SERVICE}
+    assert {shape.name for shape in model.error_shapes} <= named
+    stream = model.operation_model("ConverseStream").output_shape.members["stream"]
+    in_band = {shape.name for shape in stream.members.values() if shape.metadata.get("exception")}
+    assert in_band <= named
+
+
+@pytest.mark.wire
+@colours
+@pytest.mark.parametrize("spelling", ["exception", "error:{0}", "error:{1}"])
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("InternalServerException", e.ServerError),
+        ("ModelStreamErrorException", e.ServerError),
+        ("ServiceUnavailableException", e.OverloadedError),
+        ("ThrottlingException", e.RateLimitError),
+        ("ValidationException", e.InvalidRequestError),
+    ],
+)
+def test_b11_an_error_within_a_stream_is_the_same_in_every_spelling(
+    stage: Stage, code: str, error: type[e.LLMError], spelling: str, colour: str
+) -> None:
+    small = code[0].lower() + code[1:]
+    kind = small if spelling == "exception" else spelling.format(code, small)
+    stage.server.clear()
+    stage.server.script(faults.stream_error(0, kind=kind, message="words"))
+    journal = Journal()
+    with manager(target(stage.clients), attempts=2, backup=True) as llm:
+        if error is e.InvalidRequestError:
+            with pytest.raises(error):
+                ask(llm, colour, stream=True, **given(journal))
+        else:
+            reply = ask(llm, colour, stream=True, **given(journal))
+            assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 2)
+    assert type(journal.sent[0].error) is error
+
+
+@pytest.mark.wire
+@colours
+@pytest.mark.parametrize("kind", ["throttlingException", "error:ThrottlingException"])
+def test_b11_an_error_after_content_is_no_short_answer(
+    stage: Stage, kind: str, colour: str
+) -> None:
+    stage.server.clear()
+    stage.server.always(faults.stream_error(2, kind=kind))
+    journal = Journal()
+    llm = manager(target(stage.clients), attempts=2)
+    with llm, pytest.raises(e.StreamInterruptedError) as told:
+        ask(llm, colour, stream=True, **given(journal))
+    assert told.value.partial == "The capital"
+    assert [type(each.error) for each in journal.sent] == [e.RateLimitError]
+
+
+@pytest.mark.wire
+@colours
+def test_b11_too_long_a_prompt_is_told_within_a_stream_too(stage: Stage, colour: str) -> None:
+    told = faults.stream_error(
+        0, kind="validationException", message="Input is too long for requested model."
+    )
+    stage.server.clear()
+    stage.server.always(told)
+    with manager(target(stage.clients)) as llm, pytest.raises(e.ContextLengthError):
+        ask(llm, colour, stream=True)
+
+
+@pytest.mark.wire
+@colours
+def test_b8_a_refused_stream_is_an_error(stage: Stage, colour: str) -> None:
+    stage.server.clear()
+    stage.server.always(faults.status(403))
+    with manager(target(stage.clients)) as llm, pytest.raises(e.AuthenticationError):
+        ask(llm, colour, stream=True)
+
+
+@pytest.mark.wire
+@colours
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.cut_stream(2),
+        faults.cut_stream(99),
+        faults.cut_stream(2, reset=True),
+        faults.malformed_chunk(2),
+        faults.missing_end(),
+        faults.stream_error(99),
+    ],
+    ids=repr,
+)
+def test_b9_a_broken_stream_is_never_a_success(
+    stage: Stage, fault: faults.Fault, colour: str
+) -> None:
+    stage.server.clear()
+    stage.server.always(fault)
+    llm = manager(target(stage.clients), attempts=2)
+    with llm, pytest.raises(e.StreamInterruptedError) as told:
+        ask(llm, colour, stream=True)
+    assert told.value.partial
+    assert ANSWER.startswith(told.value.partial)
+    assert len(stage.server.requests) == 1
+
+
+@pytest.mark.wire
+@colours
+def test_b9_what_broke_is_never_part_of_what_comes_after_it(stage: Stage, colour: str) -> None:
+    stage.server.clear()
+    stage.server.script(faults.cut_stream(2))
+    with manager(target(stage.clients), backup=True) as llm:
+        events, reply = heard(llm, colour, on_interrupt="restart")
+    (restart,) = (each for each in events if isinstance(each, Restart))
+    assert restart.discarded == "The capital"
+    assert reply.text == "from backup"
+
+
+@pytest.mark.wire
+@every_way
+def test_a_refused_connection_is_a_network_error(colour: str, stream: bool) -> None:
+    with WireServer() as gone:
+        url = gone.bedrock_url
+    with (
+        clients_at(url) as clients,
+        manager(target(clients), attempts=2) as llm,
+        pytest.raises(e.NetworkError) as told,
+    ):
+        ask(llm, colour, stream=stream)
+    assert told.value.ledger is not None
+    assert len(told.value.ledger.sent) == 2
+
+
+@pytest.mark.wire
+@every_way
+def test_missing_credentials_are_an_authentication_error(
+    monkeypatch: pytest.MonkeyPatch, colour: str, stream: bool
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with WireServer() as server, Clients(endpoint_url=server.bedrock_url) as clients:
+        with manager(target(clients)) as llm, pytest.raises(e.AuthenticationError):
+            ask(llm, colour, stream=stream)
+        assert server.requests == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Input is too long for requested model.",
+        "The model returned the following errors: Input is too long for requested model.",
+        (
+            "The model returned the following errors: prompt is too long: 903884 tokens > 200000 "
+            "maximum"
+        ),
+        (
+            "The model returned the following errors: input length and `max_tokens` exceed context "
+            "limit: 190000 + 20000 > 200000"
+        ),
+        "The model returned the following errors: too many total text bytes: 30000000 > 27000000",
+        (
+            "Mantle streaming error for requestId 1: \"This model's maximum context length is "
+            '202752 tokens."'
+        ),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_told_by_its_recorded_words(message: str) -> None:
+    assert type(translate(refused(message), model="m")) is e.ContextLengthError
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["messages.0.content.3.type: Field required", "tool name is too long", ""],
+)
+def test_another_refusal_is_not_about_length(message: str) -> None:
+    assert type(translate(refused(message), model="m")) is e.InvalidRequestError
+
+
+def test_a_throttle_in_words_of_a_refusal_is_a_throttle() -> None:
+    throttle = refused("Input is too long; on-demand throughput isn't supported", "Throttling")
+    assert type(translate(throttle, model="m")) is e.RateLimitError
+    assert not needs_profile(throttle)
+
+
+def test_what_is_not_of_the_sdk_is_left_to_the_general_table() -> None:
+    assert translate(ValueError("mine"), model="m") is None
+    assert translate(io.UnsupportedOperation("mine"), model="m") is None
+    unknown = ClientError({"Error": {"Code": "Odd"}, "ResponseMetadata": {}}, "Converse")
+    assert translate(unknown, model="m") is None
+
+
+@pytest.mark.parametrize(
+    ("exc", "error"),
+    [
+        (ReadTimeoutError(endpoint_url="x"), e.ProviderTimeoutError),
+        (ResponseParserError("odd"), e.InvalidResponseError),
+        (EventStreamError({"Error": {}}, "ConverseStream"), e.InvalidResponseError),
+    ],
+)
+def test_errors_of_the_sdk_itself_have_their_class(exc: Exception, error: type[e.LLMError]) -> None:
+    made = translate(exc, model="m")
+    assert type(made) is error
+    assert made.__cause__ is exc
+
+
+@pytest.mark.wire
+def test_no_error_holds_a_secret_or_the_prompt(stage: Stage) -> None:
+    stage.server.clear()
+    stage.server.always(faults.status(403, kind="InvalidSignatureException"))
+    with manager(target(stage.clients)) as llm, pytest.raises(e.AuthenticationError) as told:
+        ask(llm, "blocking", prompt_or_messages="a very private question")
+    assert AUTH.secret_access_key is not None
+    shown = f"{told.value!r} {told.value} {told.value.__cause__!r} {told.value.ledger}"
+    assert AUTH.secret_access_key.reveal() not in shown
+    assert "private" not in shown
+
+
+def refused(message: str, code: str = "ValidationException") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "Converse")

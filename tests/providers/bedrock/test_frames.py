@@ -1,0 +1,150 @@
+"""Answers that no service should send: each is an error of our tree, never a short answer."""
+
+from __future__ import annotations
+
+import json
+import struct
+from binascii import crc32
+
+import pytest
+
+from agentkit import errors as e
+from agentkit.providers.bedrock.converse import Journal
+from agentkit.testing.wire.bedrock import event, frame
+from tests.providers.bedrock.wired import COLOURS, ask, clients_at, given, manager, target
+from tests.providers.raw import serving
+
+pytestmark = pytest.mark.wire
+
+EVENT_STREAM = "application/vnd.amazon.eventstream"
+START = event("messageStart", role="assistant")
+STOP = event("messageStop", stopReason="end_turn")
+USAGE = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
+END = STOP + event("metadata", usage=USAGE, metrics={"latencyMs": 1})
+
+
+def piece(text: str, index: int = 0) -> bytes:
+    return event("contentBlockDelta", contentBlockIndex=index, delta={"text": text})
+
+
+colours = pytest.mark.parametrize("colour", COLOURS)
+
+
+def changed(whole: bytes, place: int) -> bytes:
+    return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+
+def prelude(total: int, headers: int) -> bytes:
+    lengths = struct.pack("!II", total, headers)
+    return lengths + struct.pack("!I", crc32(lengths))
+
+
+def packed(headers: bytes, payload: bytes = b"{}") -> bytes:
+    """A frame with headers of any kind, and right checksums."""
+    begun = prelude(len(headers) + len(payload) + 16, len(headers)) + headers + payload
+    return begun + struct.pack("!I", crc32(begun))
+
+
+HALF = piece("half")
+USE = {"toolUseId": "t", "name": "f"}
+TOOL = {"toolUse": {"input": "{}"}}
+DAMAGED = {
+    "wrong checksum of the message": START + changed(HALF, len(HALF) - 1) + END,
+    "wrong checksum of the prelude": START + changed(HALF, 9) + END,
+    "changed payload": START + changed(HALF, len(HALF) - 6) + END,
+    "cut within a frame": START + HALF[: len(HALF) // 2],
+    "cut within a prelude": START + HALF[:7],
+    "a frame is missing its end": START + HALF[:-4] + END,
+    "headers too long": START + prelude(200_000, 150_000) + b"x" * 1000,
+    "longer than any frame may be": START + prelude(25 * 1024 * 1024 + 100, 50) + b"x" * 1000,
+    "sixteen megabytes announced": START + prelude(16 * 1024 * 1024, 50) + b"x" * 1000,
+    "shorter than its own prelude": START + prelude(4, 0) + END,
+    "a header of no known kind": START + packed(b"\x01a\x63") + END,
+    "a header that breaks off": START + packed(b"\x01a\x04\x00") + END,
+    "a header twice": START + packed(b"\x01a\x00\x01a\x00") + END,
+    "a header that is no UTF-8": START + packed(b"\x01a\x07\x00\x02\xff\xfe") + END,
+    "a payload that is no JSON": START
+    + frame({":message-type": "event", ":event-type": "contentBlockDelta"}, b"not json")
+    + END,
+    "a payload of another kind": START
+    + frame({":message-type": "event", ":event-type": "contentBlockDelta"}, b"[1, 2]")
+    + END,
+    "an exception without a name": START + frame({":message-type": "exception"}),
+    "an exception nobody knows": START
+    + frame({":message-type": "exception", ":exception-type": "surpriseException"}, b"{}"),
+    "an error nobody knows": START + frame({":message-type": "error", ":error-code": "Surprise"}),
+    "no messageStart": HALF + END,
+    "two beginnings": START + START + END,
+    "content after the end": START + STOP + HALF + END,
+    "two ends": START + STOP + END,
+    "arguments without a tool": START
+    + event("contentBlockDelta", contentBlockIndex=1, delta=TOOL)
+    + END,
+    "arguments that are no JSON": START
+    + event("contentBlockStart", contentBlockIndex=0, start={"toolUse": USE})
+    + event("contentBlockDelta", contentBlockIndex=0, delta={"toolUse": {"input": '{"a'}})
+    + END,
+    "a malformed tool call": START + event("messageStop", stopReason="malformed_tool_use"),
+    "nothing at all": b"",
+    "nothing but its beginning": START,
+    "no event stream": b'{"message": "a proxy was here"}' * 4,
+}  # fmt: skip
+
+
+@colours
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_frame_is_an_error_of_our_tree(damage: str, colour: str) -> None:
+    with (
+        serving(EVENT_STREAM, DAMAGED[damage]) as server,
+        clients_at(server.url.removesuffix("/v1")) as clients,
+        manager(target(clients)) as llm,
+        pytest.raises(e.InvalidResponseError),
+    ):
+        ask(llm, colour, stream=True)
+
+
+def test_an_event_of_a_kind_to_come_is_passed_over() -> None:
+    later = event("somethingNew", value=1)
+    with (
+        serving(EVENT_STREAM, START + later + piece("fine") + later + END) as server,
+        clients_at(server.url.removesuffix("/v1")) as clients,
+        manager(target(clients)) as llm,
+    ):
+        assert ask(llm, "blocking", stream=True).text == "fine"
+
+
+@colours
+def test_a_frame_of_sixteen_megabytes_is_an_answer(colour: str) -> None:
+    long = "x" * (16 * 1024 * 1024)
+    with (
+        serving(EVENT_STREAM, START + piece(long) + END) as server,
+        clients_at(server.url.removesuffix("/v1")) as clients,
+        manager(target(clients)) as llm,
+    ):
+        assert ask(llm, colour, stream=True).text == long
+
+
+WHOLE = {
+    "no JSON": b"<html>",
+    "nothing": b"",
+    "another object": b'{"hello": 1}',
+    "no message": b'{"output": {}, "stopReason": "end_turn"}',
+    "a malformed tool call": json.dumps(
+        {"output": {"message": {"role": "assistant", "content": []}},
+         "stopReason": "malformed_tool_use"}
+    ).encode(),
+}  # fmt: skip
+
+
+@colours
+@pytest.mark.parametrize("body", WHOLE)
+def test_a_whole_answer_that_makes_no_sense_is_an_error_of_our_tree(body: str, colour: str) -> None:
+    journal = Journal()
+    with (
+        serving("application/json", WHOLE[body]) as server,
+        clients_at(server.url.removesuffix("/v1")) as clients,
+        manager(target(clients)) as llm,
+        pytest.raises(e.InvalidResponseError),
+    ):
+        ask(llm, colour, **given(journal))
+    assert isinstance(journal.sent[0].error, e.InvalidResponseError)

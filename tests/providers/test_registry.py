@@ -1,0 +1,136 @@
+"""Providers by name: ours, those of others, and everything that can be wrong with a name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from agentkit import LLMManager
+from agentkit.errors import ConfigurationError, MissingDependencyError
+from agentkit.providers import registry
+from agentkit.providers.defaults import DEFAULTS
+from agentkit.providers.registry import BUILTINS, known_providers, provider_for
+from agentkit.testing import WireServer
+from tests.providers.contract import PROVIDERS
+
+
+class Parrot:
+    """A provider in ten lines, as a package of its own would bring it."""
+
+    provider = "parrot"
+    end_mark = False
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        self.model, self.settings = model, settings
+
+    def send(self, request: Any) -> str:
+        return f"{self.model}: {request.text}"
+
+
+@pytest.fixture
+def _parrot_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("parrot", "parrot_package:Parrot", registry.GROUP)
+    package: Any = ModuleType("parrot_package")
+    package.Parrot = Parrot
+    monkeypatch.setitem(sys.modules, "parrot_package", package)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+
+
+@pytest.mark.usefixtures("_parrot_installed")
+def test_a_provider_of_another_package_is_found_by_its_entry_point() -> None:
+    assert known_providers()[-1] == "parrot"
+    made = provider_for("parrot:grey", api_key=" k ", base_url="http://h/v1", volume=3)
+    assert (made.model, made.settings) == (
+        "grey", {"api_key": "k", "base_url": "http://h/v1", "volume": 3},
+    )  # fmt: skip
+    with LLMManager(enable_caching=False) as llm:
+        llm.register_model("bird", "parrot:grey")
+        assert llm.generate("hello") == "grey: hello"
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_model_is_registered_by_its_name_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key comes from the environment, and is read when it is first needed."""
+    with WireServer(reply="Paris.") as server:
+        adapter = PROVIDERS[name].make(server)
+        with LLMManager(enable_caching=False) as llm:
+            llm.register_model("model", adapter)
+            assert llm.generate("capital?") == "Paris."
+        adapter.close()
+        for variable in BUILTINS[name].key_variables[:1]:
+            monkeypatch.setenv(variable, "key-of-the-environment")
+            by_name = provider_for(f"{name}:m", base_url=PROVIDERS[name].url(server))
+            with LLMManager(enable_caching=False) as llm:
+                llm.register_model("model", by_name)
+                llm.generate("capital?")
+            by_name.close()
+            assert "key-of-the-environment" in str(dict(server.requests[-1].headers))
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        ("opnai:gpt", "did you mean 'openai:…'?"),
+        ("antropic:claude", "did you mean 'anthropic:…'?"),
+        ("weather:tomorrow", "known providers: openai, "),
+        (":gpt", "known providers"),
+        ("", "known providers"),
+    ],
+)
+def test_an_unknown_provider_is_answered_with_a_suggestion(spec: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        provider_for(spec)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["openai", "openai:", "openai:  "])
+def test_a_provider_without_a_model_is_refused(spec: str) -> None:
+    with pytest.raises(ConfigurationError, match="names no model"):
+        provider_for(spec, api_key="any")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:80", "ftp://host", "http://", "http://host:port", "http://[::1", "//h"]
+)
+def test_a_base_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="no web address"):
+        provider_for("openai:m", api_key="any", base_url=url)
+
+
+@pytest.mark.parametrize("key", ["", "  ", "\n"])
+def test_an_empty_key_is_refused_at_once(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="API key for openai is empty"):
+        provider_for("openai:m", api_key=key)
+
+
+@pytest.mark.parametrize("name", BUILTINS)
+def test_a_missing_sdk_names_the_command_that_installs_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "installed", lambda sdk: False)
+    with pytest.raises(MissingDependencyError) as caught:
+        provider_for(f"{name}:m", api_key="any", base_url="http://host")
+    assert f"pip install 'agentkit-llms[{BUILTINS[name].extra}]'" in str(caught.value)
+
+
+def test_every_name_has_its_row_of_defaults() -> None:
+    assert set(BUILTINS) == set(DEFAULTS)
+
+
+@pytest.mark.processes
+def test_naming_a_provider_loads_no_sdk() -> None:
+    program = (
+        "import sys; from agentkit.providers.registry import provider_for;"
+        "made = [provider_for(f'{n}:m', api_key='k') for n in ('openai', 'groq', 'anthropic')];"
+        "made.append(provider_for('openai-responses:m', api_key='k'));"
+        "assert not {'openai', 'groq', 'anthropic', 'httpx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
