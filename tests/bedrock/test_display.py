@@ -27,6 +27,7 @@ def shown(*steps: Any, **how: Any) -> tuple[str, str]:
     return display_streaming_response(stream, console, **how), out.getvalue()
 
 
+@pytest.mark.promise("S1-35")
 def test_the_text_is_printed_as_it_is_and_the_summary_follows() -> None:
     text, printed = shown("[bold]Hello| :smile: world")
     assert text == "[bold]Hello :smile: world"

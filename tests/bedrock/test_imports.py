@@ -10,6 +10,7 @@ import pytest
 from agentkit import bedrock
 
 
+@pytest.mark.promise("S1-02", "S1-03")
 @pytest.mark.parametrize("name", bedrock.__all__)
 def test_every_name_is_there(name: str) -> None:
     assert getattr(bedrock, name) is not None

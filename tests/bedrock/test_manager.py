@@ -49,6 +49,7 @@ def ask(llm: Any, colour: str, **how: Any) -> Any:
 both = pytest.mark.parametrize("colour", ["sync", "async"])
 
 
+@pytest.mark.promise("B21", "S0-04", "S0-22", "S0-23", "S1-28")
 @both
 def test_the_first_target_answers_and_says_so(colour: str) -> None:
     clients = FakeClients("Paris")
@@ -64,6 +65,7 @@ def test_the_first_target_answers_and_says_so(colour: str) -> None:
     assert response.total_duration_ms > 0
 
 
+@pytest.mark.promise("S0-01", "S0-05", "S0-06", "S1-23")
 @both
 def test_every_region_of_a_model_then_the_next_model(colour: str) -> None:
     clients = FakeClients(throttled(), throttled(), "Paris")
@@ -85,6 +87,7 @@ def test_model_first_asks_every_model_of_a_region() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.promise("B4", "S0-13")
 def test_b4_one_target_is_asked_again_until_the_attempts_are_used_up() -> None:
     clients = FakeClients(then=throttled())
     llm = manager(clients, regions=[EAST], retry={"max_retries": 3})
@@ -94,6 +97,7 @@ def test_b4_one_target_is_asked_again_until_the_attempts_are_used_up() -> None:
     assert told.value.attempts_made == len(clients.asked)  # type: ignore[attr-defined]
 
 
+@pytest.mark.promise("S0-29")
 def test_attempts_are_bounded_over_all_targets() -> None:
     clients = FakeClients(then=throttled())
     llm = manager(clients, regions=[EAST, WEST, EU], retry={"max_attempts": 2})
@@ -104,6 +108,7 @@ def test_attempts_are_bounded_over_all_targets() -> None:
     assert not told.value.response.success  # type: ignore[attr-defined]
 
 
+@pytest.mark.promise("B5")
 def test_b5_the_callers_fault_ends_the_request_at_once() -> None:
     clients = FakeClients(then=refused("ValidationException", "messages: wrong"))
     with pytest.raises(InvalidRequestError) as told:
@@ -112,6 +117,7 @@ def test_b5_the_callers_fault_ends_the_request_at_once() -> None:
     assert isinstance(told.value, LLMManagerError)
 
 
+@pytest.mark.promise("B5", "S0-30")
 def test_b5_refused_everywhere_is_an_authentication_error() -> None:
     clients = FakeClients(then=refused("AccessDeniedException", status=403))
     with pytest.raises(AuthenticationError):
@@ -119,6 +125,7 @@ def test_b5_refused_everywhere_is_an_authentication_error() -> None:
     assert clients.order == [EAST, WEST]
 
 
+@pytest.mark.promise("B1", "S0-54", "S1-24", "S1-79")
 def test_b1_a_guardrail_is_never_left_out() -> None:
     clients = FakeClients(then=refused("ValidationException", "The guardrail does not exist"))
     with pytest.raises(InvalidRequestError):
@@ -126,6 +133,7 @@ def test_b1_a_guardrail_is_never_left_out() -> None:
     assert all(sent["guardrailConfig"] == GUARD for _, sent in clients.asked)
 
 
+@pytest.mark.promise("B3", "S0-41", "S0-53", "S1-24", "S1-53")
 def test_b2_b3_what_is_left_out_is_told() -> None:
     no_tools = refused("ValidationException", "This model doesn't support tool use.")
     clients = FakeClients(no_tools, "fine")
@@ -144,6 +152,7 @@ def test_b2_b3_what_is_left_out_is_told() -> None:
     assert len(clients.asked) == 1
 
 
+@pytest.mark.promise("B2")
 def test_b2_a_throttle_that_names_functions_drops_nothing() -> None:
     clients = FakeClients(
         refused("ThrottlingException", "too many function calls: tool use is not supported", 429),
@@ -154,6 +163,7 @@ def test_b2_a_throttle_that_names_functions_drops_nothing() -> None:
     assert all("toolConfig" in sent for _, sent in clients.asked)
 
 
+@pytest.mark.promise("B6")
 def test_b6_what_one_request_learned_poisons_no_other() -> None:
     extra = refused("ValidationException", "extraneous key [top_k] is not permitted")
     clients = FakeClients(extra, "one", "two")
@@ -165,6 +175,7 @@ def test_b6_what_one_request_learned_poisons_no_other() -> None:
     assert "additionalModelRequestFields" in clients.asked[2][1]
 
 
+@pytest.mark.promise("B21")
 def test_the_way_to_a_model_costs_no_attempt_and_is_remembered() -> None:
     profile = refused(
         "ValidationException",
@@ -185,6 +196,7 @@ def test_the_way_to_a_model_costs_no_attempt_and_is_remembered() -> None:
 
 
 class TestValidation:
+    @pytest.mark.promise("B7", "S0-18", "S1-76")
     def test_b7_each_rejected_answer_is_a_new_request(self) -> None:
         clients = FakeClients("short", "short", "long enough")
         config = ResponseValidationConfig(
@@ -224,6 +236,7 @@ class TestValidation:
             assert ("no good" in str(clients.asked[1][1])) is feedback
 
 
+@pytest.mark.promise("S0-66")
 def test_b25_the_timeout_cuts_a_silent_region() -> None:
     import threading
 
@@ -292,6 +305,7 @@ def test_two_spellings_of_retries_are_one_and_contradictions_are_refused() -> No
             RetryConfig(**wrong)
 
 
+@pytest.mark.promise("S0-36")
 def test_the_configuration_says_what_will_surprise() -> None:
     llm = manager(FakeClients(), models=[HAIKU, SONNET], retry={"max_attempts": 2})
     told = llm.validate_configuration()
@@ -318,6 +332,7 @@ def test_a_dead_region_is_skipped_once_its_breaker_is_open() -> None:
     assert clients.order.count(EAST) <= BreakerPolicy().failure_threshold
 
 
+@pytest.mark.promise("S0-38", "S0-55")
 def test_defaults_and_model_fields_reach_the_request() -> None:
     clients = FakeClients(then="x")
     llm = manager(
@@ -337,6 +352,7 @@ def test_defaults_and_model_fields_reach_the_request() -> None:
     assert sent["requestMetadata"] == {"who": "me"}
 
 
+@pytest.mark.promise("S0-32")
 def test_a_request_object_says_the_same() -> None:
     clients = FakeClients(then="x")
     request = BedrockConverseRequest(messages=[message()], system=[{"text": "s"}])

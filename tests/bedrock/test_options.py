@@ -29,6 +29,7 @@ def waits(count: int = 4, **how: Any) -> list[float]:
     return [policy.backoff(retry) for retry in range(1, count + 1)]
 
 
+@pytest.mark.promise("S1-19")
 def test_the_defaults_are_the_documented_ones() -> None:
     retry = RetryConfig()
     assert (retry.max_attempts, retry.max_retries) == (4, 3)
@@ -39,6 +40,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert "max_attempts=4" in repr(retry)
 
 
+@pytest.mark.promise("S0-16")
 def test_waits_grow_as_the_strategy_says() -> None:
     assert waits() == [1, 2, 4, 8]
     assert waits(base_delay=0.5, backoff_multiplier=3.0) == [0.5, 1.5, 4.5, 13.5]
@@ -48,6 +50,7 @@ def test_waits_grow_as_the_strategy_says() -> None:
     assert waits(max_retry_delay=3.0) == [1, 2, 3, 3]
 
 
+@pytest.mark.promise("S0-15")
 @given(
     way=st.sampled_from(WAYS),
     base=st.floats(0, 100),
@@ -63,6 +66,7 @@ def test_no_wait_is_longer_than_the_cap(
     assert 0 <= config.policy().backoff(retry, lambda: chance) <= cap
 
 
+@pytest.mark.promise("S0-14")
 def test_one_target_is_asked_again_after_each_of_these_waits() -> None:
     clients = FakeClients(then=throttled())
     retry = {"max_attempts": 5, "base_delay": 0.001, "jitter": 0.0}
@@ -73,6 +77,7 @@ def test_one_target_is_asked_again_after_each_of_these_waits() -> None:
     assert delays == pytest.approx([0, 0.001, 0.002, 0.004, 0.008], abs=5e-4)
 
 
+@pytest.mark.promise("S1-22")
 def test_the_wait_begins_once_every_target_was_asked() -> None:
     clients = FakeClients(*[throttled()] * 3, "x")
     retry = {"max_attempts": 5, "base_delay": 0.05, "jitter": 0.0}
@@ -80,6 +85,7 @@ def test_the_wait_begins_once_every_target_was_asked() -> None:
     assert [entry.delay > 0 for entry in response.ledger.sent][:3] == [False, False, True]
 
 
+@pytest.mark.promise("S0-17")
 @pytest.mark.parametrize("given_as", ["retryable_exceptions", "retryable_errors"])
 @pytest.mark.parametrize("name", ["ResourceNotFoundException", "resourcenotfound"])
 def test_names_of_the_caller_are_retried_besides(given_as: str, name: str) -> None:
@@ -104,6 +110,7 @@ def test_classes_and_names_that_are_not_retried() -> None:
         assert len(clients.asked) == 1
 
 
+@pytest.mark.promise("S1-25")
 def test_what_is_retried_is_counted_in_the_statistics() -> None:
     llm = manager(
         FakeClients(),
@@ -120,6 +127,7 @@ def test_what_is_retried_is_counted_in_the_statistics() -> None:
     }
 
 
+@pytest.mark.promise("S1-19")
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -141,6 +149,7 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
         RetryConfig(**wrong)
 
 
+@pytest.mark.promise("S0-52", "S1-74")
 def test_both_spellings_of_a_validation_are_one() -> None:
     def check(response: Any) -> bool:
         return True
@@ -168,6 +177,7 @@ def test_both_spellings_of_a_validation_are_one() -> None:
             ResponseValidationConfig(**wrong)
 
 
+@pytest.mark.promise("S0-52")
 @pytest.mark.parametrize(
     ("said", "accepted"),
     [

@@ -57,6 +57,7 @@ def test_answers_are_kept_by_id_in_the_order_of_the_requests(colour: str) -> Non
     assert run.total_duration_ms > 0
 
 
+@pytest.mark.promise("S1-51")
 @both
 def test_concurrency_is_real_and_the_limit_holds(colour: str) -> None:
     """Four meet at a barrier: fewer at once would never pass it, and a fifth breaks the count."""
@@ -80,6 +81,7 @@ def test_concurrency_is_real_and_the_limit_holds(colour: str) -> None:
     assert run.parallel_execution_stats.concurrent_executions == 4
 
 
+@pytest.mark.promise("B23", "S1-46")
 @both
 def test_b23_first_attempts_go_where_they_were_assigned(colour: str) -> None:
     clients = FakeClients(then=echo)
@@ -90,6 +92,7 @@ def test_b23_first_attempts_go_where_they_were_assigned(colour: str) -> None:
     assert [went[str(number)] for number in range(6)] == REGIONS * 2
 
 
+@pytest.mark.promise("B23")
 def test_b23_the_distribution_tells_who_answered_not_who_was_to() -> None:
     clients = FakeClients(then=echo, us_east_1=[DEAD] * 9)
     run = carry_out(crew(clients, [EAST, WEST]), jobs(4), "sync", 1)
@@ -103,6 +106,7 @@ def test_the_second_region_of_an_assignment_is_the_next_one() -> None:
     assert clients.order == [EAST, WEST, EU]
 
 
+@pytest.mark.promise("S1-50")
 @both
 def test_round_robin_is_even_within_one(colour: str) -> None:
     clients = FakeClients(then=echo)
@@ -147,6 +151,7 @@ def test_a_failure_leaves_the_others_alone(colour: str) -> None:
     assert f"{run.get_success_rate():.1%}" == "60.0%"
 
 
+@pytest.mark.promise("B25")
 @both
 def test_b25_a_failed_request_keeps_its_exception_attempts_and_ledger(colour: str) -> None:
     clients = FakeClients(then=throttled())
@@ -162,6 +167,7 @@ def test_b25_a_failed_request_keeps_its_exception_attempts_and_ledger(colour: st
     assert last.exception_type == "RateLimitError"
 
 
+@pytest.mark.promise("B24")
 @both
 def test_b24_stopping_at_the_first_failure_begins_no_more_and_keeps_what_was_done(
     colour: str,
@@ -193,6 +199,7 @@ def test_b24_stopping_at_a_threshold_counts_over_all_requests(colour: str) -> No
     assert carry_out(below, jobs(10), colour).get_success_rate() == 0.6
 
 
+@pytest.mark.promise("B25")
 @pytest.mark.wire
 @both
 def test_b25_a_timeout_cuts_a_silent_call_short_and_the_others_go_on(colour: str) -> None:
@@ -293,12 +300,14 @@ def test_a_region_that_dies_midway_through_500_requests_loses_none(colour: str) 
     assert 0 < deaths[EAST] <= 2 * concurrency + 5
 
 
+@pytest.mark.promise("S1-52")
 def test_b27_clients_are_one_a_region() -> None:
     clients = FakeClients(then=echo)
     carry_out(crew(clients), jobs(60))
     assert clients.made == dict.fromkeys(REGIONS, 1)
 
 
+@pytest.mark.promise("S1-45")
 def test_two_requests_of_one_id_are_refused_before_anything_is_sent() -> None:
     clients = FakeClients(then=echo)
     with pytest.raises(RequestIdCollisionError, match="r0"):
@@ -306,6 +315,7 @@ def test_two_requests_of_one_id_are_refused_before_anything_is_sent() -> None:
     assert clients.asked == []
 
 
+@pytest.mark.promise("S1-45")
 def test_ids_that_are_made_up_never_collide() -> None:
     said = [message("the same")]
     made = {BedrockConverseRequest(said).request_id for _ in range(10_000)}

@@ -46,6 +46,7 @@ def run() -> ParallelResponse:
     )
 
 
+@pytest.mark.promise("B26", "S1-47")
 def test_three_of_four_is_three_quarters(run: ParallelResponse) -> None:
     assert run.get_success_rate() == 0.75
     assert f"{run.get_success_rate():.1%}" == "75.0%"
@@ -54,6 +55,7 @@ def test_three_of_four_is_three_quarters(run: ParallelResponse) -> None:
     assert not run.success
 
 
+@pytest.mark.promise("S1-48")
 def test_statistics_are_over_what_really_happened(run: ParallelResponse) -> None:
     stats = run.parallel_execution_stats
     assert stats.average_request_duration_ms == 25.0
@@ -63,6 +65,7 @@ def test_statistics_are_over_what_really_happened(run: ParallelResponse) -> None
     assert stats.concurrent_executions == 3
 
 
+@pytest.mark.promise("S1-49")
 def test_answers_and_failures_are_found_by_id_in_order(run: ParallelResponse) -> None:
     assert list(run.get_successful_responses()) == run.successful_request_ids == ["a", "b", "d"]
     assert run.failed_request_ids == run.failed_requests == ["c"]

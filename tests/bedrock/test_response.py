@@ -124,6 +124,7 @@ def test_other_blocks_are_found_by_kind(response: BedrockResponse) -> None:
     assert response.get_image_blocks() == [{"format": "png", "source": {"bytes": s.PNG}}]
 
 
+@pytest.mark.promise("S0-43", "S1-87")
 def test_usage_reads_under_every_name_in_use(response: BedrockResponse) -> None:
     usage = response.get_usage()
     assert usage == {
@@ -152,6 +153,7 @@ def test_usage_reads_under_every_name_in_use(response: BedrockResponse) -> None:
     }
 
 
+@pytest.mark.promise("S0-44", "S1-87")
 def test_metrics_are_in_milliseconds(response: BedrockResponse) -> None:
     assert response.get_metrics() == {
         "api_latency_ms": 700,
@@ -163,6 +165,7 @@ def test_metrics_are_in_milliseconds(response: BedrockResponse) -> None:
     }
 
 
+@pytest.mark.promise("S0-45")
 def test_the_end_and_the_extras_are_told(response: BedrockResponse) -> None:
     assert response.get_stop_reason() == "tool_use"
     assert response.get_stop_reason_category() is StopReasonCategory.TERMINAL
@@ -187,6 +190,7 @@ def test_the_stop_reasons_are_those_of_the_service() -> None:
     assert broken.get_stop_reason_category() is StopReasonCategory.RETRYABLE
 
 
+@pytest.mark.promise("S1-27")
 def test_attempts_name_model_and_region_under_both_names(response: BedrockResponse) -> None:
     first, second = response.attempts
     assert (first.model_used, first.region_used) == ("Claude 3 Haiku", "us-east-1")
@@ -198,6 +202,7 @@ def test_attempts_name_model_and_region_under_both_names(response: BedrockRespon
     assert RequestAttempt("m", "r", "direct", 1).duration_ms is None
 
 
+@pytest.mark.promise("S0-46")
 def test_success_warnings_and_what_was_left_out_are_told(response: BedrockResponse) -> None:
     assert response.was_successful()
     assert response.get_warnings() == ["tools were left out"]
@@ -207,6 +212,7 @@ def test_success_warnings_and_what_was_left_out_are_told(response: BedrockRespon
     assert len(response.warnings) == 1
 
 
+@pytest.mark.promise("S0-47")
 def test_a_rejected_answer_is_told_even_when_a_later_one_was_accepted(
     response: BedrockResponse,
 ) -> None:
@@ -252,6 +258,7 @@ def test_a_json_answer_is_read() -> None:
         answer("words").get_structured_output()
 
 
+@pytest.mark.promise("B31")
 def test_a_response_survives_json_bytes_and_errors_included(response: BedrockResponse) -> None:
     again = BedrockResponse.from_dict(json.loads(response.to_json(indent=2)))
     assert again == response
@@ -270,6 +277,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.promise("S0-48")
 @given(VALUES)
 def test_any_value_of_a_response_survives_json(value: Any) -> None:
     assert unpack(json.loads(json.dumps(pack(value)))) == value
@@ -278,6 +286,7 @@ def test_any_value_of_a_response_survives_json(value: Any) -> None:
 COUNTS = st.integers(min_value=0, max_value=10**9)
 
 
+@pytest.mark.promise("B19", "S1-42")
 @given(COUNTS, COUNTS, COUNTS)
 def test_cache_ratios_stay_between_zero_and_one(plain: int, read: int, written: int) -> None:
     usage = BedrockUsage.of(
@@ -289,6 +298,7 @@ def test_cache_ratios_stay_between_zero_and_one(plain: int, read: int, written: 
     assert str(told).endswith("%")
 
 
+@pytest.mark.promise("B19", "S1-43")
 def test_the_saving_is_counted_with_the_callers_prices(response: BedrockResponse) -> None:
     told = response.get_cache_efficiency(3.0, 0.3, 3.75)
     assert told is not None

@@ -39,6 +39,7 @@ def read(llm: Any, colour: str, **how: Any) -> tuple[list[str], Any]:
 both = pytest.mark.parametrize("colour", ["sync", "async"])
 
 
+@pytest.mark.promise("S0-31", "S0-50", "S1-34")
 @both
 def test_text_usage_and_metrics(colour: str) -> None:
     texts, stream = read(manager(FakeClients("Hello| world")), colour)
@@ -54,6 +55,7 @@ def test_text_usage_and_metrics(colour: str) -> None:
     assert stream.get_recovery_info()["total_exceptions"] == 0
 
 
+@pytest.mark.promise("S0-49", "S1-31")
 def test_both_printed_loops_work() -> None:
     """Chunks are texts, and read like the service's own events, too."""
     found = []
@@ -82,6 +84,7 @@ def test_an_event_of_a_chunk_is_read_with_or_without_its_inner_name() -> None:
     assert {"contentBlockStart": start} in [chunk.event for chunk in chunks]
 
 
+@pytest.mark.promise("S1-32")
 def test_tool_use_and_reasoning_stand_apart() -> None:
     events: list[Any] = [
         {"messageStart": {"role": "assistant"}},
@@ -104,6 +107,7 @@ def test_tool_use_and_reasoning_stand_apart() -> None:
     assert any(event.get("contentBlockStart") for event in raw)
 
 
+@pytest.mark.promise("B8")
 @both
 def test_b8_a_refused_stream_is_an_error(colour: str) -> None:
     clients = FakeClients(then=refused("AccessDeniedException", status=403))
@@ -111,6 +115,7 @@ def test_b8_a_refused_stream_is_an_error(colour: str) -> None:
         read(manager(clients, regions=[EAST]), colour)
 
 
+@pytest.mark.promise("B9", "S0-51")
 def test_b9_interrupted_everywhere_is_no_success_and_shows_nothing_twice() -> None:
     clients = FakeClients(then=lambda region, sent: [*text_events("Hello ", stop=None), BROKEN])
     stream = manager(clients, models=["Claude Sonnet 5"]).converse_stream([message()])
@@ -121,6 +126,7 @@ def test_b9_interrupted_everywhere_is_no_success_and_shows_nothing_twice() -> No
     assert not stream.is_streaming_complete()
 
 
+@pytest.mark.promise("B10", "S1-33")
 @both
 def test_b10_recovery_goes_on_where_it_broke_and_leaves_the_callers_messages_alone(
     colour: str,
@@ -148,6 +154,7 @@ def test_b10_recovery_goes_on_where_it_broke_and_leaves_the_callers_messages_alo
     assert (info["target_switches"], info["recovered_exceptions"]) == (1, info["total_exceptions"])
 
 
+@pytest.mark.promise("B11")
 @both
 def test_b11_in_band_errors_before_content_move_on(colour: str) -> None:
     throttle = refused("throttlingException", status=429)

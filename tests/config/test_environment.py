@@ -90,6 +90,7 @@ def test_argument_variable_and_usual_place_are_looked_at_in_this_order() -> None
     assert secrets(load_settings(None, environ)) == ["environment"]
 
 
+@pytest.mark.promise("S4-18")
 @pytest.mark.parametrize(
     ("text", "found"),
     [

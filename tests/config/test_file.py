@@ -63,6 +63,7 @@ def provider(body: str) -> str:
     return "providers:\n  openai:\n" + "".join(f"    {line}\n" for line in body.splitlines())
 
 
+@pytest.mark.promise("S4-18")
 def test_s4_18_and_21_the_file_of_the_document_loads_as_printed(load: Load) -> None:
     settings = load(SEED)
     (anthropic,) = settings.providers.values()
@@ -72,6 +73,7 @@ def test_s4_18_and_21_the_file_of_the_document_loads_as_printed(load: Load) -> N
     assert {key.max_concurrency for key in anthropic.keys} == {5}
 
 
+@pytest.mark.promise("S4-19")
 def test_s4_19_each_key_has_its_own_model_and_limits(load: Load) -> None:
     lists = """\
 api_keys: [a, b]
@@ -85,12 +87,14 @@ max_concurrency: [2, 7]
     assert (first.max_concurrency, second.max_concurrency) == (2, 7)
 
 
+@pytest.mark.promise("S4-21")
 @pytest.mark.parametrize("limits", ["{requests_per_minute: 7}", "[{requests_per_minute: 7}]"])
 def test_a_single_entry_holds_for_every_key(load: Load, limits: str) -> None:
     keys = load(provider(f"api_keys: [a, b, c]\nmodels: gpt-x\nrate_limits: {limits}")).providers
     assert {(key.model, key.limits) for key in keys["openai"].keys} == {("gpt-x", RateLimits(7))}
 
 
+@pytest.mark.promise("S4-20")
 @pytest.mark.parametrize(
     ("body", "counts"),
     [
@@ -110,6 +114,7 @@ def test_s4_20_lists_of_other_lengths_are_refused_with_the_counts(
     assert "llm.yaml:2: providers.openai" in str(caught.value)
 
 
+@pytest.mark.promise("S2-11", "S4-18")
 @pytest.mark.parametrize(
     ("text", "said"),
     [

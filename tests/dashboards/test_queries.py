@@ -48,6 +48,7 @@ def by(label: str, series: Series) -> dict[str, float]:
     return values
 
 
+@pytest.mark.promise("S4-45")
 @pytest.mark.parametrize("chosen", [ALL, CHOSEN], ids=["all", "chosen"])
 @pytest.mark.parametrize("expression", panel_expressions(), ids=lambda each: each.where)
 def test_a_panel_shows_numbers_and_its_legend_names_their_labels(

@@ -277,6 +277,7 @@ class TestRetryOn:
 
 
 class TestRetryAfter:
+    @pytest.mark.promise("S2-31")
     def test_it_is_waited_for_and_never_undercut(self) -> None:
         stage = Stage(rng=lambda: 0.0)
         policy = RetryPolicy(max_attempts=2, jitter=0.25)

@@ -22,6 +22,7 @@ DOWN = overloaded()
 
 
 class TestAnotherKey:
+    @pytest.mark.promise("S4-42")
     def test_a_429_moves_the_same_request_to_the_next_key_without_waiting(self) -> None:
         stage = Stage()
         target = keyed(stage)
@@ -187,6 +188,7 @@ class TestWaiting:
         assert asked.text == "fine"
         assert max(asked.played.sleeps) < 60
 
+    @pytest.mark.promise("S2-07")
     @pytest.mark.parametrize("deadline", [59.0, 60.0])
     def test_a_wait_that_leaves_no_time_is_not_begun(self, deadline: float) -> None:
         stage = Stage()

@@ -30,6 +30,7 @@ def test_the_waits_double_up_to_the_cap() -> None:
     assert [entry.delay for entry in asked.ledger] == [0.0, 1.0, 2.0, 4.0, 5.0]
 
 
+@pytest.mark.promise("S4-17")
 def test_jitter_spreads_the_nominal_wait() -> None:
     for dice, wait in ((0.0, 0.75), (0.5, 1.0), (1.0, 1.25)):
         stage = Stage(rng=lambda dice=dice: dice)  # type: ignore[misc]

@@ -50,6 +50,7 @@ def test_order_and_failures_are_kept(llm: LLMManager, colour: str) -> None:
         result.raise_for_errors()
 
 
+@pytest.mark.promise("S2-37")
 @both
 def test_no_more_than_max_concurrency_at_once(llm: LLMManager, colour: str) -> None:
     lock, now, most = threading.Lock(), 0, 0

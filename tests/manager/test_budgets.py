@@ -29,6 +29,7 @@ def manager(model: Any, metadata: dict[str, Any] | None = None, **how: Any) -> L
     return llm
 
 
+@pytest.mark.promise("S4-47")
 def test_a_managers_tokens_end() -> None:
     budget = Budget(tokens=500)
     model = ScriptedModel(then=SMALL)
@@ -53,6 +54,7 @@ def test_a_calls_money_ends_and_a_cheaper_fallback_may_fit() -> None:
     assert budget.spent_usd == pytest.approx(20 * 0.001 / 1000)
 
 
+@pytest.mark.promise("S4-47")
 def test_both_budgets_hold() -> None:
     wide, narrow = Budget(tokens=10_000), Budget(tokens=10)
     llm = manager(ScriptedModel(then=SMALL), budget=wide)

@@ -41,6 +41,7 @@ MESSAGES = [
 ]
 
 
+@pytest.mark.promise("S2-20", "S2-41", "S4-24")
 def test_complete_chat_and_streams() -> None:
     client = manager(ScriptedModel(then="Paris, France")).get_client(LLMProvider.ANTHROPIC)
 
@@ -79,6 +80,7 @@ def test_a_wish_for_a_tool_comes_back_as_the_response() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.promise("S2-23")
 def test_the_options_of_a_config_reach_engine_and_model() -> None:
     seen: list[Request] = []
 
@@ -105,6 +107,7 @@ def test_the_options_of_a_config_reach_engine_and_model() -> None:
     assert len(seen[0].messages) == 3
 
 
+@pytest.mark.promise("S4-41")
 def test_a_timeout_spans_the_retries() -> None:
     clock = FakeClock()
     since = clock()
@@ -114,10 +117,12 @@ def test_a_timeout_spans_the_retries() -> None:
     assert clock() - since <= 5.0
 
 
+@pytest.mark.promise("S2-23")
 def test_a_config_leaves_out_what_is_not_set() -> None:
     assert LLMConfig().to_dict() == {"max_retries": 3, "retry_delay": 1.0, "timeout": 30.0}
 
 
+@pytest.mark.promise("S2-13")
 def test_a_client_by_provider_asks_every_model_of_it_in_order() -> None:
     llm = LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=1))
     llm.register_model("big", ScriptedModel(then=ConnectionError()), {"provider": "openai"})
@@ -129,6 +134,7 @@ def test_a_client_by_provider_asks_every_model_of_it_in_order() -> None:
         llm.get_client("groq")
 
 
+@pytest.mark.promise("S4-23")
 def test_without_a_model_there_is_no_client() -> None:
     with pytest.raises(ConfigurationError, match="no model"):
         LLMManager(enable_caching=False).get_client()
@@ -145,6 +151,7 @@ def test_a_client_works_in_two_event_loops_and_as_a_context_manager() -> None:
     assert [asyncio.run(main()), asyncio.run(main())] == ["x", "x"]
 
 
+@pytest.mark.promise("S4-29")
 def test_the_status_holds_the_metrics_that_the_specification_names() -> None:
     llm = manager(ScriptedModel(ConnectionError("down"), then="a b c"), FakeClock())
     asyncio.run(llm.get_client().chat("hi"))

@@ -73,11 +73,13 @@ def test_a_hundred_calls_are_spread_evenly() -> None:
     assert provider.asked == {"k1": 34, "k2": 33, "k3": 33}
 
 
+@pytest.mark.promise("S4-10")
 def test_the_fourth_call_cycles_back_to_the_first_key() -> None:
     llm, _ = manager(answers)
     assert [llm.generate("x") for _ in range(4)] == ["by k1", "by k2", "by k3", "by k1"]
 
 
+@pytest.mark.promise("S2-17")
 def test_a_throttled_key_moves_the_same_request_to_the_next_without_waiting() -> None:
     def behave(key: str, request: Request) -> str:
         if key == "k1":
@@ -124,6 +126,7 @@ def test_the_last_key_surfaces_its_own_error() -> None:
     assert provider.asked == {"k1": 1, "k2": 1}
 
 
+@pytest.mark.promise("S4-38")
 def test_one_key_dying_midway_loses_no_call() -> None:
     dead = threading.Event()
 
@@ -150,6 +153,7 @@ def test_one_key_dying_midway_loses_no_call() -> None:
     assert provider.asked.total() - 1000 <= 8
 
 
+@pytest.mark.promise("S2-30")
 def test_each_key_takes_five_calls_at_once() -> None:
     now: Counter[str] = Counter()
     most: Counter[str] = Counter()
@@ -178,6 +182,7 @@ def test_each_key_takes_five_calls_at_once() -> None:
     assert most == {"k1": 5, "k2": 5}
 
 
+@pytest.mark.promise("S4-28")
 def test_no_key_in_time_is_an_error_of_the_pool() -> None:
     clock = FakeClock()
     config = PoolConfig(max_size=1, acquire_timeout=2.0)
@@ -195,6 +200,7 @@ def test_no_key_in_time_is_an_error_of_the_pool() -> None:
     assert llm.generate("x") == "by k1"
 
 
+@pytest.mark.promise("S4-37")
 def test_idle_and_old_clients_are_made_anew_and_the_old_ones_closed() -> None:
     clock = FakeClock()
     made: list[Keyed] = []
@@ -249,6 +255,7 @@ def test_a_failed_check_replaces_the_client_and_costs_nothing_by_default() -> No
     assert provider.asked.total() == before
 
 
+@pytest.mark.promise("S4-07")
 def test_limits_hold_for_each_key() -> None:
     clock = FakeClock()
     llm, provider = manager(
@@ -275,6 +282,7 @@ def test_a_wait_for_quota_is_in_the_ledger_and_within_the_deadline() -> None:
     assert clock() - since == 60.0
 
 
+@pytest.mark.promise("S4-08")
 def test_real_usage_gives_back_what_was_estimated_too_much() -> None:
     clock = FakeClock()
 

@@ -29,6 +29,7 @@ def manager(*middleware: Any, clock: FakeClock | None = None) -> LLMManager:
     return LLMManager(enable_caching=False, middleware=middleware, clock=clock)
 
 
+@pytest.mark.promise("S4-14")
 def test_transient_failures_are_retried_by_the_schedule() -> None:
     clock = FakeClock()
     model = ScriptedModel(DOWN, DOWN, "fine")
@@ -40,6 +41,7 @@ def test_transient_failures_are_retried_by_the_schedule() -> None:
     assert clock() - since == 2.0 + 4.0
 
 
+@pytest.mark.promise("S4-13")
 def test_limits_wait_or_raise() -> None:
     for on_limit in ("wait", "raise"):
         clock = FakeClock()
@@ -74,6 +76,7 @@ def test_every_attempt_takes_from_the_limits_again() -> None:
     assert [entry.waited for entry in response.ledger] == [0.0, 0.0, 60.0]
 
 
+@pytest.mark.promise("S4-12")
 def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
 
@@ -106,6 +109,7 @@ def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
     assert told == [*once, *once, "← metrics", "← logging"]
 
 
+@pytest.mark.promise("S4-15")
 def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
     llm = manager(LoggingMiddleware(), RetryMiddleware(base_delay=0.0))
     llm.register_model("m", ScriptedModel(DOWN, "secret answer"))
@@ -118,6 +122,7 @@ def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) ->
     assert "secret" not in "".join(lines)
 
 
+@pytest.mark.promise("S4-16")
 def test_metrics_count_after_success_failure_and_retry() -> None:
     metrics = MetricsMiddleware()
     llm = manager(metrics, RetryMiddleware(max_retries=2, base_delay=0.0))

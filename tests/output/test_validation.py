@@ -103,11 +103,13 @@ WAYS: dict[str, Callable[[str], str | Response[Any]]] = {
 }
 
 
+@pytest.mark.promise("S2-05")
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_may_come_in_many_ways(way: str) -> None:
     assert read(City, WAYS[way](GOOD)) == PARIS
 
 
+@pytest.mark.promise("S2-28")
 @given(made=instances(), way=st.sampled_from([*WAYS]), wrap=st.booleans())
 @settings(deadline=None)
 def test_every_instance_comes_back_equal_however_it_is_sent(
@@ -123,6 +125,7 @@ def test_every_instance_comes_back_equal_however_it_is_sent(
     assert check.accept(Response(reply.text)).parsed == value
 
 
+@pytest.mark.promise("S2-28")
 @given(made=instances(), data=st.data())
 @settings(deadline=None)
 def test_a_corrupted_instance_is_rejected_with_the_path_of_the_corruption(
@@ -287,6 +290,7 @@ class TestToolCalls:
         wish = called({"name": "Paris", "population": 1}, "City")
         assert self.accept(wish, "City") is wish
 
+    @pytest.mark.promise("S2-06")
     def test_without_tools_there_is_always_an_instance_or_an_error(self) -> None:
         error = rejected(City, called({"city": "Paris"}, "whatever"))
         assert [each.split(":")[0] for each in error.violations] == ["$.name", "$.population"]
@@ -294,6 +298,7 @@ class TestToolCalls:
 
 
 class TestAskingAgain:
+    @pytest.mark.promise("S2-26")
     def test_two_bad_answers_then_a_good_one_are_three_calls_with_the_violations(self) -> None:
         model = Model("no JSON at all", BAD, GOOD)
         reply = manager(model).complete("a city", response_model=City)
@@ -357,11 +362,13 @@ class TestAskingAgain:
             assert len(prompt) == 1 or prompt[1].text in refused
 
 
+@pytest.mark.promise("S2-05")
 def test_a_client_returns_the_instance_itself() -> None:
     client = manager(Model(GOOD)).get_client()
     assert asyncio.run(client.complete("a city", response_model=City)) == PARIS
 
 
+@pytest.mark.promise("S2-06")
 def test_it_needs_no_other_library(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

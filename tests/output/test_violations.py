@@ -30,6 +30,7 @@ def rejected(response_model: Any, answer: str) -> StructuredOutputError:
     return caught.value
 
 
+@pytest.mark.promise("S2-27")
 def test_each_path_is_named_as_it_stands_in_the_answer() -> None:
     told = {"days": 11, "stops": [{"name": 1, "population": 2}, {"population": 0}]}
     assert [each.split(":")[0] for each in rejected(Trip, json.dumps(told)).violations] == [

@@ -86,6 +86,7 @@ DIALECTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.promise("S2-41")
 @pytest.mark.parametrize(("part", "expected"), DIALECTS)
 def test_a_part_of_any_dialect_has_one_shape(
     part: dict[str, Any], expected: dict[str, Any]

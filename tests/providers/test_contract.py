@@ -68,6 +68,7 @@ def name_of(row: Row) -> str:
     return f"{row.fault}-{row.provider}-{row.colour}-{'stream' if row.stream else 'whole'}"
 
 
+@pytest.mark.promise("S2-22")
 @pytest.mark.wire
 @pytest.mark.parametrize("row", list(rows()), ids=name_of)
 def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None:

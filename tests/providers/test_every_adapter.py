@@ -35,6 +35,7 @@ class City(BaseModel):
     people: int = 0
 
 
+@pytest.mark.promise("S2-08")
 @every_provider
 @every_way
 def test_an_answer_is_told_whole(provider: str, way: str) -> None:
@@ -114,6 +115,7 @@ def test_what_cannot_be_written_down_is_an_invalid_request(provider: str, way: s
         assert server.requests == ()
 
 
+@pytest.mark.promise("S4-32")
 @every_provider
 @either_way
 def test_no_key_is_in_anything_that_is_printed(

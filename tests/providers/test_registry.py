@@ -41,6 +41,7 @@ def _parrot_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
 
 
+@pytest.mark.promise("S4-09")
 @pytest.mark.usefixtures("_parrot_installed")
 def test_a_provider_of_another_package_is_found_by_its_entry_point() -> None:
     assert known_providers()[-1] == "parrot"

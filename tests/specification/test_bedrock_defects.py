@@ -51,6 +51,7 @@ def read_names() -> set[str]:
     return found
 
 
+@pytest.mark.promise("B18")
 @pytest.mark.parametrize(
     ("kind", "ignored"),
     [
@@ -73,6 +74,7 @@ def test_b18_strict_neither_takes_the_bundle_nor_asks_unasked(tmp_path: Path) ->
         manager(FakeClients(), strict_cache_mode=True, catalog_cache_directory=tmp_path)
 
 
+@pytest.mark.promise("B13")
 def test_b13_each_file_is_sent_as_what_it_is() -> None:
     built = (
         create_user_message()
@@ -88,6 +90,7 @@ def test_b13_each_file_is_sent_as_what_it_is() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.promise("B14")
 def test_b14_the_limits_are_the_services_bytes_and_can_be_raised() -> None:
     """3.8 MB is above the image limit of 3.75 MB for the first check as for the second."""
     with pytest.raises(RequestValidationError):
@@ -100,6 +103,7 @@ def test_b14_the_limits_are_the_services_bytes_and_can_be_raised() -> None:
     assert raised.content_block_count == 1
 
 
+@pytest.mark.promise("B30")
 def test_b30_a_manager_changes_no_logger_and_a_rejected_answer_stays_out_of_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -116,6 +120,7 @@ def test_b30_a_manager_changes_no_logger_and_a_rejected_answer_stays_out_of_the_
     assert [each.level for each in loggers] == before
 
 
+@pytest.mark.promise("B32")
 def test_b32_a_rotation_is_even_under_threads() -> None:
     clients = FakeClients(then="x")
     llm = manager(clients, retry={"region_order": "rotate"})
@@ -124,6 +129,7 @@ def test_b32_a_rotation_is_even_under_threads() -> None:
     assert Counter(clients.order) == {EAST: 200, WEST: 200}
 
 
+@pytest.mark.promise("B32")
 def test_b32_everything_has_an_async_twin() -> None:
     async def main() -> list[str | None]:
         llm = manager(FakeClients(then="x"))
@@ -138,6 +144,7 @@ def test_b32_everything_has_an_async_twin() -> None:
     assert asyncio.run(main()) == ["x"] * 22
 
 
+@pytest.mark.promise("B28")
 def test_b28_a_manager_asks_for_its_catalogue_as_whom_it_asks_models(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -158,6 +165,7 @@ def test_b28_a_manager_asks_for_its_catalogue_as_whom_it_asks_models(
     assert asked == [clients]
 
 
+@pytest.mark.promise("B33", "S1-66")
 def test_b33_the_names_that_the_documents_print_are_there() -> None:
     denied = refused("AccessDeniedException", status=403)
     llm = manager(FakeClients(denied, "x"))

@@ -232,6 +232,7 @@ def test_the_whole_reference_runs_in_order(
     assert [timer.seconds for timer in Timer.begun] == [300]
 
 
+@pytest.mark.promise("S0-59", "S0-62", "S0-64")
 def test_what_the_reference_defines_works_too(
     monkeypatch: pytest.MonkeyPatch, clients: FakeClients
 ) -> None:
@@ -266,6 +267,7 @@ FAULTS: list[Any] = [
 ]
 
 
+@pytest.mark.promise("S0-65")
 @pytest.mark.parametrize(("kind", "request_", "fault", "printed"), FAULTS)
 def test_each_printed_except_branch_is_reached(
     kind: type[Exception],
@@ -284,6 +286,7 @@ def test_each_printed_except_branch_is_reached(
     assert printed in capsys.readouterr().out
 
 
+@pytest.mark.promise("B33", "S1-01", "S1-03", "S1-31", "S1-81")
 def test_the_whole_readme_runs_in_order(
     clients: FakeClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +321,7 @@ def test_what_the_readme_defines_works_too(clients: FakeClients) -> None:
     }
 
 
+@pytest.mark.promise("S1-77")
 def test_the_readme_tells_rejected_answers(
     clients: FakeClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +334,7 @@ def test_the_readme_tells_rejected_answers(
     assert "Validation issues detected:\n  - Response too short" in capsys.readouterr().out
 
 
+@pytest.mark.promise("S1-36")
 def test_the_readme_falls_back_from_a_stream_that_is_refused(
     clients: FakeClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -345,6 +350,7 @@ def printed_parameters(block: str) -> list[str]:
     return re.findall(r"(?:^\s+|\(self, |, )(\w+):", block, re.MULTILINE)
 
 
+@pytest.mark.promise("S0-03")
 @pytest.mark.parametrize(
     "start", [start for start, why in REFERENCE_NOT_CODE.items() if why == SIGNATURE]
 )
@@ -360,6 +366,7 @@ def test_printed_signatures_are_the_packages(start: str) -> None:
     assert printed == [each for each in real if each in printed]
 
 
+@pytest.mark.promise("S0-40", "S0-41")
 def test_the_printed_class_listing_and_tree_are_the_packages() -> None:
     listing = next(each for each in REFERENCE if each.startswith("class BedrockResponse"))
     printed = re.findall(r"^    (\w+):", listing, re.MULTILINE)

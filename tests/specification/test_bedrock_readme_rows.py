@@ -43,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEAD = refused("ServiceUnavailableException", status=503)
 
 
+@pytest.mark.promise("S1-20", "S1-21")
 @pytest.mark.parametrize("strategy", [RetryStrategy.REGION_FIRST, RetryStrategy.MODEL_FIRST])
 def test_s1_20_and_21_both_orders_of_two_models_in_three_regions(strategy: RetryStrategy) -> None:
     clients = FakeClients(then=DEAD)
@@ -62,6 +63,7 @@ def test_s1_20_and_21_both_orders_of_two_models_in_three_regions(strategy: Retry
     assert places == (by_region if strategy is RetryStrategy.REGION_FIRST else by_model)
 
 
+@pytest.mark.promise("S1-26", "S1-84")
 def test_s1_26_and_84_a_failure_is_read_without_an_exception() -> None:
     clients = FakeClients(then=DEAD)
     llm = manager(clients, models=[HAIKU, SONNET], raise_on_failure=False)
@@ -75,6 +77,7 @@ def test_s1_26_and_84_a_failure_is_read_without_an_exception() -> None:
     assert told.value.regions_tried == [EAST, WEST]  # type: ignore[attr-defined]
 
 
+@pytest.mark.promise("S1-44")
 def test_s1_44_a_parallel_manager_takes_what_a_manager_takes() -> None:
     llm = ParallelLLMManager(
         models=[HAIKU], regions=[EAST], retry_config=RetryConfig(max_retries=1), timeout=9
@@ -85,6 +88,7 @@ def test_s1_44_a_parallel_manager_takes_what_a_manager_takes() -> None:
         assert llm.get_retry_stats()["max_retries"] == 1
 
 
+@pytest.mark.promise("S1-70")
 def test_s1_70_the_catalogues_options_are_the_managers(tmp_path: Path) -> None:
     with LLMManager(
         [HAIKU], [EAST], catalog_cache_mode=CacheMode.FILE, catalog_cache_directory=tmp_path
@@ -96,6 +100,7 @@ def test_s1_70_the_catalogues_options_are_the_managers(tmp_path: Path) -> None:
         assert llm._catalog.cache_mode is CacheMode.NONE
 
 
+@pytest.mark.promise("S1-75")
 def test_s1_75_what_a_validator_says_is_on_the_response() -> None:
     details = {"flagged_content": "short"}
     config = ResponseValidationConfig(
@@ -110,6 +115,7 @@ def test_s1_75_what_a_validator_says_is_on_the_response() -> None:
     assert (error["error_message"], error["error_details"]) == ("too short", details)
 
 
+@pytest.mark.promise("S1-78")
 def test_s1_78_json_is_checked_by_the_callers_own_function() -> None:
     import json
 
@@ -125,6 +131,7 @@ def test_s1_78_json_is_checked_by_the_callers_own_function() -> None:
     assert len(clients.asked) == 2
 
 
+@pytest.mark.promise("S1-80")
 def test_s1_80_requests_and_errors_are_counted_by_opentelemetry() -> None:
     observed = Observed()
     try:
@@ -140,6 +147,7 @@ def test_s1_80_requests_and_errors_are_counted_by_opentelemetry() -> None:
         observed.close()
 
 
+@pytest.mark.promise("S1-82")
 def test_s1_82_a_document_without_a_name_gets_one_the_service_takes(tmp_path: Path) -> None:
     path = tmp_path / "q3.report_final.pdf"
     path.write_bytes(b"%PDF-1.7\n" + b"0" * 32)
@@ -150,6 +158,7 @@ def test_s1_82_a_document_without_a_name_gets_one_the_service_takes(tmp_path: Pa
     assert manager(clients).converse([built]).success
 
 
+@pytest.mark.promise("S1-85")
 def test_s1_85_every_error_of_the_door_is_an_llm_manager_error() -> None:
     errors = [
         found for name in bedrock.__all__
@@ -159,6 +168,7 @@ def test_s1_85_every_error_of_the_door_is_an_llm_manager_error() -> None:
     assert all(issubclass(each, LLMManagerError) for each in errors)
 
 
+@pytest.mark.promise("S1-86")
 def test_s1_86_a_tool_round_trip_is_two_requests() -> None:
     use = {"toolUse": {"toolUseId": "u1", "name": "look", "input": {"at": "sky"}}}
     wants = answer("", output={"message": {"role": "assistant", "content": [use]}},
@@ -176,6 +186,7 @@ def test_s1_86_a_tool_round_trip_is_two_requests() -> None:
     assert second.get_content() == "It is blue."
 
 
+@pytest.mark.promise("S1-72")
 def test_s1_72_a_warm_catalogue_is_quick_and_small(tmp_path: Path) -> None:
     """The best of five: a busy machine must not decide."""
     first = BedrockModelCatalog(cache_directory=tmp_path, use_api=False)

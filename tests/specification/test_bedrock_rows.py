@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEAD = refused("ServiceUnavailableException", status=503)
 
 
+@pytest.mark.promise("B30", "S0-02")
 @pytest.mark.processes
 def test_s0_02_models_and_regions_are_enough_and_nothing_is_asked() -> None:
     program = (
@@ -65,6 +66,7 @@ def test_s0_02_models_and_regions_are_enough_and_nothing_is_asked() -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.promise("S0-03", "S0-39")
 def test_s0_03_the_constructor_takes_what_is_printed_and_uses_it() -> None:
     names = list(inspect.signature(LLMManager).parameters)
     assert names[:2] == ["models", "regions"]
@@ -81,6 +83,7 @@ def test_s0_03_the_constructor_takes_what_is_printed_and_uses_it() -> None:
         manager(clients, timeout=-1)
 
 
+@pytest.mark.promise("S0-19")
 @pytest.mark.processes
 def test_s0_19_a_consumer_is_checked_strictly(tmp_path: Path) -> None:
     (tmp_path / "consumer.py").write_text(
@@ -99,6 +102,7 @@ def test_s0_19_a_consumer_is_checked_strictly(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.promise("S0-20", "S1-25")
 def test_s0_20_every_attempt_is_logged_without_content_or_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -114,6 +118,7 @@ def test_s0_20_every_attempt_is_logged_without_content_or_secret(
         assert word not in caplog.text
 
 
+@pytest.mark.promise("S0-24")
 def test_s0_24_history_is_sent_as_it_is_and_left_alone() -> None:
     history = [
         create_user_message().add_text("one").build(),
@@ -126,6 +131,7 @@ def test_s0_24_history_is_sent_as_it_is_and_left_alone() -> None:
     assert clients.asked[0][1]["messages"] == before == history
 
 
+@pytest.mark.promise("S0-27")
 def test_s0_27_every_field_reaches_the_service() -> None:
     """The fake checks each request with botocore's own validator."""
     guard = {"guardrailIdentifier": "gr-1", "guardrailVersion": "1", "trace": "enabled"}
@@ -153,6 +159,7 @@ def test_s0_27_every_field_reaches_the_service() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.promise("S0-28")
 def test_s0_28_a_wrong_request_lists_its_problems_and_sends_nothing() -> None:
     clients = FakeClients()
     wrong: Any = [{"role": "judge", "content": "no list"}, {"role": "user", "content": []}]
@@ -162,6 +169,7 @@ def test_s0_28_a_wrong_request_lists_its_problems_and_sends_nothing() -> None:
     assert clients.asked == []
 
 
+@pytest.mark.promise("S0-33", "S0-34")
 def test_s0_33_and_34_the_lists_are_copies() -> None:
     llm = manager(FakeClients(), models=[HAIKU, SONNET])
     for listed, expected in (
@@ -172,6 +180,7 @@ def test_s0_33_and_34_the_lists_are_copies() -> None:
         assert listed() == expected
 
 
+@pytest.mark.promise("S0-35")
 def test_s0_35_access_of_known_and_unknown_models_and_regions() -> None:
     llm = manager(FakeClients())
     found = llm.get_model_access_info(HAIKU, EAST)
@@ -185,6 +194,7 @@ def test_s0_35_access_of_known_and_unknown_models_and_regions() -> None:
     assert llm.get_model_access_info(HAIKU, "me-south-1") is None
 
 
+@pytest.mark.promise("S0-37")
 def test_s0_37_a_refresh_replaces_the_catalogue_and_a_failed_one_keeps_it(tmp_path: Path) -> None:
     from agentkit.bedrock.exceptions import APIFetchError
 
@@ -207,6 +217,7 @@ def test_s0_37_a_refresh_replaces_the_catalogue_and_a_failed_one_keeps_it(tmp_pa
     assert llm.converse([message()]).get_content() == "two"
 
 
+@pytest.mark.promise("S0-42")
 def test_s0_42_two_failures_and_a_success_are_three_attempts() -> None:
     clients = FakeClients(throttled(), DEAD, "x")
     response = manager(clients, regions=[EAST, WEST, EU]).converse([message()])
@@ -224,6 +235,7 @@ def echo(region: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return answer(f"to {arguments['messages'][-1]['content'][0]['text']}")
 
 
+@pytest.mark.promise("S0-56")
 def test_s0_56_one_manager_serves_32_threads() -> None:
     llm = manager(FakeClients(then=echo))
     with ThreadPoolExecutor(32) as threads:
@@ -231,6 +243,7 @@ def test_s0_56_one_manager_serves_32_threads() -> None:
     assert [each.get_content() for each in told] == [f"to {n}" for n in range(320)]
 
 
+@pytest.mark.promise("S0-57")
 def test_s0_57_one_failing_question_of_three_is_told() -> None:
     def step(region: str, arguments: dict[str, Any]) -> Any:
         return DEAD if "two" in str(arguments["messages"]) else echo(region, arguments)
@@ -246,6 +259,7 @@ def test_s0_57_one_failing_question_of_three_is_told() -> None:
     assert isinstance(results[1], RetryExhaustedError)
 
 
+@pytest.mark.promise("S0-58")
 def test_s0_58_the_printed_memory_keeps_the_last_turns_in_their_order() -> None:
     document = (Path(__file__).parent / "bedrock_reference.md").read_text("utf-8")
     recipe = next(each for each in document.split("```") if "class ConversationMemory" in each)
@@ -262,6 +276,7 @@ def test_s0_58_the_printed_memory_keeps_the_last_turns_in_their_order() -> None:
     assert all(one != other for one, other in pairwise(roles))
 
 
+@pytest.mark.promise("S0-61")
 def test_s0_61_closing_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     llm = LLMManager([HAIKU], [EAST])
@@ -279,6 +294,7 @@ def test_s0_61_closing_leaves_no_thread_behind() -> None:
     llm.close()
 
 
+@pytest.mark.promise("S0-63")
 def test_s0_63_a_thousand_requests_leave_nothing_behind() -> None:
     clients = FakeClients(then="x")
     llm = manager(clients)
@@ -295,6 +311,7 @@ def test_s0_63_a_thousand_requests_leave_nothing_behind() -> None:
     assert ask(1000) - first < 200
 
 
+@pytest.mark.promise("S0-67")
 def test_s0_67_a_request_is_checked_before_a_target_is_chosen_and_its_client_opened() -> None:
     clients = FakeClients(throttled(), "x")
     order: list[str] = []
@@ -315,6 +332,7 @@ def test_s0_67_a_request_is_checked_before_a_target_is_chosen_and_its_client_ope
     assert response.get_content() == "x"
 
 
+@pytest.mark.promise("S0-68")
 def test_s0_68_any_object_that_knows_access_can_be_injected() -> None:
     class Stub:
         refreshed = 0
@@ -338,6 +356,7 @@ def test_s0_68_any_object_that_knows_access_can_be_injected() -> None:
         manager(clients, models=["Another"], unified_model_manager=stub)
 
 
+@pytest.mark.promise("S0-69")
 def test_s0_69_the_floor_of_python_is_declared() -> None:
     """3.9 and 3.10, which the documents name, end of life: the floor is chosen deliberately."""
     declared = (ROOT / "pyproject.toml").read_text("utf-8")
@@ -346,6 +365,7 @@ def test_s0_69_the_floor_of_python_is_declared() -> None:
         assert f"Python :: {version}" in declared
 
 
+@pytest.mark.promise("S0-65")
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -360,6 +380,7 @@ def test_s0_65_each_failure_has_its_class(fault: Exception, expected: type[Excep
         manager(FakeClients(then=fault), regions=[EAST]).converse([message()])
 
 
+@pytest.mark.promise("S0-30")
 def test_s0_30_credentials_that_are_none_are_told_unwrapped() -> None:
     class Nobody(FakeClients):
         def runtime(self, region: str) -> Any:
@@ -371,6 +392,7 @@ def test_s0_30_credentials_that_are_none_are_told_unwrapped() -> None:
     assert (told["valid"], told["auth_status"]) == (False, "failed")
 
 
+@pytest.mark.promise("S0-60")
 def test_s0_60_a_hundred_requests_open_one_client_a_region() -> None:
     clients = FakeClients(then="x")
     llm = manager(clients, retry={"region_order": "rotate"})

@@ -10,6 +10,7 @@ from agentkit import CircuitBreaker, CircuitOpenError
 from agentkit.testing import FakeClock
 
 
+@pytest.mark.promise("S3-14", "S3-37")
 def test_s3_14_and_37_the_three_states_are_strings_and_reading_changes_nothing() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker(failure_threshold=1, recovery_timeout=60, clock=clock)
@@ -23,6 +24,7 @@ def test_s3_14_and_37_the_three_states_are_strings_and_reading_changes_nothing()
     assert (*states, breaker.state) == ("closed", "open", "half-open", "closed")
 
 
+@pytest.mark.promise("S3-15")
 def test_s3_15_a_protected_call_keeps_value_and_exception() -> None:
     breaker = CircuitBreaker()
     assert breaker.call(divmod, 7, 2) == (3, 1)
@@ -37,6 +39,7 @@ def test_s3_15_a_protected_call_keeps_value_and_exception() -> None:
     assert caught.traceback[-1].name == "raising"
 
 
+@pytest.mark.promise("S3-16")
 def test_s3_16_open_blocks_the_call_and_says_for_how_long() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker(failure_threshold=1, recovery_timeout=60, clock=clock)
@@ -49,6 +52,7 @@ def test_s3_16_open_blocks_the_call_and_says_for_how_long() -> None:
     assert (called, caught.value.retry_after) == ([], 40)
 
 
+@pytest.mark.promise("S3-17")
 def test_s3_17_exactly_one_of_32_threads_probes() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker(failure_threshold=1, recovery_timeout=60, clock=clock)

@@ -60,6 +60,7 @@ class City(BaseModel):
     name: str
 
 
+@pytest.mark.promise("N1")
 @pytest.mark.wire
 def test_n1_the_retry_middleware_retries(tmp_path: Path) -> None:
     again = RetryMiddleware(max_retries=3, base_delay=0.0)
@@ -72,6 +73,7 @@ def test_n1_the_retry_middleware_retries(tmp_path: Path) -> None:
         assert len(server.requests) == 3
 
 
+@pytest.mark.promise("N2")
 @pytest.mark.wire
 def test_n2_a_failure_reaches_metrics_and_logs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -91,6 +93,7 @@ def test_n2_a_failure_reaches_metrics_and_logs(
     assert [each.levelname for each in caplog.records].count("WARNING") == 3
 
 
+@pytest.mark.promise("N3")
 def test_n3_no_minute_holds_more_than_the_limit_however_often_a_caller_polls() -> None:
     clock = FakeClock()
     admitted: list[float] = []
@@ -113,6 +116,7 @@ def test_n3_no_minute_holds_more_than_the_limit_however_often_a_caller_polls() -
         assert admitted[index + 50] - admitted[index] >= 60.0
 
 
+@pytest.mark.promise("N4")
 def test_n4_real_usage_corrects_the_limiter_and_waiting_holds_no_lock() -> None:
     clock = FakeClock()
 
@@ -142,6 +146,7 @@ def test_n4_real_usage_corrects_the_limiter_and_waiting_holds_no_lock() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.promise("N5")
 @pytest.mark.wire
 def test_n5_no_key_is_written_into_the_environment(tmp_path: Path) -> None:
     limited = "rate_limits: {requests_per_minute: 50}"
@@ -156,6 +161,7 @@ def test_n5_no_key_is_written_into_the_environment(tmp_path: Path) -> None:
         assert dict(os.environ) == before
 
 
+@pytest.mark.promise("N6")
 def test_n6_concurrent_calls_spread_at_once_and_a_waiter_that_leaves_blocks_nobody() -> None:
     async def main() -> None:
         Gathering.here, Gathering.opened = Counter(), asyncio.Event()
@@ -176,6 +182,7 @@ def test_n6_concurrent_calls_spread_at_once_and_a_waiter_that_leaves_blocks_nobo
     asyncio.run(main())
 
 
+@pytest.mark.promise("N7")
 def test_n7_a_bad_key_leaves_a_failing_one_rests_and_no_check_is_paid_for() -> None:
     clock = FakeClock()
     failing = True
@@ -199,6 +206,7 @@ def test_n7_a_bad_key_leaves_a_failing_one_rests_and_no_check_is_paid_for() -> N
     assert provider.asked["k1"] == 1
 
 
+@pytest.mark.promise("N7")
 def test_n7_what_a_pools_configuration_says_is_done() -> None:
     clock = FakeClock()
     made: list[str] = []
@@ -228,6 +236,7 @@ def test_n7_what_a_pools_configuration_says_is_done() -> None:
         assert made.count("k9") == clients, pause
 
 
+@pytest.mark.promise("N8")
 def test_n8_the_metrics_of_the_status_are_flat() -> None:
     client = MockLLMClient(["x"])
     asyncio.run(client.chat("hi"))
@@ -236,6 +245,7 @@ def test_n8_the_metrics_of_the_status_are_flat() -> None:
     assert metrics["providers"]["mock"]["requests_by_model"] == {"mock": 1}
 
 
+@pytest.mark.promise("N9")
 @pytest.mark.wire
 def test_n9_a_closed_manager_is_not_handed_out_again_nor_one_of_another_loop(
     tmp_path: Path,
@@ -255,6 +265,7 @@ def test_n9_a_closed_manager_is_not_handed_out_again_nor_one_of_another_loop(
             each.close()
 
 
+@pytest.mark.promise("N10")
 @pytest.mark.wire
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_n10_temperature_zero_stays_zero_and_none_is_not_made_up(
@@ -271,6 +282,7 @@ def test_n10_temperature_zero_stays_zero_and_none_is_not_made_up(
     assert "temperature" not in none
 
 
+@pytest.mark.promise("N11")
 @pytest.mark.wire
 def test_n11_a_typed_answer_takes_the_way_of_any_other(tmp_path: Path) -> None:
     """Retry, limits, metrics and each key's own model; the system prompt in its own place."""
@@ -296,6 +308,7 @@ def test_n11_a_typed_answer_takes_the_way_of_any_other(tmp_path: Path) -> None:
     assert sum(each["requests_per_minute"] for each in used) == 3
 
 
+@pytest.mark.promise("N12")
 @pytest.mark.wire
 def test_n12_errors_are_told_apart_by_type_and_no_sdk_retries_underneath(tmp_path: Path) -> None:
     raised: list[Exception] = []
@@ -327,6 +340,7 @@ def test_n12_errors_are_told_apart_by_type_and_no_sdk_retries_underneath(tmp_pat
         assert len(server.requests) == len(caught.value.ledger or ()) == 3
 
 
+@pytest.mark.promise("N13")
 @pytest.mark.parametrize("level", ["request", "attempt"])
 def test_n13_streams_pass_all_of_the_middleware_and_its_errors_surface(level: Any) -> None:
     told: list[str] = []
@@ -370,6 +384,7 @@ def test_n13_streams_pass_all_of_the_middleware_and_its_errors_surface(level: An
     assert told == ["a b", "NetworkError", "bad answer", "bad answer"]
 
 
+@pytest.mark.promise("N14")
 def test_n14_what_was_promised_and_absent_is_there(tmp_path: Path) -> None:
     for name in ("LLMError", "RateLimitError", "InvalidRequestError", "NetworkError"):
         assert issubclass(getattr(agentkit, name), agentkit.LLMError)
@@ -394,6 +409,7 @@ def test_n14_what_was_promised_and_absent_is_there(tmp_path: Path) -> None:
     assert clock.sleeps[0] >= 4.0
 
 
+@pytest.mark.promise("N15", "S4-21")
 def test_n15_the_documents_own_configuration_loads(tmp_path: Path) -> None:
     """Three keys, three models and one entry of limits, which holds for each key."""
     document = (Path(__file__).parent / "llm_architecture.md").read_text("utf-8")

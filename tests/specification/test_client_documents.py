@@ -107,6 +107,7 @@ def test_the_client_module_document_prints_errors_as_promised(
     assert "Retry after: 7" in capsys.readouterr().out
 
 
+@pytest.mark.promise("S4-23")
 def test_the_pooled_client_document_runs_in_order(
     server: WireServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +118,7 @@ def test_the_pooled_client_document_runs_in_order(
     assert "total_requests" in printed
 
 
+@pytest.mark.promise("S4-19")
 def test_its_configuration_file_is_used_as_printed(
     server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +135,7 @@ def test_its_configuration_file_is_used_as_printed(
     }
 
 
+@pytest.mark.promise("S4-50")
 @pytest.mark.processes
 def test_its_example_runs() -> None:
     done = subprocess.run(

@@ -44,6 +44,7 @@ URLS: dict[LLMProvider, Callable[[WireServer], str]] = {
 }
 
 
+@pytest.mark.promise("S2-01")
 @pytest.mark.wire
 @pytest.mark.parametrize("provider", LLMProvider)
 def test_s2_01_every_named_provider_answers(provider: LLMProvider, tmp_path: Path) -> None:
@@ -55,6 +56,7 @@ def test_s2_01_every_named_provider_answers(provider: LLMProvider, tmp_path: Pat
         assert server.requests[0].model in ("m", "models/m")
 
 
+@pytest.mark.promise("S2-02")
 @pytest.mark.wire
 def test_s2_02_a_hundred_calls_are_spread_over_the_keys_of_a_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -74,6 +76,7 @@ def test_s2_02_a_hundred_calls_are_spread_over_the_keys_of_a_variable(
         assert Counter(map(key_of, server.requests)) == {"k1": 34, "k2": 33, "k3": 33}
 
 
+@pytest.mark.promise("S2-03")
 @pytest.mark.parametrize("name", ["ANTHROPIC", "OPENAI", "GOOGLE", "GROQ"])
 def test_s2_03_a_single_key_variable_sets_its_provider_up_and_the_plural_wins(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -92,6 +95,7 @@ def test_s2_03_a_single_key_variable_sets_its_provider_up_and_the_plural_wins(
     assert asyncio.run(clients()) == 2
 
 
+@pytest.mark.promise("S2-04")
 @given(
     number=st.integers(1, 200),
     dice=st.floats(0, 1, exclude_max=True),
@@ -106,6 +110,7 @@ def test_s2_04_back_off_doubles_up_to_its_cap_within_a_quarter(
     assert 0.75 * nominal - 1e-9 <= policy.backoff(number, lambda: dice) <= 1.25 * nominal + 1e-9
 
 
+@pytest.mark.promise("S2-09")
 def test_s2_09_a_provider_is_registered_replaced_and_removed() -> None:
     llm = LLMManager(enable_caching=False)
     with pytest.raises(UnknownModelError):
@@ -121,6 +126,7 @@ def test_s2_09_a_provider_is_registered_replaced_and_removed() -> None:
         llm.get_client("mine")
 
 
+@pytest.mark.promise("S2-10")
 def test_s2_10_closing_a_client_twice_is_harmless_and_the_next_one_works() -> None:
     llm = LLMManager(enable_caching=False)
     llm.register_model("m", lambda prompt, kwargs: "x")
@@ -139,6 +145,7 @@ def test_s2_10_closing_a_client_twice_is_harmless_and_the_next_one_works() -> No
     assert asyncio.run(main()) == "x"
 
 
+@pytest.mark.promise("S2-12", "S4-22")
 @pytest.mark.wire
 def test_s2_12_one_manager_a_loop_and_a_fresh_one_after_close(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -172,6 +179,7 @@ class Echo:
         return Response(request.text.upper())
 
 
+@pytest.mark.promise("S2-14")
 def test_s2_14_a_provider_of_a_few_lines_has_every_way_of_asking_and_middleware() -> None:
     seen: list[str] = []
 
@@ -194,6 +202,7 @@ def test_s2_14_a_provider_of_a_few_lines_has_every_way_of_asking_and_middleware(
     assert (seen[0], seen[2:], len(seen)) == ("A", ["B", "C", "D"], 5)
 
 
+@pytest.mark.promise("S2-16")
 def test_s2_16_failures_are_counted_for_each_key() -> None:
     def behave(key: str) -> str:
         if key == "k1":
@@ -207,6 +216,7 @@ def test_s2_16_failures_are_counted_for_each_key() -> None:
     assert [(each["served"], each["failures"]) for each in clients] == [(2, 2), (2, 0)]
 
 
+@pytest.mark.promise("S2-19")
 def test_s2_19_a_message_is_made_by_position_or_by_name() -> None:
     by_position = Message(MessageRole.USER, "hi")
     assert by_position == Message(role="user", content="hi")
@@ -219,6 +229,7 @@ def _in_two_minutes() -> str:
     return formatdate(time.time() + 120, usegmt=True)
 
 
+@pytest.mark.promise("S2-21")
 @pytest.mark.wire
 @pytest.mark.parametrize(
     ("headers", "earliest", "latest"),
@@ -242,6 +253,7 @@ def test_s2_21_a_rate_limit_tells_when_to_come_back(
     assert earliest <= (told[1] or 0.0) <= latest
 
 
+@pytest.mark.promise("S2-24")
 @pytest.mark.wire
 def test_s2_24_anthropic_gets_system_prompt_picture_and_200k_tokens(tmp_path: Path) -> None:
     long = "word " * 200_000
@@ -256,6 +268,7 @@ def test_s2_24_anthropic_gets_system_prompt_picture_and_200k_tokens(tmp_path: Pa
     assert [each["role"] for each in body["messages"]] == ["user"]
 
 
+@pytest.mark.promise("S2-32", "S2-33", "S2-34")
 @pytest.mark.wire
 @pytest.mark.parametrize(
     ("script", "requests", "error"),
@@ -276,6 +289,7 @@ def test_s2_32_to_34_three_attempts_for_what_may_pass_and_one_for_what_may_not(
         assert len(server.requests) == requests
 
 
+@pytest.mark.promise("S2-36", "S4-46")
 @pytest.mark.wire
 def test_s2_36_a_repeated_completion_comes_from_the_response_cache(tmp_path: Path) -> None:
     with WireServer() as server, configured(tmp_path, anthropic(server), cache="memory") as llm:
@@ -288,6 +302,7 @@ def test_s2_36_a_repeated_completion_comes_from_the_response_cache(tmp_path: Pat
         assert len(server.requests) == 1
 
 
+@pytest.mark.promise("S2-38")
 def test_s2_38_a_model_that_hangs_is_cancelled_at_the_timeout() -> None:
     ended: list[str] = []
 
@@ -306,6 +321,7 @@ def test_s2_38_a_model_that_hangs_is_cancelled_at_the_timeout() -> None:
     assert ended == ["cancelled"]
 
 
+@pytest.mark.promise("S2-40")
 @pytest.mark.wire
 def test_s2_40_usage_sums_up_over_the_calls_of_a_client(tmp_path: Path) -> None:
     with WireServer() as server, configured(tmp_path, anthropic(server)) as llm:

@@ -54,6 +54,7 @@ def manager(clock: FakeClock | None = None, **options: Any) -> LLMManager:
     return LLMManager(clock=clock or FakeClock(), rng=lambda: 0.5, **options)
 
 
+@pytest.mark.promise("A1")
 @pytest.mark.parametrize(
     "error", [ConnectionError, TimeoutError, ThrottledError, RuntimeError], ids=lambda e: e.__name__
 )
@@ -70,6 +71,7 @@ def test_a1_network_timeout_and_throttling_errors_back_off_too(
     assert (len(seen), clock.sleeps) == (3, [1.0, 2.0])
 
 
+@pytest.mark.promise("A2")
 @pytest.mark.parametrize("error", [ValueError, KeyError, TypeError, AttributeError])
 def test_a2_programming_and_permanent_errors_are_not_retried(error: type[Exception]) -> None:
     clock = FakeClock()
@@ -82,6 +84,7 @@ def test_a2_programming_and_permanent_errors_are_not_retried(error: type[Excepti
     assert isinstance(caught.value.__cause__, error)
 
 
+@pytest.mark.promise("A3")
 def test_a3_no_failure_is_a_none() -> None:
     """No model, unknown model, a None answer, an open breaker: each raises and says why."""
     llm = manager()
@@ -99,6 +102,7 @@ def test_a3_no_failure_is_a_none() -> None:
         llm.generate("hi")
 
 
+@pytest.mark.promise("A4")
 def test_a4_the_printed_loop_catches_and_the_chain_alone_is_enough() -> None:
     llm = manager()
     model, _ = failing(ConnectionError)
@@ -116,6 +120,7 @@ def test_a4_the_printed_loop_catches_and_the_chain_alone_is_enough() -> None:
     assert len(caught) == 3
 
 
+@pytest.mark.promise("A5")
 def test_a5_a_success_resets_the_count() -> None:
     """Failures spread over a lifetime do not open the breaker."""
     breaker = CircuitBreaker(failure_threshold=3, clock=FakeClock())
@@ -131,6 +136,7 @@ def _raise(error: type[Exception]) -> None:
     raise error
 
 
+@pytest.mark.promise("A6")
 def test_a6_one_failed_probe_reopens_at_once() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker(failure_threshold=3, recovery_timeout=60, clock=clock)
@@ -145,6 +151,7 @@ def test_a6_one_failed_probe_reopens_at_once() -> None:
         breaker.call(int)
 
 
+@pytest.mark.promise("A7")
 def test_a7_half_open_admits_one_probe_of_twenty_callers() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker(failure_threshold=1, recovery_timeout=1, clock=clock)
@@ -155,6 +162,7 @@ def test_a7_half_open_admits_one_probe_of_twenty_callers() -> None:
     assert sum(permit is not None for permit in permits) == 1
 
 
+@pytest.mark.promise("A8")
 def test_a8_the_clock_is_monotonic_and_zero_is_a_time() -> None:
     """A failure at time 0.0 recovers like any other."""
     clock = FakeClock(start=0.0)
@@ -165,6 +173,7 @@ def test_a8_the_clock_is_monotonic_and_zero_is_a_time() -> None:
     assert breaker.call(int) == 0
 
 
+@pytest.mark.promise("A9")
 def test_a9_nothing_sleeps_after_the_breaker_opened() -> None:
     clock = FakeClock()
     llm = manager(clock, max_retries=10)
@@ -176,6 +185,7 @@ def test_a9_nothing_sleeps_after_the_breaker_opened() -> None:
     assert len(clock.sleeps) == 4
 
 
+@pytest.mark.promise("A10")
 def test_a10_the_breaker_counts_calls_and_ends_the_loop_with_the_last_real_error() -> None:
     """Three attempts a request: it opens at the second attempt of the second request."""
     llm = manager()
@@ -189,6 +199,7 @@ def test_a10_the_breaker_counts_calls_and_ends_the_loop_with_the_last_real_error
     assert llm.get_model_info("only")["circuit_breaker_state"] == "open"
 
 
+@pytest.mark.promise("A11")
 def test_a11_switching_models_never_serves_the_other_ones_answer() -> None:
     llm = LLMManager(cache="memory")
     llm.register_model("a", lambda prompt, kwargs: "from a")
@@ -199,6 +210,7 @@ def test_a11_switching_models_never_serves_the_other_ones_answer() -> None:
     assert llm.generate("hi") == "from b"
 
 
+@pytest.mark.promise("A12")
 def test_a12_bypass_does_not_write_and_a_fallbacks_answer_is_its_own() -> None:
     llm = LLMManager(cache="memory", retry=RetryPolicy(max_attempts=1))
     healthy = threading.Event()
@@ -220,6 +232,7 @@ def test_a12_bypass_does_not_write_and_a_fallbacks_answer_is_its_own() -> None:
     assert llm.complete("q").cached is True
 
 
+@pytest.mark.promise("A13")
 def test_a13_identical_calls_in_flight_share_one() -> None:
     llm = LLMManager(cache="memory")
     release = threading.Event()
@@ -243,6 +256,7 @@ def test_a13_identical_calls_in_flight_share_one() -> None:
     assert (len(calls), answers) == (1, ["one"] * 20)
 
 
+@pytest.mark.promise("A14")
 def test_a14_response_cache_hits_are_successes() -> None:
     llm = LLMManager(cache="memory")
     llm.register_model("m", lambda prompt, kwargs: "x")
@@ -253,6 +267,7 @@ def test_a14_response_cache_hits_are_successes() -> None:
     assert metrics["cache_hit_rate"] == pytest.approx(0.9)
 
 
+@pytest.mark.promise("A15")
 def test_a15_retries_are_retries_and_tokens_are_the_providers() -> None:
     llm = manager(max_retries=5)
     outcomes: list[Any] = [ConnectionError(), ConnectionError(), Response("a b c", Usage(7, 5))]
@@ -269,6 +284,7 @@ def test_a15_retries_are_retries_and_tokens_are_the_providers() -> None:
     assert (metrics["total_retries"], metrics["total_tokens"]) == (2, 12)
 
 
+@pytest.mark.promise("A16")
 def test_a16_unknown_names_duplicates_and_zero_attempts_are_told() -> None:
     llm = manager()
     llm.register_model("gpt-4", lambda prompt, kwargs: "x")
@@ -285,6 +301,7 @@ def test_a16_unknown_names_duplicates_and_zero_attempts_are_told() -> None:
         LLMManager(strict=True).set_fallback_chain(["gpt-5"])
 
 
+@pytest.mark.promise("A17")
 def test_a17_metrics_are_copies_and_count_under_threads() -> None:
     llm = manager()
     llm.register_model("m", lambda prompt, kwargs: "x")
@@ -301,6 +318,7 @@ def test_a17_metrics_are_copies_and_count_under_threads() -> None:
     assert llm.get_metrics()["total_requests"] == 800
 
 
+@pytest.mark.promise("A18")
 def test_a18_there_is_a_deadline_a_timeout_cancellation_and_async() -> None:
     llm = LLMManager(enable_caching=False)
 
@@ -324,6 +342,7 @@ def test_a18_there_is_a_deadline_a_timeout_cancellation_and_async() -> None:
     llm.close()
 
 
+@pytest.mark.promise("A19", "S3-13")
 @pytest.mark.parametrize(
     "arguments",
     [{"failure_threshold": 0}, {"failure_threshold": -1}, {"recovery_timeout": float("nan")},

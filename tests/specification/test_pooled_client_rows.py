@@ -47,6 +47,7 @@ def scripted(error: BaseException) -> LLMManager:
     return llm
 
 
+@pytest.mark.promise("S4-09")
 @pytest.mark.wire
 def test_s4_09_a_third_provider_stands_beside_the_two(tmp_path: Path) -> None:
     """Its client is found by its own name, and it may be what the others fall back on."""
@@ -59,6 +60,7 @@ def test_s4_09_a_third_provider_stands_beside_the_two(tmp_path: Path) -> None:
         assert asyncio.run(llm.get_client().chat("hi")) == "by the third"
 
 
+@pytest.mark.promise("S4-11")
 @pytest.mark.parametrize("level", ["request", "attempt"])
 def test_s4_11_middleware_sees_request_response_and_error(level: Any) -> None:
     told: list[str] = []
@@ -96,6 +98,7 @@ def test_s4_11_middleware_sees_request_response_and_error(level: Any) -> None:
     assert told == ["asked one", "answered fine", "asked two", "NetworkError"]
 
 
+@pytest.mark.promise("S4-25")
 @pytest.mark.wire
 def test_s4_25_temperature_zero_and_the_token_limit_reach_the_provider(tmp_path: Path) -> None:
     with WireServer() as server, configured(tmp_path, anthropic(server)) as llm:
@@ -105,6 +108,7 @@ def test_s4_25_temperature_zero_and_the_token_limit_reach_the_provider(tmp_path:
     assert (body["temperature"], body["max_tokens"]) == (0, 100)
 
 
+@pytest.mark.promise("S4-26")
 @pytest.mark.wire
 def test_s4_26_a_stream_left_early_gives_slot_and_connection_back(tmp_path: Path) -> None:
     one = "max_concurrency: 1"
@@ -160,6 +164,7 @@ EIGHT: dict[type[Exception], Callable[[], LLMManager]] = {
 }
 
 
+@pytest.mark.promise("S4-27")
 @pytest.mark.parametrize("kind", EIGHT, ids=lambda kind: kind.__name__)
 def test_s4_27_each_of_the_eight_exceptions_is_raised_and_is_an_llm_exception(
     kind: type[Exception],
@@ -170,6 +175,7 @@ def test_s4_27_each_of_the_eight_exceptions_is_raised_and_is_an_llm_exception(
         asyncio.run(llm.get_client().chat("hi"))
 
 
+@pytest.mark.promise("S4-31", "S4-32")
 @pytest.mark.wire
 def test_s4_31_and_32_no_key_is_in_logs_errors_or_the_environment(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -198,6 +204,7 @@ def test_s4_31_and_32_no_key_is_in_logs_errors_or_the_environment(
     assert dict(os.environ) == before
 
 
+@pytest.mark.promise("S4-33")
 def test_s4_33_a_blocking_model_does_not_stop_the_loop() -> None:
     """The model waits for something that only the running loop can do."""
     moved = threading.Event()
@@ -218,6 +225,7 @@ def test_s4_33_a_blocking_model_does_not_stop_the_loop() -> None:
     llm.close()
 
 
+@pytest.mark.promise("S4-36")
 def test_s4_36_a_failed_check_brings_a_new_client_and_none_is_paid_for() -> None:
     clock = FakeClock()
     made: list[str] = []
@@ -244,6 +252,7 @@ def test_s4_36_a_failed_check_brings_a_new_client_and_none_is_paid_for() -> None
     assert made == ["k1", "k2", "k3", "k2"]
 
 
+@pytest.mark.promise("S4-39")
 def test_s4_39_providers_scale_on_their_own() -> None:
     """One provider's exhausted quota leaves the other's alone."""
     clock = FakeClock()
@@ -260,6 +269,7 @@ def test_s4_39_providers_scale_on_their_own() -> None:
     assert clock() - since == 60.0
 
 
+@pytest.mark.promise("S4-40")
 @pytest.mark.parametrize("leaving", ["error", "cancelled"])
 def test_s4_40_leaving_a_context_in_any_way_gives_everything_back(leaving: str) -> None:
     entered: list[str] = []
@@ -299,6 +309,7 @@ def test_s4_40_leaving_a_context_in_any_way_gives_everything_back(leaving: str) 
     assert asyncio.run(main()).closed
 
 
+@pytest.mark.promise("S4-43")
 def test_s4_43_a_provider_and_each_of_its_keys_are_kept_from_calls_that_fail() -> None:
     """A key alone rests after three failures; the provider's breaker opens when all fail."""
     down = {"k1"}
@@ -321,6 +332,7 @@ def test_s4_43_a_provider_and_each_of_its_keys_are_kept_from_calls_that_fail() -
     assert llm.get_model_info("m")["circuit_breaker_state"] == "open"
 
 
+@pytest.mark.promise("S4-49")
 def test_s4_49_who_has_priority_goes_first() -> None:
     order: list[str] = []
     gate = asyncio.Event()

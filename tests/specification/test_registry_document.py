@@ -108,6 +108,7 @@ def openai_inference(prompt: str, kwargs: dict) -> str:
 """
 
 
+@pytest.mark.promise("S3-39")
 @pytest.mark.wire
 @pytest.mark.filterwarnings("ignore:The model 'claude-3-opus:DeprecationWarning")
 @pytest.mark.parametrize("outage", [False, True])

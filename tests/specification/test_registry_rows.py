@@ -59,6 +59,7 @@ def quiet(clock: FakeClock | None = None, **options: Any) -> LLMManager:
     return LLMManager(clock=clock or FakeClock(), rng=lambda: 0.5, **options)
 
 
+@pytest.mark.promise("S3-01")
 def test_s3_01_the_constructor_takes_both_by_keyword_and_by_position() -> None:
     log: list[str] = []
     for llm in (LLMManager(2, False, clock=FakeClock()),
@@ -70,6 +71,7 @@ def test_s3_01_the_constructor_takes_both_by_keyword_and_by_position() -> None:
         assert len(log) == 2
 
 
+@pytest.mark.promise("S3-02")
 def test_s3_02_and_35_metadata_is_kept_verbatim() -> None:
     llm = quiet()
     metadata = {"provider": "openai", "max_tokens": 8192, "cost_per_1k_tokens": 0.03, "x": [1]}
@@ -77,6 +79,7 @@ def test_s3_02_and_35_metadata_is_kept_verbatim() -> None:
     assert llm.get_model_info("gpt-4")["metadata"] == metadata
 
 
+@pytest.mark.promise("S3-03", "S3-07")
 def test_s3_03_and_07_options_come_as_one_positional_dict_fresh_each_attempt() -> None:
     seen: list[dict[str, Any]] = []
 
@@ -93,6 +96,7 @@ def test_s3_03_and_07_options_come_as_one_positional_dict_fresh_each_attempt() -
     assert seen == [{"temperature": 0.7, "max_tokens": 500}] * 2
 
 
+@pytest.mark.promise("S3-04")
 def test_s3_04_the_active_model_is_asked_first_and_must_exist() -> None:
     llm = quiet()
     llm.register_model("a", Recorder("a"))
@@ -103,6 +107,7 @@ def test_s3_04_the_active_model_is_asked_first_and_must_exist() -> None:
         llm.set_active_model("c")
 
 
+@pytest.mark.promise("S3-05")
 def test_s3_05_the_chain_is_walked_in_order_without_duplicates() -> None:
     log: list[str] = []
     llm = quiet(retry=RetryPolicy(max_attempts=1))
@@ -115,6 +120,7 @@ def test_s3_05_the_chain_is_walked_in_order_without_duplicates() -> None:
     assert log == ["b", "a", "c"]
 
 
+@pytest.mark.promise("S3-06", "S3-25", "S4-48")
 def test_s3_06_and_25_retries_come_before_fallback() -> None:
     log: list[str] = []
     llm = quiet()
@@ -125,6 +131,7 @@ def test_s3_06_and_25_retries_come_before_fallback() -> None:
     assert log == ["primary"] * 3
 
 
+@pytest.mark.promise("S3-08")
 def test_s3_08_clearing_empties_memory_and_disk(tmp_path: Path) -> None:
     model = Recorder()
     llm = LLMManager(cache_dir=str(tmp_path))
@@ -138,6 +145,7 @@ def test_s3_08_clearing_empties_memory_and_disk(tmp_path: Path) -> None:
     assert len(model.calls) >= 2
 
 
+@pytest.mark.promise("S3-09")
 def test_s3_09_model_info_has_exactly_these_keys() -> None:
     llm = quiet()
     llm.register_model("m", Recorder())
@@ -147,6 +155,7 @@ def test_s3_09_model_info_has_exactly_these_keys() -> None:
     assert set(info["stats"]) == STATS
 
 
+@pytest.mark.promise("S3-10")
 def test_s3_10_metrics_have_exactly_these_keys_before_and_after_a_call() -> None:
     llm = quiet()
     before = llm.get_metrics()
@@ -164,6 +173,7 @@ def open_breaker(llm: LLMManager, name: str) -> None:
             llm.complete("hi", model=name)
 
 
+@pytest.mark.promise("S3-11")
 def test_s3_11_a_breaker_can_be_reset_by_hand() -> None:
     llm = quiet()
     llm.register_model("m", failing(OSError, [], "m"))
@@ -172,6 +182,7 @@ def test_s3_11_a_breaker_can_be_reset_by_hand() -> None:
     assert llm.get_model_info("m")["circuit_breaker_state"] == "closed"
 
 
+@pytest.mark.promise("S3-12")
 def test_s3_12_models_are_listed_in_registration_order() -> None:
     llm = quiet()
     for name in ("z", "a", "m"):
@@ -179,6 +190,7 @@ def test_s3_12_models_are_listed_in_registration_order() -> None:
     assert llm.list_models() == ["z", "a", "m"]
 
 
+@pytest.mark.promise("S3-18")
 def test_s3_18_a_breaker_is_each_models_own() -> None:
     llm = quiet()
     llm.register_model("a", failing(OSError, [], "a"))
@@ -188,6 +200,7 @@ def test_s3_18_a_breaker_is_each_models_own() -> None:
     assert llm.complete("hi", model="b").text == "b"
 
 
+@pytest.mark.promise("S3-19", "S3-20")
 def test_s3_19_and_20_five_failing_calls_open_it_and_each_state_shows() -> None:
     clock = FakeClock()
     llm = quiet(clock, max_retries=1)
@@ -214,6 +227,7 @@ def test_s3_19_and_20_five_failing_calls_open_it_and_each_state_shows() -> None:
     assert [*states, state()] == ["closed"] * 5 + ["open", "half-open", "closed"]
 
 
+@pytest.mark.promise("S3-21")
 def test_s3_21_statistics_are_seconds_by_attempt() -> None:
     clock = FakeClock()
     llm = quiet(clock, max_retries=1)
@@ -237,6 +251,7 @@ def test_s3_21_statistics_are_seconds_by_attempt() -> None:
     assert stats["total_latency"] == pytest.approx(4.0)
 
 
+@pytest.mark.promise("S3-22")
 @given(st.lists(st.booleans(), max_size=20))
 def test_s3_22_rates_are_fractions(outcomes: list[bool]) -> None:
     llm = quiet(max_retries=1, breaker=False)
@@ -261,6 +276,7 @@ def test_s3_22_rates_are_fractions(outcomes: list[bool]) -> None:
         assert metrics["success_rate"] == pytest.approx(sum(outcomes) / len(outcomes))
 
 
+@pytest.mark.promise("S3-23", "S3-24")
 def test_s3_23_and_24_the_schedule_is_0_1_2_4_8() -> None:
     """No sleep before the first attempt, none after the last."""
     clock = FakeClock()
@@ -275,6 +291,7 @@ def test_s3_23_and_24_the_schedule_is_0_1_2_4_8() -> None:
     assert len(log) == 5
 
 
+@pytest.mark.promise("S3-26")
 def test_s3_26_a_name_that_is_not_registered_is_reported_not_fatal(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -286,6 +303,7 @@ def test_s3_26_a_name_that_is_not_registered_is_reported_not_fatal(
     assert "gpt-3.5" in caplog.text
 
 
+@pytest.mark.promise("S3-27")
 def test_s3_27_a_second_manager_on_the_same_directory_hits(tmp_path: Path) -> None:
     calls: list[str] = []
 
@@ -300,6 +318,7 @@ def test_s3_27_a_second_manager_on_the_same_directory_hits(tmp_path: Path) -> No
     assert calls == ["hi"]
 
 
+@pytest.mark.promise("S3-28")
 def test_s3_28_bypassing_neither_reads_nor_writes(tmp_path: Path) -> None:
     model = Recorder()
     llm = LLMManager(cache_dir=str(tmp_path))
@@ -310,6 +329,7 @@ def test_s3_28_bypassing_neither_reads_nor_writes(tmp_path: Path) -> None:
     assert len(model.calls) == 3
 
 
+@pytest.mark.promise("S3-29")
 def test_s3_29_disabled_caching_makes_no_directory(tmp_path: Path) -> None:
     llm = LLMManager(enable_caching=False, cache_dir=str(tmp_path / "responses"))
     llm.register_model("m", Recorder())
@@ -317,6 +337,7 @@ def test_s3_29_disabled_caching_makes_no_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "responses").exists()
 
 
+@pytest.mark.promise("S3-30")
 def test_s3_30_the_printed_loop_sees_exceptions() -> None:
     llm = quiet()
     llm.register_model("unreliable-model", failing(OSError, [], "m"))
@@ -329,6 +350,7 @@ def test_s3_30_the_printed_loop_sees_exceptions() -> None:
     assert len(seen) == 10
 
 
+@pytest.mark.promise("S3-31", "S3-32", "S3-33", "S3-34")
 def test_s3_31_to_34_an_agent_holds_a_manager_runs_tasks_and_reasons() -> None:
     llm = quiet()
     llm.register_model("m", Recorder("reasoned"))
@@ -343,6 +365,7 @@ def test_s3_31_to_34_an_agent_holds_a_manager_runs_tasks_and_reasons() -> None:
         agent.execute_task(lambda: 1 // 0)
 
 
+@pytest.mark.promise("S3-36")
 def test_s3_36_response_cache_hits_do_not_lower_the_success_rate() -> None:
     llm = LLMManager(cache="memory")
     llm.register_model("m", Recorder())
@@ -351,6 +374,7 @@ def test_s3_36_response_cache_hits_do_not_lower_the_success_rate() -> None:
     assert llm.get_metrics()["success_rate"] == 1.0
 
 
+@pytest.mark.promise("S3-40")
 def test_s3_40_an_open_breaker_costs_a_fallback_no_sleep() -> None:
     clock = FakeClock()
     log: list[str] = []
@@ -364,6 +388,7 @@ def test_s3_40_an_open_breaker_costs_a_fallback_no_sleep() -> None:
     assert (len(log), len(clock.sleeps)) == (asked, slept)
 
 
+@pytest.mark.promise("S3-35", "S3-41")
 def test_s3_35_and_41_success_latency_tokens_and_cost_are_exported_by_model() -> None:
     reader = InMemoryMetricReader()
     telemetry = Telemetry(meter_provider=MeterProvider([reader]))

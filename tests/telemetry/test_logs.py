@@ -49,6 +49,7 @@ def test_a_breaker_warns_when_it_opens_and_informs_when_it_closes(
     assert {record.breaker for record in told} == {"p-a/a"}
 
 
+@pytest.mark.promise("S4-30")
 def test_each_attempt_is_a_debug_line(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="agentkit")
     seen.manager(("a", ScriptedModel(overloaded(), "fine"))).generate("hi")
@@ -58,6 +59,7 @@ def test_each_attempt_is_a_debug_line(seen: Observed, caplog: pytest.LogCaptureF
     ]  # fmt: skip
 
 
+@pytest.mark.promise("S2-39")
 def test_no_record_holds_what_was_said(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="agentkit")
 

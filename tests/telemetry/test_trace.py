@@ -46,6 +46,7 @@ each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream]
 Ask = Callable[..., str]
 
 
+@pytest.mark.promise("S4-44")
 @each_way
 def test_a_recovered_request_reads_as_the_documented_tree(seen: Observed, ask: Ask) -> None:
     first = ScriptedModel(rate_limited(), timeout())

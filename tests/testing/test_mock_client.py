@@ -31,6 +31,7 @@ def ask(client: MockLLMClient, **options: Any) -> Any:
     return asyncio.run(client.complete(MESSAGES, **options))
 
 
+@pytest.mark.promise("S2-35")
 def test_responses_come_in_order_and_their_end_is_told() -> None:
     client = MockLLMClient(responses=["Response 1", "Response 2"])
     assert [ask(client).content, ask(client).content] == ["Response 1", "Response 2"]
@@ -38,6 +39,7 @@ def test_responses_come_in_order_and_their_end_is_told() -> None:
         ask(client)
 
 
+@pytest.mark.promise("S2-35")
 def test_it_records_what_it_was_asked() -> None:
     client = MockLLMClient(["a", "b"])
     ask(client, temperature=0, max_retries=2, system_prompt="be brief")

@@ -69,6 +69,7 @@ def test_a_damaged_bundle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         BedrockModelCatalog(cache_mode="none").list_models()
 
 
+@pytest.mark.promise("S1-71")
 def test_the_former_manager_still_answers_and_says_it_is_deprecated() -> None:
     with pytest.warns(DeprecationWarning, match="BedrockModelCatalog") as seen:
         former = UnifiedModelManager()

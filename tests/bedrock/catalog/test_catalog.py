@@ -67,6 +67,7 @@ def test_nothing_is_read_asked_or_written_at_construction(tmp_path: Path) -> Non
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.promise("S1-67")
 def test_the_order_is_cache_then_aws(tmp_path: Path) -> None:
     aws = answering()
     first = catalog(aws, tmp_path, now=Now())
@@ -82,6 +83,7 @@ def test_the_order_is_cache_then_aws(tmp_path: Path) -> None:
     assert second.list_models() == first.list_models()
 
 
+@pytest.mark.promise("S1-59", "S1-60")
 def test_what_aws_says_is_found_by_name_and_region(tmp_path: Path) -> None:
     found = catalog(answering(), tmp_path)
     access = found.get_model_info("New Model", EAST)
@@ -101,6 +103,7 @@ def test_what_aws_says_is_found_by_name_and_region(tmp_path: Path) -> None:
     assert found.get_model_access_info("No Model", EAST) is None
 
 
+@pytest.mark.promise("S1-63")
 def test_the_cache_expires_and_is_asked_again(tmp_path: Path) -> None:
     now, aws = Now(), answering(2)
     catalog(aws, tmp_path, now=now).ensure_catalog_available()
@@ -110,6 +113,7 @@ def test_the_cache_expires_and_is_asked_again(tmp_path: Path) -> None:
     assert catalog(aws, tmp_path, now=now).get_catalog_metadata().source.value == "API"
 
 
+@pytest.mark.promise("S1-83")
 def test_an_expired_cache_is_used_when_asked_for_or_when_aws_is_silent(tmp_path: Path) -> None:
     now, aws = Now(), answering()
     catalog(aws, tmp_path, now=now).ensure_catalog_available()
@@ -122,6 +126,7 @@ def test_an_expired_cache_is_used_when_asked_for_or_when_aws_is_silent(tmp_path:
     assert catalog(aws, tmp_path, now=now).get_catalog_metadata().source is CatalogSource.CACHE
 
 
+@pytest.mark.promise("S1-65")
 def test_a_forced_refresh_does_not_read_the_cache(tmp_path: Path) -> None:
     aws = answering(2)
     catalog(aws, tmp_path).ensure_catalog_available()
@@ -129,6 +134,7 @@ def test_a_forced_refresh_does_not_read_the_cache(tmp_path: Path) -> None:
     assert forced.get_catalog_metadata().source is CatalogSource.API
 
 
+@pytest.mark.promise("S1-68")
 def test_without_credentials_the_bundle_answers_and_nobody_is_asked(tmp_path: Path) -> None:
     found = BedrockModelCatalog(cache_directory=tmp_path)
     metadata = found.get_catalog_metadata()
@@ -139,6 +145,7 @@ def test_without_credentials_the_bundle_answers_and_nobody_is_asked(tmp_path: Pa
     assert not (tmp_path / "bedrock-catalog-v1.json").exists()
 
 
+@pytest.mark.promise("S1-64")
 @pytest.mark.parametrize("mode", list(CacheMode))
 def test_when_aws_fails_the_bundle_answers_with_a_warning(
     mode: CacheMode, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -152,6 +159,7 @@ def test_when_aws_fails_the_bundle_answers_with_a_warning(
     assert "could not be refreshed" in caplog.text
 
 
+@pytest.mark.promise("S1-64")
 def test_when_the_bundle_is_not_allowed_that_is_an_error(tmp_path: Path) -> None:
     aws = ControlPlane()
     aws.fail(EAST, "AccessDeniedException")
@@ -164,6 +172,7 @@ def test_when_the_bundle_is_not_allowed_that_is_an_error(tmp_path: Path) -> None
         catalog(None, tmp_path, fallback_to_bundled=False).list_models()
 
 
+@pytest.mark.promise("S1-58", "S1-62")
 def test_file_mode_survives_memory_mode_is_shared_and_none_keeps_nothing(tmp_path: Path) -> None:
     aws = answering(3)
     for mode, asked in ((CacheMode.MEMORY, 2), (CacheMode.NONE, 4)):
@@ -179,6 +188,7 @@ def test_file_mode_survives_memory_mode_is_shared_and_none_keeps_nothing(tmp_pat
     assert not shared.is_catalog_loaded
 
 
+@pytest.mark.promise("S1-65")
 def test_one_region_that_fails_or_is_late_harms_no_other(tmp_path: Path) -> None:
     aws, release = answering(), threading.Event()
 
@@ -196,6 +206,7 @@ def test_one_region_that_fails_or_is_late_harms_no_other(tmp_path: Path) -> None
     assert found.is_model_available("Claude 3.5 Haiku", WEST), "known facts of the late one stay"
 
 
+@pytest.mark.promise("S1-65")
 def test_regions_are_asked_at_once(tmp_path: Path) -> None:
     aws, together = answering(), threading.Barrier(2)
 
@@ -248,6 +259,7 @@ def test_a_models_end_of_life_is_told(tmp_path: Path) -> None:
     assert info.end_of_life == "2026-01-01"
 
 
+@pytest.mark.promise("S0-37")
 def test_a_refresh_replaces_the_data_and_a_failed_one_keeps_it(tmp_path: Path) -> None:
     aws = answering()
     found = catalog(aws, tmp_path, use_api=False)
@@ -262,6 +274,7 @@ def test_a_refresh_replaces_the_data_and_a_failed_one_keeps_it(tmp_path: Path) -
     assert found.get_model_info("New Model") is not None
 
 
+@pytest.mark.promise("S1-61")
 def test_models_are_listed_by_region_and_provider_in_any_letter_case(tmp_path: Path) -> None:
     found = BedrockModelCatalog(cache_directory=tmp_path)
     anthropic = found.list_models(region=EAST, provider="anthropic")
@@ -294,6 +307,7 @@ def test_a_cache_of_another_form_or_version_is_not_used(
     assert catalog(None, tmp_path).get_catalog_metadata().source is CatalogSource.BUNDLED
 
 
+@pytest.mark.promise("S1-69")
 def test_a_folder_that_cannot_be_written_changes_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = catalog(answering(), tmp_path / "file" / "below")
@@ -319,6 +333,7 @@ def test_two_that_need_a_refresh_at_once_ask_once_and_read_one_whole_file(tmp_pa
     assert names == {"bedrock-catalog-v1.json", "bedrock-catalog-v1.lock"}
 
 
+@pytest.mark.promise("S1-66")
 def test_sources_compare_in_any_letter_case() -> None:
     assert CatalogSource("bundled") is CatalogSource.BUNDLED
     assert CatalogSource.BUNDLED.value == "BUNDLED"

@@ -27,6 +27,7 @@ def catalog() -> BedrockModelCatalog:
     return BedrockModelCatalog(cache_mode="none", use_api=False)
 
 
+@pytest.mark.promise("S1-30")
 @pytest.mark.parametrize(
     ("name", "id_"),
     [
@@ -58,6 +59,7 @@ def test_every_printed_name_and_every_id_is_its_model(
     assert info.model_id == id_
 
 
+@pytest.mark.promise("B22")
 @pytest.mark.parametrize("name", ["Claude Opus 9", "Claude 4 Haiku", "Claud 3 Haiku", "Haiku", ""])
 def test_an_unknown_name_is_no_other_model(catalog: BedrockModelCatalog, name: str) -> None:
     assert catalog.get_model_info(name) is None
@@ -71,6 +73,7 @@ def test_an_unknown_name_gets_suggestions(catalog: BedrockModelCatalog) -> None:
         catalog.resolve("Claud 3 Haiku")
 
 
+@pytest.mark.promise("S1-29")
 def test_regional_profiles_come_first_then_the_model_itself(catalog: BedrockModelCatalog) -> None:
     assert catalog.routes("Claude 3 Haiku", "us-east-1") == (
         (REGIONAL, f"us.{HAIKU}"),
@@ -80,6 +83,7 @@ def test_regional_profiles_come_first_then_the_model_itself(catalog: BedrockMode
     assert catalog.routes("Claude 3 Haiku", "il-central-1") == ()
 
 
+@pytest.mark.promise("B20")
 def test_a_global_profile_is_used_only_when_asked_for(catalog: BedrockModelCatalog) -> None:
     assert catalog.routes("Claude Sonnet 4.5", "sa-east-1") == ()
     ways = catalog.routes("Claude Sonnet 4.5", "us-east-1")
@@ -99,6 +103,7 @@ def test_the_narrowest_profile_of_a_region_is_taken(catalog: BedrockModelCatalog
     assert access.inference_profile_id == access.regional_cris_profile_id
 
 
+@pytest.mark.promise("B22")
 def test_ids_are_accepted_whether_they_are_known_or_not(catalog: BedrockModelCatalog) -> None:
     unknown = "newmaker.model-9-v1:0"
     assert catalog.resolve(unknown) is None

@@ -23,6 +23,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.providers.bedrock.regions import area_of, check_region, filter_regions
 
 
+@pytest.mark.promise("S1-56")
 def test_the_constants_are_the_regions_botocore_knows() -> None:
     session = boto3.Session()
     known = session.get_available_regions("bedrock")
@@ -33,6 +34,7 @@ def test_the_constants_are_the_regions_botocore_knows() -> None:
     assert regions_of_botocore() == get_all_regions()
 
 
+@pytest.mark.promise("S1-57")
 @pytest.mark.parametrize(
     ("area", "regions"),
     [
@@ -101,6 +103,7 @@ def test_nothing_is_asked_or_written_at_construction(tmp_path: Path) -> None:
     assert found.get_cache_info()["valid"] is False
 
 
+@pytest.mark.promise("B29", "S1-54", "S1-55")
 def test_aws_is_asked_once_a_day(tmp_path: Path) -> None:
     now, ssm = [1e9], Ssm()
     ssm.answer("us-east-1", "eu-west-1")
@@ -143,6 +146,7 @@ def test_without_clients_the_known_list_is_used(tmp_path: Path) -> None:
     assert found.get_cache_info()["source"] == "botocore"
 
 
+@pytest.mark.promise("S1-55")
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"regions": 5, "time": 1}', '{"regions": ["x"], "time": 1e9}', "\0"]
 )
@@ -160,11 +164,13 @@ def test_a_time_in_the_future_is_not_trusted(tmp_path: Path) -> None:
     assert discovery(tmp_path, now).get_cache_info()["valid"] is False
 
 
+@pytest.mark.promise("S1-55")
 def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = BedrockRegionDiscovery(tmp_path / "file" / "below")
     assert found.get_bedrock_regions() == get_all_regions()
 
 
+@pytest.mark.promise("B29")
 def test_the_default_place_is_the_users_cache_directory(tmp_path: Path) -> None:
     assert BedrockRegionDiscovery().cache_file.parent == tmp_path / "responses"

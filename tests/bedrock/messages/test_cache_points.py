@@ -61,6 +61,7 @@ def count(arguments: dict[str, Any]) -> int:
     return len(marks([*tools, *arguments.get("system", []), *content(arguments)]))
 
 
+@pytest.mark.promise("S1-37")
 def test_caching_is_off_by_default_and_one_flag_turns_it_on() -> None:
     long = create_user_message().add_text(LONG).add_text("question").build()
     for config, points in ((None, 0), (CacheConfig(), 0), (CacheConfig(enabled=True), 1)):
@@ -69,6 +70,7 @@ def test_caching_is_off_by_default_and_one_flag_turns_it_on() -> None:
         assert len(marks(clients.asked[0][1]["messages"][0]["content"])) == points
 
 
+@pytest.mark.promise("S1-38")
 def test_conservative_places_one_point_behind_what_is_likely_to_come_again() -> None:
     found = placed(turns(text(LONG), text(LONG), text("the question")))
     assert marks(content(found)) == [2]
@@ -87,6 +89,7 @@ def test_the_last_block_never_has_a_point_behind_it() -> None:
         assert marks(content(placed(turns(text(LONG)), strategy=strategy))) == []
 
 
+@pytest.mark.promise("S1-39")
 def test_b17_aggressive_places_a_point_after_each_large_block_and_four_at_most() -> None:
     three = placed(turns(*[text(LONG)] * 3, text(SHORT)), strategy="aggressive")
     assert marks(content(three)) == [1, 3, 5]
@@ -94,6 +97,7 @@ def test_b17_aggressive_places_a_point_after_each_large_block_and_four_at_most()
     assert count(seven) == 4
 
 
+@pytest.mark.promise("B17")
 def test_b17_tools_and_system_get_points_too_in_the_services_order() -> None:
     asked = {**turns(text(LONG), text(SHORT)), "system": [text(LONG)], "toolConfig": TOOLS}
     found = placed(asked)
@@ -106,6 +110,7 @@ def test_b17_tools_and_system_get_points_too_in_the_services_order() -> None:
     assert marks(content(without)) == [1]
 
 
+@pytest.mark.promise("S1-40")
 def test_custom_rules_say_which_blocks() -> None:
     asked = turns(text(LONG), image(), text(LONG * 2), image(), text(SHORT))
     texts = placed(asked, strategy="custom", custom_rules={"cache_text_blocks_over": 1500})
@@ -144,6 +149,7 @@ def test_points_live_as_long_as_configured() -> None:
 BLOCKS = st.sampled_from([text(LONG), text(SHORT), image(), POINT, text("word " * 600)])
 
 
+@pytest.mark.promise("B17")
 @given(
     messages=st.lists(st.lists(BLOCKS, min_size=1, max_size=6), min_size=1, max_size=5),
     system=st.lists(st.sampled_from([text(LONG), text(SHORT)]), max_size=3),
@@ -190,6 +196,7 @@ class TestAModelWithoutPromptCaching:
     REFUSAL = refused("ValidationException", "This model doesn't support prompt caching.")
     LONG = create_user_message().add_text(LONG).add_text("question").build()
 
+    @pytest.mark.promise("B17")
     def test_b17_the_points_are_left_out_and_it_is_told(self) -> None:
         clients = FakeClients(self.REFUSAL, "fine")
         llm = manager(clients, cache_config=CacheConfig(enabled=True))

@@ -26,17 +26,20 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         read_file(tmp_path / "a", limit=5)
 
 
+@pytest.mark.promise("S1-13")
 @pytest.mark.parametrize("name", ["absent", "", "bad\0name"])
 def test_what_is_not_there_is_not_read(name: str, tmp_path: Path) -> None:
     with pytest.raises((FileNotFoundError, RequestValidationError)):
         read_file(f"{tmp_path}/{name}", limit=5)
 
 
+@pytest.mark.promise("S1-13")
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="folder"):
         read_file(tmp_path, limit=5)
 
 
+@pytest.mark.promise("S1-14")
 def test_a_device_is_refused() -> None:
     with pytest.raises(RequestValidationError, match="no regular file"):
         read_file("/dev/null", limit=5)
@@ -67,6 +70,7 @@ def test_a_link_to_a_file_is_followed_where_no_folder_is_set(tmp_path: Path) -> 
     assert read_file(tmp_path / "link", limit=5) == b"1"
 
 
+@pytest.mark.promise("S1-14")
 def test_no_link_leads_out_of_the_allowed_folder(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -98,6 +102,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         read_file(path, limit=100)
 
 
+@pytest.mark.promise("S1-14")
 def test_no_file_stays_open(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "big").write_bytes(b"1" * 9)

@@ -42,12 +42,14 @@ NAMES: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.promise("S0-25", "S1-05")
 @pytest.mark.parametrize(("data", "kind", "format_"), CONTENT)
 def test_the_bytes_alone_tell_the_format(data: bytes, kind: Any, format_: str) -> None:
     told = detect(data, None, kind)
     assert (told.format.value, told.method, told.confidence) == (format_, "content", 0.75)
 
 
+@pytest.mark.promise("S1-04")
 @pytest.mark.parametrize(("name", "kind", "format_"), NAMES)
 def test_the_name_alone_tells_the_format(name: str, kind: Any, format_: str) -> None:
     told = detect(b"plain words", name, kind)
@@ -87,6 +89,7 @@ def test_what_nothing_tells_is_refused_with_the_known_formats() -> None:
     assert caught.value.validation_errors
 
 
+@pytest.mark.promise("S1-08", "S1-09")
 @pytest.mark.parametrize(
     ("enum", "shape", "extra"),
     [

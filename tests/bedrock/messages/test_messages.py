@@ -31,23 +31,27 @@ from agentkit.providers.bedrock.encoding import document_name
 from tests.bedrock.messages import samples as s
 
 
+@pytest.mark.promise("S0-21")
 def test_a_text_message_is_role_and_content() -> None:
     message = create_user_message().add_text("  What is the capital of France?\n").build()
     assert message == {"role": "user", "content": [{"text": "What is the capital of France?"}]}
     assert s.accepts(message)
 
 
+@pytest.mark.promise("S1-15")
 def test_several_texts_stay_several_blocks_in_order() -> None:
     message = create_user_message().add_text("first").add_text("second").build()
     assert message["content"] == [{"text": "first"}, {"text": "second"}]
 
 
+@pytest.mark.promise("S1-16")
 def test_the_factories_set_the_role() -> None:
     assert create_assistant_message().add_text("hi").build()["role"] == "assistant"
     assert create_message("user").role is RolesEnum.USER
     assert ConverseMessageBuilder is MessageBuilder
 
 
+@pytest.mark.promise("S1-17")
 @pytest.mark.parametrize("bad", ["system", "", None, 5])
 def test_an_unknown_role_is_refused_at_once(bad: Any) -> None:
     with pytest.raises(RequestValidationError, match="role"):
@@ -60,6 +64,7 @@ def test_a_text_needs_words(bad: Any) -> None:
         create_user_message().add_text(bad)
 
 
+@pytest.mark.promise("S0-25", "S1-18")
 def test_a_chain_of_all_kinds_is_in_order_and_accepted(tmp_path: Path) -> None:
     (tmp_path / "chart.png").write_bytes(s.PNG)
     (tmp_path / "data.v2.xlsx").write_bytes(s.XLSX)
@@ -84,6 +89,7 @@ def test_a_chain_of_all_kinds_is_in_order_and_accepted(tmp_path: Path) -> None:
     assert s.accepts(message)
 
 
+@pytest.mark.promise("S0-26", "S1-09")
 @pytest.mark.parametrize(
     ("name", "data", "format_"),
     [
@@ -102,6 +108,7 @@ def test_each_document_format_is_sent_as_itself(
     assert s.accepts(message)
 
 
+@pytest.mark.promise("S1-06")
 def test_a_format_given_by_hand_wins() -> None:
     message = (
         create_user_message()
@@ -117,6 +124,7 @@ def test_a_format_given_by_hand_wins() -> None:
         create_user_message().add_image_bytes(s.PNG, format="tiff")
 
 
+@pytest.mark.promise("S1-10")
 def test_avi_is_recognised_and_refused_with_the_reason() -> None:
     tries: list[Callable[[], object]] = [
         lambda: create_user_message().add_video_bytes(s.AVI),
@@ -129,6 +137,7 @@ def test_avi_is_recognised_and_refused_with_the_reason() -> None:
         assert "mp4" in (caught.value.hint or "")
 
 
+@pytest.mark.promise("S1-11")
 @pytest.mark.parametrize(
     ("add", "start", "limit"),
     [
@@ -146,6 +155,7 @@ def test_the_size_limits_are_exact(add: str, start: bytes, limit: int) -> None:
         getattr(create_user_message(), add)(b"")
 
 
+@pytest.mark.promise("S1-12")
 def test_a_raised_limit_holds_and_warns_once_above_the_services(tmp_path: Path) -> None:
     path = tmp_path / "large.pdf"
     path.write_bytes(s.PDF.ljust(6_000_000, b"0"))
@@ -187,6 +197,7 @@ def test_counts_are_those_of_the_service() -> None:
         assert s.accepts(builder.build())
 
 
+@pytest.mark.promise("S1-41")
 def test_cache_points_follow_content_and_are_at_most_four() -> None:
     with pytest.raises(RequestValidationError, match="follows a block"):
         create_user_message().add_cache_point()
@@ -262,6 +273,7 @@ def test_files_in_s3_need_a_format_and_a_good_address() -> None:
             create_user_message().add_image_s3(uri, "png", owner)
 
 
+@pytest.mark.promise("B15")
 def test_a_document_has_a_name_even_when_none_is_given() -> None:
     builder = create_user_message().add_text("x")
     builder.add_document_bytes(s.PDF).add_document_bytes(s.PDF)
@@ -270,6 +282,7 @@ def test_a_document_has_a_name_even_when_none_is_given() -> None:
     assert names == ["Document", "Document (2)", "Bericht fur Marz"]
 
 
+@pytest.mark.promise("B15", "S1-07")
 @given(st.text(), st.sets(st.text(alphabet=string.ascii_letters, min_size=1), max_size=5))
 def test_every_name_becomes_one_the_service_accepts(name: str, taken: set[str]) -> None:
     clean = document_name(name, taken)
@@ -302,6 +315,7 @@ def test_a_built_message_is_its_own() -> None:
     assert len(first["content"]) == 1
 
 
+@pytest.mark.promise("B16")
 def test_a_schema_travels_as_a_json_string() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     config = build_json_schema_output_config(schema, "thing", "a thing")
@@ -336,6 +350,7 @@ def test_what_is_no_conversation_is_refused(messages: Any) -> None:
     assert caught.value.validation_errors
 
 
+@pytest.mark.promise("S0-28")
 def test_all_problems_are_told_at_once() -> None:
     messages = [
         {"role": "robot", "content": "text"},

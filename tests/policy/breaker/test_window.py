@@ -61,6 +61,7 @@ def test_a_clock_that_went_back_by_a_window_starts_afresh() -> None:
     assert (window.calls, window.failures, window.slow) == (1, 0, 0)
 
 
+@pytest.mark.promise("S4-35")
 def test_memory_does_not_grow_with_traffic() -> None:
     window = RateWindow(60.0)
     window.add(0.0, failed=True, slow=True)

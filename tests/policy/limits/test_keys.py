@@ -14,6 +14,7 @@ from agentkit.types import Usage
 from tests.policy.limits.pools import ONE, Waiter, keys, served, settle
 
 
+@pytest.mark.promise("S2-15")
 def test_round_robin_is_an_exact_sequence() -> None:
     pool = Pool(keys(3))
     assert [served(pool.request(ONE, 0.0)) for _ in range(7)] == [
@@ -38,6 +39,7 @@ def test_least_loaded_prefers_the_key_with_the_fewest_calls() -> None:
     assert [served(pool.request(ONE, 1.0)) for _ in range(3)] == ["#2", "#2", "#3"]
 
 
+@pytest.mark.promise("S2-30")
 def test_the_sixth_call_on_one_key_waits() -> None:
     pool = Pool(keys(1, slots=5))
     leases = [pool.request(ONE, 0.0) for _ in range(6)]
@@ -181,6 +183,7 @@ def down() -> e.ServerError:
     return e.ServerError("down", status=503)
 
 
+@pytest.mark.promise("S2-29")
 def test_three_failures_in_a_row_rest_a_key_until_its_cooldown_is_over() -> None:
     members = keys(2)
     pool = Pool(members)

@@ -17,6 +17,7 @@ from agentkit.types import Quota, Usage
 from tests.policy.limits.pools import ONE, Waiter, keys, served, settle
 
 
+@pytest.mark.promise("S2-07")
 def test_first_come_first_served() -> None:
     pool = Pool(keys(1, slots=1))
     leases = [pool.request(ONE, 0.0) for _ in range(6)]
@@ -61,6 +62,7 @@ def test_a_step_of_priority_is_worth_ten_seconds(steps: int, late: float, first:
     assert plain.granted is not urgent.granted
 
 
+@pytest.mark.promise("S4-49")
 def test_nobody_starves_under_an_endless_stream_of_higher_priority() -> None:
     pool = Pool(keys(1, slots=1))
     holder = pool.request(ONE, 0.0)

@@ -88,6 +88,7 @@ class Log:
             assert limit is None or name not in names or most <= limit, name
 
 
+@pytest.mark.promise("S4-02")
 @given(LIMITS, STEPS)
 def test_no_minute_exceeds_any_limit_where_estimates_are_upper_bounds(
     limits: RateLimits, steps: list[tuple[str, int, int]]
@@ -141,6 +142,7 @@ def test_the_wait_it_tells_is_exact(
     assert log.window.fits(need, log.now + wait)
 
 
+@pytest.mark.promise("S4-06")
 def test_an_admission_expires_sixty_seconds_after_itself_and_not_a_moment_before() -> None:
     window = Window(RateLimits(requests_per_minute=2))
     for at in (0.0, 7.5):
@@ -153,6 +155,7 @@ def test_an_admission_expires_sixty_seconds_after_itself_and_not_a_moment_before
     assert window.fits(Need(), 67.5)
 
 
+@pytest.mark.promise("S4-05")
 def test_capacity_returns_second_by_second_as_it_was_taken() -> None:
     window = Window(RateLimits(requests_per_minute=50))
     for second in range(50):
@@ -176,6 +179,7 @@ def test_polling_a_full_window_frees_nothing() -> None:
     assert len(log.sent) == 50
 
 
+@pytest.mark.promise("S4-04")
 @pytest.mark.parametrize(
     ("limits", "taken", "refused", "fitting"),
     [
@@ -195,6 +199,7 @@ def test_input_and_output_have_windows_of_their_own(
     assert window.fits(fitting, 1.0)
 
 
+@pytest.mark.promise("S4-03")
 def test_requests_and_tokens_are_independent() -> None:
     requests = Window(RateLimits(requests_per_minute=1, tokens_per_minute=1000))
     requests.admit(Need(1, 1), 0.0)
@@ -295,6 +300,7 @@ def test_without_limits_nothing_is_kept() -> None:
     assert set(window.limits().values()) == {None}
 
 
+@pytest.mark.promise("S4-35")
 def test_a_hundred_thousand_requests_leave_no_more_than_a_minute_of_them() -> None:
     window = Window(RateLimits(requests_per_minute=600))
     for number in range(1000):

@@ -190,6 +190,7 @@ def test_two_event_loops_and_threads_share_one_pool() -> None:
         assert_idle(pool_of(llm))
 
 
+@pytest.mark.promise("S2-18", "S4-01")
 def test_a_pool_is_never_above_its_size_under_a_hundred_tasks() -> None:
     model = Model()
     with LLMManager(cache=None, deadline=PATIENCE) as llm:

@@ -101,6 +101,7 @@ def test_an_auth_config_does_not_change() -> None:
         keys().region = "us-east-1"  # type: ignore[misc]
 
 
+@pytest.mark.promise("S0-09")
 def test_no_representation_shows_a_secret() -> None:
     config = keys(region="us-east-1")
     shown = f"{config} {config!r} {config.secret_key} {vars(type(config))!r} {[config]}"

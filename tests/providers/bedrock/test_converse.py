@@ -83,6 +83,7 @@ def test_an_answer_with_everything_arrives_whole(
     assert (asked.provider, asked.model, asked.stream) == ("bedrock", MODEL, stream)
 
 
+@pytest.mark.promise("B12")
 @colours
 def test_b12_reasoning_and_tool_use_stand_apart_from_the_text(
     clients: Clients, server: WireServer, colour: str

@@ -105,6 +105,7 @@ class TestWhatARefusalIsAbout:
         expected = Refusal("additional_fields", OF_FIELDS[message])
         assert refused_feature(refusal(message), FULL) == expected
 
+    @pytest.mark.promise("B2")
     @pytest.mark.parametrize("message", NOT_A_FEATURE)
     def test_b2_is_nothing_where_a_request_is_wrong(self, message: str) -> None:
         assert refused_feature(refusal(message), FULL) is None

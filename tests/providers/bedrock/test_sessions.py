@@ -37,6 +37,7 @@ def key_of(session: Any) -> str:
     return str(session.get_credentials().get_frozen_credentials().access_key)
 
 
+@pytest.mark.promise("S0-07", "S1-73")
 def test_a_profile_gives_its_keys_and_region() -> None:
     session = open_session(AuthConfig(AuthenticationType.PROFILE, profile_name="named"))
     assert key_of(session) == "of-profile"
@@ -49,6 +50,7 @@ def test_an_unknown_profile_is_told_with_the_remedy() -> None:
     assert "list-profiles" in (caught.value.hint or "")
 
 
+@pytest.mark.promise("S0-09", "S0-11", "S1-73")
 def test_given_keys_are_used_in_the_given_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
     config = AuthConfig(
@@ -59,6 +61,7 @@ def test_given_keys_are_used_in_the_given_region(monkeypatch: pytest.MonkeyPatch
     assert session.region_name == "us-west-2"
 
 
+@pytest.mark.promise("S0-08")
 def test_the_environment_alone_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     config = AuthConfig(AuthenticationType.ENVIRONMENT)
     monkeypatch.setenv("AWS_PROFILE", "named")
@@ -77,6 +80,7 @@ def test_an_api_key_in_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch
     assert session.client("bedrock-runtime") is not None
 
 
+@pytest.mark.promise("S0-12", "S1-73")
 def test_auto_is_the_sdks_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
@@ -120,6 +124,7 @@ def sts(monkeypatch: pytest.MonkeyPatch) -> Sts:
     return Sts(monkeypatch)
 
 
+@pytest.mark.promise("B28", "S0-10", "S1-73")
 def test_a_role_is_assumed_when_first_needed_and_renewed_before_it_expires(sts: Sts) -> None:
     now = [START]
     sts.answer("first", START + dt.timedelta(hours=1))

@@ -31,6 +31,7 @@ def adapter(server: WireServer, **settings: Any) -> OpenAIChat:
     return OpenAIChat("gpt-x", api_key="any", base_url=server.openai_url, **settings)
 
 
+@pytest.mark.promise("S2-25")
 def test_the_body_of_a_conversation() -> None:
     spec = ToolSpec("weather", "Tells the weather.", {"type": "object", "properties": {}})
     with WireServer() as server:
@@ -87,6 +88,7 @@ def test_a_schema_goes_in_strict_mode_and_an_open_one_as_it_is() -> None:
     assert (schema["required"], schema["additionalProperties"]) == (["title", "words"], False)
 
 
+@pytest.mark.promise("S2-25")
 def test_json_mode_travels_and_a_stream_asks_for_its_usage() -> None:
     with WireServer(reply="{}") as server:
         body = sent_body(adapter(server), server, response_format={"type": "json_object"})
