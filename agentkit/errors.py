@@ -58,6 +58,7 @@ class LLMError(Exception):
     """The root: whatever a call raises is one of these.
 
     Attributes:
+        error_type: the value of the telemetry attribute ``error.type`` for this class.
         hint: the one thing to try, or None.
         ledger: what was attempted, or None when nothing was.
         retryable: whether asking again later may help.
@@ -106,8 +107,10 @@ class ProviderError(LLMError):
     """The model or the way to it failed.
 
     Attributes:
-        provider: the provider's name. model: the registered model name.
-        status: the HTTP status, or None. request_id: the provider's id of the request, or None.
+        provider: the provider's name.
+        model: the registered model name.
+        status: the HTTP status, or None.
+        request_id: the provider's id of the request, or None.
     """
 
     def __init__(
@@ -322,13 +325,35 @@ def _one_line(error: BaseException) -> str:
     return f"{label}{type(error).__name__}" + (f" ({text.splitlines()[0]})" if text else "")
 
 
-LLMException = LLMManagerError = LLMError
+LLMException = LLMError
+"""Another name for `LLMError`."""
+
+LLMManagerError = LLMError
+"""Another name for `LLMError`."""
+
 LLMConfigurationError = ConfigurationError
+"""Another name for `ConfigurationError`."""
+
 LLMProviderError = ProviderError
+"""Another name for `ProviderError`."""
+
 LLMRateLimitError = RateLimitError
+"""Another name for `RateLimitError`."""
+
 LLMConnectionError = NetworkError
+"""Another name for `NetworkError`."""
+
 LLMTimeoutError = ProviderTimeoutError
+"""Another name for `ProviderTimeoutError`."""
+
 LLMAuthenticationError = AuthenticationError
+"""Another name for `AuthenticationError`."""
+
 CircuitBreakerOpenError = CircuitOpenError
+"""Another name for `CircuitOpenError`."""
+
 LLMPoolExhaustedError = PoolExhaustedError
+"""Another name for `PoolExhaustedError`."""
+
 RetryExhaustedError = AllModelsFailedError
+"""Another name for `AllModelsFailedError`."""

@@ -38,7 +38,8 @@ class AgentResult(Generic[T_co]):
     """What a run brought.
 
     Attributes:
-        text: the final answer. parsed: validated, when a `response_model` was given.
+        text: the final answer.
+        parsed: validated, when a `response_model` was given.
         steps: each ask in order, with its response and tool results.
         usage: tokens of every attempt, answers that a check rejected included; none for answers
             of the response cache.

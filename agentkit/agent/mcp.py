@@ -56,7 +56,8 @@ def mcp_tools(
             streamable HTTP server; or what the SDK's own `mcp.Client` takes, a server object in
             this process included.
         env: environment variables of the command, besides the few that the SDK passes on (such as
-            ``PATH`` and ``HOME``). cwd: its working directory.
+            ``PATH`` and ``HOME``).
+        cwd: its working directory.
         headers: HTTP headers for a URL, such as ``Authorization``.
         timeout: seconds for connecting, and for each tool call (default 30).
         prefix: goes before each tool's name, to keep two servers apart. Characters other than

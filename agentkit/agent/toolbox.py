@@ -23,8 +23,10 @@ class ToolResult:
     """What one tool call brought.
 
     Attributes:
-        call: the model's wish. content: the text that the model is told.
-        error: the class of the error, or None. seconds: how long it took.
+        call: the model's wish.
+        content: the text that the model is told.
+        error: the class of the error, or None.
+        seconds: how long it took.
     """
 
     call: ToolCall

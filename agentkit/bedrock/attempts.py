@@ -15,11 +15,14 @@ class RequestAttempt:
     """One request that was sent.
 
     Attributes:
-        model_id: the id that was really sent. model_used: the name the caller gave.
-        region: where to. access_method: ``direct``, ``regional_cris`` or ``global_cris``.
+        model_id: the id that was really sent.
+        model_used: the name the caller gave.
+        region: where to.
+        access_method: ``direct``, ``regional_cris`` or ``global_cris``.
         attempt_number: from 1, over all targets.
         start_time, end_time: seconds since the request began.
-        error: why it failed, or None. success: whether it answered.
+        error: why it failed, or None.
+        success: whether it answered.
     """
 
     model_id: str

@@ -44,7 +44,8 @@ class LLMManager(Closing, AsyncClosing):
         unified_model_manager: a catalogue to use, or any object that has
             ``get_model_access_info(model_name, region)``.
         catalog_cache_mode, catalog_cache_directory, force_refresh, ignore_cache_age: see
-            `BedrockModelCatalog`. force_download: the same as `force_refresh`.
+            `BedrockModelCatalog`.
+        force_download: the same as `force_refresh`.
         strict_cache_mode: neither an expired catalogue cache nor the bundled data will do.
         default_inference_config: ``inferenceConfig`` of every request; a request's own wins.
         model_specific_config: fields for particular models, by name or one for all.
@@ -52,7 +53,8 @@ class LLMManager(Closing, AsyncClosing):
         log_level: accepted; levels of loggers belong to the application.
         raise_on_failure: False returns a `BedrockResponse` of no success instead of raising.
         max_concurrency: requests of asyncio callers that run at once (default 50).
-        telemetry: see `agentkit.LLMManager`. endpoint_url: another address than AWS's.
+        telemetry: see `agentkit.LLMManager`.
+        endpoint_url: another address than AWS's.
         clients: connections to share with another manager.
 
     Raises:
@@ -135,11 +137,13 @@ class LLMManager(Closing, AsyncClosing):
 
         Args:
             messages: the conversation, as `MessageBuilder` builds it.
-            system: system blocks. inference_config: over the manager's defaults.
+            system: system blocks.
+            inference_config: over the manager's defaults.
             additional_model_request_fields: model-specific fields, sent as they are.
             additional_model_response_field_paths: JSON pointers into the model's own response.
             guardrail_config: never left out, whatever a model refuses.
-            tool_config: the tools. request_metadata: for the service's own logs.
+            tool_config: the tools.
+            request_metadata: for the service's own logs.
             prompt_variables: of a managed prompt.
             response_validation_config: a check of answers; each rejected one is asked anew.
             options: output_config, performance_config, service_tier, model_specific_config,

@@ -40,12 +40,15 @@ class BedrockResponse:
     Attributes:
         success: whether there is an answer.
         response_data: the Converse response as the service sent it, or None.
-        model_used: the name the caller gave. region_used: the Region that answered.
+        model_used: the name the caller gave.
+        region_used: the Region that answered.
         access_method_used: ``direct``, ``regional_cris`` or ``global_cris``.
         inference_profile_id: the profile's id that was sent, if one was.
         attempts: every request sent, in order.
-        total_duration_ms: from start to end. api_latency_ms: what the service itself measured.
-        warnings: what the caller should know. features_disabled: what was left out of the request.
+        total_duration_ms: from start to end.
+        api_latency_ms: what the service itself measured.
+        warnings: what the caller should know.
+        features_disabled: what was left out of the request.
         validation_attempts: checks of answers, in order.
         parameters_removed: fields left out of the request.
         original_additional_fields, final_additional_fields: model-specific fields, as asked for

@@ -39,6 +39,7 @@ class Middleware:
     """
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "request"
+    """What the middleware surrounds."""
 
     def process_request(self, request: Request) -> Request:
         """The request to send in place of `request`."""

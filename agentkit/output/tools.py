@@ -36,7 +36,8 @@ class ToolContext:
     A function gets it in a parameter annotated with this class; the model is not told of it.
 
     Attributes:
-        agent: the agent's name. call_id: the id of the tool call.
+        agent: the agent's name.
+        call_id: the id of the tool call.
         step: which ask of the run wished for the call, from 1.
         messages: the conversation up to and including the wish.
     """

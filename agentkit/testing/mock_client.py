@@ -21,9 +21,11 @@ class MockCall(NamedTuple):
     """One call as the mock received it."""
 
     messages: tuple[Message, ...]
+    """The conversation up to this call."""
     options: dict[str, Any]
     """The model's own parameters."""
     stream: bool
+    """Whether a stream was requested."""
 
 
 class MockLLMClient(LLMClient):

@@ -30,7 +30,9 @@ class RecordedCall(NamedTuple):
     number: int
     """Its place in order of arrival, from 1."""
     prompt: str
+    """The prompt it was given."""
     kwargs: dict[str, Any]
+    """The model's own parameters."""
     thread: str
     """Name of the thread that made it."""
 
@@ -196,6 +198,7 @@ class StreamingModel:
     """A scripted model as a provider of streams; made by `ScriptedModel.as_stream`."""
 
     end_mark = True
+    """A stream without an `End` is incomplete, as with the built-in providers."""
 
     def __init__(self, model: ScriptedModel, capabilities: Iterable[str]) -> None:
         self.model = model

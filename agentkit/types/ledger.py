@@ -13,13 +13,17 @@ class Entry(NamedTuple):
     """One attempt at a model, or the reason why it was skipped. All times in seconds."""
 
     model: str
+    """The registered name of the model."""
     provider: str
+    """The name of its provider."""
     outcome: Outcome
+    """How the attempt ended, or that the model was skipped."""
     number: int = 0
     """Which attempt at this model in this request, from 1; 0 for a skip."""
     started: float = 0.0
     """Since the request began."""
     duration: float = 0.0
+    """From the attempt's start to its end."""
     delay: float = 0.0
     """Back-off slept before it."""
     waited: float = 0.0
@@ -29,6 +33,7 @@ class Entry(NamedTuple):
     error_type: str | None = None
     """The closed, low-cardinality list that telemetry uses: ``"429"``, ``"timeout"``, …"""
     status: int | None = None
+    """The HTTP status of a failure, or None."""
     reason: str | None = None
     """Why a model was skipped, or why an attempt was let go of."""
     breaker: str = "closed"
@@ -36,7 +41,9 @@ class Entry(NamedTuple):
     cache: CacheResult = "off"
     """What the response cache said for this model before the attempt."""
     input_tokens: int = 0
+    """As the provider counted them."""
     output_tokens: int = 0
+    """As the provider counted them."""
     position: int = 0
     """Position of the model in the route, from 0."""
     first_token: float | None = None
@@ -55,7 +62,8 @@ class Ledger(Sequence[Entry]):
 
     Attributes:
         cache: the response cache's verdict for the model that answered (or was tried last).
-        waited: seconds spent waiting for slots. slept: seconds of back-off.
+        waited: seconds spent waiting for slots.
+        slept: seconds of back-off.
         duration: seconds from start to end, set at the end.
         answered_by: the model that answered, or None.
     """

@@ -52,7 +52,9 @@ class Snapshot:
     """Models at one moment.
 
     Attributes:
-        models: every model. source: where they came from. time: when (UTC).
+        models: every model.
+        source: where they came from.
+        time: when (UTC).
         regions: the Regions that answered, when AWS was asked.
         version: the bundle's version, when it is the bundle.
     """

@@ -46,7 +46,8 @@ class CatalogMetadata:
     """Where the catalogue's data came from.
 
     Attributes:
-        source: API, CACHE or BUNDLED. retrieval_timestamp: when it was made (UTC).
+        source: API, CACHE or BUNDLED.
+        retrieval_timestamp: when it was made (UTC).
         api_regions_queried: the Regions that answered, when AWS was asked.
         bundled_data_version: the bundle's version, when it is the bundle.
         cache_file_path: the file of the catalogue cache, when there is one.

@@ -72,7 +72,9 @@ class UnifiedModelInfo:
     """One model: its ids, what it takes and gives, and the Regions it is reached from.
 
     Attributes:
-        model_name: the friendly name. provider: who made it. model_id: its own id.
+        model_name: the friendly name.
+        provider: who made it.
+        model_id: its own id.
         input_modalities, output_modalities: ``text``, ``image``, ``video``, …
         streaming_supported: whether its answers can be streamed.
         direct: Regions in which requests may name `model_id` itself.

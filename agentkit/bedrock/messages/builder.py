@@ -319,6 +319,7 @@ class MessageBuilder:
 
 
 ConverseMessageBuilder = MessageBuilder
+"""Another name for `MessageBuilder`."""
 
 
 def create_message(

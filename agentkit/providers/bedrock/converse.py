@@ -62,7 +62,8 @@ class ConverseTarget:
     """A model in a Region. The ways to it (profile, direct) are tried inside one attempt.
 
     Args:
-        model: the name the caller gave. region: where to send.
+        model: the name the caller gave.
+        region: where to send.
         routes: the ways to the model there, the preferred first; at least one.
         clients: who holds the connections.
     """

@@ -26,4 +26,6 @@ class ModelRoute(NamedTuple):
     """One way to a model: the method, and the id to send."""
 
     method: ModelAccessMethod
+    """How the model is reached."""
     model_id: str
+    """The model's or the inference profile's id."""
