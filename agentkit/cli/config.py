@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agentkit.config.check import Report, WorstCase
-    from agentkit.config.settings import KeySettings, ProviderSettings, Settings
+    from agentkit.config.schema import KeySettings, ProviderSettings, Settings
 
 app = typer.Typer(help="Check and show the configuration; keys are never shown.")
 

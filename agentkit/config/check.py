@@ -1,6 +1,6 @@
-"""What a configuration that loads may still have wrong, and the worst that a request can cost.
+"""What can go wrong with a valid configuration, and the most calls and time a request can take.
 
-Nothing is sent: what is said follows from the values alone, and no key is shown.
+Everything follows from the values alone: nothing is sent, and no key is shown.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
-from agentkit.config.overrides import BETWEEN, ELSEWHERE, OVERRIDABLE, PREFIX, is_override
-from agentkit.config.settings import ProviderSettings, Settings
+from agentkit.config.overrides import FIELDS, NOT_OVERRIDES, PREFIX, SEPARATOR, is_override
+from agentkit.config.schema import ProviderSettings, Settings
 from agentkit.policy.limits.member import key_fingerprint
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.defaults import DEFAULTS
 
 _RETRY: Final = RetryPolicy()
-"""The waits between attempts; a configuration sets only how many there are."""
+"""The delays between attempts; a configuration only sets the number of attempts."""
 
-_LISTS: Final = {
+_SDK_MODELS: Final = {
     "openai": ("openai.types.shared.chat_model", "ChatModel"),
     "openai-responses": ("openai.types.shared.chat_model", "ChatModel"),
     "anthropic": ("anthropic.types.model", "Model"),
 }
-"""Where an SDK lists the models it knows."""
+"""The type with which an SDK lists the models that it knows."""
 
-_ALIKE: Final = 0.85
-"""How similar an unlisted name must be to a listed one to look like a slip of the pen."""
+_SIMILAR: Final = 0.85
+"""How similar an unlisted name must be to a listed one to be reported as a probable typo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A remark on a configuration: ``warning``, it may fail; ``note``, good to know."""
+    """A remark on a configuration: a ``warning`` (requests may fail) or a ``note``."""
 
     level: Literal["warning", "note"]
     where: str
@@ -45,8 +45,8 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """The most one provider can add to a request: calls, and seconds (None: unlimited)."""
+class ProviderBound:
+    """The most that one provider can add to a request: calls, and seconds (None: unlimited)."""
 
     provider: str
     calls: int
@@ -55,26 +55,26 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """Bounds of one request that nothing goes well for.
+    """Upper bounds for one request.
 
     Attributes:
-        calls: most calls that reach a provider: attempts at each one of the route. Another key is
-            another attempt, asking again after an invalid answer too, and no SDK retries by itself.
-        seconds: longest time until an answer or an error; None: unlimited. The time for which a
-            reader holds an event of a stream comes on top.
-        limited_by: what ends it: ``deadline``, ``attempts`` or ``nothing``.
-        route: what each provider adds, without regard to the deadline.
+        calls: the most calls to providers: the attempts at each provider of the route. A call with
+            another key and a repair of an invalid answer count as attempts; SDKs do not retry.
+        seconds: the longest time until an answer or an error; None: unlimited. The time for which
+            the consumer of a stream holds an event comes on top.
+        limited_by: what ends the request: ``deadline``, ``attempts`` or ``nothing``.
+        route: what each provider adds, ignoring the deadline.
     """
 
     calls: int
     seconds: float | None
     limited_by: Literal["deadline", "attempts", "nothing"]
-    route: tuple[Bound, ...]
+    route: tuple[ProviderBound, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `check` found."""
+    """The result of `check`."""
 
     source: str
     fingerprint: str
@@ -82,27 +82,27 @@ class Report:
     findings: tuple[Finding, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON could hold it."""
+        """The report as JSON values."""
         return asdict(self)
 
 
 def check(settings: Settings, environ: Mapping[str, str] | None = None) -> Report:
-    """Examine `settings`; `environ` (default `os.environ`) is searched for misspelt variables."""
-    names = os.environ if environ is None else environ
+    """Examine `settings`; `environ` (default `os.environ`) is searched for misspelled variables."""
+    environ = os.environ if environ is None else environ
     findings = (
-        *_about_time(settings),
-        *_about_contexts(settings),
-        *_about_shared_keys(settings),
-        *_about_models(settings),
-        *_about_reach(settings),
-        *_about_written_keys(settings),
-        *_about_variables(names),
+        *_check_times(settings),
+        *_check_context_windows(settings),
+        *_check_shared_keys(settings),
+        *_check_models(settings),
+        *_check_route(settings),
+        *_check_plain_keys(settings),
+        *_check_variables(environ),
     )
     return Report(settings.source, settings.fingerprint, worst_case(settings), findings)
 
 
 def worst_case(settings: Settings) -> WorstCase:
-    """The longest time and most calls of one request; see `WorstCase`."""
+    """The most calls and time that one request can take; see `WorstCase`."""
     bounds = tuple(_bound(each, settings.max_retries) for each in settings.route)
     calls = sum(bound.calls for bound in bounds)
     total = 0.0
@@ -117,64 +117,69 @@ def worst_case(settings: Settings) -> WorstCase:
     return WorstCase(calls, total, "attempts", bounds)
 
 
-def _bound(provider: ProviderSettings, attempts: int) -> Bound:
+def _bound(provider: ProviderSettings, attempts: int) -> ProviderBound:
     if provider.timeout is None or provider.acquire_timeout is None:
-        return Bound(provider.name, attempts, None)
-    waits = sum(_longest_wait(retry) for retry in range(1, attempts))
+        return ProviderBound(provider.name, attempts, None)
+    delays = sum(_longest_delay(retry) for retry in range(1, attempts))
     each = provider.acquire_timeout + provider.timeout
-    return Bound(provider.name, attempts, attempts * each + waits)
+    return ProviderBound(provider.name, attempts, attempts * each + delays)
 
 
-def _longest_wait(retry: int) -> float:
-    """Seconds before the `retry`-th retry, the dice at their worst and a Retry-After heeded."""
-    own = _RETRY.backoff(retry, _highest)
-    asked = _RETRY.after(_RETRY.max_retry_after, _highest)
-    return max(own, asked)
+def _longest_delay(retry: int) -> float:
+    """The most seconds before the `retry`-th retry, after a back-off or a Retry-After."""
+    back_off = _RETRY.backoff(retry, _highest)
+    retry_after = _RETRY.after(_RETRY.max_retry_after, _highest)
+    return max(back_off, retry_after)
 
 
 def _highest() -> float:
     return 1.0
 
 
-def _about_time(settings: Settings) -> Iterator[Finding]:
+def _check_times(settings: Settings) -> Iterator[Finding]:
     if settings.deadline is None:
         if worst_case(settings).seconds is None:
             yield Finding(
-                "warning", "deadline", "nothing ends a request: no deadline, and no timeout",
+                "warning",
+                "deadline",
+                "nothing ends a request: there is no deadline and no timeout",
                 "set deadline, or timeout and acquire_timeout",
-            )  # fmt: skip
+            )
         return
     spent = 0.0
-    for number, provider in enumerate(settings.route):
-        if number and spent >= settings.deadline:
+    for index, provider in enumerate(settings.route):
+        if index and spent >= settings.deadline:
             yield Finding(
-                "warning", f"providers.{provider.name}",
-                f"a fallback that may get no time: those before it can be silent for {spent:g} s, "
-                f"the deadline is {settings.deadline:g} s",
+                "warning",
+                f"providers.{provider.name}",
+                f"this fallback may get no time: the providers before it can take {spent:g} s, "
+                f"and the deadline is {settings.deadline:g} s",
                 "lower their timeout, or raise the deadline",
-            )  # fmt: skip
+            )
         elif provider.timeout is not None and provider.timeout > settings.deadline:
             yield Finding(
-                "warning", f"providers.{provider.name}.timeout",
-                f"{provider.timeout:g} s never pass: the deadline is {settings.deadline:g} s",
+                "warning",
+                f"providers.{provider.name}.timeout",
+                f"{provider.timeout:g} s is longer than the deadline of {settings.deadline:g} s",
                 "lower timeout, or raise the deadline",
-            )  # fmt: skip
+            )
         spent += provider.timeout or 0.0
 
 
-def _about_contexts(settings: Settings) -> Iterator[Finding]:
+def _check_context_windows(settings: Settings) -> Iterator[Finding]:
     first = settings.route[0]
     for other in settings.route[1:]:
         small, large = other.context_window, first.context_window
         if small is not None and large is not None and small < large:
             yield Finding(
-                "warning", f"providers.{other.name}.context_window",
-                f"a smaller context than that of {first.name}: {small:,} of {large:,} tokens",
-                "a request that fits only the first fails when that is down: choose a larger model",
-            )  # fmt: skip
+                "warning",
+                f"providers.{other.name}.context_window",
+                f"smaller than the context window of {first.name}: {small:,} of {large:,} tokens",
+                f"a long request fails when {first.name} is down: choose a larger model",
+            )
 
 
-def _about_shared_keys(settings: Settings) -> Iterator[Finding]:
+def _check_shared_keys(settings: Settings) -> Iterator[Finding]:
     users: dict[str, list[str]] = defaultdict(list)
     for provider in settings.providers.values():
         for key in provider.keys:
@@ -183,102 +188,111 @@ def _about_shared_keys(settings: Settings) -> Iterator[Finding]:
     for secret, names in users.items():
         if len(names) > 1:
             yield Finding(
-                "warning", "providers",
+                "warning",
+                "providers",
                 f"{' and '.join(names)} share the quota of one key ({key_fingerprint(secret)}), "
-                "and each counts its limits alone",
-                "give each a key of its own, or divide the limits among them",
-            )  # fmt: skip
+                "but each counts its limits separately",
+                "give each its own key, or divide the limits among them",
+            )
 
 
-def _about_models(settings: Settings) -> Iterator[Finding]:
+def _check_models(settings: Settings) -> Iterator[Finding]:
     for provider in settings.providers.values():
         if provider.base_url is not None:
             continue
         for model in dict.fromkeys(key.model for key in provider.keys):
-            finding = _about_model(provider, model)
+            finding = _check_model(provider, model)
             if finding is not None:
                 yield finding
 
 
-def _about_model(provider: ProviderSettings, model: str) -> Finding | None:
+def _check_model(provider: ProviderSettings, model: str) -> Finding | None:
     where = f"providers.{provider.name}.models"
     own = DEFAULTS[provider.kind].model_prefixes if provider.kind in DEFAULTS else ()
     others = [kind for kind, each in DEFAULTS.items() if model.startswith(each.model_prefixes)]
     if own and others and not model.startswith(own):
-        remedy = f"names of {provider.kind} begin with {own[0]}…"
-        return Finding("warning", where, f"{model} is a name of {others[0]}", remedy)
-    listed = _listed(provider.kind)
+        remedy = f"model names of {provider.kind} start with {own[0]}"
+        return Finding("warning", where, f"{model} is a model name of {others[0]}", remedy)
+    listed = _models_of_sdk(provider.kind)
     if not listed or model in listed:
         return None
-    close = difflib.get_close_matches(model, listed, n=1, cutoff=_ALIKE)
+    close = difflib.get_close_matches(model, listed, n=1, cutoff=_SIMILAR)
     return Finding(
-        "note", where, f"{model} is unknown to the installed SDK: new, retired or misspelt",
+        "note",
+        where,
+        f"the installed SDK does not list {model}: it is new, retired or misspelled",
         f"did you mean {close[0]}?" if close else "see the provider's list of models",
-    )  # fmt: skip
+    )
 
 
-def _listed(kind: str) -> tuple[str, ...]:
-    """The models that the installed SDK lists; empty when it is not installed or lists none."""
-    module, name = _LISTS.get(kind, ("", ""))
+def _models_of_sdk(kind: str) -> tuple[str, ...]:
+    """The models that the installed SDK lists; empty if there is no SDK or no list."""
+    module, name = _SDK_MODELS.get(kind, ("", ""))
     try:
         declared = getattr(importlib.import_module(module), name) if module else None
     except (ImportError, AttributeError):
         return ()
-    return tuple(_texts(declared))
+    return tuple(_strings(declared))
 
 
-def _texts(declared: Any) -> Iterator[str]:
+def _strings(declared: Any) -> Iterator[str]:
+    """The strings in a (nested) ``Literal`` or ``Union``."""
     for each in get_args(declared):
         if isinstance(each, str):
             yield each
         else:
-            yield from _texts(each)
+            yield from _strings(each)
 
 
-def _about_reach(settings: Settings) -> Iterator[Finding]:
-    reached = {provider.name for provider in settings.route}
+def _check_route(settings: Settings) -> Iterator[Finding]:
+    route = {provider.name for provider in settings.route}
     for name in settings.providers:
-        if name not in reached:
+        if name not in route:
             yield Finding(
-                "note", f"providers.{name}", "asked only by name: neither default nor fallback",
-                "add it to fallback if it should step in",
-            )  # fmt: skip
+                "note",
+                f"providers.{name}",
+                "called only by name: it is neither the default nor a fallback",
+                "add it to fallback if it should be one",
+            )
 
 
-def _about_written_keys(settings: Settings) -> Iterator[Finding]:
-    written = [
+def _check_plain_keys(settings: Settings) -> Iterator[Finding]:
+    in_file = [
         key.origin
         for provider in settings.providers.values()
         for key in provider.keys
         if key.origin.startswith(f"{settings.source}:")
     ]
-    if not written:
+    if not in_file:
         return
-    shared = os.name == "posix" and _others_may_read(settings.source)
-    readers = ", and every user of this machine may read it" if shared else ""
+    readable = os.name == "posix" and _others_can_read(settings.source)
+    count = "1 key" if len(in_file) == 1 else f"{len(in_file)} keys"
     yield Finding(
-        "warning" if shared else "note", written[0],
-        f"{len(written)} keys stand in the file itself{readers}",
-        "write ${VARIABLE} or file:/path instead" + (", or chmod 600 it" if shared else ""),
-    )  # fmt: skip
+        "warning" if readable else "note",
+        in_file[0],
+        f"the file contains {count} in plain text"
+        + (", and every user of this machine can read it" if readable else ""),
+        "use ${VARIABLE} or file:/path" + (", or chmod 600 the file" if readable else ""),
+    )
 
 
-def _others_may_read(source: str) -> bool:
+def _others_can_read(source: str) -> bool:
     try:
         return bool(os.stat(source).st_mode & stat.S_IROTH)  # noqa: PTH116 - a pipe has no path
     except OSError:
         return False
 
 
-def _about_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    known = [f"{PREFIX}{name}".upper() for name in OVERRIDABLE] + list(ELSEWHERE)
+def _check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
+    known = [f"{PREFIX}{name}".upper() for name in FIELDS] + list(NOT_OVERRIDES)
     for name in sorted(environ):
         upper = name.upper()
-        if not upper.startswith(PREFIX) or upper in ELSEWHERE or is_override(name):
+        if not upper.startswith(PREFIX) or upper in NOT_OVERRIDES or is_override(name):
             continue
-        head = upper.partition(BETWEEN)[0]
-        close = difflib.get_close_matches(head, known, n=1)
+        close = difflib.get_close_matches(upper.partition(SEPARATOR)[0], known, n=1)
         yield Finding(
-            "note", name, "is set, and nothing reads it",
+            "note",
+            name,
+            "agentkit does not read this variable",
             f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}",
-        )  # fmt: skip
+        )

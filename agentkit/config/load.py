@@ -1,11 +1,24 @@
-"""From a file and the environment to `Settings`."""
+"""Finds the configuration, reads it and applies the variables that override it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, Final
 
-from agentkit.config.settings import Settings
+from agentkit.config.overrides import read_overrides
+from agentkit.config.problems import Locations, raise_problems, redact
+from agentkit.config.resolve import resolve
+from agentkit.config.schema import Settings
+from agentkit.config.secrets import Keyring
+from agentkit.config.validation import validate
+from agentkit.config.yaml_text import parse, read_file
+from agentkit.errors import ConfigurationError
+from agentkit.providers.defaults import DEFAULTS, FROM_KEYS
+
+DEFAULT_PATH: Final = "config/llm.yaml"
+_ENVIRONMENT: Final = "the environment"
 
 
 def load_settings(
@@ -13,16 +26,80 @@ def load_settings(
 ) -> Settings:
     """Read the configuration.
 
-    Looked for in this order: `path`, the file named by ``AGENTKIT_CONFIG``, ``config/llm.yaml`` in
-    the current directory, and without a file the key variables of the environment alone. In every
-    case ``AGENTKIT_…`` variables override single values. `environ` (default `os.environ`) is only
-    read.
+    The first of these is used: `path`, the file named by ``AGENTKIT_CONFIG``, ``config/llm.yaml``
+    in the current directory, or, without a file, the API keys in the environment. In every case
+    ``AGENTKIT_…`` variables override single values. `environ` (default `os.environ`) is only read.
 
     Raises:
-        ConfigurationError: no file where one was named, something wrong in it, or no key anywhere.
-            Names file, line, value and remedy, and never a key.
-        MissingDependencyError: the extra ``config`` is needed and not installed.
+        ConfigurationError: a named file does not exist, a value in it is wrong, or there is no key
+            anywhere. The message names file, line, value and remedy, and never shows a key.
+        MissingDependencyError: there is a file, and the extra ``config`` is not installed.
     """
-    from agentkit.config.resolve import assemble
+    environ = os.environ if environ is None else environ
+    file = _find_file(path, environ)
+    tree: dict[str, Any] = {}
+    locations = Locations(_ENVIRONMENT, {})
+    if file is not None:
+        tree, locations = parse(read_file(file), file)
+    locations = _apply_overrides(tree, locations, environ)
+    if file is None:
+        _add_providers_with_keys(tree, environ)
+    validated = validate(tree)
+    if isinstance(validated, list):
+        raise_problems(validated, locations)
+    directory = FilePath() if file is None else FilePath(file).parent
+    return resolve(validated, locations, Keyring(environ, directory))
 
-    return assemble(path, os.environ if environ is None else environ)
+
+def _find_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    if path is not None:
+        return os.fspath(path)
+    named = environ.get("AGENTKIT_CONFIG", "").strip()
+    if named:
+        return named
+    return DEFAULT_PATH if FilePath(DEFAULT_PATH).is_file() else None
+
+
+def _apply_overrides(
+    tree: dict[str, Any], locations: Locations, environ: Mapping[str, str]
+) -> Locations:
+    """Set the values of the variables in `tree`; the locations with theirs."""
+    lines = dict(locations.lines)
+    for path, (value, variable) in read_overrides(environ).items():
+        parent = tree
+        for part in path[:-1]:
+            parent = _child(parent, str(part), variable)
+        parent[str(path[-1])] = value
+        lines = {known: line for known, line in lines.items() if known[: len(path)] != path}
+        lines[path] = variable
+        for length in range(1, len(path)):
+            lines.setdefault(path[:length], variable)
+    return Locations(locations.source, lines)
+
+
+def _child(tree: dict[str, Any], name: str, variable: str) -> dict[str, Any]:
+    """The mapping `name` in `tree`, created if it is not there yet."""
+    if tree.get(name) is None:
+        tree[name] = {}
+    child = tree[name]
+    if not isinstance(child, dict):
+        raise ConfigurationError(
+            f"{variable} sets a part of `{redact(name)}`, which is not a mapping",
+            hint="change it in the file, or unset the variable",
+        )
+    return child
+
+
+def _add_providers_with_keys(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Without a file: add every provider that has a key in the environment."""
+    providers: dict[str, Any] = tree.setdefault("providers", {})
+    for kind in FROM_KEYS:
+        if any(environ.get(name, "").strip(" ,") for name in DEFAULTS[kind].key_variables):
+            providers.setdefault(kind, {})
+    if not providers:
+        variables = " or ".join(DEFAULTS[kind].key_variables[-1] for kind in FROM_KEYS)
+        raise ConfigurationError(
+            f"no configuration: AGENTKIT_CONFIG is not set, {DEFAULT_PATH} does not exist, and "
+            "the environment contains no API key",
+            hint=f"set a key ({variables}), or write {DEFAULT_PATH}",
+        )

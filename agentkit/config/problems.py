@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said with its place and never with a key."""
+"""Errors in a configuration: each names its file and line, and none shows a key."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from agentkit.errors import ConfigurationError, MissingDependencyError
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: ``("providers", "openai", "rate_limits", 0)``."""
 
-_LONGEST = 60
-_MOST = 20
+_MAX_LENGTH = 60
+"""Characters of a value that a message quotes."""
+_MAX_LISTED = 20
 """Problems that one message lists."""
 _KEY = re.compile(r"[\w./+-]{20,}")
-_KEY_START = re.compile(r"^(sk|gsk|pk|xox[abp]|AKIA|AIza)[-_\w]")
+_KEY_PREFIX = re.compile(r"^(sk|gsk|pk|xox[abp]|AKIA|AIza)[-_\w]")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, where, and what to do about it."""
+    """What is wrong, at which value, and how to fix it."""
 
     path: Path
     text: str
@@ -29,80 +30,77 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where each value was read from: ``config/llm.yaml:7``, or a variable."""
+class Locations:
+    """Where each value comes from: ``config/llm.yaml:7``, or a variable."""
 
     source: str
     lines: Mapping[Path, str]
 
     def of(self, path: Path) -> str:
-        """The place of a value, or of the nearest one around it.
+        """The location of a value, or of the nearest value around it.
 
-        An index may be missing in the file, where one value stands for a list of one.
+        The file may not contain an index of `path`: a single value can be written for a list.
         """
         for length in range(len(path), 0, -1):
-            way = path[:length]
-            plain = tuple(part for part in way if isinstance(part, str))
-            place = self.lines.get(way) or self.lines.get(plain)
-            if place is not None:
-                return place
+            nearest = path[:length]
+            without_indexes = tuple(part for part in nearest if isinstance(part, str))
+            location = self.lines.get(nearest) or self.lines.get(without_indexes)
+            if location is not None:
+                return location
         return self.source
 
 
-def refuse(problems: Iterable[Problem], places: Places) -> NoReturn:
-    """Raise one `ConfigurationError` for all `problems`."""
+def raise_problems(problems: Iterable[Problem], locations: Locations) -> NoReturn:
+    """Raise one `ConfigurationError` that lists all `problems`."""
     found = list(problems)
     if len(found) == 1:
         (only,) = found
-        raise ConfigurationError(_line(only, places), hint=only.remedy)
-    lines = [f"{_line(each, places)} ({each.remedy})" for each in found[:_MOST]]
-    if len(found) > _MOST:
-        lines.append(f"… and {len(found) - _MOST:,} more")
+        raise ConfigurationError(_line(only, locations), hint=only.remedy)
+    lines = [f"{_line(each, locations)} ({each.remedy})" for each in found[:_MAX_LISTED]]
+    if len(found) > _MAX_LISTED:
+        lines.append(f"… and {len(found) - _MAX_LISTED:,} more")
     raise ConfigurationError(
         f"{len(found):,} problems in the configuration\n" + "\n".join(lines),
-        hint="`agentkit config schema` shows what may stand where",
+        hint="`agentkit config schema` prints every field and its type",
     )
 
 
-def missing(package: str, need: str) -> MissingDependencyError:
-    """The error of an extra that is needed and not installed."""
+def missing_package(package: str, purpose: str) -> MissingDependencyError:
+    """The error for a package of the ``config`` extra that is not installed."""
     return MissingDependencyError(
-        f"{need} needs {package}, which is not installed",
+        f"{purpose} needs {package}, which is not installed",
         hint="pip install 'agentkit-llms[config]'",
     )
 
 
-def spelled(path: Path) -> str:
-    """`path` as a reader finds it: ``providers.openai.rate_limits[0]``."""
-    text = ""
-    for part in path:
-        shown = f"[{part}]" if isinstance(part, int) else f".{discreet(part)}"
-        text += shown
-    return text.lstrip(".")
+def format_path(path: Path) -> str:
+    """`path` as in ``providers.openai.rate_limits[0]``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{redact(part)}" for part in path)
+    return "".join(parts).lstrip(".")
 
 
-def discreet(value: Any) -> str:
-    """`value` for a message: cut when long, hidden when it could be a key or hold one."""
-    text = value if isinstance(value, str) else repr(value)
+def redact(value: Any) -> str:
+    """`value` for a message: shortened if long, hidden if it could be or contain a key."""
     if not isinstance(value, str | int | float | bool | None):
         return f"a {'list' if isinstance(value, list) else 'mapping'}"
-    if looks_like_a_key(text) or "@" in text or _could_be_a_key(text):
+    text = value if isinstance(value, str) else repr(value)
+    if looks_like_key(text) or "@" in text or _may_contain_key(text):
         return "(hidden)"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"
 
 
-def looks_like_a_key(text: str) -> bool:
-    """Whether `text` begins as the keys of well-known providers do."""
-    return _KEY_START.match(text) is not None
+def looks_like_key(text: str) -> bool:
+    """Whether `text` starts like a key of a well-known provider."""
+    return _KEY_PREFIX.match(text) is not None
 
 
-def _could_be_a_key(text: str) -> bool:
+def _may_contain_key(text: str) -> bool:
     return any(
         sum(character.isdigit() for character in run) >= 4 and not run.startswith(("http", "/"))
         for run in _KEY.findall(text)
     )
 
 
-def _line(problem: Problem, places: Places) -> str:
-    where = spelled(problem.path)
-    return f"{places.of(problem.path)}: {where + ': ' if where else ''}{problem.text}"
+def _line(problem: Problem, locations: Locations) -> str:
+    path = format_path(problem.path)
+    return f"{locations.of(problem.path)}: {path + ': ' if path else ''}{problem.text}"

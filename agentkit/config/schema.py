@@ -1,13 +1,15 @@
-"""What may stand in a configuration file: its fields, their types, units and defaults.
+"""The fields of a configuration: as a file contains them, and as `Settings`.
 
-The JSON Schema in the documentation is made of this, and so is every check of a single value.
+The JSON Schema in the documentation is generated from this module.
 """
 
 from __future__ import annotations
 
-import difflib
+import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,66 +21,62 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SecretStr,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from agentkit.config.problems import Path, Problem, discreet, looks_like_a_key
-from agentkit.config.settings import ProviderSettings, Settings
+from agentkit.config.problems import looks_like_key
+from agentkit.policy.limits.member import key_fingerprint
+from agentkit.policy.limits.pool import Strategy
+from agentkit.policy.limits.window import RateLimits
 
 T = TypeVar("T")
 
-_DEFAULT: Final[dict[str, Any]] = {
-    each.name: each.default
-    for kind in (Settings, ProviderSettings)
-    for each in kind.__dataclass_fields__.values()
-}
+_DEADLINE: Final = 300.0
+_MAX_RETRIES: Final = 3
+_MAX_CONCURRENCY: Final = 5
 
 
 class _OneOrMany:
-    """In the schema of a list: a single value may stand for a list of it."""
+    """In the JSON Schema of a list: a single value is allowed in place of a list of one."""
 
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        listed = handler(core)
-        return {"anyOf": [listed["items"], listed]}
+        schema = handler(core)
+        return {"anyOf": [schema["items"], schema]}
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _address(value: str) -> str:
-    """An address that a client can use: http or https, with a host, and nothing secret in it."""
+def _check_url(value: str) -> str:
+    """An http or https URL with a host and without credentials, query or fragment."""
     try:
         parts = urlsplit(value)
         _ = parts.port
     except ValueError:
-        raise _wrong("is no address") from None
+        raise _url_error("not a valid URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", value):
-        raise _wrong("is no address")
+        raise _url_error("not a valid URL")
     if parts.username is not None or parts.password is not None:
-        raise PydanticCustomError(
-            "address", "a password in it", {"remedy": "put the key into api_keys"}
-        )
+        raise _url_error("contains a password", "put the key into api_keys")
     if parts.query or parts.fragment:
-        raise _wrong("ends in a query or fragment")
+        raise _url_error("has a query or fragment")
     return value.rstrip("/")
 
 
-def _wrong(what: str) -> PydanticCustomError:
-    remedy = "write it as https://host/path"
-    return PydanticCustomError("address", "{what}", {"what": what, "remedy": remedy})
+def _url_error(problem: str, remedy: str = "write it as https://host/path") -> PydanticCustomError:
+    return PydanticCustomError("url", "{problem}", {"problem": problem, "remedy": remedy})
 
 
-def _plain(value: str) -> str:
-    """Text that is used as it stands; only keys are looked up elsewhere."""
+def _check_text(value: str) -> str:
+    """A string that is used as it is: only `api_keys` may refer to variables and files."""
     if not value.strip():
         raise PydanticCustomError("text", "is empty", {"remedy": "leave it out, or fill it in"})
-    if looks_like_a_key(value):
+    if looks_like_key(value):
         raise PydanticCustomError("text", "a key", {"remedy": "put it into api_keys"})
     if "${" in value:
         remedy = "write the value itself, or set it by an AGENTKIT_… variable"
@@ -86,173 +84,209 @@ def _plain(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_plain)]
-Address = Annotated[str, AfterValidator(_plain), AfterValidator(_address)]
+Text = Annotated[str, AfterValidator(_check_text)]
+Url = Annotated[str, AfterValidator(_check_text), AfterValidator(_check_url)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Key = Annotated[SecretStr, WithJsonSchema({"type": "string"})]
-OneOrMany = Annotated[list[T], BeforeValidator(_listed), Field(min_length=1), _OneOrMany()]
+ApiKey = Annotated[SecretStr, WithJsonSchema({"type": "string"})]
+OneOrMany = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1), _OneOrMany()]
 
 
-class _Table(BaseModel):
+class _Model(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", strict=True, hide_input_in_errors=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,  # the input may be a key
+        use_attribute_docstrings=True,
     )
 
 
-class Limits(_Table):
-    """Most requests and tokens a minute, with one key; what is left out has no limit."""
+class Limits(_Model):
+    """The most requests and tokens per minute with one key. What is left out has no limit."""
 
     requests_per_minute: Count | None = None
     """Requests in any 60 seconds."""
     input_tokens_per_minute: Count | None = None
-    """Tokens of prompts in any 60 seconds."""
+    """Prompt tokens in any 60 seconds."""
     output_tokens_per_minute: Count | None = None
-    """Tokens of answers in any 60 seconds."""
+    """Answer tokens in any 60 seconds."""
     tokens_per_minute: Count | None = None
-    """Tokens of both together in any 60 seconds."""
+    """Prompt and answer tokens together in any 60 seconds."""
 
 
-class Provider(_Table):
-    """One provider. Of lists, the first entry belongs to the first key, and so on.
+class ProviderOptions(_Model):
+    """The options of a provider that a file and `ProviderSettings` share."""
 
-    A list of one entry, or an entry without a list, holds for every key.
+    base_url: Url | None = None
+    """Where requests are sent. Default: the provider's own URL."""
+    strategy: Strategy = "round_robin"
+    """How calls are distributed over the keys."""
+    acquire_timeout: Seconds | None = 60.0
+    """The most seconds a call waits for a free key; null: until its share of the deadline ends."""
+    idle_timeout: Seconds | None = 300.0
+    """Seconds without a call after which a key's connections are replaced; null: never."""
+    max_lifetime: Seconds | None = 3600.0
+    """Seconds after which a key's connections are replaced in any case; null: never."""
+    timeout: Seconds | None = 120.0
+    """Seconds for one attempt or, in a stream, between two events; null: until its share of the
+    deadline ends."""
+    first_token_timeout: Seconds | None = None
+    """Seconds until the first content of a stream; null: the same as `timeout`."""
+    max_tokens: Count | None = None
+    """The most tokens of an answer, for calls that do not set it. Default: the provider's, or
+    agentkit's where its API requires a limit."""
+    context_window: Count | None = None
+    """The tokens that a request and its answer may have together; null: unknown."""
+
+
+class Provider(ProviderOptions):
+    """One provider in a file. In lists, the first item belongs to the first key, and so on.
+
+    A single item, in a list or not, applies to every key.
     """
 
     type: Text | None = None
-    """Which adapter speaks to it; default: the provider's name, or `compatible` with a base_url."""
-    api_keys: OneOrMany[Key] | None = None
-    """Keys: as text, as `${VARIABLE}`, as `${VARIABLE:-default}` or as `file:/path`. A single text
-    may hold several, separated by commas. Default: the provider's own variables."""
+    """The adapter. Default: the provider's name, or `compatible` if there is a `base_url`."""
+    api_keys: OneOrMany[ApiKey] | None = None
+    """Keys: the key itself, `${VARIABLE}`, `${VARIABLE:-default}` or `file:/path`. A single string
+    may contain several, separated by commas. Default: the provider's own variables."""
     models: OneOrMany[Text] | None = None
-    """The model asked with each key; default: `<PROVIDER>_MODEL`, or the one in the table."""
+    """The model for each key. Default: the variable `<PROVIDER>_MODEL`, or agentkit's
+    default for the provider."""
     rate_limits: OneOrMany[Limits] | None = None
-    """The limits of each key; default: none but those that the provider's answers tell."""
-    max_concurrency: OneOrMany[Count] = [5]
-    """Most calls under way at once, with each key."""
-    base_url: Address | None = None
-    """Where to send requests; default: the provider's own address."""
-    strategy: Literal["round_robin", "least_loaded"] = _DEFAULT["strategy"]
-    """How calls are spread over the keys."""
-    acquire_timeout: Seconds | None = _DEFAULT["acquire_timeout"]
-    """Most seconds a call waits for a key; null: its part of the deadline."""
-    idle_timeout: Seconds | None = _DEFAULT["idle_timeout"]
-    """Seconds without a call after which a key's connections are made anew; null: never."""
-    max_lifetime: Seconds | None = _DEFAULT["max_lifetime"]
-    """Seconds after which they are made anew in any case; null: never."""
-    timeout: Seconds | None = _DEFAULT["timeout"]
-    """Seconds for one attempt; of a stream, between two events; null: its part of the deadline."""
-    first_token_timeout: Seconds | None = None
-    """Seconds to the first content of a stream; null: as `timeout`."""
-    max_tokens: Count | None = None
-    """Most tokens of an answer when a call does not say; default: the one in the table."""
-    context_window: Count | None = None
-    """Tokens that fit into a request and its answer together; null: unknown."""
+    """The limits of each key. Default: only those that the provider reports in its responses."""
+    max_concurrency: OneOrMany[Count] = [_MAX_CONCURRENCY]
+    """The most concurrent calls with each key."""
 
 
-class File(_Table):
-    """A configuration of agentkit."""
+class File(_Model):
+    """A configuration file of agentkit."""
 
     model_config = ConfigDict(title="agentkit configuration")
 
     providers: Annotated[dict[str, Provider], Field(min_length=1)]
-    """The providers, by a name of your choice; the name of an adapter chooses that adapter."""
+    """The providers, by a name of your choice. The name of an adapter selects that adapter."""
     default_provider: Text | None = None
-    """Who is asked first; default: the first of `providers`."""
+    """The provider that is tried first. Default: the first of `providers`."""
     fallback: OneOrMany[Text] | None = None
-    """Who is asked after it, in order; default: nobody."""
-    deadline: Seconds | None = _DEFAULT["deadline"]
-    """Seconds for one request with everything it waits for; null: no limit."""
-    max_retries: Count = _DEFAULT["max_retries"]
-    """Attempts at one provider in one request, the first included."""
+    """The providers that are tried after it, in order. Default: none."""
+    deadline: Seconds | None = _DEADLINE
+    """Seconds for one request, including retries, waits and fallbacks; null: no limit."""
+    max_retries: Count = _MAX_RETRIES
+    """Attempts at each provider in one request, including the first."""
     response_cache: Literal["disk", "memory", "off"] = "off"
-    """Where answers are kept, so that an identical request is answered without a call."""
+    """Where responses are cached, so that an identical request needs no call."""
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a configuration file."""
     schema = File.model_json_schema()
+    provider = schema["$defs"]["Provider"]
+    provider["properties"] = {  # its own fields before the inherited ones
+        name: provider["properties"][name]
+        for name in sorted(provider["properties"], key=lambda name: name in _OPTIONS)
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def check_shape(tree: dict[str, Any]) -> File | list[Problem]:
-    """`tree` as a `File`, or everything that is wrong with its values."""
-    _fill_blank_providers(tree)
-    try:
-        return File.model_validate(tree)
-    except ValidationError as error:
-        return [_problem(each, tree) for each in error.errors(include_url=False)]
+_OPTIONS: Final = frozenset(ProviderOptions.model_fields)
 
 
-def _fill_blank_providers(tree: dict[str, Any]) -> None:
-    """``openai:`` with nothing below it means: with all its defaults."""
-    providers = tree.get("providers")
-    if isinstance(providers, dict):
-        tree["providers"] = {
-            name: {} if value is None else value for name, value in providers.items()
-        }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """One key of a provider, with its model and limits.
+
+    Attributes:
+        secret: the key itself, hidden from every repr; None if the provider needs no key.
+        model: the model that is called with this key.
+        limits: the most requests and tokens per minute with this key.
+        max_concurrency: the most concurrent calls with this key (default 5).
+        origin: where the key comes from: a file and line, or a variable.
+    """
+
+    secret: str | None = field(repr=False)
+    model: str
+    limits: RateLimits = field(default_factory=RateLimits)
+    max_concurrency: int = _MAX_CONCURRENCY
+    origin: str = field(default="", compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """See `key_fingerprint`."""
+        return key_fingerprint(self.secret)
 
 
-def _problem(error: Any, tree: dict[str, Any]) -> Problem:
-    path: Path = tuple(error["loc"])
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return Problem(path, "unknown key", _suggestion(path))
-    if kind == "missing":
-        return Problem(path[:-1], f"`{path[-1]}` is missing", "begin with `providers:`")
-    value = _at(tree, path)
-    if "api_keys" in path:
-        return Problem(path, *_about_keys(value))
-    shown = discreet(value)
-    if "remedy" in context:
-        return Problem(path, f"{shown}: {error['msg']}", context["remedy"])
-    if kind == "too_short":
-        return Problem(path, "is empty", "fill it in, or leave it out")
-    return Problem(path, f"{shown}: {_lower(error['msg'])}", _remedy(kind, context))
+class ProviderSettings(ProviderOptions):
+    """One provider with its keys."""
+
+    name: str
+    """Its name in this configuration."""
+    kind: str
+    """The adapter (``openai``, ``anthropic`` …)."""
+    keys: tuple[KeySettings, ...]
+    """At least one; its `secret` is None if the provider needs no key."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when anything of this provider changes, including a key; see `Settings`."""
+        return _digest(self)
 
 
-def _about_keys(value: Any) -> tuple[str, str]:
-    if value == []:
-        return "is empty", "list at least one key, or leave it out to use the variables"
-    return "a key that is no text", "put it into quotes"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A complete configuration.
+
+    Attributes:
+        providers: by name, in the order of the file.
+        default_provider: the name of the provider that is tried first.
+        fallback: the names of those that are tried after it, in order, without duplicates.
+        deadline: seconds for one request, including retries, waits and fallbacks (default 300.0;
+            None: no limit).
+        max_retries: attempts at each provider in one request, including the first (default 3).
+        response_cache: where responses are cached; None (default): nowhere.
+        source: the file it was read from, or ``the environment``.
+    """
+
+    providers: dict[str, ProviderSettings]
+    default_provider: str
+    fallback: tuple[str, ...] = ()
+    deadline: float | None = _DEADLINE
+    max_retries: int = _MAX_RETRIES
+    response_cache: Literal["disk", "memory"] | None = None
+    source: str = field(default="", compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for equal settings in every process, and different when anything changes.
+
+        The start of a SHA-256 over all values in which each key is replaced by its own SHA-256, so
+        it is safe to log and compare.
+        """
+        return _digest(self)
+
+    @property
+    def route(self) -> tuple[ProviderSettings, ...]:
+        """The providers that a request may try, in order."""
+        return tuple(self.providers[name] for name in (self.default_provider, *self.fallback))
 
 
-def _remedy(kind: str, context: dict[str, Any]) -> str:
-    if kind == "literal_error":
-        return f"use {context['expected']}"
-    if kind in {"greater_than_equal", "greater_than"}:
-        return "write a larger number, or leave it out for the default"
-    if kind.endswith("_type") and kind.startswith(("int", "float")):
-        return "write a number without quotes"
-    return "see `agentkit config schema`"
+def _digest(value: Any) -> str:
+    text = json.dumps(_plain(value), separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _suggestion(path: Path) -> str:
-    known = list(_fields_at(path[:-1]))
-    close = difflib.get_close_matches(str(path[-1]), known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"possible here: {', '.join(known)}"
-
-
-def _fields_at(path: Path) -> Iterator[str]:
-    if not path:
-        yield from File.model_fields
-    elif "rate_limits" in path:
-        yield from Limits.model_fields
-    else:
-        yield from Provider.model_fields
-
-
-def _at(tree: Any, path: Path) -> Any:
-    """The value at `path`; an index into what is no list is the value itself."""
-    for part in path:
-        if isinstance(part, int) and not isinstance(tree, list):
-            continue
-        try:
-            tree = tree[part]
-        except (KeyError, IndexError, TypeError):
-            break
-    return tree
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _plain(value: Any) -> Any:
+    """`value` as JSON, with keys hashed and without the fields that equality ignores."""
+    if isinstance(value, Mapping):
+        return [[name, _plain(each)] for name, each in value.items()]
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, BaseModel):
+        return [[name, _plain(each)] for name, each in value]
+    if isinstance(value, KeySettings):
+        secret = None if value.secret is None else hashlib.sha256(value.secret.encode()).hexdigest()
+        return [secret, value.model, _plain(value.limits), value.max_concurrency]
+    if isinstance(value, Settings | RateLimits):
+        return [_plain(getattr(value, each.name)) for each in fields(value) if each.compare]
+    return value

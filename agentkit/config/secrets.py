@@ -1,8 +1,7 @@
-"""Where keys come from: text, variables, files. What goes wrong is said without any of them."""
+"""Where keys come from: the file itself, variables, other files. No error shows a key."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from agentkit.config.problems import Path, Problem
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _BARE: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*")
 _FILE: Final = "file:"
-_LARGEST: Final = 65_536
+_MAX_BYTES: Final = 65_536
 
 
-class SecretProblem(Exception):  # noqa: N818 - it carries a problem, and is never seen by users
-    """Carries a `Problem` out of the depths."""
+class KeyProblem(Exception):  # noqa: N818 - internal: it carries a problem to the resolver
+    """Carries the `Problem` of a key to the caller that collects problems."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.text)
@@ -27,7 +26,7 @@ class SecretProblem(Exception):  # noqa: N818 - it carries a problem, and is nev
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key and where it came from, for people."""
+    """One key and where it comes from: a file and line, or a variable."""
 
     secret: str = field(repr=False)
     origin: str
@@ -35,33 +34,33 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Resolves what stands in a file. `directory` is what a relative ``file:`` path starts from."""
+    """Resolves ``api_keys``. Relative ``file:`` paths start at `directory`."""
 
     environ: Mapping[str, str] = field(repr=False)
     directory: FilePath
 
-    def resolve(self, text: str, path: Path, place: str, *, several: bool) -> list[Key]:
-        """The key or, if it may hold `several` separated by commas, the keys that `text` means.
+    def resolve(self, text: str, path: Path, location: str, *, several: bool) -> list[Key]:
+        """The key that `text` stands for; with `several`, the keys, separated by commas.
 
         Raises:
-            SecretProblem: a variable or file is missing or empty, or it is no key.
+            KeyProblem: a variable or file is missing or empty, or the value is not a key.
         """
-        value, origin = self._expanded(text.strip(), path, place)
+        value, origin = self._expand(text.strip(), path, location)
         parts = split(value) if several else [value.strip()]
         if not any(parts):
-            raise _stop(path, "is empty", "fill it in, or leave it out to use the variables")
+            raise _problem(path, "is empty", "fill it in, or leave it out to use the variables")
         for part in parts:
             self._check(part, path)
         return [Key(part, origin) for part in parts]
 
     def from_variables(self, names: tuple[str, ...]) -> list[Key]:
-        """The keys in the first of the variables `names` that holds any; none: an empty list.
+        """The keys in the first of the variables `names` that contains any, else an empty list.
 
-        Blanks around a key do not count, nor does an empty one: a variable that holds nothing else
-        is as good as unset.
+        Spaces around a key and empty items are ignored; a variable with nothing else counts as
+        unset.
 
         Raises:
-            SecretProblem: what stands in it is no key, or stands there twice.
+            KeyProblem: a value is not a key.
         """
         for name in names:
             value = self.environ.get(name, "")
@@ -73,13 +72,15 @@ class Keyring:
                 return found
         return []
 
-    def _expanded(self, text: str, path: Path, place: str) -> tuple[str, str]:
+    def _expand(self, text: str, path: Path, location: str) -> tuple[str, str]:
         if text.startswith(_FILE):
             return self._read(text.removeprefix(_FILE), path), text
         if "${" not in text:
             if _BARE.fullmatch(text):
-                raise _stop(path, f"{text} is no key", f"write ${{{text[1:]}}} for the variable")
-            return text, place
+                raise _problem(
+                    path, f"{text} is not a key", f"write ${{{text[1:]}}} for the variable"
+                )
+            return text, location
         names: list[str] = []
 
         def value_of(found: re.Match[str]) -> str:
@@ -87,50 +88,45 @@ class Keyring:
             value = self.environ.get(found[1], "") or found[2]
             if not value:
                 state = "is empty" if found[1] in self.environ else "is not set"
-                raise _stop(path, f"the variable {found[1]} {state}", f"set {found[1]} to a key")
+                raise _problem(path, f"the variable {found[1]} {state}", f"set {found[1]} to a key")
             return value
 
         value = _PLACEHOLDER.sub(value_of, text)
         if "${" in _PLACEHOLDER.sub("", text):
-            raise _stop(path, "a placeholder that is not complete", "write ${VARIABLE}")
+            raise _problem(path, "incomplete placeholder", "write ${VARIABLE}")
         return value, ", ".join(names)
 
     def _read(self, name: str, path: Path) -> str:
         file = self.directory / name
         try:
             with file.open("rb") as opened:
-                content = opened.read(_LARGEST + 1)
+                content = opened.read(_MAX_BYTES + 1)
             text = content.decode("utf-8-sig").strip()
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "it is no text"
-            raise _stop(
+            why = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise _problem(
                 path, f"the file {name} cannot be read: {why}", "check path and permissions"
             ) from None
-        if not text or len(content) > _LARGEST:
-            what = "empty" if not text else f"larger than {_LARGEST:,} bytes"
-            raise _stop(path, f"the file {name} is {what}", "put one key into it")
+        if not text or len(content) > _MAX_BYTES:
+            what = "empty" if not text else f"larger than {_MAX_BYTES:,} bytes"
+            raise _problem(path, f"the file {name} is {what}", "put one key into it")
         return text
 
     def _check(self, secret: str, path: Path, prefix: str = "") -> None:
         if not secret:
-            raise _stop(path, f"{prefix}one of the keys is empty", "remove the extra comma")
+            raise _problem(path, f"{prefix}one of the keys is empty", "remove the extra comma")
         if not (secret.isascii() and secret.isprintable()) or re.search(r"[\s,]", secret):
-            raise _stop(
+            raise _problem(
                 path,
-                f"{prefix}a key with a blank, a comma or a character that no key has",
-                "check that it was copied whole, and put several keys into a list",
+                f"{prefix}a key with a space, a comma or another character that keys never contain",
+                "check that the complete key was copied, and write several keys as a list",
             )
 
 
 def split(text: str) -> list[str]:
-    """Parts between commas, without blanks around them and without empty ones."""
+    """The parts of `text` between commas, stripped, without empty ones."""
     return [part for each in text.split(",") if (part := each.strip())]
 
 
-def _stop(path: Path, text: str, remedy: str) -> SecretProblem:
-    return SecretProblem(Problem(path, text, remedy))
-
-
-def directory_of(source: str | os.PathLike[str] | None) -> FilePath:
-    """The directory that a relative ``file:`` path starts from."""
-    return FilePath() if source is None else FilePath(source).parent
+def _problem(path: Path, text: str, remedy: str) -> KeyProblem:
+    return KeyProblem(Problem(path, text, remedy))

@@ -1,6 +1,6 @@
-"""Write what the reference says about the configuration file: its JSON Schema and its tables.
+"""Generate the reference of the configuration file: its JSON Schema and its tables.
 
-Run as a script after a change of `agentkit/config/schema.py`; a test compares the outcome.
+Run this script after a change of `agentkit/config/schema.py`; a test compares the result.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ SCHEMA = REFERENCE / "llm.schema.json"
 PAGE = REFERENCE / "configuration.md"
 
 _TABLE = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_HEAD = "| field | what stands there | default | meaning |\n|---|---|---|---|\n"
+_HEAD = "| field | type | default | meaning |\n|---|---|---|---|\n"
 _LIMITS = {"minimum": "from {}", "exclusiveMinimum": "above {}"}
 
 
 def schema_text() -> str:
-    """The JSON Schema as it is published."""
+    """The JSON Schema as published."""
     from agentkit.config.schema import json_schema
 
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def page_text(page: str) -> str:
-    """`page` with its tables made anew."""
+    """`page` with its tables generated again."""
     schema = json.loads(schema_text())
 
     def table(found: re.Match[str]) -> str:
@@ -54,11 +54,12 @@ def _kind(field: dict[str, Any]) -> str:
         return ", ".join(f"`{each}`" for each in field["enum"])
     kind: str = field["type"]
     if kind == "array":
-        return f"list of {_kind(field['items'])}"
+        item, _, bounds = _kind(field["items"]).partition(" ")
+        return f"list of {item.removesuffix('s')}s {bounds}".rstrip()
     if kind == "object":
         return f"mapping of name to {_kind(field['additionalProperties'])}"
-    bounds = [words.format(field[key]) for key, words in _LIMITS.items() if key in field]
-    return " ".join([{"string": "text", "integer": "whole number"}.get(kind, kind), *bounds])
+    limits = [words.format(field[key]) for key, words in _LIMITS.items() if key in field]
+    return " ".join([kind, *limits])
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from agentkit.cli.app import app
-from agentkit.config import load_settings
+from agentkit.config import ProviderSettings, load_settings
 
 SECRET = "sk-live-4f9a7c2e81d35b60"
 FILE = f"""\
@@ -118,7 +118,9 @@ def test_show_covers_every_field() -> None:
     found = as_json("show", "llm.yaml", "--json")
     assert set(settings.__slots__) <= set(found)
     provider = settings.providers["primary"]
-    assert set(provider.__slots__) - {"name", "kind"} <= set(found["providers"]["primary"])
+    assert set(ProviderSettings.model_fields) - {"name", "kind"} <= set(
+        found["providers"]["primary"]
+    )
 
 
 def test_schema_is_a_json_schema() -> None:

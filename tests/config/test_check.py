@@ -162,7 +162,7 @@ def test_local_models_without_a_key_share_nothing() -> None:
 
 def test_a_model_of_another_provider_is_warned_about() -> None:
     (finding,) = findings(several(one(kind="openai", model="claude-sonnet-5-5")), "warning")
-    assert "is a name of anthropic" in finding.text
+    assert "is a model name of anthropic" in finding.text
     behind = one(kind="openai", model="claude-sonnet-5-5", base_url="http://gateway")
     assert findings(several(behind), "warning") == []
 

@@ -120,12 +120,12 @@ def test_placeholders_become_keys(text: str, found: list[str]) -> None:
         ("${EMPTY}", "the variable EMPTY is empty"),
         ("${COMMAS}", "is empty"),
         ("$UNSET", "write ${UNSET}"),
-        ("'${'", "a placeholder that is not complete"),
-        ("[x, '${BLANKS}']", "api_keys[1]: a key with a blank"),
+        ("'${'", "incomplete placeholder"),
+        ("[x, '${BLANKS}']", "api_keys[1]: a key with a space"),
         ("file:absent.txt", "the file absent.txt cannot be read: No such file"),
         ("file:empty.txt", "the file empty.txt is empty"),
         ("file:large.txt", "larger than 65,536 bytes"),
-        ("file:binary.txt", "it is no text"),
+        ("file:binary.txt", "not UTF-8 text"),
     ],
 )
 def test_a_placeholder_that_leads_nowhere_is_said_with_its_place(text: str, said: str) -> None:
