@@ -39,20 +39,45 @@ class Import(NamedTuple):
     line: int
 
 
+class Finding(NamedTuple):
+    """A line of the tree that a rule is about."""
+
+    path: Path
+    line: int
+    what: str
+
+
+@functools.cache
+def read(path: Path) -> str:
+    """The text of `path`."""
+    return path.read_text(encoding="utf-8")
+
+
 @functools.cache
 def parse(path: Path) -> ast.Module:
     """The syntax tree of `path`."""
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return ast.parse(read(path), filename=str(path))
 
 
-def package_files() -> list[Path]:
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of the syntax tree of `path`, parents first."""
+    return tuple(ast.walk(parse(path)))
+
+
+def python_files(folder: Path) -> list[Path]:
+    """Every Python file under `folder`."""
+    return sorted(folder.rglob("*.py"))
+
+
+def package_files(root: Path = ROOT) -> list[Path]:
     """Every Python file of the package."""
-    return sorted(PACKAGE.rglob("*.py"))
+    return python_files(root / "agentkit")
 
 
-def module_of(path: Path) -> str:
+def module_of(path: Path, root: Path = ROOT) -> str:
     """The dotted name of a file: ``agentkit.policy.retry``; a package's name for its `__init__`."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
