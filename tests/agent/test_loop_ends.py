@@ -79,7 +79,7 @@ def test_cancelling_a_run_cancels_its_tools() -> None:
     asyncio.run(main())
 
 
-def test_ctrl_c_cancels_the_tools_of_a_blocking_run() -> None:
+def test_ctrl_c_cancels_the_tools_of_a_blocking_run(ctrl_c_works: None) -> None:
     cancelled = threading.Event()
 
     async def hang() -> None:

@@ -25,10 +25,10 @@ RUN_EXAMPLE = """
 import runpy, sys
 root, sys.argv = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, root)
-from tests.network import forbid_network
+from agentkit.testing import forbid_network
 sys.path.pop(0)
-forbid_network()
-runpy.run_path(sys.argv[0], run_name="__main__")
+with forbid_network():
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 

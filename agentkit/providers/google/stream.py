@@ -42,7 +42,9 @@ class _DataLines:
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """The lines that are whole now."""
+        """The lines that are complete now."""
+        if not chunk:
+            return b""
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
         self._after_cr = chunk.endswith(b"\r")

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentkit.providers.google.stream import plain_events
@@ -49,6 +49,7 @@ async def aread(reply: Reply) -> bytes:
     return b"".join([each async for each in reply.aiter_bytes()])
 
 
+@example(places=[126, 126])  # an empty chunk
 @given(st.lists(st.integers(0, 200)))
 def test_wherever_the_packets_end_the_lines_are_the_same(places: list[int]) -> None:
     pieces = cut(STREAM.encode(), places)
