@@ -34,12 +34,13 @@ def command(
 
 
 def _providers() -> list[dict[str, Any]]:
-    from agentkit.providers.registry import BUILTINS, installed, known_providers
+    from agentkit.providers.registry import PROVIDERS, provider_names
+    from agentkit.providers.requirements import is_installed
 
     found = []
-    for name in known_providers():
-        ours = BUILTINS.get(name)
-        there = ours is None or installed(ours.sdk)
+    for name in provider_names():
+        ours = PROVIDERS.get(name)
+        there = ours is None or is_installed(ours.sdk)
         variables = () if ours is None else ours.key_variables
         found.append(
             {

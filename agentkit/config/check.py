@@ -18,7 +18,7 @@ from agentkit.config.overrides import FIELDS, NOT_OVERRIDES, PREFIX, SEPARATOR, 
 from agentkit.config.schema import ProviderSettings, Settings
 from agentkit.policy.limits.member import key_fingerprint
 from agentkit.policy.retry import RetryPolicy
-from agentkit.providers.defaults import DEFAULTS
+from agentkit.providers.registry import PROVIDERS, provider_info
 
 _RETRY: Final = RetryPolicy()
 """The delays between attempts; a configuration only sets the number of attempts."""
@@ -208,8 +208,8 @@ def _check_models(settings: Settings) -> Iterator[Finding]:
 
 def _check_model(provider: ProviderSettings, model: str) -> Finding | None:
     where = f"providers.{provider.name}.models"
-    own = DEFAULTS[provider.kind].model_prefixes if provider.kind in DEFAULTS else ()
-    others = [kind for kind, each in DEFAULTS.items() if model.startswith(each.model_prefixes)]
+    own = provider_info(provider.kind).model_prefixes
+    others = [kind for kind, each in PROVIDERS.items() if model.startswith(each.model_prefixes)]
     if own and others and not model.startswith(own):
         remedy = f"model names of {provider.kind} start with {own[0]}"
         return Finding("warning", where, f"{model} is a model name of {others[0]}", remedy)

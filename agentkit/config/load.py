@@ -15,7 +15,7 @@ from agentkit.config.secrets import Keyring
 from agentkit.config.validation import validate
 from agentkit.config.yaml_text import parse, read_file
 from agentkit.errors import ConfigurationError
-from agentkit.providers.defaults import DEFAULTS, FROM_KEYS
+from agentkit.providers.registry import PROVIDERS, PROVIDERS_BY_KEY
 
 DEFAULT_PATH: Final = "config/llm.yaml"
 _ENVIRONMENT: Final = "the environment"
@@ -93,13 +93,14 @@ def _child(tree: dict[str, Any], name: str, variable: str) -> dict[str, Any]:
 def _add_providers_with_keys(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Without a file: add every provider that has a key in the environment."""
     providers: dict[str, Any] = tree.setdefault("providers", {})
-    for kind in FROM_KEYS:
-        if any(environ.get(name, "").strip(" ,") for name in DEFAULTS[kind].key_variables):
+    for kind in PROVIDERS_BY_KEY:
+        variables = PROVIDERS[kind].all_key_variables
+        if any(environ.get(name, "").strip(" ,") for name in variables):
             providers.setdefault(kind, {})
     if not providers:
-        variables = " or ".join(DEFAULTS[kind].key_variables[-1] for kind in FROM_KEYS)
+        usual = " or ".join(PROVIDERS[kind].key_variables[-1] for kind in PROVIDERS_BY_KEY)
         raise ConfigurationError(
             f"no configuration: AGENTKIT_CONFIG is not set, {DEFAULT_PATH} does not exist, and "
             "the environment contains no API key",
-            hint=f"set a key ({variables}), or write {DEFAULT_PATH}",
+            hint=f"set a key ({usual}), or write {DEFAULT_PATH}",
         )

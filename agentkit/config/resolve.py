@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Any, Final, TypeVar
 
 from agentkit.config.problems import Locations, Path, Problem, raise_problems, redact
@@ -20,7 +19,7 @@ from agentkit.config.schema import (
 from agentkit.config.secrets import Key, KeyProblem, Keyring
 from agentkit.policy.limits.estimate import DEFAULT_OUTPUT
 from agentkit.policy.limits.window import RateLimits
-from agentkit.providers.defaults import DEFAULTS, ProviderDefaults
+from agentkit.providers.registry import PROVIDERS, ProviderInfo, provider_info, provider_names
 
 T = TypeVar("T")
 
@@ -82,7 +81,7 @@ class _Resolver:
         kind = self._kind(name, given, path)
         if kind is None:
             return None
-        defaults = DEFAULTS.get(kind, ProviderDefaults())
+        defaults = provider_info(kind)
         keys = self._keys(given, defaults, name, path)
         models = given.models or self._default_models(defaults, name, path)
         if not keys or not models:
@@ -99,17 +98,17 @@ class _Resolver:
 
     def _kind(self, name: str, given: Provider, path: Path) -> str | None:
         kind = given.type or name
-        if kind in DEFAULTS:
+        if kind in PROVIDERS:
             if kind == "compatible" and given.base_url is None:
                 self._add_problem(path, "`base_url` is missing", "add the URL of the server")
                 return None
             return kind
-        installed = sorted(each.name for each in entry_points(group="agentkit.providers"))
-        if kind in installed:
+        names = provider_names()
+        if kind in names:
             return kind
         if given.type is None and given.base_url is not None:
             return "compatible"
-        suggestion = _suggest(kind, [*DEFAULTS, *installed])
+        suggestion = _suggest(kind, names)
         self._add_problem(
             path if given.type is None else (*path, "type"),
             f"unknown provider `{redact(kind)}`",
@@ -118,13 +117,13 @@ class _Resolver:
         return None
 
     def _keys(
-        self, given: Provider, defaults: ProviderDefaults, name: str, path: Path
+        self, given: Provider, defaults: ProviderInfo, name: str, path: Path
     ) -> list[Key | None]:
         """The keys; [None] if the provider needs none, and [] after a problem."""
         try:
             if given.api_keys is not None:
                 return list(self._listed_keys(given.api_keys, (*path, "api_keys")))
-            found = self._keyring.from_variables(defaults.key_variables)
+            found = self._keyring.from_variables(defaults.all_key_variables)
         except KeyProblem as problem:
             self.problems.append(problem.problem)
             return []
@@ -132,7 +131,7 @@ class _Resolver:
             return list(found)
         if not defaults.key_variables:
             return [None]
-        variables = " or ".join(defaults.key_variables)
+        variables = " or ".join(defaults.all_key_variables)
         self._add_problem(path, f"{redact(name)} has no key", f"set {variables}, or add api_keys")
         return []
 
@@ -143,9 +142,7 @@ class _Resolver:
                 text.get_secret_value(), item, self._locations.of(item), several=len(listed) == 1
             )
 
-    def _default_models(
-        self, defaults: ProviderDefaults, name: str, path: Path
-    ) -> list[str] | None:
+    def _default_models(self, defaults: ProviderInfo, name: str, path: Path) -> list[str] | None:
         variable = defaults.model_variable
         from_variable = self._keyring.environ.get(variable, "").strip() if variable else ""
         model = from_variable or defaults.model
@@ -220,7 +217,7 @@ def _item(values: Sequence[T], index: int) -> T:
     return values[index] if len(values) > 1 else values[0]
 
 
-def _default_max_tokens(defaults: ProviderDefaults, given: Provider) -> int | None:
+def _default_max_tokens(defaults: ProviderInfo, given: Provider) -> int | None:
     """The provider's default limit of an answer, lowered to what each key may use in a minute."""
     default: int = defaults.max_tokens or DEFAULT_OUTPUT
     limits = [getattr(each, name) for each in given.rate_limits or [] for name in _OUTPUT_LIMITS]

@@ -1,57 +1,155 @@
-"""Providers by name: ``"openai:<model>"`` becomes an object that speaks to it.
+"""Every provider that agentkit knows, in one table, and how a name becomes a provider object.
 
-Ours come from one table and are imported when first asked for; others are found through the
-entry-point group ``agentkit.providers``, whose entries name a class or function called as
+Providers of other packages are found through the entry-point group ``agentkit.providers``, whose
+entries name a class or function that is called as
 ``factory(model, api_key=..., base_url=..., **settings)``.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
-from importlib.util import find_spec
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-from agentkit.errors import ConfigurationError, MissingDependencyError
+from agentkit.errors import ConfigurationError
+from agentkit.providers.requirements import check_base_url, require_sdk
 
-GROUP: Final = "agentkit.providers"
+ENTRY_POINT_GROUP: Final = "agentkit.providers"
+
+MODELS_AS_OF: Final = "2026-11-21"
+"""When the default models of the table were last compared with the providers' own lists."""
 
 
-class Builtin(NamedTuple):
-    """Where an adapter is, the SDK and extra it needs, and the variables that hold its key."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderInfo:
+    """What is known about one provider before its adapter is imported.
 
-    module: str
-    factory: str
-    sdk: str
-    extra: str
+    Attributes:
+        name: the prefix of a provider spec (``openai`` in ``openai:gpt-…``).
+        adapter: where its adapter is, as ``module:name``; empty for a provider of another package.
+        sdk: the module of its SDK.
+        extra: the extra of agentkit that installs the SDK.
+        key_variables: environment variables that hold one API key each; the first that is not
+            empty counts. Empty: the provider needs no key.
+        key_list_variable: environment variable that holds several keys, separated by commas.
+        model: the default model; None: one must be named.
+        model_variable: environment variable that replaces `model`.
+        model_prefixes: how the names of its own models begin; empty: it serves any model.
+        max_tokens: the default limit on the tokens of an answer (None: the provider decides).
+    """
+
+    name: str
+    adapter: str = ""
+    sdk: str = ""
+    extra: str = ""
     key_variables: tuple[str, ...] = ()
+    key_list_variable: str | None = None
+    model: str | None = None
+    model_variable: str | None = None
+    model_prefixes: tuple[str, ...] = ()
+    max_tokens: int | None = None
+
+    @property
+    def all_key_variables(self) -> tuple[str, ...]:
+        """The variable of several keys, then those of one, in the order of precedence."""
+        several = () if self.key_list_variable is None else (self.key_list_variable,)
+        return (*several, *self.key_variables)
 
 
-_OPENAI = ("openai", "openai", ("OPENAI_API_KEY",))
-BUILTINS: Final[dict[str, Builtin]] = {
-    "openai": Builtin("agentkit.providers.openai.chat", "OpenAIChat", *_OPENAI),
-    "openai-responses": Builtin("agentkit.providers.openai.responses", "OpenAIResponses", *_OPENAI),
-    "anthropic": Builtin(
-        "agentkit.providers.anthropic.messages", "AnthropicMessages", "anthropic", "anthropic",
-        ("ANTHROPIC_API_KEY",),
+_OPENAI = ProviderInfo(
+    name="openai",
+    adapter="agentkit.providers.openai.chat:OpenAIChat",
+    sdk="openai",
+    extra="openai",
+    key_variables=("OPENAI_API_KEY",),
+    key_list_variable="OPENAI_API_KEYS",
+    model="gpt-6.1-terra",
+    model_variable="OPENAI_MODEL",
+    model_prefixes=("gpt-", "o1", "o3", "o4", "chatgpt-", "codex-", "ft:"),
+)
+
+
+def _server(name: str, adapter: str, model_variable: str | None = None) -> ProviderInfo:
+    """A server that speaks OpenAI's chat completions and needs no key."""
+    return ProviderInfo(
+        name=name,
+        adapter=f"agentkit.providers.compatible:{adapter}",
+        sdk="openai",
+        extra="openai",
+        model_variable=model_variable,
+    )
+
+
+_ROWS = (
+    _OPENAI,
+    replace(
+        _OPENAI,
+        name="openai-responses",
+        adapter="agentkit.providers.openai.responses:OpenAIResponses",
     ),
-    "google": Builtin(
-        "agentkit.providers.google.generate", "Google", "google.genai", "google",
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    ProviderInfo(
+        name="anthropic",
+        adapter="agentkit.providers.anthropic.messages:AnthropicMessages",
+        sdk="anthropic",
+        extra="anthropic",
+        key_variables=("ANTHROPIC_API_KEY",),
+        key_list_variable="ANTHROPIC_API_KEYS",
+        model="claude-sonnet-5-5",
+        model_variable="ANTHROPIC_MODEL",
+        model_prefixes=("claude-",),
+        max_tokens=8_192,  # its API requires a limit; this one fits into its smallest quota
     ),
-    "groq": Builtin("agentkit.providers.groq", "Groq", "groq", "groq", ("GROQ_API_KEY",)),
-    "bedrock": Builtin("agentkit.bedrock.provider", "provider", "boto3", "bedrock"),
-    "compatible": Builtin("agentkit.providers.compatible", "Compatible", "openai", "openai"),
-    "ollama": Builtin("agentkit.providers.compatible", "Ollama", "openai", "openai"),
-    "vllm": Builtin("agentkit.providers.compatible", "Vllm", "openai", "openai"),
-    "llamacpp": Builtin("agentkit.providers.compatible", "LlamaCpp", "openai", "openai"),
-    "lmstudio": Builtin("agentkit.providers.compatible", "LmStudio", "openai", "openai"),
-    "local": Builtin("agentkit.providers.compatible", "Local", "openai", "openai"),
-}  # fmt: skip
+    ProviderInfo(
+        name="google",
+        adapter="agentkit.providers.google.generate:Google",
+        sdk="google.genai",
+        extra="google",
+        key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        key_list_variable="GOOGLE_API_KEYS",
+        model="gemini-3.8-flash",
+        model_variable="GOOGLE_MODEL",
+        model_prefixes=("gemini-", "gemma-", "models/"),
+    ),
+    ProviderInfo(
+        name="groq",
+        adapter="agentkit.providers.groq:Groq",
+        sdk="groq",
+        extra="groq",
+        key_variables=("GROQ_API_KEY",),
+        key_list_variable="GROQ_API_KEYS",
+        model="openai/gpt-oss-120b",
+        model_variable="GROQ_MODEL",
+    ),
+    ProviderInfo(
+        name="bedrock", adapter="agentkit.bedrock.provider:provider", sdk="boto3", extra="bedrock"
+    ),
+    _server("compatible", "Compatible"),
+    _server("ollama", "Ollama", "OLLAMA_MODEL"),
+    _server("vllm", "Vllm", "VLLM_MODEL"),
+    _server("llamacpp", "LlamaCpp", "LLAMACPP_MODEL"),
+    _server("lmstudio", "LmStudio", "LMSTUDIO_MODEL"),
+    _server("local", "Local", "LOCAL_MODEL"),
+)
+
+PROVIDERS: Final[dict[str, ProviderInfo]] = {row.name: row for row in _ROWS}
+"""agentkit's own providers, by name."""
+
+PROVIDERS_BY_KEY: Final = ("anthropic", "openai", "google", "groq")
+"""Providers that a key in the environment alone sets up, in the order in which keys are sought."""
+
+
+def provider_info(name: str) -> ProviderInfo:
+    """The row of `name`; one without any defaults for a provider of another package."""
+    return PROVIDERS.get(name) or ProviderInfo(name=name)
+
+
+def provider_names() -> list[str]:
+    """Every name that `provider_for` understands: agentkit's own, then those of other packages."""
+    others = sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))
+    return [*PROVIDERS, *(name for name in others if name not in PROVIDERS)]
 
 
 def provider_for(
@@ -62,111 +160,48 @@ def provider_for(
     Args:
         spec: such as ``"openai:gpt-…"``; everything after the first colon is the model.
         api_key: default: the provider's variable in the environment, read when it is needed.
-        base_url: in place of the provider's own address (http or https).
+        base_url: replaces the provider's own address (http or https).
         settings: defaults of the model's own parameters, such as ``max_tokens``.
 
     Raises:
-        ConfigurationError: no such provider, no model, a bad URL, no key.
+        ConfigurationError: the provider is unknown, the model is missing, or the URL or the key is
+            not valid.
         MissingDependencyError: the provider's SDK is not installed.
     """
     name, colon, model = spec.partition(":")
     factory = _factory(name.strip().lower(), spec)
     if not colon or not model.strip():
-        raise ConfigurationError(f"{spec!r} names no model", hint=f"write '{name}:<model>'")
+        raise ConfigurationError(f"{spec!r} does not name a model", hint=f"write '{name}:<model>'")
     if base_url is not None:
-        checked_url(base_url)
-    if api_key is not None and not api_key.strip():
-        raise ConfigurationError(
-            f"the API key for {name} is empty", hint="give one, or leave it out"
-        )
+        check_base_url(base_url)
+        settings["base_url"] = base_url
     if api_key is not None:
         settings["api_key"] = api_key.strip()
-    if base_url is not None:
-        settings["base_url"] = base_url
+        if not settings["api_key"]:
+            raise ConfigurationError(
+                f"the API key for {name} is empty", hint="give one, or leave it out"
+            )
     return factory(model.strip(), **settings)
 
 
-def known_providers() -> list[str]:
-    """Every name that `provider_for` understands: ours, then those of entry points."""
-    others = sorted(entry.name for entry in entry_points(group=GROUP))
-    return [*BUILTINS, *(name for name in others if name not in BUILTINS)]
-
-
-def key_from_environment(*variables: str, provider: str) -> str:
-    """The first of `variables` that is set.
-
-    Raises:
-        ConfigurationError: none is, or it is empty.
-    """
-    for variable in variables:
-        value = os.environ.get(variable)
-        if value is not None and value.strip():
-            return checked_key(value.strip(), provider)
-    raise ConfigurationError(
-        f"{provider} has no API key", hint=f"set {' or '.join(variables)}, or give api_key="
-    )
-
-
-def checked_key(key: str, provider: str) -> str:
-    """`key`, if it can travel in a header; else a transport would quote it in its complaint.
-
-    Raises:
-        ConfigurationError: it is empty, or holds blanks, line ends or letters beyond ASCII.
-    """
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        what = "holds characters that no key has" if key else "is empty"
-        raise ConfigurationError(
-            f"the API key for {provider} {what}", hint="copy it again from the provider's console"
-        )
-    return key
-
-
-def checked_url(url: str) -> str:
-    """`url` without a slash at its end. Raises `ConfigurationError` unless it is http(s)."""
-    try:
-        found = urlsplit(url)
-        usable = found.scheme in ("http", "https") and bool(found.hostname)
-        _ = found.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(
-            f"base_url {url!r} is no web address", hint="write it as https://host/path"
-        )
-    return url.rstrip("/")
-
-
-def installed(sdk: str) -> bool:
-    """Whether the package can be imported; it is not imported to find out."""
-    try:
-        return find_spec(sdk) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def require(sdk: str, extra: str) -> None:
-    """Check that an SDK is there, without importing it.
-
-    Raises:
-        MissingDependencyError: it is not; names the command that installs it.
-    """
-    if not installed(sdk):
-        raise MissingDependencyError(
-            f"the {sdk} package is not installed", hint=f"pip install 'agentkit-llms[{extra}]'"
-        )
-
-
 def _factory(name: str, spec: str) -> Callable[..., Any]:
-    builtin = BUILTINS.get(name)
-    if builtin is not None:
-        require(builtin.sdk, builtin.extra)
-        found: Callable[..., Any] = getattr(import_module(builtin.module), builtin.factory)
-        return found
-    for entry in entry_points(group=GROUP):
+    """The adapter class or function of a provider.
+
+    Raises:
+        ConfigurationError: no provider has this name.
+        MissingDependencyError: its SDK is not installed.
+    """
+    info = PROVIDERS.get(name)
+    if info is not None:
+        require_sdk(info.sdk, info.extra)
+        module, _, attribute = info.adapter.partition(":")
+        factory: Callable[..., Any] = getattr(import_module(module), attribute)
+        return factory
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             loaded: Callable[..., Any] = entry.load()
             return loaded
-    known = known_providers()
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{close[0]}:…'?" if close else f"known providers: {', '.join(known)}"
+    names = provider_names()
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{close[0]}:…'?" if close else f"known providers: {', '.join(names)}"
     raise ConfigurationError(f"unknown provider {name!r} in {spec!r}", hint=hint)

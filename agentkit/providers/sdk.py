@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from agentkit.errors import LLMError
 from agentkit.providers.clients import Clients
-from agentkit.providers.registry import checked_key, checked_url, key_from_environment
+from agentkit.providers.requirements import check_base_url, check_key, key_from_environment
 from agentkit.types import Request
 
 CONNECT_TIMEOUT = 5.0
@@ -43,7 +43,7 @@ class SdkProvider(ABC):
     ) -> None:
         self.model = model
         self._api_key = api_key
-        self._base_url = None if base_url is None else checked_url(base_url)
+        self._base_url = None if base_url is None else check_base_url(base_url)
         self._settings = settings
         self._clients: Clients[Any, Any] = Clients(self._make_sync, self._make_async)
 
@@ -76,7 +76,7 @@ class SdkProvider(ABC):
 
     def _key(self) -> str:
         if self._api_key is not None:
-            return checked_key(self._api_key.strip(), self.provider)
+            return check_key(self._api_key.strip(), self.provider)
         return key_from_environment(*self.key_variables, provider=self.provider)
 
     def _parameters(self, request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentkit.cli.app import app
-from agentkit.providers import registry
+from agentkit.providers import registry, requirements
 
 SECRET = "sk-of-a-test-0123456789"
 
@@ -31,7 +31,7 @@ def provider(name: str) -> dict[str, Any]:
 
 
 def test_every_known_provider_is_listed() -> None:
-    assert [each["name"] for each in models()["providers"]] == registry.known_providers()
+    assert [each["name"] for each in models()["providers"]] == registry.provider_names()
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_API_KEYS"])
@@ -54,7 +54,7 @@ def test_a_local_server_needs_no_key() -> None:
 
 def test_a_missing_sdk_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert provider("groq")["install"] is None
-    monkeypatch.setattr(registry, "installed", lambda sdk: sdk != "groq")
+    monkeypatch.setattr(requirements, "is_installed", lambda sdk: sdk != "groq")
     found = provider("groq")
     assert not found["installed"]
     assert found["install"] == 'pip install "agentkit-llms[groq]"'

@@ -9,7 +9,7 @@ import pytest
 
 from agentkit.config import Settings, load_settings
 from agentkit.errors import ConfigurationError
-from agentkit.providers.defaults import DEFAULTS
+from agentkit.providers.registry import PROVIDERS
 
 SECRET = "sk-live-4f9a7c2e81d35b60"
 
@@ -36,7 +36,7 @@ def test_without_a_file_the_keys_in_the_environment_are_the_configuration() -> N
     assert (settings.default_provider, settings.fallback) == ("anthropic", ())
     assert settings.source == "the environment"
     models = {name: each.keys[0].model for name, each in settings.providers.items()}
-    assert models == {name: DEFAULTS[name].model for name in models}
+    assert models == {name: PROVIDERS[name].model for name in models}
 
 
 def test_the_plural_variable_wins_over_the_singular() -> None:

@@ -18,8 +18,7 @@ from agentkit.errors import (
     MissingDependencyError,
 )
 from agentkit.policy.limits.window import RateLimits
-from agentkit.providers.defaults import AS_OF, DEFAULTS, FROM_KEYS
-from agentkit.providers.registry import BUILTINS
+from agentkit.providers.registry import MODELS_AS_OF, PROVIDERS, PROVIDERS_BY_KEY
 
 SEED = """\
 providers:
@@ -294,14 +293,13 @@ def test_an_unknown_type_with_an_address_speaks_the_common_protocol(load: Load) 
 
 
 def test_the_table_of_defaults_is_dated_and_complete(load: Load) -> None:
-    assert AS_OF >= "2026-11-21"
-    assert set(DEFAULTS) == set(BUILTINS)
-    for kind in FROM_KEYS:
-        assert DEFAULTS[kind].model
-        assert DEFAULTS[kind].key_variables[0].endswith("_API_KEYS")
+    assert MODELS_AS_OF >= "2026-11-21"
+    for kind in PROVIDERS_BY_KEY:
+        assert PROVIDERS[kind].model
+        assert PROVIDERS[kind].all_key_variables[0].endswith("_API_KEYS")
     small = load(SEED.replace("10000", "100"))
     assert small.providers["anthropic"].max_tokens == 100, "an answer that never fits is refused"
-    assert load(SEED).providers["anthropic"].max_tokens == DEFAULTS["anthropic"].max_tokens
+    assert load(SEED).providers["anthropic"].max_tokens == PROVIDERS["anthropic"].max_tokens
 
 
 def test_settings_change_their_fingerprint_with_every_value_and_reveal_no_key(load: Load) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agentkit.config import load_settings
 from agentkit.config.check import check
 from agentkit.config.schema import json_schema
-from agentkit.providers.defaults import AS_OF, DEFAULTS
+from agentkit.providers.registry import MODELS_AS_OF, PROVIDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,10 +53,10 @@ def test_every_field_is_described() -> None:
 
 def test_the_page_names_the_defaults_of_the_table() -> None:
     page = (ROOT / "docs/reference/configuration.md").read_text("utf-8")
-    assert AS_OF in page
-    for kind, each in DEFAULTS.items():
+    assert MODELS_AS_OF in page
+    for kind, each in PROVIDERS.items():
         assert f"`{kind}`" in page
-        for name in (each.model, *each.key_variables):
+        for name in (each.model, *each.all_key_variables):
             assert name is None or f"`{name}`" in page
 
 

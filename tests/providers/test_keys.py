@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit import ConfigurationError, LLMManager
-from agentkit.providers.registry import BUILTINS, checked_key, provider_for
+from agentkit.providers.registry import PROVIDERS, provider_for
+from agentkit.providers.requirements import check_key
 from agentkit.types import Request
 
 KEY = "sk-made-up-0123456789"
 ASKED = Request(prompt="capital?")
-WITH_KEY = {name: each.key_variables for name, each in BUILTINS.items() if each.key_variables}
-WITHOUT_KEY = [name for name in BUILTINS if name not in {*WITH_KEY, "bedrock"}]
+WITH_KEY = {name: each.key_variables for name, each in PROVIDERS.items() if each.key_variables}
+WITHOUT_KEY = [name for name in PROVIDERS if name not in {*WITH_KEY, "bedrock"}]
 
 
 @pytest.mark.parametrize("name", WITH_KEY)
@@ -60,7 +61,7 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(name: str, key
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("name", [name for name in BUILTINS if name != "bedrock"])
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "bedrock"])
 def test_an_adapter_shows_no_key_and_another_key_makes_another_adapter(name: str) -> None:
     adapter = provider_for(
         f"{name}:some-model", api_key=KEY, base_url="http://localhost:1/v1", temperature=0
@@ -75,7 +76,7 @@ def test_an_adapter_shows_no_key_and_another_key_makes_another_adapter(name: str
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1))
 def test_what_fits_into_a_header_is_a_key(key: str) -> None:
-    assert checked_key(key, "openai") == key
+    assert check_key(key, "openai") == key
 
 
 @pytest.mark.parametrize("name", WITHOUT_KEY)

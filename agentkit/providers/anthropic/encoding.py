@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from agentkit.providers.call_memory import Recall
 from agentkit.providers.content import Part, base64_of, count, parts_of
-from agentkit.providers.defaults import DEFAULTS
 from agentkit.providers.function import worded
+from agentkit.providers.registry import PROVIDERS
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 ANSWER_TOOL: Final = "answer_as_json"
@@ -27,7 +27,7 @@ _PREFILLED = (
 )  # fmt: skip
 """Models that go on from the beginning of an answer; later ones refuse it (as of 2026-11)."""
 _SMALL = {"claude-2": 4096, "claude-3-opus": 4096, "claude-3-haiku": 4096, "claude-3": 8192}
-_USUAL: Final = DEFAULTS["anthropic"].max_tokens or 8192
+_USUAL: Final = PROVIDERS["anthropic"].max_tokens or 8192
 
 
 class Wish(NamedTuple):

@@ -1,0 +1,77 @@
+"""What a provider needs before its first request: an SDK, a key, an address."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from agentkit.errors import ConfigurationError, MissingDependencyError
+
+
+def is_installed(sdk: str) -> bool:
+    """Whether the package can be imported; it is not imported to find out."""
+    try:
+        return find_spec(sdk) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def require_sdk(sdk: str, extra: str) -> None:
+    """Check that an SDK is installed, without importing it.
+
+    Raises:
+        MissingDependencyError: it is not; names the command that installs it.
+    """
+    if not is_installed(sdk):
+        raise MissingDependencyError(
+            f"the {sdk} package is not installed", hint=f"pip install 'agentkit-llms[{extra}]'"
+        )
+
+
+def key_from_environment(*variables: str, provider: str) -> str:
+    """The API key in the first of `variables` that is not empty.
+
+    Raises:
+        ConfigurationError: all are unset or empty, or the key cannot be sent.
+    """
+    for variable in variables:
+        value = os.environ.get(variable, "").strip()
+        if value:
+            return check_key(value, provider)
+    raise ConfigurationError(
+        f"{provider} has no API key", hint=f"set {' or '.join(variables)}, or give api_key="
+    )
+
+
+def check_key(key: str, provider: str) -> str:
+    """`key`, if it can be sent in a header; an HTTP client would quote a bad one in its error.
+
+    Raises:
+        ConfigurationError: it is empty, or contains spaces, line breaks or non-ASCII characters.
+    """
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        what = "contains characters that cannot be sent in a header" if key else "is empty"
+        raise ConfigurationError(
+            f"the API key for {provider} {what}", hint="copy it again from the provider's console"
+        )
+    return key
+
+
+def check_base_url(url: str) -> str:
+    """`url` without a trailing slash.
+
+    Raises:
+        ConfigurationError: it is not a valid http or https URL.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # a port that is not a number raises only here
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigurationError(
+            f"base_url {url!r} is not a valid URL", hint="write it as https://host/path"
+        )
+    return url.rstrip("/")
