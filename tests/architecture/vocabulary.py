@@ -51,8 +51,6 @@ TEXTS = (
     "*.yaml",
     "*.json",
     "Makefile",
-    "*.js",
-    "*.css",
     "*.pyi",
 )
 FOLDERS = ("agentkit", "tests", "docs", "examples", "benchmarks", "dashboards", "packaging")
