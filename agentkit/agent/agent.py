@@ -1,4 +1,4 @@
-"""The agent: runs tasks while its life cycle allows it, and remembers how they went."""
+"""The agent: runs tasks while its life cycle allows it, and keeps their statistics."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ T = TypeVar("T")
 
 
 class Agent:
-    """Runs callables as tasks and reasons through its manager.
+    """Runs callables as tasks, and asks models through its manager.
 
-    It starts as ``initialized`` and accepts tasks only while ``running``: `start` (also after
-    `stop`), `pause`, `resume` and `stop` move it. A task under way is not touched by a move.
+    A new agent is ``initialized``; it accepts tasks only while it is ``running``. `start` (also
+    after `stop`), `pause`, `resume` and `stop` change its state; they do not affect running tasks.
     Safe to use from many threads and event loops at once.
 
     Args:
         name: names the agent in messages and telemetry.
         role: what the agent is for, in words.
         capabilities: what it can do, one word or phrase each.
-        config: settings, kept as a read-only copy. Read are ``llm_manager``, an `LLMManager`, and
-            ``memory``, a `Memory` for `run`.
-        clock: seconds; measures the tasks.
-        tracer_provider: OpenTelemetry providers (default: the global ones).
-        meter_provider: likewise, for metrics.
+        config: settings, kept as a read-only copy. The agent reads ``llm_manager``, an
+            `LLMManager`, and ``memory``, a `Memory` for `run`.
+        clock: a monotonic clock in seconds; measures the tasks.
+        tracer_provider: OpenTelemetry provider of spans (default: the global one).
+        meter_provider: OpenTelemetry provider of metrics (default: the global one).
 
     Attributes:
-        id: a random UUID as text.
+        id: a random UUID, as a str.
         name, role: as given. capabilities: as a tuple. config: as a read-only mapping.
 
     Raises:
-        ConfigurationError: a value cannot work; the message names it and the remedy.
+        ConfigurationError: a value cannot work; the message says which, and the remedy.
     """
 
     def __init__(
@@ -114,19 +114,19 @@ class Agent:
     @overload
     def execute_task(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def execute_task(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """The result of ``task(*args, **kwargs)``; what it raises is recorded and raised as it is.
+        """The result of ``task(*args, **kwargs)``; an exception is recorded and propagates.
 
-        Any callable will do. It is called in this thread. If it gives an awaitable, that is run
-        to its end on an event loop of its own: in this thread, or on a short-lived one when a loop
-        is running here, which is blocked meanwhile (prefer `aexecute_task` there). Such a
-        coroutine cannot wait for what belongs to another loop.
+        `task` may be any callable and is called in this thread. If it returns an awaitable, that
+        is run to its end on an event loop of its own: in this thread, or on a short-lived thread
+        when a loop is already running here, which is blocked meanwhile (prefer `aexecute_task`
+        there). Such a coroutine cannot await objects that belong to another loop.
 
         Raises:
             AgentStateError: the agent is not running.
             ConfigurationError: `task` is not callable.
         """
         self._admit(task, "execute_task")
-        return self._perform(task, args, kwargs)
+        return self._execute(task, args, kwargs)
 
     @overload
     async def aexecute_task(
@@ -139,34 +139,34 @@ class Agent:
     async def aexecute_task(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Like `execute_task`, for asyncio.
 
-        What is async is awaited in this task. Anything else is called on a daemon thread of its
-        own, context variables copied, so that it never blocks the loop; when this is cancelled,
-        that thread finishes on its own and its result is dropped. A `StopIteration` arrives as
-        `RuntimeError`, as from every coroutine.
+        An async callable is awaited in this task. Any other is called on a daemon thread of its
+        own, with the context variables copied, so that it never blocks the loop; when this
+        coroutine is cancelled, the thread finishes on its own and its result is dropped. A
+        `StopIteration` becomes a `RuntimeError`, as in every coroutine.
         """
         self._admit(task, "aexecute_task")
-        return await self._aperform(task, args, kwargs)
+        return await self._aexecute(task, args, kwargs)
 
     def ask(self, prompt: str, **kwargs: Any) -> str:
         """The manager's answer to `prompt`; `kwargs` are those of `LLMManager.generate`.
 
-        Counts as a task of its own, also inside of another task.
+        Counts as a task of its own, even inside another task.
 
         Raises:
             AgentStateError: the agent is not running.
             ConfigurationError: the agent has no manager.
-            LLMError: no answer; `.ledger` tells every attempt.
+            LLMError: no model answered; `.ledger` lists every attempt.
         """
         generate = self._require_manager().generate
         self._lifecycle.require_running("ask")
-        answer: str = self._perform(generate, (prompt,), kwargs)
+        answer: str = self._execute(generate, (prompt,), kwargs)
         return answer
 
     async def aask(self, prompt: str, **kwargs: Any) -> str:
         """Like `ask`, for asyncio."""
         generate = self._require_manager().agenerate
         self._lifecycle.require_running("aask")
-        answer: str = await self._aperform(generate, (prompt,), kwargs)
+        answer: str = await self._aexecute(generate, (prompt,), kwargs)
         return answer
 
     def run(
@@ -184,42 +184,53 @@ class Agent:
         memory: Memory | None = None,
         **params: Any,
     ) -> AgentResult[Any]:
-        """Ask, run the tools that the answer wishes for side by side, and ask again: to an answer.
+        """Ask the model, run its tool calls concurrently, and ask again until it answers.
 
-        What goes wrong in a tool is no error of the run: an exception (its class and text), an
-        unknown name, arguments that do not fit, and a time limit are told to the model. A blocking
-        tool that outlives its time is let go of, an async one cancelled. Here async tools run on
-        an event loop that lasts for one round of tools; prefer `arun` for those that keep
-        connections. Counts as one task.
+        An error in a tool does not end the run: the model receives the class and text of an
+        exception, and is told of an unknown tool, invalid arguments or a timeout. When its time is
+        up, a blocking tool is abandoned and an async tool is cancelled. In `run`, async tools run
+        on an event loop that lasts for one round of tool calls; prefer `arun` for tools that keep
+        connections open. Counts as one task.
 
         Args:
             prompt: text, or a list of messages.
-            tools: functions (see `agentkit.tools`), or `ToolSpec` objects with `fn`.
+            tools: functions, or `ToolSpec` objects with `fn`.
             response_model: the final answer is validated into `AgentResult.parsed`.
-            max_steps: most times the model is asked (default 10).
-            deadline: seconds for everything (default: none, and the manager's for each ask).
-            max_cost: USD; once it is reached the model is not asked again (default: no limit).
-                Needs ``cost_per_1k_tokens`` in the metadata of every model that may answer.
-            max_tokens: of the whole run, input and output; likewise. Not the model's own limit.
+            max_steps: most requests to the model (default 10).
+            deadline: seconds for the whole run (default: none; the manager's deadline still
+                applies to each request).
+            max_cost: USD; once it is reached, the model is not asked again (default: no limit).
+                Every model that may answer needs ``cost_per_1k_tokens`` in its metadata, or
+                ``cost_per_1k_input_tokens`` and ``cost_per_1k_output_tokens``.
+            max_tokens: input and output tokens of the whole run, likewise (default: no limit).
+                It is not the model's own limit.
             tool_timeout: seconds for each tool call (default 30).
-            max_tool_output: characters of a tool's result that the model is told (default 50,000).
-            memory: what went before, to which this run is added once it has an answer (default:
-                ``config["memory"]``, if there is one).
+            max_tool_output: characters of a tool's result that the model receives (default
+                50,000).
+            memory: the conversation so far; the run is added to it after the final answer
+                (default: ``config["memory"]``, if present).
             params: further arguments of `LLMManager.complete`, such as `model`, and the model's
                 own options.
 
         Raises:
             AgentStateError: the agent is not running.
-            ConfigurationError: a tool or a limit that cannot work, or no manager.
-            StepLimitError: `max_steps` asks brought no answer.
+            ConfigurationError: a tool or limit cannot work, or the agent has no manager.
+            StepLimitError: no answer within `max_steps` requests.
             AgentError: `max_cost` or `max_tokens` was reached before an answer.
             DeadlineExceededError: the deadline passed.
-            LLMError: the model gave no answer; `.ledger` tells every attempt.
+            LLMError: no model answered; `.ledger` lists every attempt.
         """
         self._lifecycle.require_running("run")
-        limits = Limits(max_steps, deadline, max_cost, max_tokens, tool_timeout, max_tool_output)
-        run = self._run(prompt, tools, limits, memory, response_model, params)
-        result: AgentResult[Any] = self._perform(run.drive, (), {})
+        limits = Limits(
+            max_steps=max_steps,
+            deadline=deadline,
+            max_cost=max_cost,
+            max_tokens=max_tokens,
+            tool_timeout=tool_timeout,
+            max_tool_output=max_tool_output,
+        )
+        run = self._new_run(prompt, tools, limits, memory, response_model, params)
+        result: AgentResult[Any] = self._execute(run.run, (), {})
         return result
 
     async def arun(
@@ -239,19 +250,26 @@ class Agent:
     ) -> AgentResult[Any]:
         """Like `run`, for asyncio: async tools are tasks of this loop, others run on threads."""
         self._lifecycle.require_running("arun")
-        limits = Limits(max_steps, deadline, max_cost, max_tokens, tool_timeout, max_tool_output)
-        run = self._run(prompt, tools, limits, memory, response_model, params)
-        result: AgentResult[Any] = await self._aperform(run.adrive, (), {})
+        limits = Limits(
+            max_steps=max_steps,
+            deadline=deadline,
+            max_cost=max_cost,
+            max_tokens=max_tokens,
+            tool_timeout=tool_timeout,
+            max_tool_output=max_tool_output,
+        )
+        run = self._new_run(prompt, tools, limits, memory, response_model, params)
+        result: AgentResult[Any] = await self._aexecute(run.arun, (), {})
         return result
 
     def get_performance_metrics(self) -> dict[str, Any]:
-        """How this agent's tasks went, since it was made.
+        """Statistics of this agent's tasks since it was created.
 
-        Keys: total_tasks (those that ended), successful_tasks, failed_tasks,
-        total_execution_time and average_execution_time (seconds, over total_tasks), success_rate
-        (fraction of successes among successes and failures, 1.0 before any) and error_count
-        (the errors raised, also those that `error_log` no longer holds). A task that was
-        cancelled or interrupted is neither a success nor a failure.
+        Keys: total_tasks (tasks that ended), successful_tasks, failed_tasks, total_execution_time
+        and average_execution_time (seconds, over total_tasks), success_rate (successes as a
+        fraction of successes and failures, 1.0 before any) and error_count (errors raised,
+        including those that `error_log` no longer holds). A cancelled or interrupted task is
+        neither a success nor a failure.
         """
         return self._performance.metrics()
 
@@ -261,13 +279,13 @@ class Agent:
         return self._performance.failures
 
     def model_health(self) -> dict[str, Health]:
-        """How each of the manager's models did lately, by name, for deciding by it.
+        """The recent health of each of the manager's models, by name.
 
         Raises:
             ConfigurationError: the agent has no manager.
         """
         manager = self._require_manager()
-        healths = {}
+        healths: dict[str, Health] = {}
         for name in manager.list_models():
             try:
                 healths[name] = manager.health(name)
@@ -287,7 +305,7 @@ class Agent:
         require_callable(task)
         self._lifecycle.require_running(method)
 
-    def _run(
+    def _new_run(
         self,
         prompt: Prompt,
         tools: Sequence[Any] | None,
@@ -297,39 +315,48 @@ class Agent:
         params: Mapping[str, Any],
     ) -> Run:
         toolbox = Toolbox(
-            tools, self.name, self._executions, self._clock,
-            timeout=limits.tool_timeout, max_output=limits.max_tool_output,
-        )  # fmt: skip
-        chosen = self.config.get("memory") if memory is None else memory
+            tools,
+            agent=self.name,
+            executions=self._executions,
+            clock=self._clock,
+            timeout=limits.tool_timeout,
+            max_output=limits.max_tool_output,
+        )
         return Run(
-            self._require_manager(), prompt, toolbox, limits, self._clock,
-            memory=chosen, response_model=response_model, params=params,
-        )  # fmt: skip
+            self._require_manager(),
+            prompt,
+            toolbox,
+            limits=limits,
+            clock=self._clock,
+            memory=self.config.get("memory") if memory is None else memory,
+            response_model=response_model,
+            params=params,
+        )
 
     def _require_manager(self) -> LLMManager:
         manager = self.llm_manager
         if manager is None:
             raise ConfigurationError(
-                f"agent {self.name!r} has no manager to ask",
-                hint='make it with config={"llm_manager": manager}',
+                f"agent {self.name!r} has no manager",
+                hint='create it with config={"llm_manager": manager}',
             )
         return manager
 
-    def _perform(
+    def _execute(
         self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with _Watch(task, self._clock, self._performance, self._invocations):
+        with _Recorded(task, self._clock, self._performance, self._invocations):
             return call(task, args, kwargs)
 
-    async def _aperform(
+    async def _aexecute(
         self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with _Watch(task, self._clock, self._performance, self._invocations):
+        with _Recorded(task, self._clock, self._performance, self._invocations):
             return await acall(task, args, kwargs)
 
 
-class _Watch:
-    """Around one task: its span is current, and its end is counted once."""
+class _Recorded:
+    """One task: its span is current inside the block, and the end of the task is recorded once."""
 
     def __init__(
         self,
@@ -344,7 +371,7 @@ class _Watch:
         self._invocations = invocations
 
     def __enter__(self) -> None:
-        self._opened = self._invocations.begin()
+        self._span = self._invocations.start()
         self._started = self._clock()
 
     def __exit__(
@@ -355,7 +382,7 @@ class _Watch:
     ) -> None:
         seconds = self._clock() - self._started
         self._performance.record(name_of(self._task), seconds, error)
-        self._invocations.end(self._opened, seconds, error)
+        self._invocations.end(self._span, seconds, error)
 
 
 _alive: weakref.WeakSet[Agent] = weakref.WeakSet()

@@ -1,9 +1,9 @@
-"""Any callable from either colour: what is async is awaited, what blocks leaves the loop alone.
+"""Sync and async callables, called from sync and async code alike.
 
-A coroutine that is asked for from a running loop, and a blocking callable that is asked for from
-asyncio, get a daemon thread of their own for as long as they take, with the context variables
-copied. The event loop's default executor is not used: it belongs to the application, has few
-threads (name resolution needs them, too), and one stuck task in it would delay exit.
+An awaitable that sync code needs while a loop runs in its thread, and a blocking callable that
+async code needs, each get a daemon thread of their own, with the context variables copied. The
+event loop's default executor is not used: it belongs to the application, has few threads (name
+resolution needs them, too), and one stuck task in it would delay exit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from agentkit.telemetry.safe import guarded
 
 
 def require_callable(task: object) -> None:
-    """Pass for anything that can be called.
+    """Check that `task` can be called.
 
     Raises:
-        ConfigurationError: it cannot be called.
+        ConfigurationError: it is not callable.
     """
     if callable(task):
         return
@@ -48,7 +48,7 @@ def name_of(task: Any) -> str:
 
 
 def call(task: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The result of `task`, called here; an awaitable is run to its end, also in a running loop."""
+    """Call `task` in this thread; an awaitable is run to its end, even if a loop runs here."""
     result = task(*args, **kwargs)
     if not inspect.isawaitable(result):
         return result
@@ -56,18 +56,18 @@ def call(task: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
         asyncio.get_running_loop()
     except RuntimeError:
         return _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), result)
-    return _run_aside(result)
+    return _run_on_thread(result)
 
 
 async def acall(task: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The result of `task`: called here if it is async, else on a thread; an awaitable is awaited.
+    """Await `task` if it is async; call it on a thread otherwise.
 
-    When the caller is cancelled, a thread under way finishes on its own and its result is dropped.
+    When the caller is cancelled, such a thread finishes on its own and its result is dropped.
     """
     if _is_async(task):
         result = task(*args, **kwargs)
     else:
-        future = _start(functools.partial(task, *args, **kwargs))
+        future = _start_thread(functools.partial(task, *args, **kwargs))
         result = (await asyncio.wrap_future(future)).unwrap()
     return await result if inspect.isawaitable(result) else result
 
@@ -79,7 +79,7 @@ def _is_async(task: Any) -> bool:
 
 
 class _Outcome(NamedTuple):
-    """A result or an error as a value: a future would change some exceptions on their way."""
+    """A result or an error as a value: a future would change some exceptions."""
 
     result: Any
     error: BaseException | None
@@ -90,7 +90,7 @@ class _Outcome(NamedTuple):
         return self.result
 
 
-def _start(function: Callable[[], Any]) -> Future[_Outcome]:
+def _start_thread(function: Callable[[], Any]) -> Future[_Outcome]:
     context = copy_context()
     future: Future[_Outcome] = Future()
     future.set_running_or_notify_cancel()
@@ -98,7 +98,7 @@ def _start(function: Callable[[], Any]) -> Future[_Outcome]:
     def work() -> None:
         try:
             outcome = _Outcome(context.run(function), None)
-        except BaseException as error:  # noqa: BLE001 - raised again where the task was asked for
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             outcome = _Outcome(None, error)
         future.set_result(outcome)
 
@@ -115,13 +115,13 @@ def _run(runner: asyncio.Runner, awaitable: Awaitable[Any]) -> Any:
         return runner.run(_wait(awaitable))
 
 
-def _run_aside(awaitable: Awaitable[Any]) -> Any:
+def _run_on_thread(awaitable: Awaitable[Any]) -> Any:
     runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
     loop = runner.get_loop()
     try:
-        outcome = _start(functools.partial(_run, runner, awaitable)).result()
+        outcome = _start_thread(functools.partial(_run, runner, awaitable)).result()
     except BaseException:
-        # Only Ctrl-C ends the wait early; what nobody waits for must not go on asking models.
+        # Only Ctrl-C ends the wait early; an abandoned task must not keep asking models.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_cancel_all)
         raise

@@ -1,4 +1,4 @@
-"""The life of an agent: four states and one table of what leads from each to which."""
+"""The life cycle of an agent: four states, and one table of the transitions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TRANSITIONS: Final[dict[State, dict[Action, State]]] = {
     "paused": {"resume": "running", "stop": "stopped"},
     "stopped": {"start": "running"},
 }
-"""What each state allows; everything else is refused."""
+"""The actions that each state allows, and where they lead; all others are refused."""
 
 
 class Lifecycle:
-    """Where one agent stands; safe to use from any thread. `name` is for messages."""
+    """The state of one agent; safe to use from any thread. `name` is for messages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,14 +29,14 @@ class Lifecycle:
 
     @property
     def state(self) -> State:
-        """The state right now."""
+        """The current state."""
         return self._state
 
     def apply(self, action: Action) -> None:
-        """Go where `action` leads.
+        """Move to the state that `action` leads to.
 
         Raises:
-            AgentStateError: the state does not allow it; nothing has changed.
+            AgentStateError: the current state does not allow it; nothing has changed.
         """
         with self._lock:
             following = TRANSITIONS[self._state].get(action)
@@ -45,10 +45,10 @@ class Lifecycle:
             self._state = following
 
     def require_running(self, what: str) -> None:
-        """Pass while running; `what` is for the message.
+        """Check that the agent is running; `what` is for the message.
 
         Raises:
-            AgentStateError: in every other state.
+            AgentStateError: it is in another state.
         """
         state = self._state
         if state != "running":

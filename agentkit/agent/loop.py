@@ -1,21 +1,22 @@
-"""The loop of an agent: ask, run the tools that the answer wishes for, ask again.
+"""The loop of an agent: ask the model, run its tool calls, ask again, until it answers.
 
-The loop is a generator that says what it needs, `Ask` or `Perform`; two small drivers carry that
-out, one for each colour.
+The loop is a generator. It yields what it needs, `AskModel` or `CallTools`, and is sent the
+outcome; `Run.run` and `Run.arun` carry both out, in sync and async code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from agentkit.agent.cost import RunCost, total_usage
 from agentkit.agent.crossing import call
 from agentkit.agent.memory import Memory
-from agentkit.agent.spending import Spending
-from agentkit.agent.toolbox import Perform, Toolbox, ToolResult
-from agentkit.errors import DeadlineExceededError, StepLimitError
+from agentkit.agent.toolbox import CallTools, Toolbox, ToolResult
+from agentkit.errors import AgentError, DeadlineExceededError, StepLimitError
 from agentkit.manager.requests import Prompt, request_for
+from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.validation import number, optional, whole
 from agentkit.types import Clock, Message, MessageRole, Response, ToolCall, Usage
@@ -27,7 +28,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Step(NamedTuple):
-    """One answer of the model, and what the tools it wished for brought."""
+    """One response of the model, and the results of its tool calls."""
 
     response: Response[Any]
     results: tuple[ToolResult, ...] = ()
@@ -35,14 +36,14 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AgentResult(Generic[T_co]):
-    """What a run brought.
+    """The outcome of a run.
 
     Attributes:
         text: the final answer.
         parsed: validated, when a `response_model` was given.
-        steps: each ask in order, with its response and tool results.
-        usage: tokens of every attempt, answers that a check rejected included; none for answers
-            of the response cache.
+        steps: each request to the model in order, with its response and tool results.
+        usage: tokens of every attempt, including answers that failed validation; answers from
+            the response cache count nothing.
         cost: USD for these tokens, or None when a model that answered has no price.
         messages: the whole conversation, memory and final answer included.
     """
@@ -60,7 +61,7 @@ class AgentResult(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take. Raises `ConfigurationError` for a value that cannot work."""
+    """The limits of a run. Raises `ConfigurationError` for a value that cannot work."""
 
     max_steps: int
     deadline: float | None
@@ -78,168 +79,179 @@ class Limits:
         number("tool_timeout", self.tool_timeout, above=True)
         whole("max_tool_output", self.max_tool_output)
 
+    def budget(self) -> Budget | None:
+        """The tokens and money of one run, or None without a limit."""
+        if self.max_tokens is None and self.max_cost is None:
+            return None
+        return Budget(tokens=self.max_tokens, usd=self.max_cost)
 
-class Ask(NamedTuple):
-    """Ask the model; `within` is the seconds left for it, None: the manager's own deadline."""
+
+class AskModel(NamedTuple):
+    """Send `messages` to the model; `deadline` in seconds, None for the manager's own."""
 
     messages: tuple[Message, ...]
-    within: float | None
+    deadline: float | None
 
 
-Loop: TypeAlias = Generator[Ask | Perform, Any, AgentResult[Any]]
+Loop: TypeAlias = Generator[AskModel | CallTools, Any, AgentResult[Any]]
 
 
 class Run:
-    """One run of an agent, ready to be driven once."""
+    """One run of an agent, ready to be started once."""
 
     def __init__(
         self,
         manager: LLMManager,
         prompt: Prompt,
         toolbox: Toolbox,
+        *,
         limits: Limits,
         clock: Clock,
-        *,
         memory: Memory | None,
         response_model: type[Any] | None,
         params: Mapping[str, Any],
     ) -> None:
         self._manager = manager
-        self._asked = request_for(prompt, {}).conversation
+        self._prompt = request_for(prompt, {}).conversation
         self._toolbox = toolbox
         self._limits = limits
         self._clock = clock
         self._memory = memory
-        self._options = {
-            **params, "tools": toolbox.specs or None, "response_model": response_model
-        }  # fmt: skip
-        self._spending = Spending(manager, limits.max_cost, limits.max_tokens)
-        self._spending.require_prices(params.get("model"))
+        self._options = {**params, "tools": toolbox.specs or None, "response_model": response_model}
+        self._cost = RunCost(manager)
+        self._budget = limits.budget()
+        if limits.max_cost is not None:
+            self._cost.require_prices(params.get("model"))
 
-    def drive(self) -> AgentResult[Any]:
-        """Blocking: the model is asked in this thread, tools run on threads of their own."""
+    def run(self) -> AgentResult[Any]:
+        """Ask the model in this thread; tools run on threads of their own."""
+        loop = self._loop()
+        outcome: Any = None
+        while True:
+            try:
+                action = loop.send(outcome)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(action, AskModel):
+                outcome = self._manager.complete(
+                    action.messages, deadline=action.deadline, **self._options
+                )
+            else:
+                outcome = call(self._toolbox.run, (action,), {})
 
-        def ask(wish: Ask) -> Response[Any]:
-            return self._manager.complete(wish.messages, deadline=wish.within, **self._options)
-
-        def perform(wish: Perform) -> tuple[ToolResult, ...]:
-            return call(self._toolbox.perform, (wish,), {})  # type: ignore[no-any-return]
-
-        return _drive(self._loop(), ask, perform)
-
-    async def adrive(self) -> AgentResult[Any]:
-        """Async: the model is awaited, async tools are tasks, blocking tools run on threads."""
-
-        async def ask(wish: Ask) -> Response[Any]:
-            return await self._manager.acomplete(
-                wish.messages, deadline=wish.within, **self._options
-            )
-
-        return await _adrive(self._loop(), ask, self._toolbox.perform)
+    async def arun(self) -> AgentResult[Any]:
+        """Await the model; async tools are tasks of this loop, blocking ones run on threads."""
+        loop = self._loop()
+        outcome: Any = None
+        while True:
+            try:
+                action = loop.send(outcome)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(action, AskModel):
+                outcome = await self._manager.acomplete(
+                    action.messages, deadline=action.deadline, **self._options
+                )
+            else:
+                outcome = await self._toolbox.run(action)
 
     def _loop(self) -> Loop:
         deadline = Deadline(self._limits.deadline, self._clock())
-        memory = self._memory
-        history = () if memory is None else memory.messages
-        told = [*self._asked]
+        history = () if self._memory is None else self._memory.messages
+        turn = list(self._prompt)
+        call_ids = {call.id for message in (*history, *turn) for call in message.tool_calls}
         steps: list[Step] = []
-        used = {call.id for message in (*history, *told) for call in message.tool_calls}
-        count = 0
         while True:
-            count += 1
-            left = self._left(deadline)
-            sent = tuple(told) if memory is None else memory.fit((*history, *told))
-            within = None if self._limits.deadline is None else left
-            response: Response[Any] = yield Ask(sent, within)
-            self._spending.add(response)
+            seconds = self._require_time(deadline)
+            response: Response[Any] = yield AskModel(
+                self._fitted(history, turn), None if self._limits.deadline is None else seconds
+            )
+            self._charge(response)
             if not response.tool_calls:
-                steps.append(Step(response))
-                return self._finished(response, history, told, steps)
-            self._spending.require_rest(count, response.ledger)
-            if count == self._limits.max_steps:
-                raise StepLimitError(  # nobody would read what the tools say
-                    f"no answer within {count} steps: the model still wishes for tools",
-                    hint="raise max_steps=, or tell the model when to stop",
-                    ledger=response.ledger,
-                )
-            calls = distinct(response.tool_calls, used)
-            told.append(Message(MessageRole.ASSISTANT, response.text, tool_calls=calls))
-            said = (*history, *told)
-            self._left(deadline)
-            results = yield Perform(calls, count, said, deadline.at)
-            told.extend(result.message for result in results)
+                turn.append(Message(MessageRole.ASSISTANT, response.text))
+                return self._result(response, (*steps, Step(response)), history, turn)
+            self._require_budget(len(steps) + 1, response)
+            self._require_step(len(steps) + 1, response)
+            calls = with_unique_ids(response.tool_calls, call_ids)
+            turn.append(Message(MessageRole.ASSISTANT, response.text, tool_calls=calls))
+            self._require_time(deadline)
+            results = yield CallTools(calls, len(steps) + 1, (*history, *turn), deadline.at)
+            turn.extend(result.message for result in results)
             steps.append(Step(response, results))
 
-    def _finished(
-        self,
-        response: Response[Any],
-        history: tuple[Message, ...],
-        told: list[Message],
-        steps: list[Step],
-    ) -> AgentResult[Any]:
-        told.append(Message(MessageRole.ASSISTANT, response.text))
-        if self._memory is not None:
-            self._memory.add(*told)
-        return AgentResult(
-            response.text, response.parsed, tuple(steps), self._spending.usage,
-            self._spending.cost, (*history, *told),
-        )  # fmt: skip
+    def _fitted(self, history: tuple[Message, ...], turn: list[Message]) -> tuple[Message, ...]:
+        return tuple(turn) if self._memory is None else self._memory.fit((*history, *turn))
 
-    def _left(self, deadline: Deadline) -> float:
-        left = deadline.left(self._clock())
-        if left <= 0:
+    def _charge(self, response: Response[Any]) -> None:
+        if self._budget is not None:
+            self._cost.charge(self._budget, response.ledger)
+
+    def _require_time(self, deadline: Deadline) -> float:
+        seconds = deadline.left(self._clock())
+        if seconds <= 0:
             raise DeadlineExceededError(
                 f"no answer within the run's deadline of {self._limits.deadline:g} s",
                 hint="raise deadline=, or lower tool_timeout=",
             )
-        return left
+        return seconds
+
+    def _require_budget(self, step: int, response: Response[Any]) -> None:
+        budget = self._budget
+        if budget is None or not budget.exhausted:
+            return
+        limit, used = "max_cost", f"{budget.spent_usd:.6g} of {budget.usd or 0.0:g} USD"
+        if budget.tokens is not None and budget.spent_tokens >= budget.tokens:
+            limit, used = "max_tokens", f"{budget.spent_tokens} of {budget.tokens} tokens"
+        raise AgentError(
+            f"the run used {used} in {step} steps without an answer",
+            hint=f"raise {limit}=, or give the model less to read",
+            ledger=response.ledger,
+        )
+
+    def _require_step(self, step: int, response: Response[Any]) -> None:
+        if step == self._limits.max_steps:  # no request would send the results of these calls
+            raise StepLimitError(
+                f"no answer within {step} steps: the model still calls tools",
+                hint="raise max_steps=, or tell the model when to stop",
+                ledger=response.ledger,
+            )
+
+    def _result(
+        self,
+        response: Response[Any],
+        steps: tuple[Step, ...],
+        history: tuple[Message, ...],
+        turn: list[Message],
+    ) -> AgentResult[Any]:
+        if self._memory is not None:
+            self._memory.add(*turn)
+        return AgentResult(
+            text=response.text,
+            parsed=response.parsed,
+            steps=steps,
+            usage=total_usage(step.response for step in steps),
+            cost=self._cost.usd(step.response.ledger for step in steps),
+            messages=(*history, *turn),
+        )
 
 
-def distinct(calls: tuple[ToolCall, ...], used: set[str]) -> tuple[ToolCall, ...]:
-    """`calls` with ids that stand for one call each in the whole conversation.
+def with_unique_ids(calls: tuple[ToolCall, ...], used: set[str]) -> tuple[ToolCall, ...]:
+    """`calls` with ids that are unique in the whole conversation; `used` receives them.
 
-    A call that is repeated in one answer, id and all, is one call; of two different calls with one
-    id the later gets an id of its own. `used` grows by the ids given out.
+    A call that one response repeats, id and all, is one call. Of two different calls with the same
+    id, the later one gets a new id.
     """
     kept: list[ToolCall] = []
     for each in calls:
         if not each.id or each not in kept:
             kept.append(each)
-    return tuple(_renamed(each, used) for each in kept)
+    return tuple(_with_unique_id(each, used) for each in kept)
 
 
-def _renamed(each: ToolCall, used: set[str]) -> ToolCall:
+def _with_unique_id(each: ToolCall, used: set[str]) -> ToolCall:
     name, count = each.id or "call", 1
-    while name in used or not name:
+    while name in used:
         count += 1
         name = f"{each.id or 'call'}-{count}"
     used.add(name)
     return each if name == each.id else replace(each, id=name)
-
-
-def _drive(
-    loop: Loop,
-    ask: Callable[[Ask], Response[Any]],
-    perform: Callable[[Perform], tuple[ToolResult, ...]],
-) -> AgentResult[Any]:
-    wish = next(loop)
-    while True:
-        brought = ask(wish) if isinstance(wish, Ask) else perform(wish)
-        try:
-            wish = loop.send(brought)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-
-
-async def _adrive(
-    loop: Loop,
-    ask: Callable[[Ask], Awaitable[Response[Any]]],
-    perform: Callable[[Perform], Awaitable[tuple[ToolResult, ...]]],
-) -> AgentResult[Any]:
-    wish = next(loop)
-    while True:
-        brought = await (ask(wish) if isinstance(wish, Ask) else perform(wish))
-        try:
-            wish = loop.send(brought)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Tools of MCP servers, through the official SDK.
 
-Whatever colour the caller has, the connection lives on an event loop of its own, on one thread:
-the SDK wants its connections opened and closed by one task, and tools are called from anywhere.
+For sync and async callers alike, the connection lives on an event loop and thread of its own: the
+SDK requires one task to open and close a connection, and tools are called from anywhere.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp.types import CallToolResult, Tool
 
-Opening: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
-_UNFIT: Final = re.compile(r"[^a-zA-Z0-9_-]")
-_MOST_PAGES: Final = 100
-"""Pages of a tool list that are read: a server whose list has no end must not hang us."""
+_INVALID_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_MAX_PAGES: Final = 100
+"""Pages of a tool list that are read, so that an endless list does not hang the caller."""
 
 
 def mcp_tools(
@@ -44,28 +44,28 @@ def mcp_tools(
     timeout: float = 30.0,
     prefix: str = "",
 ) -> MCPTools:
-    """A context manager, for ``with`` and ``async with``, that gives a server's tools.
+    """A context manager, for ``with`` and ``async with``, that returns a server's tools.
 
-    Inside it, the tools are `ToolSpec` objects that any agent may run, from any thread or loop.
-    When it ends, the connection is closed and a server it started has ended, too: it is asked to,
-    then terminated after two seconds, then killed.
+    The tools are `ToolSpec` objects that any agent may run, from any thread or loop, inside the
+    block. At its end the connection is closed. A server that was started here is asked to exit,
+    terminated after two seconds, and then killed.
 
     Args:
-        server: a command line (``"python server.py"``, or a list of words), which is started and
-            spoken to over its standard input and output; the ``http://`` or ``https://`` URL of a
-            streamable HTTP server; or what the SDK's own `mcp.Client` takes, a server object in
-            this process included.
-        env: environment variables of the command, besides the few that the SDK passes on (such as
-            ``PATH`` and ``HOME``).
+        server: a command line (``"python server.py"``, or a list of words) to start and to talk to
+            over its standard input and output; the ``http://`` or ``https://`` URL of a streamable
+            HTTP server; or anything that the SDK's own `mcp.Client` accepts, such as a server
+            object in this process.
+        env: environment variables of the command, in addition to the few that the SDK passes on
+            (such as ``PATH`` and ``HOME``).
         cwd: its working directory.
         headers: HTTP headers for a URL, such as ``Authorization``.
         timeout: seconds for connecting, and for each tool call (default 30).
-        prefix: goes before each tool's name, to keep two servers apart. Characters other than
-            letters, digits, ``_`` and ``-`` in a name become ``_``.
+        prefix: is put before each tool's name, to tell two servers apart. Characters of a name
+            other than letters, digits, ``_`` and ``-`` become ``_``.
 
     Raises:
-        ConfigurationError: an empty command, or a timeout that is no positive number.
-        MissingDependencyError: the package `mcp` is missing.
+        ConfigurationError: the command is empty, or the timeout is not a positive number.
+        MissingDependencyError: the package `mcp` is not installed.
         ToolError: (on entering) the server cannot be reached or does not speak MCP.
     """
     number("timeout", timeout, above=True)
@@ -79,9 +79,9 @@ def mcp_tools(
 
 
 class MCPTools:
-    """An MCP server's tools while the context lasts; made by `mcp_tools`, used once."""
+    """A connection to an MCP server; returned by `mcp_tools`, used once."""
 
-    def __init__(self, label: str, target: Opening, timeout: float, prefix: str) -> None:
+    def __init__(self, label: str, target: Connect, timeout: float, prefix: str) -> None:
         self._label = label
         self._target = target
         self._timeout = timeout
@@ -140,9 +140,9 @@ class MCPTools:
         self._closing.set()
         if self._thread.is_alive():
             with suppress(RuntimeError, AttributeError):  # the loop is over, or not there yet
-                self._loop.call_soon_threadsafe(self._depart)
+                self._loop.call_soon_threadsafe(self._leave_loop)
 
-    def _depart(self) -> None:
+    def _leave_loop(self) -> None:
         self._leave.set()
         if not self._ready.done():
             self._connecting.cancel()
@@ -151,7 +151,7 @@ class MCPTools:
         try:
             with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the tools
+        except BaseException as error:  # noqa: BLE001 - raised where the tools are awaited
             if not self._ready.done():
                 self._ready.set_exception(self._unusable(error))
         finally:
@@ -167,7 +167,7 @@ class MCPTools:
         self._loop = asyncio.get_running_loop()
         if self._closing.is_set():
             return
-        # A process that is being started must not be cancelled, or nobody would reap it.
+        # A process that is being started must not be cancelled, or it would never be reaped.
         async with self._target() as target:
             with anyio.fail_after(self._timeout) as limit, self._connecting:
                 async with Client(target, read_timeout_seconds=self._timeout) as client:
@@ -179,7 +179,7 @@ class MCPTools:
     async def _list(self, client: Client) -> tuple[ToolSpec, ...]:
         tools: list[ToolSpec] = []
         cursor: str | None = None
-        for _ in range(_MOST_PAGES):
+        for _ in range(_MAX_PAGES):
             page = await client.list_tools(cursor=cursor)
             tools += [self._spec(tool) for tool in page.tools]
             cursor = page.next_cursor
@@ -191,32 +191,32 @@ class MCPTools:
         async def run(**arguments: Any) -> str:
             return await self._call(tool.name, arguments)
 
-        name = _UNFIT.sub("_", self._prefix + tool.name)
+        name = _INVALID_IN_NAME.sub("_", self._prefix + tool.name)
         return ToolSpec(name, tool.description or "", tool.input_schema, run)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
         if self._closing.is_set() or os.getpid() != self._pid:
-            raise self._gone()
-        future = asyncio.run_coroutine_threadsafe(self._ask(name, arguments), self._loop)
+            raise self._closed()
+        future = asyncio.run_coroutine_threadsafe(self._call_tool(name, arguments), self._loop)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closing.is_set() and task is not None and not task.cancelling():
-                raise self._gone() from None
+                raise self._closed() from None
             raise
 
-    async def _ask(self, name: str, arguments: dict[str, Any]) -> str:
+    async def _call_tool(self, name: str, arguments: dict[str, Any]) -> str:
         try:
             result = await self._client.call_tool(name, arguments)
         except Exception as error:
-            told = getattr(error, "message", None) or type(error).__name__
-            raise ToolError(f"{self._label} failed: {told}") from error
+            reason = getattr(error, "message", None) or type(error).__name__
+            raise ToolError(f"{self._label} failed: {reason}") from error
         if result.is_error:
-            raise ToolError(_text(result) or f"{self._label} tells no reason")
+            raise ToolError(_text(result) or f"{self._label} failed without a reason")
         return _text(result)
 
-    def _gone(self) -> ToolError:
+    def _closed(self) -> ToolError:
         return ToolError(f"the connection to {self._label} is closed")
 
     def _unusable(self, error: BaseException) -> ToolError:
@@ -225,7 +225,7 @@ class MCPTools:
         why = f"no answer within {self._timeout:g} s" if isinstance(error, TimeoutError) else None
         unusable = ToolError(
             f"{self._label} cannot be used: {why or type(error).__name__}",
-            hint="check the command or URL; what the server itself wrote is on standard error",
+            hint="check the command or URL, and the server's own output on standard error",
         )
         unusable.__cause__ = error
         return unusable
@@ -236,19 +236,19 @@ def _target(
     env: Mapping[str, str] | None,
     cwd: str | None,
     headers: Mapping[str, str] | None,
-) -> tuple[str, Opening]:
-    """A name that shows no secret, and what opens the SDK's target once a loop is there."""
+) -> tuple[str, Connect]:
+    """A label without secrets, and a function that opens the SDK's target inside a loop."""
     if isinstance(server, str) and server.startswith(("http://", "https://")):
         label = f"the MCP server at {urlsplit(server).hostname}"
         if headers is None:
             return label, lambda: nullcontext(server)
-        return label, lambda: nullcontext(_remote(server, headers))
+        return label, lambda: nullcontext(_connected(server, headers))
     if isinstance(server, str | Sequence):
         words = shlex.split(server) if isinstance(server, str) else [str(each) for each in server]
         if not words:
             raise ConfigurationError(
                 "the command of the MCP server is empty",
-                hint='give one, such as "python server.py"',
+                hint='give a command, such as "python server.py"',
             )
         label = f"the MCP server {PurePath(words[0]).name}"
         return label, lambda: _started(words, env, cwd)
@@ -268,20 +268,20 @@ async def _started(
 
 
 @asynccontextmanager
-async def _remote(url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
+async def _connected(url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
 
-    patience = httpx2.Timeout(30.0, read=300.0)  # the SDK's own: a server may hold a stream open
+    timeout = httpx2.Timeout(30.0, read=300.0)  # the SDK's own: a server may keep a stream open
     async with (
-        httpx2.AsyncClient(headers=dict(headers), timeout=patience) as http,
+        httpx2.AsyncClient(headers=dict(headers), timeout=timeout) as http,
         streamable_http_client(url, http_client=http) as streams,
     ):
         yield streams
 
 
 def _text(result: CallToolResult) -> str:
-    """The parts of a result as text; what is no text is named by its kind."""
+    """The parts of a result as text; a part that is not text is named by its type."""
     if not result.content and result.structured_content is not None:
         from pydantic_core import to_json
 

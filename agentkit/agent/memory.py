@@ -1,4 +1,4 @@
-"""What an agent remembers of a conversation, within bounds."""
+"""The conversation that an agent remembers, within limits."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from agentkit.types import Message, MessageRole, Request
 
 
 class Memory:
-    """A conversation that forgets its oldest turns once it is too long.
+    """A conversation that forgets its oldest turns when it grows too long.
 
-    A turn is a user's message with everything up to the next one: answers, tool calls and their
-    results stay together. System messages are never forgotten and stand first. The newest turn is
-    kept whole even if it alone is beyond the bounds: without it there is nothing to answer. Safe to
-    use from many threads and runs at once; each run adds its turn in one piece, when it has ended
-    with an answer.
+    A turn is a user message and everything up to the next one: answers, tool calls and their
+    results stay together. System messages are never forgotten and come first. The newest turn is
+    always kept, even if it exceeds the limits on its own: without it there is nothing to answer.
+    Safe to use from many threads and runs at once; a run adds its turn in one piece, after its
+    final answer.
 
     Args:
         max_messages: most messages kept, system messages included (default: no limit).
         max_tokens: most tokens kept, by the estimate that also reserves quota (default: no limit).
 
     Raises:
-        ConfigurationError: a bound is not a whole number from 1.
+        ConfigurationError: a limit is not a positive int.
     """
 
     def __init__(self, max_messages: int | None = None, max_tokens: int | None = None) -> None:
@@ -42,7 +42,7 @@ class Memory:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """What is remembered: system messages, then the turns, oldest first."""
+        """System messages, then the turns, oldest first."""
         return self._messages
 
     def add(self, *messages: Message) -> None:
@@ -51,7 +51,7 @@ class Memory:
             self._messages = self.fit((*self._messages, *messages))
 
     def fit(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """`messages` within the bounds: oldest turns left out, system messages first, each once."""
+        """`messages` within the limits: system messages first, each once; oldest turns left out."""
         system: list[Message] = []
         for each in messages:
             if each.role is MessageRole.SYSTEM and each not in system:
@@ -60,7 +60,7 @@ class Memory:
         count = len(system) + sum(map(len, turns))
         tokens = self._tokens(system) + sum(map(self._tokens, turns))
         first = 0
-        while first < len(turns) - 1 and self._beyond(count, tokens):
+        while first < len(turns) - 1 and self._exceeds(count, tokens):
             count -= len(turns[first])
             tokens -= self._tokens(turns[first])
             first += 1
@@ -84,9 +84,10 @@ class Memory:
         """A fresh lock, in a forked child; what is remembered stays."""
         self._lock = Lock()
 
-    def _beyond(self, count: int, tokens: int) -> bool:
-        most, heaviest = self._max_messages, self._max_tokens
-        return (most is not None and count > most) or (heaviest is not None and tokens > heaviest)
+    def _exceeds(self, count: int, tokens: int) -> bool:
+        if self._max_messages is not None and count > self._max_messages:
+            return True
+        return self._max_tokens is not None and tokens > self._max_tokens
 
     def _tokens(self, messages: Sequence[Message]) -> int:
         if self._max_tokens is None:
@@ -95,7 +96,7 @@ class Memory:
 
 
 def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
-    """`messages` in turns; a user's message between a tool call and its result begins none."""
+    """`messages` in turns; a user message between a tool call and its result starts no new turn."""
     turns: list[list[Message]] = []
     waiting: set[str | None] = set()
     for message in messages:

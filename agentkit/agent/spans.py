@@ -1,8 +1,8 @@
-"""One ``invoke_agent`` span a task and one ``execute_tool`` span a tool call, each with a duration.
+"""One ``invoke_agent`` span per task, one ``execute_tool`` span per tool call, and their durations.
 
-A span is current while its task or tool runs, so that what these start nests under it. Names
-follow the GenAI conventions of OpenTelemetry (v1.41, development). Arguments and results of tools
-are never written; the messages of the manager's spans hold them where content is on.
+A span is current while its task or tool runs, so that the spans these start are its children.
+Arguments and results of tools are never recorded here; the messages on the manager's spans contain
+them where content capture is on.
 """
 
 from __future__ import annotations
@@ -17,92 +17,80 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer, 
 
 from agentkit._version import __version__
 from agentkit.errors import LLMError
+from agentkit.telemetry import names as n
 from agentkit.telemetry.safe import guarded
 from agentkit.types import ToolSpec
 
-SCOPE: Final = "agentkit"
-INVOKE_AGENT: Final = "invoke_agent"
-EXECUTE_TOOL: Final = "execute_tool"
-OPERATION: Final = "gen_ai.operation.name"
-AGENT_NAME: Final = "gen_ai.agent.name"
-AGENT_ID: Final = "gen_ai.agent.id"
-TOOL_NAME: Final = "gen_ai.tool.name"
-TOOL_TYPE: Final = "gen_ai.tool.type"
-TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
-TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
-ERROR_TYPE: Final = "error.type"
-EXCEPTION: Final = "exception"
-EXCEPTION_TYPE: Final = "exception.type"
-INVOKE_AGENT_DURATION: Final = "gen_ai.invoke_agent.duration"
-EXECUTE_TOOL_DURATION: Final = "gen_ai.execute_tool.duration"
-SECONDS: Final = tuple(0.1 * 2**power for power in range(13))
-"""Bucket boundaries of the duration, from the conventions: 0.1 to 409.6 s."""
 
-
-class Opened(NamedTuple):
-    """A span under way, and what makes the one before it current again."""
+class ActiveSpan(NamedTuple):
+    """A current span, and the token that makes the previous one current again."""
 
     span: Span
     token: Token[Context]
 
 
-_NOT_OPENED: Final[Opened | None] = None
+_NO_SPAN: Final[ActiveSpan | None] = None
 _NO_TRACER: Final[Tracer] = NoOpTracer()
-_NO_HISTOGRAM: Final[Histogram] = NoOpMeter(SCOPE).create_histogram(INVOKE_AGENT_DURATION)
+_NO_HISTOGRAM: Final[Histogram] = NoOpMeter(n.SCOPE).create_histogram(n.INVOKE_AGENT_DURATION.name)
 
 
-class _Operations:
-    """Spans and durations of one kind; whatever fails here changes no task and no tool."""
+class Operations:
+    """The spans and durations of one kind of operation; a failure here never affects it."""
 
     def __init__(
         self,
-        metric: str,
-        description: str,
+        duration: n.Metric,
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
         self._tracer = _tracer(tracer_provider)
-        self._duration = _histogram(meter_provider, metric, description)
+        self._duration = _histogram(meter_provider, duration)
 
-    @guarded(_NOT_OPENED)
-    def _open(self, name: str, attributes: dict[str, str]) -> Opened | None:
+    @guarded(_NO_SPAN)
+    def start(self, name: str, attributes: dict[str, str]) -> ActiveSpan | None:
+        """Start a span and make it current here; None if that failed."""
         span = self._tracer.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes)
-        return Opened(span, context.attach(trace.set_span_in_context(span)))
+        return ActiveSpan(span, context.attach(trace.set_span_in_context(span)))
 
-    def _close(
+    def end(
         self,
-        opened: Opened | None,
+        active: ActiveSpan | None,
         labels: dict[str, str],
         seconds: float,
         error: BaseException | None,
     ) -> None:
+        """Record the end; an interruption (not an `Exception`) is not a failure.
+
+        ``error.type`` is that of an agentkit error, and ``_OTHER`` for any other exception, whose
+        class is recorded as an event. The text of an exception is never recorded.
+        """
         failure = error if isinstance(error, Exception) else None
-        self._measure(labels, seconds, failure)
-        if opened is not None:
-            context.detach(opened.token)
-            self._settle(opened.span, failure)
-            self._end(opened.span)
+        self._record(labels, seconds, failure)
+        if active is not None:
+            context.detach(active.token)
+            self._mark(active.span, failure)
+            self._end_span(active.span)
 
     @guarded(None)
-    def _measure(self, labels: dict[str, str], seconds: float, failure: Exception | None) -> None:
+    def _record(self, labels: dict[str, str], seconds: float, failure: Exception | None) -> None:
         if failure is not None:
-            labels = {**labels, ERROR_TYPE: _error_type(failure)}
+            labels = {**labels, n.ERROR_TYPE: _error_type(failure)}
         self._duration.record(seconds, labels)
 
     @guarded(None)
-    def _settle(self, span: Span, failure: Exception | None) -> None:
+    def _mark(self, span: Span, failure: Exception | None) -> None:
         if failure is not None:
             span.set_status(StatusCode.ERROR)
-            span.set_attribute(ERROR_TYPE, _error_type(failure))
-            span.add_event(EXCEPTION, {EXCEPTION_TYPE: type(failure).__qualname__})
+            span.set_attribute(n.ERROR_TYPE, _error_type(failure))
+            span.add_event(n.EXCEPTION, {n.EXCEPTION_TYPE: type(failure).__qualname__})
 
     @guarded(None)
-    def _end(self, span: Span) -> None:
+    def _end_span(self, span: Span) -> None:
         span.end()
 
 
-class Invocations(_Operations):
-    """Writes the spans and durations of one agent's tasks."""
+class Invocations:
+    """Records the spans and durations of one agent's tasks."""
 
     def __init__(
         self,
@@ -111,29 +99,22 @@ class Invocations(_Operations):
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        super().__init__(
-            INVOKE_AGENT_DURATION, "Duration of one task of an agent",
-            tracer_provider, meter_provider,
-        )  # fmt: skip
-        self._span_name = f"{INVOKE_AGENT} {name}"
-        self._attributes = {OPERATION: INVOKE_AGENT, AGENT_NAME: name, AGENT_ID: agent_id}
-        self._labels = {AGENT_NAME: name}
+        self._operations = Operations(n.INVOKE_AGENT_DURATION, tracer_provider, meter_provider)
+        self._span_name = f"{n.INVOKE_AGENT} {name}"
+        self._labels = {n.AGENT_NAME: name}
+        self._attributes = {**self._labels, n.OPERATION: n.INVOKE_AGENT, n.AGENT_ID: agent_id}
 
-    def begin(self) -> Opened | None:
-        """Open a span and make it current here; None when that failed."""
-        return self._open(self._span_name, self._attributes)
+    def start(self) -> ActiveSpan | None:
+        """Start the span of a task and make it current here; None if that failed."""
+        return self._operations.start(self._span_name, self._attributes)
 
-    def end(self, opened: Opened | None, seconds: float, error: BaseException | None) -> None:
-        """The task ended; an interruption (no `Exception`) is no failure and marks nothing.
-
-        ``error.type`` is an agentkit error's own, ``_OTHER`` for any other; the class of the
-        exception is an event. No text of an exception is written.
-        """
-        self._close(opened, self._labels, seconds, error)
+    def end(self, active: ActiveSpan | None, seconds: float, error: BaseException | None) -> None:
+        """Record the end of a task, with the error that it raised, if any."""
+        self._operations.end(active, self._labels, seconds, error)
 
 
-class Executions(_Operations):
-    """Writes the spans and durations of the tools that one agent runs."""
+class Executions:
+    """Records the spans and durations of the tools that one agent runs."""
 
     def __init__(
         self,
@@ -141,24 +122,25 @@ class Executions(_Operations):
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        super().__init__(
-            EXECUTE_TOOL_DURATION, "Duration of one tool call", tracer_provider, meter_provider
-        )
-        self._labels = {AGENT_NAME: agent, TOOL_TYPE: "function"}
+        self._operations = Operations(n.EXECUTE_TOOL_DURATION, tracer_provider, meter_provider)
+        self._labels = {n.AGENT_NAME: agent, n.TOOL_TYPE: "function"}
 
-    def begin(self, tool: ToolSpec, call_id: str) -> Opened | None:
-        """Open a span for a call of `tool` and make it current here; None when that failed."""
+    def start(self, tool: ToolSpec, call_id: str) -> ActiveSpan | None:
+        """Start the span of a call of `tool` and make it current here; None if that failed."""
         attributes = {
-            **self._labels, OPERATION: EXECUTE_TOOL, TOOL_NAME: tool.name, TOOL_CALL_ID: call_id,
-            TOOL_DESCRIPTION: tool.description,
-        }  # fmt: skip
-        return self._open(f"{EXECUTE_TOOL} {tool.name}", attributes)
+            **self._labels,
+            n.OPERATION: n.EXECUTE_TOOL,
+            n.TOOL_NAME: tool.name,
+            n.TOOL_CALL_ID: call_id,
+            n.TOOL_DESCRIPTION: tool.description,
+        }
+        return self._operations.start(f"{n.EXECUTE_TOOL} {tool.name}", attributes)
 
     def end(
-        self, opened: Opened | None, tool: ToolSpec, seconds: float, error: BaseException | None
+        self, active: ActiveSpan | None, tool: ToolSpec, seconds: float, error: BaseException | None
     ) -> None:
-        """The call ended, with the error that goes back to the model, if any."""
-        self._close(opened, {**self._labels, TOOL_NAME: tool.name}, seconds, error)
+        """Record the end of a call, with the error that is returned to the model, if any."""
+        self._operations.end(active, {**self._labels, n.TOOL_NAME: tool.name}, seconds, error)
 
 
 def _error_type(error: Exception) -> str:
@@ -167,14 +149,14 @@ def _error_type(error: Exception) -> str:
 
 @guarded(_NO_TRACER)
 def _tracer(provider: TracerProvider | None) -> Tracer:
-    return trace.get_tracer(SCOPE, __version__, provider)
+    return trace.get_tracer(n.SCOPE, __version__, provider)
 
 
 @guarded(_NO_HISTOGRAM)
-def _histogram(provider: MeterProvider | None, name: str, description: str) -> Histogram:
-    return metrics.get_meter(SCOPE, __version__, provider).create_histogram(
-        name,
-        unit="s",
-        description=description,
-        explicit_bucket_boundaries_advisory=SECONDS,
+def _histogram(provider: MeterProvider | None, metric: n.Metric) -> Histogram:
+    return metrics.get_meter(n.SCOPE, __version__, provider).create_histogram(
+        metric.name,
+        metric.unit,
+        metric.description,
+        explicit_bucket_boundaries_advisory=n.AGENT_SECONDS,
     )

@@ -1,4 +1,4 @@
-"""How an agent's tasks went: counters, and the last errors."""
+"""Statistics of an agent's tasks: counters, and the last errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class TaskFailure:
     """One failed task.
 
     `timestamp` is in UTC, `task` the name of the callable, `exception_type` the name of the
-    exception's class. `message` is the exception's own text, at most 1000 characters: no argument
-    and no prompt is added, but what the raising code wrote into its exception stands here.
+    exception's class. `message` is the exception's own text, at most 1000 characters: agentkit
+    adds no argument and no prompt to it, but the code that raised it may have.
     """
 
     timestamp: datetime
@@ -33,7 +33,7 @@ class Performance:
     """Counts ended tasks; safe to use from any thread. Nothing here raises.
 
     A task that was interrupted (cancelled, Ctrl-C, interpreter exit) counts in the totals but as
-    neither success nor failure, so it moves no rate.
+    neither a success nor a failure, so it does not change the success rate.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Tool calls of one answer, run side by side; what goes wrong becomes text for the model."""
+"""The tools of a run: the calls of one response run concurrently, and errors become text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from agentkit.errors import ConfigurationError, ToolError
 from agentkit.output.tools import Parameters, ToolContext, tool_specs
 from agentkit.types import Clock, Message, MessageRole, ToolCall, ToolSpec
 
-SIDE_BY_SIDE: Final = 32
-"""How many tool calls of one answer run at once; more of them wait their turn."""
+MAX_CONCURRENT_CALLS: Final = 32
+"""How many tool calls of one response run at once; further ones wait their turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What one tool call brought.
+    """The result of one tool call.
 
     Attributes:
-        call: the model's wish.
-        content: the text that the model is told.
+        call: the tool call.
+        content: the text that is sent to the model.
         error: the class of the error, or None.
         seconds: how long it took.
     """
@@ -40,8 +40,8 @@ class ToolResult:
         return Message(MessageRole.TOOL, self.content, tool_call_id=self.call.id)
 
 
-class Perform(NamedTuple):
-    """Run these calls, none beyond `until`, a point in time of the run's clock."""
+class CallTools(NamedTuple):
+    """Run these tool calls, none of them past `until`, a reading of the run's clock."""
 
     calls: tuple[ToolCall, ...]
     step: int
@@ -49,8 +49,8 @@ class Perform(NamedTuple):
     until: float
 
 
-class _SilentToolError(ToolError):
-    """The tool was let go of."""
+class _ToolTimeoutError(ToolError):
+    """The tool was abandoned because its time was up."""
 
     error_type = "timeout"
 
@@ -72,10 +72,10 @@ class Toolbox:
     def __init__(
         self,
         tools: Sequence[Any] | None,
+        *,
         agent: str,
         executions: Executions,
         clock: Clock,
-        *,
         timeout: float,
         max_output: int,
     ) -> None:
@@ -87,43 +87,45 @@ class Toolbox:
         self._timeout = timeout
         self._max_output = max_output
 
-    async def perform(self, wish: Perform) -> tuple[ToolResult, ...]:
-        """The results in the order of the calls. Cancelling this cancels what is under way."""
-        turns = asyncio.Semaphore(SIDE_BY_SIDE)
+    async def run(self, action: CallTools) -> tuple[ToolResult, ...]:
+        """The results in the order of the calls. Cancelling this cancels running async tools."""
+        slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(call, wish, turns)) for call in wish.calls]
+            tasks = [group.create_task(self._result(call, action, slots)) for call in action.calls]
         return tuple(task.result() for task in tasks)
 
-    async def _one(self, call: ToolCall, wish: Perform, turns: asyncio.Semaphore) -> ToolResult:
+    async def _result(
+        self, call: ToolCall, action: CallTools, slots: asyncio.Semaphore
+    ) -> ToolResult:
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return self._failed(call, ToolError(f"no tool is called {call.name!r}; known: {known}"))
-        async with turns:
-            return await self._watched(tool, call, wish)
+        async with slots:
+            return await self._traced(tool, call, action)
 
-    async def _watched(self, tool: _Tool, call: ToolCall, wish: Perform) -> ToolResult:
-        opened = self._executions.begin(tool.spec, call.id)
+    async def _traced(self, tool: _Tool, call: ToolCall, action: CallTools) -> ToolResult:
+        span = self._executions.start(tool.spec, call.id)
         started = self._clock()
         error: BaseException | None = None
         try:
-            content = self._cut(await self._run(tool, call, wish))
+            content = self._truncated(await self._content(tool, call, action))
             return ToolResult(call, content, None, self._clock() - started)
-        except Exception as failure:  # noqa: BLE001 - any fault of a tool is told to the model
+        except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure
             return self._failed(call, failure, self._clock() - started)
         except BaseException as interruption:
             error = interruption
             raise
         finally:
-            self._executions.end(opened, tool.spec, self._clock() - started, error)
+            self._executions.end(span, tool.spec, self._clock() - started, error)
 
-    async def _run(self, tool: _Tool, call: ToolCall, wish: Perform) -> str:
-        context = ToolContext(self._agent, call.id, wish.step, wish.messages)
+    async def _content(self, tool: _Tool, call: ToolCall, action: CallTools) -> str:
+        context = ToolContext(self._agent, call.id, action.step, action.messages)
         args, kwargs = tool.parameters.bind(call.arguments, context)
-        limit = min(self._timeout, wish.until - self._clock())
+        limit = min(self._timeout, action.until - self._clock())
         if limit <= 0:
-            raise _SilentToolError(f"no time was left for {call.name}")
+            raise _ToolTimeoutError(f"no time was left for {call.name}")
         scope = asyncio.timeout(limit)
         try:
             async with scope:
@@ -131,18 +133,18 @@ class Toolbox:
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise _SilentToolError(f"{call.name} gave no result within {limit:.3g} s") from None
+            raise _ToolTimeoutError(f"{call.name} gave no result within {limit:.3g} s") from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            raise ToolError(f"{call.name} was cancelled from within") from None
+            raise ToolError(f"{call.name} cancelled itself") from None
 
     def _failed(self, call: ToolCall, error: Exception, seconds: float = 0.0) -> ToolResult:
-        kind = "ToolError" if isinstance(error, _SilentToolError) else type(error).__name__
-        return ToolResult(call, self._cut(f"{kind}: {_words(error)}"), kind, seconds)
+        kind = "ToolError" if isinstance(error, _ToolTimeoutError) else type(error).__name__
+        return ToolResult(call, self._truncated(f"{kind}: {_text_of(error)}"), kind, seconds)
 
-    def _cut(self, text: str) -> str:
+    def _truncated(self, text: str) -> str:
         limit = self._max_output
         if len(text) <= limit:
             return text
@@ -150,10 +152,10 @@ class Toolbox:
 
 
 def encoded(result: Any) -> str:
-    """A tool's result as text: a str as it is, anything else as JSON.
+    """A tool's result as text: a str unchanged, anything else as JSON.
 
     Raises:
-        ToolError: it has no JSON form.
+        ToolError: it cannot be converted to JSON.
     """
     if isinstance(result, str):
         return str(result)
@@ -165,7 +167,7 @@ def encoded(result: Any) -> str:
     try:
         return to_json(result, bytes_mode="base64").decode()
     except Exception as error:
-        raise ToolError(f"the result, a {kind}, has no JSON form") from error
+        raise ToolError(f"the result, a {kind}, cannot be converted to JSON") from error
 
 
 def _runnable(spec: ToolSpec) -> _Tool:
@@ -177,8 +179,8 @@ def _runnable(spec: ToolSpec) -> _Tool:
     return _Tool(spec, Parameters(spec.fn))
 
 
-def _words(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ is the tool's fault, too
+    except Exception:  # noqa: BLE001 - a broken __str__ is an error of the tool, too
         return "(no text)"

@@ -1,4 +1,4 @@
-"""What an agent is made with, checked before anything runs."""
+"""Validation of the arguments that an agent is created with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentkit.errors import ConfigurationError
 
 
 def text(what: str, value: Any) -> str:
-    """`value` if it is a non-empty text. Raises `ConfigurationError`, which names `what`."""
+    """`value` if it is a non-empty str. Raises `ConfigurationError`, which names `what`."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(
             f"the agent's {what} is {value!r}", hint=f"give a {what} that is a non-empty str"

@@ -68,6 +68,17 @@ class Budget:
         """US dollars taken or set aside so far."""
         return self._usd
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether a bound is reached: nothing more fits."""
+        return (self.tokens is not None and self._tokens >= self.tokens) or (
+            self.usd is not None and self._usd >= self.usd
+        )
+
+    def charge(self, usage: Usage, price: Price | None) -> None:
+        """Count `usage` that was not set aside before."""
+        self.settle(Spending(0, 0.0, price), usage)
+
     def reserve(self, need: Need, price: Price | None, model: str) -> Spending:
         """Set `need` aside.
 
@@ -111,7 +122,7 @@ class Budget:
         spending.tokens, spending.usd = tokens, usd
 
     def __repr__(self) -> str:
-        told = [] if self.tokens is None else [f"{self._tokens:,}/{self.tokens:,} tokens"]
+        parts = [] if self.tokens is None else [f"{self._tokens:,}/{self.tokens:,} tokens"]
         if self.usd is not None:
-            told.append(f"{self._usd:.4f}/{self.usd:.4f} USD")
-        return f"<Budget {', '.join(told)}>"
+            parts.append(f"{self._usd:.4f}/{self.usd:.4f} USD")
+        return f"<Budget {', '.join(parts)}>"

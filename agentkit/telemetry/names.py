@@ -22,6 +22,9 @@ SCOPE: Final = "agentkit"
 GENERATE: Final = "agentkit.generate"
 CHAT: Final = "chat"
 
+INVOKE_AGENT: Final = "invoke_agent"
+EXECUTE_TOOL: Final = "execute_tool"
+
 # Standard attributes, the same in both vocabularies.
 ERROR_TYPE: Final = "error.type"
 EXCEPTION: Final = "exception"
@@ -43,6 +46,12 @@ TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - no password
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+AGENT_NAME: Final = "gen_ai.agent.name"
+AGENT_ID: Final = "gen_ai.agent.id"
+TOOL_NAME: Final = "gen_ai.tool.name"
+TOOL_TYPE: Final = "gen_ai.tool.type"
+TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 
 OTHER: Final = "_OTHER"
@@ -153,6 +162,12 @@ CACHE_REQUESTS: Final = Metric(
 )
 CACHE_DURATION: Final = Metric("agentkit.cache.duration", "s", "Time the response cache took")
 COSTS: Final = Metric("agentkit.cost", "{USD}", "Price of the tokens, by the models' metadata")
+INVOKE_AGENT_DURATION: Final = Metric(
+    "gen_ai.invoke_agent.duration", "s", "Duration of one task of an agent"
+)
+EXECUTE_TOOL_DURATION: Final = Metric(
+    "gen_ai.execute_tool.duration", "s", "Duration of one tool call"
+)
 
 _DURATION = "Duration of one call to a model"
 _FIRST_CHUNK = "Time from the start of a streamed call to its first content"
@@ -183,6 +198,8 @@ OUTPUT_PER_CALL: Final = Metric(_PER_CALL + "output_tokens", "{token}", "Output 
 
 SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
 """Bucket boundaries of durations, from the GenAI conventions: 0.01 to 81.92 s."""
+AGENT_SECONDS: Final = tuple(0.1 * 2**power for power in range(13))
+"""Bucket boundaries of an agent's durations, from the GenAI conventions: 0.1 to 409.6 s."""
 TOKENS: Final = tuple(4**power for power in range(14))
 """Bucket boundaries of token counts, from the GenAI conventions: 1 to 67,108,864."""
 COUNTS: Final = (1, 2, 3, 4, 5, 6, 8, 10)

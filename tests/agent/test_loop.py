@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentkit.agent.toolbox import SIDE_BY_SIDE
+from agentkit.agent.toolbox import MAX_CONCURRENT_CALLS
 from agentkit.errors import (
     AgentStateError,
     AllModelsFailedError,
@@ -125,7 +125,7 @@ def test_a_flood_of_calls_does_not_become_a_flood_of_threads() -> None:
     model = Model(wish(*calls), "done")
     result = agent_of(model).run("Count", tools=[count])
     assert len(result.steps[0].results) == 100
-    assert most <= SIDE_BY_SIDE
+    assert most <= MAX_CONCURRENT_CALLS
 
 
 class Broken(Exception):
@@ -143,7 +143,7 @@ class Broken(Exception):
         (StopIteration("enough"), "RuntimeError: coroutine raised StopIteration"),
         (ServerError("down", hint="wait"), "ServerError: down\n\nhint: wait"),
         (Broken(), "Broken: (no text)"),
-        (asyncio.CancelledError(), "ToolError: tool was cancelled from within"),
+        (asyncio.CancelledError(), "ToolError: tool cancelled itself"),
     ],
 )
 def test_a_tools_error_goes_back_to_the_model(go: Go, error: BaseException, text: str) -> None:

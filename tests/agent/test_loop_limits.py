@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.toolbox import SIDE_BY_SIDE
+from agentkit.agent.toolbox import MAX_CONCURRENT_CALLS
 from agentkit.errors import (
     AgentError,
     ConfigurationError,
@@ -143,7 +143,7 @@ def test_calls_that_wait_their_turn_get_what_is_left_of_the_deadline() -> None:
         ran.append(1)
         clock.advance(1.0)
 
-    calls = [ToolCall(str(index), "slow") for index in range(2 * SIDE_BY_SIDE)]
+    calls = [ToolCall(str(index), "slow") for index in range(2 * MAX_CONCURRENT_CALLS)]
     model = Model(wish(*calls), "too late")
     with pytest.raises(DeadlineExceededError):
         agent_of(model, clock=clock).run("Try", tools=[slow], deadline=40.0)
