@@ -10,7 +10,7 @@ from agentkit.errors import UnknownModelError
 
 
 class HandClock:
-    """Seconds that pass only when told."""
+    """Seconds that pass only on demand."""
 
     def __init__(self) -> None:
         self.now = 100.0

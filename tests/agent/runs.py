@@ -1,4 +1,4 @@
-"""What tests of an agent's runs share: a model that wishes for tools, and the three ways to run."""
+"""What tests of an agent's runs share: a model that calls tools, and the three ways to run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Model:
         return self.script(request.text, dict(request.params))
 
 
-def wish(*calls: ToolCall, text: str = "", usage: Usage | None = None) -> Response[Any]:
-    """An answer that wishes for tools."""
+def response_with(*calls: ToolCall, text: str = "", usage: Usage | None = None) -> Response[Any]:
+    """A response with tool calls."""
     return Response(text, usage or Usage(), finish_reason="tool_calls", tool_calls=calls)
 
 
 def want(name: str, /, call_id: str = "call-1", **arguments: Any) -> Response[Any]:
-    return wish(ToolCall(call_id, name, arguments))
+    return response_with(ToolCall(call_id, name, arguments))
 
 
 def agent_of(
@@ -82,8 +82,8 @@ async def aweather(city: str) -> str:
     return f"sunny in {city}"
 
 
-def told(model: Model, at: int = 1) -> list[str]:
-    """What the tools brought, as the model was told in its request number `at`."""
+def tool_texts(model: Model, at: int = 1) -> list[str]:
+    """The results of the tools in the model's request number `at`."""
     messages = model.requests[at].messages
     return [each.text for each in messages if each.role is MessageRole.TOOL]
 

@@ -37,7 +37,7 @@ def test_two_agents_have_two_ids() -> None:
     assert Agent("a", "b").id != Agent("a", "b").id
 
 
-def test_the_config_is_a_copy_nobody_can_change() -> None:
+def test_the_config_is_a_read_only_copy() -> None:
     given: dict[str, Any] = {"depth": 1}
     agent = Agent("a", "b", config=given)
     given["depth"] = 2

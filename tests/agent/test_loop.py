@@ -1,4 +1,4 @@
-"""A run asks, runs the tools that the answer wishes for, and asks again, to an answer."""
+"""A run asks the model, runs its tool calls, and asks again until it answers."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from tests.agent.runs import (
     aweather,
     each_way,
     raising,
-    told,
+    response_with,
+    tool_texts,
     want,
     weather,
-    wish,
 )
 
 
 @each_way
 @pytest.mark.parametrize("tool", [weather, aweather])
-def test_the_model_is_told_what_its_tools_brought(go: Go, tool: Callable[..., Any]) -> None:
+def test_the_model_receives_the_tool_results(go: Go, tool: Callable[..., Any]) -> None:
     call = ToolCall("call-7", tool.__name__, {"city": "Paris"})
-    model = Model(wish(call, text="Let me look."), "It is sunny.")
+    model = Model(response_with(call, text="Let me look."), "It is sunny.")
     result = go(agent_of(model), "How is the weather?", tools=[tool])
     assert result.text == str(result) == "It is sunny."
     first, second = model.requests
@@ -63,7 +63,7 @@ def test_the_model_is_told_what_its_tools_brought(go: Go, tool: Callable[..., An
 
 
 @each_way
-def test_without_a_wish_one_ask_is_all(go: Go) -> None:
+def test_without_tool_calls_one_request_is_enough(go: Go) -> None:
     agent = agent_of(ScriptedModel("Hello."))
     assert go(agent, "Hi").text == "Hello."
     assert agent.get_performance_metrics()["total_tasks"] == 1
@@ -87,9 +87,9 @@ def test_tools_of_one_answer_run_side_by_side(go: Go) -> None:
         return f"{who} {threading.get_ident() == thread}"
 
     calls = [ToolCall(f"call-{who}", "meet", {"who": who}) for who in range(3)]
-    model = Model(wish(*calls), "done")
+    model = Model(response_with(*calls), "done")
     go(agent_of(model), "Meet", tools=[meet])
-    assert told(model) == ["0 False", "1 False", "2 False"], "in the order of the calls"
+    assert tool_texts(model) == ["0 False", "1 False", "2 False"], "in the order of the calls"
 
 
 @each_way
@@ -104,9 +104,9 @@ def test_async_tools_of_one_answer_run_side_by_side(go: Go) -> None:
         return who
 
     calls = [ToolCall(f"call-{who}", "meet", {"who": who}) for who in range(3)]
-    model = Model(wish(*calls), "done")
+    model = Model(response_with(*calls), "done")
     go(agent_of(model), "Meet", tools=[meet])
-    assert told(model) == ["0", "1", "2"]
+    assert tool_texts(model) == ["0", "1", "2"]
 
 
 def test_a_flood_of_calls_does_not_become_a_flood_of_threads() -> None:
@@ -122,7 +122,7 @@ def test_a_flood_of_calls_does_not_become_a_flood_of_threads() -> None:
             under_way -= 1
 
     calls = [ToolCall(f"call-{index}", "count") for index in range(100)]
-    model = Model(wish(*calls), "done")
+    model = Model(response_with(*calls), "done")
     result = agent_of(model).run("Count", tools=[count])
     assert len(result.steps[0].results) == 100
     assert most <= MAX_CONCURRENT_CALLS
@@ -150,8 +150,8 @@ def test_a_tools_error_goes_back_to_the_model(go: Go, error: BaseException, text
     model = Model(want("tool"), "Sorry.")
     result = go(agent_of(model), "Try", tools=[raising(error)])
     assert result.text == "Sorry."
-    assert told(model) == [text]
-    assert "Traceback" not in told(model)[0]
+    assert tool_texts(model) == [text]
+    assert "Traceback" not in tool_texts(model)[0]
     (failed,) = result.steps[0].results
     assert failed.error == text.split(":", maxsplit=1)[0]
 
@@ -159,7 +159,7 @@ def test_a_tools_error_goes_back_to_the_model(go: Go, error: BaseException, text
 @each_way
 def test_an_unknown_tool_and_wrong_arguments_go_back_to_the_model(go: Go) -> None:
     model = Model(
-        wish(
+        response_with(
             ToolCall("1", "whether", {"city": "Paris"}),
             ToolCall("2", "weather", {"town": "Paris"}),
             ToolCall("3", "weather", "city=Paris"),  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def test_an_unknown_tool_and_wrong_arguments_go_back_to_the_model(go: Go) -> Non
         "Sorry.",
     )
     go(agent_of(model), "Weather?", tools=[weather])
-    unknown, wrong, none = told(model)
+    unknown, wrong, none = tool_texts(model)
     assert unknown == "ToolError: no tool is called 'whether'; known: weather"
     assert "$.city: Field required" in wrong
     assert "$.town: " in wrong
@@ -175,14 +175,14 @@ def test_an_unknown_tool_and_wrong_arguments_go_back_to_the_model(go: Go) -> Non
 
 
 @each_way
-def test_a_wish_where_no_tools_were_offered_is_answered_too(go: Go) -> None:
+def test_a_tool_call_is_answered_even_without_tools(go: Go) -> None:
     model = Model(want("weather"), "Sorry.")
     assert go(agent_of(model), "Weather?").text == "Sorry."
-    assert told(model) == ["ToolError: no tool is called 'weather'; known: none"]
+    assert tool_texts(model) == ["ToolError: no tool is called 'weather'; known: none"]
 
 
 @each_way
-def test_a_tool_that_hangs_is_let_go_of(go: Go) -> None:
+def test_a_tool_that_hangs_is_abandoned(go: Go) -> None:
     release = threading.Event()
 
     def hang() -> None:
@@ -193,13 +193,13 @@ def test_a_tool_that_hangs_is_let_go_of(go: Go) -> None:
         """Hang."""
         await asyncio.Event().wait()
 
-    model = Model(wish(ToolCall("1", "hang"), ToolCall("2", "ahang")), "Sorry.")
+    model = Model(response_with(ToolCall("1", "hang"), ToolCall("2", "ahang")), "Sorry.")
     try:
         result = go(agent_of(model), "Try", tools=[hang, ahang], tool_timeout=0.05)
     finally:
         release.set()
     assert result.text == "Sorry."
-    assert told(model) == [
+    assert tool_texts(model) == [
         "ToolError: hang gave no result within 0.05 s",
         "ToolError: ahang gave no result within 0.05 s",
     ]
@@ -214,14 +214,14 @@ def test_a_huge_result_is_cut_and_says_so(go: Go) -> None:
         return "x" * 100_000_000
 
     go(agent_of(model), "Try", tools=[huge])
-    (text,) = told(model)
+    (text,) = tool_texts(model)
     assert text == "x" * 50_000 + "\n[cut: the first 50000 of 100000000 characters]"
 
 
 def test_a_huge_error_is_cut_too() -> None:
     model = Model(want("tool"), "ok")
     agent_of(model).run("Try", tools=[raising(ValueError("y" * 10_000))], max_tool_output=20)
-    assert told(model) == ["ValueError: yyyyyyyy\n[cut: the first 20 of 10012 characters]"]
+    assert tool_texts(model) == ["ValueError: yyyyyyyy\n[cut: the first 20 of 10012 characters]"]
 
 
 @dataclass
@@ -248,25 +248,27 @@ class Place(BaseModel):
             iter([1]),
             "ToolError: the result is a list_iterator, which may have no end: return a list",
         ),
-        (object(), "ToolError: the result, a object, has no JSON form"),
+        (object(), "ToolError: the result, a object, cannot be converted to JSON"),
     ],
 )
-def test_a_result_that_is_no_text_becomes_json(go: Go, result: Any, text: str) -> None:
+def test_a_result_that_is_not_a_str_becomes_json(go: Go, result: Any, text: str) -> None:
     def tool() -> Any:
         """A tool."""
         return result
 
     model = Model(want("tool"), "ok")
     go(agent_of(model), "Try", tools=[tool])
-    assert told(model) == [text]
+    assert tool_texts(model) == [text]
 
 
 @each_way
-def test_two_calls_with_one_id_are_told_apart(go: Go) -> None:
+def test_two_calls_with_one_id_get_different_ids(go: Go) -> None:
     same = ToolCall("id", "weather", {"city": "Paris"})
     model = Model(
-        wish(same, ToolCall("id", "weather", {"city": "Rome"}), same, ToolCall("", "weather")),
-        wish(ToolCall("id", "weather", {"city": "Oslo"})),
+        response_with(
+            same, ToolCall("id", "weather", {"city": "Rome"}), same, ToolCall("", "weather")
+        ),
+        response_with(ToolCall("id", "weather", {"city": "Oslo"})),
         "ok",
     )
     go(agent_of(model), "Try", tools=[weather])
@@ -275,8 +277,8 @@ def test_two_calls_with_one_id_are_told_apart(go: Go) -> None:
     assert answers["id"] == "sunny in Paris", "one call repeated is one call"
     assert answers["id-2"] == "sunny in Rome"
     assert answers["id-3"] == "sunny in Oslo", "ids are the conversation's, not the answer's"
-    wished = [call.id for each in last for call in each.tool_calls]
-    assert wished == list(answers)
+    called = [call.id for each in last for call in each.tool_calls]
+    assert called == list(answers)
     assert len(answers) == 4
 
 
@@ -314,7 +316,7 @@ def test_a_spec_with_a_function_is_a_tool() -> None:
     spec = ToolSpec("forecast", "Tomorrow", {"type": "object"}, weather)
     agent_of(model).run("Try", tools=[spec])
     assert model.requests[0].tools == (spec,)
-    assert told(model) == ["sunny in Paris"]
+    assert tool_texts(model) == ["sunny in Paris"]
 
 
 @each_way
@@ -337,4 +339,4 @@ def test_a_models_failure_ends_the_run(go: Go) -> None:
     agent = agent_of(Model(want("weather", city="Paris"), ServerError("down")))
     with pytest.raises((ServerError, AllModelsFailedError)):
         go(agent, "Try", tools=[weather])
-    assert agent.error_log[-1].task.endswith("drive")
+    assert agent.error_log[-1].task.endswith("run")

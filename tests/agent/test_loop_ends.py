@@ -1,4 +1,4 @@
-"""How a run ends: with an answer that matches its type, or because somebody interrupts it."""
+"""How a run ends: with an answer that matches its type, or because it is interrupted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.agent.runs import (
     Model,
     agent_of,
     each_way,
+    response_with,
     want,
     weather,
-    wish,
 )
 
 
@@ -33,7 +33,7 @@ class City(BaseModel):
 @each_way
 def test_only_the_final_answer_has_to_match(go: Go) -> None:
     model = Model(
-        wish(ToolCall("1", "weather", {"city": "Paris"}), text="Let me look."),
+        response_with(ToolCall("1", "weather", {"city": "Paris"}), text="Let me look."),
         "Sunny!",
         '{"name": "Paris", "sunny": true}',
     )

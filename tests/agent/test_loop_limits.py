@@ -16,6 +16,7 @@ from agentkit.errors import (
     StepLimitError,
 )
 from agentkit.manager.manager import LLMManager
+from agentkit.policy.budget import Budget
 from agentkit.testing import FakeClock
 from agentkit.types import Response, ToolCall, Usage
 from tests.agent.runs import (
@@ -23,11 +24,15 @@ from tests.agent.runs import (
     Model,
     agent_of,
     each_way,
-    told,
+    response_with,
+    tool_texts,
     want,
     weather,
-    wish,
 )
+
+
+def again() -> None:
+    """Again."""
 
 
 @each_way
@@ -53,9 +58,7 @@ def test_a_run_ends_after_its_steps_without_running_the_last_tools(go: Go) -> No
 @pytest.mark.parametrize(
     ("limit", "said"), [({"max_cost": 0.02}, "USD"), ({"max_tokens": 20}, "tokens")]
 )
-def test_a_run_that_has_used_its_budget_asks_no_more(
-    go: Go, limit: dict[str, Any], said: str
-) -> None:
+def test_a_run_that_used_its_budget_stops(go: Go, limit: dict[str, Any], said: str) -> None:
     usage = Usage(6, 4)
     ran: list[int] = []
 
@@ -63,7 +66,7 @@ def test_a_run_that_has_used_its_budget_asks_no_more(
         """Again."""
         ran.append(1)
 
-    model = Model(then=wish(ToolCall("1", "again"), usage=usage))
+    model = Model(then=response_with(ToolCall("1", "again"), usage=usage))
     with pytest.raises(AgentError, match=said) as caught:
         go(agent_of(model), "Loop", tools=[again], **limit)
     assert not isinstance(caught.value, StepLimitError)
@@ -73,9 +76,9 @@ def test_a_run_that_has_used_its_budget_asks_no_more(
 
 
 @each_way
-def test_a_result_tells_what_the_run_took(go: Go) -> None:
+def test_a_result_has_usage_and_cost(go: Go) -> None:
     model = Model(
-        wish(ToolCall("1", "weather", {"city": "Paris"}), usage=Usage(100, 20, 50)),
+        response_with(ToolCall("1", "weather", {"city": "Paris"}), usage=Usage(100, 20, 50)),
         Response("ok", Usage(200, 30, reasoning_tokens=7)),
     )
     result = go(agent_of(model), "Try", tools=[weather], max_cost=1.0, max_tokens=300)
@@ -95,7 +98,7 @@ def test_answers_of_the_response_cache_are_free() -> None:
     manager.close()
 
 
-def test_rejected_answers_are_paid_too() -> None:
+def test_rejected_answers_count_too() -> None:
     model = Model(Response("no", Usage(10, 10)), Response("7", Usage(10, 10)))
     result = agent_of(model, attempts=2).run("A number", response_model=int)
     assert result.parsed == 7
@@ -119,6 +122,35 @@ def test_a_budget_in_money_needs_prices_before_anything_is_sent() -> None:
 
 
 @each_way
+def test_a_run_has_the_prices_of_a_budget(go: Go) -> None:
+    model = Model(
+        response_with(ToolCall("1", "again"), usage=Usage(200, 100)),
+        then=Response("ok", Usage(10, 1)),
+    )
+    manager = LLMManager(enable_caching=False)
+    prices = {"cost_per_1k_input_tokens": 1.0, "cost_per_1k_output_tokens": 10.0}
+    manager.register_model("m", model, prices)
+    agent = Agent("helper", "tester", config={"llm_manager": manager})
+    agent.start()
+    budget = Budget(usd=100.0)
+    result = go(agent, "Try", tools=[again], max_cost=2.0, max_tokens=1000, budget=budget)
+    assert result.cost == pytest.approx(1.22)
+    assert result.cost == pytest.approx(budget.spent_usd)
+    model.script.script(response_with(ToolCall("1", "again"), usage=Usage(200, 100)))
+    with pytest.raises(AgentError, match=r"1\.2 of 1\.1 USD"):
+        go(agent, "Try", tools=[again], max_cost=1.1)
+
+
+def test_without_a_pair_of_prices_there_is_no_limit_in_money() -> None:
+    manager = LLMManager(enable_caching=False)
+    manager.register_model("m", Model(then="ok"), {"cost_per_1k_input_tokens": 1.0})
+    agent = Agent("helper", "tester", config={"llm_manager": manager})
+    agent.start()
+    with pytest.raises(ConfigurationError, match="'m' has no price"):
+        agent.run("Try", max_cost=1.0)
+
+
+@each_way
 def test_one_deadline_bounds_asks_and_tools(go: Go) -> None:
     clock = FakeClock()
 
@@ -131,7 +163,7 @@ def test_one_deadline_bounds_asks_and_tools(go: Go) -> None:
     with pytest.raises(DeadlineExceededError, match="deadline of 10 s"):
         go(agent_of(model, clock=clock), "Try", tools=[slow], deadline=10.0)
     assert len(model.requests) == 2
-    assert told(model) == ["late"]
+    assert tool_texts(model) == ["late"]
 
 
 def test_calls_that_wait_their_turn_get_what_is_left_of_the_deadline() -> None:
@@ -144,7 +176,7 @@ def test_calls_that_wait_their_turn_get_what_is_left_of_the_deadline() -> None:
         clock.advance(1.0)
 
     calls = [ToolCall(str(index), "slow") for index in range(2 * MAX_CONCURRENT_CALLS)]
-    model = Model(wish(*calls), "too late")
+    model = Model(response_with(*calls), "too late")
     with pytest.raises(DeadlineExceededError):
         agent_of(model, clock=clock).run("Try", tools=[slow], deadline=40.0)
     assert len(ran) == 40

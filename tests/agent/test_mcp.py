@@ -1,4 +1,4 @@
-"""An MCP server's tools run like any others, from every colour, and leave nothing behind."""
+"""An MCP server's tools run like any others, from sync and async code, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agentkit.agent.mcp import mcp_tools
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
 from agentkit.types import ToolCall, ToolSpec
 from tests.agent.mcp_server import server as in_process
-from tests.agent.runs import Go, Model, agent_of, each_way, told, wish
+from tests.agent.runs import Go, Model, agent_of, each_way, response_with, tool_texts
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
 
@@ -91,20 +91,20 @@ def test_an_agent_runs_them_like_its_own(go: Go) -> None:
         return 2 * a
 
     model = Model(
-        wish(ToolCall("1", "add", {"a": 1}), ToolCall("2", "double", {"a": 4})), "3 and 8"
+        response_with(ToolCall("1", "add", {"a": 1}), ToolCall("2", "double", {"a": 4})), "3 and 8"
     )
     with mcp_tools(in_process) as tools:
         assert go(agent_of(model), "Count", tools=[*tools, double]).text == "3 and 8"
-    assert told(model) == ["3", "8"]
+    assert tool_texts(model) == ["3", "8"]
 
 
 @each_way
 def test_what_goes_wrong_goes_back_to_the_model(go: Go) -> None:
     calls = [ToolCall("1", "fail"), ToolCall("2", "add", {"a": "x"}), ToolCall("3", "hang")]
-    model = Model(wish(*calls), "Sorry.")
+    model = Model(response_with(*calls), "Sorry.")
     with mcp_tools(in_process, timeout=5.0) as tools:
         assert go(agent_of(model), "Try", tools=tools, tool_timeout=0.2).text == "Sorry."
-    failed, wrong, hung = told(model)
+    failed, wrong, hung = tool_texts(model)
     assert failed == "ToolError: Error executing tool fail"
     assert "valid integer" in wrong
     assert hung == "ToolError: hang gave no result within 0.2 s"
@@ -194,14 +194,14 @@ def test_a_url_is_spoken_to_over_http_with_the_given_headers(
     assert set(seen) == {"Bearer made-up"}
 
 
-def test_names_are_made_fit_for_every_provider_and_told_apart_by_a_prefix() -> None:
+def test_tool_names_are_made_valid_and_get_a_prefix() -> None:
     with mcp_tools(in_process, prefix="mine.") as tools:
         assert {"mine_add", "mine_dotted_name_tool"} <= {tool.name for tool in tools}
         assert call(tools, "mine_dotted_name_tool") == "dotted"
 
 
 @pytest.mark.parametrize(
-    ("server", "told"),
+    ("server", "message"),
     [
         ("/no/such/program --token=s3cret", "the MCP server program cannot be used: FileNotFound"),
         ([sys.executable, "-c", "pass", "s3cret"], "cannot be used"),
@@ -211,9 +211,9 @@ def test_names_are_made_fit_for_every_provider_and_told_apart_by_a_prefix() -> N
 )
 @pytest.mark.parametrize("headers", [None, {"Authorization": "s3cret"}])
 def test_a_server_that_cannot_be_used_is_an_error_without_secrets(
-    server: Any, told: str, headers: dict[str, str] | None
+    server: Any, message: str, headers: dict[str, str] | None
 ) -> None:
-    with pytest.raises(ToolError, match=told) as caught, mcp_tools(server, headers=headers):
+    with pytest.raises(ToolError, match=message) as caught, mcp_tools(server, headers=headers):
         raise AssertionError("it cannot be used")
     assert "s3cret" not in str(caught.value)
     assert caught.value.hint

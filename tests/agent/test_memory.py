@@ -1,4 +1,4 @@
-"""A memory forgets the oldest turns, whole, and never more than it must."""
+"""A memory forgets its oldest turns, and never more than necessary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def looked_up(call_id: str) -> tuple[Message, Message]:
 
 
 def tokens(messages: tuple[Message, ...]) -> int:
-    """Message by message, each rounded up, so never less than the estimate of the whole."""
+    """Message by message, each rounded up, so never less than the estimate of all."""
     return sum(estimate(Request(messages=(each,))).input_tokens for each in messages)
 
 
@@ -53,14 +53,14 @@ def test_without_bounds_everything_is_remembered_with_system_messages_first() ->
     assert memory.messages == ()
 
 
-def test_the_oldest_turns_go_first_and_whole() -> None:
+def test_the_oldest_turns_are_dropped_first() -> None:
     memory = Memory(max_messages=6)
     memory.add(SYSTEM, user("1"), *looked_up("a"), answer("one"))
     memory.add(user("2"), answer("two"), user("3"), answer("three"))
     assert [each.text for each in memory.messages] == ["Be brief.", "2", "two", "3", "three"]
 
 
-def test_the_newest_turn_is_kept_whole_whatever_it_takes() -> None:
+def test_the_newest_turn_is_always_kept() -> None:
     memory = Memory(max_messages=2, max_tokens=1)
     memory.add(user("1"), answer("one"))
     memory.add(SYSTEM, user("2"), *looked_up("a"), *looked_up("b"), answer("two"))
@@ -207,7 +207,7 @@ def test_what_is_sent_stays_within_the_bounds_while_a_run_grows(go: Go) -> None:
     assert memory.messages[0].text == "3"
 
 
-def test_ids_are_told_apart_from_those_remembered() -> None:
+def test_call_ids_differ_from_remembered_ones() -> None:
     memory = Memory()
     model = Model(want("weather", city="Paris"), "ok", want("weather", city="Rome"), "ok")
     agent = agent_of(model, config={"memory": memory})

@@ -18,10 +18,10 @@ def aask(agent: Agent, prompt: str, **kwargs: Any) -> str:
     return asyncio.run(agent.aask(prompt, **kwargs))
 
 
-each_colour = pytest.mark.parametrize("ask", [Agent.ask, aask])
+sync_and_async = pytest.mark.parametrize("ask", [Agent.ask, aask])
 
 
-@each_colour
+@sync_and_async
 def test_a_question_goes_to_the_manager_with_its_options(ask: Callable[..., str]) -> None:
     manager = FakeManager()
     agent = running_agent(manager)
@@ -30,7 +30,7 @@ def test_a_question_goes_to_the_manager_with_its_options(ask: Callable[..., str]
     assert agent.get_performance_metrics()["successful_tasks"] == 1
 
 
-@each_colour
+@sync_and_async
 def test_an_error_of_the_manager_is_raised_and_counted(ask: Callable[..., str]) -> None:
     error = RateLimitError("slow down", retry_after=3.0)
     agent = running_agent(FakeManager(error=error))
@@ -42,8 +42,8 @@ def test_an_error_of_the_manager_is_raised_and_counted(ask: Callable[..., str]) 
     assert "generate" in failure.task
 
 
-@each_colour
-def test_without_a_manager_the_remedy_is_told(ask: Callable[..., str]) -> None:
+@sync_and_async
+def test_without_a_manager_the_error_has_a_hint(ask: Callable[..., str]) -> None:
     agent = running_agent()
     with pytest.raises(ConfigurationError, match="no manager") as caught:
         ask(agent, "why?")
@@ -64,6 +64,6 @@ def test_a_model_that_is_unregistered_meanwhile_is_left_out() -> None:
     assert agent.model_health() == {"kept": good}
 
 
-def test_health_without_a_manager_tells_the_remedy() -> None:
+def test_health_without_a_manager_has_a_hint() -> None:
     with pytest.raises(ConfigurationError, match="no manager"):
         Agent("a", "b").model_health()

@@ -1,4 +1,4 @@
-"""A task is one span and one duration, whatever colour it has; telemetry changes no outcome."""
+"""A task, sync or async, is one span and one duration; telemetry changes no outcome."""
 
 from __future__ import annotations
 

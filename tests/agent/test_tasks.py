@@ -1,4 +1,4 @@
-"""Any callable is a task, from either colour; its result and its errors arrive as they are."""
+"""Any callable is a task, in sync and async code; results and errors arrive unchanged."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_ctrl_c_inside_a_running_loop_cancels_the_coroutine(ctrl_c_works: None) 
     assert (metrics["total_tasks"], metrics["failed_tasks"]) == (1, 0)
 
 
-def test_tasks_nest_in_both_colours() -> None:
+def test_sync_and_async_tasks_nest() -> None:
     agent = running_agent()
 
     async def outer() -> str:

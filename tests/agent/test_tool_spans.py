@@ -23,8 +23,8 @@ from tests.agent.runs import (
     agent_of,
     each_way,
     raising,
+    response_with,
     want,
-    wish,
 )
 
 
@@ -98,7 +98,7 @@ def test_a_failed_tool_is_a_failed_span_without_its_text(go: Go, seen: Seen) -> 
 
     calls = [ToolCall("1", "tool"), ToolCall("2", "hang"), ToolCall("3", "unknown")]
     go(
-        seen.agent(Model(wish(*calls), "ok")), "Try",
+        seen.agent(Model(response_with(*calls), "ok")), "Try",
         tools=[raising(ValueError("canary")), hang], tool_timeout=0.05,
     )  # fmt: skip
     spans = {span.name: span for span in seen.spans("execute_tool")}

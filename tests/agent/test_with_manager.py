@@ -51,7 +51,7 @@ def test_the_documented_snippet_runs() -> None:
 
 
 @pytest.mark.parametrize("inference_fn", [model, amodel])
-def test_questions_in_both_colours_reach_models_of_both_colours(inference_fn: Any) -> None:
+def test_sync_and_async_asks_reach_sync_and_async_models(inference_fn: Any) -> None:
     with manager_of(inference_fn) as manager:
         agent = Agent("a", "b", config={"llm_manager": manager})
         agent.start()

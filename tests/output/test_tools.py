@@ -265,7 +265,7 @@ def test_a_function_without_parameters_takes_an_empty_object() -> None:
     }  # fmt: skip
 
 
-def test_an_unresolved_return_annotation_is_nobodys_business() -> None:
+def test_an_unresolved_return_annotation_is_ignored() -> None:
     def tool(a: int) -> Decimal:
         """A tool."""
         raise NotImplementedError
@@ -332,7 +332,7 @@ texts = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), texts, max_size=5))
-def test_what_the_docstring_says_of_parameters_is_told_of_each(told: dict[str, str]) -> None:
+def test_parameter_descriptions_come_from_the_docstring(told: dict[str, str]) -> None:
     def tool(**more: Any) -> None: ...
 
     lines = "".join(f"    {name}: {text}\n" for name, text in told.items())

@@ -203,7 +203,7 @@ class Held:
             yield "two"
 
 
-def test_a_stream_that_holds_a_span_open_leaks_it_to_nobody(seen: Observed) -> None:
+def test_a_stream_that_holds_a_span_open_does_not_leak_it(seen: Observed) -> None:
     llm = seen.manager(("a", Held(seen)))
     assert stream(llm) == astream(llm) == "onetwo"
     assert nothing_is_current()

@@ -87,7 +87,7 @@ def test_percentiles_are_of_the_successes_in_the_window() -> None:
     assert told["avg_latency"] == pytest.approx((1000 + 5050) / 101), "over all, not the window"
 
 
-def test_what_was_let_go_of_moves_no_rate() -> None:
+def test_abandoned_attempts_do_not_change_the_rates() -> None:
     recorder = Recorder(FakeClock())
     recorder.attempt(done(9.0, "abandoned"))
     recorder.call("cancelled")
@@ -99,7 +99,7 @@ def test_what_was_let_go_of_moves_no_rate() -> None:
 
 
 @pytest.mark.parametrize("kind", ["400", "413", "422", "content_filter", "context_length_exceeded"])
-def test_what_the_request_brought_on_itself_says_nothing_of_health(kind: str) -> None:
+def test_errors_of_the_request_itself_do_not_affect_health(kind: str) -> None:
     recorder = Recorder(FakeClock())
     recorder.attempt(done(1.0, "failure", kind))
     assert recorder.model("a")["failures"] == 1

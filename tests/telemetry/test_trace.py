@@ -145,7 +145,7 @@ def test_retry_and_fallback_are_events_of_the_request(seen: Observed, ask: Ask) 
 
 
 @each_way
-def test_a_breaker_that_opens_and_then_refuses_is_told(seen: Observed, ask: Ask) -> None:
+def test_a_breaker_that_opens_and_then_rejects_is_reported(seen: Observed, ask: Ask) -> None:
     llm = seen.manager(
         ("a", ScriptedModel(overloaded())),
         ("b", ScriptedModel(then="fine")),
@@ -170,7 +170,7 @@ def test_a_breaker_that_opens_and_then_refuses_is_told(seen: Observed, ask: Ask)
 
 
 @each_way
-def test_a_probe_that_heals_the_breaker_is_told(seen: Observed, ask: Ask) -> None:
+def test_a_probe_that_closes_the_breaker_is_reported(seen: Observed, ask: Ask) -> None:
     llm = seen.manager(
         ("a", ScriptedModel(overloaded(), "fine")), breaker=BreakerPolicy(failure_threshold=1)
     )

@@ -67,7 +67,7 @@ def test_probe():
 
 @pytest.mark.processes
 @pytest.mark.parametrize(("given", "expected"), [(None, "memory"), ("off", "off")])
-def test_a_test_run_keeps_response_caches_in_memory_unless_told_otherwise(
+def test_a_test_run_keeps_response_caches_in_memory_by_default(
     given: str | None, expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "test_probe.py").write_text(PROBE.format(expected=expected))

@@ -32,7 +32,7 @@ def ask(client: MockLLMClient, **options: Any) -> Any:
 
 
 @pytest.mark.promise("S2-35")
-def test_responses_come_in_order_and_their_end_is_told() -> None:
+def test_responses_come_in_order_until_none_is_left() -> None:
     client = MockLLMClient(responses=["Response 1", "Response 2"])
     assert [ask(client).content, ask(client).content] == ["Response 1", "Response 2"]
     with pytest.raises(ConfigurationError, match="no response left for call 3: 2 were given"):
@@ -97,6 +97,6 @@ def test_it_is_a_client_and_a_context_manager() -> None:
     asyncio.run(main())
 
 
-def test_what_it_cannot_answer_with_is_told() -> None:
+def test_an_invalid_response_is_reported() -> None:
     with pytest.raises(ConfigurationError, match="int"):
         ask(MockLLMClient([3]))

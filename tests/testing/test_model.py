@@ -114,7 +114,7 @@ class TestTheRecord:
         assert (call.number, call.prompt, call.kwargs) == (1, "hi", {"temperature": 0.0})
         assert call.thread == threading.current_thread().name
 
-    def test_all_colours_share_it(self) -> None:
+    def test_sync_async_and_stream_share_it(self) -> None:
         model = ScriptedModel(then="x")
         for each in (ask, aask, stream, astream):
             each(model)

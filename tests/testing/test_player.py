@@ -31,7 +31,7 @@ def run(flow: fx.Flow[Any], *steps: Any, **how: Any) -> Played[Any]:
     return play(flow, {"a": steps}, clock=how.pop("clock", None) or FakeClock(), **how)
 
 
-def test_the_result_and_every_effect_are_told() -> None:
+def test_the_result_and_every_effect_are_recorded() -> None:
     def flow() -> fx.Flow[Any]:
         yield from fx.Sleep(2.0)
         answer = yield from send()
@@ -201,7 +201,7 @@ class TestMistakesOfTheTest:
         with pytest.raises(ScriptExhaustedError, match="'a' has no step for request 2"):
             run(flow(), "one")
 
-    def test_a_step_that_is_none_is_told(self) -> None:
+    def test_an_invalid_step_is_reported(self) -> None:
         def flow() -> fx.Flow[Any]:
             try:
                 return (yield from send())
@@ -211,14 +211,14 @@ class TestMistakesOfTheTest:
         with pytest.raises(ScriptError):
             run(flow(), 42)
 
-    def test_a_wait_for_ever_is_told(self) -> None:
+    def test_an_endless_wait_is_reported(self) -> None:
         def flow() -> fx.Flow[Any]:
             return (yield from send())
 
         with pytest.raises(ScriptError, match="for ever"):
             run(flow(), faults.silence())
 
-    def test_a_flow_without_an_end_is_told(self) -> None:
+    def test_an_endless_flow_is_reported(self) -> None:
         def flow() -> fx.Flow[None]:
             while True:
                 yield from send()
