@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
@@ -79,7 +77,6 @@ class Agent:
         self._performance = Performance()
         self._invocations = Invocations(name, self.id, tracer_provider, meter_provider)
         self._executions = Executions(name, tracer_provider, meter_provider)
-        _alive.add(self)
 
     @property
     def status(self) -> str:
@@ -296,11 +293,6 @@ class Agent:
     def __repr__(self) -> str:
         return f"<Agent {self.name} ({self.role}): {self.status}>"
 
-    def renew_after_fork(self) -> None:
-        """Fresh locks, in a forked child; state and counters stay."""
-        self._lifecycle.renew_after_fork()
-        self._performance.renew_after_fork()
-
     def _admit(self, task: Any, method: str) -> None:
         require_callable(task)
         self._lifecycle.require_running(method)
@@ -383,15 +375,3 @@ class _Recorded:
         seconds = self._clock() - self._started
         self._performance.record(name_of(self._task), seconds, error)
         self._invocations.end(self._span, seconds, error)
-
-
-_alive: weakref.WeakSet[Agent] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for agent in list(_alive):
-        agent.renew_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Final, Literal, TypeAlias
 
+from agentkit._fork import fork_safe_lock
 from agentkit.errors import AgentStateError
 
 State: TypeAlias = Literal["initialized", "running", "paused", "stopped"]
@@ -25,7 +25,7 @@ class Lifecycle:
     def __init__(self, name: str) -> None:
         self._name = name
         self._state: State = "initialized"
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
 
     @property
     def state(self) -> State:
@@ -53,10 +53,6 @@ class Lifecycle:
         state = self._state
         if state != "running":
             raise self._refusal(what, state)
-
-    def renew_after_fork(self) -> None:
-        """Replace the lock, in a forked child; the state stays."""
-        self._lock = Lock()
 
     def _refusal(self, what: str, state: State) -> AgentStateError:
         allowed = ", ".join(f"{action}()" for action in TRANSITIONS[state])

@@ -7,7 +7,6 @@ SDK requires one task to open and close a connection, and tools are called from 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shlex
 import threading
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from agentkit._fork import on_fork
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
 from agentkit.policy.validation import number
 from agentkit.types import ToolSpec
@@ -89,8 +89,8 @@ class MCPTools:
         self._ready: Future[tuple[ToolSpec, ...]] = Future()
         self._ended: Future[None] = Future()
         self._closing = threading.Event()
-        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._work, name="agentkit-mcp", daemon=True)
+        on_fork(self._leave_to_parent)
 
     def __enter__(self) -> tuple[ToolSpec, ...]:
         self._thread.start()
@@ -141,6 +141,12 @@ class MCPTools:
         if self._thread.is_alive():
             with suppress(RuntimeError, AttributeError):  # the loop is over, or not there yet
                 self._loop.call_soon_threadsafe(self._leave_loop)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the connection is the parent's, so here it is closed."""
+        self._closing, self._ended = threading.Event(), Future()
+        self._closing.set()
+        self._ended.set_result(None)
 
     def _leave_loop(self) -> None:
         self._leave.set()
@@ -195,7 +201,7 @@ class MCPTools:
         return ToolSpec(name, tool.description or "", tool.input_schema, run)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
-        if self._closing.is_set() or os.getpid() != self._pid:
+        if self._closing.is_set():
             raise self._closed()
         future = asyncio.run_coroutine_threadsafe(self._call_tool(name, arguments), self._loop)
         try:

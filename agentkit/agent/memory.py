@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Sequence
-from threading import Lock
 
+from agentkit._fork import fork_safe_lock
 from agentkit.policy.limits.estimate import estimate
 from agentkit.policy.validation import whole
 from agentkit.types import Message, MessageRole, Request
@@ -37,8 +35,7 @@ class Memory:
         self._max_messages = max_messages
         self._max_tokens = max_tokens
         self._messages: tuple[Message, ...] = ()
-        self._lock = Lock()
-        _alive.add(self)
+        self._lock = fork_safe_lock()
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -80,10 +77,6 @@ class Memory:
     def __repr__(self) -> str:
         return f"<Memory {len(self)} messages>"
 
-    def renew_after_fork(self) -> None:
-        """A fresh lock, in a forked child; what is remembered stays."""
-        self._lock = Lock()
-
     def _exceeds(self, count: int, tokens: int) -> bool:
         if self._max_messages is not None and count > self._max_messages:
             return True
@@ -106,15 +99,3 @@ def turns_of(messages: Sequence[Message]) -> list[list[Message]]:
         waiting.update(call.id for call in message.tool_calls)
         waiting.discard(message.tool_call_id)
     return turns
-
-
-_alive: weakref.WeakSet[Memory] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for memory in list(_alive):
-        memory.renew_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any, Final
+
+from agentkit._fork import fork_safe_lock
 
 KEPT_FAILURES: Final = 100
 """How many of the last failures are kept."""
@@ -37,7 +38,7 @@ class Performance:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._failures: deque[TaskFailure] = deque(maxlen=KEPT_FAILURES)
         self._total = self._successful = self._failed = 0
         self._seconds = 0.0
@@ -75,10 +76,6 @@ class Performance:
             "success_rate": successful / settled if settled else 1.0,
             "error_count": failed,
         }
-
-    def renew_after_fork(self) -> None:
-        """Replace the lock, in a forked child; the counters stay."""
-        self._lock = Lock()
 
 
 def _failure(task: str, error: Exception) -> TaskFailure:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from agentkit._fork import fork_safe_lock
 from agentkit.bedrock.converse_request import BedrockConverseRequest
 from agentkit.bedrock.exceptions import ParallelExecutionError, RequestIdCollisionError
 from agentkit.bedrock.hedge import ahedged, hedged
@@ -125,7 +125,7 @@ class _Run:
         if self._config.enable_request_prioritization:
             order.sort(key=lambda id_: -self._requests[id_].priority)
         self._waiting = iter(order)
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._turn = 0
         self._load: Counter[str] = Counter()
         self._running = self._most = 0

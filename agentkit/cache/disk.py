@@ -6,9 +6,9 @@ import os
 import stat
 from contextlib import closing, suppress
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
@@ -60,11 +60,12 @@ class DiskStore:
         self.size_limit = whole("size_limit", size_limit, minimum=_SMALLEST)
         self.largest = self.size_limit // SHARE
         self._given = None if given is None else Path(given)
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._path: Path | None = None
         self._database = ""
         self._cache: Any = None
         self._inode: tuple[int, int] | None = None
+        on_fork(self._leave_to_parent)
 
     @property
     def path(self) -> Path:
@@ -141,12 +142,10 @@ class DiskStore:
             raise self._fault("read", error) from error
         return {"entries": count, "bytes": size}
 
-    def renew_after_fork(self) -> None:
-        """In a forked child: open anew, and leave the parent's connections alone.
-
-        Even closing an inherited SQLite connection would touch the parent's locks.
+    def _leave_to_parent(self) -> None:
+        """In a forked child: open anew. Even closing an inherited connection would touch the
+        parent's locks on the database.
         """
-        self._lock = Lock()
         if self._cache is not None:
             _inherited.append(self._cache)
             self._cache = None

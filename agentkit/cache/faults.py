@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from threading import Lock
 from typing import Final
 
+from agentkit._fork import fork_safe_lock
 from agentkit.types import Clock
 
 log = logging.getLogger("agentkit.cache")
@@ -36,7 +36,7 @@ class FaultLog:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._counts: Counter[str] = Counter()
         self._quiet_until: dict[str, float] = {}
 
@@ -55,7 +55,3 @@ class FaultLog:
         """Faults so far, by reason."""
         with self._lock:
             return dict(self._counts)
-
-    def renew_after_fork(self) -> None:
-        """A forked child's lock is not held by a thread it does not have."""
-        self._lock = Lock()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from threading import Lock
 from typing import Final, Generic, TypeVar
 
+from agentkit._fork import fork_safe_lock
 from agentkit.policy.validation import whole
 from agentkit.types import Clock
 
@@ -38,7 +38,7 @@ class RecentTable(Generic[V]):
         self.max_entries = whole("max_entries", max_entries)
         self.max_bytes = whole("max_bytes", max_bytes)
         self._clock = clock
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._entries: OrderedDict[str, tuple[V, float, int]] = OrderedDict()
         self._bytes = 0
         self._hits = self._misses = self._evicted = self._too_large = 0
@@ -90,9 +90,8 @@ class RecentTable(Generic[V]):
                 "bytes": self._bytes,
             }
 
-    def renew_after_fork(self) -> None:
-        """In a forked child: a free lock, and a sum that no other thread left half updated."""
-        self._lock = Lock()
+    def _recount(self) -> None:
+        """In a forked child: another thread of the parent may have been in the middle of it."""
         self._bytes = sum(size for _, _, size in self._entries.values())
 
     def _drop(self, key: str) -> None:

@@ -10,9 +10,9 @@ import time
 import weakref
 from collections.abc import Callable
 from hashlib import blake2b
-from threading import Lock
 from typing import Any, Final, TypeAlias
 
+from agentkit._fork import fork_safe_lock
 from agentkit.cache.disk import DiskStore
 from agentkit.cache.faults import CacheFault, FaultLog
 from agentkit.cache.memory import MemoryStore, RecentTable
@@ -75,7 +75,7 @@ class ResponseCache:
         self._faults = FaultLog(clock)
         ended = store.release if isinstance(store, DiskStore) else _nothing
         self._writer = Writer[_Pending](lambda item: self._write(*item), ended)
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._store_hits = self._dropped = self._cleared = 0
         self._faults_in_a_row = 0
         self._rests_until = float("-inf")
@@ -168,15 +168,6 @@ class ResponseCache:
             "store_bytes": kept["bytes"],
             "waiting": len(self._writer),
         }
-
-    def renew_after_fork(self) -> None:
-        """In a forked child: free locks, an empty queue, connections of its own."""
-        self._lock = Lock()
-        self._faults.renew_after_fork()
-        self._memory.renew_after_fork()
-        self._writer.renew_after_fork()
-        if isinstance(self._store, DiskStore | MemoryStore):
-            self._store.renew_after_fork()
 
     def _remember(self, key: str, response: Response[Any]) -> Response[Any] | None:
         try:
@@ -327,17 +318,10 @@ def _nothing() -> None:
 _alive: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 
 
-def _renew_all() -> None:
-    for cache in list(_alive):
-        cache.renew_after_fork()
-
-
 def _close_all() -> None:
     """Short scripts end before the writer has: let it finish."""
     for cache in list(_alive):
         cache.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
 atexit.register(_close_all)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Lock, Thread
+from threading import Condition, Thread
 from typing import Final, Generic, TypeVar
+
+from agentkit._fork import fork_safe_lock, on_fork
 
 Item = TypeVar("Item")
 
@@ -40,17 +42,16 @@ class Writer(Generic[Item]):
         self._capacity_bytes = capacity_bytes
         self._closed = False
         self._reset()
+        on_fork(self._reset)
 
     def _reset(self) -> None:
-        self._changed = Condition(Lock())
-        self._writing = Lock()
+        """An empty queue and no thread: in a forked child, what waits is the parent's to write."""
+        self._changed = Condition(fork_safe_lock())
+        self._writing = fork_safe_lock()
         self._queue: deque[tuple[Item, int]] = deque()
         self._bytes = 0
         self._busy = False
         self._thread: Thread | None = None
-
-    renew_after_fork = _reset
-    """In a forked child: an empty queue and no thread; what waited is the parent's to write."""
 
     def submit(self, item: Item, size: int) -> bool:
         """Write `item` soon; False when it was dropped because the queue is full or closed."""

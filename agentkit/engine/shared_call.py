@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from threading import Lock
 from typing import Any
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.effects import Running
 from agentkit.types import Response, StreamEvent
 
@@ -34,7 +34,7 @@ class Flight:
         self._flights = flights
         self._passengers = 1
         self._wakes: list[Callable[[], None]] = []
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
 
     @property
     def landed(self) -> bool:
@@ -119,7 +119,8 @@ class Flights:
 
     def __init__(self) -> None:
         self._by_key: dict[str, Flight] = {}
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
+        on_fork(self._leave_to_parent)
 
     def join(self, key: str, *, thread: int, blocking: bool) -> tuple[Flight, bool] | None:
         """The flight for `key` and whether the caller leads it; None: go alone.
@@ -146,9 +147,8 @@ class Flights:
             if self._by_key.get(flight.key) is flight:
                 del self._by_key[flight.key]
 
-    def renew(self) -> None:
-        """Start empty with a fresh lock, in a forked child."""
-        self._lock = Lock()
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the calls under way are the parent's."""
         self._by_key = {}
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextvars import copy_context
 from typing import Any, TypeAlias, overload
 
+from agentkit._fork import fork_safe_lock
 from agentkit.errors import LLMError, RequestValidationError
 from agentkit.policy.validation import whole
 from agentkit.types import Response
@@ -82,7 +83,7 @@ class _Tally:
         self._next: Iterator[int] = iter(range(len(self.items)))
         self._finished = 0
         self._on_progress = on_progress
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def take(self) -> int | None:
         """The index of the next item, or None."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from threading import Lock
 from typing import Any, ClassVar, Literal
 
+from agentkit._fork import fork_safe_lock
 from agentkit.engine.middleware import Layer, Middleware
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.policy.limits.window import RateLimits
@@ -117,7 +117,7 @@ class MetricsMiddleware(Middleware):
     level: ClassVar[Literal["request", "attempt", "policy"]] = "attempt"
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._counts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._seconds = 0.0

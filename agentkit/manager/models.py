@@ -71,7 +71,6 @@ class ManagedModels(Closing, AsyncClosing):
         )  # fmt: skip
         self._runtime = Runtime(
             name, clock=self._clock, answers=self._answers, max_workers=max_workers,
-            on_fork=self._registry.renew_after_fork,
         )  # fmt: skip
         self._observer = (telemetry or Telemetry()).observer(
             name, self._recorder, self._breakers, self._price

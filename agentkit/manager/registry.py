@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Sequence
-from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
+from agentkit._fork import fork_safe_lock
 from agentkit.errors import ConfigurationError, UnknownModelError
 from agentkit.policy.route import Missing, Route, Stop, Target
 
@@ -20,7 +20,7 @@ class Registry:
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._targets: MappingProxyType[str, Target] = MappingProxyType({})
         self._active: str | None = None
         self._chain: tuple[str, ...] = ()
@@ -160,14 +160,3 @@ class Registry:
         known = ", ".join(list(self._targets)[:10]) or "none"
         hint = f"did you mean {close[0]!r}?" if close else f"registered models: {known}"
         return UnknownModelError(f"unknown model {name!r}", hint=hint)
-
-    def renew_after_fork(self) -> None:
-        """Fresh locks everywhere, in a forked child; breaker states and counters stay."""
-        self._lock = Lock()
-        for target in self._targets.values():
-            if target.breaker is not None:
-                target.breaker.renew_after_fork()
-            if target.pool is not None:
-                target.pool.renew_after_fork()
-            if target.budget is not None:
-                target.budget.renew_lock()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import NamedTuple
 
+from agentkit._fork import fork_safe_lock
 from agentkit.errors import BudgetExceededError, ConfigurationError
 from agentkit.policy.limits.window import Need
 from agentkit.policy.validation import number, whole
@@ -54,7 +54,7 @@ class Budget:
             raise ConfigurationError("a budget bounds nothing", hint="give tokens= or usd=")
         self.tokens = None if tokens is None else whole("tokens", tokens)
         self.usd = None if usd is None else number("usd", usd, above=True)
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._tokens = 0
         self._usd = 0.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 
+from agentkit._fork import fork_safe_lock
 from agentkit.policy.validation import number, whole
 
 _LARGEST_EXPONENT = 64
@@ -73,7 +73,7 @@ class RetryBudget:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.tokens = capacity
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
 
     def spend(self, cost: int) -> bool:
         """Take `cost` tokens; False, and nothing taken, when there are not enough."""
@@ -88,10 +88,6 @@ class RetryBudget:
         if self.tokens < self.capacity:
             with self._lock:
                 self.tokens = min(self.capacity, self.tokens + FIRST_SUCCESS_EARNS)
-
-    def renew_lock(self) -> None:
-        """Replace the lock, in a forked child."""
-        self._lock = Lock()
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self.tokens}/{self.capacity}>"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from threading import Lock
 from typing import Final, Generic, TypeVar
+
+from agentkit._fork import fork_safe_lock
 
 T = TypeVar("T")
 _MOST: Final = 4096
@@ -14,7 +15,7 @@ class Recall(Generic[T]):
     """What came with tool calls, by a call's id: the latest 4,096. Safe to use from threads."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._known: OrderedDict[str, T] = OrderedDict()
 
     def keep(self, call_id: str, what: T) -> None:

@@ -11,15 +11,18 @@ connection behind.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
+from agentkit._fork import fork_safe_lock, on_fork
+
 S = TypeVar("S")
 A = TypeVar("A")
+
+
+_inherited: list[Any] = []
 
 
 class _Held(NamedTuple, Generic[A]):
@@ -39,17 +42,20 @@ class Clients(Generic[S, A]):
         self._make_sync = make_sync
         self._make_async = make_async
         self._forget()
+        on_fork(self._leave_to_parent)
 
     def _forget(self) -> None:
-        self._lock = Lock()
-        self._process = os.getpid()
+        self._lock = fork_safe_lock()
         self._sync: S | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, _Held[A]] = WeakKeyDictionary()
 
+    def _leave_to_parent(self) -> None:
+        """In a forked child: even closing an inherited client could disturb the parent."""
+        _inherited.append((self._sync, self._async))
+        self._forget()
+
     def sync(self) -> S:
         """The client for blocking calls."""
-        if self._process != os.getpid():
-            self._forget()
         client = self._sync
         if client is None:
             with self._lock:
@@ -60,8 +66,6 @@ class Clients(Generic[S, A]):
 
     def of_loop(self) -> A:
         """The client of the running event loop."""
-        if self._process != os.getpid():
-            self._forget()
         loop = asyncio.get_running_loop()
         held = self._async.get(loop)
         if held is None:
@@ -92,8 +96,6 @@ class Clients(Generic[S, A]):
         A client of a loop that still runs is closed there, soon; one whose loop was closed without
         ending its generators is let go of. Whatever is asked next gets new ones.
         """
-        if self._process != os.getpid():
-            self._forget()
         with self._lock:
             sync, self._sync = self._sync, None
             others, self._async = dict(self._async), WeakKeyDictionary()

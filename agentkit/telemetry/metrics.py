@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from threading import Lock
 from typing import Any, TypeAlias
 
 from opentelemetry import metrics
@@ -17,6 +16,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
+from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
 from agentkit.policy.budget import Price
 from agentkit.telemetry import names as n
@@ -164,7 +164,7 @@ class Source:
         self.manager = manager
         self.breakers = breakers
         self.active = 0
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
 
     def count(self, step: int) -> None:
         """A request began (1) or ended (-1)."""
@@ -184,7 +184,7 @@ class _Made:
 
 
 _made: weakref.WeakKeyDictionary[Any, _Made] = weakref.WeakKeyDictionary()
-_lock = Lock()
+_lock = fork_safe_lock()
 _NO_INSTRUMENTS: Instruments | None = None
 
 

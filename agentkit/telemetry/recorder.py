@@ -11,9 +11,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any, Final
 
+from agentkit._fork import fork_safe_lock
 from agentkit.types import Clock
 from agentkit.types.ledger import Entry
 from agentkit.types.observer import CallOutcome
@@ -75,7 +75,7 @@ class Recorder:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._models: dict[str, _Model] = {}
         self._requests = self._successes = self._failures = self._hits = 0
         self._retries = self._tokens = 0
@@ -216,10 +216,6 @@ class Recorder:
         """Drop a model's own counters; the totals of requests, retries and tokens stay."""
         with self._lock:
             self._models.pop(name, None)
-
-    def renew_after_fork(self) -> None:
-        """Replace the lock, in a forked child; the counters stay."""
-        self._lock = Lock()
 
 
 def _rate(successes: int, failures: int) -> float:

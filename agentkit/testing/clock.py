@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from threading import Lock
+
+from agentkit._fork import fork_safe_lock
 
 
 class FakeClock:
@@ -30,7 +31,7 @@ class FakeClock:
     def __init__(self, start: float = 1000.0) -> None:
         self._now = start
         self._start = start
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self.sleeps: list[float] = []
 
     def __call__(self) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from threading import Lock
 from typing import Any, NamedTuple
 
+from agentkit._fork import fork_safe_lock
 from agentkit.errors import ConfigurationError
 from agentkit.manager.client import LLMClient
 from agentkit.manager.manager import LLMManager
@@ -83,7 +83,7 @@ class _Mock:
         self.responses = deque(responses)
         self.calls: list[MockCall] = []
         self._given = len(self.responses)
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
 
     async def asend(self, request: Request) -> Response[Any]:
         return self._next(request)

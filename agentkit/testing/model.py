@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from agentkit._fork import fork_safe_lock
 from agentkit.testing.clock import FakeClock
 from agentkit.testing.faults import Status
 from agentkit.testing.script import Act, Pause, ScriptError, Stage, Step, perform
@@ -73,7 +74,7 @@ class ScriptedModel:
         self._clock = clock
         self._chunks = chunks
         self._calls: list[RecordedCall] = []
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._closed = threading.Event()
         self._silent: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
 

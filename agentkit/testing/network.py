@@ -6,10 +6,11 @@ import functools
 import inspect
 import ipaddress
 import socket
-import threading
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
+
+from agentkit._fork import fork_safe_lock
 
 F = TypeVar("F", bound=Callable[..., Any])
 Place: TypeAlias = tuple[str | None, int | str | None]
@@ -18,7 +19,7 @@ Owner: TypeAlias = ModuleType | type[socket.socket]
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _ABSENT = object()
 
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 _active: list[forbid_network] = []
 _installed: list[tuple[Owner, str, object, object]] = []  # where, name, what was there, ours
 

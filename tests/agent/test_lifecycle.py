@@ -13,6 +13,7 @@ from agentkit.agent.agent import Agent
 from agentkit.agent.lifecycle import TRANSITIONS, Action, Lifecycle, State
 from agentkit.errors import AgentStateError
 from tests.agent.fakes import FakeManager
+from tests.forks import forks, in_child
 
 ACTIONS: tuple[Action, ...] = ("start", "pause", "resume", "stop")
 WAYS: dict[State, tuple[Action, ...]] = {
@@ -126,4 +127,19 @@ def test_of_many_threads_exactly_one_starts_the_agent() -> None:
     for thread in threads:
         thread.join()
     assert len(refusals) == 15
+    assert agent.status == "running"
+
+
+@forks
+def test_a_forked_child_continues_with_the_state_and_counters_of_its_parent() -> None:
+    agent = Agent("helper", "tester")
+    agent.start()
+    agent.execute_task(int)
+
+    def work() -> str:
+        agent.execute_task(int)
+        agent.stop()
+        return f"{agent.status}, {agent.get_performance_metrics()['successful_tasks']}"
+
+    assert in_child(work) == "stopped, 2"
     assert agent.status == "running"

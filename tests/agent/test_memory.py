@@ -153,15 +153,6 @@ def test_many_threads_may_add_at_once() -> None:
     assert texts[::2] == texts[1::2], "turns stay together"
 
 
-def test_a_forked_child_can_go_on_adding() -> None:
-    memory = Memory()
-    memory.add(user("1"))
-    memory._lock.acquire()  # as another thread of the parent might have
-    memory.renew_after_fork()
-    memory.add(answer("one"))
-    assert len(memory) == 2
-
-
 # In an agent.
 
 

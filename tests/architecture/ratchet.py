@@ -17,7 +17,6 @@ RATCHET: Mapping[str, int] = {
     "words": 2750,
     "package-words": 1033,
     "docstrings": 53,
-    "fork-hooks": 4,
     "driver-hooks": 8,
     "policy-clients": 5,
     "positional": 35,

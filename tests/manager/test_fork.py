@@ -11,12 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit import LLMManager
-
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork"),
-    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
-    pytest.mark.processes,
-]
+from tests.forks import forks, in_child
 
 
 def blocking(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -26,24 +21,6 @@ def blocking(prompt: str, kwargs: dict[str, Any]) -> str:
 async def looping(prompt: str, kwargs: dict[str, Any]) -> str:
     await asyncio.sleep(0)
     return f"looping {prompt}"
-
-
-def in_child(work: Any) -> str:
-    """What `work` returns in a forked child, or the name of what it raised."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            text = str(work())
-        except BaseException as error:
-            text = type(error).__name__
-        os.write(write, text.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        text = pipe.read()
-    os.waitpid(pid, 0)
-    return text
 
 
 @pytest.fixture
@@ -56,6 +33,7 @@ def llm() -> Iterator[LLMManager]:
         yield manager
 
 
+@forks
 @pytest.mark.parametrize("model", ["blocking", "looping"])
 def test_a_child_asks_both_colours_though_the_parent_has_threads(
     llm: LLMManager, model: str
@@ -64,6 +42,7 @@ def test_a_child_asks_both_colours_though_the_parent_has_threads(
     assert str(llm.complete("parent", model=model)) == f"{model} parent"
 
 
+@forks
 def test_a_child_does_not_wait_for_its_parents_flight(llm: LLMManager) -> None:
     entered, release = threading.Event(), threading.Event()
     parent = os.getpid()
@@ -85,5 +64,6 @@ def test_a_child_does_not_wait_for_its_parents_flight(llm: LLMManager) -> None:
         thread.join()
 
 
+@forks
 def test_a_child_reads_the_answers_of_its_parent_from_disk(llm: LLMManager) -> None:
     assert in_child(lambda: llm.complete("warm", model="blocking").cached) == "True"

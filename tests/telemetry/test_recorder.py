@@ -12,6 +12,7 @@ from agentkit.telemetry.recorder import RECENT, WINDOW, Recorder
 from agentkit.testing import FakeClock
 from agentkit.types.ledger import Entry, Outcome
 from agentkit.types.observer import CallOutcome
+from tests.forks import forks, in_child
 
 SENT = [outcome for outcome in get_args(Outcome) if outcome != "skipped"]
 KINDS = [None, "429", "500", "400", "content_filter", "timeout"]
@@ -128,10 +129,13 @@ def test_forgetting_a_model_keeps_the_totals() -> None:
     assert (recorder.metrics()["total_retries"], recorder.metrics()["total_tokens"]) == (1, 7)
 
 
-def test_a_forked_child_goes_on_counting_under_a_lock_of_its_own() -> None:
+@forks
+def test_a_forked_child_continues_counting() -> None:
     recorder = Recorder(FakeClock())
     recorder.attempt(done())
-    recorder._lock.acquire()
-    recorder.renew_after_fork()
-    recorder.attempt(done())
-    assert recorder.model("a")["requests"] == 2
+
+    def work() -> object:
+        recorder.attempt(done())
+        return recorder.model("a")["requests"]
+
+    assert in_child(work) == "2"

@@ -10,7 +10,6 @@ import contextlib
 import datetime as dt
 import json
 import os
-import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
 from agentkit.bedrock.catalog.json_file import JsonFile, user_directory
 from agentkit.bedrock.catalog.models import UnifiedModelInfo
@@ -141,7 +141,7 @@ class FileCache:
 class MemoryCache:
     """The catalogue cache in this process, shared by every catalogue with the same `key`."""
 
-    _lock = threading.Lock()
+    _lock = fork_safe_lock()
     _kept: dict[Hashable, Snapshot] = {}  # noqa: RUF012 - shared on purpose
 
     def __init__(self, key: Hashable, max_age: float) -> None:

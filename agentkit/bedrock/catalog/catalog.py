@@ -13,12 +13,12 @@ import datetime as dt
 import json
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from agentkit._fork import fork_safe_rlock
 from agentkit.bedrock.catalog.api import Fetched, fetch, merge
 from agentkit.bedrock.catalog.cache import (
     CacheMode,
@@ -116,7 +116,7 @@ class BedrockModelCatalog:
         self._regions = tuple(regions) if regions is not None else tuple(get_commercial_regions())
         self._now = now
         self._cache = self._cache_of(cache_directory)
-        self._lock = threading.RLock()
+        self._lock = fork_safe_rlock()
         self._state: tuple[Snapshot, NameIndex] | None = None
 
     def _cache_of(self, directory: str | os.PathLike[str] | None) -> FileCache | MemoryCache | None:

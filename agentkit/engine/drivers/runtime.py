@@ -1,12 +1,10 @@
-"""What the drivers need of the world; one a manager, fresh after a fork."""
+"""What the drivers need of the world; one a manager."""
 
 from __future__ import annotations
 
-import os
-import weakref
-from collections.abc import Callable
 from typing import Any, Protocol
 
+from agentkit._fork import on_fork
 from agentkit.engine.drivers.workers import LoopThread, Workers
 from agentkit.engine.shared_call import Flights
 from agentkit.types import Clock, Response
@@ -38,25 +36,18 @@ class Runtime:
         clock: Clock,
         answers: Answers | None,
         max_workers: int,
-        on_fork: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock
         self.answers = answers
-        self._on_fork = on_fork
         self.flights = Flights()
         self.workers = Workers(max_workers, name)
         self.loop = LoopThread(name)
         self.tasks: set[Any] = set()
         """Strong references to the asyncio tasks that carry flights."""
-        _alive.add(self)
+        on_fork(self._forget_tasks)
 
-    def renew_after_fork(self) -> None:
-        """The child's threads, loops and flights are not its parent's."""
-        self.flights.renew()
-        self.workers.renew_after_fork()
-        self.loop.renew_after_fork()
+    def _forget_tasks(self) -> None:
         self.tasks = set()
-        self._on_fork()
 
     def close(self) -> list[str]:
         """End every thread, task and loop; what was still under way, by label."""
@@ -66,14 +57,3 @@ class Runtime:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
         return cut + self.workers.close() + self.loop.close()
-
-
-_alive: weakref.WeakSet[Runtime] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for runtime in list(_alive):
-        runtime.renew_after_fork()
-
-
-os.register_at_fork(after_in_child=_renew_all)

@@ -9,6 +9,7 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import PoolExhaustedError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Job:
         self.given_up = False
         self._finished = False
         self._watch: Callable[[], None] | None = None
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def watch(self, done: Callable[[], None]) -> None:
         """Call `done` in the worker once it is over, at once when it already is."""
@@ -62,18 +63,17 @@ class Workers:
     def __init__(self, limit: int, name: str) -> None:
         self.limit = limit
         self.name = name
-        self._renew()
+        self._reset()
+        on_fork(self._reset)
 
-    def _renew(self) -> None:
+    def _reset(self) -> None:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._threads = 0
         self._idle = 0
         self._running: set[Job] = set()
         self._stuck = 0
         self._closed = False
-
-    renew_after_fork = _renew
 
     @property
     def stuck(self) -> int:
@@ -162,15 +162,14 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._renew()
+        self._reset()
+        on_fork(self._reset)
 
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
+    def _reset(self) -> None:
+        self._lock = fork_safe_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-
-    renew_after_fork = _renew
 
     def submit(
         self, coroutine: Coroutine[Any, Any, Any], context: Context

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agentkit._fork import fork_safe_lock
 
 if TYPE_CHECKING:
     import pybreaker
@@ -42,7 +43,7 @@ class Announcer:
         self.listeners = [one for one in everyone if listens(one)]
         """Those that hear of each outcome as well."""
         self._queue: deque[tuple[Any, Any]] = deque()
-        self._attending = Lock()
+        self._attending = fork_safe_lock()
         self._reported: set[int] = set()
 
     def add(self, on_change: OnChange) -> None:
@@ -80,10 +81,6 @@ class Announcer:
                 wake()
             except Exception:
                 log.exception("a caller could not be woken when %r opened", self._circuit.name)
-
-    def renew_lock(self) -> None:
-        """Replace the lock, in a forked child."""
-        self._attending = Lock()
 
     def _change(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
         for function in self._on_change:

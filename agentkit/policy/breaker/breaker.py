@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from threading import Lock
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import CircuitOpenError, ConfigurationError
 from agentkit.policy.breaker.announcer import Announcer, OnChange
 from agentkit.policy.breaker.permit import OpenedSignal, Permit, Wake
@@ -71,7 +71,7 @@ class CircuitBreaker:
         self._ignore = _checked_ignore(ignore)
         self._clock = clock
         self._probe_lease = number("probe_lease", probe_lease, above=True)
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
         self._circuit = Circuit(
             name,
             self.policy.failure_threshold,
@@ -86,6 +86,7 @@ class CircuitBreaker:
         self._probe: Permit | None = None
         self._probe_until = 0.0
         self._opens = self._rejections = self._era = 0
+        on_fork(self._leave_to_parent)
 
     @property
     def state(self) -> str:
@@ -207,11 +208,8 @@ class CircuitBreaker:
         """Call ``on_change(name, previous, state)`` at every transition from now on."""
         self._announcer.add(on_change)
 
-    def renew_after_fork(self) -> None:
-        """In a forked child: fresh locks, and no claim of the parent's probe and sleepers."""
-        self._lock = Lock()
-        self._circuit.renew_lock()
-        self._announcer.renew_lock()
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the probe, and who waits, are the parent's."""
         self._probe = None
         self._sleepers = {}
 

@@ -6,9 +6,10 @@ Imported by the first breaker that is built: pybreaker is not free to import.
 from __future__ import annotations
 
 from contextlib import suppress
-from threading import RLock
 
 import pybreaker
+
+from agentkit._fork import fork_safe_rlock
 
 
 class _Failure(Exception):  # noqa: N818 - never seen outside
@@ -35,6 +36,7 @@ class Circuit(pybreaker.CircuitBreaker):
             name=name,
             throw_new_error_on_trip=False,
         )
+        self._lock = fork_safe_rlock()
 
     @property
     def state(self) -> pybreaker.CBStateType:
@@ -57,7 +59,3 @@ class Circuit(pybreaker.CircuitBreaker):
         """A call failed: the circuit opens at the threshold, while half-open at once."""
         with suppress(_Failure):
             self._state._handle_error(_Failure(), reraise=False)
-
-    def renew_lock(self) -> None:
-        """Replace the lock, in a forked child."""
-        self._lock = RLock()

@@ -13,9 +13,9 @@ import math
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -92,7 +92,8 @@ class Pool:
         self._next = 0
         self._queue: list[Lease] = []
         self._returned: deque[tuple[Lease, float, Usage | None, bool]] = deque()
-        self._lock = Lock()
+        self._lock = fork_safe_lock()
+        on_fork(self._start_empty)
 
     @property
     def in_use(self) -> int:
@@ -135,9 +136,8 @@ class Pool:
         self._settle()
         return seconds
 
-    def renew_after_fork(self) -> None:
-        """Start empty with a fresh lock, in a forked child: its parent's calls are not its own."""
-        self._lock = Lock()
+    def _start_empty(self) -> None:
+        """In a forked child: the calls of the parent are not its own."""
         self._queue.clear()
         self._returned.clear()
         self.era += 1

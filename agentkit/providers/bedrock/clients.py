@@ -5,14 +5,13 @@ Retries are the engine's alone, so every client sends each request once.
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit._version import __version__
 from agentkit.policy.validation import number, whole
 from agentkit.providers.bedrock.auth import AuthConfig
@@ -84,10 +83,11 @@ class Clients(Closing):
         self._endpoint_url = endpoint_url
         self._session_factory = session_factory
         self._start()
+        on_fork(self._start)
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+        """Nothing open. A forked child must not speak on its parent's connections."""
+        self._lock = fork_safe_lock()
         self._session: Any = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._executor: ThreadPoolExecutor | None = None
@@ -114,7 +114,6 @@ class Clients(Closing):
             AuthenticationError: the session cannot be made.
         """
         key = service, check_region(region)
-        self._own()
         client = self._clients.get(key)
         if client is not None:
             return client
@@ -135,7 +134,6 @@ class Clients(Closing):
     @property
     def executor(self) -> ThreadPoolExecutor:
         """The threads that carry blocking calls for asyncio: `concurrency` of them at most."""
-        self._own()
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.concurrency, "agentkit-bedrock")
@@ -150,11 +148,6 @@ class Clients(Closing):
             executor.shutdown(wait=False, cancel_futures=True)
         for client in clients:
             client.close()
-
-    def _own(self) -> None:
-        """A forked child must not speak on its parent's connections."""
-        if self._pid != os.getpid():
-            self._start()
 
     def _config(self, timeout: float | None) -> Any:
         from botocore.config import Config

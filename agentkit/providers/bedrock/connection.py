@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
+
+from agentkit._fork import fork_safe_lock
 
 _line: ContextVar[Line | None] = ContextVar("agentkit_bedrock_line", default=None)
 
@@ -26,7 +27,7 @@ class Line:
     def __init__(self, silence: float | None = None) -> None:
         self.silence = silence
         self.gone = False
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
         self._connection: Any = None
 
     @contextmanager

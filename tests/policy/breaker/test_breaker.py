@@ -12,6 +12,7 @@ import pytest
 
 from agentkit.policy.breaker.breaker import Permit
 from agentkit.policy.retry import RetryPolicy
+from tests.forks import forks, in_child
 from tests.policy.breaker.breakers import (
     TurnedClock,
     admitted,
@@ -319,23 +320,25 @@ def test_a_repr_never_waits_for_the_lock() -> None:
         assert "open" in repr(breaker)
 
 
+@forks
 def test_a_forked_child_keeps_the_state_and_owns_no_probe() -> None:
     breaker, _ = expired()
     parents = admitted(breaker)
     wakes: list[int] = []
     breaker.opened.subscribe(lambda: wakes.append(1))
-    # Another thread of the parent is in the middle of something.
-    assert breaker._lock.acquire()
-    assert breaker._announcer._attending.acquire()
-    breaker.renew_after_fork()
-    assert breaker.state == "half-open"
+
+    def work() -> object:
+        seen = [breaker.state]
+        parents.succeeded()
+        seen.append(breaker.state)
+        succeed(breaker)
+        seen.append(breaker.state)
+        fail(breaker, 5)
+        return seen, wakes
+
+    assert in_child(work) == "(['half-open', 'half-open', 'closed'], [])"
     parents.succeeded()
-    assert breaker.state == "half-open"
-    succeed(breaker)
     assert breaker.state == "closed"
-    fail(breaker, 5)
-    assert wakes == []
-    assert not breaker._announcer._queue
 
 
 def test_who_is_overtaken_by_a_reset_gets_an_ordinary_permit() -> None:

@@ -11,6 +11,7 @@ from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.limits.window import RateLimits
 from agentkit.policy.route import Endpoint
 from agentkit.providers.function import endpoint_of
+from tests.forks import forks, in_child
 from tests.policy.limits.pools import ONE
 
 
@@ -137,24 +138,22 @@ def test_a_pool_may_be_asked_while_a_client_is_closed() -> None:
     assert seen == [True], "it is closed outside the lock"
 
 
+@forks
 def test_a_forked_child_starts_empty_with_clients_of_its_own() -> None:
     clients = Clients()
-    unused = Member(renew=clients)
-    member = Member(clients(), renew=clients, max_concurrency=2, limits=RateLimits(3))
-    pool = Pool([member])
-    mine, theirs = pool.request(ONE, 0.0), pool.request(ONE, 0.0)
-    pool.request(ONE, 0.0)
-    members = pool.members
-    pool._lock.acquire()  # another thread of the parent is in the middle of something
-    pool.renew_after_fork()
-    assert (pool.in_use, pool.waiting) == (0, 0)
-    assert pool.members == members
-    assert clients.closed == [], "the parent's connections are the parent's"
-    mine.release(1.0)
-    theirs.release(1.0)
-    assert pool.in_use == 0, "a call of the parent is given back there"
-    leases = [pool.request(ONE, 1.0) for _ in range(2)]
-    assert [each.granted for each in leases] == [True, False], "the parent's two still count"
-    assert leases[0].endpoint is clients.made[1]
-    Pool([unused]).renew_after_fork()
-    assert unused.endpoint is None
+    unused = Pool([Member(renew=clients)])
+    pool = Pool([Member(clients(), renew=clients, max_concurrency=2, limits=RateLimits(3))])
+    leases = [pool.request(ONE, 0.0) for _ in range(3)]
+
+    def work() -> None:
+        assert (pool.in_use, pool.waiting) == (0, 0)
+        assert clients.closed == [], "the parent's connections are the parent's"
+        for lease in leases:
+            lease.release(1.0)
+        assert pool.in_use == 0, "a call of the parent is given back there"
+        mine = [pool.request(ONE, 1.0) for _ in range(2)]
+        assert [each.granted for each in mine] == [True, False], "the parent's two still count"
+        assert mine[0].endpoint is clients.made[1]
+        assert unused.members[0].endpoint is None
+
+    in_child(work)

@@ -10,6 +10,7 @@ import pytest
 from agentkit.bedrock import AuthConfig, Boto3Config, Clients
 from agentkit.errors import ConfigurationError
 from agentkit.providers.bedrock.sessions import open_session
+from tests.forks import forks, in_child
 
 KEYS = AuthConfig("credentials", access_key="k", secret_key="s")
 
@@ -116,13 +117,17 @@ def test_closing_closes_every_client_and_the_next_use_opens_anew() -> None:
     clients.close()
 
 
-def test_a_forked_child_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@forks
+def test_a_forked_child_makes_its_own() -> None:
     sessions = Sessions()
     clients = Clients(KEYS, session_factory=sessions)
     clients.runtime("us-east-1")
-    monkeypatch.setattr("os.getpid", lambda: -1)
-    clients.runtime("us-east-1")
-    assert len(sessions.configs) == 2
+
+    def work() -> object:
+        clients.runtime("us-east-1")
+        return len(sessions.configs), sessions.closed
+
+    assert in_child(work) == "(2, 0)"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,198 @@
+"""A process that forks while its threads are busy: the child is never left waiting.
+
+Each kind of object is used by four threads while the process forks again and again. The children
+use the same object and exit; one that waits for a lock of the parent's is killed after ten seconds.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.forks import forks
+from tests.programs import run
+
+PROGRAM = '''
+import os, signal, sys, threading, warnings
+warnings.simplefilter("ignore")  # newer Pythons warn of any fork with threads
+
+class Number(int):
+    """Adds in Python, so that a thread can be interrupted where it does sums under a lock."""
+    def __add__(self, other):
+        return Number(int(self) + int(other))
+    __radd__ = __add__
+
+class Key(str):
+    def __hash__(self):
+        return hash(str(self))
+
+{setup}
+
+def busy():
+    while not ended:
+        work()
+
+ended = False
+work()
+sys.setswitchinterval(1e-6)  # so that threads are often interrupted while they hold a lock
+threads = [threading.Thread(target=busy, daemon=True) for _ in range(4)]
+for thread in threads:
+    thread.start()
+codes = []
+for _ in range(40):
+    child = os.fork()
+    if child == 0:
+        sys.setswitchinterval(0.005)
+        signal.alarm(10)
+        work()
+        os._exit(0)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    if codes[-1]:
+        break
+ended = True
+print(sorted(set(codes)))
+sys.stdout.flush()
+os._exit(0)
+'''
+
+SETUPS = {
+    "recorder": """
+from agentkit.telemetry.recorder import Recorder
+from agentkit.types.ledger import Entry
+recorder, entry = Recorder(), Entry("a", "p", "success", 1)
+def work():
+    recorder.attempt(entry)
+""",
+    "spending budget": """
+from agentkit import Budget
+from agentkit.policy.limits.window import Need
+from agentkit.types import Usage
+budget = Budget(tokens=10**9)
+def work():
+    budget.settle(budget.reserve(Need(Number(1), 1), None, "a"), Usage(1, 1))
+""",
+    "retry budget": """
+from agentkit.policy.retry import RetryBudget
+budget = RetryBudget(500)
+def work():
+    budget.spend(1)
+    budget.earn()
+""",
+    "metrics middleware": """
+from agentkit import MetricsMiddleware
+middleware = MetricsMiddleware()
+def work():
+    middleware.metrics
+""",
+    "metric instruments": """
+from agentkit.telemetry.metrics import Source
+source = Source("m", dict)
+def work():
+    source.count(Number(1))
+""",
+    "breaker": """
+from agentkit import BreakerPolicy, CircuitBreaker
+breaker = CircuitBreaker(policy=BreakerPolicy(10**9, failure_rate=None))
+def fail():
+    raise ValueError
+def work():
+    breaker.call(int)
+    try:
+        breaker.call(fail)
+    except ValueError:
+        pass
+    breaker.statistics()
+""",
+    "breaker that moves": """
+from agentkit import CircuitBreaker
+breaker = CircuitBreaker()
+def work():
+    breaker.reset()
+""",
+    "rate limits": """
+from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits.window import Need, RateLimits
+pool = Pool([Member(limits=RateLimits(10**9)), Member()])
+def work():
+    lease = pool.request(Need(), 0.0)
+    lease.release(0.0)
+""",
+    "response cache": """
+from agentkit.cache.response import ResponseCache
+from agentkit.types import Response
+cache = ResponseCache(None)
+def work():
+    cache.save("k", Response("text"), False)
+    cache.load("k", False)
+    cache.statistics()
+""",
+    "memory store": """
+from agentkit.cache.memory import MemoryStore
+store = MemoryStore()
+def work():
+    store.set("k", b"v", 60.0)
+    store.get("k")
+""",
+    "cache writer": """
+from agentkit.cache.writer import Writer
+writer = Writer(lambda item: None)
+def work():
+    writer.submit("item", 1)
+""",
+    "call memory": """
+from agentkit.providers.call_memory import Recall
+recall = Recall()
+def work():
+    recall.keep(Key("id"), 1)
+""",
+    "agent": """
+from agentkit import Agent
+agent = Agent("helper", "tester")
+agent.start()
+def work():
+    agent.execute_task(int)
+""",
+    "conversation": """
+from agentkit.agent.memory import Memory
+from agentkit.types import Message, MessageRole
+memory, message = Memory(max_messages=4), Message(MessageRole.USER, "hi")
+def work():
+    memory.add(message)
+""",
+    "clients": """
+from agentkit.providers.clients import Clients
+clients = Clients(lambda: open(os.devnull), lambda: None)
+def work():
+    clients.sync()
+    clients.close()
+""",
+    "clock": """
+from agentkit.testing import FakeClock
+clock = FakeClock()
+def work():
+    clock.advance(1.0)
+""",
+    "registry": """
+from agentkit import LLMManager
+llm = LLMManager(cache=None)
+llm.register_model("a", lambda prompt, kwargs: "text")
+def work():
+    llm.set_active_model("a")
+    llm.list_models()
+    llm.complete("hi")
+""",
+    "manager": """
+from agentkit import LLMManager, MetricsMiddleware
+llm = LLMManager(cache="memory", middleware=[MetricsMiddleware()])
+llm.register_model("a", lambda prompt, kwargs: "text", timeout=5)
+numbers = iter(range(10**9))
+def work():
+    llm.complete(f"hi {next(numbers)}")
+    llm.get_metrics()
+""",
+}
+
+
+@forks
+@pytest.mark.parametrize("kind", SETUPS)
+def test_a_child_never_waits_for_a_lock_of_its_parents_threads(kind: str) -> None:
+    assert run(PROGRAM.format(setup=SETUPS[kind])) == "[0]"
