@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from agentkit._version import __version__
-from agentkit.cli import ask, batch, bedrock, chat, config, models
-from agentkit.cli.output import fail, one_line
-from agentkit.errors import LLMError
+from agentkit.cli import ask, batch, bedrock, chat, config, demo, models
 
 app = typer.Typer(
     help="Model calls that survive outages. Without a command: the demo.",
@@ -24,6 +22,7 @@ app.add_typer(config.app, name="config")
 app.command("ask")(ask.command)
 app.command("chat")(chat.command)
 app.command("batch")(batch.command)
+app.command("demo")(demo.command)
 app.command("models")(models.command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
@@ -47,24 +46,7 @@ def start(
 ) -> None:
     """Model calls that survive outages. Without a command: the demo."""
     if context.invoked_subcommand is None:
-        demo()
-
-
-@app.command()
-def demo(
-    fast: Annotated[bool, typer.Option("--fast", help="In about one second.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Play an outage on this machine, and how it is survived.
-
-    Needs no key and no network, and writes nothing to disk.
-    """
-    from agentkit.cli import demo as performance
-
-    try:
-        performance.run(fast=fast, as_json=as_json)
-    except LLMError as error:
-        fail(one_line(error))
+        demo.command()
 
 
 @app.command()

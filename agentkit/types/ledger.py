@@ -129,20 +129,23 @@ class Ledger(Sequence[Entry]):
         return f"<Ledger {self}>"
 
     def explain(self) -> str:
-        """One call's story in one screen: a line an attempt or skip, then the total."""
+        """What happened, as text: a line for each attempt and skip, then the totals."""
         shown = self._entries if len(self._entries) <= 20 else self._entries[:17]
         lines = [_line(entry) for entry in shown]
         if len(shown) < len(self._entries):
             lines.append(f"  … {len(self._entries) - len(shown)} more")
         if self.cache in ("hit", "shared"):
-            source = "the response cache" if self.cache == "hit" else "an identical call in flight"
-            lines.append(f"  answer of {self.answered_by} came from {source}")
+            source = "the response cache" if self.cache == "hit" else "an identical call"
+            lines.append(f"  answer of {self.answered_by} from {source}")
         end = f"answered by {self.answered_by}" if self.answered_by else "no answer"
-        lines.append(
-            f"{end} after {self.duration:.3f} s: {len(self.sent)} sent, {self.retries} retried, "
-            f"{self.slept:.3f} s in back-off, {self.waited:.3f} s waiting for slots"
-        )
-        return "\n".join(lines)
+        totals = [_count(len(self.sent), "attempt", "attempts")]
+        if self.retries:
+            totals.append(_count(self.retries, "retry", "retries"))
+        if self.slept:
+            totals.append(f"{self.slept:.3f} s of back-off")
+        if self.waited:
+            totals.append(f"{self.waited:.3f} s waiting for slots")
+        return "\n".join([*lines, f"{end} in {self.duration:.3f} s: {', '.join(totals)}"])
 
 
 def _brief(entry: Entry) -> str:
@@ -152,14 +155,27 @@ def _brief(entry: Entry) -> str:
 
 
 def _line(entry: Entry) -> str:
+    start = f"  {entry.started:8.3f} s  {entry.model}"
     if not entry.sent:
-        return f"  {entry.started:8.3f} s  {entry.model}: skipped, {entry.reason}"
-    after = f" after {entry.delay:.3f} s back-off" if entry.delay else ""
-    text = f"  {entry.started:8.3f} s  {entry.model} #{entry.number}{after}: {entry.outcome}"
-    if entry.error:
-        text += f", {entry.error}" + (f" {entry.status}" if entry.status else "")
+        return f"{start}: skipped, {entry.reason}"
+    parts = [f"{_result(entry)} in {entry.duration:.3f} s"]
+    if entry.delay:
+        parts.append(f"back-off {entry.delay:.3f} s")
     if entry.outcome == "success" and (entry.input_tokens or entry.output_tokens):
-        text += f", {entry.input_tokens}+{entry.output_tokens} tokens"
+        parts.append(f"{entry.input_tokens}+{entry.output_tokens} tokens")
     if entry.omitted:
-        text += f", without {', '.join(entry.omitted)}"
-    return f"{text} ({entry.duration:.3f} s, breaker {entry.breaker})"
+        parts.append(f"without {', '.join(entry.omitted)}")
+    if entry.breaker != "closed":
+        parts.append(f"breaker {entry.breaker}")
+    return f"{start} #{entry.number}: {', '.join(parts)}"
+
+
+def _result(entry: Entry) -> str:
+    if entry.outcome == "success":
+        return "answered"
+    error = entry.error or entry.outcome
+    return f"{error} {entry.status}" if entry.status else error
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

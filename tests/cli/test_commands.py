@@ -54,9 +54,9 @@ def test_the_demo_in_json_is_one_object_with_story_and_scoreboard() -> None:
 
 def test_without_a_command_the_demo_plays(monkeypatch: pytest.MonkeyPatch) -> None:
     played = []
-    monkeypatch.setattr("agentkit.cli.demo.run", lambda **options: played.append(options))
+    monkeypatch.setattr("agentkit.cli.demo.command", lambda **options: played.append(options))
     assert CliRunner().invoke(app, []).exit_code == 0
-    assert played == [{"fast": False, "as_json": False}]
+    assert played == [{}]
 
 
 def test_an_unanswered_question_is_exit_code_1_and_one_line(
@@ -65,7 +65,7 @@ def test_an_unanswered_question_is_exit_code_1_and_one_line(
     def refuse(self: LLMManager, prompt: str) -> str:
         raise AllModelsFailedError("2 models failed", [ValueError("no")], hint="ask later")
 
-    monkeypatch.setattr(LLMManager, "generate", refuse)
+    monkeypatch.setattr(LLMManager, "complete", refuse)
     done = CliRunner().invoke(app, ["demo", "--fast", "--json"])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == "agentkit: 2 models failed: ValueError (no); hint: ask later\n"

@@ -85,7 +85,7 @@ def test_no_color_is_respected_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("NO_COLOR", "1")
     shown, _, code = on_a_terminal("demo", "--fast")
     assert code == 0
-    assert "✓ answered" in shown
+    assert "closed → open" in shown
     assert not COLOUR.search(shown)
 
 
@@ -93,7 +93,7 @@ def test_a_terminal_that_cannot_move_the_cursor_gets_lines(monkeypatch: pytest.M
     done = run("demo", "--fast", PYTHONIOENCODING="ascii", FORCE_COLOR="1", TERM="dumb")
     assert done.returncode == 0
     assert "\x1b[?25l" not in done.stdout
-    assert "? answered" in done.stdout
+    assert "closed ? open" in done.stdout
 
 
 def test_an_interrupt_ends_the_demo_on_a_terminal_cleanly() -> None:
