@@ -1,1 +1,1 @@
-"""What agentkit costs and what it saves, next to its peers, measured in one run."""
+"""Measurements of agentkit and its peers, made in the same run."""

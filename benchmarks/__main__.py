@@ -1,4 +1,4 @@
-"""`python -m benchmarks` does what `python benchmarks/run.py` does."""
+"""The command ``python -m benchmarks``."""
 
 from benchmarks.run import main
 

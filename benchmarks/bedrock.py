@@ -1,7 +1,7 @@
-"""What the Bedrock door costs over bare boto3, and how it carries many streams and requests.
+"""The cost of the Bedrock manager over plain boto3, and with many streams and requests.
 
-Run as `python -m benchmarks.bedrock`: one JSON line, and a failure where a promise is broken. One
-local server in a process of its own answers everything.
+Run as `python -m benchmarks.bedrock`: it prints one JSON line and fails if a target is missed. One
+local server in a process of its own answers every request.
 """
 
 from __future__ import annotations
@@ -31,9 +31,15 @@ from benchmarks.measure import Figures, quantile
 MODEL, EAST, WEST = "Claude 3 Haiku", "us-east-1", "us-west-2"
 STREAMS, EVENTS, DELAY = 200, 43, 0.05
 LIMITS = {
-    "added_ms": 0.5, "construction_ms": 150.0, "streams_s": 3.0, "loop_lag_p99_ms": 10.0,
-    "clients": 2, "sts_calls": 1, "lost": 0, "attempts_at_the_dead": 15,
-}  # fmt: skip
+    "added_ms": 0.5,
+    "construction_ms": 150.0,
+    "streams_s": 3.0,
+    "loop_lag_p99_ms": 10.0,
+    "clients": 2,
+    "sts_calls": 1,
+    "lost": 0,
+    "attempts_at_the_dead": 15,
+}
 
 SERVER = """
 import sys
@@ -49,7 +55,7 @@ AUTH = AuthConfig(
 
 
 class Server:
-    """The local server, until it is left."""
+    """A local server in a process of its own; leaving the context kills it."""
 
     def __init__(self, words: int = 5, delay: float = 0.0) -> None:
         command = [sys.executable, "-c", SERVER, str(words), str(delay)]
@@ -77,16 +83,19 @@ def manager(url: str, **how: Any) -> LLMManager:
 
 
 def overhead() -> Figures:
-    """Added to bare boto3's p50, turn by turn in one process."""
+    """The time added to boto3's p50, alternating in one process."""
     import boto3
     from botocore.config import Config
 
     with Server() as server, manager(server.url) as llm:
         bare = boto3.client(
-            "bedrock-runtime", region_name=EAST, endpoint_url=server.url,
-            aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="made",
+            "bedrock-runtime",
+            region_name=EAST,
+            endpoint_url=server.url,
+            aws_access_key_id="AKIAEXAMPLE",
+            aws_secret_access_key="made",
             config=Config(retries={"total_max_attempts": 1}),
-        )  # fmt: skip
+        )
         asked = [message()]
         model_id = "us.anthropic.claude-3-haiku-20240307-v1:0"
 
@@ -109,7 +118,7 @@ def overhead() -> Figures:
 
 
 def construction() -> Figures:
-    """A manager, made offline after the import, in fresh processes."""
+    """The time to construct a manager offline, after the import, in new processes."""
     code = (
         "import time\nfrom agentkit.bedrock import LLMManager\nbegan = time.perf_counter()\n"
         f"LLMManager([{MODEL!r}], [{EAST!r}, {WEST!r}])\n"
@@ -120,7 +129,7 @@ def construction() -> Figures:
 
 
 def streams() -> Figures:
-    """200 streams at once on one event loop, and how late the loop is meanwhile."""
+    """200 concurrent streams on one event loop, and the lag of that loop."""
 
     async def run(url: str) -> Figures:
         llm = manager(url, max_concurrency=STREAMS)
@@ -150,7 +159,7 @@ def streams() -> Figures:
 
 
 def sharing() -> Figures:
-    """Clients and STS calls that 100 requests over two Regions take."""
+    """The clients and STS calls made for 100 requests over two Regions."""
     import botocore.session
 
     made: Counter[str] = Counter()
@@ -173,11 +182,12 @@ def sharing() -> Figures:
 
 
 def dying_region() -> Figures:
-    """500 parallel requests while one Region dies midway."""
+    """500 parallel requests, halfway through which one Region dies."""
     with Server() as alive, Server() as dying:
         config = ParallelProcessingConfig(max_concurrent_requests=10)
-        llm = ParallelLLMManager([MODEL], [EAST, WEST], config, auth_config=AUTH,
-                                 endpoint_url=alive.url)  # fmt: skip
+        llm = ParallelLLMManager(
+            [MODEL], [EAST, WEST], config, auth_config=AUTH, endpoint_url=alive.url
+        )
         llm._clients._clients["bedrock-runtime", EAST] = _client_of(dying.url)
         requests = [BedrockConverseRequest([message()]) for _ in range(500)]
         killed = []
@@ -208,7 +218,7 @@ def _client_of(url: str) -> Any:
 
 
 def bedrock() -> Figures:
-    """Everything, one after the other."""
+    """All measurements, one after another."""
     figures: Figures = {}
     for work in (overhead, construction, streams, sharing, dying_region):
         figures.update(work())
@@ -216,12 +226,12 @@ def bedrock() -> Figures:
 
 
 def main() -> None:
-    """Measure everything, print it, and fail where a promise is broken."""
+    """Measure everything, print the figures, and fail if a target is missed."""
     figures = bedrock()
     print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
     broken = [name for name, limit in LIMITS.items() if figures[name] > limit]
     if broken:
-        sys.exit(f"promises broken: {', '.join(broken)}")
+        sys.exit(f"targets missed: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

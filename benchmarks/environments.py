@@ -1,4 +1,4 @@
-"""The contenders and the environment of each: `.bench/<name>`, made once, used by every run."""
+"""The contenders and their environments: `.bench/<name>`, created once and used by every run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Contender:
-    """Whom to measure, and what its environment holds."""
+    """One library to measure, with the packages of its environment."""
 
     name: str
     title: str
     packages: tuple[str, ...]
-    only: tuple[str, ...] = ()  # works it is measured in; empty: all that are compared
+    only: tuple[str, ...] = ()  # the works in which it is measured; empty for all
 
     @property
     def python(self) -> Path:
@@ -25,7 +25,7 @@ class Contender:
         return ROOT / ".bench" / self.name / "bin" / "python"
 
     def prepare(self) -> None:
-        """Create the environment unless it is there already."""
+        """Create the environment unless it exists."""
         ready = self.python.parent.parent / "ready"
         wanted = "\n".join(self.packages)
         if ready.exists() and ready.read_text() == wanted:
@@ -35,8 +35,9 @@ class Contender:
         if self.packages:
             subprocess.run(
                 [self.python, "-m", "pip", "install", "--quiet", *self.packages],
-                check=True, cwd=ROOT,
-            )  # fmt: skip
+                check=True,
+                cwd=ROOT,
+            )
         ready.write_text(wanted)
 
 

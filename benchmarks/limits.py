@@ -1,7 +1,7 @@
-"""What the limiter costs, and whether 500 callers at once get past it.
+"""The cost of the limiter, and whether 500 concurrent callers can exceed a limit.
 
-Run as `python -m benchmarks.limits`. Promised: at most 5 microseconds to admit a call, and no
-overshoot.
+Run as `python -m benchmarks.limits`. The targets are at most 5 microseconds to admit a call, and
+no request over the limit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NUMBER = 5_000
 
 
 class Hurried:
-    """A clock that runs `SPEED` times as fast; who would sleep just looks again."""
+    """A clock that runs `SPEED` times as fast; sleeping returns immediately."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -39,11 +39,11 @@ class Hurried:
         return (time.monotonic() - self._began) * SPEED
 
     def sleep(self, seconds: float) -> None:
-        """Time passes anyway."""
+        """Return immediately: time passes by itself."""
 
 
 class Noted(Window):
-    """A window that writes down when it admits."""
+    """A window that records the time of each admission."""
 
     def __init__(self, limits: RateLimits) -> None:
         super().__init__(limits)
@@ -57,7 +57,7 @@ class Noted(Window):
 
 
 def limits() -> Figures:
-    """Microseconds to admit a call and give it back, and the fullest minute of 500 callers."""
+    """Microseconds to admit and release a call, and the most admissions in any minute."""
     fullest = _fullest_minute()
     return {
         "free_us": _microseconds(Member(max_concurrency=5)),
@@ -73,7 +73,7 @@ def limits() -> Figures:
 
 
 def _microseconds(*members: Member) -> float:
-    """`request` and `release` of a pool with room, a thousand admissions in its last minute."""
+    """`request` and `release` of a pool with capacity and a thousand recent admissions."""
     pool, need, now = Pool(members), Need(100, 100), 0.0
 
     def once() -> None:
@@ -85,7 +85,7 @@ def _microseconds(*members: Member) -> float:
 
 
 def _fullest_minute() -> int:
-    """The most admissions that any 60 seconds hold, while 500 callers ask at once."""
+    """The most admissions in any 60 seconds, with 500 concurrent callers."""
     window = Noted(RateLimits(requests_per_minute=PER_MINUTE))
     with LLMManager(cache=None, clock=Hurried(), deadline=86_400.0, breaker=False) as llm:
         llm.register_model("model", _model, limits=RateLimits(requests_per_minute=PER_MINUTE))
@@ -100,7 +100,7 @@ def _fullest_minute() -> int:
     return max(sum(at <= each < at + WINDOW for each in times) for at in times)
 
 
-async def _model(prompt: str, kwargs: dict[str, Any]) -> str:  # noqa: ARG001 - it has its two parameters
+async def _model(prompt: str, kwargs: dict[str, Any]) -> str:  # noqa: ARG001 - a model function takes two parameters
     return "ok"
 
 
@@ -123,11 +123,11 @@ def _ask_from_all_sides(ask: Callable[[str], str], llm: LLMManager) -> None:
 
 
 def main() -> None:
-    """Measure, print one JSON line, and fail where a promise is broken."""
+    """Measure, print one JSON line, and fail if a target is missed."""
     figures = limits()
     print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
     if figures["overshoot"] or figures["limited_us"] > ADMIT_US:
-        sys.exit("the limiter breaks its promise")
+        sys.exit("the limiter misses its target")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What every contender measures in the same way; the standard library only.
+"""The measurements that every contender makes; only the standard library is used.
 
 Each contender is a module run by its own interpreter with the name of one work. It prints one
-JSON line: the figures of that work, or the reason why it cannot do it.
+JSON line with the figures of that work, or with the reason why it has none.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from time import perf_counter
 from typing import Any
 
 Figures = dict[str, float]
-Work = Callable[[], Figures] | str  # a sentence instead of a function: why it cannot be done
+Work = Callable[[], Figures] | str  # a sentence instead of a function: why there is no figure
 
-UPSTREAM = 0.05  # seconds a pretended provider takes to answer or to fail
-HELD = 30.0  # seconds a silent provider says nothing
-CUT = 1.0  # the attempt timeout set against it, in seconds
+UPSTREAM = 0.05  # seconds until the simulated provider answers or fails
+SILENCE = 30.0  # seconds for which a silent provider sends nothing
+ATTEMPT_TIMEOUT = 1.0  # seconds, set against the silent provider
 
 
 class ServiceUnavailableError(Exception):
-    """What a dead provider's client raises."""
+    """The exception of a dead provider's client."""
 
     status_code = 503
 
 
 def report(works: Mapping[str, Work], distribution: str | None = None) -> None:
-    """Do the work named on the command line and print its figures as one JSON line."""
+    """Run the work named on the command line and print its figures as one JSON line."""
     name = sys.argv[1]
     work = works[name]
     outcome: dict[str, Any] = {"work": name}
@@ -54,11 +54,11 @@ def against_sdk(
     our_stream: Callable[[], Awaitable[object]],
     bare_stream: Callable[[], Awaitable[object]],
 ) -> Coroutine[Any, Any, Figures]:
-    """A library over the openai SDK against that SDK alone, in one process, turn by turn.
+    """Compare a library over the openai SDK with that SDK alone, alternating in one process.
 
-    p50 in milliseconds of one call after another (and what it adds to the bare SDK's), the time
-    of 320 calls 16 at a time and of 80 streams 4 at a time as a multiple of the bare SDK's. Of
-    five turns the median of the ratios, so that what else the machine does hits both sides.
+    The figures are the p50 of sequential calls in milliseconds, what it adds to the bare SDK's,
+    and the time of 320 calls, 16 at a time, and of 80 streams, 4 at a time, as multiples of the
+    bare SDK's. Each is the median of five turns, so that other load on the machine affects both.
     """
 
     async def timed(call: Callable[[], Awaitable[object]], count: int, width: int) -> float:
@@ -103,8 +103,8 @@ def quantile(values: Iterable[float], share: float) -> float:
 def each(call: Callable[[int], object], count: int = 400, rounds: int = 7) -> Figures:
     """Microseconds of one call after another: p50 and p99 of the quietest round.
 
-    The quietest of several rounds is what the code costs; the others hold what else the machine
-    did meanwhile. `call` is told its number, counted over all rounds.
+    The quietest of several rounds shows what the code costs; the others include other work of
+    the machine. `call` receives its number, counted over all rounds.
     """
     samples: list[list[float]] = []
     for around in range(rounds + 1):
@@ -140,7 +140,7 @@ def _quietest(rounds: list[list[float]]) -> Figures:
 
 
 def sync_and_async(sync: Figures, other: Figures) -> Figures:
-    """Both colours' figures side by side, in microseconds."""
+    """The figures of sync and async calls side by side, in microseconds."""
     return {
         "sync_p50_us": sync["p50"],
         "sync_p99_us": sync["p99"],
@@ -177,7 +177,7 @@ async def throughput(call: Callable[[int], Awaitable[object]]) -> Figures:
 async def dead_primary(
     call: Callable[[int], Awaitable[object]], attempts: Callable[[], int]
 ) -> Figures:
-    """200 calls, 20 at a time, past a primary that is down from the beginning."""
+    """200 calls, 20 at a time, with a primary that is down from the beginning."""
     wall, taken = await crowd(call, 200, 20)
     return {
         "attempts": attempts(),
@@ -190,14 +190,14 @@ async def dead_primary(
 async def silent_primary(
     call: Callable[[], Awaitable[object]], attempts: Callable[[], int]
 ) -> Figures:
-    """Seconds until one call is answered although its primary says nothing."""
+    """Seconds until one call is answered whose primary sends nothing."""
     started = perf_counter()
     await call()
     return {"seconds": perf_counter() - started, "attempts": attempts()}
 
 
 def identical(*coroutines: Coroutine[Any, Any, int]) -> Figures:
-    """Upstream calls that 100 identical concurrent calls led to, whole answers and streams."""
+    """Upstream calls made for 100 identical concurrent calls, complete and streaming."""
     names = ("upstream_calls", "upstream_calls_streaming")
     return {
         name: asyncio.run(coroutine) for name, coroutine in zip(names, coroutines, strict=False)
@@ -205,7 +205,7 @@ def identical(*coroutines: Coroutine[Any, Any, int]) -> Figures:
 
 
 def weight(statement: str, distribution: str) -> Figures:
-    """Milliseconds to import, a fresh interpreter each, next to pydantic; installed packages."""
+    """Milliseconds to import it and to import pydantic, and the number of installed packages."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     taken: dict[str, list[float]] = {statement: [], "import pydantic": []}
     for _ in range(9):
@@ -215,8 +215,11 @@ def weight(statement: str, distribution: str) -> Figures:
             )
             ran = subprocess.run(
                 [sys.executable, "-c", code],
-                check=True, capture_output=True, text=True, env=environment,
-            )  # fmt: skip
+                check=True,
+                capture_output=True,
+                text=True,
+                env=environment,
+            )
             seen.append(float(ran.stdout.split()[-1]))
     ours, pydantic = (median(seen[1:]) * 1e3 for seen in taken.values())
     return {
@@ -228,7 +231,7 @@ def weight(statement: str, distribution: str) -> Figures:
 
 
 def _installed_with(distribution: str) -> set[str]:
-    """The distribution and what it pulls in on this platform, counted from their metadata."""
+    """The distribution and its dependencies on this platform, from their metadata."""
     from pip._vendor.packaging.requirements import Requirement
     from pip._vendor.packaging.utils import canonicalize_name
 

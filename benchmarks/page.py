@@ -1,4 +1,4 @@
-"""The report as a page, made from the results alone."""
+"""The page of the report, written from the results."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from benchmarks.works import WORKS, Work
 HEAD = """\
 # Benchmarks
 
-What agentkit costs and what it saves, next to its peers on the same machine. `make bench` measures
-everything again and writes this page; no figure is typed by hand. Each contender runs in its own
-environment and its own process, all contenders of a table one after the other. The model is a
-function on this machine, so that only what surrounds it is measured.
+What agentkit costs and what it saves, compared with its peers on the same machine. `make bench`
+repeats every measurement and writes this page; no figure is typed by hand. Each contender runs in
+its own environment and process, and the contenders of a table run one after another. The model is
+a function on the same machine, so that only the code around it is measured.
 
-Peers are used as their documents show, with their defaults. Two notes in fairness:
-pydantic-ai makes one attempt at a model and leaves retries to the vendor's client, which is not
-part of these measurements; LiteLLM and LangChain hand the attempt timeout to the vendor's client,
-so the function keeps it as a client would. TensorZero and Bifrost are gateways, programs of their
-own that no Python package installs; they are not measured here.
+Peers are used as their documentation shows, with their defaults. For a fair comparison, note that
+pydantic-ai makes one attempt per model and leaves retries to the vendor's client, which is not part
+of these measurements, and that LiteLLM and LangChain pass the attempt timeout to the vendor's
+client, so here the function enforces it. TensorZero and Bifrost are standalone gateways that pip
+cannot install; they are not measured.
 """
 
 
 def page(results: dict[str, Any]) -> str:
-    """The whole page as Markdown."""
+    """The complete page as Markdown."""
     sections = [HEAD, _summary(results), _machine(results)]
     sections += [
         "\n".join(_section(work, results["works"][work.name]))
@@ -37,12 +37,14 @@ def page(results: dict[str, Any]) -> str:
 
 
 def _summary(results: dict[str, Any]) -> str:
-    lines = ["| work | reach | agentkit | met |", "|---|---|---|---|"]
+    lines = ["| work | target | agentkit | reached |", "|---|---|---|---|"]
     for work in WORKS:
         if work.name in results["works"]:
             ours = results["works"][work.name]["outcomes"]["agentkit"]
             name = f"[{work.title}](#{_anchor(work)})"
-            lines.append(f"| {name} | {work.reach} | {_ours(work, ours)} | {_met(work, ours)} |")
+            lines.append(
+                f"| {name} | {work.target} | {_ours(work, ours)} | {_reached(work, ours)} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -58,8 +60,8 @@ def _ours(work: Work, ours: dict[str, Any]) -> str:
     return ", ".join(column.shown(ours["figures"][column.key]) for column in limited)
 
 
-def _met(work: Work, ours: dict[str, Any]) -> str:
-    return "yes" if "figures" in ours and work.met(ours["figures"]) else "**no**"
+def _reached(work: Work, ours: dict[str, Any]) -> str:
+    return "yes" if "figures" in ours and work.reached(ours["figures"]) else "**no**"
 
 
 def _machine(results: dict[str, Any]) -> str:
@@ -98,7 +100,7 @@ def _section(work: Work, result: dict[str, Any]) -> Iterator[str]:
         ]
         yield f"| {contender.title} | " + " | ".join(cells) + " |"
     limits = ["–" if c.at_most is None else f"≤ {c.shown(c.at_most)}" for c in work.columns]
-    yield "| *reach* | " + " | ".join(limits) + " |"
+    yield "| *target* | " + " | ".join(limits) + " |"
     yield ""
     if absent:
         yield "".join(f"- {title}: {reason}.\n" for title, reason in absent)

@@ -1,4 +1,4 @@
-"""One image a work that has a comparison, drawn from the results."""
+"""One chart for each work that has a comparison, drawn from the results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from benchmarks.environments import CONTENDERS
 from benchmarks.works import WORKS, Column, Work
 
-OURS, OTHERS, REACH = "#3f51b5", "#9aa0b5", "#c2410c"
+OURS, OTHERS, TARGET = "#3f51b5", "#9aa0b5", "#c2410c"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -31,7 +31,7 @@ def image(work: Work) -> str:
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """Draw what can be compared: a column is drawn when two contenders have its figure."""
+    """Draw each column for which at least two contenders have a figure."""
     for work in WORKS:
         outcomes = results["works"].get(work.name, {}).get("outcomes", {})
         panels = [c for c in work.columns if c.drawn and len(bars(outcomes, c)) > 1]
@@ -40,7 +40,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
 
 
 def bars(outcomes: dict[str, Any], column: Column) -> list[tuple[str, float]]:
-    """Titles and figures of those who have one, in the order of the contenders."""
+    """Titles and figures of the contenders that have one, in their order."""
     return [
         (contender.title, outcomes[contender.name]["figures"][column.key])
         for contender in CONTENDERS
@@ -66,8 +66,8 @@ def _figure(work: Work, panels: list[Column], outcomes: dict[str, Any], path: Pa
 def _panel(panel: Axes, column: Column, figures: list[tuple[str, float]]) -> None:
     titles = [title for title, _ in figures]
     values = [value for _, value in figures]
-    colours = [OURS if title == "agentkit" else OTHERS for title in titles]
-    panel.barh(titles, values, color=colours, height=0.62)
+    palette = [OURS if title == "agentkit" else OTHERS for title in titles]
+    panel.barh(titles, values, color=palette, height=0.62)
     panel.invert_yaxis()
     label = column.label.replace("`", "")
     panel.set_xlabel(f"{label} ({column.unit})" if column.unit else label)
@@ -86,10 +86,10 @@ def _panel(panel: Axes, column: Column, figures: list[tuple[str, float]]) -> Non
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
     if column.at_most is not None:
-        panel.axvline(column.at_most, color=REACH, linewidth=1, linestyle="--")
+        panel.axvline(column.at_most, color=TARGET, linewidth=1, linestyle="--")
         panel.annotate(
-            f"reach {column.shown(column.at_most)}",
+            f"target {column.shown(column.at_most)}",
             (column.at_most, 1), xycoords=("data", "axes fraction"),
             xytext=(0, 2), textcoords="offset points",
-            color=REACH, fontsize=8, ha="center", va="bottom",
+            color=TARGET, fontsize=8, ha="center", va="bottom",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK as an application sets it up, with an exporter that discards."""
+"""The OpenTelemetry SDK as an application configures it, with an exporter that discards spans."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Run the works, all contenders of a work one after the other, and write the report.
+"""Run every work with its contenders, one after another, and write the report.
 
     python -m benchmarks [--only NAME ...] [--out docs/benchmarks]
 
-Results of works that are left out by --only are kept from the last run.
+With --only, the results of the other works are kept from the last run.
 """
 
 from __future__ import annotations
@@ -50,29 +50,32 @@ def main() -> None:
 
 
 def outcomes(work: Work) -> dict[str, Any]:
-    """What each contender says about `work`."""
+    """The outcome of `work` for each contender."""
     found = {}
     with served() if work.served else nullcontext("") as url:
         for contender in CONTENDERS[:1] if work.alone else CONTENDERS:
             if contender.only and work.name not in contender.only:
                 continue
-            found[contender.name] = told = outcome(contender, work.name, url)
-            print(f"{work.name:16} {contender.title:28} {_short(told)}", flush=True)
+            found[contender.name] = result = outcome(contender, work.name, url)
+            print(f"{work.name:16} {contender.title:28} {_short(result)}", flush=True)
     return found
 
 
 @contextmanager
 def served() -> Iterator[str]:
-    """A local server in a process of its own; its address."""
+    """The address of a local server in a process of its own."""
     code = (
         "import sys\nfrom agentkit.testing import WireServer\n"
         "with WireServer(reply=' '.join(['word'] * 60)) as server:\n"
         "    print(server.openai_url, flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
-        [CONTENDERS[0].python, "-c", code], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as server:  # fmt: skip
+        [CONTENDERS[0].python, "-c", code],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         try:
@@ -82,23 +85,28 @@ def served() -> Iterator[str]:
 
 
 def outcome(contender: Contender, work: str, url: str = "") -> dict[str, Any]:
-    """The last line that the contender prints about one work, or why there is none."""
+    """The result that a contender prints for one work, or the reason why it has none."""
     command = [str(contender.python), "-m", f"benchmarks.contenders.{contender.name}", work]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENCH_SERVER": url}
     try:
         ran = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
             env=environment,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return {"reason": f"did not finish in {PATIENCE} s"}
     lines = [line for line in ran.stdout.splitlines() if line.startswith('{"work"')]
     if not lines:
         last = (ran.stderr.strip().splitlines() or ["no output"])[-1]
         return {"reason": f"ended with status {ran.returncode}: {last}"[:300]}
-    told: dict[str, Any] = json.loads(lines[-1])
-    del told["work"]
-    return told
+    result: dict[str, Any] = json.loads(lines[-1])
+    del result["work"]
+    return result
 
 
 def _short(found: dict[str, Any]) -> str:
@@ -109,7 +117,7 @@ def _short(found: dict[str, Any]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Where and when this was measured."""
+    """The machine and the date of a measurement."""
     return {
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,6 +1,6 @@
-"""What a call costs with many models registered and with many calls in flight."""
+"""The cost of a call with many models registered and with many calls in flight."""
 
-# ruff: noqa: ARG001 - a model function has its two parameters, read or not
+# ruff: noqa: ARG001 - a model function takes two parameters, used or not
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def scale() -> Figures:
     figures: Figures = {}
     for models in MODELS:
         figures[f"models_{models}_p50_us"] = _with_models(models)
-    for flying in IN_FLIGHT:
-        figures[f"in_flight_{flying}_us"], figures[f"bare_{flying}_us"] = _in_flight(flying)
+    for in_flight in IN_FLIGHT:
+        figures[f"in_flight_{in_flight}_us"], figures[f"bare_{in_flight}_us"] = _in_flight(
+            in_flight
+        )
     figures["models_ratio"] = _ratio([figures[f"models_{n}_p50_us"] for n in MODELS])
     own = [figures[f"in_flight_{n}_us"] - figures[f"bare_{n}_us"] for n in IN_FLIGHT]
     figures["in_flight_ratio"] = _ratio(own)
@@ -30,7 +32,7 @@ def scale() -> Figures:
 
 
 def _ratio(costs: list[float]) -> float:
-    """The dearest of the larger sizes over the smallest size."""
+    """The highest cost of the larger sizes, relative to the smallest size."""
     return max(costs[1:]) / costs[0]
 
 
@@ -47,18 +49,18 @@ def _trivial(prompt: str, kwargs: dict[str, Any]) -> str:
     return "ok"
 
 
-def _in_flight(flying: int) -> tuple[float, float]:
-    """Processor microseconds a call while `flying` others wait for their model, and without us.
+def _in_flight(in_flight: int) -> tuple[float, float]:
+    """Processor microseconds per call with `in_flight` waiting calls, with and without agentkit.
 
-    The waiting calls are all inside the manager; a fixed number of calls then runs through it,
-    one after another. Waiting calls cost a timer of the loop too, which the second figure holds.
+    The waiting calls are all inside the manager, while a fixed number of calls runs through it one
+    after another. A waiting call also costs a timer of the loop, which the second figure contains.
     """
-    return asyncio.run(_measured(flying, managed=True)), asyncio.run(
-        _measured(flying, managed=False)
+    return asyncio.run(_measured(in_flight, managed=True)), asyncio.run(
+        _measured(in_flight, managed=False)
     )
 
 
-async def _measured(flying: int, *, managed: bool, calls: int = 300, rounds: int = 15) -> float:
+async def _measured(in_flight: int, *, managed: bool, calls: int = 300, rounds: int = 15) -> float:
     release = asyncio.Event()
 
     async def waiting(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -74,7 +76,7 @@ async def _measured(flying: int, *, managed: bool, calls: int = 300, rounds: int
                 return await manager.agenerate(prompt)
             return await waiting(prompt, {})
 
-        others = [asyncio.create_task(ask("wait")) for _ in range(flying - 1)]
+        others = [asyncio.create_task(ask("wait")) for _ in range(in_flight - 1)]
         await asyncio.sleep(0)
         gc.collect()
         costs = []

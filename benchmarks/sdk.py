@@ -1,7 +1,7 @@
-"""The bare openai SDK, as every contender of the work "sdk" measures itself against."""
+"""The bare openai SDK, the baseline of every contender in the work "sdk"."""
 
 # mypy: disable-error-code="import-not-found, misc"
-# Run in the environments of the contenders, whose openai versions differ.
+# This runs in the environments of the contenders, whose openai versions differ.
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Call = Callable[[], Awaitable[object]]
 
 
 def bare() -> tuple[Call, Call]:
-    """A whole answer and a stream read to its end, by the SDK alone and without its retries."""
+    """A complete answer and a stream read to its end, by the SDK alone and without its retries."""
     client = AsyncOpenAI(api_key="none", base_url=URL, max_retries=0)
 
-    async def whole() -> object:
+    async def complete() -> object:
         answer = await client.chat.completions.create(model="m", messages=ASKED)
         return answer.choices[0].message.content
 
@@ -30,4 +30,4 @@ def bare() -> tuple[Call, Call]:
         )
         return [chunk.choices[0].delta.content async for chunk in chunks if chunk.choices]
 
-    return whole, stream
+    return complete, stream

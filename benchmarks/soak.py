@@ -1,6 +1,6 @@
-"""100,000 calls through faults of every kind, from threads and tasks; what is left afterwards."""
+"""100,000 calls through faults of every kind, from threads and tasks, and what they leave."""
 
-# ruff: noqa: ARG001 - a model function has its two parameters, read or not
+# ruff: noqa: ARG001 - a model function takes two parameters, used or not
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FAULTS = (
 
 
 def _misbehave() -> str | None:
-    """One of ten calls goes wrong while the outage lasts: it raises, or answers None."""
+    """During the outage, one call in ten fails: it raises, or returns None."""
     if SICK.is_set() and random.random() < 0.1:
         fault = random.choice((*_FAULTS, None))
         if fault is not None:
@@ -48,7 +48,7 @@ def _misbehave() -> str | None:
 
 def blocking(prompt: str, kwargs: dict[str, Any]) -> str | None:
     if SICK.is_set() and random.random() < 0.002:
-        time.sleep(0.06)  # longer than its timeout: let go of
+        time.sleep(0.06)  # longer than its timeout: abandoned
     return _misbehave()
 
 
@@ -62,7 +62,7 @@ async def on_the_loop(prompt: str, kwargs: dict[str, Any]) -> str | None:
 async def chunks(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
     for _ in range(5):
         if SICK.is_set() and random.random() < 0.02:
-            raise ServiceUnavailableError("cut")
+            raise ServiceUnavailableError("broken off")
         yield "chunk "
 
 
@@ -133,7 +133,7 @@ async def _in_a_task(manager: LLMManager, calls: int) -> None:
 
 
 def _round(manager: LLMManager, calls: int) -> int:
-    """Make the calls, half from threads and half from tasks; tasks left over at the end."""
+    """Make the calls, half from threads and half from tasks; return the number of tasks left."""
     threads = [
         threading.Thread(target=_in_a_thread, args=(manager, calls // 2 // THREADS))
         for _ in range(THREADS)
@@ -153,7 +153,7 @@ def _round(manager: LLMManager, calls: int) -> int:
 
 
 def _resident() -> float:
-    """Resident memory in MB once everything free has gone back to the system."""
+    """Resident memory in MB after all free memory was returned to the system."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -164,8 +164,8 @@ def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def _healed(manager: LLMManager) -> int:
-    """Models that do not answer with a closed breaker once the outage is over."""
+def _not_recovered(manager: LLMManager) -> int:
+    """The number of models whose breaker is not closed after the outage."""
     sick = 0
     for name in MODELS:
         for _ in range(20):
@@ -180,8 +180,8 @@ def _healed(manager: LLMManager) -> int:
 
 
 def soak() -> Figures:
-    """Growth of resident memory after a warm-up, in MB, and everything that should be gone."""
-    logging.getLogger("agentkit").setLevel(logging.CRITICAL)  # outages are many, and meant
+    """Growth of resident memory after a warm-up, in MB, and counts that should be zero."""
+    logging.getLogger("agentkit").setLevel(logging.CRITICAL)  # outages are many and intended
     random.seed(20)
     threads, descriptors = threading.active_count(), _descriptors()
     with tempfile.TemporaryDirectory() as directory:
@@ -194,7 +194,7 @@ def soak() -> Figures:
         seconds = time.perf_counter() - began
         growth = _resident() - before
         SICK.clear()
-        sick = _healed(manager)
+        sick = _not_recovered(manager)
         targets = manager._registry.targets.values()
         permits = sum(target.pool.in_use for target in targets if target.pool is not None)
         metrics = manager.get_metrics()

@@ -1,4 +1,4 @@
-"""The works: what is measured, in which columns, and what agentkit has to reach."""
+"""The works: what is measured, in which columns, and the targets for agentkit."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ class Column:
     key: str
     label: str
     unit: str = ""
-    at_most: float | None = None  # what agentkit has to reach
+    at_most: float | None = None  # the target for agentkit
     drawn: bool = False
     log: bool = False
 
     def shown(self, value: float) -> str:
-        """The figure with as many digits as it deserves."""
-        whole = abs(value) >= 100 or float(value).is_integer()
-        text = f"{value:,.0f}" if whole else f"{value:.3g}"
+        """The figure with three significant digits, or as an integer from 100 on."""
+        rounded = abs(value) >= 100 or float(value).is_integer()
+        text = f"{value:,.0f}" if rounded else f"{value:.3g}"
         return f"{text} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True)
 class Work:
-    """One thing to measure; `method` stands on the page above its table."""
+    """One thing to measure; the page shows `method` above the table."""
 
     name: str
     title: str
     method: str
     columns: tuple[Column, ...]
-    alone: bool = False  # nobody else is measured
-    served: bool = False  # needs the local server
+    alone: bool = False  # only agentkit is measured
+    served: bool = False  # uses the local server
 
-    def met(self, figures: Mapping[str, float]) -> bool:
-        """Whether agentkit's figures are within every limit."""
+    def reached(self, figures: Mapping[str, float]) -> bool:
+        """Whether agentkit's figures reach every target."""
         limits = [(c.key, c.at_most) for c in self.columns if c.at_most is not None]
         return all(figures[key] <= limit for key, limit in limits)
 
     @property
-    def reach(self) -> str:
-        """The limits in one line."""
+    def target(self) -> str:
+        """The targets in one line."""
         return ", ".join(
             f"{c.label} ≤ {c.shown(c.at_most)}" for c in self.columns if c.at_most is not None
         )
@@ -63,30 +63,31 @@ WORKS = (
     Work(
         "overhead",
         "Cost of a call",
-        "A callable that returns at once, with a fallback behind it: retries, breaker, deadline "
-        "and telemetry on, response cache off, no OpenTelemetry SDK configured. " + _EACH,
+        "A callable that returns immediately, with a fallback behind it. Retries, breaker, "
+        "deadline and telemetry are on, the response cache is off, no OpenTelemetry SDK is used. "
+        + _EACH,
         _p50s(30, 40),
     ),
     Work(
         "telemetry",
         "Cost of a call that OpenTelemetry records",
-        "The same with the OpenTelemetry SDK: spans are batched and discarded, metrics "
-        "aggregated. " + _EACH,
+        "The same with the OpenTelemetry SDK, which batches and discards spans and aggregates "
+        "metrics. " + _EACH,
         _p50s(120, 120),
     ),
     Work(
         "throughput",
         "3,000 calls, 500 at a time",
-        "The model answers after 50 ms, so 0.30 s is what nobody can beat. Best of three.",
+        "The model answers after 50 ms, so the lower bound is 0.30 s. Best of three.",
         (Column("seconds", "wall time", "s", 0.45, drawn=True, log=True),),
     ),
     Work(
         "dead-primary",
         "A dead primary",
         "The primary fails with status 503 after 50 ms, from the first call on; the fallback "
-        "answers after 50 ms. 200 calls, 20 at a time, default policies.",
+        "answers after 50 ms. 200 calls, 20 at a time, with default policies.",
         (
-            Column("attempts", "attempts at the dead one", "", 25, drawn=True),
+            Column("attempts", "attempts at the primary", "", 25, drawn=True),
             Column("p50_ms", "p50", "ms", 60, drawn=True, log=True),
             Column("p99_ms", "p99", "ms", 250, drawn=True, log=True),
             Column("seconds", "wall time", "s"),
@@ -95,20 +96,20 @@ WORKS = (
     Work(
         "silent-primary",
         "A silent primary",
-        "The primary says nothing for 30 s; an attempt may take 1 s; the fallback answers after "
-        "50 ms. One call.",
+        "The primary sends nothing for 30 s, the attempt timeout is 1 s, and the fallback answers "
+        "after 50 ms. One call.",
         (
             Column("seconds", "answered after", "s", 1.2, drawn=True),
-            Column("attempts", "attempts at the silent one", "", 1, drawn=True),
+            Column("attempts", "attempts at the primary", "", 1, drawn=True),
         ),
     ),
     Work(
         "sdk",
         "Over the openai SDK",
-        "Chat completions of one local server over real sockets, each library next to the openai "
-        "SDK of its own environment, turn by turn in one process: what a call adds to the SDK's "
-        "p50, and the time of 320 calls 16 at a time and of streams of 61 chunks 4 at a time as a "
-        "multiple of the SDK's own.",
+        "Chat completions from one local server over real sockets. Each library alternates with "
+        "the openai SDK of its own environment in one process. Measured are the time that a call "
+        "adds to the SDK's p50, and the time of 320 calls, 16 at a time, and of streams of 61 "
+        "chunks, 4 at a time, as multiples of the SDK's own.",
         (
             Column("p50_ms", "p50", "ms"),
             Column("added_ms", "added to the SDK's p50", "ms", 0.3, drawn=True),
@@ -120,8 +121,8 @@ WORKS = (
     Work(
         "identical-calls",
         "100 identical calls at once",
-        "Nothing is cached yet, the response cache is on where there is one, the model takes "
-        "50 ms. Counted is what reaches the model.",
+        "The response cache, where there is one, is on and empty; the model takes 50 ms. The "
+        "figures are the calls that reach the model.",
         (
             Column("upstream_calls", "upstream calls", "", 1, drawn=True, log=True),
             Column("upstream_calls_streaming", "streaming", "", 1, drawn=True, log=True),
@@ -130,22 +131,22 @@ WORKS = (
     Work(
         "memory-hit",
         "A hit of the response cache in memory",
-        "100 prompts asked again and again. " + _EACH,
+        "100 prompts, repeated. " + _EACH,
         _p50s(25, 25),
     ),
     Work(
         "disk-hit",
         "A hit of the response cache on disk",
-        "agentkit: each prompt is asked once of a new manager, whose memory holds no answer yet. "
+        "With agentkit, each prompt is sent once to a new manager whose memory tier is empty. "
         + _EACH,
         _p50s(80, 80),
     ),
     Work(
         "weight",
         "Weight",
-        "Median of eight imports, each in a fresh interpreter and after `import pydantic` in "
-        "another, bytecode compiled; distributions that a plain installation consists of, "
-        "extras left out.",
+        "Import time is the median of eight imports, each in a new interpreter with compiled "
+        "bytecode; `import pydantic` is measured in the same way. Distributions are those that "
+        "an installation without extras consists of.",
         (
             Column("import_ms", "import", "ms", drawn=True),
             Column("pydantic_ms", "`import pydantic`", "ms"),
@@ -156,9 +157,9 @@ WORKS = (
     Work(
         "limits",
         "Limits",
-        "Microseconds to admit a call and give it back: with room, with all four limits a minute, "
-        "and over three keys that have them; and 100 threads and 400 tasks that ask one window of "
-        "100 requests a minute at once, on a hurried clock.",
+        "Microseconds to admit and release a call: without limits, with all four limits per "
+        "minute, and with three keys that have them. Then 100 threads and 400 tasks share a limit "
+        "of 100 requests per minute, on an accelerated clock.",
         (
             Column("free_us", "no limits", "µs"),
             Column("limited_us", "four limits", "µs", 5),
@@ -170,10 +171,11 @@ WORKS = (
     Work(
         "bedrock",
         "Bedrock",
-        "Over real sockets against one local server: what `converse` adds to bare boto3's p50, "
-        "turn by turn in one process; a manager made offline; 200 streams of 43 events, 50 ms "
-        "apart, on one event loop, and how late that loop is; the clients that 100 requests over "
-        "two Regions make; and 500 parallel requests, ten at a time, while one Region dies.",
+        "Over real sockets against one local server: the time that `converse` adds to boto3's "
+        "p50, alternating in one process; the construction of a manager, offline; 200 streams of "
+        "43 events, 50 ms apart, on one event loop, and the lag of that loop; the clients made "
+        "for 100 requests over two Regions; and 500 parallel requests, ten at a time, while one "
+        "Region dies.",
         (
             Column("added_ms", "added to boto3's p50", "ms", 0.5),
             Column("construction_ms", "construction", "ms", 150),
@@ -189,17 +191,17 @@ WORKS = (
     Work(
         "soak",
         "100,000 calls through faults",
-        "Eight threads and 32 tasks ask four models of all kinds of callables that raise, answer "
-        "nothing, hang, and break in the middle of a stream; some callers cancel or leave a "
-        "stream early. Resident memory is compared with that after 40,000 calls before; then "
-        "everything else is counted that is not gone.",
+        "Eight threads and 32 tasks call four models, one of each kind of callable, that raise, "
+        "return nothing, hang, and break in the middle of a stream; some callers cancel or leave "
+        "a stream early. Resident memory is compared with that after 40,000 earlier calls; the "
+        "other figures count what is left at the end.",
         (
             Column("growth_mb", "memory growth", "MB", 2),
             Column("threads_left", "threads left", "", 0),
             Column("tasks_left", "tasks left", "", 0),
             Column("descriptors_left", "descriptors and sockets left", "", 0),
             Column("permits_left", "permits left", "", 0),
-            Column("models_not_healed", "models not healed", "", 0),
+            Column("models_not_healed", "models not recovered", "", 0),
             Column("stuck_calls", "calls still stuck", "", 0),
             Column("retries", "retries"),
             Column("seconds", "wall time", "s"),
@@ -209,9 +211,9 @@ WORKS = (
     Work(
         "scale",
         "Size",
-        "A call with more models registered, p50; and the processor time of a call through the "
-        "manager while others wait inside it for their model. Flat: the larger sizes cost at "
-        "most a quarter more than the smallest.",
+        "The p50 of a call by number of registered models, and the processor time of a call by "
+        "number of calls in flight. The target: the larger sizes cost at most a quarter more "
+        "than the smallest.",
         (
             Column("models_1_p50_us", "1 model", "µs"),
             Column("models_100_p50_us", "100 models", "µs"),

@@ -1,4 +1,4 @@
-"""Many questions at once: bounded concurrency, identical calls shared, failures kept in place."""
+"""Many concurrent requests: bounded, with shared identical calls and failures kept in order."""
 
 import asyncio
 

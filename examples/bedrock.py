@@ -1,7 +1,7 @@
-"""Amazon Bedrock across models and Regions: an answer, an outage, a stream, many at once.
+"""Amazon Bedrock across models and Regions: an answer, an outage, a stream, parallel requests.
 
-A local server takes the place of AWS; leave `endpoint_url` and `auth_config` out to use it for
-real, with the credentials of your environment. Needs the extra ``bedrock``.
+A local server replaces AWS. To use AWS with the credentials of your environment, leave out
+`endpoint_url` and `auth_config`. Requires the extra ``bedrock``.
 """
 
 from agentkit.bedrock import (
@@ -22,7 +22,7 @@ def ask(text: str) -> dict:
 auth = AuthConfig(
     AuthenticationType.CREDENTIALS,
     access_key_id="AKIAEXAMPLE",
-    secret_access_key="local",  # noqa: S106 - the local server asks for none
+    secret_access_key="local",  # noqa: S106 - the local server does not check it
 )
 
 with (

@@ -1,10 +1,10 @@
-"""Your own functions as models: a fallback chain, the ledger, and what the dashboards read."""
+"""Your own functions as models: a fallback chain, the ledger, and the metrics."""
 
 from agentkit import LLMManager, RetryPolicy
 
 
 class QuotaExceededError(Exception):
-    """An exception with a status is understood: a 429 with its Retry-After."""
+    """An exception with a status: agentkit treats it as a 429 with a Retry-After."""
 
     status_code = 429
     retry_after = 30.0

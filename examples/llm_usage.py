@@ -1,7 +1,7 @@
-"""The configured door, offline: a client, a conversation, a stream, a typed answer, the metrics.
+"""A client for one provider, offline: a conversation, a stream, a typed answer, the metrics.
 
-With real keys in the environment, `await get_llm_manager()` gives the manager; here a mock takes
-its place, so that the example runs anywhere.
+With API keys in the environment, `await get_llm_manager()` returns the manager. Here a scripted
+model replaces the provider, so that the example runs anywhere.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Spans and metrics on the console: what an exporter would send. Needs the extra ``otel``."""
+"""Spans and metrics on the console, as an exporter would send them. Requires the extra ``otel``."""
 
 import sys
 

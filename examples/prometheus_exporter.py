@@ -1,7 +1,7 @@
-"""Metrics for Prometheus, from a run with every kind of trouble. Needs the extra ``otel``.
+"""Metrics for Prometheus, from a run with every kind of failure. Requires the extra ``otel``.
 
-Without arguments it plays its trouble once; ``--serve 9464`` plays on and serves the metrics on
-that port of the loopback interface until it is stopped (port 0 takes a free one).
+Without arguments it plays one round. With ``--serve 9464`` it repeats rounds and serves the metrics
+on that port of the loopback interface until it is stopped; port 0 chooses a free port.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def think(seconds: float) -> None:
 
 
 def play(llm: LLMManager) -> None:
-    """One round: a retry, a fallback, a refusal by the breaker, a hit, a stream and a queue."""
+    """One round: a retry, a fallback, a breaker rejection, a cache hit, a stream and a queue."""
     number = next(rounds)
     for part in range(3):
         llm.complete(f"question {number}.{part}", model="flaky")
@@ -76,13 +76,15 @@ def play(llm: LLMManager) -> None:
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--serve", type=int, metavar="PORT")
-port = parser.parse_args().serve  # whatever runs this file may have arguments of its own
+port = parser.parse_args().serve  # the arguments may be those of a test runner
 
 meters = MeterProvider([PrometheusMetricReader()])
 with LLMManager(
     name="demo",
     cache="memory",
-    retry=RetryPolicy(base_delay=0.005, budget=None),  # a budget would soon stop these retries
+    retry=RetryPolicy(
+        base_delay=0.005, budget=None
+    ),  # a retry budget would soon stop these retries
     breaker=BreakerPolicy(failure_threshold=3, recovery_timeout=1.0, failure_rate=None),
     telemetry=Telemetry(meter_provider=meters),
 ) as llm:

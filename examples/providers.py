@@ -1,7 +1,7 @@
-"""Real adapters by name, several keys, and a conversation that moves from one provider to another.
+"""Providers by name, several keys, and a conversation that moves from one provider to another.
 
-They talk over real sockets to `agentkit.testing`'s local server. Without `base_url` the same names
-(``"openai:…"``, ``"anthropic:…"``) reach the vendors, with keys from the environment. Needs the
+The requests go over real sockets to a local `WireServer`. Without `base_url`, the same names
+(``"openai:…"``, ``"anthropic:…"``) use the vendors, with keys from the environment. Requires the
 extras ``openai`` and ``anthropic``.
 """
 
@@ -41,5 +41,5 @@ with (
     for key in llm.get_status()["pools"]["gpt"]["clients"]:
         print(key["key"], "served", key["served"])
 
-gpt.close()  # what `provider_for` made is the caller's to close
+gpt.close()  # the caller closes what `provider_for` returns
 claude.close()

@@ -1,7 +1,7 @@
-"""The real openai and anthropic SDKs as inference functions, with an outage in between.
+"""The openai and anthropic SDKs as inference functions, with an outage.
 
-They talk over real sockets to `agentkit.testing`'s local server; point `base_url` at the vendors
-and set your keys to use it for real. Needs the extras ``openai`` and ``anthropic``.
+The requests go over real sockets to a local `WireServer`. To use the vendors, remove `base_url` and
+set your keys. Requires the extras ``openai`` and ``anthropic``.
 """
 
 import anthropic

@@ -1,23 +1,23 @@
-"""Streams: fallback before the first content, and a restart the reader can see after it."""
+"""Streams: fallback before the first content, and a visible restart after it."""
 
 from collections.abc import Iterator
 
 from agentkit import LLMManager, Restart, StreamInterruptedError, TextDelta
 
 
-def cut(prompt: str, kwargs: dict) -> Iterator[str]:
+def interrupted(prompt: str, kwargs: dict) -> Iterator[str]:
     yield "The answer "
     raise ConnectionResetError
 
 
-def whole(prompt: str, kwargs: dict) -> Iterator[str]:
+def complete(prompt: str, kwargs: dict) -> Iterator[str]:
     yield from ("The answer ", "is ", "42.")
 
 
 with LLMManager(enable_caching=False) as llm:
-    llm.register_model("cut", cut)
-    llm.register_model("whole", whole)
-    llm.set_fallback_chain(["cut", "whole"])
+    llm.register_model("interrupted", interrupted)
+    llm.register_model("complete", complete)
+    llm.set_fallback_chain(["interrupted", "complete"])
 
     try:
         with llm.stream("What is the answer?") as stream:

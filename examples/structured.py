@@ -1,4 +1,4 @@
-"""Typed answers: repaired when they do not fit, and shown while they stream."""
+"""Typed answers: repaired when they do not match, and partial while they stream."""
 
 from pydantic import BaseModel, Field
 

@@ -1,4 +1,4 @@
-"""An agent that looks things up with its own functions, within limits."""
+"""An agent that calls your functions as tools, within limits."""
 
 from pydantic import BaseModel
 
@@ -6,18 +6,18 @@ from agentkit import Agent, LLMManager, Request, Response, ToolCall
 
 
 class Scripted:
-    """Stands in for a real model: wishes for two tools, then answers."""
+    """A scripted model: requests two tool calls, then answers."""
 
     capabilities = frozenset({"messages", "tools", "json_schema"})
 
     def send(self, request: Request) -> Response | str:
         results = [each.text for each in request.messages if each.tool_call_id]
         if not results:
-            wishes = (
+            calls = (
                 ToolCall("call-1", "temperature", {"city": "Paris"}),
                 ToolCall("call-2", "temperature", {"city": "Oslo"}),
             )
-            return Response("", tool_calls=wishes)
+            return Response("", tool_calls=calls)
         return f'{{"warmer": "Paris", "by": {float(results[0]) - float(results[1])}}}'
 
 

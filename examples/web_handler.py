@@ -1,6 +1,6 @@
-"""A web handler in the style of FastAPI: one manager a process, a deadline a request.
+"""A web handler in the style of FastAPI: one manager per process, a deadline for each request.
 
-It runs without a web framework: the handler is a coroutine that takes and returns plain values.
+It needs no web framework: the handler is a coroutine that takes and returns plain values.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ async def backup(prompt: str, kwargs: dict) -> str:
 
 
 def build() -> LLMManager:
-    """At start-up; call `aclose` at shutdown."""
+    """Create the manager at start-up; call `aclose` at shutdown."""
     llm = LLMManager(name="web", cache="memory")
     llm.register_model("primary", primary, timeout=0.2)
     llm.register_model("backup", backup)
@@ -28,7 +28,7 @@ def build() -> LLMManager:
 
 
 async def handle(llm: LLMManager, body: dict) -> tuple[int, dict]:
-    """POST /answer: the status and the JSON body."""
+    """Handle POST /answer: return the status and the JSON body."""
     try:
         reply = await llm.acomplete(body["question"], deadline=2.0)
     except DeadlineExceededError:
@@ -42,7 +42,7 @@ async def handle(llm: LLMManager, body: dict) -> tuple[int, dict]:
 
 async def main() -> None:
     async with build() as llm:
-        for question in ("Is anybody there?", ""):
+        for question in ("Is anyone there?", ""):
             status, body = await handle(llm, {"question": question})
             print(status, json.dumps(body))
 

@@ -1,6 +1,6 @@
 """agentkit with its defaults: retries, breakers, a fallback chain, deadlines, telemetry."""
 
-# ruff: noqa: ARG001 - a model function has its two parameters, read or not
+# ruff: noqa: ARG001 - a model function takes two parameters, used or not
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from agentkit import LLMManager
 from benchmarks import measure
-from benchmarks.measure import CUT, HELD, UPSTREAM, Figures, ServiceUnavailableError
+from benchmarks.measure import ATTEMPT_TIMEOUT, SILENCE, UPSTREAM, Figures, ServiceUnavailableError
 
 SEEN: Counter[str] = Counter()
 Options = dict[str, Any]
@@ -49,12 +49,12 @@ async def dead(prompt: str, kwargs: Options) -> str:
 
 async def silent(prompt: str, kwargs: Options) -> str:
     SEEN["silent"] += 1
-    await asyncio.sleep(HELD)
+    await asyncio.sleep(SILENCE)
     return "late"
 
 
 def backed(primary: Callable[..., Any], timeout: float | None = None, **options: Any) -> LLMManager:
-    """A manager that asks `primary`, then a healthy model that takes its 50 ms."""
+    """A manager that calls `primary`, then a healthy model that takes 50 ms."""
     manager = LLMManager(**options)
     manager.register_model("primary", primary, timeout=timeout)
     manager.register_model("backup", slow)
@@ -101,7 +101,7 @@ def dead_primary() -> Figures:
 
 def silent_primary() -> Figures:
     async def run() -> Figures:
-        async with backed(silent, timeout=CUT, enable_caching=False) as manager:
+        async with backed(silent, timeout=ATTEMPT_TIMEOUT, enable_caching=False) as manager:
             return await measure.silent_primary(
                 lambda: manager.agenerate("hi"), lambda: SEEN["silent"]
             )
@@ -110,7 +110,7 @@ def silent_primary() -> Figures:
 
 
 def identical() -> Figures:
-    async def whole() -> int:
+    async def complete() -> int:
         SEEN.clear()
         async with backed(slow, cache="memory") as manager:
             await measure.crowd(lambda _: manager.agenerate("hi"), 100, 100)
@@ -128,12 +128,12 @@ def identical() -> Figures:
             await measure.crowd(read, 100, 100)
         return SEEN["slow"]
 
-    return measure.identical(whole(), streaming())
+    return measure.identical(complete(), streaming())
 
 
 def _only_hits(figures: Figures) -> Figures:
     if SEEN["trivial"]:
-        raise RuntimeError(f"{SEEN['trivial']} of the calls were no hits")
+        raise RuntimeError(f"{SEEN['trivial']} of the calls were not hits")
     return figures
 
 
@@ -154,7 +154,7 @@ def memory_hit() -> Figures:
 
 
 def disk_hit() -> Figures:
-    """Every prompt is asked once of a new manager, so no answer is in its memory yet."""
+    """Each prompt is sent once to a new manager, whose memory tier holds no answer yet."""
     count, rounds = 400, 7
 
     async def other(directory: str) -> Figures:
@@ -189,12 +189,12 @@ def sdk() -> Figures:
             manager.register_model("m", model)
 
             async def stream() -> object:
-                async with manager.astream("hi") as told:
-                    return [text async for text in told]
+                async with manager.astream("hi") as stream:
+                    return [text async for text in stream]
 
-            whole, bare_stream = bare()
+            bare_call, bare_stream = bare()
             figures = await measure.against_sdk(
-                lambda: manager.agenerate("hi"), whole, stream, bare_stream
+                lambda: manager.agenerate("hi"), bare_call, stream, bare_stream
             )
             await model.aclose()
         return figures

@@ -1,4 +1,4 @@
-"""aisuite: one interface over many vendors, in this run for its weight alone."""
+"""aisuite: one interface over many vendors, measured for its weight only."""
 
 from __future__ import annotations
 

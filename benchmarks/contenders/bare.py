@@ -1,6 +1,6 @@
-"""The callable itself, called directly: what there is before anything is added."""
+"""The callable itself, called directly: the baseline."""
 
-# ruff: noqa: ARG001 - a model function has its two parameters, read or not
+# ruff: noqa: ARG001 - a model function takes two parameters, used or not
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from benchmarks import measure
-from benchmarks.measure import CUT, HELD, UPSTREAM, Figures, ServiceUnavailableError
+from benchmarks.measure import ATTEMPT_TIMEOUT, SILENCE, UPSTREAM, Figures, ServiceUnavailableError
 
 SEEN: Counter[str] = Counter()
 
@@ -26,7 +26,7 @@ def _result() -> ChatResult:
 
 
 class Upstream(BaseChatModel):
-    """A provider without a network; like a network client, it keeps the timeout it is given."""
+    """A provider without a network; like a network client, it enforces its timeout."""
 
     name: str
     delay: float = 0.0
@@ -90,12 +90,12 @@ def dead_primary() -> Figures:
 
 
 def silent_primary() -> Figures:
-    model = backed(Upstream(name="silent", delay=HELD, timeout=CUT))
+    model = backed(Upstream(name="silent", delay=SILENCE, timeout=ATTEMPT_TIMEOUT))
     return asyncio.run(measure.silent_primary(lambda: model.ainvoke("hi"), lambda: SEEN["silent"]))
 
 
 def identical() -> Figures:
-    async def whole() -> int:
+    async def complete() -> int:
         model = Upstream(name="slow", delay=UPSTREAM, cache=InMemoryCache())
         SEEN.clear()
         await measure.crowd(lambda _: model.ainvoke("hi"), 100, 100)
@@ -112,7 +112,7 @@ def identical() -> Figures:
         await measure.crowd(read, 100, 100)
         return SEEN["slow"]
 
-    return measure.identical(whole(), streaming())
+    return measure.identical(complete(), streaming())
 
 
 def memory_hit() -> Figures:
@@ -128,7 +128,7 @@ def memory_hit() -> Figures:
         measure.each(lambda i: model.invoke(str(i % 100)), count=200), asyncio.run(other())
     )
     if SEEN["cached"]:
-        raise RuntimeError(f"{SEEN['cached']} of the calls were no hits")
+        raise RuntimeError(f"{SEEN['cached']} of the calls were not hits")
     return figures
 
 
@@ -136,11 +136,11 @@ if __name__ == "__main__":
     measure.report(
         {
             "overhead": overhead,
-            "telemetry": "records no OpenTelemetry by itself",
+            "telemetry": "does not record OpenTelemetry itself",
             "throughput": throughput,
             "dead-primary": dead_primary,
             "silent-primary": silent_primary,
-            "sdk": "its core speaks to no provider",
+            "sdk": "its core does not include providers",
             "identical-calls": identical,
             "memory-hit": memory_hit,
             "disk-hit": "its core has no response cache on disk",

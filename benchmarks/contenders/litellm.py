@@ -20,9 +20,9 @@ from litellm import CustomLLM, Router
 from litellm.llms.custom_llm import CustomLLMError
 
 from benchmarks import measure
-from benchmarks.measure import CUT, HELD, UPSTREAM, Figures
+from benchmarks.measure import ATTEMPT_TIMEOUT, SILENCE, UPSTREAM, Figures
 
-DELAYS = {"trivial": 0.0, "slow": UPSTREAM, "dead": UPSTREAM, "silent": HELD}
+DELAYS = {"trivial": 0.0, "slow": UPSTREAM, "dead": UPSTREAM, "silent": SILENCE}
 SEEN: Counter[str] = Counter()
 
 
@@ -113,7 +113,7 @@ def dead_primary() -> Figures:
 
 
 def silent_primary() -> Figures:
-    routes = router(timeout=CUT)
+    routes = router(timeout=ATTEMPT_TIMEOUT)
     return asyncio.run(
         measure.silent_primary(
             lambda: routes.acompletion("silent", asking()), lambda: SEEN["silent"]
@@ -122,7 +122,7 @@ def silent_primary() -> Figures:
 
 
 def identical() -> Figures:
-    async def whole() -> int:
+    async def complete() -> int:
         routes = router(cache_responses=True)
         SEEN.clear()
         await measure.crowd(lambda _: routes.acompletion("slow", asking()), 100, 100)
@@ -139,7 +139,7 @@ def identical() -> Figures:
         await measure.crowd(read, 100, 100)
         return SEEN["slow"]
 
-    return measure.identical(whole(), streaming())
+    return measure.identical(complete(), streaming())
 
 
 def _hits(prompts: int) -> Figures:
@@ -153,7 +153,7 @@ def _hits(prompts: int) -> Figures:
             lambda i: routes.acompletion("trivial", asking(str(i % prompts))), count=prompts
         )
         if SEEN["trivial"]:
-            raise RuntimeError(f"{SEEN['trivial']} of the calls were no hits")
+            raise RuntimeError(f"{SEEN['trivial']} of the calls were not hits")
         return figures
 
     hits = asyncio.run(other())
@@ -182,9 +182,9 @@ def sdk() -> Figures:
             chunks = await routes.acompletion("m", ASKED, stream=True)
             return [chunk async for chunk in chunks]
 
-        whole, bare_stream = bare()
+        bare_call, bare_stream = bare()
         return await measure.against_sdk(
-            lambda: routes.acompletion("m", ASKED), whole, stream, bare_stream
+            lambda: routes.acompletion("m", ASKED), bare_call, stream, bare_stream
         )
 
     return asyncio.run(run())

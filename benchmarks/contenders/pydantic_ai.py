@@ -21,7 +21,7 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import FunctionModel
 
 from benchmarks import measure
-from benchmarks.measure import CUT, HELD, UPSTREAM, Figures
+from benchmarks.measure import ATTEMPT_TIMEOUT, SILENCE, UPSTREAM, Figures
 
 SEEN: Counter[str] = Counter()
 
@@ -55,7 +55,7 @@ async def dead(messages: Any, info: Any) -> ModelResponse:
 
 async def silent(messages: Any, info: Any) -> ModelResponse:
     SEEN["silent"] += 1
-    await asyncio.sleep(HELD)
+    await asyncio.sleep(SILENCE)
     return ModelResponse(parts=[TextPart("late")])
 
 
@@ -114,7 +114,9 @@ def silent_primary() -> Figures:
     model = backed(silent)
     return asyncio.run(
         measure.silent_primary(
-            lambda: direct.model_request(model, asking(), model_settings={"request_timeout": CUT}),
+            lambda: direct.model_request(
+                model, asking(), model_settings={"request_timeout": ATTEMPT_TIMEOUT}
+            ),
             lambda: SEEN["silent"],
         )
     )
@@ -123,7 +125,7 @@ def silent_primary() -> Figures:
 def identical() -> Figures:
     model = FunctionModel(slow, stream_function=slow_stream)
 
-    async def whole() -> int:
+    async def complete() -> int:
         SEEN.clear()
         await measure.crowd(lambda _: direct.model_request(model, asking()), 100, 100)
         return SEEN["slow"]
@@ -138,7 +140,7 @@ def identical() -> Figures:
         await measure.crowd(read, 100, 100)
         return SEEN["slow"]
 
-    return measure.identical(whole(), streaming())
+    return measure.identical(complete(), streaming())
 
 
 def sdk() -> Figures:
@@ -152,12 +154,12 @@ def sdk() -> Figures:
         model = FallbackModel(OpenAIChatModel("m", provider=provider))
 
         async def stream() -> object:
-            async with direct.model_request_stream(model, asking()) as told:
-                return [event async for event in told]
+            async with direct.model_request_stream(model, asking()) as stream:
+                return [event async for event in stream]
 
-        whole, bare_stream = bare()
+        bare_call, bare_stream = bare()
         return await measure.against_sdk(
-            lambda: direct.model_request(model, asking()), whole, stream, bare_stream
+            lambda: direct.model_request(model, asking()), bare_call, stream, bare_stream
         )
 
     return asyncio.run(run())

@@ -20,7 +20,7 @@ PRIVATE_WORDS = {
     r"land(s|ed|ing)?|(take|takes|took|taking|taken) off": "shared call, leader, follower",
     r"tales?|narrat(e|es|ed|ing|ion|or)": "stream, stream event",
     r"wholes?|wholly": "complete, entire, non-streaming",
-    r"colou?rs?|hops?": "sync or async",
+    r"colours?|hops?": "sync or async",
     r"let(s|ting)? (\w+ )?go|(is|are|was|were|be|being|gets?|been) cut|cut (by|for)": "abandoned",
     r"rest(s|ing)|ask(s|ed|ing)? for silence": "rate limited until",
     r"(go|goes|going|went|gone) on": "continues",
@@ -39,7 +39,6 @@ RIGHT_USES = (
     r"(is|are|was|were) cut (off|short)",
     r"a text (block|part|chunk|delta|event|file|field|format|document|editor|answer|message)s?",
     r"resting(?=\")|rests? on",
-    r"no colou?r|colou?red? (terminal|scheme|palette)s?",
     r"you said",
 )
 
