@@ -22,7 +22,7 @@ from agentkit.policy.limits.window import RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.route import Endpoint, Target
 from agentkit.policy.validation import number, optional, whole
-from agentkit.providers.function import endpoint_of
+from agentkit.providers.endpoint import endpoint_of
 from agentkit.types import Clock, Request, Store
 
 _DEFAULT_ATTEMPTS = 3

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from agentkit.errors import ContextLengthError, InvalidRequestError, InvalidResponseError, LLMError
 from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider
-from agentkit.providers.sse import forget_mark
+from agentkit.providers.sse import remove_byte_order_mark
 from agentkit.types import Request, Response, StreamEvent
 
 READ_TIMEOUT = 600.0
@@ -84,7 +84,7 @@ class HttpSdkProvider(SdkProvider):
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Stream, blocking."""
         raw = self._create(self._clients.sync())(**self._arguments(request, stream=True))
-        forget_mark(raw.http_response)
+        remove_byte_order_mark(raw.http_response)
         events, listener = raw.parse(), self._listener(raw.headers)
         try:
             for event in events:
@@ -97,7 +97,7 @@ class HttpSdkProvider(SdkProvider):
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
         """Stream, async."""
         raw = await self._create(self._clients.of_loop())(**self._arguments(request, stream=True))
-        forget_mark(raw.http_response)
+        remove_byte_order_mark(raw.http_response)
         events = raw.parse()
         if hasattr(events, "__await__"):
             events = await events

@@ -1,36 +1,77 @@
-"""JSON schemas as providers take them."""
+"""A request's ``response_format``: read it, fit its schema, or ask for it in the prompt."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-_STRICT_KEYWORDS = frozenset({
-    "type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf",
-    "$ref", "$defs", "definitions", "title", "description", "default", "pattern", "format",
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems",
-    "maxItems", "discriminator", "examples", "deprecated",
-})  # fmt: skip
+from agentkit.errors import InvalidRequestError
+from agentkit.types import Message, MessageRole, Request
+
+_DROPPED = frozenset({"default", "title", "discriminator", "examples", "deprecated"})
+_STRICT_KEYWORDS = _DROPPED.union(
+    ["type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf"],
+    ["$ref", "$defs", "definitions", "description", "pattern", "format", "minItems", "maxItems"],
+    ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
+)
 """What OpenAI's structured outputs document as supported, and what is dropped on the way."""
-_DROPPED = ("default", "title", "discriminator", "examples", "deprecated")
-_FORMATS = frozenset({
-    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid",
-})  # fmt: skip
-_LOOKS_AROUND = re.compile(r"\(\?[=!<]")
-"""Lookahead and lookbehind, which strict mode's patterns must not use (nor named groups)."""
-_OF_DEFINITION = re.compile(r"#/(\$defs|definitions)/([^/]+)")
+_TIME_FORMATS = ("date-time", "time", "date", "duration")
+_FORMATS = frozenset({*_TIME_FORMATS, "email", "hostname", "ipv4", "ipv6", "uuid"})
+_LOOKAROUND = re.compile(r"\(\?[=!<]")
+"""Lookahead, lookbehind and named groups, which strict mode does not allow in patterns."""
+_DEFINITION = re.compile(r"#/(\$defs|definitions)/([^/]+)")
+
+
+def with_response_format(request: Request, options: dict[str, Any]) -> Request:
+    """`request` with the ``response_format`` among its parameters, taken out of `options`.
+
+    For providers without such a parameter. `Request`'s own shape and OpenAI's are understood.
+
+    Raises:
+        InvalidRequestError: it has neither shape.
+    """
+    given = options.pop("response_format", None)
+    if given is None or request.response_format is not None:
+        return request
+    kind = given.get("type") if isinstance(given, Mapping) else None
+    if kind == "text":
+        return request
+    if kind == "json_object":
+        return replace(request, response_format={"type": kind})
+    if kind == "json_schema":
+        inner = given.get("json_schema", given)
+        if isinstance(inner, Mapping) and isinstance(inner.get("schema"), Mapping):
+            name = str(inner.get("name") or "answer")
+            named = {"type": kind, "name": name, "schema": inner["schema"]}
+            return replace(request, response_format=named)
+    raise InvalidRequestError(
+        "response_format is neither a JSON schema nor JSON mode",
+        hint='write {"type": "json_schema", "name": ..., "schema": ...} or {"type": "json_object"}',
+    )
+
+
+def with_json_instruction(request: Request) -> Request:
+    """`request` with a first message that asks for the JSON of its `response_format`."""
+    schema = (request.response_format or {}).get("schema")
+    instruction = "Answer with one JSON value only, without any other text"
+    if schema is not None:
+        instruction += f", that matches this JSON schema:\n{json.dumps(schema, sort_keys=True)}"
+    message = Message(MessageRole.SYSTEM, instruction)
+    return replace(request, prompt=None, messages=(message, *request.conversation))
 
 
 def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`schema` as strict mode wants it: every object closed, every property required.
+    """`schema` as OpenAI's strict mode requires it: objects closed, properties required.
 
     A property with a default becomes required, which only narrows what the model may send. A
-    reference stands alone, and one at the top (a recursive type) is replaced by what it names.
-    None: the schema says something that strict mode has no word for (free-form objects, ``allOf``,
-    a format of its own, …), or its top is no object.
+    reference keeps no other keyword, and one at the top (a recursive type) is replaced by what it
+    refers to. None: the schema uses something that strict mode does not support (free-form objects,
+    ``allOf``, an unknown format, …), or its top is not an object.
     """
-    top = _named_top(schema)
+    top = _resolved_top(schema)
     if top.get("type") != "object":
         return None
     try:
@@ -40,12 +81,12 @@ def strict_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     return strict
 
 
-def _named_top(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _OF_DEFINITION.fullmatch(str(schema.get("$ref")))
-    if found is None:
+def _resolved_top(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = _DEFINITION.fullmatch(str(schema.get("$ref")))
+    if reference is None:
         return schema
-    definitions = schema.get(found[1]) or {}
-    return {**definitions.get(found[2], {}), found[1]: definitions}
+    definitions = schema.get(reference[1]) or {}
+    return {**definitions.get(reference[2], {}), reference[1]: definitions}
 
 
 def _strict(node: Any) -> Any:
@@ -55,9 +96,11 @@ def _strict(node: Any) -> Any:
         return node
     if "$ref" in node and "$defs" not in node and "definitions" not in node:
         return {"$ref": node["$ref"]}
-    if not _fits(node):
+    if not _is_supported(node):
         raise ValueError
-    closed = {name: _within(name, value) for name, value in node.items() if name not in _DROPPED}
+    closed = {
+        name: _strict_value(name, value) for name, value in node.items() if name not in _DROPPED
+    }
     if closed.get("type") == "object":
         if node.get("additionalProperties") or "properties" not in closed:
             raise ValueError
@@ -66,17 +109,17 @@ def _strict(node: Any) -> Any:
     return closed
 
 
-def _within(name: str, value: Any) -> Any:
+def _strict_value(name: str, value: Any) -> Any:
     if name in ("properties", "$defs", "definitions"):
         return {key: _strict(each) for key, each in value.items()}
     return _strict(value) if name in ("items", "anyOf") else value
 
 
-def _fits(node: Mapping[str, Any]) -> bool:
-    """Whether strict mode has a word for all that this part of a schema says by itself."""
+def _is_supported(node: Mapping[str, Any]) -> bool:
+    """Whether strict mode supports every keyword of this part of a schema."""
     return (
         _STRICT_KEYWORDS.issuperset(node)
         and node.get("format", "date") in _FORMATS
-        and not _LOOKS_AROUND.search(str(node.get("pattern", "")))
+        and not _LOOKAROUND.search(str(node.get("pattern", "")))
         and bool({"type", "enum", "const", "anyOf"} & node.keys())
     )

@@ -14,7 +14,7 @@ from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.route import Missing, Order, Route, Target
-from agentkit.providers.function import endpoint_of
+from agentkit.providers.endpoint import endpoint_of
 from agentkit.testing import FakeClock, Played, ScriptedModel, Step, play
 from agentkit.types import Request, Response
 from agentkit.types.ledger import Entry, Ledger

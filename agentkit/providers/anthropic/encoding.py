@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from agentkit.providers.call_memory import Recall
 from agentkit.providers.content import Part, base64_of, count, parts_of
-from agentkit.providers.function import worded
+from agentkit.providers.json_schema import with_json_instruction
 from agentkit.providers.registry import PROVIDERS
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
@@ -88,7 +88,7 @@ def _is_open(schema: Any) -> bool:
 
 def system_of(request: Request, words: bool) -> str | list[dict[str, Any]]:
     """The system prompt: the system messages, and the wish for JSON where it is put in words."""
-    messages = worded(request).conversation if words else request.conversation
+    messages = with_json_instruction(request).conversation if words else request.conversation
     texts = [each for each in messages if each.role is MessageRole.SYSTEM]
     if all(isinstance(each.content, str) for each in texts):
         return "\n\n".join(each.text for each in texts)

@@ -20,8 +20,8 @@ from agentkit.providers.anthropic.encoding import (
 )
 from agentkit.providers.call_memory import Recall
 from agentkit.providers.content import count
-from agentkit.providers.formats import with_format
 from agentkit.providers.http_sdk import READ_TIMEOUT, HttpSdkProvider, Listener, ToldError
+from agentkit.providers.json_schema import with_response_format
 from agentkit.providers.openai.chat import called
 from agentkit.providers.quota import quota_of
 from agentkit.providers.sdk import apart, parameter_names
@@ -81,7 +81,7 @@ class AnthropicMessages(HttpSdkProvider):
         from anthropic.resources.messages import Messages
 
         options = self._parameters(request)
-        request = with_format(request, options)
+        request = with_response_format(request, options)
         if "stop" in options:
             stop = options.pop("stop")
             options["stop_sequences"] = [stop] if isinstance(stop, str) else stop

@@ -10,9 +10,8 @@ from typing import Any, Final
 from agentkit.errors import InvalidRequestError
 from agentkit.providers.call_memory import Recall
 from agentkit.providers.content import Part, parts_of, without_system
-from agentkit.providers.formats import with_format
-from agentkit.providers.function import worded
 from agentkit.providers.http_sdk import READ_TIMEOUT
+from agentkit.providers.json_schema import with_json_instruction, with_response_format
 from agentkit.providers.sdk import apart
 from agentkit.types import Message, MessageRole, Request, ToolCall
 
@@ -38,7 +37,7 @@ def encoded(
     Raises:
         InvalidRequestError: a parameter or a part of a message is not what it must be.
     """
-    request = with_format(request, options)
+    request = with_response_format(request, options)
     older = model.removeprefix("models/").startswith(_OLDER)
     for name, other in _RENAMED.items():
         if name in options:
@@ -52,7 +51,7 @@ def encoded(
     wish = request.response_format
     if wish is not None:
         if older and request.tools:
-            request = worded(request)
+            request = with_json_instruction(request)
         else:
             options["response_mime_type"] = "application/json"
             if "schema" in wish:

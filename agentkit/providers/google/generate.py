@@ -13,9 +13,9 @@ from agentkit import errors as e
 from agentkit.providers.call_memory import Recall
 from agentkit.providers.content import count
 from agentkit.providers.google.encoding import encoded
-from agentkit.providers.google.stream import plain_events
 from agentkit.providers.openai.chat import called
 from agentkit.providers.sdk import CONNECT_TIMEOUT, SdkProvider
+from agentkit.providers.sse import keep_data_lines
 from agentkit.types import (
     End,
     ReasoningDelta,
@@ -227,7 +227,7 @@ def _noting(responses: list[Any]) -> Iterator[None]:
 
 
 def _note(response: Any) -> None:
-    plain_events(response)
+    keep_data_lines(response)
     responses = _opened.get()
     if responses is not None:
         responses.append(response)

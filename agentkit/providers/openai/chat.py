@@ -10,9 +10,8 @@ from uuid import uuid4
 
 from agentkit.errors import ContentFilterError, InvalidRequestError, InvalidResponseError
 from agentkit.providers.content import count, data_url, fitting_id, json_arguments, parts_of
-from agentkit.providers.function import worded
 from agentkit.providers.http_sdk import HttpSdkProvider, Listener, ToldError
-from agentkit.providers.json_schema import strict_schema
+from agentkit.providers.json_schema import strict_schema, with_json_instruction
 from agentkit.providers.quota import quota_of
 from agentkit.providers.sdk import apart, parameter_names
 from agentkit.types import (
@@ -226,7 +225,7 @@ def json_wish(request: Request, messages: Sequence[Message]) -> tuple[Message, .
         return ()
     if any("json" in each.text.lower() for each in messages):
         return ()
-    return worded(request).messages[:1]
+    return with_json_instruction(request).messages[:1]
 
 
 def _reasoning(message: Any) -> str:
