@@ -41,6 +41,7 @@ def agent_in(state: State) -> Agent:
     return agent
 
 
+@pytest.mark.promise("S3-32")
 @pytest.mark.parametrize("state", WAYS)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_action_in_every_state_moves_or_is_refused(state: State, action: Action) -> None:

@@ -96,6 +96,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 each_way = pytest.mark.parametrize("execute", WAYS.values(), ids=WAYS)
 
 
+@pytest.mark.promise("S3-33")
 @each_way
 @pytest.mark.parametrize("task", CALLABLES.values(), ids=CALLABLES)
 def test_a_task_gives_its_result(execute: Callable[..., Any], task: Callable[..., Any]) -> None:

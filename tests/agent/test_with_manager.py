@@ -33,6 +33,7 @@ def manager_of(inference_fn: Any, **kwargs: Any) -> LLMManager:
     return manager
 
 
+@pytest.mark.promise("S3-31")
 def test_the_documented_snippet_runs() -> None:
     with manager_of(model) as llm_manager:
         agent = Agent(
@@ -50,6 +51,7 @@ def test_the_documented_snippet_runs() -> None:
     assert result == "about As an AI assistant, respond to: What is machine learning?"
 
 
+@pytest.mark.promise("S3-34")
 @pytest.mark.parametrize("inference_fn", [model, amodel])
 def test_sync_and_async_asks_reach_sync_and_async_models(inference_fn: Any) -> None:
     with manager_of(inference_fn) as manager:

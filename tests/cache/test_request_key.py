@@ -99,6 +99,7 @@ def test_whatever_affects_the_answer_changes_the_key(other: Request) -> None:
     assert key(BASE) != key(other)
 
 
+@pytest.mark.promise("A11")
 def test_model_fingerprint_and_namespace_are_in_the_key_and_cannot_be_swapped() -> None:
     made = {
         key(BASE),

@@ -43,6 +43,7 @@ def test_what_the_breaker_is_told(row: Row) -> None:
     assert counted(target.breaker) == expected[row.blame]
 
 
+@pytest.mark.promise("A1", "A2", "A4", "S3-30")
 @every_row
 def test_a_lone_model_is_asked_again_or_not_and_its_own_error_raised(row: Row) -> None:
     stage = Stage()
@@ -125,6 +126,7 @@ def test_what_is_no_bug_is_not_logged(step: Step, caplog: pytest.LogCaptureFixtu
     assert caplog.records == []
 
 
+@pytest.mark.promise("A18")
 @pytest.mark.parametrize(
     "stop", [KeyboardInterrupt(), SystemExit(1), asyncio.CancelledError(), GeneratorExit()]
 )
@@ -141,6 +143,7 @@ def test_a_cancellation_is_abandoned_and_propagates(stop: BaseException) -> None
     assert asked.watch.ends == ["cancelled"]
 
 
+@pytest.mark.promise("A18")
 def test_an_attempt_cut_by_the_deadline_is_abandoned_and_the_request_over() -> None:
     stage = Stage()
     target = stage.target(timeout=10.0)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.flows
 DOWN = ConnectionError("down")
 
 
+@pytest.mark.promise("A1", "S3-23", "S3-24")
 def test_the_waits_double_up_to_the_cap() -> None:
     stage = Stage()
     policy = RetryPolicy(max_attempts=5, jitter=0.0, max_delay=5.0)
@@ -110,6 +111,7 @@ class TestTheBudget:
 
 
 class TestTheBreaker:
+    @pytest.mark.promise("A9", "A10")
     def test_opening_ends_the_loop_with_the_last_real_error(self) -> None:
         stage = Stage()
         target = stage.target(breaker=BreakerPolicy(failure_threshold=2))
@@ -117,6 +119,7 @@ class TestTheBreaker:
         assert asked.order == ["a", "a"]
         assert isinstance(asked.error, e.NetworkError)
 
+    @pytest.mark.promise("S3-40")
     def test_an_open_one_sends_nothing_and_never_sleeps(self) -> None:
         stage = Stage()
         a, b = stage.target("a"), stage.target("b")

@@ -66,6 +66,7 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     return thread, results
 
 
+@pytest.mark.promise("A13")
 def test_a_hundred_identical_tasks_make_one_upstream_call(llm: LLMManager, gate: Gate) -> None:
     async def main() -> list[str]:
         gate.opened.set()
@@ -102,6 +103,7 @@ def test_when_all_are_cancelled_the_upstream_call_is_too(llm: LLMManager, gate: 
     assert (gate.calls, gate.cancelled) == (1, 1)
 
 
+@pytest.mark.promise("A13")
 def test_a_thread_shares_the_call_of_a_task(llm: LLMManager, gate: Gate) -> None:
     async def main() -> str:
         task = asyncio.create_task(llm.agenerate("same"))

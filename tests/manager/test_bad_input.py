@@ -38,6 +38,7 @@ def llm() -> Iterator[LLMManager]:
         yield manager
 
 
+@pytest.mark.promise("A16")
 @pytest.mark.parametrize("name", ["set_active_model", "get_model_info", "reset_circuit_breaker",
                                   "unregister_model", "health"])  # fmt: skip
 def test_an_unknown_name_is_met_with_the_closest_one(llm: LLMManager, name: str) -> None:
@@ -68,6 +69,7 @@ def test_a_retry_policy_names_the_bad_value(field: str, value: Any) -> None:
         RetryPolicy(**{field: value})
 
 
+@pytest.mark.promise("A16")
 @pytest.mark.parametrize("value", [0, -3, 1.5, "3", None, True])
 def test_zero_attempts_are_refused_with_the_remedy(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="1 is a single attempt"):
@@ -101,6 +103,7 @@ def test_a_model_needs_a_name(name: Any) -> None:
         LLMManager(cache="memory").register_model(name, echo)
 
 
+@pytest.mark.promise("A16", "S2-09")
 def test_a_taken_name_needs_replace(llm: LLMManager) -> None:
     with pytest.raises(ConfigurationError, match="replace=True"):
         llm.register_model("echo", echo)
@@ -155,6 +158,7 @@ def test_a_breaker_policy_names_the_bad_value(policy: dict[str, Any]) -> None:
         BreakerPolicy(**policy)
 
 
+@pytest.mark.promise("A3")
 @pytest.mark.parametrize("answer", [None, b"bytes", 3, ["x"], {"text": "x"}, object()])
 def test_an_answer_that_is_no_text_is_a_failure_that_names_its_type(
     llm: LLMManager, answer: Any

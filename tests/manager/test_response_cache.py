@@ -1,18 +1,21 @@
-"""From a manager's settings to its response cache."""
+"""From a manager's settings to its response cache, and what the cache keeps for its callers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentkit import LLMManager, RetryPolicy
 from agentkit.cache.memory import MemoryStore
 from agentkit.cache.response import build_response_cache
 from agentkit.errors import ConfigurationError
-from agentkit.testing.clock import FakeClock
+from agentkit.testing import FakeClock, ScriptedModel
 from tests.cache.stores import ANSWER, DictStore
+from tests.helpers import manager_of
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +126,62 @@ def test_the_clock_is_the_callers() -> None:
     assert cache.load("k", True) is not None
     clock.advance(1.0)
     assert cache.load("k", True) is None
+
+
+def model_of(calls: list[str]) -> Callable[..., str]:
+    def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        calls.append(prompt)
+        return "x"
+
+    return model
+
+
+def on_disk(directory: Path, model: Callable[..., str]) -> LLMManager:
+    llm = LLMManager(cache_dir=str(directory))
+    llm.register_model("m", model, {"version": "1"})
+    return llm
+
+
+@pytest.mark.promise("S3-27")
+def test_a_second_manager_on_the_same_directory_hits(tmp_path: Path) -> None:
+    calls: list[str] = []
+    for cached in (False, True):
+        with on_disk(tmp_path, model_of(calls)) as llm:
+            assert llm.complete("hi").cached is cached
+    assert calls == ["hi"]
+
+
+@pytest.mark.promise("S3-08")
+def test_clearing_empties_memory_and_disk(tmp_path: Path) -> None:
+    model = model_of([])
+    with on_disk(tmp_path, model) as llm, on_disk(tmp_path, model) as other:
+        llm.generate("hi")
+        llm.clear_cache()
+        assert other.complete("hi").cached is False
+
+
+@pytest.mark.promise("A12", "S3-28")
+def test_bypassing_neither_reads_nor_writes(tmp_path: Path) -> None:
+    calls: list[str] = []
+    with on_disk(tmp_path, model_of(calls)) as llm:
+        llm.generate("hi", use_cache=False)
+        assert llm.complete("hi").cached is False
+        llm.generate("hi", use_cache=False)
+    assert len(calls) == 3
+
+
+@pytest.mark.promise("A12")
+def test_an_answer_of_a_fallback_is_kept_as_its_own() -> None:
+    model = ScriptedModel(ConnectionError(), then="primary")
+    retry = RetryPolicy(max_attempts=1)
+    options: dict[str, Any] = {"enable_caching": True, "cache": "memory", "retry": retry}
+    llm = manager_of(model, ScriptedModel("backup"), **options)
+    assert [llm.generate("q") for _ in range(2)] == ["backup", "primary"]
+    assert llm.complete("q").cached is True
+
+
+@pytest.mark.promise("S3-29")
+def test_disabled_caching_makes_no_directory(tmp_path: Path) -> None:
+    llm = manager_of(ScriptedModel("x"), cache_dir=str(tmp_path / "responses"))
+    llm.generate("hi")
+    assert not (tmp_path / "responses").exists()

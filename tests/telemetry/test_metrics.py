@@ -42,7 +42,7 @@ def an_outage(seen: Observed) -> None:
     llm.generate("again")
 
 
-@pytest.mark.promise("S4-44")
+@pytest.mark.promise("S3-41", "S4-44")
 def test_an_outage_in_numbers(seen: Observed) -> None:
     an_outage(seen)
     assert seen.points("gen_ai.client.operation.duration") == [
@@ -242,7 +242,7 @@ def test_managers_share_the_instruments_of_a_provider(
     assert len(seen.points("agentkit.generate.duration")) == 4
 
 
-@pytest.mark.promise("S2-40")
+@pytest.mark.promise("S2-40", "S3-35", "S3-41")
 def test_cost_is_counted_where_a_price_is_known(seen: Observed) -> None:
     llm = seen.manager(("a", ScriptedModel(then=ANSWER)), ("b", ScriptedModel(then=ANSWER)))
     llm.register_model(

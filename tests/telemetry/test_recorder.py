@@ -25,6 +25,7 @@ entries = st.builds(
 outcomes = st.sampled_from(get_args(CallOutcome))
 
 
+@pytest.mark.promise("A15", "S2-40", "S3-21", "S3-22")
 @given(st.lists(st.one_of(entries, outcomes, st.floats(0, 200))))
 def test_rates_are_fractions_and_sums_add_up(history: list[Entry | str | float]) -> None:
     clock = FakeClock()
@@ -75,6 +76,7 @@ def test_a_model_that_was_never_asked_is_zeros_and_healthy() -> None:
     assert recorder.metrics()["cache_hit_rate"] == 0.0
 
 
+@pytest.mark.promise("S3-21")
 def test_percentiles_are_of_the_successes_in_the_window() -> None:
     recorder = Recorder(FakeClock())
     recorder.attempt(done(1000.0))

@@ -248,6 +248,22 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "agentkit")
 
 
+@pytest.mark.promise(
+    "A3",
+    "A4",
+    "A9",
+    "A18",
+    "S2-32",
+    "S2-33",
+    "S2-34",
+    "S2-36",
+    "S3-06",
+    "S3-23",
+    "S3-24",
+    "S3-25",
+    "S4-46",
+    "S4-48",
+)
 @pytest.mark.parametrize(("scenario", "shape"), cases(WHOLE + STRUCTURED))
 def test_a_whole_answer_is_the_same_story_in_both_colours(scenario: Scenario, shape: Shape) -> None:
     blocking = live(scenario, shape, complete)

@@ -51,6 +51,7 @@ def test_five_failures_in_a_row_open_the_default_circuit_whatever_lies_between_t
     assert breaker.state == "open"
 
 
+@pytest.mark.promise("A10")
 def test_every_attempt_counts_so_two_requests_of_three_attempts_open_the_circuit() -> None:
     breaker, _ = build()
     attempts = RetryPolicy().max_attempts
@@ -60,6 +61,7 @@ def test_every_attempt_counts_so_two_requests_of_three_attempts_open_the_circuit
     assert breaker.state == "open"
 
 
+@pytest.mark.promise("A5")
 def test_a_success_ends_the_failures_in_a_row() -> None:
     breaker, _ = build(failure_threshold=3)
     fail(breaker, 2)
@@ -113,6 +115,7 @@ def test_an_open_circuit_refuses_until_its_timeout_and_says_how_long() -> None:
     assert admitted(breaker).probe
 
 
+@pytest.mark.promise("A8")
 def test_a_failure_at_time_zero_recovers_like_any_other() -> None:
     breaker, clock = build(TurnedClock(0.0))
     fail(breaker, 5)
@@ -120,6 +123,7 @@ def test_a_failure_at_time_zero_recovers_like_any_other() -> None:
     assert breaker.would_admit()
 
 
+@pytest.mark.promise("A8")
 def test_a_wall_clock_that_jumps_is_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Jumping(datetime):
         @classmethod
@@ -162,6 +166,7 @@ def test_an_outcome_from_before_the_opening_is_dropped(how: str) -> None:
 # Half-open
 
 
+@pytest.mark.promise("S3-14", "S3-37")
 def test_reading_has_no_side_effect_so_an_expired_circuit_still_reads_open() -> None:
     breaker, _ = expired()
     before = breaker.statistics()
@@ -175,6 +180,7 @@ def test_reading_has_no_side_effect_so_an_expired_circuit_still_reads_open() -> 
     assert breaker.state == "half-open"
 
 
+@pytest.mark.promise("A7")
 def test_one_probe_at_a_time() -> None:
     breaker, clock = expired()
     admitted(breaker)
@@ -184,6 +190,7 @@ def test_one_probe_at_a_time() -> None:
     assert not breaker.would_admit()
 
 
+@pytest.mark.promise("A6")
 def test_a_failed_probe_reopens_at_once_with_a_fresh_timeout() -> None:
     breaker, clock = expired()
     clock.now = 100.0
@@ -211,6 +218,7 @@ def test_a_good_probe_closes_the_circuit_and_forgets_everything() -> None:
     assert breaker.state == "closed"
 
 
+@pytest.mark.promise("S3-14")
 def test_as_many_probes_must_succeed_as_the_policy_says() -> None:
     breaker, clock = expired(success_threshold=3)
     succeed(breaker, 2)

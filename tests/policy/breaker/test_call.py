@@ -57,6 +57,7 @@ def attempt(caller: Caller, breaker: CircuitBreaker, error: BaseException) -> No
         caller(breaker, raiser(error))
 
 
+@pytest.mark.promise("S3-15")
 def test_arguments_and_result_pass_through(caller: Caller) -> None:
     def func(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
@@ -65,6 +66,7 @@ def test_arguments_and_result_pass_through(caller: Caller) -> None:
     assert make().call(func, 1, func=3, self=4) == ((1,), {"func": 3, "self": 4})
 
 
+@pytest.mark.promise("S3-15")
 @pytest.mark.parametrize("threshold_reached", [False, True])
 def test_the_error_is_the_functions_own_with_its_traceback_and_context(
     caller: Caller, threshold_reached: bool
@@ -86,6 +88,7 @@ def test_the_error_is_the_functions_own_with_its_traceback_and_context(
     assert not [frame for frame in frames if "pybreaker" in frame.filename]
 
 
+@pytest.mark.promise("S3-16")
 def test_an_open_circuit_calls_nothing_and_says_for_how_long(caller: Caller) -> None:
     clock = TurnedClock()
     breaker = make(clock)

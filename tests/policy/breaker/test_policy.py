@@ -64,12 +64,14 @@ def test_a_list_of_listeners_is_kept_as_a_tuple() -> None:
     assert hash(policy) == hash(BreakerPolicy(listeners=(print,)))
 
 
+@pytest.mark.promise("A19", "S3-13")
 @pytest.mark.parametrize("threshold", [0, -1, True, 2.0, None])
 def test_a_breaker_checks_its_threshold(threshold: Any) -> None:
     with pytest.raises(ConfigurationError, match="failure_threshold"):
         CircuitBreaker(threshold)
 
 
+@pytest.mark.promise("A19", "S3-13")
 @pytest.mark.parametrize("timeout", [0, -0.1, math.nan, "60", None])
 def test_a_breaker_checks_its_timeout(timeout: Any) -> None:
     with pytest.raises(ConfigurationError, match="recovery_timeout"):

@@ -41,6 +41,7 @@ def together(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
     return results
 
 
+@pytest.mark.promise("A7", "S3-17")
 def test_an_expired_circuit_admits_exactly_one_of_many() -> None:
     for _ in range(20):
         breaker, _clock = expired()
