@@ -123,7 +123,6 @@ class Attempt:
     def reached_content(self) -> None:
         """A stream's first content is here: a probe has shown what it had to show."""
         self.first_token = self.call.rules.clock() - self.started
-        self.watch.first_token(self.first_token)
         breaker = self.target.breaker
         if self.permit is not None and breaker is not None and self.permit.probe:
             self.permit.succeeded(self.first_token)

@@ -1,1 +1,1 @@
-"""What dashboards and agents read: in-process counters, and OpenTelemetry through its API."""
+"""In-process counters, and spans and metrics through the OpenTelemetry API."""

@@ -1,7 +1,7 @@
-"""What was said, for those who ask for it: off by default, redacted, truncated, then serialised.
+"""Capture of prompts and responses: off by default; redacted, then truncated, then serialised.
 
-Content means messages, tool definitions and arguments, stop sequences and the text of exceptions.
-When the redactor fails, nothing of that record is captured.
+Content means messages, tool definitions and arguments, and the text of exceptions. When the
+redactor fails, nothing of that record is captured.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MODES: Final[dict[str, ContentMode]] = {
 
 
 def mode_of(chosen: ContentMode | None) -> ContentMode:
-    """The mode `chosen`, else the environment's, else ``"none"``.
+    """The mode `chosen`, else that of the environment, else ``"none"``.
 
-    An unknown word in the environment means ``"none"`` and is logged once at WARNING.
+    An unknown value in the environment means ``"none"`` and is logged at WARNING.
 
     Raises:
-        ConfigurationError: `chosen` is no mode.
+        ConfigurationError: `chosen` is not a mode.
     """
     if chosen is not None:
         if chosen not in _MODES.values():
@@ -46,8 +46,8 @@ def mode_of(chosen: ContentMode | None) -> ContentMode:
                 f"content={chosen!r} is unknown", hint="use 'none', 'span', 'event' or 'both'"
             )
         return chosen
-    word = os.environ.get(CAPTURE_VARIABLE, "")
-    mode = _MODES.get(word.strip().lower())
+    value = os.environ.get(CAPTURE_VARIABLE, "")
+    mode = _MODES.get(value.strip().lower())
     if mode is None:
         log.warning("%s has an unknown value: no content is captured", CAPTURE_VARIABLE)
         return "none"
@@ -55,13 +55,13 @@ def mode_of(chosen: ContentMode | None) -> ContentMode:
 
 
 class Captured(NamedTuple):
-    """A piece of content, ready to be written, and whether something was cut off."""
+    """Captured content, and whether it was truncated."""
 
     value: Any
     truncated: bool
 
-    def under(self, attribute: str) -> dict[str, Any]:
-        """As attributes, with a mark when something was cut off; none when there is nothing."""
+    def as_attribute(self, attribute: str) -> dict[str, Any]:
+        """The content as attributes of a span, marked if it was truncated; empty for none."""
         if self.value is None:
             return {}
         value = self.value if isinstance(self.value, str) else dumps(self.value)
@@ -69,19 +69,20 @@ class Captured(NamedTuple):
 
 
 NOTHING: Final = Captured(None, False)
-"""Nothing to record, or a redactor that failed."""
+"""There is nothing to record, or the redactor failed."""
 
 
 class Capture:
-    """Turns requests and answers into what the conventions call messages.
+    """Converts requests and responses to the messages of the GenAI conventions.
 
-    `redactor` gets every text before anything else sees it; `limit` is in characters a text.
+    `redactor` receives every text before anything else does; `limit` is the maximum length of a
+    text, in characters.
     """
 
     def __init__(self, mode: ContentMode, redactor: Redactor | None, limit: int) -> None:
         self.on_spans = mode in ("span", "both")
         self.on_events = mode in ("event", "both")
-        self.anywhere = mode != "none"
+        self.enabled = mode != "none"
         self._redactor = redactor
         self._limit = limit
 
@@ -91,14 +92,14 @@ class Capture:
         return self._text(text)
 
     @guarded(NOTHING)
-    def asked(self, request: Request) -> Captured:
-        """The request's messages."""
+    def input_messages(self, request: Request) -> Captured:
+        """The messages of the request."""
         captured = [self._message(message) for message in request.conversation]
         return Captured([c.value for c in captured], any(c.truncated for c in captured))
 
     @guarded(NOTHING)
-    def answered(self, response: Response[Any]) -> Captured:
-        """The answer as one message."""
+    def output_messages(self, response: Response[Any]) -> Captured:
+        """The response as one message."""
         parts = [self._part("text", response.text)] if response.text else []
         parts += [self._tool_call(call) for call in response.tool_calls]
         message: dict[str, Any] = {"role": "assistant", "parts": [p.value for p in parts]}
@@ -107,15 +108,15 @@ class Capture:
         return Captured([message], any(p.truncated for p in parts))
 
     @guarded(NOTHING)
-    def tools(self, request: Request) -> Captured:
-        """The definitions of the tools that the request offers, as one text."""
+    def tool_definitions(self, request: Request) -> Captured:
+        """The definitions of the request's tools, as one text."""
         if not request.tools:
             return NOTHING
-        told = [
+        definitions = [
             {"name": each.name, "description": each.description, "parameters": each.parameters}
             for each in request.tools
         ]
-        return self._text(dumps(told))
+        return self._text(dumps(definitions))
 
     def _text(self, text: str) -> Captured:
         if self._redactor is not None:
@@ -143,7 +144,7 @@ class Capture:
     def _content_part(self, part: Mapping[str, Any]) -> Captured:
         if "text" in part:
             return self._part("text", str(part["text"]))
-        return Captured({"type": "generic"}, False)  # images and files stay where they are
+        return Captured({"type": "generic"}, False)  # images and files are not captured
 
     def _tool_call(self, call: ToolCall) -> Captured:
         arguments = self._text(dumps(dict(call.arguments)))
@@ -152,7 +153,7 @@ class Capture:
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON; what has no JSON form is named by its class."""
+    """Compact JSON; a value that JSON cannot represent is replaced by the name of its class."""
     return json.dumps(
         value, ensure_ascii=False, separators=(",", ":"), default=lambda item: type(item).__name__
     )

@@ -1,4 +1,4 @@
-"""The metric instruments, made once for each meter provider, and what is recorded with them."""
+"""The metric instruments, created once per meter provider, and how attempts are recorded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from agentkit.types.ledger import Entry
 
 Attributes: TypeAlias = dict[str, Any]
 Breakers: TypeAlias = Callable[[], Mapping[str, tuple[str, float]]]
-"""Breaker name → (state, failure rate)."""
+"""The state and failure rate of each breaker, by its name."""
+Record: TypeAlias = Callable[[float, Attributes], None]
 
-
-_NOTHING: Iterable[Observation] = ()
+_NO_OBSERVATIONS: Iterable[Observation] = ()
 
 
 class Instruments:
@@ -39,7 +39,7 @@ class Instruments:
         self, provider: MeterProvider | None, profile: n.Profile, sources: weakref.WeakSet[Source]
     ) -> None:
         meter = metrics.get_meter(n.SCOPE, __version__, provider)
-        words = n.VOCABULARIES[profile]
+        vocabulary = n.VOCABULARIES[profile]
 
         def counter(metric: n.Metric) -> Counter:
             return meter.create_counter(metric.name, metric.unit, metric.description)
@@ -64,17 +64,17 @@ class Instruments:
         self.cache_requests = counter(n.CACHE_REQUESTS)
         self.cache_duration = histogram(n.CACHE_DURATION)
         self.cost = counter(n.COSTS)
-        self._durations = [histogram(metric) for metric in words.durations]
-        self._first_chunks = [histogram(metric) for metric in words.first_chunks]
-        self._token_usage = histogram(n.TOKEN_USAGE, n.TOKENS) if words.token_histogram else None
-        self._usage: dict[str, Counter] = {}
-        self._per_call: tuple[Histogram, Histogram] | None = None
-        if words.token_counters:
-            self._usage = {field: counter(each) for field, each in n.USAGE_COUNTERS.items()}
-            self._per_call = (
-                histogram(n.INPUT_PER_CALL, n.TOKENS),
-                histogram(n.OUTPUT_PER_CALL, n.TOKENS),
-            )
+        self._durations = [histogram(metric) for metric in vocabulary.durations]
+        self._first_chunks = [histogram(metric) for metric in vocabulary.first_chunks]
+        records: dict[str, Record] = {}  # an SDK warns of an instrument that is created twice
+        for each in vocabulary.tokens:
+            if each.metric.name not in records:
+                records[each.metric.name] = (
+                    counter(each.metric).add
+                    if each.kind == "counter"
+                    else histogram(each.metric, n.TOKENS).record
+                )
+        self._tokens = [(records[each.metric.name], each) for each in vocabulary.tokens]
         self._labels: dict[tuple[str, str, str | None], Attributes] = {}
         self._sources = sources
         for metric, callback in (
@@ -89,12 +89,12 @@ class Instruments:
             n.GENERATE_ACTIVE.description,
         )
 
-    def watch(self, source: Source) -> None:
-        """Report the breakers and active requests of `source` for as long as it lives."""
+    def observe(self, source: Source) -> None:
+        """Report the breakers and active requests of `source` as long as it exists."""
         self._sources.add(source)
 
     def labels(self, provider: str, model: str, error_type: str | None) -> Attributes:
-        """The attributes of one model's calls, built once."""
+        """The attributes of calls to one model, built once."""
         key = (provider, model, error_type)
         found = self._labels.get(key)
         if found is None:
@@ -105,7 +105,7 @@ class Instruments:
         return found
 
     def attempt(self, entry: Entry, usage: Usage | None, price: Price | None) -> None:
-        """Record one settled attempt; `price` is what the model costs."""
+        """Record one settled attempt; `price` is the price of the model."""
         failed = entry.outcome == "failure"
         error_type = n.listed(entry.error_type) if failed else None
         if entry.outcome == "abandoned":
@@ -121,21 +121,15 @@ class Instruments:
             plain = self.labels(entry.provider, entry.model, None)
             self.omissions.add(1, {**plain, n.FEATURE: feature})
         if usage is not None and (usage.input_tokens or usage.output_tokens):
-            self._tokens(self.labels(entry.provider, entry.model, None), usage, price)
+            self._usage(self.labels(entry.provider, entry.model, None), usage, price)
 
-    def _tokens(self, labels: Attributes, usage: Usage, price: Price | None) -> None:
-        if self._token_usage is not None:
-            self._token_usage.record(usage.input_tokens, {**labels, n.TOKEN_TYPE: "input"})
-            self._token_usage.record(usage.output_tokens, {**labels, n.TOKEN_TYPE: "output"})
-        for field, counter in self._usage.items():
-            counter.add(getattr(usage, field), {**labels, n.TOKEN_MODALITY: "unknown"})
-        if self._per_call is not None:
-            self._per_call[0].record(usage.input_tokens, labels)
-            self._per_call[1].record(usage.output_tokens, labels)
+    def _usage(self, labels: Attributes, usage: Usage, price: Price | None) -> None:
+        for record, each in self._tokens:
+            record(getattr(usage, each.field), {**labels, **each.attributes})
         if price is not None:
             self.cost.add(price.of(usage.input_tokens, usage.output_tokens), labels)
 
-    @guarded(_NOTHING)
+    @guarded(_NO_OBSERVATIONS)
     def _states(self, _: CallbackOptions) -> Iterable[Observation]:
         return [
             Observation(int(each == state.replace("-", "_")), {**own, n.BREAKER_STATE: each})
@@ -143,11 +137,11 @@ class Instruments:
             for each in n.BREAKER_STATES
         ]
 
-    @guarded(_NOTHING)
+    @guarded(_NO_OBSERVATIONS)
     def _rates(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(rate, own) for own, _state, rate in self._breakers()]
 
-    @guarded(_NOTHING)
+    @guarded(_NO_OBSERVATIONS)
     def _active(self, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(each.active, {n.MANAGER: each.manager}) for each in self._sources]
 
@@ -158,7 +152,7 @@ class Instruments:
 
 
 class Source:
-    """What the observable instruments ask of one manager; lives as long as the manager."""
+    """What the observable instruments read of one manager; exists as long as the manager."""
 
     def __init__(self, manager: str, breakers: Breakers) -> None:
         self.manager = manager
@@ -167,15 +161,15 @@ class Source:
         self._lock = fork_safe_lock()
 
     def count(self, step: int) -> None:
-        """A request began (1) or ended (-1)."""
+        """A request started (1) or ended (-1)."""
         with self._lock:
             self.active += step
 
 
-class _Made:
-    """One provider's instruments in each vocabulary asked for so far.
+class _ProviderInstruments:
+    """The instruments of one provider, by profile.
 
-    They share the managers: of an observable instrument, an SDK keeps the first callback only.
+    They share their sources: an SDK keeps only the first callback of an observable instrument.
     """
 
     def __init__(self) -> None:
@@ -183,13 +177,13 @@ class _Made:
         self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
 
 
-_made: weakref.WeakKeyDictionary[Any, _Made] = weakref.WeakKeyDictionary()
+_by_provider: weakref.WeakKeyDictionary[Any, _ProviderInstruments] = weakref.WeakKeyDictionary()
 _lock = fork_safe_lock()
 _NO_INSTRUMENTS: Instruments | None = None
 
 
 class _Global:
-    """Stands for the provider that the application sets globally."""
+    """Represents the provider that the application sets globally."""
 
 
 _GLOBAL = _Global()
@@ -198,8 +192,8 @@ _GLOBAL = _Global()
 def instruments_for(provider: MeterProvider | None, profile: n.Profile) -> Instruments:
     """The instruments of `provider` (default: the global one), shared by all managers.
 
-    An SDK refuses to register an instrument twice, so they are kept here, for as long as the
-    provider lives. A provider that raises gets none: its managers record nothing.
+    An SDK refuses to register an instrument twice, so they are kept here as long as the provider
+    exists. If the provider raises, its managers record nothing.
     """
     return _found(provider, profile) or Instruments(NoOpMeterProvider(), profile, weakref.WeakSet())
 
@@ -207,7 +201,9 @@ def instruments_for(provider: MeterProvider | None, profile: n.Profile) -> Instr
 @guarded(_NO_INSTRUMENTS)
 def _found(provider: MeterProvider | None, profile: n.Profile) -> Instruments | None:
     with _lock:
-        made = _made.setdefault(provider if provider is not None else _GLOBAL, _Made())
+        made = _by_provider.setdefault(
+            provider if provider is not None else _GLOBAL, _ProviderInstruments()
+        )
         if profile not in made.by_profile:
             made.by_profile[profile] = Instruments(provider, profile, made.sources)
         return made.by_profile[profile]

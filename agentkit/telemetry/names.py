@@ -1,18 +1,18 @@
 """Every name that telemetry writes: spans, attributes, events, metrics, and their units.
 
-The GenAI conventions are unstable and partly renamed upstream, so the strings stand here and not
-in an import of a moving package; a test compares them with the installed one. Two vocabularies:
-``v1.41`` is what tools read today (the last core release with GenAI text), ``next`` is the GenAI
-repository's own; ``both`` writes both at twice the cost.
+The GenAI conventions are unstable and partly renamed upstream, so the strings are written here
+instead of imported from a package that changes; a test compares them with the installed one. There
+are two vocabularies: ``v1.41`` is what tools read today (the last core release with GenAI text),
+``next`` is that of the GenAI repository; ``both`` writes both at twice the cost.
 
-Names under ``agentkit.`` are ours: OpenTelemetry has no convention for retries, breakers,
+Names under ``agentkit.`` are our own: OpenTelemetry has no convention for retries, breakers,
 fallbacks or an application's response cache.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 Profile: TypeAlias = Literal["v1.41", "next", "both"]
 
@@ -62,7 +62,7 @@ ERROR_TYPES: Final = frozenset({
     "invalid_response", "rate_limited_local", "budget_exceeded", "circuit_open",
     "all_models_failed", "configuration", OTHER,
 })  # fmt: skip
-"""Every value of ``error.type``: what else an error may say of itself is `OTHER`."""
+"""Every value of ``error.type``; any other error is `OTHER`."""
 
 NUMBERS: Final = {
     "max_tokens": "gen_ai.request.max_tokens",
@@ -73,9 +73,9 @@ NUMBERS: Final = {
     "presence_penalty": "gen_ai.request.presence_penalty",
     "seed": "gen_ai.request.seed",
 }
-"""Parameters of a request that are numbers, and the attribute of each."""
+"""The numeric parameters of a request, and the attribute of each."""
 
-# OpenInference, which some trace viewers read beside the above.
+# OpenInference, which some trace viewers read in addition.
 SPAN_KIND: Final = "openinference.span.kind"
 INPUT_VALUE: Final = "input.value"
 OUTPUT_VALUE: Final = "output.value"
@@ -132,10 +132,8 @@ class Metric:
 GENERATE_DURATION: Final = Metric(
     "agentkit.generate.duration", "s", "Duration of a request, all attempts included"
 )
-GENERATE_ATTEMPTS: Final = Metric(
-    "agentkit.generate.attempts", "{attempt}", "Attempts that a request took"
-)
-GENERATE_ACTIVE: Final = Metric("agentkit.generate.active", "{request}", "Requests under way")
+GENERATE_ATTEMPTS: Final = Metric("agentkit.generate.attempts", "{attempt}", "Attempts per request")
+GENERATE_ACTIVE: Final = Metric("agentkit.generate.active", "{request}", "Requests in progress")
 RETRIES: Final = Metric(
     "agentkit.retries", "{retry}", "Attempts after the first on one model in one request"
 )
@@ -145,23 +143,23 @@ BREAKER_STATE_GAUGE: Final = Metric(
     "agentkit.circuit_breaker.state", "{state}", "1 for the state a breaker is in, 0 for the others"
 )
 BREAKER_FAILURE_RATE: Final = Metric(
-    "agentkit.circuit_breaker.failure_rate", "{fraction}", "Failure rate a breaker sees, 0 to 1"
+    "agentkit.circuit_breaker.failure_rate", "{fraction}", "Failure rate of a breaker, 0 to 1"
 )
 TRANSITIONS: Final = Metric(
     "agentkit.circuit_breaker.transitions", "{transition}", "State changes of a breaker"
 )
 REJECTIONS: Final = Metric(
-    "agentkit.circuit_breaker.rejections", "{rejection}", "Targets passed over by an open breaker"
+    "agentkit.circuit_breaker.rejections", "{rejection}", "Targets skipped for an open breaker"
 )
 OMISSIONS: Final = Metric(
-    "agentkit.feature.omitted", "{request}", "Requests sent without a feature a model refused"
+    "agentkit.feature.omitted", "{request}", "Requests sent without a rejected feature"
 )
-WAITS: Final = Metric("agentkit.rate_limit.wait", "s", "Time waited for a free slot")
+WAITS: Final = Metric("agentkit.rate_limit.wait", "s", "Time waited for quota")
 CACHE_REQUESTS: Final = Metric(
-    "agentkit.cache.requests", "{request}", "Questions to the response cache"
+    "agentkit.cache.requests", "{request}", "Look-ups in the response cache"
 )
-CACHE_DURATION: Final = Metric("agentkit.cache.duration", "s", "Time the response cache took")
-COSTS: Final = Metric("agentkit.cost", "{USD}", "Price of the tokens, by the models' metadata")
+CACHE_DURATION: Final = Metric("agentkit.cache.duration", "s", "Time of a response cache look-up")
+COSTS: Final = Metric("agentkit.cost", "{USD}", "Cost of the tokens in USD")
 INVOKE_AGENT_DURATION: Final = Metric(
     "gen_ai.invoke_agent.duration", "s", "Duration of one task of an agent"
 )
@@ -177,24 +175,34 @@ OLD_FIRST_CHUNK: Final = Metric("gen_ai.client.operation.time_to_first_chunk", "
 NEW_FIRST_CHUNK: Final = Metric("gen_ai.client.inference.time_to_first_chunk", "s", _FIRST_CHUNK)
 TOKEN_USAGE: Final = Metric("gen_ai.client.token.usage", "{token}", "Tokens of one call")
 
-_USAGE = "gen_ai.client.inference.usage."
-_PER_CALL = "gen_ai.client.inference.operation."
 USAGE_COUNTERS: Final = {
-    "input_tokens": Metric(_USAGE + "input_tokens", "{token}", "Input tokens"),
-    "output_tokens": Metric(_USAGE + "output_tokens", "{token}", "Output tokens"),
+    "input_tokens": Metric("gen_ai.client.inference.usage.input_tokens", "{token}", "Input tokens"),
+    "output_tokens": Metric(
+        "gen_ai.client.inference.usage.output_tokens", "{token}", "Output tokens"
+    ),
     "cache_read_tokens": Metric(
-        _USAGE + "cache_read.input_tokens", "{token}", "Input tokens read from a prompt cache"
+        "gen_ai.client.inference.usage.cache_read.input_tokens",
+        "{token}",
+        "Input tokens read from a prompt cache",
     ),
     "cache_write_tokens": Metric(
-        _USAGE + "cache_write.input_tokens", "{token}", "Input tokens written to a prompt cache"
+        "gen_ai.client.inference.usage.cache_write.input_tokens",
+        "{token}",
+        "Input tokens written to a prompt cache",
     ),
     "reasoning_tokens": Metric(
-        _USAGE + "reasoning.output_tokens", "{token}", "Output tokens spent on reasoning"
+        "gen_ai.client.inference.usage.reasoning.output_tokens",
+        "{token}",
+        "Output tokens spent on reasoning",
     ),
 }
-"""The counters of ``next``, by the field of `Usage` each counts."""
-INPUT_PER_CALL: Final = Metric(_PER_CALL + "input_tokens", "{token}", "Input tokens of one call")
-OUTPUT_PER_CALL: Final = Metric(_PER_CALL + "output_tokens", "{token}", "Output tokens of one call")
+"""The counters of ``next``, by the field of `Usage` that each counts."""
+INPUT_PER_CALL: Final = Metric(
+    "gen_ai.client.inference.operation.input_tokens", "{token}", "Input tokens of one call"
+)
+OUTPUT_PER_CALL: Final = Metric(
+    "gen_ai.client.inference.operation.output_tokens", "{token}", "Output tokens of one call"
+)
 
 SECONDS: Final = tuple(0.01 * 2**power for power in range(14))
 """Bucket boundaries of durations, from the GenAI conventions: 0.01 to 81.92 s."""
@@ -206,33 +214,62 @@ COUNTS: Final = (1, 2, 3, 4, 5, 6, 8, 10)
 """Bucket boundaries of attempts per request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """What a profile calls the things that were renamed, and which token instruments it has."""
+class TokenMetric(NamedTuple):
+    """An instrument that records one field of `Usage`, and the attributes it adds."""
+
+    metric: Metric
+    kind: Literal["counter", "histogram"]
+    field: str
+    attributes: dict[str, str]
+
+
+class Vocabulary(NamedTuple):
+    """The names of a profile for what was renamed upstream."""
 
     durations: tuple[Metric, ...]
     first_chunks: tuple[Metric, ...]
+    tokens: tuple[TokenMetric, ...]
     cache_write: tuple[str, ...]
-    token_histogram: bool
-    token_counters: bool
+    """The attributes of a span for tokens written to a prompt cache."""
 
 
-_OLD_CACHE_WRITE = "gen_ai.usage.cache_creation.input_tokens"
-_NEW_CACHE_WRITE = "gen_ai.usage.cache_write.input_tokens"
+OLD_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+NEW_CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 
+_OLD: Final = Vocabulary(
+    durations=(OLD_DURATION,),
+    first_chunks=(OLD_FIRST_CHUNK,),
+    tokens=(
+        TokenMetric(TOKEN_USAGE, "histogram", "input_tokens", {TOKEN_TYPE: "input"}),
+        TokenMetric(TOKEN_USAGE, "histogram", "output_tokens", {TOKEN_TYPE: "output"}),
+    ),
+    cache_write=(OLD_CACHE_WRITE_TOKENS,),
+)
+_NEW: Final = Vocabulary(
+    durations=(NEW_DURATION,),
+    first_chunks=(NEW_FIRST_CHUNK,),
+    tokens=(
+        *(
+            TokenMetric(metric, "counter", field, {TOKEN_MODALITY: "unknown"})
+            for field, metric in USAGE_COUNTERS.items()
+        ),
+        TokenMetric(INPUT_PER_CALL, "histogram", "input_tokens", {}),
+        TokenMetric(OUTPUT_PER_CALL, "histogram", "output_tokens", {}),
+    ),
+    cache_write=(NEW_CACHE_WRITE_TOKENS,),
+)
 VOCABULARIES: Final[dict[Profile, Vocabulary]] = {
-    "v1.41": Vocabulary((OLD_DURATION,), (OLD_FIRST_CHUNK,), (_OLD_CACHE_WRITE,), True, False),
-    "next": Vocabulary((NEW_DURATION,), (NEW_FIRST_CHUNK,), (_NEW_CACHE_WRITE,), False, True),
+    "v1.41": _OLD,
+    "next": _NEW,
     "both": Vocabulary(
-        (OLD_DURATION, NEW_DURATION),
-        (OLD_FIRST_CHUNK, NEW_FIRST_CHUNK),
-        (_OLD_CACHE_WRITE, _NEW_CACHE_WRITE),
-        True,
-        True,
+        durations=_OLD.durations + _NEW.durations,
+        first_chunks=_OLD.first_chunks + _NEW.first_chunks,
+        tokens=_OLD.tokens + _NEW.tokens,
+        cache_write=_OLD.cache_write + _NEW.cache_write,
     ),
 }
 
 
 def listed(error_type: object) -> str:
-    """`error_type` when it is one of `ERROR_TYPES`, else `OTHER`."""
+    """`error_type` if it is one of `ERROR_TYPES`, else `OTHER`."""
     return error_type if isinstance(error_type, str) and error_type in ERROR_TYPES else OTHER

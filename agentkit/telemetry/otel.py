@@ -1,7 +1,7 @@
 """Telemetry through the OpenTelemetry API: its settings, and the observer of a manager.
 
 The same observer feeds the in-process `Recorder`, so that users without OpenTelemetry see the
-same numbers. Nothing here changes what a call does: every entry point is guarded.
+same numbers. Every entry point is guarded: telemetry never changes the outcome of a call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
 from agentkit.telemetry.metrics import Breakers, Source, instruments_for
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded
-from agentkit.telemetry.spans import NO_SPAN, Settings, Watch
+from agentkit.telemetry.spans import NO_SPAN, CallSpan, Settings
 from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
 
@@ -32,21 +32,21 @@ log = logging.getLogger("agentkit.breaker")
 
 @dataclass(frozen=True)
 class Telemetry:
-    """Where spans and metrics go, and what they may hold.
+    """Where spans and metrics go, and what they may contain.
 
     Args:
-        tracer_provider: default: the one the application set globally.
-        meter_provider: default: the one the application set globally.
-        content: whether prompts and answers are recorded: ``"none"``, ``"span"``, ``"event"`` or
-            ``"both"``; default: the environment variable
-            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else none.
-        redactor: gets every text before it is recorded, and returns what may be.
-        max_content_chars: longest text kept, in characters (default 8,192).
-        profile: names of the GenAI conventions: ``"v1.41"`` (default), ``"next"`` or ``"both"``.
-        openinference: adds the attributes that some trace viewers list.
+        tracer_provider: where spans go (default: the application's global provider).
+        meter_provider: where metrics go (default: the application's global provider).
+        content: where prompts and responses are recorded: ``"none"``, ``"span"``, ``"event"`` or
+            ``"both"`` (default: the environment variable
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else ``"none"``).
+        redactor: receives every text before it is recorded, and returns the text to record.
+        max_content_chars: maximum length of a recorded text, in characters (default 8,192).
+        profile: version of the GenAI conventions: ``"v1.41"`` (default), ``"next"`` or ``"both"``.
+        openinference: also write the OpenInference attributes that some trace viewers read.
 
     Raises:
-        ConfigurationError: an unknown profile or content mode, a limit below 1.
+        ConfigurationError: the profile or content mode is unknown, or the maximum is below 1.
     """
 
     tracer_provider: TracerProvider | None = None
@@ -72,10 +72,10 @@ class Telemetry:
         breakers: Breakers,
         prices: Callable[[str], Price | None],
     ) -> Observer:
-        """What watches the manager called `manager`.
+        """The observer of the manager called `manager`.
 
-        `breakers` gives each breaker's state and failure rate; `prices` the USD for tokens
-        of a model, or None.
+        `breakers` returns each breaker's state and failure rate; `prices` the price of a model's
+        tokens, or None.
         """
         return TelemetryObserver(self, manager, recorder, breakers, prices)
 
@@ -91,30 +91,30 @@ class TelemetryObserver(Observer):
         breakers: Breakers,
         prices: Callable[[str], Price | None],
     ) -> None:
-        self._recorder = recorder
         self._tracer = _tracer(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
         self._source = Source(manager, breakers)
-        self._instruments.watch(self._source)
+        self._instruments.observe(self._source)
         self._span_name = f"{n.GENERATE} {manager}"
         self._manager = {n.MANAGER: manager}
-        capture = Capture(mode_of(telemetry.content), telemetry.redactor,
-                          telemetry.max_content_chars)  # fmt: skip
         self._settings = Settings(
-            manager,
-            self._tracer,
-            self._instruments,
-            self._source,
-            capture,
-            prices,
-            n.VOCABULARIES[telemetry.profile],
-            telemetry.openinference,
+            manager=manager,
+            tracer=self._tracer,
+            instruments=self._instruments,
+            source=self._source,
+            recorder=recorder,
+            capture=Capture(
+                mode_of(telemetry.content), telemetry.redactor, telemetry.max_content_chars
+            ),
+            prices=prices,
+            vocabulary=n.VOCABULARIES[telemetry.profile],
+            openinference=telemetry.openinference,
         )
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
-        """Open the request's span."""
+        """Start the request's span."""
         self._source.count(1)
-        return Watch(self._settings, self._recorder, self._start(models), self._manager)
+        return CallSpan(self._settings, self._start(models), self._manager)
 
     @guarded(NO_SPAN)
     def _start(self, models: tuple[str, ...]) -> Span:
@@ -123,7 +123,7 @@ class TelemetryObserver(Observer):
 
     @guarded(None)
     def breaker_changed(self, breaker: str, previous: str, state: str) -> None:
-        """Count the transition and tell the log."""
+        """Count and log the transition."""
         self._instruments.transitions.add(
             1,
             {

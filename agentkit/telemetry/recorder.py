@@ -1,7 +1,7 @@
-"""Counters inside the process: the numbers of `get_metrics` and `get_model_info`.
+"""In-process counters: the numbers of `get_metrics` and `get_model_info`.
 
-They need no OpenTelemetry, and the health-aware route order reads them too. Two units, never
-mixed: a *request* is what the caller asked for, an *attempt* is one thing sent to one model.
+They do not need OpenTelemetry, and the health-aware route order reads them, too. The units are
+never mixed: a *request* is one call by the caller, an *attempt* is one request to one model.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from agentkit.types.ledger import Entry
 from agentkit.types.observer import CallOutcome
 
 WINDOW: Final = 512
-"""Settled attempts a model that percentiles are taken over."""
+"""Settled attempts per model that percentiles are computed from."""
 RECENT: Final = 300.0
-"""Seconds after which an attempt says nothing about health any more, so that a model which is
-passed over for its past gets another chance."""
+"""Seconds after which an attempt no longer counts for health, so that a model which is avoided
+because of its past gets another chance."""
 
-_REQUESTS_FAULT: Final = frozenset(
+_REQUEST_ERRORS: Final = frozenset(
     {"400", "413", "422", "content_filter", "context_length_exceeded"}
 )
-"""Failures that the request brought on itself: no news about the model."""
+"""Failures caused by the request itself: they say nothing about the model."""
 
 _FAILED: Final = -1.0
-"""Stands for the duration of a failure in a window."""
+"""The duration that represents a failure in a window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a model did lately: over its last 512 settled attempts, none older than 300 s.
+    """The recent health of a model: its last 512 settled attempts, none older than 300 s.
 
     `success_rate` is a fraction, 1.0 without samples; latencies are in seconds over the successes,
-    0.0 without any. Failures that the request brought on itself (400, 413, 422, a content filter,
-    a context too long) are no samples.
+    0.0 without any. Failures caused by the request itself (400, 413, 422, a content filter, a
+    context that is too long) are not samples.
     """
 
     success_rate: float = 1.0
@@ -48,11 +48,19 @@ class Health:
     samples: int = 0
 
 
-class _Model:
+class _ModelCounters:
     __slots__ = (
-        "errors", "failures", "input_tokens", "max_latency", "min_latency", "output_tokens",
-        "requests", "successes", "total_latency", "window",
-    )  # fmt: skip
+        "errors",
+        "failures",
+        "input_tokens",
+        "max_latency",
+        "min_latency",
+        "output_tokens",
+        "requests",
+        "successes",
+        "total_latency",
+        "window",
+    )
 
     def __init__(self) -> None:
         self.requests = self.successes = self.failures = 0
@@ -67,16 +75,16 @@ class _Model:
 class Recorder:
     """Counts requests and attempts; safe to use from any thread.
 
-    `clock` gives seconds and only tells how old a sample is. An attempt that was let go of
-    (cancelled, closed early, cut by the deadline) counts as a request of its model but as neither
-    success nor failure, so it moves no rate; a cancelled request likewise. Success rates are
-    successes / (successes + failures).
+    `clock` is used only for the age of samples, in seconds. An abandoned attempt (cancelled,
+    closed early, ended by the deadline) counts as a request of its model but as neither a success
+    nor a failure, so it does not change the success rate; likewise a cancelled request. Success
+    rates are successes / (successes + failures).
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._lock = fork_safe_lock()
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, _ModelCounters] = {}
         self._requests = self._successes = self._failures = self._hits = 0
         self._retries = self._tokens = 0
 
@@ -86,7 +94,7 @@ class Recorder:
         with self._lock:
             model = self._models.get(name)
             if model is None:
-                model = self._models[name] = _Model()
+                model = self._models[name] = _ModelCounters()
             model.requests += 1
             if entry.number > 1:
                 self._retries += 1
@@ -102,7 +110,7 @@ class Recorder:
             elif outcome == "failure":
                 model.failures += 1
                 model.errors[entry.error_type or "unknown"] += 1
-                if entry.error_type not in _REQUESTS_FAULT:
+                if entry.error_type not in _REQUEST_ERRORS:
                     model.window.append((self._clock(), _FAILED))
 
     def call(self, outcome: CallOutcome) -> None:
@@ -117,7 +125,7 @@ class Recorder:
                     self._hits += 1
 
     def breakdown(self, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """What the attempts at `names` (default: all models) add up to.
+        """Totals of the attempts at `names` (default: all models).
 
         Keys: tokens {total_input, total_output, total}, latency of successes in seconds
         {average_seconds, min_seconds, max_seconds, total_seconds}, errors_by_type,
@@ -129,14 +137,16 @@ class Recorder:
             errors: Counter[str] = Counter()
             for model in models.values():
                 errors.update(model.errors)
-            taken = sum(model.input_tokens for model in models.values())
-            given = sum(model.output_tokens for model in models.values())
+            inputs = sum(model.input_tokens for model in models.values())
+            outputs = sum(model.output_tokens for model in models.values())
             seconds = sum(model.total_latency for model in models.values())
             successes = sum(model.successes for model in models.values())
             fastest = min((model.min_latency for model in models.values()), default=math.inf)
             return {
                 "tokens": {
-                    "total_input": taken, "total_output": given, "total": taken + given,
+                    "total_input": inputs,
+                    "total_output": outputs,
+                    "total": inputs + outputs,
                 },
                 "latency": {
                     "average_seconds": seconds / successes if successes else 0.0,
@@ -147,10 +157,9 @@ class Recorder:
                 "errors_by_type": dict(errors),
                 "requests_by_model": {name: model.requests for name, model in models.items()},
                 "tokens_by_model": {
-                    name: model.input_tokens + model.output_tokens
-                    for name, model in models.items()
+                    name: model.input_tokens + model.output_tokens for name, model in models.items()
                 },
-            }  # fmt: skip
+            }
 
     def metrics(self) -> dict[str, Any]:
         """Totals since the start.
@@ -176,14 +185,14 @@ class Recorder:
         }
 
     def model(self, name: str) -> dict[str, Any]:
-        """A model's attempts since the start; zeros for one that was never asked.
+        """A model's attempts since the start; zeros for a model without any.
 
         Keys: requests, successes, failures, and in seconds total_latency and avg_latency (over
         all successes), p50_latency and p95_latency (over the successes among the last 512
         settled attempts).
         """
         with self._lock:
-            model = self._models.get(name) or _Model()
+            model = self._models.get(name) or _ModelCounters()
             requests, successes, failures = model.requests, model.successes, model.failures
             total, window = model.total_latency, list(model.window)
         latencies = sorted(duration for _, duration in window if duration != _FAILED)
@@ -198,7 +207,7 @@ class Recorder:
         }
 
     def health(self, name: str) -> Health:
-        """How a model did lately; a model without samples is taken for healthy."""
+        """The recent health of a model; one without samples counts as healthy."""
         with self._lock:
             model = self._models.get(name)
             window = list(model.window) if model is not None else []
@@ -224,7 +233,7 @@ def _rate(successes: int, failures: int) -> float:
 
 
 def _percentile(ascending: list[float], fraction: float) -> float:
-    """The nearest-rank percentile; 0.0 of nothing."""
+    """The nearest-rank percentile; 0.0 for an empty list."""
     if not ascending:
         return 0.0
     return ascending[min(int(fraction * len(ascending)), len(ascending) - 1)]

@@ -1,4 +1,4 @@
-"""Nothing that telemetry does may change what a call does."""
+"""Guards: a failure in telemetry never changes the outcome of a call."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ R = TypeVar("R")
 log: Final = logging.getLogger("agentkit.telemetry")
 
 
-def guarded(harmless: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function so that whatever it raises becomes the value `harmless`.
+def guarded(fallback: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that it returns `fallback` instead of raising an `Exception`.
 
-    The first fault of each function is logged at WARNING, with the class of the exception only:
-    its message may quote what was to be recorded. `BaseException`s that are no `Exception` pass.
+    The first failure of each function is logged at WARNING, with the class of the exception only:
+    its message may quote what was to be recorded. Other `BaseException`s propagate.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        told = False
+        logged = False
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            nonlocal told
+            nonlocal logged
             try:
                 return function(*args, **kwargs)
-            except Exception as fault:  # noqa: BLE001 - exporters, redactors and listeners of others
-                if not told:
-                    told = True
+            except Exception as error:  # noqa: BLE001 - exporters and redactors are user code
+                if not logged:
+                    logged = True
                     log.warning(
-                        "%s failed with %s; the call goes on, later faults here stay silent",
+                        "%s failed with %s; the call continues, and later failures are not logged",
                         function.__qualname__,
-                        type(fault).__name__,
+                        type(error).__name__,
                     )
-                return harmless
+                return fallback
 
         return call
 

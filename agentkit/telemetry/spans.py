@@ -1,4 +1,4 @@
-"""One request and its attempts, as spans, events and records."""
+"""The spans of a request and its attempts, with their events and metrics."""
 
 from __future__ import annotations
 
@@ -40,45 +40,43 @@ _HITS = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
 class Settings(NamedTuple):
-    """What all requests of one manager share."""
+    """What the spans of one manager share."""
 
     manager: str
     tracer: Tracer
     instruments: Instruments
     source: Source
+    recorder: Recorder
     capture: Capture
     prices: Callable[[str], Price | None]
-    words: n.Vocabulary
+    vocabulary: n.Vocabulary
     openinference: bool
 
 
-class Watch(CallObserver):
-    """Watches one request: the INTERNAL wrapper span, which holds no `gen_ai` attribute."""
+class CallSpan(CallObserver):
+    """The INTERNAL span of one request, which has no `gen_ai` attribute, and its metrics."""
 
-    __slots__ = ("_attempts", "_labels", "_recorder", "_settings", "_span", "_within")
+    __slots__ = ("_attempts", "_context", "_labels", "_settings", "_span")
 
-    def __init__(
-        self, settings: Settings, recorder: Recorder, span: Span, labels: dict[str, Any]
-    ) -> None:
+    def __init__(self, settings: Settings, span: Span, labels: dict[str, Any]) -> None:
         self._settings = settings
-        self._recorder = recorder
         self._span = span
         self._labels = labels
         self._attempts = 0
-        self._within = _around(span)
+        self._context = _context_of(span)
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request
     ) -> AttemptObserver:
-        """Open the CLIENT span of one attempt."""
+        """Start the CLIENT span of one attempt."""
         self._attempts += 1
         span = NO_SPAN
-        if self._within is not None:
-            span = self._open(model, provider, number, index, request)
-        return AttemptWatch(self._settings, self._recorder, span, self._within, request)
+        if self._context is not None:
+            span = self._start(model, provider, number, index, request)
+        return AttemptSpan(self._settings, span, self._context, request)
 
     @guarded(NO_SPAN)
-    def _open(self, model: str, provider: str, number: int, index: int, request: Request) -> Span:
+    def _start(self, model: str, provider: str, number: int, index: int, request: Request) -> Span:
         attributes: dict[str, Any] = {
             n.OPERATION: n.CHAT,
             n.PROVIDER: provider,
@@ -93,13 +91,13 @@ class Watch(CallObserver):
             if isinstance(value, int | float) and not isinstance(value, bool):
                 attributes[attribute] = value
         span = self._settings.tracer.start_span(
-            f"{n.CHAT} {model}", self._within, SpanKind.CLIENT, attributes
+            f"{n.CHAT} {model}", self._context, SpanKind.CLIENT, attributes
         )
         capture = self._settings.capture
         if capture.on_spans and span.is_recording():
-            span.set_attributes(_asked(capture, request))
+            span.set_attributes(_input(capture, request))
             if self._settings.openinference:
-                span.set_attributes(capture.text(request.text).under(n.INPUT_VALUE))
+                span.set_attributes(capture.text(request.text).as_attribute(n.INPUT_VALUE))
         if self._settings.openinference:
             span.set_attribute(n.SPAN_KIND, "LLM")
         return span
@@ -114,7 +112,7 @@ class Watch(CallObserver):
         error: BaseException,
         reason: Literal["backoff", "retry_after", "next_key"],
     ) -> None:
-        """Record a retry that is to come."""
+        """Record that a retry is scheduled."""
         kind = error_type(error)
         labels = self._settings.instruments.labels(provider, model, kind)
         self._settings.instruments.retries.add(1, labels)
@@ -123,23 +121,33 @@ class Watch(CallObserver):
         )
         self._event(
             n.RETRY_SCHEDULED,
-            {n.REQUEST_MODEL: model, n.ATTEMPT_NUMBER: number, n.RETRY_DELAY: delay,
-             n.ERROR_TYPE: kind, n.RETRY_REASON: reason},
-        )  # fmt: skip
+            {
+                n.REQUEST_MODEL: model,
+                n.ATTEMPT_NUMBER: number,
+                n.RETRY_DELAY: delay,
+                n.ERROR_TYPE: kind,
+                n.RETRY_REASON: reason,
+            },
+        )
 
     @guarded(None)
     def fallback(self, source: str, to: str, reason: FallbackReason) -> None:
-        """Record a move to the next model."""
+        """Record a fallback to the next model."""
         labels = {n.FALLBACK_FROM: source, n.FALLBACK_TO: to, n.FALLBACK_REASON: reason}
         self._settings.instruments.fallbacks.add(1, labels)
         self._event(n.FALLBACK, labels)
-        extra = {"fallback_from": source, "fallback_to": to, "reason": reason}
-        log.warning("%s falls back from %s to %s: %s", self._settings.manager, source, to, reason,
-                    extra=extra)  # fmt: skip
+        log.warning(
+            "%s falls back from %s to %s: %s",
+            self._settings.manager,
+            source,
+            to,
+            reason,
+            extra={"fallback_from": source, "fallback_to": to, "reason": reason},
+        )
 
     @guarded(None)
     def skipped(self, entry: Entry) -> None:
-        """Record a target that was passed over."""
+        """Record a target that was skipped."""
         if entry.reason == "circuit_open":
             breaker = {n.BREAKER: f"{entry.provider}/{entry.model}"}
             self._settings.instruments.rejections.add(1, breaker)
@@ -149,16 +157,19 @@ class Watch(CallObserver):
 
     @guarded(None)
     def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
-        """Mark on the request's span that a breaker moved; the metric has its own source."""
+        """Add an event to the request's span; the metric is recorded elsewhere."""
         self._event(
             n.BREAKER_CHANGED,
-            {n.BREAKER: f"{provider}/{model}", n.BREAKER_PREVIOUS: previous.replace("-", "_"),
-             n.BREAKER_STATE: state.replace("-", "_")},
-        )  # fmt: skip
+            {
+                n.BREAKER: f"{provider}/{model}",
+                n.BREAKER_PREVIOUS: previous.replace("-", "_"),
+                n.BREAKER_STATE: state.replace("-", "_"),
+            },
+        )
 
     @guarded(None)
     def response_cache(self, model: str, verdict: CacheResult, seconds: float) -> None:
-        """Record what the response cache said."""
+        """Record a look-up in the response cache."""
         result = _HITS.get(verdict, "bypass")
         labels = {**self._labels, n.CACHE_RESULT: result}
         self._settings.instruments.cache_requests.add(1, labels)
@@ -170,7 +181,7 @@ class Watch(CallObserver):
 
     @guarded(None)
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
-        """Record a wait for a slot."""
+        """Record a wait for quota."""
         outcome = "acquired" if acquired else "rejected"
         labels = {n.REQUEST_MODEL: model, n.WAIT_OUTCOME: outcome}
         self._settings.instruments.waits.record(seconds, labels)
@@ -183,12 +194,12 @@ class Watch(CallObserver):
         response: Response[Any] | None,
         error: BaseException | None,
     ) -> None:
-        """Close the request's span and count the request."""
+        """End the request's span and count the request."""
         self._settings.source.count(-1)
-        self._recorder.call(outcome)
+        self._settings.recorder.call(outcome)
         self._record(outcome, ledger, error)
-        if self._within is not None:
-            self._close(outcome, ledger, response, error)
+        if self._context is not None:
+            self._end_span(outcome, ledger, response, error)
 
     @guarded(None)
     def _record(self, outcome: CallOutcome, ledger: Ledger, error: BaseException | None) -> None:
@@ -201,7 +212,7 @@ class Watch(CallObserver):
         instruments.generate_duration.record(ledger.duration, labels)
 
     @guarded(None)
-    def _close(
+    def _end_span(
         self,
         outcome: CallOutcome,
         ledger: Ledger,
@@ -220,38 +231,32 @@ class Watch(CallObserver):
                 attributes[n.SELECTED_PROVIDER] = response.provider
             span.set_attributes(attributes)
             if outcome == "error" and error is not None:
-                _fail(span, error, self._settings.capture)
+                _mark_failed(span, error, self._settings.capture)
         finally:
             span.end()
 
     def _event(self, name: str, attributes: dict[str, Any]) -> None:
-        if self._within is not None:
-            known = {key: value for key, value in attributes.items() if value is not None}
-            self._span.add_event(name, known)
+        if self._context is not None:
+            present = {key: value for key, value in attributes.items() if value is not None}
+            self._span.add_event(name, present)
 
 
-class AttemptWatch(AttemptObserver):
-    """Watches one attempt: its CLIENT span and what it adds to the model's metrics."""
+class AttemptSpan(AttemptObserver):
+    """The CLIENT span of one attempt, and its share of the model's metrics."""
 
-    __slots__ = ("_parent", "_recorder", "_request", "_settings", "_span")
+    __slots__ = ("_parent", "_request", "_settings", "_span")
 
     def __init__(
-        self,
-        settings: Settings,
-        recorder: Recorder,
-        span: Span,
-        parent: Context | None,
-        request: Request,
+        self, settings: Settings, span: Span, parent: Context | None, request: Request
     ) -> None:
         self._settings = settings
-        self._recorder = recorder
         self._span = span
         self._parent = parent
         self._request = request
 
     @guarded(_NO_SCOPE)
     def scope(self) -> AbstractContextManager[object] | None:
-        """Makes the attempt's span current around one step; None when there is no span."""
+        """Make the attempt's span current during one step; None if there is no span."""
         if self._parent is None or self._span is NO_SPAN:
             return None
         return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
@@ -259,11 +264,11 @@ class AttemptWatch(AttemptObserver):
     def end(
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
-        """Count the attempt and close its span."""
-        self._recorder.attempt(entry)
+        """Count the attempt and end its span."""
+        self._settings.recorder.attempt(entry)
         self._record(entry, response)
         if self._parent is not None:
-            self._close(entry, response, error)
+            self._end_span(entry, response, error)
 
     @guarded(None)
     def _record(self, entry: Entry, response: Response[Any] | None) -> None:
@@ -274,12 +279,17 @@ class AttemptWatch(AttemptObserver):
         self._settings.instruments.attempt(entry, usage, price)
         if log.isEnabledFor(logging.DEBUG):
             kind = entry.error_type and n.listed(entry.error_type)
-            log.debug("%s attempt %d: %s after %.3f s", entry.model, entry.number, entry.outcome,
-                      entry.duration, extra={"model": entry.model, "error_type": kind},
-                      )  # fmt: skip
+            log.debug(
+                "%s attempt %d: %s after %.3f s",
+                entry.model,
+                entry.number,
+                entry.outcome,
+                entry.duration,
+                extra={"model": entry.model, "error_type": kind},
+            )
 
     @guarded(None)
-    def _close(
+    def _end_span(
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
         span = self._span
@@ -292,16 +302,16 @@ class AttemptWatch(AttemptObserver):
             if entry.first_token is not None:
                 attributes[n.TIME_TO_FIRST_CHUNK] = entry.first_token
             if response is not None:
-                self._answer(response, attributes)
+                self._describe(response, attributes)
             span.set_attributes(attributes)
-            if self._settings.capture.anywhere and span.is_recording():
-                self._say(response)
+            if self._settings.capture.enabled and span.is_recording():
+                self._capture(response)
             if entry.outcome == "failure" and error is not None:
-                _fail(span, error, self._settings.capture)
+                _mark_failed(span, error, self._settings.capture)
         finally:
             span.end()
 
-    def _answer(self, response: Response[Any], attributes: dict[str, Any]) -> None:
+    def _describe(self, response: Response[Any], attributes: dict[str, Any]) -> None:
         usage = response.usage
         if usage.input_tokens or usage.output_tokens:
             attributes[n.INPUT_TOKENS] = usage.input_tokens
@@ -309,8 +319,8 @@ class AttemptWatch(AttemptObserver):
         if usage.cache_read_tokens:
             attributes[n.CACHE_READ_TOKENS] = usage.cache_read_tokens
         if usage.cache_write_tokens:
-            attributes.update(dict.fromkeys(self._settings.words.cache_write,
-                                            usage.cache_write_tokens))  # fmt: skip
+            for name in self._settings.vocabulary.cache_write:
+                attributes[name] = usage.cache_write_tokens
         if usage.reasoning_tokens:
             attributes[n.REASONING_TOKENS] = usage.reasoning_tokens
         if response.response_id is not None:
@@ -318,21 +328,21 @@ class AttemptWatch(AttemptObserver):
         if response.finish_reason is not None:
             attributes[n.FINISH_REASONS] = (response.finish_reason,)
 
-    def _say(self, response: Response[Any] | None) -> None:
+    def _capture(self, response: Response[Any] | None) -> None:
         capture, span = self._settings.capture, self._span
-        answered = {}
+        output = {}
         if response is not None:
-            answered = capture.answered(response).under(n.OUTPUT_MESSAGES)
+            output = capture.output_messages(response).as_attribute(n.OUTPUT_MESSAGES)
             if capture.on_spans and self._settings.openinference:
-                span.set_attributes(capture.text(response.text).under(n.OUTPUT_VALUE))
+                span.set_attributes(capture.text(response.text).as_attribute(n.OUTPUT_VALUE))
         if capture.on_spans:
-            span.set_attributes(answered)
+            span.set_attributes(output)
         if capture.on_events:
-            span.add_event(n.DETAILS, _asked(capture, self._request) | answered)
+            span.add_event(n.DETAILS, _input(capture, self._request) | output)
 
 
 class _Scope:
-    """Makes a context current; entered and left in the same step, never across a yield."""
+    """Makes a context current; entered and exited in the same step, never across a yield."""
 
     __slots__ = ("_context", "_token")
 
@@ -351,33 +361,33 @@ class _Scope:
 
 
 @guarded(_NO_CONTEXT)
-def _around(span: Span) -> Context | None:
-    """What is inside `span`, sampled or not: what is dropped must not begin traces of its own."""
+def _context_of(span: Span) -> Context | None:
+    """The context inside `span`, even if it is not sampled: its children must not start traces."""
     return set_span_in_context(span) if span.get_span_context().is_valid else None
 
 
 def error_type(error: BaseException | None) -> str:
-    """The closed list that labels use: a status as text, else the error's own kind."""
+    """The ``error.type`` of an error: its status if it has one, else the type it names itself."""
     status = getattr(error, "status", None)
     return n.listed(str(status) if status else getattr(error, "error_type", None))
 
 
-def _fail(span: Span, error: BaseException, capture: Capture) -> None:
+def _mark_failed(span: Span, error: BaseException, capture: Capture) -> None:
     span.set_status(Status(StatusCode.ERROR))
     span.set_attribute(n.ERROR_TYPE, error_type(error))
     attributes: dict[str, Any] = {n.EXCEPTION_TYPE: type(error).__name__}
-    if capture.anywhere:
-        attributes |= capture.text(str(error)).under(n.EXCEPTION_MESSAGE)
+    if capture.enabled:
+        attributes |= capture.text(str(error)).as_attribute(n.EXCEPTION_MESSAGE)
     span.add_event(n.EXCEPTION, attributes)
 
 
-def _asked(capture: Capture, request: Request) -> dict[str, Any]:
-    asked = capture.asked(request).under(n.INPUT_MESSAGES)
-    return asked | capture.tools(request).under(n.TOOL_DEFINITIONS)
+def _input(capture: Capture, request: Request) -> dict[str, Any]:
+    messages = capture.input_messages(request).as_attribute(n.INPUT_MESSAGES)
+    return messages | capture.tool_definitions(request).as_attribute(n.TOOL_DEFINITIONS)
 
 
 def _suppressed(parent: Context) -> Context:
-    """`parent` with the key that keeps GenAI instrumentations from counting the call again."""
+    """`parent` with the key that stops other GenAI instrumentations from recording the call."""
     key, data = _suppression()
     return parent if key is None or data is None else otel_context.set_value(key, data(), parent)
 

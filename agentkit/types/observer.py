@@ -27,9 +27,6 @@ class AttemptObserver:
         """Entered around each step of user or SDK code, so that their spans nest; None: nothing."""
         return None
 
-    def first_token(self, seconds: float) -> None:
-        """The first content of a stream arrived, `seconds` after the attempt began."""
-
     def end(
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:

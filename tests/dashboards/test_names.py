@@ -63,15 +63,16 @@ def test_the_metrics_of_the_default_profile_are_all_shown_but_the_ones_named_her
     elsewhere = {
         names.RETRY_DELAYS,  # follows from the policy
         names.CACHE_DURATION,
-        names.OMISSIONS,  # rare, and told by each answer itself
+        names.OMISSIONS,  # rare, and on each response
         names.BREAKER_FAILURE_RATE,  # the state says when it matters
     }
     renamed = {names.NEW_DURATION, names.NEW_FIRST_CHUNK}
     per_call = {names.INPUT_PER_CALL, names.OUTPUT_PER_CALL}
+    agents = {names.INVOKE_AGENT_DURATION, names.EXECUTE_TOOL_DURATION}
     all_metrics = {each for each in vars(names).values() if isinstance(each, names.Metric)}
     shown = {metric for each in panel_expressions() for metric in each.metrics}
     missing = {each for each in all_metrics if not series(each) & shown}
-    assert missing == elsewhere | renamed | per_call
+    assert missing == elsewhere | renamed | per_call | agents
 
 
 def test_panels_do_not_share_an_id_or_a_place() -> None:
