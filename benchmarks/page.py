@@ -23,6 +23,10 @@ of these measurements, and that LiteLLM and LangChain pass the attempt timeout t
 client, so here the function enforces it. TensorZero and Bifrost are standalone gateways that pip
 cannot install; they are not measured.
 """
+NEXT = """
+Next: [what happens in a call](../explanation/life-of-a-request.md), or how to
+[record calls with OpenTelemetry](../policies/telemetry.md).
+"""
 
 
 def page(results: dict[str, Any]) -> str:
@@ -33,7 +37,7 @@ def page(results: dict[str, Any]) -> str:
         for work in WORKS
         if work.name in results["works"]
     ]
-    return "\n".join(sections).rstrip() + "\n"
+    return "\n".join(sections).rstrip() + "\n" + NEXT
 
 
 def _summary(results: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,21 @@ from matplotlib.axes import Axes
 from benchmarks.environments import CONTENDERS
 from benchmarks.works import WORKS, Column, Work
 
-OURS, OTHERS, TARGET = "#3f51b5", "#9aa0b5", "#c2410c"
+OURS, OTHERS, TARGET, INK, PAPER = "#3f51b5", "#9aa0b5", "#c2410c", "#22263a", "#ffffff"
+THEME = {  # name, light and dark colour: drawn in the light one, shown as the reader's page is
+    "ours": (OURS, "#8c9aea"),
+    "others": (OTHERS, "#5f6580"),
+    "target": (TARGET, "#fb923c"),
+    "ink": (INK, "#e2e4ef"),
+    "paper": (PAPER, "#1e2129"),
+}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",  # text stays text
@@ -52,15 +65,30 @@ def _figure(work: Work, panels: list[Column], outcomes: dict[str, Any], path: Pa
     with mpl.rc_context(STYLE):
         tallest = max(len(bars(outcomes, column)) for column in panels)
         figure, axes = plt.subplots(
-            1, len(panels),
-            figsize=(4.6 * len(panels) + 0.8, 0.42 * tallest + 1.5),
-            squeeze=False, layout="constrained",
-        )  # fmt: skip
+            len(panels),
+            figsize=(5.4, (0.42 * tallest + 0.9) * len(panels) + 0.4),  # legible on a phone
+            squeeze=False,
+            layout="constrained",
+        )
         figure.suptitle(work.title, fontweight="bold", x=0.01, ha="left")
-        for panel, column in zip(axes[0], panels, strict=True):
+        for panel, column in zip(axes[:, 0], panels, strict=True):
             _panel(panel, column, bars(outcomes, column))
-        figure.savefig(path, metadata={"Date": None}, facecolor="white")
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
         plt.close(figure)
+    path.write_text(_themed(drawn.getvalue()), encoding="utf-8")
+
+
+def _themed(svg: str) -> str:
+    """The same image with two palettes; the colour scheme of the page around it chooses."""
+    for name, (light, _) in THEME.items():
+        svg = svg.replace(light, f"var(--{name})")
+    by_day, by_night = (
+        "; ".join(f"--{name}: {colours[index]}" for name, colours in THEME.items())
+        for index in range(2)
+    )
+    style = f"svg {{ {by_day} }} @media (prefers-color-scheme: dark) {{ svg {{ {by_night} }} }}"
+    return svg.replace("<defs>", f"<style>{style}</style>\n <defs>", 1)
 
 
 def _panel(panel: Axes, column: Column, figures: list[tuple[str, float]]) -> None:
@@ -83,13 +111,18 @@ def _panel(panel: Axes, column: Column, figures: list[tuple[str, float]]) -> Non
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
         )
     if column.at_most is not None:
         panel.axvline(column.at_most, color=TARGET, linewidth=1, linestyle="--")
         panel.annotate(
             f"target {column.shown(column.at_most)}",
-            (column.at_most, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 2), textcoords="offset points",
-            color=TARGET, fontsize=8, ha="center", va="bottom",
-        )  # fmt: skip
+            (column.at_most, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            color=TARGET,
+            fontsize=8,
+            ha="center",
+            va="bottom",
+        )
