@@ -16,6 +16,7 @@ import pytest
 from tests.docs.blocks import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(180)  # the first to need the site builds it
 PAGES = {"agentkit": "api", "agentkit.bedrock": "bedrock", "agentkit.testing": "testing"}
 CLASS = re.compile(r'<div class="doc doc-object doc-class">\s*<h\d id="([^"]+)"')
 ANCHOR = re.compile(r' id="(agentkit[\w.]*)"')
