@@ -1,4 +1,4 @@
-"""The command line's door: ``agentkit`` and ``python -m agentkit``."""
+"""The command line: ``agentkit`` and ``python -m agentkit``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command that `sys.argv` names; leaves by `SystemExit`.
+    """Run the command in `sys.argv`, and raise `SystemExit`.
 
-    Exit codes: 0 done; 1 failed, said in one line on stderr; 2 wrong usage; 130 interrupted. Needs
+    Exit codes: 0 success; 1 failure, with one line on stderr; 2 wrong usage; 130 interrupted. Needs
     the ``cli`` extra.
     """
     try:
@@ -23,7 +23,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
-        # The reader has left. Python would complain again when it flushes stdout at exit.
+        # The reader closed the pipe. Python would fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""The command line: ask models, watch an outage, see what is installed, configured and kept.
+"""The command line: one module for each command, `app` for all of them.
 
-Loaded by `agentkit.__main__` alone. Data goes to stdout, everything else to stderr.
+Only `agentkit.__main__` imports it. Results go to stdout, everything else to stderr.
 """

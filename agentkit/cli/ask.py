@@ -1,15 +1,16 @@
-"""``agentkit ask``: one question, one answer on stdout."""
+"""``agentkit ask``: one question, and its answer on stdout."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentkit.cli.output import fail, forgive, one_line, print_json
-from agentkit.cli.session import BaseUrl, Models, System, manager_of, say
+from agentkit.cli.output import fail, one_line, print_json, replace_unprintable, write
+from agentkit.cli.session import BaseUrl, Models, System, manager_of
 from agentkit.errors import LLMError
 
 if TYPE_CHECKING:
@@ -21,60 +22,66 @@ def command(
     model: Models = None,
     system: System = None,
     deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="For everything.", show_default=False)
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="The time limit, including retries and fallbacks.",
+            show_default=False,
+        ),
     ] = None,
-    stream: Annotated[bool, typer.Option(help="Show the answer while it comes.")] = True,
+    stream: Annotated[bool, typer.Option(help="Show the answer as it arrives.")] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object: text, model, usage, attempts.")
+        bool, typer.Option("--json", help="Print one JSON object: text, model, usage, attempts.")
     ] = False,
     base_url: BaseUrl = None,
 ) -> None:
     """Ask one question.
 
-    The answer goes to stdout. Exit code 1: nobody answered, or not to the end.
+    The answer goes to stdout. Exit code 1: no answer, or an incomplete one.
     """
-    forgive(sys.stdout)
+    replace_unprintable(sys.stdout)
     try:
-        asked = _conversation(_from_stdin() if prompt == "-" else prompt, system)
+        messages = _messages(_read_stdin() if prompt == "-" else prompt, system)
         with manager_of(model, base_url) as manager:
             if as_json:
-                print_json(_shown(manager.complete(asked, deadline=deadline)))
+                print_json(_as_json(manager.complete(messages, deadline=deadline)))
             elif not stream:
-                say(f"{manager.complete(asked, deadline=deadline).text}\n")
+                write(f"{manager.complete(messages, deadline=deadline).text}\n")
             else:
-                with manager.stream(asked, deadline=deadline) as pieces:
-                    _tell(pieces)
+                with manager.stream(messages, deadline=deadline) as chunks:
+                    _write_chunks(chunks)
     except LLMError as error:
         fail(one_line(error))
 
 
-def _tell(pieces: Any) -> None:
-    shown = False
+def _write_chunks(chunks: Iterable[str]) -> None:
+    """Write each chunk as it arrives, and a line end after the last one or before an error."""
+    written = False
     try:
-        for piece in pieces:
-            say(piece)
-            shown = True
+        for chunk in chunks:
+            write(chunk)
+            written = True
     finally:
-        if shown:
-            say("\n")
+        if written:
+            write("\n")
 
 
-def _from_stdin() -> str:
+def _read_stdin() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        fail(f"stdin is no UTF-8: byte {error.start}")
+        fail(f"stdin is not UTF-8: byte {error.start}")
 
 
-def _conversation(prompt: str, system: str | None) -> list[Message]:
+def _messages(prompt: str, system: str | None) -> list[Message]:
     from agentkit.manager.requests import conversation
     from agentkit.types import Message, MessageRole
 
-    lead = [] if system is None else [Message(MessageRole.SYSTEM, system)]
-    return [*lead, *conversation(prompt)]
+    first = [] if system is None else [Message(MessageRole.SYSTEM, system)]
+    return [*first, *conversation(prompt)]
 
 
-def _shown(response: Response[Any]) -> dict[str, Any]:
+def _as_json(response: Response[Any]) -> dict[str, Any]:
     return {
         "text": response.text,
         "model": response.model,

@@ -1,4 +1,4 @@
-"""``agentkit batch``: a file of requests becomes a file of answers, with a bar on stderr."""
+"""``agentkit batch``: a file of requests becomes a file of answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import Progress as ProgressBar
 
 from agentkit.cli.output import fail, one_line
 from agentkit.cli.session import BaseUrl, Models, manager_of
@@ -22,38 +22,42 @@ if TYPE_CHECKING:
     from agentkit.manager.batch_file import Progress
 
 _ATTEMPTS = 6
-_LONGEST_WAIT = 60.0
-"""A batch has time: more attempts for each model, and a Retry-After of a minute is respected."""
+_MAX_RETRY_AFTER = 60.0
+"""A batch is not in a hurry: more attempts, and it waits for a Retry-After of up to a minute."""
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN.JSONL", help="Requests, one a line.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.JSONL", help="Answers are added here.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN.JSONL", help="The requests, one on each line.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.JSONL", help="The answers are appended here.")
+    ],
     model: Models = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Most requests under way at once.")] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, help="The most concurrent requests.")] = 8,
     base_url: BaseUrl = None,
 ) -> None:
-    """Answer a file of requests; run it again to go on where it stopped.
+    """Answer a file of requests; run it again to continue an interrupted run.
 
-    Each line of IN.JSONL is an object with a prompt or messages, an optional id, and the model's
-    own parameters. Answered items are never asked again, failed ones are. Exit code 1: some
-    failed, or the run could not begin.
+    Each line of IN.JSONL is an object with a prompt or messages, an optional id, and parameters of
+    the model. A second run skips answered items and retries failed ones. Exit code 1: an item
+    failed, or the run could not start.
     """
     from agentkit.manager.batch_file import complete_file
     from agentkit.policy.retry import RetryPolicy
 
-    retry = RetryPolicy(max_attempts=_ATTEMPTS, max_retry_after=_LONGEST_WAIT)
+    retry = RetryPolicy(max_attempts=_ATTEMPTS, max_retry_after=_MAX_RETRY_AFTER)
     try:
-        with manager_of(model, base_url, retry=retry) as manager, _bar() as show:
+        with manager_of(model, base_url, retry=retry) as manager, _progress_bar() as on_progress:
             done = asyncio.run(
                 complete_file(
-                    manager, source, target, max_concurrency=concurrency, on_progress=show
+                    manager, source, target, max_concurrency=concurrency, on_progress=on_progress
                 )
             )
     except LLMError as error:
         fail(one_line(error))
     except KeyboardInterrupt:
-        print("agentkit: interrupted; the same command goes on from here", file=sys.stderr)
+        print("agentkit: interrupted; run the same command again to continue", file=sys.stderr)
         raise
     print(
         f"{done.total} items: {done.answered} answered, {done.kept} answered before, "
@@ -65,19 +69,21 @@ def command(
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar where stderr is a terminal; elsewhere nothing until the end."""
+def _progress_bar() -> Iterator[Callable[[Progress], None]]:
+    """A progress bar if stderr is a terminal, else nothing."""
     out = Console(stderr=True, highlight=False, emoji=False)
     columns = (
-        BarColumn(), MofNCompleteColumn(), TextColumn("[red]{task.fields[trouble]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("[red]{task.fields[remark]}"),
         TimeRemainingColumn(),
-    )  # fmt: skip
-    with Bar(*columns, console=out, disable=not out.is_terminal) as bar:
-        task = bar.add_task("batch", total=None, trouble="")
+    )
+    with ProgressBar(*columns, console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task("batch", total=None, remark="")
 
-        def show(progress: Progress) -> None:
+        def update(progress: Progress) -> None:
             counts = (("failed", progress.failed), ("waiting for a model", progress.held))
-            trouble = ", ".join(f"{count} {what}" for what, count in counts if count)
-            bar.update(task, total=progress.total, completed=progress.finished, trouble=trouble)
+            remark = ", ".join(f"{count} {what}" for what, count in counts if count)
+            bar.update(task, total=progress.total, completed=progress.finished, remark=remark)
 
-        yield show
+        yield update

@@ -1,4 +1,4 @@
-"""``agentkit bedrock``: the catalogue of models, and what AWS says of it."""
+"""``agentkit bedrock``: the catalogue of models, refreshed from AWS and listed."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from agentkit.cli.output import console, fail, one_line, print_json
+from agentkit.cli.output import AsJson, console, fail, one_line, print_json
 from agentkit.errors import LLMError
 
 app = typer.Typer(help="Amazon Bedrock.")
-catalog = typer.Typer(help="The catalogue: which models there are, and how they are reached.")
+catalog = typer.Typer(help="The catalogue of models and the Regions that offer them.")
 app.add_typer(catalog, name="catalog")
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 
 
 @catalog.command("refresh")
 def refresh_command(
     profile: Annotated[str | None, typer.Option(help="AWS profile; default: the SDK's.")] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Write the merged data here, in the bundle's form.")
+        Path | None,
+        typer.Option(help="Write the merged data to this file, in the format of the bundle."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask AWS in every Region which models there are, and keep what it says.
+    """Query AWS for the models of every Region, and save the result.
 
-    Models that AWS no longer names are marked as retired, not deleted. Exit code 1: no Region
+    Models that AWS no longer lists are marked as retired, not deleted. Exit code 1: no Region
     answered; the old data stays.
     """
     from agentkit.bedrock import AuthConfig, AuthenticationType, BedrockModelCatalog
@@ -37,15 +36,15 @@ def refresh_command(
         auth = AuthConfig(auth_type=AuthenticationType.PROFILE, profile_name=profile)
     try:
         models = BedrockModelCatalog(auth)
-        told = models.refresh_catalog()
+        refreshed = models.refresh_catalog()
         if export is not None:
             models.export(export)
     except LLMError as error:
         fail(one_line(error))
     summary: dict[str, Any] = {
         "models": len(models.list_models()),
-        "regions": list(told.api_regions_queried),
-        "retrieved": told.retrieval_timestamp.isoformat(),
+        "regions": list(refreshed.api_regions_queried),
+        "retrieved": refreshed.retrieval_timestamp.isoformat(),
         "exported": None if export is None else str(export),
     }
     if as_json:
@@ -58,11 +57,13 @@ def refresh_command(
 
 @catalog.command("list")
 def list_command(
-    region: Annotated[str | None, typer.Option(help="Only what is reached from here.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only models of this maker.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Only models available in this Region.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Only models of this vendor.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The models that are known, without asking AWS."""
+    """List the known models, without calling AWS."""
     from rich.table import Table
 
     from agentkit.bedrock import BedrockModelCatalog

@@ -1,4 +1,4 @@
-"""``agentkit chat``: a conversation that streams, remembers, and survives a failure or Ctrl-C."""
+"""``agentkit chat``: a conversation that streams, and continues after an error or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentkit.cli.output import fail, forgive, one_line
-from agentkit.cli.session import BaseUrl, Models, System, harmless, manager_of, say
+from agentkit.cli.output import fail, note, one_line, replace_unprintable, write
+from agentkit.cli.session import BaseUrl, Models, System, manager_of
 from agentkit.errors import LLMError
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
     from agentkit.types import Message
 
-_HELP = "/reset forgets the conversation, /save FILE keeps it as JSON, /quit (or Ctrl-D) leaves"
+_HELP = "/reset clears the conversation, /save FILE saves it as JSON, /quit (or Ctrl-D) leaves"
 
 
 def command(model: Models = None, system: System = None, base_url: BaseUrl = None) -> None:
-    """Talk with a model.
+    """Chat with a model.
 
-    Ctrl-C stops an answer, Ctrl-D leaves. /reset, /save FILE, /quit and /help are commands; what
-    failed is forgotten, so that it can be said again.
+    Ctrl-C stops an answer, Ctrl-D leaves. /reset, /save FILE, /quit and /help are commands. A
+    message that fails is removed from the conversation, so you can send it again.
     """
-    forgive(sys.stdout)
-    forgive(sys.stderr)
+    replace_unprintable(sys.stdout)
+    replace_unprintable(sys.stderr)
     try:
         with manager_of(model, base_url) as manager:
             _Chat(manager, system).run()
@@ -34,100 +34,92 @@ def command(model: Models = None, system: System = None, base_url: BaseUrl = Non
 
 
 class _Chat:
-    """One conversation at a terminal, or line by line from a pipe."""
+    """One conversation, on a terminal or line by line from a pipe."""
 
     def __init__(self, manager: LLMManager, system: str | None) -> None:
         from agentkit.types import Message, MessageRole
 
         self._manager = manager
-        self._beginning = [] if system is None else [Message(MessageRole.SYSTEM, system)]
-        self._messages: list[Message] = list(self._beginning)
-        self._asks = sys.stdin.isatty()
-        if self._asks:
-            _note(f"{', '.join(manager.list_models())}; {_HELP}")
-            _line_editing()
+        self._start = [] if system is None else [Message(MessageRole.SYSTEM, system)]
+        self._messages: list[Message] = list(self._start)
+        self._is_interactive = sys.stdin.isatty()
+        if self._is_interactive:
+            note(f"{', '.join(manager.list_models())}; {_HELP}")
+            _enable_line_editing()
 
     def run(self) -> None:
-        """Until the other side leaves."""
+        """Answer each line until the input ends."""
         while True:
             try:
-                line = input("> " if self._asks else "").strip()
+                line = input("> " if self._is_interactive else "").strip()
             except EOFError:
-                if self._asks:
-                    say("\n")
+                if self._is_interactive:
+                    write("\n")
                 return
             except KeyboardInterrupt:
-                if not self._asks:
+                if not self._is_interactive:
                     raise
-                say("\n")
+                write("\n")
                 continue
             except UnicodeDecodeError:
-                _note("that is no UTF-8 and was not sent")
+                note("the line is not UTF-8 and was not sent")
                 continue
+            if line == "/quit":
+                return
             if line.startswith("/"):
-                if not self._obey(line):
-                    return
+                self._run_command(line)
             elif line:
                 self._answer(line)
 
-    def _obey(self, line: str) -> bool:
-        """Do what a command says; False: leave."""
-        name, _, rest = line.partition(" ")
-        if name == "/quit":
-            return False
+    def _run_command(self, line: str) -> None:
+        name, _, argument = line.partition(" ")
         if name == "/reset":
-            self._messages = list(self._beginning)
-            _note("forgotten")
-        elif name == "/save" and rest.strip():
-            self._save(Path(rest.strip()).expanduser())
+            self._messages = list(self._start)
+            note("the conversation was cleared")
+        elif name == "/save" and argument.strip():
+            self._save(Path(argument.strip()).expanduser())
         else:
-            _note(_HELP)
-        return True
+            note(_HELP)
 
     def _save(self, path: Path) -> None:
-        told = [{"role": str(each.role), "content": each.text} for each in self._messages]
+        messages = [{"role": str(each.role), "content": each.text} for each in self._messages]
         try:
             with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                json.dump(told, file, ensure_ascii=False, indent=2)
+                json.dump(messages, file, ensure_ascii=False, indent=2)
                 file.write("\n")
         except OSError as error:
-            _note(f"not saved: {path}: {error.strerror}")
+            note(f"not saved: {path}: {error.strerror}")
         else:
-            _note(f"{len(told)} messages saved in {path}")
+            note(f"{len(messages)} messages saved in {path}")
 
     def _answer(self, line: str) -> None:
-        """Say `line`, and what comes back while it comes; an answer that was cut short counts."""
+        """Send `line` and write the answer as it arrives; a partial answer is kept, too."""
         from agentkit.types import Message, MessageRole
 
-        asked = [*self._messages, Message(MessageRole.USER, line)]
-        pieces: list[str] = []
-        trouble = ""
+        messages = [*self._messages, Message(MessageRole.USER, line)]
+        chunks: list[str] = []
+        problem = ""
         try:
-            with self._manager.stream(asked) as stream:
-                for piece in stream:
-                    pieces.append(piece)  # before it is shown: what was seen is remembered
-                    say(piece)
+            with self._manager.stream(messages) as stream:
+                for chunk in stream:
+                    chunks.append(chunk)  # before it is written: what was seen is kept
+                    write(chunk)
         except KeyboardInterrupt:
-            if not self._asks:
+            if not self._is_interactive:
                 raise
-            trouble = "stopped"
+            problem = "stopped"
         except LLMError as error:
-            trouble = one_line(error)
-        if pieces:
-            say("\n")
-            self._messages = [*asked, Message(MessageRole.ASSISTANT, "".join(pieces))]
-        if trouble:
-            _note(trouble)
+            problem = one_line(error)
+        if chunks:
+            write("\n")
+            self._messages = [*messages, Message(MessageRole.ASSISTANT, "".join(chunks))]
+        if problem:
+            note(problem)
 
 
-def _note(text: str) -> None:
-    """Words about the chat that are no part of it."""
-    print(f"agentkit: {harmless(text)}", file=sys.stderr)
-
-
-def _line_editing() -> None:
-    """Arrow keys edit and recall lines, where the system offers that; nothing is kept on disk."""
+def _enable_line_editing() -> None:
+    """Let arrow keys edit and recall lines where the system supports it; saves no history."""
     try:
-        import readline  # noqa: F401 - importing it is what makes input() edit
+        import readline  # noqa: F401 - importing it makes input() edit
     except ImportError:
         return

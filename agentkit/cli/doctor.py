@@ -1,30 +1,254 @@
-"""``agentkit doctor``: the check-up's findings as text or JSON."""
+"""``agentkit doctor``: checks the installation and shows what the environment sets.
+
+Of a key variable, it only looks whether the value is empty.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import re
+import stat
 from collections.abc import Mapping
-from typing import Any
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
+import typer
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from agentkit.cli.checkup import examine
-from agentkit.cli.output import console, print_json
+from agentkit._version import __version__
+from agentkit.cli.output import AsJson, console, one_line, print_json
 
-_COLUMN = 26
-"""Where what was found begins, behind the name of what was looked for."""
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_DISTRIBUTION: Final = "agentkit-llms"
+_INTERNAL_EXTRAS: Final = {"all", "bench", "dev"}
+"""Extras that combine others, or that only agentkit's own development needs."""
+
+_AWS_VARIABLES: Final = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK")
+_PLAIN_VARIABLES: Final = ("AGENTKIT_CACHE", "AGENTKIT_CACHE_DIR", "AGENTKIT_CONFIG")
+"""Variables whose values are not secret."""
+
+_BLOCKING_CALLS: Final = (
+    "a blocking callable without a timeout runs in its caller's thread and cannot be interrupted: "
+    "its deadline is checked when it returns; register_model(..., timeout=seconds) changes that"
+)
+_NOT_INSTALLED: Final = f"{_DISTRIBUTION} is not installed, so its dependencies were not checked"
+
+_REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*\(?([^;)]*)\)?")
+_EXTRA: Final = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+_BOUND: Final = re.compile(r"(>=|<)\s*(\d+(?:\.\d+)*)")
+
+_COLUMN: Final = 26
+"""The width of the names."""
+_STYLES: Final = {
+    "present": "green",
+    "set": "green",
+    "yes": "green",
+    "missing": "bold red",
+    "not installed": "dim",
+    "not set": "dim",
+    "empty": "yellow",
+}
 
 
-def run(*, as_json: bool) -> bool:
-    """Show the findings; whether everything needed is in order."""
+def command(as_json: AsJson = False) -> None:
+    """Check versions, extras and the environment.
+
+    Shows whether a key is set, never the key itself. Exit code 1: something required is broken.
+    """
     findings = examine()
     if as_json:
         print_json(findings)
     else:
         _report(console(), findings)
-    return bool(findings["ok"])
+    if not findings["ok"]:
+        raise typer.Exit(1)
+
+
+def examine() -> dict[str, Any]:
+    """All findings as JSON values; ``ok`` is false if there are ``problems``."""
+    required, extras = _requirements()
+    dependencies = [_dependency(name, bounds) for name, bounds in required]
+    cache, cache_problem, cache_note = _response_cache()
+    self_test = _self_test()
+    test_problem = "" if self_test == "ok" else f"a manager did not answer: {self_test}"
+    problems = [*(each.pop("problem") for each in dependencies), cache_problem, test_problem]
+    notes = [_BLOCKING_CALLS, "" if required else _NOT_INSTALLED, cache_note]
+    return {
+        "ok": not any(problems),
+        "problems": [problem for problem in problems if problem],
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "agentkit": __version__,
+        "dependencies": dependencies,
+        "extras": [_extra(name, needs) for name, needs in extras.items()],
+        "response_cache": cache,
+        "keys": {name: _key_state(name) for name in _key_variables()},
+        "settings": {
+            name: _setting(name) for name in sorted(os.environ) if name.startswith("AGENTKIT_")
+        },
+        "self_test": self_test,
+        "notes": [note for note in notes if note],
+    }
+
+
+def _requirements() -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, str]]]]:
+    """The required distributions and those of each extra, each with its version bounds."""
+    try:
+        lines = metadata.requires(_DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        lines = []
+    required: list[tuple[str, str]] = []
+    extras: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        found = _REQUIREMENT.match(line)
+        if found is None:
+            continue
+        requirement = (found[1], found[2].strip())
+        extra = _EXTRA.search(line)
+        if extra is None:
+            required.append(requirement)
+        elif extra[1] not in _INTERNAL_EXTRAS:
+            extras.setdefault(extra[1], []).append(requirement)
+    return sorted(required), dict(sorted(extras.items()))
+
+
+def _dependency(name: str, bounds: str) -> dict[str, Any]:
+    installed = _installed_version(name)
+    problem = ""
+    if installed is None:
+        problem = f"{name} is missing: pip install {_DISTRIBUTION}"
+    elif not is_within(installed, bounds):
+        problem = f'{name} {installed} does not fit: pip install "{name}{bounds}"'
+    return {"name": name, "installed": installed, "needs": bounds, "problem": problem}
+
+
+def _extra(name: str, requirements: list[tuple[str, str]]) -> dict[str, Any]:
+    versions = {each: _installed_version(each) for each, _ in requirements}
+    present = all(
+        version is not None and is_within(version, bounds)
+        for version, (_, bounds) in zip(versions.values(), requirements, strict=True)
+    )
+    return {
+        "name": name,
+        "present": present,
+        "packages": versions,
+        "install": None if present else f'pip install "{_DISTRIBUTION}[{name}]"',
+    }
+
+
+def _installed_version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def is_within(version: str, bounds: str) -> bool:
+    """Whether the release number of `version` satisfies each ``>=`` and ``<`` in `bounds`."""
+    release = _release(version)
+    return all(
+        (release >= _release(limit)) if operator == ">=" else (release < _release(limit))
+        for operator, limit in _BOUND.findall(bounds)
+    )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The release number without trailing zeros: 1.30 and 1.30.0 are equal."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = [int(part) for part in found[0].split(".")] if found else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _key_variables() -> list[str]:
+    from agentkit.providers.registry import PROVIDERS
+
+    variables = [name for info in PROVIDERS.values() for name in info.all_key_variables]
+    return list(dict.fromkeys([*variables, *_AWS_VARIABLES]))
+
+
+def _key_state(variable: str) -> str:
+    value = os.environ.get(variable)
+    if value is None:
+        return "not set"
+    return "set" if value.strip() else "empty"
+
+
+def _setting(variable: str) -> str:
+    from agentkit.config.overrides import is_override
+
+    value = os.environ[variable]
+    if variable in _PLAIN_VARIABLES:
+        return value
+    if not is_override(variable):
+        return "set, but agentkit does not read it"
+    return "set, overrides the configuration" if value.strip() else "empty, so ignored"
+
+
+def _response_cache() -> tuple[dict[str, Any], str, str]:
+    """Where responses are cached; a problem with it, and a note on it, or empty strings."""
+    from agentkit.cache.disk import DiskStore
+
+    directory = DiskStore().path
+    kept_in = os.environ.get("AGENTKIT_CACHE", "").strip().lower() or "disk"
+    status = directory.stat() if directory.exists() else None
+    facts = {
+        "kept_in": kept_in,
+        "directory": str(directory),
+        "exists": status is not None,
+        "permissions": None if status is None else f"{stat.S_IMODE(status.st_mode):04o}",
+        "writable": _is_writable(directory),
+    }
+    if kept_in != "disk":
+        return facts, "", ""
+    if not facts["writable"]:
+        return facts, _unusable(directory, "cannot be created or written"), ""
+    if status is None or os.name != "posix":
+        return facts, "", ""
+    if status.st_uid != os.geteuid():
+        return facts, _unusable(directory, "belongs to another user"), ""
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return facts, _unusable(directory, "can be written by other users"), ""
+    readable = f"{directory} can be read by other users until a manager opens it: chmod 700 it"
+    return facts, "", readable if status.st_mode & 0o077 else ""
+
+
+def _unusable(directory: Path, reason: str) -> str:
+    return (
+        f"response cache: {directory} {reason}, so answers are only cached in memory; "
+        "set AGENTKIT_CACHE_DIR to a directory of your own, or AGENTKIT_CACHE=memory"
+    )
+
+
+def _is_writable(directory: Path) -> bool:
+    """Whether `directory` can be written, or created if it does not exist."""
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.parent
+    return directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)
+
+
+def _self_test() -> str:
+    """``ok`` if a manager answers a request, else the error."""
+    try:
+        from agentkit.manager.manager import LLMManager
+
+        with LLMManager(name="doctor", cache=None) as manager:
+            manager.register_model("echo", _echo)
+            answer = manager.generate("ping")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+        return f"{type(error).__name__}: {one_line(error)}"
+    return "ok" if answer == "ping" else f"the answer to 'ping' was {answer!r}"
+
+
+def _echo(prompt: str, _options: dict[str, Any]) -> str:
+    return prompt
 
 
 def _report(out: Console, findings: Mapping[str, Any]) -> None:
@@ -35,28 +259,25 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
         _line(out, each["name"], each["installed"] or "missing", f"needs {each['needs']}")
     _heading(out, "Extras")
     for extra in findings["extras"]:
-        found = "present" if extra["present"] else "not installed"
-        _line(out, extra["name"], found, extra["install"] or _versions(extra["packages"]))
+        state = "present" if extra["present"] else "not installed"
+        packages = ", ".join(f"{name} {version}" for name, version in extra["packages"].items())
+        _line(out, extra["name"], state, extra["install"] or packages)
     _heading(out, "Response cache")
     for name, value in findings["response_cache"].items():
-        _line(out, name.replace("_", " "), _plain(value))
+        _line(out, name.replace("_", " "), _format(value))
     _heading(out, "Provider keys (values are never shown)")
-    for name, presence in findings["keys"].items():
-        _line(out, name, presence)
+    for name, state in findings["keys"].items():
+        _line(out, name, state)
     _heading(out, "AGENTKIT_* variables")
     for name, value in findings["settings"].items() or [("none", "")]:
         _line(out, name, value)
     _heading(out, "Notes")
     for note in findings["notes"]:
         out.print(Padding(Text(note), (0, 0, 0, 2)))
-    _verdict(out, findings["problems"])
-
-
-def _verdict(out: Console, problems: list[str]) -> None:
     out.print()
-    if not problems:
-        out.print(Text("All is in order: a manager has just answered a question.", "green"))
-    for problem in problems:
+    if findings["ok"]:
+        out.print(Text("Everything works: a manager has just answered a test request.", "green"))
+    for problem in findings["problems"]:
         out.print(Text(f"problem: {problem}", "bold red"), soft_wrap=True)
 
 
@@ -65,11 +286,11 @@ def _heading(out: Console, title: str) -> None:
     out.print(Text(title, "bold"))
 
 
-def _line(out: Console, name: str, found: str, remark: str = "") -> None:
-    text = Text(found, _STYLES.get(found, ""))
+def _line(out: Console, name: str, value: str, remark: str = "") -> None:
+    text = Text(value, _STYLES.get(value, ""))
     if remark:
         text.append(f"  {remark}", "dim")
-    if not out.is_terminal:  # a line stays whole for whoever searches it
+    if not out.is_terminal:  # one finding on each line, for grep
         out.print(Text(f"  {name:{_COLUMN}}") + text, soft_wrap=True)
         return
     row = Table.grid()
@@ -79,15 +300,7 @@ def _line(out: Console, name: str, found: str, remark: str = "") -> None:
     out.print(row)
 
 
-_STYLES = {"present": "green", "set": "green", "yes": "green", "missing": "bold red",
-           "not installed": "dim", "not set": "dim", "empty": "yellow"}  # fmt: skip
-
-
-def _versions(packages: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in packages.items())
-
-
-def _plain(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)

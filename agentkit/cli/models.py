@@ -1,30 +1,25 @@
-"""``agentkit models``: the providers there are, what each still needs, and what is configured."""
+"""``agentkit models``: the providers, what each of them needs, and the configured models."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from agentkit.cli.output import console, one_line, print_json
+from agentkit.cli.output import AsJson, console, one_line, print_json
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def command(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object instead of text.")
-    ] = False,
-) -> None:
+def command(as_json: AsJson = False) -> None:
     """List the providers, their SDKs and keys, and the configured models.
 
-    Of a key, only whether it is there is shown. Nothing is sent.
+    Shows whether a key is set, never the key itself. Sends nothing.
     """
     found = {"providers": _providers(), **_configured()}
     if as_json:
@@ -34,34 +29,30 @@ def command(
 
 
 def _providers() -> list[dict[str, Any]]:
-    from agentkit.providers.registry import PROVIDERS, provider_names
+    from agentkit.providers.registry import PROVIDERS, provider_info, provider_names
     from agentkit.providers.requirements import is_installed
 
     found = []
     for name in provider_names():
-        ours = PROVIDERS.get(name)
-        there = ours is None or is_installed(ours.sdk)
-        variables = () if ours is None else ours.key_variables
+        info = provider_info(name)
+        is_ready = name not in PROVIDERS or is_installed(info.sdk)
         found.append(
             {
                 "name": name,
-                "sdk": None if ours is None else ours.sdk,
-                "installed": there,
-                "install": None
-                if ours is None or there
-                else f'pip install "agentkit-llms[{ours.extra}]"',
-                "key": _presence(variables),
-                "key_variables": list(variables),
+                "sdk": info.sdk or None,
+                "installed": is_ready,
+                "install": None if is_ready else f'pip install "agentkit-llms[{info.extra}]"',
+                "key": _key_state(info.all_key_variables),
+                "key_variables": list(info.key_variables),
             }
         )
     return found
 
 
-def _presence(variables: tuple[str, ...]) -> str:
+def _key_state(variables: tuple[str, ...]) -> str:
     if not variables:
         return "not needed"
-    names = [each for name in variables for each in (name, f"{name}S")]
-    return "present" if any(os.environ.get(name, "").strip() for name in names) else "missing"
+    return "present" if any(os.environ.get(name, "").strip() for name in variables) else "missing"
 
 
 def _configured() -> dict[str, Any]:
@@ -93,12 +84,14 @@ def _report(out: Console, found: dict[str, Any]) -> None:
         sdk = each["install"] or f"{each['sdk'] or 'its own'}, installed"
         variables = " or ".join(each["key_variables"])
         key = " ".join(part for part in (variables, each["key"]) if part)
-        ready = each["installed"] and each["key"] != "missing"
-        table.add_row(Text(each["name"], "green" if ready else ""), Text(sdk), Text(key))
+        is_ready = each["installed"] and each["key"] != "missing"
+        table.add_row(Text(each["name"], "green" if is_ready else ""), Text(sdk), Text(key))
     out.print(table)
     if found["problem"]:
         out.print(Text(f"Nothing is configured: {found['problem']}", "dim"), soft_wrap=True)
+        return
+    out.print(Text(f"Configured by {found['source']}:", "bold"), soft_wrap=True)
     for each in found["configured"]:
         role = "default" if each["default"] else "fallback" if each["fallback"] else ""
         line = " ".join(part for part in (each["name"], each["model"], each["key"], role) if part)
-        out.print(Text(line), soft_wrap=True)
+        out.print(Text(f"  {line}"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""How commands speak: data on stdout, words about failures on stderr."""
+"""What all commands share: results on stdout, errors as one line on stderr."""
 
 from __future__ import annotations
 
@@ -11,37 +11,55 @@ from rich.console import Console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
+_CONTROL_CHARACTERS = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)))
+
 
 def console() -> Console:
-    """A console on stdout. Colour only where a terminal wants it (`NO_COLOR` is respected)."""
-    forgive(sys.stdout)
+    """A console on stdout, with styles only on a terminal (it respects `NO_COLOR`)."""
+    replace_unprintable(sys.stdout)
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def is_screen(out: Console) -> bool:
-    """Whether `out` is a terminal that can redraw, so that something may move on it."""
+    """Whether `out` is a terminal that can move its cursor."""
     return sys.stdout.isatty() and out.is_terminal and not out.is_dumb_terminal
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     print(json.dumps(value, indent=2))
 
 
+def write(text: str) -> None:
+    """Write `text` to stdout immediately; a pipe receives it unchanged."""
+    sys.stdout.write(without_control_characters(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    print(f"agentkit: {without_control_characters(text)}", file=sys.stderr)
+
+
 def fail(message: str) -> NoReturn:
-    """Say in one line what went wrong, and leave with exit code 1."""
-    forgive(sys.stderr)
+    """Print an error in one line on stderr, and exit with code 1."""
+    replace_unprintable(sys.stderr)
     print(f"agentkit: {message}", file=sys.stderr)
     raise typer.Exit(1)
 
 
 def one_line(error: Exception) -> str:
-    """What `error` says, its hint included, without line breaks."""
+    """The message and hint of `error` without line breaks."""
     return "; ".join(line for line in str(error).splitlines() if line)
 
 
-def forgive(stream: TextIO) -> None:
-    """A terminal that cannot show a character shows a question mark, and the command goes on."""
+def without_control_characters(text: str) -> str:
+    """`text` without the characters that control a terminal; line ends and tabs stay."""
+    return text.translate(_CONTROL_CHARACTERS)
+
+
+def replace_unprintable(stream: TextIO) -> None:
+    """Print a question mark for characters that the encoding of `stream` does not have."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")

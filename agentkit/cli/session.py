@@ -1,8 +1,7 @@
-"""What the commands that ask models share: whom they ask, and how text reaches a terminal."""
+"""The options of the commands that call models, and the manager that the options describe."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,35 +14,32 @@ if TYPE_CHECKING:
 Models = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", "-m", metavar="PROVIDER:MODEL",
-        help="Whom to ask; the first is asked first, each further one is a fallback. "
-        "Default: the configuration.",
+        "--model",
+        "-m",
+        metavar="PROVIDER:MODEL",
+        help="The model to call; further ones are fallbacks. Default: the configuration.",
         show_default=False,
     ),
-]  # fmt: skip
+]
 BaseUrl = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="The address of every --model.", show_default=False),
+    typer.Option(metavar="URL", help="The base URL of every --model.", show_default=False),
 ]
 System = Annotated[
     str | None, typer.Option(metavar="TEXT", help="A system prompt.", show_default=False)
 ]
 
-_CONTROL = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)))
-
 
 def manager_of(models: list[str] | None, base_url: str | None = None, **options: Any) -> LLMManager:
-    """A manager of `models`, each registered under its own text; without any, the configured one.
-
-    Its response cache is off: who asks on a command line wants to be answered, not reminded.
+    """A manager with `models`, or the configured one if there are none, without response cache.
 
     Raises:
-        ConfigurationError: an unknown provider, nothing configured.
+        ConfigurationError: a provider is unknown, or nothing is configured.
     """
     options["enable_caching"] = False
     if not models:
         if base_url is not None:
-            raise ConfigurationError("--base-url needs a --model", hint="name the model at it")
+            raise ConfigurationError("--base-url needs a --model", hint="add --model")
         return _configured(options)
     from agentkit.manager.manager import LLMManager
     from agentkit.manager.targets import ProviderSpec
@@ -65,17 +61,6 @@ def _configured(options: dict[str, Any]) -> LLMManager:
     try:
         settings = load_settings()
     except ConfigurationError as error:
-        hint = "name a model: --model openai:<model>; `agentkit models` shows what is there"
+        hint = "name a model: --model openai:<model>; `agentkit models` lists the providers"
         raise ConfigurationError(error.message, hint=hint) from error
     return manager_for(settings, **options)
-
-
-def harmless(text: str) -> str:
-    """`text` without what could steer a terminal; line ends and tabs stay."""
-    return text.translate(_CONTROL)
-
-
-def say(text: str) -> None:
-    """Put a piece of an answer on stdout at once; a pipe gets it untouched."""
-    sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()

@@ -387,6 +387,6 @@ def test_ctrl_c_ends_it_and_says_how_to_go_on(source: Path, target: Path) -> Non
         command = arguments(server, source, target, "--concurrency", "1")
         with Terminal(*command) as terminal:
             server.wait_until(lambda server: len(server.requests) == 2, timeout=40.0)
-            terminal.interrupt("the same command goes on")
+            terminal.interrupt("run the same command again")
             assert terminal.leave() == 130
     assert [each["id"] for each in read(target)] == ["q0"]

@@ -63,7 +63,7 @@ def test_a_missing_sdk_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_configuration_it_says_so() -> None:
     shown = models()
     assert (shown["source"], shown["configured"]) == (None, [])
-    assert "no key is in the environment" in shown["problem"]
+    assert "the environment contains no API key" in shown["problem"]
 
 
 def test_configured_models_are_shown_with_their_part_in_the_route(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from agentkit import LLMManager
 from agentkit.cache.disk import FORMAT, DiskStore
 from agentkit.cli.app import app
-from agentkit.cli.inventory import take_inventory
+from agentkit.cli.stats import read_statistics
 
 
 def stats(*arguments: object) -> tuple[int, str, str]:
@@ -104,9 +104,9 @@ def test_a_response_cache_in_use_can_be_looked_at(directory: Path) -> None:
 
 
 def test_expired_entries_are_told_apart(directory: Path) -> None:
-    found = take_inventory(directory)
+    found = read_statistics(directory)
     assert found.newest is not None
-    later = take_inventory(directory, now=found.newest + 3601)
+    later = read_statistics(directory, now=found.newest + 3601)
     assert (found.expired, later.expired, later.entries) == (0, 3, 3)
 
 
@@ -133,7 +133,7 @@ def test_a_foreign_directory_is_said_and_exit_code_1(
     (tmp_path / "letters.txt").write_text("private", encoding="utf-8")
     code, shown, said = stats(tmp_path, *options)
     assert (code, shown) == (1, "")
-    assert "holds no response cache" in said
+    assert "contains no response cache" in said
     assert [file.name for file in tmp_path.iterdir()] == ["letters.txt"]
 
 
