@@ -38,7 +38,7 @@ The tree (names after ``=`` are aliases, the very same objects)::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -63,10 +63,12 @@ class LLMError(Exception):
         ledger: what was attempted, or None when nothing was.
         retryable: whether asking again later may help.
         retry_after: seconds the other side asked to wait, or None.
+        details: what a provider says about the attempt, for its entry in the ledger, or None.
     """
 
     error_type: ClassVar[str] = "_OTHER"
     retryable: bool = False
+    details: Mapping[str, Any] | None = None
 
     def __init__(
         self,

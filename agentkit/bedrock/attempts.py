@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.bedrock.serialization import pack, pack_error, unpack, unpack_error
+from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.types.ledger import Entry
 
 
@@ -39,25 +40,29 @@ class RequestAttempt:
     def from_entry(
         cls,
         entry: Entry,
-        *,
         attempt_number: int,
-        model_id: str,
+        *,
+        model: str,
         region: str,
-        access_method: str,
-        model_used: str,
-        error: Exception | None = None,
+        route: ModelRoute | None = None,
     ) -> RequestAttempt:
-        """The attempt that a ledger's entry tells."""
+        """The attempt at `model` in `region` that a ledger's entry describes.
+
+        `route` stands in where the entry does not say how the model was reached: the attempt was
+        cancelled or ran out of time.
+        """
+        known = {} if route is None else {"model_id": route[1], "access_method": route[0].value}
+        details = {"model_id": model, "access_method": "", **known, **(entry.details or {})}
         return cls(
-            model_id=model_id,
+            model_id=details["model_id"],
             region=region,
-            access_method=access_method,
+            access_method=details["access_method"],
             attempt_number=attempt_number,
             start_time=entry.started,
             end_time=entry.started + entry.duration,
-            error=error,
+            error=details.get("error"),
             success=entry.outcome == "success",
-            model_used=model_used,
+            model_used=model,
         )
 
     @property

@@ -11,7 +11,7 @@ from agentkit.bedrock.catalog.cache import CacheMode
 from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.bedrock.converse_request import BedrockConverseRequest
 from agentkit.bedrock.deprecated import LookedUp
-from agentkit.bedrock.dispatch import Asked, Asking, prepared
+from agentkit.bedrock.dispatch import Dispatcher, Prepared, prepare
 from agentkit.bedrock.messages.cache_points import CacheConfig
 from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConfig, RetryConfig
 from agentkit.bedrock.response import BedrockResponse
@@ -117,7 +117,7 @@ class LLMManager(Closing, AsyncClosing):
             self._models, self._regions, self._catalog, self._clients, self._retry,
             timeout=self._timeout, telemetry=telemetry,
         )  # fmt: skip
-        self._asking = Asking(self._targets, self._retry, self._timeout)
+        self._dispatcher = Dispatcher(self._targets, self._timeout)
 
     def converse(
         self,
@@ -156,7 +156,7 @@ class LLMManager(Closing, AsyncClosing):
             LLMError: anything else that ended the request.
         """
         raises = options.pop("raises", self._raises)
-        asked = self._asked(
+        prepared = self._prepare(
             {
                 "messages": messages,
                 "system": system,
@@ -171,7 +171,7 @@ class LLMManager(Closing, AsyncClosing):
             options,
             response_validation_config,
         )
-        return self._asking.ask(asked, raises=raises)
+        return self._dispatcher.run(prepared, raises=raises)
 
     async def aconverse(
         self,
@@ -189,7 +189,7 @@ class LLMManager(Closing, AsyncClosing):
     ) -> BedrockResponse:
         """Like `converse`, for asyncio."""
         raises = options.pop("raises", self._raises)
-        asked = self._asked(
+        prepared = self._prepare(
             {
                 "messages": messages,
                 "system": system,
@@ -204,7 +204,7 @@ class LLMManager(Closing, AsyncClosing):
             options,
             response_validation_config,
         )
-        return await self._asking.aask(asked, raises=raises)
+        return await self._dispatcher.arun(prepared, raises=raises)
 
     def converse_stream(
         self, messages: Sequence[Mapping[str, Any]], **options: Any
@@ -215,15 +215,15 @@ class LLMManager(Closing, AsyncClosing):
         at the next target whose model continues a begun answer; where none does, it raises
         `StreamInterruptedError`. Nothing is shown twice.
         """
-        asked = self._asked_of(messages, options)
-        return StreamingResponse(asked, self._asking.stream(asked), self._targets)
+        prepared = self._prepare_stream(messages, options)
+        return StreamingResponse(self._dispatcher.stream(prepared), self._targets)
 
     def aconverse_stream(
         self, messages: Sequence[Mapping[str, Any]], **options: Any
     ) -> AsyncStreamingResponse:
         """Like `converse_stream`, for ``async for``; itself not a coroutine."""
-        asked = self._asked_of(messages, options)
-        return AsyncStreamingResponse(asked, self._asking.astream(asked), self._targets)
+        prepared = self._prepare_stream(messages, options)
+        return AsyncStreamingResponse(self._dispatcher.astream(prepared), self._targets)
 
     def converse_with_request(
         self,
@@ -323,18 +323,18 @@ class LLMManager(Closing, AsyncClosing):
     def __repr__(self) -> str:
         return f"<LLMManager {', '.join(self._models)} in {', '.join(self._regions)}>"
 
-    def _asked_of(self, messages: Any, options: dict[str, Any]) -> Asked:
+    def _prepare_stream(self, messages: Any, options: dict[str, Any]) -> Prepared:
         given = {name: options.pop(name, None) for name in _FIELDS}
-        return self._asked({"messages": messages, **given}, options)
+        return self._prepare({"messages": messages, **given}, options)
 
-    def _asked(
+    def _prepare(
         self,
         given: dict[str, Any],
         options: dict[str, Any],
         validation: ResponseValidationConfig | None = None,
-    ) -> Asked:
+    ) -> Prepared:
         inference = {**self._inference, **(given["inference_config"] or {})}
-        return prepared(
+        return prepare(
             {**given, "inference_config": inference or None},
             options,
             validation,

@@ -26,6 +26,7 @@ from agentkit.bedrock.serialization import (
     unpack_ledger,
 )
 from agentkit.errors import InvalidResponseError
+from agentkit.providers.bedrock.encoding import joined, texts_of
 from agentkit.providers.bedrock.routes import ModelAccessMethod
 from agentkit.providers.bedrock.usage import BedrockUsage, CacheEfficiency
 from agentkit.types.ledger import Ledger
@@ -72,7 +73,7 @@ class BedrockResponse:
     parameters_removed: list[str] = field(default_factory=list)
     original_additional_fields: dict[str, Any] | None = None
     final_additional_fields: dict[str, Any] | None = None
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
     final_error: Exception | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -83,8 +84,8 @@ class BedrockResponse:
         return (self.response_data or {}).get(name)
 
     def get_content(self) -> str | None:
-        """The texts of the answer, joined with newlines; None when there is no answer."""
-        return "\n".join(self.get_text_blocks()) if self.response_data is not None else None
+        """The texts of the answer, a line for each block; None when there is no answer."""
+        return joined(self.get_text_blocks()) if self.response_data is not None else None
 
     def get_content_blocks(self) -> list[dict[str, Any]]:
         """All blocks, as the service sent them."""
@@ -99,7 +100,7 @@ class BedrockResponse:
 
     def get_text_blocks(self) -> list[str]:
         """The texts, one a block."""
-        return content.texts_of(self.get_content_blocks())
+        return texts_of(self.get_content_blocks())
 
     def get_image_blocks(self) -> list[dict[str, Any]]:
         """The images, as the service sent them."""

@@ -60,7 +60,9 @@ def unpack_error(packed: Mapping[str, str] | None) -> Exception | None:
 def pack_ledger(ledger: Ledger) -> dict[str, Any]:
     """A ledger's entries and sums."""
     sums = {name: getattr(ledger, name) for name in _LEDGER}
-    return {"entries": [entry._asdict() for entry in ledger], **sums}
+    # The details are those of the attempts, which a response keeps beside its ledger.
+    entries = [entry._replace(details=None)._asdict() for entry in ledger]
+    return {"entries": entries, **sums}
 
 
 def unpack_ledger(packed: Mapping[str, Any]) -> Ledger:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Self
 
+from agentkit.bedrock import results
 from agentkit.bedrock.attempts import RequestAttempt
-from agentkit.bedrock.dispatch import Asked, attempts_of, exhausted, failed
 from agentkit.bedrock.messages.content import Citation, ReasoningContent, ToolUse
-from agentkit.bedrock.targets import Targets
+from agentkit.bedrock.targets import Targets, split_name
 from agentkit.engine.drivers.streams import AsyncStream, Stream
 from agentkit.errors import LLMError
 from agentkit.providers.bedrock.usage import BedrockUsage
@@ -43,55 +43,54 @@ class StreamChunk(str):
         return self[name] if name in self.event else default
 
 
-class _Streamed:
-    """What a stream has told so far; the same for both colours."""
+class _StreamState:
+    """What a stream has delivered so far; the same for sync and async."""
 
-    def __init__(self, asked: Asked, targets: Targets) -> None:
-        self._asked = asked
+    def __init__(self, targets: Targets) -> None:
         self._targets = targets
         self._began: float | None = None
         self._first: float | None = None
         self._last: float | None = None
         self._parts: list[str] = []
-        self._thoughts: list[str] = []
+        self._reasoning: list[str] = []
         self._events: list[Mapping[str, Any]] = []
         self._calls: tuple[ToolCall, ...] = ()
         self._stop: str | None = None
         self._metadata: Mapping[str, Any] = {}
+        self._details: Mapping[str, Any] = {}
         self._complete = False
         self._error: Exception | None = None
         self._ledger = Ledger()
 
     @property
     def success(self) -> bool:
-        """Whether the answer came to its end."""
+        """Whether the answer is complete."""
         return self._complete
 
     @property
     def model_used(self) -> str | None:
-        """The name of the model that answers (or was asked last)."""
-        return self._asked.journal.sent[-1].model if self._asked.journal.sent else None
+        """The name of the model that answers; of a failed stream, the last one tried."""
+        return self._details.get("model")
 
     @property
     def region_used(self) -> str | None:
-        """The Region that answers (or was asked last)."""
-        return self._asked.journal.sent[-1].region if self._asked.journal.sent else None
+        """The Region that answers; of a failed stream, the last one tried."""
+        return self._details.get("region")
 
     @property
     def access_method_used(self) -> str | None:
         """How it was reached."""
-        sent = self._asked.journal.sent
-        return sent[-1].route.method.value if sent else None
+        return self._details.get("access_method")
 
     @property
     def attempts(self) -> list[RequestAttempt]:
-        """Every request sent."""
-        return attempts_of(self._asked.journal, self._ledger)
+        """Every request sent; known at the end."""
+        return self._targets.attempts(self._ledger)
 
     @property
     def features_disabled(self) -> list[str]:
         """What was left out of the request."""
-        return list(self._asked.journal.sent[-1].disabled) if self._asked.journal.sent else []
+        return list(self._details.get("omitted", ()))
 
     @property
     def stop_reason(self) -> str | None:
@@ -107,13 +106,9 @@ class _Streamed:
         return list(self._parts)
 
     def get_stream_errors(self) -> list[Exception]:
-        """What went wrong on the way, recovered or not."""
-        errors = [each.error for each in self._asked.journal.sent if each.error is not None]
+        """What went wrong, recovered or not; known at the end."""
+        errors = [each.error for each in self.attempts if each.error is not None]
         return [*errors, *([self._error] if self._error is not None else [])]
-
-    def get_mid_stream_exceptions(self) -> list[Exception]:
-        """The same as `get_stream_errors`."""
-        return self.get_stream_errors()
 
     def get_tool_uses(self) -> list[ToolUse]:
         """Tools that the model wants to run; known at the end."""
@@ -121,7 +116,7 @@ class _Streamed:
 
     def get_reasoning(self) -> list[ReasoningContent]:
         """What the model thought aloud; never part of the text."""
-        return [ReasoningContent("".join(self._thoughts))] if self._thoughts else []
+        return [ReasoningContent("".join(self._reasoning))] if self._reasoning else []
 
     def get_citations(self) -> list[Citation]:
         """Sources that the answer names, as they came."""
@@ -190,9 +185,8 @@ class _Streamed:
         return self._complete
 
     def get_target_switches(self) -> int:
-        """How often another target was asked."""
-        sent = [(each.model, each.region) for each in self._asked.journal.sent]
-        return sum(one != other for one, other in pairwise(sent))
+        """How often another target was tried; known at the end."""
+        return sum(one.model != other.model for one, other in pairwise(self._ledger.sent))
 
     def get_recovery_info(self) -> dict[str, Any]:
         """Exceptions on the way, how many were recovered, and where the answer came from."""
@@ -215,9 +209,10 @@ class _Streamed:
             self._parts.append(event.text)
             return self._seen(event.text, event.raw or _delta({"text": event.text}))
         if isinstance(event, ReasoningDelta):
-            self._thoughts.append(event.text)
+            self._reasoning.append(event.text)
             return self._seen("", _delta({"reasoningContent": {"text": event.text}}))
         if isinstance(event, RawEvent):
+            self._details = event.details or self._details
             self._stop = (event.raw.get("messageStop") or {}).get("stopReason") or self._stop
             self._metadata = event.raw.get("metadata") or self._metadata
             return self._seen("", event.raw)
@@ -237,21 +232,26 @@ class _Streamed:
         self._complete = True
         self._ledger = ledger
 
-    def _lost(self, error: LLMError) -> LLMError:
+    def _failed(self, error: LLMError) -> LLMError:
+        """What to raise in place of `error`."""
         self._error = error
         self._ledger = error.ledger or self._ledger
-        return exhausted(error, failed(self._asked, self._ledger))
+        if self._ledger.sent:
+            last = self._ledger.sent[-1]
+            model, region = split_name(last.model)
+            self._details = {"model": model, "region": region, **(last.details or {})}
+        return results.final_error(error, results.failure(self._ledger, self._targets))
 
 
-class StreamingResponse(_Streamed, Closing):
+class StreamingResponse(_StreamState, Closing):
     """An answer as it comes: iterate its text, or `events()` for everything.
 
     A context manager; leaving it early cuts the connection. Nothing is sent before the first
     piece is asked for.
     """
 
-    def __init__(self, asked: Asked, stream: Stream, targets: Targets) -> None:
-        super().__init__(asked, targets)
+    def __init__(self, stream: Stream, targets: Targets) -> None:
+        super().__init__(targets)
         self._stream = stream
         self._source = self._chunks()
 
@@ -277,16 +277,16 @@ class StreamingResponse(_Streamed, Closing):
                 if (chunk := self._take(event)) is not None:
                     yield chunk
         except LLMError as error:
-            shown = self._lost(error)
+            shown = self._failed(error)
             raise shown from (None if shown is error else error)
         self._done(self._stream.response.ledger)
 
 
-class AsyncStreamingResponse(_Streamed, AsyncClosing):
+class AsyncStreamingResponse(_StreamState, AsyncClosing):
     """Like `StreamingResponse`, for ``async for`` and ``async with``."""
 
-    def __init__(self, asked: Asked, stream: AsyncStream, targets: Targets) -> None:
-        super().__init__(asked, targets)
+    def __init__(self, stream: AsyncStream, targets: Targets) -> None:
+        super().__init__(targets)
         self._stream = stream
         self._source = self._chunks()
 
@@ -312,7 +312,7 @@ class AsyncStreamingResponse(_Streamed, AsyncClosing):
                 if (chunk := self._take(event)) is not None:
                     yield chunk
         except LLMError as error:
-            shown = self._lost(error)
+            shown = self._failed(error)
             raise shown from (None if shown is error else error)
         self._done(self._stream.response.ledger)
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from agentkit.bedrock.attempts import RequestAttempt
 from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.bedrock.options import RetryConfig, RetryStrategy
 from agentkit.errors import ConfigurationError
@@ -17,6 +18,7 @@ from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.telemetry.otel import Telemetry
+from agentkit.types.ledger import Entry, Ledger
 
 
 class Targets:
@@ -122,6 +124,21 @@ class Targets:
             stops = HealthAware()(stops, self.core.health)
         return Route(tuple(stops), "rounds", attempts or self._retry.max_attempts)
 
+    def attempts(self, ledger: Ledger) -> list[RequestAttempt]:
+        """Every request sent, in order."""
+        return [self._attempt(entry, number) for number, entry in enumerate(ledger.sent, start=1)]
+
+    def _attempt(self, entry: Entry, number: int) -> RequestAttempt:
+        model, region = split_name(entry.model)
+        target = self.converse.get(entry.model)
+        return RequestAttempt.from_entry(
+            entry,
+            number,
+            model=model,
+            region=region,
+            route=None if target is None else target.routes[0],
+        )
+
     def target(self, name: str) -> Target:
         """The engine's target of a name."""
         return self.core._registry.get(name)
@@ -144,3 +161,9 @@ class Targets:
 def target_name(model: str, region: str) -> str:
     """The name of a target."""
     return f"{model} @ {region}"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The model and the Region of a target."""
+    model, _, region = name.rpartition(" @ ")
+    return model, region

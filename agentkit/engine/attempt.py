@@ -231,6 +231,7 @@ class Attempt:
             for budget, spending in zip(call.budgets, self.spendings, strict=True):
                 budget.settle(spending, _taken(outcome, usage, error))
         status = getattr(error, "status", None)
+        source = error if response is None else response
         entry = Entry(
             target.name,
             target.provider,
@@ -251,6 +252,7 @@ class Attempt:
             self.position,
             self.first_token,
             () if response is None else response.omitted,
+            None if source is None else source.details,
         )
         call.ledger.record(entry)
         self.watch.end(entry, response, error)

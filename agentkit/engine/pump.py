@@ -225,6 +225,7 @@ def answer_of(call: Call, target: Target, events: Iterable[StreamEvent], end: En
         reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
         quota=end.quota,
         omitted=end.omitted,
+        details=end.details,
     )
     return owned(call, whole)
 

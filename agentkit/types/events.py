@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -28,9 +28,13 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class RawEvent:
-    """A provider's own event that carries no text, for those who read `.events()`."""
+    """A provider's own event that carries no text, for those who read `.events()`.
+
+    `details` is what the provider says about the attempt, where this event is the first to know.
+    """
 
     raw: Any
+    details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class End:
     response_id: str | None = None
     quota: Quota | None = field(default=None, compare=False, repr=False)
     omitted: tuple[str, ...] = ()
+    details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """For `Response.details`."""
 
 
 StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End
@@ -118,4 +124,5 @@ class ResponseBuilder:
             reasoning="".join(self._reasoning),
             quota=end.quota,
             omitted=end.omitted,
+            details=end.details,
         )

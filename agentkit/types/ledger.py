@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 Outcome: TypeAlias = Literal["success", "failure", "abandoned", "skipped"]
@@ -50,6 +50,8 @@ class Entry(NamedTuple):
     """Of a stream: from the attempt's start to its first content."""
     omitted: tuple[str, ...] = ()
     """What the provider left out of the request, with the caller's leave."""
+    details: Mapping[str, Any] | None = None
+    """What the provider says about the attempt, where it says more than the fields above."""
 
     @property
     def sent(self) -> bool:

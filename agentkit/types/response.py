@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agentkit.types.ledger import Ledger
 from agentkit.types.message import ToolCall
@@ -59,8 +60,9 @@ class Response(Generic[T_co]):
     validated instance when a `response_model` was asked for. `cached` is true when the response
     cache answered. `reasoning` is what the model thought aloud, where its provider shows it.
     `quota` is what the provider said of its rate limits (see `Quota`). `omitted` names what a
-    provider left out of the request, with the caller's leave. `ledger` tells every attempt and
-    skip.
+    provider left out of the request, with the caller's leave. `details` is what the provider says
+    about the attempt, for its entry in the ledger, and `raw` its own response, where it hands them
+    on. `ledger` holds every attempt and skip.
     """
 
     text: str
@@ -76,6 +78,8 @@ class Response(Generic[T_co]):
     reasoning: str = ""
     quota: Quota | None = field(default=None, compare=False, repr=False)
     omitted: tuple[str, ...] = ()
+    details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    raw: Any = field(default=None, compare=False, repr=False)
 
     @property
     def content(self) -> str:

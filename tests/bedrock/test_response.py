@@ -66,20 +66,29 @@ DATA: dict[str, Any] = {
 
 
 def attempts() -> list[RequestAttempt]:
-    failed = Entry("a", "aws.bedrock", "failure", number=1, started=0.25, duration=0.5)
-    answered = Entry("b", "aws.bedrock", "success", number=1, started=1.0, duration=1.0)
+    via = {"access_method": "regional_cris"}
+    failed = Entry(
+        "a",
+        "aws.bedrock",
+        "failure",
+        number=1,
+        started=0.25,
+        duration=0.5,
+        details={**via, "model_id": "us.a", "error": RateLimitError("slow down")},
+    )
+    answered = Entry(
+        "b",
+        "aws.bedrock",
+        "success",
+        number=1,
+        started=1.0,
+        duration=1.0,
+        details={**via, "model_id": "us.b"},
+    )
     return [
-        RequestAttempt.from_entry(
-            entry,
-            attempt_number=number,
-            model_id=f"us.{entry.model}",
-            region=region,
-            access_method="regional_cris",
-            model_used="Claude 3 Haiku",
-            error=error,
-        )
-        for number, (entry, region, error) in enumerate(
-            [(failed, "us-east-1", RateLimitError("slow down")), (answered, "us-west-2", None)], 1
+        RequestAttempt.from_entry(entry, number, model="Claude 3 Haiku", region=region)
+        for number, (entry, region) in enumerate(
+            [(failed, "us-east-1"), (answered, "us-west-2")], start=1
         )
     ]
 

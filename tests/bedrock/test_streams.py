@@ -197,3 +197,20 @@ def test_fallback_before_content_is_free(colour: str) -> None:
     texts, stream = read(manager(clients), colour)
     assert texts == ["fine"]
     assert stream.get_target_switches() == 1
+
+
+@both
+def test_text_blocks_are_a_line_each_in_a_stream_as_in_a_complete_answer(colour: str) -> None:
+    blocks = [{"text": "Paris."}, {"text": ""}, {"text": "And Rome."}]
+    message_ = {"role": "assistant", "content": blocks}
+    complete = manager(FakeClients({"output": {"message": message_}, "stopReason": "end_turn"}))
+    events: list[dict[str, Any]] = [{"messageStart": {"role": "assistant"}}]
+    for index, block in enumerate(blocks):
+        for letter in block["text"]:
+            delta = {"contentBlockIndex": index, "delta": {"text": letter}}
+            events.append({"contentBlockDelta": delta})
+        events.append({"contentBlockStop": {"contentBlockIndex": index}})
+    events.append({"messageStop": {"stopReason": "end_turn"}})
+    texts, stream = read(manager(FakeClients(events)), colour)
+    assert complete.converse([message()]).get_content() == "Paris.\nAnd Rome."
+    assert stream.get_full_content() == "".join(texts) == "Paris.\nAnd Rome."

@@ -20,7 +20,7 @@ seconds = st.floats(0, 1e6, allow_nan=False)
 entries = st.builds(
     Entry, st.sampled_from("ab"), st.just("p"), st.sampled_from(SENT), st.integers(1, 4),
     duration=seconds, error_type=st.sampled_from(KINDS),
-    input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9),
+    input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9), details=st.none(),
 )  # fmt: skip
 outcomes = st.sampled_from(get_args(CallOutcome))
 

@@ -103,18 +103,6 @@ def blocks_of(data: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return list(message.get("content") or ())
 
 
-def texts_of(blocks: list[dict[str, Any]]) -> list[str]:
-    """The texts, those with citations included."""
-    texts = []
-    for block in blocks:
-        if "text" in block:
-            texts.append(block["text"])
-        elif "citationsContent" in block:
-            parts = block["citationsContent"].get("content") or ()
-            texts.append("".join(part.get("text", "") for part in parts))
-    return texts
-
-
 def tool_uses_of(blocks: list[dict[str, Any]]) -> list[ToolUse]:
     """The tools the model wants to run."""
     uses = (block["toolUse"] for block in blocks if "toolUse" in block)

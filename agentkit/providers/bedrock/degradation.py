@@ -7,6 +7,10 @@ from typing import Any, Final
 
 Arguments = dict[str, Any]
 
+FEATURES: Final = frozenset(
+    {"tools", "caching", "documents", "images", "video", "additional_fields"}
+)
+"""The features that a request can do without. Guardrails are not among them."""
 _BLOCKS: Final = {"images": "image", "documents": "document", "video": "video"}
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agentkit.providers.bedrock.errors import invalid
-from agentkit.types import Message, MessageRole, ToolCall
+from agentkit.types import Message, MessageRole, Request, ToolCall
 
+Arguments = dict[str, Any]
 Block = dict[str, Any]
 
 _NAME_LENGTH = 200
@@ -76,6 +77,38 @@ def from_messages(messages: Iterable[Message]) -> tuple[list[Block], list[Block]
         else:
             turns.append({"role": role, "content": blocks})
     return system, turns
+
+
+def arguments_of(request: Request) -> Arguments:
+    """Converse's arguments of a provider-neutral request."""
+    system, messages = from_messages(request.conversation)
+    arguments: Arguments = {"messages": messages}
+    if system:
+        arguments["system"] = system
+    params = {name: value for name, value in request.params.items() if value is not None}
+    names = {"max_tokens": "maxTokens", "temperature": "temperature", "top_p": "topP"}
+    inference = {ours: params.pop(name) for name, ours in names.items() if name in params}
+    if "stop" in params:
+        stop = params.pop("stop")
+        inference["stopSequences"] = [stop] if isinstance(stop, str) else list(stop)
+    if inference:
+        arguments["inferenceConfig"] = inference
+    if request.tools:
+        arguments["toolConfig"] = {
+            "tools": [
+                {
+                    "toolSpec": {
+                        "name": tool.name,
+                        "description": tool.description or tool.name,
+                        "inputSchema": {"json": dict(tool.parameters)},
+                    }
+                }
+                for tool in request.tools
+            ]
+        }
+    if params:
+        arguments["additionalModelRequestFields"] = params
+    return arguments
 
 
 def _tool_message(result: Mapping[str, Any]) -> Message:
@@ -191,3 +224,20 @@ def document_name(name: str, taken: frozenset[str] | set[str] = frozenset()) -> 
         suffix = f" ({count})"
         free = clean[: _NAME_LENGTH - len(suffix)].rstrip() + suffix
     return free
+
+
+def texts_of(blocks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The texts of an answer's blocks, those with citations included."""
+    texts = []
+    for block in blocks:
+        if "text" in block:
+            texts.append(block["text"])
+        elif "citationsContent" in block:
+            parts = block["citationsContent"].get("content") or ()
+            texts.append("".join(part.get("text", "") for part in parts))
+    return texts
+
+
+def joined(texts: Iterable[str]) -> str:
+    """The texts of an answer as one, a line for each block that has any."""
+    return "\n".join(text for text in texts if text)

@@ -1,10 +1,10 @@
-"""A stream of ConverseStream as the engine's events, and their way from a thread to a loop."""
+"""The events of ConverseStream as the engine's, and their way from a thread to an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ _FINISH: Final = {
 _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
 _CONTENT: Final = ("contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
 _UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
-"""What the SDK's decoder stumbles with over a frame that is whole but makes no sense."""
+"""Errors botocore raises for a well-formed frame with invalid content."""
 
 
 def finish_of(stop: str | None, model: str) -> str | None:
@@ -46,23 +46,30 @@ def damaged(model: str, problem: str) -> InvalidResponseError:
 
 
 def read(
-    source: Any, model: str, *, response_id: str | None = None, spaced: bool = False
+    source: Any,
+    model: str,
+    *,
+    response_id: str | None = None,
+    details: Mapping[str, Any] | None = None,
+    trims_start: bool = False,
 ) -> Iterator[StreamEvent]:
     """The engine's events for the service's.
 
-    The end mark comes once the stream is over, and only if it had its ``messageStop``.
+    Text blocks are a line each, as in a complete answer. The end mark comes once the stream is
+    over, and only if it had its ``messageStop``.
 
     Args:
         source: the SDK's event stream.
         model: who answers, for messages.
         response_id: the service's id of the request.
-        spaced: white space at the beginning was shown before and is not shown again.
+        details: what the first and the last event say about the attempt.
+        trims_start: whether white space at the beginning was shown before and is not shown again.
 
     Raises:
         InvalidResponseError: a frame makes no sense or comes out of order. What the SDK raises
-            comes through.
+            passes through.
     """
-    told = _Told(model, spaced)
+    reader = _Reader(model, details or {}, trims_start)
     events = iter(source)
     while True:
         try:
@@ -71,34 +78,33 @@ def read(
             break
         except _UNREADABLE as error:
             raise damaged(model, "sent a frame that cannot be read") from error
-        yield from told.events(event)
-    yield from told.end(response_id)
+        yield reader.read(event)
+    yield from reader.end(response_id)
 
 
-class _Told:
-    def __init__(self, model: str, spaced: bool) -> None:
+class _Reader:
+    """The state of one stream."""
+
+    def __init__(self, model: str, details: Mapping[str, Any], trims_start: bool) -> None:
         self._model = model
-        self._spaced = spaced
+        self._details = details
+        self._trims_start = trims_start
         self._started = False
+        self._block: int | None = None
+        """The block of the last text."""
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, dict[str, str]] = {}
 
-    def events(self, event: dict[str, Any]) -> Iterator[StreamEvent]:
+    def read(self, event: dict[str, Any]) -> StreamEvent:
         self._check_order(event)
         delta = self._delta(event)
-        text = delta.get("text") or ""
-        if self._spaced:
-            text = text.lstrip()
-            self._spaced = not text
-        thought = (delta.get("reasoningContent") or {}).get("text")
-        if text:
-            yield TextDelta(text, event)
-        elif thought:
-            yield ReasoningDelta(thought)
-        else:
-            yield RawEvent(event)
         self._collect(event, delta)
+        if text := self._text(event, delta):
+            return TextDelta(text, event)
+        if reasoning := (delta.get("reasoningContent") or {}).get("text"):
+            return ReasoningDelta(reasoning)
+        return RawEvent(event, self._details if "messageStart" in event else None)
 
     def end(self, response_id: str | None) -> Iterator[StreamEvent]:
         if self._stop is None:
@@ -108,7 +114,26 @@ class _Told:
             ToolCall(each["id"], each["name"], json_arguments(each["input"], each["name"]))
             for _, each in sorted(self._calls.items())
         )
-        yield End(finish, BedrockUsage.of(self._usage).to_usage(), calls, response_id)
+        yield End(
+            finish,
+            usage=BedrockUsage.of(self._usage).to_usage(),
+            tool_calls=calls,
+            response_id=response_id,
+            omitted=tuple(self._details.get("omitted", ())),
+            details=self._details,
+        )
+
+    def _text(self, event: dict[str, Any], delta: dict[str, Any]) -> str:
+        text: str = delta.get("text") or ""
+        if self._trims_start:
+            text = text.lstrip()
+            self._trims_start = not text
+        if not text:
+            return ""
+        block = event["contentBlockDelta"].get("contentBlockIndex", 0)
+        begins_line = self._block not in {None, block}
+        self._block = block
+        return f"\n{text}" if begins_line else text
 
     def _check_order(self, event: dict[str, Any]) -> None:
         """A frame that is missing or in the wrong place may be a hole in the answer."""
@@ -156,7 +181,7 @@ class Relay:
 
     def put(self, item: StreamEvent | BaseException | None) -> None:
         """The next event, the error that ended it, or None at its end."""
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed: no one is listening
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
     async def __aiter__(self) -> AsyncIterator[StreamEvent]:

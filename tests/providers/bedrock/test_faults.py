@@ -15,7 +15,6 @@ from botocore.parsers import ResponseParserError
 from agentkit import BreakerPolicy, CircuitBreaker
 from agentkit import errors as e
 from agentkit.providers.bedrock.clients import Clients
-from agentkit.providers.bedrock.converse import Journal
 from agentkit.providers.bedrock.errors import needs_profile, translate
 from agentkit.testing import WireServer, faults
 from agentkit.types import Restart
@@ -25,6 +24,7 @@ from tests.providers.bedrock.wired import (
     COLOURS,
     ask,
     clients_at,
+    details_of,
     given,
     heard,
     manager,
@@ -151,14 +151,16 @@ def test_every_error_of_the_service_model_has_its_class(
 ) -> None:
     stage.server.clear()
     stage.server.always(faults.status(status, kind=code, retry_after=0.5))
-    journal = Journal()
     with manager(target(stage.clients)) as llm, pytest.raises(error) as told:
-        ask(llm, "blocking", **given(journal))
+        ask(llm, "blocking", **given())
     assert type(told.value) is error
     assert (told.value.status, told.value.request_id) == (status, "req_1")
     assert told.value.retry_after == 0.5
     assert isinstance(told.value.__cause__, ClientError)
-    assert type(journal.sent[0].error) is error
+    (details,) = details_of(told.value)
+    assert details is not None
+    assert type(details["error"]) is error
+    assert details["error"].__cause__ is told.value.__cause__
 
 
 @pytest.mark.wire
@@ -191,15 +193,17 @@ def test_b11_an_error_within_a_stream_is_the_same_in_every_spelling(
     kind = small if spelling == "exception" else spelling.format(code, small)
     stage.server.clear()
     stage.server.script(faults.stream_error(0, kind=kind, message="words"))
-    journal = Journal()
     with manager(target(stage.clients), attempts=2, backup=True) as llm:
         if error is e.InvalidRequestError:
-            with pytest.raises(error):
-                ask(llm, colour, stream=True, **given(journal))
+            with pytest.raises(error) as raised:
+                ask(llm, colour, stream=True, **given())
+            details = details_of(raised.value)
         else:
-            reply = ask(llm, colour, stream=True, **given(journal))
+            reply = ask(llm, colour, stream=True, **given())
             assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 2)
-    assert type(journal.sent[0].error) is error
+            details = details_of(reply)
+    assert details[0] is not None
+    assert type(details[0]["error"]) is error
 
 
 @pytest.mark.wire
@@ -210,12 +214,13 @@ def test_b11_an_error_after_content_is_no_short_answer(
 ) -> None:
     stage.server.clear()
     stage.server.always(faults.stream_error(2, kind=kind))
-    journal = Journal()
     llm = manager(target(stage.clients), attempts=2)
     with llm, pytest.raises(e.StreamInterruptedError) as told:
-        ask(llm, colour, stream=True, **given(journal))
+        ask(llm, colour, stream=True, **given())
     assert told.value.partial == "The capital"
-    assert [type(each.error) for each in journal.sent] == [e.RateLimitError]
+    (details,) = details_of(told.value)
+    assert details is not None
+    assert type(details["error"]) is e.RateLimitError
 
 
 @pytest.mark.wire

@@ -11,8 +11,7 @@ from botocore.exceptions import ClientError
 
 from agentkit import errors as e
 from agentkit.providers.bedrock.clients import Clients
-from agentkit.providers.bedrock.converse import Journal
-from agentkit.providers.bedrock.degradation import without
+from agentkit.providers.bedrock.degradation import FEATURES, without
 from agentkit.providers.bedrock.errors import Refusal, refused_feature
 from agentkit.testing import WireServer, faults
 from tests.providers.bedrock.wired import (
@@ -22,6 +21,7 @@ from tests.providers.bedrock.wired import (
     REGIONAL,
     ask,
     clients_at,
+    details_of,
     given,
     manager,
 )
@@ -197,20 +197,23 @@ NO_TOOLS = faults.status(400, message="This model doesn't support tool use.")
 NO_IMAGES = faults.status(400, message=USER.format("image", "image"))
 
 
+def omitted(outcome: Any) -> list[tuple[str, ...]]:
+    """The features that each attempt left out."""
+    return [(details or {})["omitted"] for details in details_of(outcome)]
+
+
 class TestOverSockets:
     @every_way
     def test_a_refused_feature_is_left_out_inside_one_attempt_and_told(
         self, server: WireServer, clients: Clients, colour: str, stream: bool
     ) -> None:
         server.script(NO_TOOLS, NO_IMAGES)
-        journal = Journal(feature_fallback=True)
         before = copy.deepcopy(FULL)
         with manager(target_of(clients)) as llm:
-            reply = ask(llm, colour, stream=stream, **given(journal, **FULL))
+            reply = ask(llm, colour, stream=stream, **given(FEATURES, **FULL))
         assert before == FULL
         assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 1)
-        (sent,) = journal.sent
-        assert (sent.disabled, sent.error) == (["tools", "images"], None)
+        assert omitted(reply) == [("tools", "images")]
         last = server.requests[-1].body
         assert "toolConfig" not in last
         assert "image" not in str(last["messages"])
@@ -221,17 +224,15 @@ class TestOverSockets:
         self, server: WireServer, clients: Clients, colour: str, stream: bool
     ) -> None:
         server.always(NO_TOOLS)
-        journal = Journal(feature_fallback=False)
-        with manager(target_of(clients)) as llm, pytest.raises(e.InvalidRequestError):
-            ask(llm, colour, stream=stream, **given(journal, **FULL))
+        with manager(target_of(clients)) as llm, pytest.raises(e.InvalidRequestError) as raised:
+            ask(llm, colour, stream=stream, **given(**FULL))
         assert len(server.requests) == 1
-        assert journal.sent[0].disabled == []
+        assert omitted(raised.value) == [()]
 
     def test_what_is_to_be_kept_is_kept(self, server: WireServer, clients: Clients) -> None:
         server.always(NO_TOOLS)
-        journal = Journal(feature_fallback=True, kept=frozenset({"tools"}))
         with manager(target_of(clients)) as llm, pytest.raises(e.InvalidRequestError):
-            ask(llm, "blocking", **given(journal, **FULL))
+            ask(llm, "blocking", **given(FEATURES - {"tools"}, **FULL))
         assert len(server.requests) == 1
 
     @every_way
@@ -249,21 +250,21 @@ class TestOverSockets:
         self, server: WireServer, clients: Clients, message: str, colour: str, stream: bool
     ) -> None:
         server.always(faults.status(400, message=message))
-        journal = Journal(feature_fallback=True)
-        with manager(target_of(clients), attempts=3) as llm, pytest.raises(e.InvalidRequestError):
-            ask(llm, colour, stream=stream, **given(journal, **FULL))
+        llm = manager(target_of(clients), attempts=3)
+        with llm, pytest.raises(e.InvalidRequestError) as raised:
+            ask(llm, colour, stream=stream, **given(FEATURES, **FULL))
         (asked,) = server.requests
         assert asked.body["guardrailConfig"] == GUARD
-        assert journal.sent[0].disabled == []
+        assert omitted(raised.value) == [()]
 
     def test_b2_a_throttle_in_such_words_leaves_nothing_out(
         self, server: WireServer, clients: Clients
     ) -> None:
         server.script(faults.status(429, message="This model doesn't support tool use."))
-        journal = Journal(feature_fallback=True)
         with manager(target_of(clients), attempts=2) as llm:
-            assert ask(llm, "blocking", **given(journal, **FULL)).text == ANSWER
-        assert [each.disabled for each in journal.sent] == [[], []]
+            reply = ask(llm, "blocking", **given(FEATURES, **FULL))
+        assert reply.text == ANSWER
+        assert omitted(reply) == [(), ()]
         assert all("toolConfig" in each.body for each in server.requests)
 
     def test_fields_go_one_by_one_and_are_told_once(
@@ -275,25 +276,26 @@ class TestOverSockets:
                 for key in ("top_k", "thinking")
             )
         )
-        journal = Journal(feature_fallback=True)
         with manager(target_of(clients)) as llm:
-            ask(llm, "blocking", **given(journal, **FULL))
+            reply = ask(llm, "blocking", **given(FEATURES, **FULL))
         name = "additionalModelRequestFields"
         left = [sorted(each.body.get(name, {})) for each in server.requests]
         assert left == [["thinking", "top_k"], ["thinking"], []]
-        assert journal.sent[0].disabled == ["additional_fields"]
+        assert omitted(reply) == [("additional_fields",)]
+        assert reply.details is not None
+        assert reply.details["parameters_removed"] == ("thinking", "top_k")
 
     def test_a_feature_and_the_way_are_found_in_the_same_attempt(
         self, server: WireServer, clients: Clients
     ) -> None:
         words = "Retry your request with the ID or ARN of an inference profile"
         server.script(faults.status(400, message=words), NO_TOOLS)
-        journal = Journal(feature_fallback=True)
         with manager(target_of(clients, DIRECT, REGIONAL)) as llm:
-            reply = ask(llm, "blocking", **given(journal, **FULL))
+            reply = ask(llm, "blocking", **given(FEATURES, **FULL))
         assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 1)
-        assert journal.sent[0].route == REGIONAL
-        assert journal.sent[0].disabled == ["tools"]
+        assert reply.details is not None
+        assert reply.details["model_id"] == REGIONAL.model_id
+        assert omitted(reply) == [("tools",)]
 
     def test_b6_the_next_request_is_sent_whole_again(
         self, server: WireServer, clients: Clients
@@ -301,6 +303,6 @@ class TestOverSockets:
         server.script(NO_TOOLS)
         with manager(target_of(clients)) as llm:
             for _ in range(2):
-                ask(llm, "blocking", **given(Journal(feature_fallback=True), **FULL))
+                ask(llm, "blocking", **given(FEATURES, **FULL))
         asked = ["toolConfig" in each.body for each in server.requests]
         assert asked == [True, False, True]

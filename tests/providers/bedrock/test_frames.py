@@ -9,9 +9,16 @@ from binascii import crc32
 import pytest
 
 from agentkit import errors as e
-from agentkit.providers.bedrock.converse import Journal
 from agentkit.testing.wire.bedrock import event, frame
-from tests.providers.bedrock.wired import COLOURS, ask, clients_at, given, manager, target
+from tests.providers.bedrock.wired import (
+    COLOURS,
+    ask,
+    clients_at,
+    details_of,
+    given,
+    manager,
+    target,
+)
 from tests.providers.raw import serving
 
 pytestmark = pytest.mark.wire
@@ -139,12 +146,13 @@ WHOLE = {
 @colours
 @pytest.mark.parametrize("body", WHOLE)
 def test_a_whole_answer_that_makes_no_sense_is_an_error_of_our_tree(body: str, colour: str) -> None:
-    journal = Journal()
     with (
         serving("application/json", WHOLE[body]) as server,
         clients_at(server.url.removesuffix("/v1")) as clients,
         manager(target(clients)) as llm,
-        pytest.raises(e.InvalidResponseError),
+        pytest.raises(e.InvalidResponseError) as raised,
     ):
-        ask(llm, colour, **given(journal))
-    assert isinstance(journal.sent[0].error, e.InvalidResponseError)
+        ask(llm, colour, **given())
+    (details,) = details_of(raised.value)
+    assert details is not None
+    assert isinstance(details["error"], e.InvalidResponseError)

@@ -13,7 +13,8 @@ from agentkit import LLMManager, Response, RetryPolicy
 from agentkit.bedrock import AuthConfig, AuthenticationType, Boto3Config
 from agentkit.policy.breaker.breaker import CircuitBreaker
 from agentkit.providers.bedrock.clients import Clients
-from agentkit.providers.bedrock.converse import CONVERSE, JOURNAL, ConverseTarget, Journal
+from agentkit.providers.bedrock.converse import ConverseTarget
+from agentkit.providers.bedrock.exchange import CONVERSE, ConverseCall
 from agentkit.providers.bedrock.routes import ModelAccessMethod, ModelRoute
 from agentkit.providers.bedrock.sessions import open_session
 from agentkit.testing import WireServer
@@ -108,10 +109,16 @@ async def _aheard(
     return events, told.response
 
 
-def given(journal: Journal | None = None, **arguments: Any) -> dict[str, Any]:
+def given(omittable: Iterable[str] = (), **arguments: Any) -> dict[str, Any]:
     """Parameters of a request with Converse's own arguments."""
     said = [{"role": "user", "content": [{"text": "capital?"}]}]
-    return {CONVERSE: {"messages": said, **arguments}, JOURNAL: journal or Journal()}
+    call = ConverseCall({"messages": said, **arguments}, omittable=frozenset(omittable))
+    return {CONVERSE: call}
+
+
+def details_of(outcome: Any) -> list[dict[str, Any] | None]:
+    """What the ledger of a response or an error keeps of each attempt."""
+    return [entry.details for entry in outcome.ledger.sent]
 
 
 def bodies(server: WireServer) -> Iterable[dict[str, Any]]:
