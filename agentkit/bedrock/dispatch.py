@@ -118,11 +118,9 @@ class Dispatcher:
 
     def run(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
         """The response, blocking."""
-        core = self._targets.core
         call = self._call(prepared, blocking=True)
-        flow = request_flow(call, core._middleware, lambda it: self._validated(it, prepared))
         try:
-            response = run(flow, core._runtime)
+            response = run(self._flow(call, prepared), self._targets.core._runtime)
         except LLMError as error:
             return self._failed(prepared, call.ledger, error, raises)
         return self._answered(prepared, response)
@@ -131,11 +129,9 @@ class Dispatcher:
         """The response, for asyncio."""
         from agentkit.engine.drivers.asyncio import arun
 
-        core = self._targets.core
         call = self._call(prepared, blocking=False)
-        flow = request_flow(call, core._middleware, lambda it: self._validated(it, prepared))
         try:
-            response = await arun(flow, core._runtime)
+            response = await arun(self._flow(call, prepared), self._targets.core._runtime)
         except LLMError as error:
             return self._failed(prepared, call.ledger, error, raises)
         return self._answered(prepared, response)
@@ -165,6 +161,10 @@ class Dispatcher:
             prepared.timeout or self._timeout,
             blocking=blocking,
         )
+
+    def _flow(self, call: Call, prepared: Prepared) -> Flow[Response[Any]]:
+        middleware = self._targets.core._middleware
+        return request_flow(call, middleware, lambda it: self._validated(it, prepared))
 
     def _validated(self, call: Call, prepared: Prepared) -> Flow[Response[Any]]:
         """Ask until an answer passes the validation; each time is a new request."""
