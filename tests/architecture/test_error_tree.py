@@ -39,6 +39,7 @@ def classes() -> dict[str, type[LLMError]]:
     return {cls.__name__: cls for cls in found if issubclass(cls, LLMError)}
 
 
+@pytest.mark.promise("N14")
 def test_the_drawn_tree_is_the_tree() -> None:
     real = {
         name: next((base.__name__ for base in cls.__bases__ if issubclass(base, LLMError)), None)

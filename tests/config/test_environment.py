@@ -39,6 +39,7 @@ def test_without_a_file_the_keys_in_the_environment_are_the_configuration() -> N
     assert models == {name: PROVIDERS[name].model for name in models}
 
 
+@pytest.mark.promise("S2-02")
 def test_the_plural_variable_wins_over_the_singular() -> None:
     environ = {"ANTHROPIC_API_KEYS": "k1,k2,k3", "ANTHROPIC_API_KEY": "other"}
     assert secrets(load_settings(environ=environ), "anthropic") == ["k1", "k2", "k3"]
@@ -190,6 +191,7 @@ def test_a_bad_override_is_said_with_the_variables_name(variable: str, value: st
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.promise("N5")
 def test_n5_no_key_is_ever_written_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEYS", "k1,k2")
     monkeypatch.setenv("FROM_OUTSIDE", SECRET)

@@ -43,7 +43,7 @@ def test_what_the_breaker_is_told(row: Row) -> None:
     assert counted(target.breaker) == expected[row.blame]
 
 
-@pytest.mark.promise("A1", "A2", "A4", "S3-30")
+@pytest.mark.promise("A1", "A2", "A4", "N12", "S3-30")
 @every_row
 def test_a_lone_model_is_asked_again_or_not_and_its_own_error_raised(row: Row) -> None:
     stage = Stage()
@@ -280,7 +280,7 @@ class TestRetryOn:
 
 
 class TestRetryAfter:
-    @pytest.mark.promise("S2-31")
+    @pytest.mark.promise("N14", "S2-31")
     def test_it_is_waited_for_and_never_undercut(self) -> None:
         stage = Stage(rng=lambda: 0.0)
         policy = RetryPolicy(max_attempts=2, jitter=0.25)

@@ -283,6 +283,7 @@ class TestWaiting:
         assert asked.text == "fine"
         assert other.granted, "served after it"
 
+    @pytest.mark.promise("N6")
     @pytest.mark.parametrize("effects", range(1, 6))
     @pytest.mark.parametrize("stream", [False, True])
     def test_a_caller_that_leaves_at_any_point_leaves_nothing_behind(

@@ -260,6 +260,7 @@ class TestItsBreaker:
         assert a.breaker.statistics().consecutive_failures == 1
 
 
+@pytest.mark.promise("S4-26")
 @pytest.mark.parametrize("stop", range(8))
 def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
     asked = tell({"a": ["one two three"]}, stop_after=stop)

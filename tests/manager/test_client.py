@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from agentkit import (
     ConfigurationError,
     DeadlineExceededError,
+    LLMAuthenticationError,
     LLMClient,
     LLMConfig,
+    LLMConfigurationError,
+    LLMConnectionError,
+    LLMException,
     LLMManager,
+    LLMPoolExhaustedError,
     LLMProvider,
+    LLMProviderError,
+    LLMRateLimitError,
+    LLMTimeoutError,
     Message,
     MessageRole,
     NetworkError,
+    RateLimitMiddleware,
     RetryPolicy,
     UnknownModelError,
 )
-from agentkit.testing import FakeClock, MockLLMClient, ScriptedModel
+from agentkit.testing import FakeClock, MockLLMClient, ScriptedModel, faults
 from agentkit.types import Request, Response, ToolCall
-
-
-class City(BaseModel):
-    name: str
+from tests.helpers import City, manager_of
 
 
 def manager(model: Any, clock: FakeClock | None = None, **how: Any) -> LLMManager:
@@ -117,12 +124,12 @@ def test_a_timeout_spans_the_retries() -> None:
     assert clock() - since <= 5.0
 
 
-@pytest.mark.promise("S2-23")
+@pytest.mark.promise("N10", "S2-23")
 def test_a_config_leaves_out_what_is_not_set() -> None:
     assert LLMConfig().to_dict() == {"max_retries": 3, "retry_delay": 1.0, "timeout": 30.0}
 
 
-@pytest.mark.promise("S2-13")
+@pytest.mark.promise("S2-13", "S4-09")
 def test_a_client_by_provider_asks_every_model_of_it_in_order() -> None:
     llm = LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=1))
     llm.register_model("big", ScriptedModel(then=ConnectionError()), {"provider": "openai"})
@@ -151,7 +158,7 @@ def test_a_client_works_in_two_event_loops_and_as_a_context_manager() -> None:
     assert [asyncio.run(main()), asyncio.run(main())] == ["x", "x"]
 
 
-@pytest.mark.promise("S4-29")
+@pytest.mark.promise("N8", "S4-29")
 def test_the_status_holds_the_metrics_that_the_specification_names() -> None:
     llm = manager(ScriptedModel(ConnectionError("down"), then="a b c"), FakeClock())
     asyncio.run(llm.get_client().chat("hi"))
@@ -166,3 +173,168 @@ def test_the_status_holds_the_metrics_that_the_specification_names() -> None:
     assert metrics["errors_by_type"] == {"connection_error": 1}
     assert metrics["requests_by_model"] == {"anthropic": 2}
     assert metrics["providers"]["anthropic"]["requests_by_model"] == {"anthropic": 2}
+
+
+@pytest.mark.promise("S2-09")
+def test_a_client_follows_what_is_registered_under_its_name() -> None:
+    llm = manager_of()
+    with pytest.raises(UnknownModelError):
+        llm.get_client("mine")
+    llm.register_model("mine", ScriptedModel("old"))
+    client = llm.get_client("mine")
+    llm.register_model("mine", ScriptedModel("new"), replace=True)
+    assert asyncio.run(client.chat("hi")) == "new"
+    llm.unregister_model("mine")
+    with pytest.raises(UnknownModelError):
+        llm.get_client("mine")
+
+
+@pytest.mark.promise("S2-10")
+def test_closing_a_client_twice_is_harmless_and_the_next_one_works() -> None:
+    llm = manager_of(ScriptedModel(then="x"))
+
+    async def main() -> str:
+        client = llm.get_client()
+        await client.close()
+        await client.close()
+        assert await client.chat("hi") == "x"
+        answered = await llm.get_client().chat("hi")
+        assert await llm.aclose() == await llm.aclose() == []
+        with pytest.raises(ConfigurationError, match="closed"):
+            await client.chat("hi")
+        return answered
+
+    assert asyncio.run(main()) == "x"
+
+
+@pytest.mark.promise("S2-38")
+def test_a_model_that_hangs_is_cancelled_at_the_timeout() -> None:
+    ended: list[str] = []
+
+    async def hangs(prompt: str, kwargs: dict[str, Any]) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return "never"
+
+    llm = LLMManager(enable_caching=False)
+    llm.register_model("m", hangs)
+    with pytest.raises(DeadlineExceededError):
+        asyncio.run(llm.get_client().complete("hi", timeout=0.02))
+    assert ended == ["cancelled"]
+
+
+@pytest.mark.promise("S4-33")
+def test_a_blocking_model_does_not_stop_the_loop() -> None:
+    """The model waits for something that only the running loop can do."""
+    moved = threading.Event()
+
+    def blocking(prompt: str, kwargs: dict[str, Any]) -> str:
+        return "free" if moved.wait(5.0) else "stuck"
+
+    with LLMManager(enable_caching=False) as llm:
+        llm.register_model("m", blocking)
+
+        async def main() -> str:
+            asking = asyncio.create_task(llm.get_client().chat("hi"))
+            await asyncio.sleep(0)
+            moved.set()
+            return await asking
+
+        assert asyncio.run(main()) == "free"
+
+
+@pytest.mark.promise("S4-40")
+@pytest.mark.parametrize("leaving", ["error", "cancelled"])
+def test_leaving_a_context_in_any_way_gives_everything_back(leaving: str) -> None:
+    entered: list[str] = []
+
+    async def hangs(prompt: str, kwargs: dict[str, Any]) -> str:
+        entered.append(prompt)
+        await asyncio.Event().wait()
+        return "never"
+
+    async def main() -> LLMManager:
+        async with LLMManager(enable_caching=False) as llm:
+            llm.register_model("m", hangs, max_concurrency=1)
+
+            async def inside() -> None:
+                async with llm.get_client() as client:
+                    asked = asyncio.create_task(client.chat("hi"))
+                    while not entered:
+                        await asyncio.sleep(0)
+                    if leaving == "error":
+                        asked.cancel()
+                        raise RuntimeError("the caller's own")
+                    await asked
+
+            task = asyncio.create_task(inside())
+            while not entered:
+                await asyncio.sleep(0)
+            if leaving == "cancelled":
+                task.cancel()
+            await asyncio.wait([task])
+            await asyncio.sleep(0)
+            assert task.cancelled() == (leaving == "cancelled")
+            assert llm.get_status()["pools"]["m"]["in_use_clients"] == 0
+        if leaving == "error":
+            assert isinstance(task.exception(), RuntimeError)
+        return llm
+
+    assert asyncio.run(main()).closed
+
+
+@pytest.mark.promise("S4-49")
+def test_requests_with_a_higher_priority_go_first() -> None:
+    order: list[str] = []
+    gate = asyncio.Event()
+
+    async def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        order.append(prompt)
+        await gate.wait()
+        return prompt
+
+    llm = LLMManager(enable_caching=False)
+    llm.register_model("m", model, max_concurrency=1)
+
+    async def main() -> None:
+        client = llm.get_client()
+        asked = []
+        for text, priority in [("first", 0), ("usual", 0), ("urgent", 5)]:
+            asked.append(asyncio.create_task(client.complete(text, priority=priority)))
+            while not order or llm.get_status()["pools"]["m"]["waiting"] < len(asked) - 1:
+                await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(main())
+    assert order == ["first", "urgent", "usual"]
+
+
+def limited(llm: LLMManager) -> LLMManager:
+    llm.generate("the only one of this minute")
+    return llm
+
+
+EXCEPTIONS: dict[type[Exception], Callable[[], LLMManager]] = {
+    LLMProviderError: lambda: manager_of(ScriptedModel(then=faults.status(500))),
+    LLMConnectionError: lambda: manager_of(ScriptedModel(then=ConnectionResetError())),
+    LLMRateLimitError: lambda: manager_of(ScriptedModel(then=faults.status(429))),
+    LLMAuthenticationError: lambda: manager_of(ScriptedModel(then=faults.status(401))),
+    LLMTimeoutError: lambda: manager_of(ScriptedModel(then=TimeoutError())),
+    LLMPoolExhaustedError: lambda: limited(
+        manager_of(ScriptedModel("x"), middleware=[RateLimitMiddleware(1, on_limit="raise")])
+    ),
+    LLMConfigurationError: manager_of,
+}
+
+
+@pytest.mark.promise("S4-27")
+@pytest.mark.parametrize("kind", EXCEPTIONS, ids=lambda kind: kind.__name__)
+def test_each_exception_of_the_specification_is_raised(kind: type[Exception]) -> None:
+    assert issubclass(kind, LLMException)
+    llm = EXCEPTIONS[kind]()
+    with pytest.raises(kind):
+        asyncio.run(llm.get_client().chat("hi"))

@@ -7,7 +7,6 @@ import logging
 import pickle
 import threading
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,57 +16,24 @@ from agentkit import (
     ConfigurationError,
     ConnectionPool,
     DeadlineExceededError,
+    LLMError,
     LLMManager,
     LLMPoolExhaustedError,
+    NetworkError,
     PoolConfig,
     RateLimitError,
     RateLimits,
-    RetryPolicy,
+    ServerError,
 )
 from agentkit.policy.limits.member import key_fingerprint
 from agentkit.testing import FakeClock
 from agentkit.types import Request, Response, Usage
-
-Behaviour = Callable[[str, Request], Any]
-
-
-class Keyed:
-    """A provider whose behaviour depends on its key; counts what each key was asked."""
-
-    provider = "keyed"
-
-    def __init__(self, behave: Behaviour, asked: Counter[str] | None = None, key: str = "") -> None:
-        self.behave = behave
-        self.asked: Counter[str] = Counter() if asked is None else asked
-        self.key = key
-        self.closed = False
-
-    def with_key(self, key: str) -> Keyed:
-        return Keyed(self.behave, self.asked, key)
-
-    def send(self, request: Request) -> Any:
-        self.asked[self.key] += 1
-        return self.behave(self.key, request)
-
-    def close(self) -> None:
-        self.closed = True
+from tests.manager.keyed import Keyed, answers, pooled
 
 
-def answers(key: str, request: Request) -> str:
-    return f"by {key}"
-
-
-def manager(
-    behave: Behaviour, keys: list[str] | None = None, *, clock: FakeClock | None = None, **pool: Any
-) -> tuple[LLMManager, Keyed]:
-    provider = Keyed(behave)
-    llm = LLMManager(enable_caching=False, clock=clock, retry=RetryPolicy(jitter=0.0))
-    llm.register_model("m", provider, pool=ConnectionPool(keys or ["k1", "k2", "k3"], **pool))
-    return llm, provider
-
-
+@pytest.mark.promise("S2-02")
 def test_a_hundred_calls_are_spread_evenly() -> None:
-    llm, provider = manager(answers)
+    llm, provider = pooled(answers)
     for number in range(100):
         llm.generate(f"{number}")
     assert provider.asked == {"k1": 34, "k2": 33, "k3": 33}
@@ -75,7 +41,7 @@ def test_a_hundred_calls_are_spread_evenly() -> None:
 
 @pytest.mark.promise("S4-10")
 def test_the_fourth_call_cycles_back_to_the_first_key() -> None:
-    llm, _ = manager(answers)
+    llm, _ = pooled(answers)
     assert [llm.generate("x") for _ in range(4)] == ["by k1", "by k2", "by k3", "by k1"]
 
 
@@ -87,7 +53,7 @@ def test_a_throttled_key_moves_the_same_request_to_the_next_without_waiting() ->
         return f"by {key}"
 
     clock = FakeClock()
-    llm, provider = manager(behave, clock=clock)
+    llm, provider = pooled(behave, clock=clock)
     response = llm.complete("x")
     assert response.text == "by k2"
     assert response.ledger.slept == response.ledger.duration == 0.0
@@ -99,6 +65,7 @@ def test_a_throttled_key_moves_the_same_request_to_the_next_without_waiting() ->
     assert provider.asked["k1"] == 2
 
 
+@pytest.mark.promise("N7")
 def test_a_refused_key_is_dropped_with_a_warning_that_hides_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -107,7 +74,7 @@ def test_a_refused_key_is_dropped_with_a_warning_that_hides_it(
             raise AuthenticationError("invalid key", status=401)
         return f"by {key}"
 
-    llm, provider = manager(behave, ["secret-k1", "k2"])
+    llm, provider = pooled(behave, ["secret-k1", "k2"])
     with caplog.at_level(logging.DEBUG):
         assert [llm.generate(f"{number}") for number in range(6)] == ["by k2"] * 6
     assert provider.asked["secret-k1"] == 1
@@ -120,7 +87,7 @@ def test_the_last_key_surfaces_its_own_error() -> None:
     def behave(key: str, request: Request) -> str:
         raise AuthenticationError("invalid key", status=401)
 
-    llm, provider = manager(behave, ["k1", "k2"])
+    llm, provider = pooled(behave, ["k1", "k2"])
     with pytest.raises(AuthenticationError):
         llm.generate("x")
     assert provider.asked == {"k1": 1, "k2": 1}
@@ -135,7 +102,7 @@ def test_one_key_dying_midway_loses_no_call() -> None:
             raise AuthenticationError("revoked", status=401)
         return f"by {key}"
 
-    llm, provider = manager(behave)
+    llm, provider = pooled(behave)
     done: list[str] = []
 
     def calls() -> None:
@@ -153,15 +120,12 @@ def test_one_key_dying_midway_loses_no_call() -> None:
     assert provider.asked.total() - 1000 <= 8
 
 
-@pytest.mark.promise("S2-30")
+@pytest.mark.promise("N6", "S2-30")
 def test_each_key_takes_five_calls_at_once() -> None:
     now: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
     class Slow(Keyed):
-        def with_key(self, key: str) -> Slow:
-            return Slow(self.behave, self.asked, key)
-
         send = None  # type: ignore[assignment]
 
         async def asend(self, request: Request) -> str:
@@ -200,19 +164,12 @@ def test_no_key_in_time_is_an_error_of_the_pool() -> None:
     assert llm.generate("x") == "by k1"
 
 
-@pytest.mark.promise("S4-37")
+@pytest.mark.promise("N7", "S4-37")
 def test_idle_and_old_clients_are_made_anew_and_the_old_ones_closed() -> None:
     clock = FakeClock()
-    made: list[Keyed] = []
-
-    class Counted(Keyed):
-        def with_key(self, key: str) -> Keyed:
-            made.append(Keyed(self.behave, self.asked, key))
-            return made[-1]
-
-    llm = LLMManager(enable_caching=False, clock=clock)
     config = PoolConfig(idle_timeout=100.0, max_lifetime=250.0)
-    llm.register_model("m", Counted(answers), pool=ConnectionPool(["k1"], config=config))
+    llm, provider = pooled(answers, ["k1"], clock=clock, config=config)
+    made = provider.made
     llm.generate("a")
     for _ in range(2):
         clock.advance(90.0)
@@ -229,6 +186,7 @@ def test_idle_and_old_clients_are_made_anew_and_the_old_ones_closed() -> None:
     assert [each.closed for each in made] == [True, True, True]
 
 
+@pytest.mark.promise("N7", "S4-36")
 def test_a_failed_check_replaces_the_client_and_costs_nothing_by_default() -> None:
     clock = FakeClock()
     checked: list[str] = []
@@ -253,12 +211,15 @@ def test_a_failed_check_replaces_the_client_and_costs_nothing_by_default() -> No
     assert len(failed) == 8
     assert silent.check_health(clock()) == []
     assert provider.asked.total() == before
+    for _ in range(2):
+        llm.complete("x", model="m")
+    assert [each.key for each in provider.made] == ["k1", "k2", "k2"]
 
 
 @pytest.mark.promise("S4-07")
 def test_limits_hold_for_each_key() -> None:
     clock = FakeClock()
-    llm, provider = manager(
+    llm, provider = pooled(
         answers, ["k1", "k2"], clock=clock, limits=RateLimits(requests_per_minute=3)
     )
     since = clock()
@@ -272,7 +233,7 @@ def test_limits_hold_for_each_key() -> None:
 
 def test_a_wait_for_quota_is_in_the_ledger_and_within_the_deadline() -> None:
     clock = FakeClock()
-    llm, _ = manager(answers, ["k1"], clock=clock, limits=RateLimits(requests_per_minute=1))
+    llm, _ = pooled(answers, ["k1"], clock=clock, limits=RateLimits(requests_per_minute=1))
     since = clock()
     llm.generate("a")
     response = llm.complete("b")
@@ -282,7 +243,7 @@ def test_a_wait_for_quota_is_in_the_ledger_and_within_the_deadline() -> None:
     assert clock() - since == 60.0
 
 
-@pytest.mark.promise("S4-08")
+@pytest.mark.promise("N4", "S4-08")
 def test_real_usage_gives_back_what_was_estimated_too_much() -> None:
     clock = FakeClock()
 
@@ -290,7 +251,7 @@ def test_real_usage_gives_back_what_was_estimated_too_much() -> None:
         return Response("x", Usage(5, 5))
 
     limits = RateLimits(output_tokens_per_minute=1000)
-    llm, _ = manager(behave, ["k1"], clock=clock, limits=limits)
+    llm, _ = pooled(behave, ["k1"], clock=clock, limits=limits)
     since = clock()
     for number in range(20):
         llm.complete(f"{number}", max_tokens=900)
@@ -300,7 +261,7 @@ def test_real_usage_gives_back_what_was_estimated_too_much() -> None:
 
 def test_a_request_larger_than_a_minute_is_refused_at_once() -> None:
     clock = FakeClock()
-    llm, provider = manager(
+    llm, provider = pooled(
         answers, ["k1"], clock=clock, limits=RateLimits(output_tokens_per_minute=100)
     )
     with pytest.raises(LLMPoolExhaustedError, match="output_tokens_per_minute"):
@@ -326,7 +287,7 @@ def test_what_cannot_work_is_said(arguments: dict[str, Any], says: str) -> None:
 
 
 def test_the_pool_shows_no_key() -> None:
-    llm, _ = manager(answers, ["very-secret-key"])
+    llm, _ = pooled(answers, ["very-secret-key"])
     llm.generate("x")
     pool = ConnectionPool(["very-secret-key"])
     assert "very-secret-key" not in repr(pool) + str(llm.get_status())
@@ -338,3 +299,68 @@ def test_a_plain_callable_takes_no_key() -> None:
     llm = LLMManager(enable_caching=False)
     with pytest.raises(ConfigurationError, match="with_key"):
         llm.register_model("m", lambda prompt, kwargs: "x", pool=ConnectionPool(["k"]))
+
+
+@pytest.mark.promise("S2-16")
+def test_failures_are_counted_for_each_key() -> None:
+    def behave(key: str, request: Request) -> str:
+        if key == "k1":
+            raise ServerError("broken", status=500)
+        return "x"
+
+    llm, _ = pooled(behave, ["k1", "k2"], clock=FakeClock())
+    for number in range(2):
+        llm.generate(f"{number}")
+    clients = llm.get_status()["pools"]["m"]["clients"]
+    assert [(each["served"], each["failures"]) for each in clients] == [(2, 2), (2, 0)]
+
+
+@pytest.mark.promise("S4-43")
+def test_a_failing_key_rests_and_the_breaker_opens_when_all_fail() -> None:
+    down = {"k1"}
+
+    def behave(key: str, request: Request) -> str:
+        if key in down:
+            raise ServerError("broken", status=500)
+        return key
+
+    llm, provider = pooled(behave, ["k1", "k2"], clock=FakeClock())
+    assert {llm.generate(f"{number}") for number in range(20)} == {"k2"}
+    assert provider.asked["k1"] == 3
+    assert llm.get_model_info("m")["circuit_breaker_state"] == "closed"
+    down.add("k2")
+    for number in range(3):
+        with pytest.raises(LLMError):
+            llm.generate(f"{number}")
+    assert llm.get_model_info("m")["circuit_breaker_state"] == "open"
+
+
+@pytest.mark.promise("N7")
+def test_the_pool_does_what_its_configuration_says() -> None:
+    def down(key: str, request: Request) -> str:
+        raise NetworkError("down")
+
+    config = PoolConfig(retry_on_error=False, min_size=2)
+    llm, provider = pooled(down, ["k1", "k2"], clock=FakeClock(), config=config)
+    assert [each.key for each in provider.made] == ["k1", "k2"], "min_size"
+    with pytest.raises(NetworkError):
+        llm.generate("hi")
+    assert provider.asked.total() == 1, "retry_on_error"
+
+
+@pytest.mark.promise("N4")
+def test_a_wait_for_quota_holds_up_no_other_model() -> None:
+    async def main() -> None:
+        llm, _ = pooled(answers, ["k1"], limits=RateLimits(requests_per_minute=1))
+        llm.register_model("other", lambda prompt, kwargs: "free")
+        client = llm.get_client("m")
+        await client.chat("one")
+        waiting = asyncio.create_task(client.chat("two"))
+        while llm.get_status()["pools"]["m"]["waiting"] == 0:
+            await asyncio.sleep(0)
+        assert await llm.get_client("other").chat("hi") == "free"
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert llm.get_status()["pools"]["m"]["waiting"] == 0
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -21,6 +22,7 @@ from agentkit import (
 )
 from agentkit.testing import FakeClock, ScriptedModel
 from agentkit.types import Request, Response
+from tests.helpers import manager_of
 
 DOWN = ConnectionError("down")
 
@@ -29,7 +31,7 @@ def manager(*middleware: Any, clock: FakeClock | None = None) -> LLMManager:
     return LLMManager(enable_caching=False, middleware=middleware, clock=clock)
 
 
-@pytest.mark.promise("S4-14")
+@pytest.mark.promise("N1", "S4-14")
 def test_transient_failures_are_retried_by_the_schedule() -> None:
     clock = FakeClock()
     model = ScriptedModel(DOWN, DOWN, "fine")
@@ -41,7 +43,7 @@ def test_transient_failures_are_retried_by_the_schedule() -> None:
     assert clock() - since == 2.0 + 4.0
 
 
-@pytest.mark.promise("S4-13")
+@pytest.mark.promise("N3", "S4-13")
 def test_limits_wait_or_raise() -> None:
     for on_limit in ("wait", "raise"):
         clock = FakeClock()
@@ -109,7 +111,7 @@ def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
     assert told == [*once, *once, "← metrics", "← logging"]
 
 
-@pytest.mark.promise("S4-15")
+@pytest.mark.promise("N2", "S4-15")
 def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
     llm = manager(LoggingMiddleware(), RetryMiddleware(base_delay=0.0))
     llm.register_model("m", ScriptedModel(DOWN, "secret answer"))
@@ -122,7 +124,7 @@ def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) ->
     assert "secret" not in "".join(lines)
 
 
-@pytest.mark.promise("S4-16")
+@pytest.mark.promise("N2", "S4-16")
 def test_metrics_count_after_success_failure_and_retry() -> None:
     metrics = MetricsMiddleware()
     llm = manager(metrics, RetryMiddleware(max_retries=2, base_delay=0.0))
@@ -157,3 +159,51 @@ def test_streams_are_counted_too() -> None:
 def test_contradictions_and_bad_values_are_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError):
         wrong()
+
+
+class Seen(Middleware):
+    """Notes what passes, and fails over one answer."""
+
+    def __init__(self, level: Any) -> None:
+        self.level = level  # type: ignore[misc]
+        self.seen: list[str] = []
+
+    def process_request(self, request: Request) -> Request:
+        self.seen.append(f"asked {request.text}")
+        return request
+
+    def process_response(self, request: Request, response: Response[Any]) -> Response[Any]:
+        self.seen.append(f"answered {response.text}")
+        if response.text == "bad answer":
+            raise ZeroDivisionError
+        return response
+
+    def process_error(self, request: Request, error: Exception) -> Response[Any]:
+        self.seen.append(type(error).__name__)
+        raise error
+
+
+@pytest.mark.promise("N13", "S4-11")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("level", ["request", "attempt"])
+def test_a_layer_sees_request_response_and_error(level: Any, streamed: bool) -> None:
+    layer = Seen(level)
+    model = ScriptedModel("fine", DOWN, "bad answer")
+    llm = manager_of(model, middleware=[layer], retry=RetryPolicy(max_attempts=1))
+    client = llm.get_client()
+
+    async def ask(text: str) -> str:
+        if not streamed:
+            return await client.chat(text)
+        return "".join([chunk async for chunk in client.stream_chat(text)])
+
+    assert asyncio.run(ask("one")) == "fine"
+    with pytest.raises(NetworkError):
+        asyncio.run(ask("two"))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(ask("three"))
+    assert layer.seen == [
+        *("asked one", "answered fine"),
+        *("asked two", "NetworkError"),
+        *("asked three", "answered bad answer"),
+    ]

@@ -68,7 +68,7 @@ def name_of(row: Row) -> str:
     return f"{row.fault}-{row.provider}-{row.colour}-{'stream' if row.stream else 'whole'}"
 
 
-@pytest.mark.promise("S2-22")
+@pytest.mark.promise("N12", "S2-22", "S2-33", "S2-34")
 @pytest.mark.wire
 @pytest.mark.parametrize("row", list(rows()), ids=name_of)
 def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None:
@@ -115,6 +115,7 @@ def test_a_refused_connection_is_a_network_error(
     assert breaker.statistics().failures == 2
 
 
+@pytest.mark.promise("N12", "S2-32", "S2-34")
 @pytest.mark.wire
 @pytest.mark.parametrize("colour", ["blocking", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

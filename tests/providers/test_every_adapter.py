@@ -84,6 +84,7 @@ def test_an_answer_of_a_type_is_asked_for_natively(provider: str, way: str) -> N
     assert "people" in str(asked)
 
 
+@pytest.mark.promise("N10", "S4-25")
 @every_provider
 @either_way
 def test_a_temperature_of_zero_is_sent_and_none_leaves_a_default_out(
@@ -189,6 +190,7 @@ def test_a_closed_manager_leaves_no_connection_behind(provider: str) -> None:
         gc.collect()
 
 
+@pytest.mark.promise("S4-26")
 @every_provider
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_stream_that_is_left_early_lets_go_of_its_connection(provider: str, way: str) -> None:

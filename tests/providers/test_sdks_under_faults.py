@@ -187,6 +187,7 @@ def check(reply: Response[Any], case: Case) -> None:
 colours = pytest.mark.parametrize("colour", ["blocking", "async"])
 
 
+@pytest.mark.promise("N12")
 @colours
 @pytest.mark.parametrize("sdk", WHOLE)
 @pytest.mark.parametrize("fault", BEFORE)

@@ -17,6 +17,7 @@ import pytest
 
 from agentkit import ConnectionPool, LLMManager
 from agentkit.testing import RecordedRequest, WireServer, faults
+from tests.config.files import configured
 
 # The vendor's SDK warns about the printed models, which are years old.
 pytestmark = [
@@ -144,3 +145,11 @@ def test_its_example_runs() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.promise("N15", "S4-21")
+def test_its_own_configuration_loads(tmp_path: Path) -> None:
+    """Three keys, three models and one entry of limits, which holds for each key."""
+    with configured(tmp_path, YAML[0]) as llm:
+        clients = llm.get_status()["pools"]["anthropic"]["clients"]
+    assert [each["limits"]["requests_per_minute"] for each in clients] == [50, 50, 50]

@@ -31,7 +31,7 @@ def ask(client: MockLLMClient, **options: Any) -> Any:
     return asyncio.run(client.complete(MESSAGES, **options))
 
 
-@pytest.mark.promise("S2-35")
+@pytest.mark.promise("N14", "S2-35")
 def test_responses_come_in_order_until_none_is_left() -> None:
     client = MockLLMClient(responses=["Response 1", "Response 2"])
     assert [ask(client).content, ask(client).content] == ["Response 1", "Response 2"]

@@ -54,6 +54,7 @@ def test_limits_are_per_key_so_two_keys_are_twice_as_much() -> None:
     assert sum(pool.request(ONE, 0.0).granted for _ in range(50)) == 20
 
 
+@pytest.mark.promise("S4-39")
 def test_pools_do_not_know_of_each_other() -> None:
     one, other = Pool(keys(1, requests_per_minute=1)), Pool(keys(1, requests_per_minute=1))
     assert one.request(ONE, 0.0).granted
@@ -183,7 +184,7 @@ def down() -> e.ServerError:
     return e.ServerError("down", status=503)
 
 
-@pytest.mark.promise("S2-29")
+@pytest.mark.promise("N7", "S2-29")
 def test_three_failures_in_a_row_rest_a_key_until_its_cooldown_is_over() -> None:
     members = keys(2)
     pool = Pool(members)

@@ -37,6 +37,7 @@ def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
     assert [each.lease.granted for each in small] == [True, True] + [False] * 6
 
 
+@pytest.mark.promise("S4-49")
 def test_a_higher_priority_goes_first_and_equals_keep_their_order() -> None:
     pool = Pool(keys(1, slots=1))
     holder = pool.request(ONE, 0.0)

@@ -107,6 +107,7 @@ def test_no_minute_exceeds_any_limit_where_estimates_are_upper_bounds(
         log.assert_kept(*NAMES)
 
 
+@pytest.mark.promise("N3")
 @given(LIMITS, STEPS)
 def test_no_minute_exceeds_the_requests_whatever_the_real_usage(
     limits: RateLimits, steps: list[tuple[str, int, int]]
@@ -164,6 +165,7 @@ def test_capacity_returns_second_by_second_as_it_was_taken() -> None:
     assert free == list(range(51))
 
 
+@pytest.mark.promise("N3")
 def test_fifty_a_minute_are_fifty_and_not_seventy_five() -> None:
     log = Log(RateLimits(requests_per_minute=50))
     assert sum(log.ask(0, 0) for _ in range(200)) == 50
@@ -171,6 +173,7 @@ def test_fifty_a_minute_are_fifty_and_not_seventy_five() -> None:
     assert not log.ask(0, 0), "half a minute later nothing has expired"
 
 
+@pytest.mark.promise("N3")
 def test_polling_a_full_window_frees_nothing() -> None:
     log = Log(RateLimits(requests_per_minute=50))
     for _ in range(59 * 8):

@@ -1,0 +1,33 @@
+"""Managers from configuration files, asking the local server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from agentkit import LLMManager, RetryPolicy
+from agentkit.config import load_settings
+from agentkit.config.manager import manager_for
+from agentkit.testing import RecordedRequest, WireServer
+
+
+def configured(folder: Path, text: str, **options: Any) -> LLMManager:
+    """The manager of a configuration file with the content `text`."""
+    file = folder / "llm.yaml"
+    file.write_text(text, "utf-8")
+    options = {"retry": RetryPolicy(base_delay=0.0), **options}
+    return manager_for(load_settings(file, {}), **options)
+
+
+def anthropic(server: WireServer, keys: str = "[k1]", more: str = "") -> str:
+    """A configuration of the one provider ``anthropic`` at `server`; `more` are its other lines."""
+    lines = [f"api_keys: {keys}", f"base_url: {server.anthropic_url}", *more.splitlines()]
+    models = [] if "models:" in more else ["models: some-model"]
+    return "providers:\n  anthropic:\n" + "".join(f"    {line}\n" for line in lines + models)
+
+
+def key_of(request: RecordedRequest) -> str:
+    """The API key that a request carried."""
+    headers = request.headers
+    own = headers.get("x-api-key") or headers.get("x-goog-api-key")
+    return own or headers["authorization"].removeprefix("Bearer ")
