@@ -1,6 +1,6 @@
-"""Write the fault table of the reference from the cases that the tests act out.
+"""Write the fault table of the reference from the cases of the tests.
 
-Run as a script after a change of `tests/providers/contract.py`; a test compares the outcome.
+Run this script after a change of `tests/providers/contract.py`; a test compares the result.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _TABLE = "(<!-- {} -->\n).*?(<!-- end -->)"
 _HEAD = (
     "| fault | asked for | error | attempts | breaker | caller gets |\n|---|---|---|---|---|---|\n"
 )
-_BREAKER = {"failure": "failure", "consecutive": "failure in a row", "neutral": "neutral"}
+_BREAKER = {"failure": "failure", "consecutive": "consecutive failure", "neutral": "neutral"}
 
 
 class _Line(NamedTuple):
-    """What a fault comes to."""
+    """The outcome of a fault."""
 
     error: str
     attempts: int
@@ -34,7 +34,7 @@ class _Line(NamedTuple):
 
 
 def page_text(page: str, rows: Iterable[Row]) -> str:
-    """`page` with its tables made anew."""
+    """`page` with its tables generated again."""
     every = list(rows)
     names = list(dict.fromkeys(row.provider for row in every))
     listed = ", ".join(f"`{name}`" for name in names)
@@ -52,7 +52,7 @@ def _filled(page: str, name: str, text: str) -> str:
 
 
 def _of_fault(fault: str, rows: list[Row], providers: int) -> str:
-    """The lines of one fault, once for all providers that share them."""
+    """The lines of one fault; providers with the same lines share them."""
     outcomes: dict[str, dict[bool, _Line]] = {}
     for row in rows:
         line = _Line(row.error, row.attempts, row.blame, row.raises)
@@ -61,13 +61,15 @@ def _of_fault(fault: str, rows: list[Row], providers: int) -> str:
     for provider, line_of in outcomes.items():
         shared.setdefault((line_of[False], line_of[True]), []).append(provider)
     return "".join(
-        _lines(fault, whole, stream, "" if len(names) == providers else f": {', '.join(names)}")
-        for (whole, stream), names in shared.items()
+        _lines(fault, complete, stream, "" if len(names) == providers else f": {', '.join(names)}")
+        for (complete, stream), names in shared.items()
     )
 
 
-def _lines(fault: str, whole: _Line, stream: _Line, of: str) -> str:
-    ways = {"either": whole} if whole == stream else {"whole answer": whole, "stream": stream}
+def _lines(fault: str, complete: _Line, stream: _Line, of: str) -> str:
+    ways = {"either": complete}
+    if complete != stream:
+        ways = {"complete": complete, "stream": stream}
     return "".join(
         f"| {fault} | {way}{of} | `{line.error}` | {line.attempts} | {_BREAKER[line.blame]} "
         f"| {f'`{line.raises}`' if line.raises else 'the next model'} |\n"

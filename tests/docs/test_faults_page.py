@@ -44,5 +44,5 @@ def test_a_provider_that_differs_gets_a_line_of_its_own(writer: ModuleType) -> N
     page = "<!-- providers -->\n<!-- end -->\n<!-- faults -->\n<!-- end -->"
     text = writer.page_text(page, [*same[:-1], differs])
     assert "| cut | either: one | `NetworkError` | 2 | failure | the next model |" in text
-    assert "| cut | whole answer: two | `NetworkError` | 2 | failure | the next model |" in text
+    assert "| cut | complete: two | `NetworkError` | 2 | failure | the next model |" in text
     assert "| cut | stream: two | `NetworkError` | 1 | failure | `StreamInterruptedError` |" in text
