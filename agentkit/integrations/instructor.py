@@ -17,8 +17,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agentkit.errors import ConfigurationError, MissingDependencyError, RequestValidationError
+from agentkit.output.schema import JSONSchema
 from agentkit.output.tools import tool_spec
-from agentkit.output.validation import JSONSchema
 from agentkit.types import Message, MessageRole, Response, ToolCall
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Answers of a type: JSON schemas, validation and repair, partial instances, tool parameters."""
+"""Structured output: JSON schemas, validation and repair, partial instances, tool parameters."""

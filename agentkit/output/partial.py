@@ -1,8 +1,8 @@
-"""Partial instances of a type, made of a JSON text while it streams.
+"""Partial instances of a type, built from JSON text while it streams.
 
-Pydantic's own partial validation knows no partial models, and a twin of the model with optional
-fields would be another type. So what is complete is validated by the type's own rules, and the
-objects that are still open are constructed around it without validation.
+Pydantic's own partial validation does not support partial models, and a copy of the model with
+optional fields would be another type. So complete values are validated by the rules of the type,
+and the objects that are still open are constructed around them without validation.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import (
     get_type_hints,
 )
 
-from agentkit.output.validation import MOST_OPENINGS, NOT_JSON
+from agentkit.output.json_text import MAX_OPENINGS, NOT_JSON
 from agentkit.types import Response, Restart, StreamEvent, TextDelta
 
 _MARK: Final = re.compile(r'\\.|["{}\[\],]', re.DOTALL)
 _UNFINISHED: Final = "+-.0123456789eE"
-"""A number that nothing follows may go on."""
+"""A number at the end of the text may continue."""
 _ABSENT: Final = object()
 _TUPLES: Final = frozenset({tuple, set, frozenset})
 _LISTS: Final = frozenset(
@@ -39,12 +39,12 @@ _LISTS: Final = frozenset(
 _DICTS: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
 
 
-class Growth:
-    """Turns a stream's events into instances of `kind` that hold what has arrived so far.
+class PartialInstances:
+    """Builds instances of `kind` from a stream's events, with the values received so far.
 
-    An object that is still open is an instance made without validation: fields that have arrived
-    complete and valid are set (`model_fields_set` names them), others hold their default, or None.
-    A string, number or closed object is shown once it is complete, and validated.
+    An object that is still open is an instance created without validation: fields whose value is
+    complete and valid are set (`model_fields_set` names them), the others have their default, or
+    None. Strings, numbers and closed objects appear once they are complete, and are validated.
     """
 
     def __init__(self, kind: Any, *, wrapped: bool) -> None:
@@ -58,7 +58,7 @@ class Growth:
         self._shown: Any = _ABSENT
 
     def take(self, event: StreamEvent) -> tuple[Any, ...]:
-        """The next partial instance, if `event` brings one: a tuple of it, or an empty one."""
+        """The next partial instance as a tuple, empty if `event` completes no value."""
         if isinstance(event, Restart):
             self._begin()
         if not isinstance(event, TextDelta) or not self._text.add(event.text):
@@ -71,7 +71,7 @@ class Growth:
         return () if built is _ABSENT else (built,)
 
     def whole(self, response: Response[Any]) -> tuple[Any, ...]:
-        """The validated instance at the end; none of an answer that wishes for tools."""
+        """The validated instance as a tuple; empty if the response contains tool calls."""
         return () if response.tool_calls else (response.parsed,)
 
     def _built(self, document: Any, depth: int) -> Any:
@@ -82,15 +82,12 @@ class Growth:
                 document, depth = document["value"], depth - 1
         try:
             return self._builder.of(self._kind, document, depth)
-        except Exception:  # noqa: BLE001 - a default or post-init that cannot do with None
+        except Exception:  # noqa: BLE001 - a default or post-init may not accept None
             return _ABSENT
 
 
 class _Text:
-    """A text that grows, up to the end of the JSON value in it.
-
-    `depth` counts the containers that are open.
-    """
+    """A growing text, up to the end of the JSON value in it; `depth` counts open containers."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -100,7 +97,7 @@ class _Text:
         self._openings = 0
 
     def add(self, piece: str) -> bool:
-        """Take `piece` in; True when a value or a name may have become complete."""
+        """Append `piece`; True if a value or a name may be complete now."""
         if self._over:
             return False
         piece, self._held = self._held + piece, ""
@@ -110,49 +107,50 @@ class _Text:
                 return False
             self._begun, piece = True, piece[opening.start() :]
             self._openings += 1
-            self._over = self._openings > MOST_OPENINGS
+            self._over = self._openings > MAX_OPENINGS
         if len(piece) - len(piece.rstrip("\\")) & 1:
             piece, self._held = piece[:-1], "\\"
         return self._scan(piece)
 
     def document(self) -> Any:
-        """What has arrived, without what is incomplete."""
+        """The JSON received so far, without incomplete values."""
         from pydantic_core import from_json
 
         text = "".join(self._parts)
         self._parts = [text]
-        known = text if self._quoted else text.rstrip().rstrip(_UNFINISHED)
+        certain = text if self._quoted else text.rstrip().rstrip(_UNFINISHED)
         try:
-            return from_json(known, allow_partial=True)
-        except NOT_JSON:  # it may begin at a later bracket
+            return from_json(certain, allow_partial=True)
+        except NOT_JSON:  # it may start at a later bracket
             rest, self._held = text[1:] + self._held, ""
             self.depth, self._parts = 0, []
             self._quoted = self._begun = self._over = False
             return self.document() if self.add(rest) else _ABSENT
 
     def _scan(self, piece: str) -> bool:
-        ripe = False
+        complete = False
         for mark in _MARK.finditer(piece):
             sign = mark[0]
             if sign == '"':
                 self._quoted = not self._quoted
-                ripe = ripe or not self._quoted
+                complete = complete or not self._quoted
             elif not self._quoted and sign[0] != "\\":
-                ripe = True
+                complete = True
                 self.depth += (sign in "{[") - (sign in "}]")
                 if self.depth <= 0:
                     self._over = True
                     self._parts.append(piece[: mark.end()])
                     return True
         self._parts.append(piece)
-        return ripe
+        return complete
 
 
 class _Builder:
-    """Instances around the values of one growing text.
+    """Builds instances from the values of one growing text.
 
-    `depth` counts the containers at a value's end that are still open. What a list has complete
-    is built once, so that a long list costs no more with each item; instances share it.
+    `depth` counts the containers at the end of a value that are still open. Complete items of a
+    list are built once, so that the cost of a long list does not grow with each item; the
+    instances share them.
     """
 
     def __init__(self) -> None:
@@ -162,10 +160,10 @@ class _Builder:
         self._lists: dict[Any, _Items] = {}
 
     def of(self, kind: Any, value: Any, depth: int) -> Any:
-        """The instance of `kind` in `value`, or `_ABSENT`."""
+        """The instance of `kind` that `value` represents, or `_ABSENT`."""
         if depth <= 0 or not isinstance(value, dict | list):
             return self._complete(kind, value)
-        kind = _bare(kind)
+        kind = _unwrapped(kind)
         origin = get_origin(kind) or kind
         if origin in (Union, UnionType):
             return self._member(get_args(kind), value, depth)
@@ -190,12 +188,12 @@ class _Builder:
                 self._adapters[kind] = adapter
         try:
             return adapter.validate_json(json.dumps(value))
-        except Exception:  # noqa: BLE001 - a user's validator may raise anything; the end will tell
+        except Exception:  # noqa: BLE001 - a user's validator may raise anything; the final validation reports it
             self._misfits += 1
             return _ABSENT
 
     def _member(self, members: tuple[Any, ...], value: Any, depth: int) -> Any:
-        """The one member of a union that fits best; none while two fit as well."""
+        """The member of a union that fits best; `_ABSENT` while two fit equally well."""
         before = self._misfits
         found = []
         for member in members:
@@ -217,17 +215,17 @@ class _Builder:
         fixed = origin is tuple and arguments[1:2] != (...,)
         kinds = arguments if fixed else arguments[:1]
         complete = len(value) - (depth > 1)
-        known = self._lists.setdefault((tuple(self._path), id(kind)), _Items())
-        if known.seen > complete:  # the same name once more in one object
-            known = self._lists[tuple(self._path), id(kind)] = _Items()
+        cached = self._lists.setdefault((tuple(self._path), id(kind)), _Items())
+        if cached.seen > complete:  # the same name again in one object
+            cached = self._lists[tuple(self._path), id(kind)] = _Items()
         before, self._misfits = self._misfits, 0
-        for index in range(known.seen, complete):
+        for index in range(cached.seen, complete):
             kind = _at(kinds, index if fixed else 0)
-            known.add(self.of(kind, value[index], 0))
-        known.seen = complete
-        known.misfits += self._misfits
-        self._misfits = before + known.misfits
-        items = list(known.built)
+            cached.add(self.of(kind, value[index], 0))
+        cached.seen = complete
+        cached.misfits += self._misfits
+        self._misfits = before + cached.misfits
+        items = list(cached.built)
         if depth > 1 and value:
             last = self._child(complete, _at(kinds, complete if fixed else 0), value[-1], depth - 1)
             items += [] if last is _ABSENT else [last]
@@ -254,10 +252,10 @@ class _Builder:
         return self._fields(hints, value, depth) if _is_typed_dict(kind) else _ABSENT
 
     def _dict(self, kinds: tuple[Any, ...], value: dict[str, Any], depth: int) -> Any:
-        of_key, of_item = kinds or (Any, Any)
+        key_kind, item_kind = kinds or (Any, Any)
         entries = {}
-        for name, (item, left) in zip(value, _ends_open([*value.values()], depth), strict=True):
-            key, built = self._complete(of_key, name), self._child(name, of_item, item, left)
+        for name, (item, left) in zip(value, _with_depth([*value.values()], depth), strict=True):
+            key, built = self._complete(key_kind, name), self._child(name, item_kind, item, left)
             if key is not _ABSENT and built is not _ABSENT:
                 entries[key] = built
         return entries
@@ -265,11 +263,11 @@ class _Builder:
     def _model(self, kind: Any, value: dict[str, Any], depth: int) -> Any:
         fields = kind.model_fields
         names = {alias: name for name, field in fields.items() for alias in _aliases(name, field)}
-        told = {names.get(key, key): item for key, item in value.items()}
+        renamed = {names.get(key, key): item for key, item in value.items()}
         kinds = {
             name: _annotated(field.annotation, field.metadata) for name, field in fields.items()
         }
-        arrived = self._fields(kinds, told, depth)
+        arrived = self._fields(kinds, renamed, depth)
         missing = {name: None for name, field in fields.items() if field.is_required()}
         return kind.model_construct(_fields_set=set(arrived), **(missing | arrived))
 
@@ -292,7 +290,7 @@ class _Builder:
 
     def _fields(self, kinds: dict[str, Any], value: dict[str, Any], depth: int) -> dict[str, Any]:
         arrived = {}
-        for name, (item, left) in zip(value, _ends_open([*value.values()], depth), strict=True):
+        for name, (item, left) in zip(value, _with_depth([*value.values()], depth), strict=True):
             if name not in kinds:
                 self._misfits += 1
             elif (built := self._child(name, kinds[name], item, left)) is not _ABSENT:
@@ -301,7 +299,7 @@ class _Builder:
 
 
 class _Items:
-    """What of a list is complete: how many values, what was built of them, what did not fit."""
+    """The complete items of a list: how many, the instances built, and how many did not fit."""
 
     def __init__(self) -> None:
         self.seen = self.misfits = 0
@@ -316,14 +314,14 @@ def _at(kinds: tuple[Any, ...], place: int) -> Any:
     return kinds[place] if place < len(kinds) else Any
 
 
-def _ends_open(items: list[Any], depth: int) -> Iterator[tuple[Any, int]]:
-    """Each item with its own open containers: what came last may be open, the rest is complete."""
+def _with_depth(items: list[Any], depth: int) -> Iterator[tuple[Any, int]]:
+    """Each item with its number of open containers: only the last one may be open."""
     last = len(items) - 1
     return ((item, depth - 1 if index == last else 0) for index, item in enumerate(items))
 
 
-def _bare(kind: Any) -> Any:
-    """`kind` without what stands around it: Annotated, a `type` statement, NewType."""
+def _unwrapped(kind: Any) -> Any:
+    """The type inside Annotated, a `type` statement or NewType."""
     while True:
         if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
@@ -345,7 +343,7 @@ def _annotated(kind: Any, metadata: list[Any]) -> Any:
 
 
 def _aliases(name: str, field: Any) -> Iterator[str]:
-    """The names under which JSON may hold a field; a path into other objects is none."""
+    """The names that a field may have in JSON; a path into other objects is not one."""
     alias = field.validation_alias or field.alias or name
     yield name
     for each in getattr(alias, "choices", [alias]):

@@ -1,4 +1,4 @@
-"""Functions and schemas as tools: what a provider is told, and checked arguments on the way back.
+"""Functions and schemas as tools: the definitions a provider receives, and checked arguments.
 
 A function's parameters become the JSON schema of the tool's arguments, its docstring the
 description; the lines of a Google-style ``Args:`` section describe the parameters.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What every provider takes as a tool's name."""
+"""The names of tools that every provider accepts."""
 _SECTION: Final = re.compile(
     r"^(?:Args|Arguments|Parameters):[ \t]*\n((?:[ \t]+.*\n|[ \t]*\n)*)", re.MULTILINE
 )
@@ -31,15 +31,16 @@ _ENTRY: Final = re.compile(r"\*{0,2}(\w+)[ \t]*(?:\(.*?\))?:[ \t]*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of the run that calls it.
+    """The run that calls a tool.
 
-    A function gets it in a parameter annotated with this class; the model is not told of it.
+    A function receives it in a parameter annotated with this class; the model does not see that
+    parameter.
 
     Attributes:
         agent: the agent's name.
         call_id: the id of the tool call.
-        step: which ask of the run wished for the call, from 1.
-        messages: the conversation up to and including the wish.
+        step: the step of the run that made the call, from 1.
+        messages: the conversation up to and including the tool call.
     """
 
     agent: str
@@ -48,21 +49,21 @@ class ToolContext:
     messages: tuple[Message, ...]
 
 
-class Bound(NamedTuple):
-    """Checked arguments, ready for a call."""
+class BoundArguments(NamedTuple):
+    """Checked arguments of a call."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
 class Parameters:
-    """What a function takes from a model: a JSON schema, and the check of what comes back.
+    """The parameters of a function that a model may set: their JSON schema, and their check.
 
-    Methods go without `self`; what a `functools.partial` has set, parameters of type `ToolContext`
-    and ``*args`` are not offered; ``**kwargs`` lets any further argument pass.
+    Excluded are `self`, the parameters that a `functools.partial` has set, those of type
+    `ToolContext`, and ``*args``. A function with ``**kwargs`` accepts further arguments.
 
     Raises:
-        ConfigurationError: a parameter has no JSON schema, or the function no signature.
+        ConfigurationError: a parameter has no JSON schema, or the function has no signature.
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
@@ -84,29 +85,29 @@ class Parameters:
                 field = f"argument_{len(definitions)}"  # any name may be a method of the model
                 self._fields[field] = parameter
                 definitions[field] = _field(annotation, parameter, described.get(name))
-        self._model = self._built(definitions)
-        self.schema: dict[str, Any] = self._told()
+        self._model = self._create_model(definitions)
+        self.schema: dict[str, Any] = self._create_schema()
 
-    def bind(self, arguments: Any, context: ToolContext | None = None) -> Bound:
-        """`arguments` as the function takes them, converted to its types.
+    def bind(self, arguments: Any, context: ToolContext | None = None) -> BoundArguments:
+        """`arguments` as the function expects them, converted to its types.
 
-        What is left out stays out, so that the function's own defaults hold.
+        Omitted arguments stay omitted, so that the function's own defaults apply.
 
         Raises:
-            ToolError: they do not fit; the message names each path.
+            ToolError: the arguments are invalid; the message names each path.
         """
         from pydantic import ValidationError
 
-        from agentkit.output.validation import violations
+        from agentkit.output.violations import violations
 
         if not isinstance(arguments, Mapping):
             kind = type(arguments).__name__
-            raise ToolError(f"the arguments of {self._tool} are no JSON object but {kind}")
+            raise ToolError(f"the arguments of {self._tool} must be a JSON object, got {kind}")
         try:
             checked = self._model.model_validate(dict(arguments))
         except ValidationError as error:
-            wrong = "; ".join(violations(error))
-            raise ToolError(f"the arguments of {self._tool} do not fit: {wrong}") from None
+            lines = "; ".join(violations(error))
+            raise ToolError(f"invalid arguments for {self._tool}: {lines}") from None
         args, kwargs = [], dict(checked.model_extra or {})
         for field, parameter in self._fields.items():
             if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -114,20 +115,20 @@ class Parameters:
             elif field in checked.model_fields_set:
                 kwargs[parameter.name] = getattr(checked, field)
         kwargs.update(dict.fromkeys(self._contexts, context))
-        return Bound(tuple(args), kwargs)
+        return BoundArguments(tuple(args), kwargs)
 
     def _signature(self, fn: Callable[..., Any]) -> inspect.Signature:
         try:
             signature = inspect.signature(fn)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"tool {self._tool!r} has no readable signature",
+                f"the signature of tool {self._tool!r} cannot be read",
                 hint="wrap it in a function with annotated parameters",
             ) from error
         first = next(iter(signature.parameters), None)
         if first in ("self", "cls") and signature.parameters[first].annotation is inspect._empty:
             raise ConfigurationError(
-                f"tool {self._tool!r} is a method without its object",
+                f"tool {self._tool!r} is an unbound method",
                 hint="pass the bound method: instance.method",
             )
         return signature
@@ -145,16 +146,16 @@ class Parameters:
                 hint="import their types where the function is defined, at module level",
             ) from error
 
-    def _built(self, definitions: dict[str, Any]) -> type[BaseModel]:
+    def _create_model(self, definitions: dict[str, Any]) -> type[BaseModel]:
         from pydantic import ConfigDict, create_model
 
         config = ConfigDict(extra="allow" if self._open else "forbid")
         try:
             return create_model(self._tool, __config__=config, **definitions)
         except Exception as error:
-            raise self._unfit(error) from error
+            raise self._no_schema(error) from error
 
-    def _told(self) -> dict[str, Any]:
+    def _create_schema(self) -> dict[str, Any]:
         from pydantic.json_schema import GenerateJsonSchema
 
         class Plain(GenerateJsonSchema):
@@ -168,11 +169,11 @@ class Parameters:
         try:
             schema = self._model.model_json_schema(schema_generator=Plain)
         except Exception as error:
-            raise self._unfit(error) from error
+            raise self._no_schema(error) from error
         del schema["title"]
         return {"type": "object", **schema}
 
-    def _unfit(self, error: Exception) -> ConfigurationError:
+    def _no_schema(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(
             f"tool {self._tool!r} has parameters without a JSON schema: {error}",
             hint="annotate them with types that pydantic knows",
@@ -180,10 +181,10 @@ class Parameters:
 
 
 def tool_specs(tools: Sequence[Any] | None) -> tuple[ToolSpec, ...]:
-    """Each tool as a `ToolSpec`: functions, specs, or a vendor's own dicts (OpenAI, Anthropic).
+    """Each tool as a `ToolSpec`: functions, specs, or dicts as OpenAI and Anthropic define them.
 
     Raises:
-        ConfigurationError: not a tool, or two of one name.
+        ConfigurationError: not a tool, or two tools of one name.
     """
     if isinstance(tools, str | Mapping) or callable(tools):
         raise ConfigurationError(f"tools is {tools!r}", hint="give a list, such as tools=[search]")
@@ -204,7 +205,7 @@ def tool_spec(tool: Any) -> ToolSpec:
     if callable(tool):
         return _of_function(tool)
     raise ConfigurationError(
-        f"{tool!r} is no tool", hint="give a function, a ToolSpec or a dict with name and schema"
+        f"{tool!r} is not a tool", hint="give a function, a ToolSpec or a dict with name and schema"
     )
 
 
@@ -221,7 +222,7 @@ def description_of(fn: Callable[..., Any]) -> str:
 
 
 def descriptions(fn: Callable[..., Any]) -> dict[str, str]:
-    """What the ``Args:`` section of the docstring says, by parameter."""
+    """The descriptions in the ``Args:`` section of the docstring, by parameter."""
     section = _SECTION.search(_documentation(fn))
     found: dict[str, str] = {}
     if section is None:
@@ -258,7 +259,7 @@ def _of_function(fn: Callable[..., Any]) -> ToolSpec:
 
 
 def _function(fn: Any) -> Any:
-    """Where the annotations and the docstring of a callable are."""
+    """The function that has the annotations and the docstring of a callable."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     if inspect.isclass(fn):
@@ -282,18 +283,18 @@ def _documentation(fn: Any) -> str:
 def _field(annotation: Any, parameter: inspect.Parameter, described: str | None) -> Any:
     from pydantic import Field
 
-    told = _own_description(annotation) or described
+    description = _own_description(annotation) or described
     default = ... if parameter.default is parameter.empty else parameter.default
-    extra: dict[str, Any] = {"description": told} if told else {}
+    extra: dict[str, Any] = {"description": description} if description else {}
     return annotation, Field(default, alias=parameter.name, **extra)
 
 
 def _own_description(annotation: Any) -> str | None:
-    """What ``Annotated[int, "text"]`` or ``Annotated[int, Field(description="text")]`` says."""
+    """The text in ``Annotated[int, "text"]`` or ``Annotated[int, Field(description="text")]``."""
     if get_origin(annotation) is not Annotated:
         return None
     for extra in get_args(annotation)[1:]:
-        told = extra if isinstance(extra, str) else getattr(extra, "description", None)
-        if isinstance(told, str):
-            return told
+        text = extra if isinstance(extra, str) else getattr(extra, "description", None)
+        if isinstance(text, str):
+            return text
     return None

@@ -171,7 +171,7 @@ def test_an_unknown_tool_and_wrong_arguments_go_back_to_the_model(go: Go) -> Non
     assert unknown == "ToolError: no tool is called 'whether'; known: weather"
     assert "$.city: Field required" in wrong
     assert "$.town: " in wrong
-    assert "no JSON object" in none
+    assert "must be a JSON object" in none
 
 
 @each_way

@@ -24,7 +24,7 @@ from agentkit import (
     StructuredOutputError,
     TextDelta,
 )
-from agentkit.output.partial import Growth
+from agentkit.output.partial import PartialInstances
 from agentkit.output.validation import check_for
 from agentkit.testing import ScriptedModel, faults
 from tests.output.shapes import Circle, Node, Square, instances
@@ -253,7 +253,7 @@ def within(before: Any, after: Any) -> bool:
 
 def grown(kind: Any, *pieces: str, wrapped: bool = False) -> Any:
     """The last partial instance after `pieces`."""
-    growth = Growth(kind, wrapped=wrapped)
+    growth = PartialInstances(kind, wrapped=wrapped)
     return [each for piece in pieces for each in growth.take(TextDelta(piece))][-1]
 
 
@@ -266,7 +266,7 @@ class Point:
 
 class TestKinds:
     def test_a_union_is_shown_once_one_member_fits_best(self) -> None:
-        growth = Growth(list[Circle | Square], wrapped=False)
+        growth = PartialInstances(list[Circle | Square], wrapped=False)
         shown = [growth.take(TextDelta(piece)) for piece in ('[{"kind": ', '"square", "side": 3')]
         assert shown[0] == ([],)
         assert [type(each) for each in shown[1][0]] == [Square]
@@ -325,7 +325,7 @@ class TestKinds:
         "text", ["{" * 300, "[" * 100_000, "[see] {[that] ", '"\ud800', '["\ud800", ', "}]", ""]
     )
     def test_text_that_is_no_json_brings_nothing_and_no_error(self, text: str) -> None:
-        growth = Growth(Plan, wrapped=False)
+        growth = PartialInstances(Plan, wrapped=False)
         assert [each for letter in text[:500] for each in growth.take(TextDelta(letter))] == []
         assert growth.take(TextDelta(text)) == ()
 
@@ -335,7 +335,7 @@ class TestKinds:
             assert grown(Plan, text[:cut], text[cut:-1] + ",").goal == 'a "quoted" \\ {x} [y], \\'
 
     def test_a_restart_event_forgets_the_text(self) -> None:
-        growth = Growth(Plan, wrapped=False)
+        growth = PartialInstances(Plan, wrapped=False)
         assert growth.take(TextDelta('{"goal": "tea", "steps": [{'))[0].goal == "tea"
         assert growth.take(Restart("b", "", "NetworkError")) == ()
         assert growth.take(TextDelta('{"budget": 1, '))[0].goal is None

@@ -233,14 +233,14 @@ def test_wrong_arguments_are_named_by_their_paths() -> None:
     with pytest.raises(ToolError) as caught:
         Parameters(tool).bind({"place": {"country": "FR"}, "days": [1, "two"], "extra": 1})
     text = caught.value.message
-    assert "the arguments of tool do not fit" in text
+    assert "invalid arguments for tool" in text
     for path in ("$.place.city: Field required", "$.days[1]: ", "$.extra: "):
         assert path in text
 
 
 @pytest.mark.parametrize("arguments", [None, "city=Paris", ["Paris"], 7])
 def test_arguments_that_are_no_object_are_refused(arguments: Any) -> None:
-    with pytest.raises(ToolError, match="no JSON object"):
+    with pytest.raises(ToolError, match="must be a JSON object"):
         Parameters(weather).bind(arguments)
 
 
@@ -297,11 +297,11 @@ def takes_opaque(a: Opaque) -> None:
     ("tool", "told"),
     [
         (lambda a: a, "'<lambda>' cannot be the name"),
-        (Almanac.look_up, "method without its object"),
+        (Almanac.look_up, "unbound method"),
         (takes_decimal, "cannot be resolved"),
         (takes_opaque, "without a JSON schema"),
-        (Unreadable(), "no readable signature"),
-        (7, "7 is no tool"),
+        (Unreadable(), "cannot be read"),
+        (7, "7 is not a tool"),
         ({"description": "no name"}, "has no name"),
     ],
 )

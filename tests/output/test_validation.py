@@ -22,7 +22,8 @@ from agentkit import (
     StructuredOutputError,
     ToolCall,
 )
-from agentkit.output.validation import check_for, values_in
+from agentkit.output.json_text import values_in
+from agentkit.output.validation import check_for
 from agentkit.testing import FakeClock
 from tests.output.shapes import Circle, Colour, Node, Square, instances
 

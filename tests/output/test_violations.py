@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from agentkit import Request, Response, StructuredOutputError
-from agentkit.output.validation import MOST_VIOLATIONS, check_for
+from agentkit.output.validation import check_for
+from agentkit.output.violations import MAX_VIOLATIONS
 from tests.output.shapes import Circle, Square
 
 
@@ -48,8 +49,8 @@ def test_the_member_of_a_union_that_was_tried_is_no_part_of_the_path() -> None:
 
 def test_a_long_list_is_counted() -> None:
     found = rejected(list[int], json.dumps(["x"] * 100_000)).violations
-    assert len(found) == MOST_VIOLATIONS + 1
-    assert found[-1] == f"and {100_000 - MOST_VIOLATIONS} more"
+    assert len(found) == MAX_VIOLATIONS + 1
+    assert found[-1] == f"and {100_000 - MAX_VIOLATIONS} more"
 
 
 def test_a_long_name_is_cut() -> None:
