@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
-from agentkit.cli.output import fail, one_line
+from agentkit.cli.output import count, fail, one_line
 from agentkit.cli.session import BaseUrl, Models, manager_of
 from agentkit.errors import LLMError
 
@@ -59,13 +59,12 @@ def command(
     except KeyboardInterrupt:
         print("agentkit: interrupted; run the same command again to continue", file=sys.stderr)
         raise
-    print(
-        f"{done.total} items: {done.answered} answered, {done.kept} answered before, "
-        f"{done.failed} failed",
-        file=sys.stderr,
-    )
+    total = count(done.total, "item", "items")
+    parts = f"{done.answered} answered, {done.kept} answered before, {done.failed} failed"
+    print(f"{total}: {parts}", file=sys.stderr)
     if done.failed:
-        fail(f"{done.failed} items failed; see their error in {target}; run it again to retry")
+        failed = count(done.failed, "item", "items")
+        fail(f"{failed} failed; see the errors in {target}, and run it again to retry")
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def _progress_bar() -> Iterator[Callable[[Progress], None]]:
 
         def update(progress: Progress) -> None:
             counts = (("failed", progress.failed), ("waiting for a model", progress.held))
-            remark = ", ".join(f"{count} {what}" for what, count in counts if count)
+            remark = ", ".join(f"{number} {what}" for what, number in counts if number)
             bar.update(task, total=progress.total, completed=progress.finished, remark=remark)
 
         yield update

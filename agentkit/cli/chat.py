@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentkit.cli.output import fail, note, one_line, replace_unprintable, write
+from agentkit.cli.output import count, fail, note, one_line, replace_unprintable, write
 from agentkit.cli.session import BaseUrl, Models, System, manager_of
 from agentkit.errors import LLMError
 
@@ -90,7 +90,7 @@ class _Chat:
         except OSError as error:
             note(f"not saved: {path}: {error.strerror}")
         else:
-            note(f"{len(messages)} messages saved in {path}")
+            note(f"{count(len(messages), 'message', 'messages')} saved in {path}")
 
     def _answer(self, line: str) -> None:
         """Send `line` and write the answer as it arrives; a partial answer is kept, too."""

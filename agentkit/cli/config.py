@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from agentkit.cli.output import AsJson, console, fail, one_line, print_json
+from agentkit.cli.output import AsJson, console, fail, one_line, print_json, print_text
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -120,15 +120,15 @@ def _load(file: Path | None) -> Settings:
 
 def _report(out: Console, report: Report) -> None:
     worst = report.worst_case
-    out.print(Text.assemble(("configuration  ", "dim"), report.source), soft_wrap=True)
-    out.print(Text.assemble(("worst case     ", "dim"), _worst_case(worst)), soft_wrap=True)
+    print_text(out, Text.assemble(("configuration  ", "dim"), report.source))
+    print_text(out, Text.assemble(("worst case     ", "dim"), _worst_case(worst)))
     for bound in worst.route:
         seconds = "unlimited time" if bound.seconds is None else f"{bound.seconds:,.1f} s"
         text = f"  {bound.provider}: at most {bound.calls} calls, {seconds}"
-        out.print(Text(text, "dim"), soft_wrap=True)
+        print_text(out, Text(text, "dim"))
     for finding in report.findings:
         line = f"{finding.level}: {finding.where}: {finding.text} ({finding.remedy})"
-        out.print(Text(line, _STYLES[finding.level]), soft_wrap=True)
+        print_text(out, Text(line, _STYLES[finding.level]))
     if not any(finding.level == "warning" for finding in report.findings):
         out.print(Text("No problems found.", "green"))
 
@@ -145,7 +145,7 @@ def _print(out: Console, values: dict[str, Any], indent: int = 0) -> None:
     lead = " " * indent
     for name, value in values.items():
         if isinstance(value, dict):
-            out.print(Text(f"{lead}{name}", "bold"), soft_wrap=True)
+            print_text(out, Text(f"{lead}{name}", "bold"))
             _print(out, value, indent + 2)
         elif name == "keys":
             for key in value:
@@ -154,4 +154,4 @@ def _print(out: Console, values: dict[str, Any], indent: int = 0) -> None:
         else:
             text = ", ".join(value) if isinstance(value, list) else str(value)
             shown = "–" if value in (None, "", []) else text
-            out.print(Text.assemble((f"{lead}{name:<26}", "dim"), shown), soft_wrap=True)
+            print_text(out, Text.assemble((f"{lead}{name:<26}", "dim"), shown))

@@ -19,7 +19,7 @@ import typer
 from rich.text import Text
 
 from agentkit._version import __version__
-from agentkit.cli.output import AsJson, console, fail, is_screen, one_line, print_json
+from agentkit.cli.output import AsJson, console, fail, is_screen, one_line, print_json, print_text
 from agentkit.errors import LLMError
 from agentkit.types import Clock, Response, Usage
 
@@ -198,7 +198,7 @@ class Outage:
 def _show(out: Console, outage: Outage) -> None:
     with _live_scoreboard(out, outage):
         for event in outage.play():
-            out.print(_render(event), soft_wrap=True)
+            print_text(out, _render(event))
     out.print(_table(outage.scoreboard()))
 
 

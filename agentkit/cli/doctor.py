@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentkit._version import __version__
-from agentkit.cli.output import AsJson, console, one_line, print_json
+from agentkit.cli.output import AsJson, console, one_line, print_json, print_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -278,7 +278,7 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
     if findings["ok"]:
         out.print(Text("Everything works: a manager has just answered a test request.", "green"))
     for problem in findings["problems"]:
-        out.print(Text(f"problem: {problem}", "bold red"), soft_wrap=True)
+        print_text(out, Text(f"problem: {problem}", "bold red"))
 
 
 def _heading(out: Console, title: str) -> None:
@@ -291,7 +291,7 @@ def _line(out: Console, name: str, value: str, remark: str = "") -> None:
     if remark:
         text.append(f"  {remark}", "dim")
     if not out.is_terminal:  # one finding on each line, for grep
-        out.print(Text(f"  {name:{_COLUMN}}") + text, soft_wrap=True)
+        print_text(out, Text(f"  {name:{_COLUMN}}") + text)
         return
     row = Table.grid()
     row.add_column(width=_COLUMN + 2)

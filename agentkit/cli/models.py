@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from agentkit.cli.output import AsJson, console, one_line, print_json
+from agentkit.cli.output import AsJson, console, one_line, print_json, print_text
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def _report(out: Console, found: dict[str, Any]) -> None:
         table.add_row(Text(each["name"], "green" if is_ready else ""), Text(sdk), Text(key))
     out.print(table)
     if found["problem"]:
-        out.print(Text(f"Nothing is configured: {found['problem']}", "dim"), soft_wrap=True)
+        print_text(out, Text(found["problem"], "dim"))
         return
-    out.print(Text(f"Configured by {found['source']}:", "bold"), soft_wrap=True)
+    print_text(out, Text(f"Configured by {found['source']}:", "bold"))
     for each in found["configured"]:
         role = "default" if each["default"] else "fallback" if each["fallback"] else ""
         line = " ".join(part for part in (each["name"], each["model"], each["key"], role) if part)
-        out.print(Text(f"  {line}"), soft_wrap=True)
+        print_text(out, Text(f"  {line}"))

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -18,6 +19,11 @@ def console() -> Console:
     """A console on stdout, with styles only on a terminal (it respects `NO_COLOR`)."""
     replace_unprintable(sys.stdout)
     return Console(highlight=False, markup=False, emoji=False)
+
+
+def print_text(out: Console, text: Text) -> None:
+    """Print `text`, wrapped between words on a terminal and with its own lines in a pipe."""
+    out.print(text, soft_wrap=not out.is_terminal)
 
 
 def is_screen(out: Console) -> bool:
@@ -51,6 +57,11 @@ def fail(message: str) -> NoReturn:
 def one_line(error: Exception) -> str:
     """The message and hint of `error` without line breaks."""
     return "; ".join(line for line in str(error).splitlines() if line)
+
+
+def count(number: int, one: str, many: str) -> str:
+    """`number` with the noun in singular or plural."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def without_control_characters(text: str) -> str:

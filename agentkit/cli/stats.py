@@ -18,7 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from agentkit.cli.output import AsJson, console, fail, print_json
+from agentkit.cli.output import AsJson, console, fail, print_json, print_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -188,7 +188,7 @@ def _report(out: Console, found: Statistics) -> None:
         "newest": _iso(found.newest) or "–",
     }
     for name, value in lines.items():
-        out.print(Text.assemble((f"{name:11}", "dim"), value), soft_wrap=True)
+        print_text(out, Text.assemble((f"{name:11}", "dim"), value))
     if found.models:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("model", overflow="fold")
