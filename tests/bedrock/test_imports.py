@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from agentkit import bedrock
+from agentkit.bedrock import LLMManagerError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.promise("S1-02", "S1-03")
@@ -35,3 +39,41 @@ def test_importing_every_name_loads_no_sdk_and_opens_no_socket() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.promise("S1-85")
+def test_every_error_is_an_llm_manager_error() -> None:
+    errors = [
+        found for name in bedrock.__all__
+        if isinstance(found := getattr(bedrock, name), type) and issubclass(found, BaseException)
+    ]  # fmt: skip
+    assert len(errors) > 8
+    assert all(issubclass(each, LLMManagerError) for each in errors)
+
+
+@pytest.mark.promise("S0-19")
+@pytest.mark.processes
+def test_a_consumer_passes_strict_type_checks(tmp_path: Path) -> None:
+    (tmp_path / "consumer.py").write_text(
+        "from agentkit.bedrock import BedrockResponse, LLMManager, create_user_message\n\n\n"
+        "def ask(manager: LLMManager, words: str) -> str | None:\n"
+        "    message = create_user_message().add_text(words).build()\n"
+        "    response: BedrockResponse = manager.converse(messages=[message])\n"
+        "    return response.get_content()\n"
+    )
+    assert (ROOT / "agentkit/py.typed").exists()
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"),
+         str(tmp_path / "consumer.py")],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.promise("S0-69")
+def test_the_lowest_python_version_is_declared() -> None:
+    """3.9 and 3.10, which the documents name, end of life: the floor is chosen deliberately."""
+    declared = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert 'requires-python = ">=3.11"' in declared
+    for version in ("3.11", "3.12", "3.13"):
+        assert f"Python :: {version}" in declared

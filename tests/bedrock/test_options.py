@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit import bedrock
 from agentkit.bedrock import (
+    BedrockModelCatalog,
+    CacheConfig,
     ConfigurationError,
+    LLMManager,
+    MessageBuilder,
     ModelSpecificConfig,
+    ParallelProcessingConfig,
     ResponseValidationConfig,
     RetryConfig,
     RetryExhaustedError,
@@ -177,7 +186,7 @@ def test_both_spellings_of_a_validation_are_one() -> None:
             ResponseValidationConfig(**wrong)
 
 
-@pytest.mark.promise("S0-52")
+@pytest.mark.promise("S0-52", "S1-78")
 @pytest.mark.parametrize(
     ("said", "accepted"),
     [
@@ -225,3 +234,37 @@ def test_a_validation_error_is_the_callers_whatever_is_retried_besides() -> None
     with pytest.raises(InvalidRequestError):
         manager(clients, retry={"retryable_errors": ["ThrottlingException"]}).converse([message()])
     assert len(clients.asked) == 1
+
+
+DOOR = Path(bedrock.__file__).parent
+ADAPTER = DOOR.parent / "providers" / "bedrock"
+
+
+def read_names() -> set[str]:
+    """Every attribute and variable that the Bedrock door reads."""
+    found: set[str] = set()
+    for path in (*DOOR.rglob("*.py"), *ADAPTER.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                found.add(node.id)
+    return found
+
+
+@pytest.mark.promise("B18")
+@pytest.mark.parametrize(
+    ("kind", "ignored"),
+    [
+        (CacheConfig, set()),
+        (ParallelProcessingConfig, set()),
+        (RetryConfig, set()),
+        (MessageBuilder.add_text, set()),
+        (BedrockModelCatalog, set()),
+        (LLMManager, {"log_level"}),
+    ],
+)
+def test_every_setting_is_read(kind: Any, ignored: set[str]) -> None:
+    """`log_level` says itself that it has no effect: levels belong to the application."""
+    settings = set(inspect.signature(kind).parameters) - {"self", "args", "kwargs"}
+    assert settings - read_names() == ignored

@@ -143,6 +143,7 @@ def test_least_loaded_goes_to_the_region_with_the_fewest_under_way() -> None:
     assert answered == [WEST] * 5
 
 
+@pytest.mark.promise("S0-57")
 @both
 def test_a_failure_leaves_the_others_alone(colour: str) -> None:
     run = carry_out(crew(FakeClients(then=failing(1, 3))), jobs(5), colour)

@@ -199,7 +199,7 @@ def test_the_stop_reasons_are_those_of_the_service() -> None:
     assert broken.get_stop_reason_category() is StopReasonCategory.RETRYABLE
 
 
-@pytest.mark.promise("S1-27")
+@pytest.mark.promise("B33", "S0-42", "S1-27")
 def test_attempts_name_model_and_region_under_both_names(response: BedrockResponse) -> None:
     first, second = response.attempts
     assert (first.model_used, first.region_used) == ("Claude 3 Haiku", "us-east-1")
@@ -258,6 +258,7 @@ def test_a_failure_answers_every_question_too() -> None:
     assert BedrockResponse(False).get_last_error() is None
 
 
+@pytest.mark.promise("S1-78")
 def test_a_json_answer_is_read() -> None:
     def answer(text: str) -> BedrockResponse:
         return BedrockResponse(True, {"output": {"message": {"content": [{"text": text}]}}})

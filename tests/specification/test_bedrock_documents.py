@@ -11,6 +11,7 @@ import types
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import Mock
@@ -29,7 +30,7 @@ from agentkit.bedrock import (
     create_user_message,
 )
 from tests.bedrock.messages import samples
-from tests.bedrock.runtime import FakeClients, answer, refused, text_events
+from tests.bedrock.runtime import FakeClients, answer, manager, refused, text_events
 
 HERE = Path(__file__).parent
 
@@ -375,3 +376,24 @@ def test_the_printed_class_listing_and_tree_are_the_packages() -> None:
         ConfigurationError, RequestValidationError, AuthenticationError, RetryExhaustedError,
     ):  # fmt: skip
         assert issubclass(error, LLMManagerError)
+
+
+def echo(region: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return answer(f"to {arguments['messages'][-1]['content'][0]['text']}")
+
+
+@pytest.mark.promise("S0-58")
+def test_the_printed_memory_keeps_the_last_turns_in_order() -> None:
+    document = (HERE / "bedrock_reference.md").read_text("utf-8")
+    recipe = next(each for each in document.split("```") if "class ConversationMemory" in each)
+    space: dict[str, Any] = {
+        "manager": manager(FakeClients(then=echo)),
+        "create_user_message": create_user_message,
+    }
+    exec(recipe.removeprefix("python"), space)
+    memory = space["ConversationMemory"](space["manager"], max_history=5)
+    for turn in range(6):
+        assert memory.get_response(f"{turn}") == f"to {turn}"
+    assert len(memory.messages) == 5
+    roles = [each["role"] for each in memory.messages]
+    assert all(one != other for one, other in pairwise(roles))

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import logging
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from agentkit.bedrock import (
     CacheMode,
     CatalogSource,
     CatalogUnavailableError,
+    LLMManager,
     UnifiedModelInfo,
+    UnknownModelError,
 )
 from agentkit.bedrock.catalog.api import Fetched, merge
 from agentkit.bedrock.catalog.cache import MemoryCache
@@ -67,7 +70,7 @@ def test_nothing_is_read_asked_or_written_at_construction(tmp_path: Path) -> Non
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.promise("S1-67")
+@pytest.mark.promise("S1-66", "S1-67")
 def test_the_order_is_cache_then_aws(tmp_path: Path) -> None:
     aws = answering()
     first = catalog(aws, tmp_path, now=Now())
@@ -83,7 +86,7 @@ def test_the_order_is_cache_then_aws(tmp_path: Path) -> None:
     assert second.list_models() == first.list_models()
 
 
-@pytest.mark.promise("S1-59", "S1-60")
+@pytest.mark.promise("B33", "S1-59", "S1-60")
 def test_what_aws_says_is_found_by_name_and_region(tmp_path: Path) -> None:
     found = catalog(answering(), tmp_path)
     access = found.get_model_info("New Model", EAST)
@@ -367,3 +370,33 @@ def test_credentials_in_the_environment_are_reason_enough_to_ask(
     found = BedrockModelCatalog(cache_directory=tmp_path)
     assert found.get_catalog_metadata().source is CatalogSource.BUNDLED
     assert asked == [AuthConfig()]
+
+
+@pytest.mark.promise("S1-70")
+def test_a_manager_hands_its_options_on_to_the_catalogue(tmp_path: Path) -> None:
+    catalog(answering(), tmp_path).ensure_catalog_available()
+    options: dict[str, Any] = {"catalog_cache_directory": tmp_path}
+    with LLMManager(["New Model"], [EAST], catalog_cache_mode=CacheMode.FILE, **options) as llm:
+        assert llm.get_available_models() == ["New Model"]
+    with pytest.raises(UnknownModelError):
+        LLMManager(["New Model"], [EAST], catalog_cache_mode=CacheMode.NONE, **options)
+
+
+@pytest.mark.promise("S1-72")
+def test_a_warm_catalogue_is_one_small_file(tmp_path: Path) -> None:
+    aws = ControlPlane()
+    names = [f"maker.model-{number}-v1:0" for number in range(300)]
+    for region in (EAST, WEST):
+        aws.answer(region, [summary(name) for name in names], [])
+    catalog(aws, tmp_path).ensure_catalog_available()
+    tracemalloc.start()
+    try:
+        warm = catalog(None, tmp_path)
+        assert warm.get_catalog_metadata().source is CatalogSource.CACHE
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(warm.list_models()) >= 300
+    assert size < 10_000_000
+    assert warm.cache_file_path is not None
+    assert warm.cache_file_path.stat().st_size < 1_000_000

@@ -42,7 +42,7 @@ NAMES: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.promise("S0-25", "S1-05")
+@pytest.mark.promise("B13", "S0-25", "S1-05")
 @pytest.mark.parametrize(("data", "kind", "format_"), CONTENT)
 def test_the_bytes_alone_tell_the_format(data: bytes, kind: Any, format_: str) -> None:
     told = detect(data, None, kind)

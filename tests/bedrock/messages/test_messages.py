@@ -89,7 +89,7 @@ def test_a_chain_of_all_kinds_is_in_order_and_accepted(tmp_path: Path) -> None:
     assert s.accepts(message)
 
 
-@pytest.mark.promise("S0-26", "S1-09")
+@pytest.mark.promise("B13", "S0-26", "S1-09")
 @pytest.mark.parametrize(
     ("name", "data", "format_"),
     [
@@ -137,7 +137,7 @@ def test_avi_is_recognised_and_refused_with_the_reason() -> None:
         assert "mp4" in (caught.value.hint or "")
 
 
-@pytest.mark.promise("S1-11")
+@pytest.mark.promise("B14", "S1-11")
 @pytest.mark.parametrize(
     ("add", "start", "limit"),
     [
@@ -155,7 +155,7 @@ def test_the_size_limits_are_exact(add: str, start: bytes, limit: int) -> None:
         getattr(create_user_message(), add)(b"")
 
 
-@pytest.mark.promise("S1-12")
+@pytest.mark.promise("B14", "S1-12")
 def test_a_raised_limit_holds_and_warns_once_above_the_services(tmp_path: Path) -> None:
     path = tmp_path / "large.pdf"
     path.write_bytes(s.PDF.ljust(6_000_000, b"0"))
@@ -273,7 +273,7 @@ def test_files_in_s3_need_a_format_and_a_good_address() -> None:
             create_user_message().add_image_s3(uri, "png", owner)
 
 
-@pytest.mark.promise("B15")
+@pytest.mark.promise("B15", "S1-82")
 def test_a_document_has_a_name_even_when_none_is_given() -> None:
     builder = create_user_message().add_text("x")
     builder.add_document_bytes(s.PDF).add_document_bytes(s.PDF)
@@ -282,7 +282,7 @@ def test_a_document_has_a_name_even_when_none_is_given() -> None:
     assert names == ["Document", "Document (2)", "Bericht fur Marz"]
 
 
-@pytest.mark.promise("B15", "S1-07")
+@pytest.mark.promise("B15", "S1-07", "S1-82")
 @given(st.text(), st.sets(st.text(alphabet=string.ascii_letters, min_size=1), max_size=5))
 def test_every_name_becomes_one_the_service_accepts(name: str, taken: set[str]) -> None:
     clean = document_name(name, taken)
