@@ -78,7 +78,7 @@ __getattr__, __dir__, __all__ = attach(
             "RetryMiddleware",
         ],
         "agentkit.output.tools": ["ToolContext", "tool_spec"],
-        "agentkit.policy.breaker.breaker": ["BreakerPolicy", "CircuitBreaker"],
+        "agentkit.policy.breaker": ["BreakerPolicy", "CircuitBreaker"],
         "agentkit.policy.budget": ["Budget"],
         "agentkit.policy.limits.window": ["RateLimits"],
         "agentkit.policy.retry": ["RetryPolicy"],

@@ -74,7 +74,7 @@ from agentkit.output.tools import (
     ToolContext,
     tool_spec,
 )
-from agentkit.policy.breaker.breaker import (
+from agentkit.policy.breaker import (
     BreakerPolicy,
     CircuitBreaker,
 )

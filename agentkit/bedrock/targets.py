@@ -12,7 +12,7 @@ from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.bedrock.options import RetryConfig, RetryStrategy
 from agentkit.errors import ConfigurationError
 from agentkit.manager.manager import LLMManager as Core
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.route import HealthAware, Route, Target
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget

@@ -26,7 +26,7 @@ from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import Entry, Outcome
 
 if TYPE_CHECKING:
-    from agentkit.policy.breaker.breaker import Permit
+    from agentkit.policy.breaker import Permit
 
 log = logging.getLogger("agentkit.engine")
 

@@ -14,7 +14,7 @@ from agentkit.engine.middleware import split
 from agentkit.manager.keys import ConnectionPool, pool_status
 from agentkit.manager.registry import Registry
 from agentkit.manager.targets import build_answers, build_target, defaults_of
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Budget, Price
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.deadline import Deadline

@@ -14,7 +14,7 @@ from agentkit.cache.response import ResponseCache, build_response_cache
 from agentkit.errors import ConfigurationError
 from agentkit.manager.keys import ConnectionPool, Make
 from agentkit.manager.middleware import RateLimitMiddleware, RetryMiddleware
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Price
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits.pool import Member, Pool
@@ -233,7 +233,7 @@ def _breaker(
     changed: Callable[[str, str, str], None],
 ) -> CircuitBreaker | None:
     if isinstance(own, CircuitBreaker):
-        own.tell(changed)
+        own.add_listener(changed)
         return own
     chosen = default if own is None else own
     if chosen is False:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, Literal, Protocol, TypeAlias
 
 from agentkit.errors import LLMError
-from agentkit.policy.breaker.breaker import CircuitBreaker
+from agentkit.policy.breaker import CircuitBreaker
 from agentkit.policy.budget import Price
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits.pool import Pool

@@ -10,7 +10,7 @@ from agentkit.engine.call import Call, Check, Rules
 from agentkit.engine.flow import Walk, answer, request_flow
 from agentkit.engine.middleware import split
 from agentkit.engine.shared_call import Flights
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.route import Missing, Order, Route, Target

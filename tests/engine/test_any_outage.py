@@ -16,7 +16,7 @@ from agentkit import errors as e
 from agentkit.engine import effects as fx
 from agentkit.engine.flow import Walk, answer
 from agentkit.engine.stream import narrate
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.limits.window import Need
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Missing, Order, Target
@@ -187,8 +187,8 @@ class Outage:
                 assert target.pool.in_use == taken
                 assert target.pool.waiting == 0
             if target.breaker is not None:
-                assert target.breaker._probe is None
-                assert not target.breaker._sleepers
+                left = target.breaker.statistics()
+                assert (left.probing, left.waiting) == (False, 0)
             if target.budget is not None:
                 assert 0 <= target.budget.tokens <= target.budget.capacity
 

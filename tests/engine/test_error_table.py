@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.breaker.breaker import CircuitBreaker
+from agentkit.policy.breaker import CircuitBreaker
 from agentkit.policy.classification import Blame, Fallback, Retry
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import Step, faults, rate_limited

@@ -12,7 +12,7 @@ from agentkit import errors as e
 from agentkit.engine.middleware import Middleware
 from agentkit.engine.stream import narrate
 from agentkit.output.validation import check_for
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
 from agentkit.types import Request, Response
 from tests.engine.stage import Asked, Stage

@@ -7,7 +7,7 @@ from itertools import repeat
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.deadline import DEFAULT_PATIENCE
 from agentkit.policy.limits.window import Need
 from agentkit.policy.retry import RetryPolicy

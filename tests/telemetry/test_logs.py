@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.testing import ScriptedModel, overloaded
 from tests.telemetry.observing import Observed
 

@@ -14,7 +14,7 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes import error_attributes, exception_attributes
 
 from agentkit import errors as e
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.telemetry import names
 from agentkit.telemetry.otel import Telemetry
 from agentkit.testing import HTTPStatusError, ScriptedModel, overloaded, rate_limited

@@ -16,7 +16,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from agentkit import errors as e
 from agentkit.manager.manager import LLMManager
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.safe import guarded

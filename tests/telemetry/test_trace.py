@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from agentkit import errors as e
-from agentkit.policy.breaker.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import ScriptedModel, overloaded, rate_limited, timeout, unauthorized
 from agentkit.types import Response, Usage

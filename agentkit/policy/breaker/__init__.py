@@ -1,1 +1,6 @@
-"""The circuit breaker: its policy, its states and its permits."""
+"""The circuit breaker: the rules it follows, its states and the permits it gives."""
+
+from agentkit.policy.breaker.breaker import CircuitBreaker, OpenedSignal, Permit
+from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
+
+__all__ = ["BreakerPolicy", "BreakerStatistics", "CircuitBreaker", "OpenedSignal", "Permit"]

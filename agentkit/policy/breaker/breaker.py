@@ -1,51 +1,123 @@
-"""Stops asking a model that keeps failing, and lets one probe find out whether it is back.
+"""The circuit breaker: refuses calls to a model that keeps failing, and probes for its return.
 
-``closed`` lets every call through; ``open`` refuses all until `recovery_timeout` has passed;
-``half-open`` lets one probe through at a time. Whoever asks gets a `Permit` and settles it.
+``closed`` admits every call; ``open`` refuses all until `recovery_timeout` has passed;
+``half-open`` admits one probe at a time. An admitted call holds a `Permit` and settles it. All that
+affects the state machine is in this file; `Circuit` keeps its states and counters.
 """
 
 from __future__ import annotations
 
 import inspect
+import itertools
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import CircuitOpenError, ConfigurationError
-from agentkit.policy.breaker.announcer import Announcer, OnChange
-from agentkit.policy.breaker.permit import OpenedSignal, Permit, Wake
+from agentkit.policy.breaker.listeners import Listeners, OnChange
 from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
-from agentkit.policy.breaker.window import RateWindow
+from agentkit.policy.breaker.window import FailureWindow
 from agentkit.policy.validation import number
 
 if TYPE_CHECKING:
     import pybreaker
 
-__all__ = ["BreakerPolicy", "BreakerStatistics", "CircuitBreaker", "OpenedSignal", "Permit"]
+log = logging.getLogger("agentkit.breaker")
 
+Wake: TypeAlias = Callable[[], None]
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _PROBE_LEASE = 60.0
 
 
-class CircuitBreaker:
-    """A circuit breaker for threads and tasks alike. Use it alone, or hand it to a model.
+class Permit:
+    """Permission to make one call. Settle it exactly once; a second settlement is ignored.
 
-    Used alone, every `Exception` counts as a failure but those in `ignore`. `KeyboardInterrupt`,
-    `asyncio.CancelledError` and their like count as nothing.
+    So is one that comes too late: after the circuit has moved on, or from a probe whose lease ran
+    out and went to another.
+    """
+
+    __slots__ = ("_breaker", "_era", "_number", "_settled", "probe")
+
+    def __init__(
+        self, breaker: CircuitBreaker, era: pybreaker.CBStateType, number: int, probe: bool = False
+    ) -> None:
+        self._breaker = breaker
+        self._era = era
+        self._number = number  # in order of admission, over all permits of the breaker
+        self._settled = False
+        self.probe = probe
+
+    @property
+    def state(self) -> str:
+        """The breaker's state at admission: ``closed``, or ``half-open`` for a probe."""
+        return self._era.name
+
+    def succeeded(self, duration: float = 0.0) -> None:
+        """The call succeeded after `duration` seconds."""
+        self._breaker._succeeded(self, duration)
+
+    def failed(
+        self, error: BaseException, *, counts_for_rate: bool = True, duration: float = 0.0
+    ) -> None:
+        """The call failed with `error` after `duration` seconds.
+
+        Without `counts_for_rate` it counts as a failure in a row only.
+        """
+        self._breaker._failed(self, error, counts_for_rate, duration)
+
+    def neutral(self) -> None:
+        """The request was at fault, which says nothing about the model: no counter moves."""
+        self._breaker._released(self)
+
+    def abandoned(self) -> None:
+        """The call was cancelled or given up: no counter moves, and a probe's slot is free."""
+        self._breaker._released(self)
+
+    def __repr__(self) -> str:
+        kind = "probe of" if self.probe else "call of"
+        return f"<Permit for a {kind} {self._breaker.name!r}{', settled' * self._settled}>"
+
+
+class OpenedSignal:
+    """Fires each time its breaker opens, until unsubscribed; a `Signal`."""
+
+    __slots__ = ("_breaker",)
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+
+    def subscribe(self, wake: Wake) -> None:
+        """Call `wake` when the breaker opens, immediately when it is open and would refuse."""
+        self._breaker._subscribe(wake)
+
+    def unsubscribe(self, wake: Wake) -> None:
+        """Forget `wake`; an unknown one is ignored."""
+        self._breaker._waiting.pop(wake, None)
+
+
+class CircuitBreaker:
+    """A circuit breaker for threads and tasks alike. Use it alone, or pass it to a model.
+
+    Failures in a row are counted in the order in which calls began: a success ends the failures of
+    calls that began before it, so a late answer does not hide that newer calls fail.
+
+    Used alone, every `Exception` except those in `ignore` counts as a failure. `KeyboardInterrupt`,
+    `asyncio.CancelledError` and the like do not count.
 
     Args:
         failure_threshold: failures in a row that open the circuit.
         recovery_timeout: seconds until an open circuit lets a probe through.
-        name: what messages and listeners call it.
-        policy: all the rules, instead of the two above.
+        name: used in messages and passed to listeners.
+        policy: all rules, instead of the two above.
         ignore: exception types that say nothing about the callee's health.
         clock: seconds from an arbitrary start, never going back.
-        probe_lease: seconds after which a probe that has not come back makes room for another.
-        on_change: called like a listener, before them.
+        probe_lease: seconds after which a probe that has not been settled makes room for another.
+        on_change: called like the policy's listeners, before them.
 
     Raises:
         ConfigurationError: a value is out of range, or contradicts `policy`.
@@ -78,9 +150,11 @@ class CircuitBreaker:
             self.policy.recovery_timeout,
             self.policy.success_threshold,
         )
-        self._announcer = Announcer(self._circuit, self.policy.listeners, on_change)
-        self._window = RateWindow(self.policy.window)
-        self._sleepers: dict[Wake, None] = {}
+        self._listeners = Listeners(self._circuit, self.policy.listeners, on_change)
+        self._window = FailureWindow(self.policy.window)
+        self._numbers = itertools.count()
+        self._run: list[int] = []  # the numbers of the calls that failed in a row
+        self._waiting: dict[Wake, None] = {}
         self._slow_after = self.policy.slow_call_duration
         self._opened_at = 0.0
         self._probe: Permit | None = None
@@ -92,14 +166,13 @@ class CircuitBreaker:
     def state(self) -> str:
         """``closed``, ``open`` or ``half-open``. Reading it changes nothing.
 
-        So an open circuit reads ``open`` until somebody is admitted as a probe, even after its
-        recovery timeout.
+        An open circuit reads ``open`` until a probe is admitted, even after its recovery timeout.
         """
         return self._circuit.state.name
 
     @property
     def retry_after(self) -> float:
-        """Seconds until a probe may go; 0.0 when a call would be admitted now."""
+        """Seconds until a probe may go; 0.0 if a call would be admitted now."""
         now = self._clock()
         with self._lock:
             return self._wait(now)
@@ -109,35 +182,36 @@ class CircuitBreaker:
         return self._circuit.state.name == "closed" or self.retry_after == 0.0
 
     def admit(self, *, lease: float | None = None) -> Permit | None:
-        """A permit for one call, or None: refused. Never raises, never waits.
+        """A permit for one call, or None if it is refused. Never raises, never waits.
 
-        `lease` is the time in seconds after which a probe that has not come back makes room for
+        `lease` is the time in seconds after which a probe that has not been settled makes room for
         another (default: the breaker's `probe_lease`).
         """
+        number = next(self._numbers)
         era = self._circuit.state
         if era.name == "closed":
-            return Permit(self, era)
+            return Permit(self, era, number)
         now = self._clock()
         with self._lock:
             era = self._circuit.state
             if era.name == "closed":
-                return Permit(self, era)
+                return Permit(self, era, number)
             if self._wait(now) > 0.0:
                 self._rejections += 1
                 return None
             if era.name == "open":
                 self._circuit.half_open()
                 self._moved_from(era, now)
-            permit = self._probe = Permit(self, self._circuit.state, probe=True)
+            permit = self._probe = Permit(self, self._circuit.state, number, probe=True)
             self._probe_until = now + (self._probe_lease if lease is None else lease)
-        self._announcer.deliver()
+        self._listeners.deliver()
         return permit
 
     def call(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `func` returns or raises. While the circuit is open, `func` is not called.
+        """Call `func`, unless the circuit is open; what it returns or raises.
 
         Raises:
-            CircuitOpenError: refused; `retry_after` says for how many seconds.
+            CircuitOpenError: refused; `retry_after` is the number of seconds left.
             ConfigurationError: `func` is async.
         """
         permit, start = self._admitted(), self._clock()
@@ -149,7 +223,7 @@ class CircuitBreaker:
         if isinstance(result, CoroutineType):
             result.close()
             permit.abandoned()
-            raise _wrong_colour(self.name, "async", "acall")
+            raise _wrong_kind(self.name, "async", "acall")
         permit.succeeded(self._clock() - start)
         return result
 
@@ -159,7 +233,7 @@ class CircuitBreaker:
         """`call` for an async `func`.
 
         Raises:
-            CircuitOpenError: refused; `retry_after` says for how many seconds.
+            CircuitOpenError: refused; `retry_after` is the number of seconds left.
             ConfigurationError: what `func` returned cannot be awaited.
         """
         permit, start = self._admitted(), self._clock()
@@ -180,7 +254,7 @@ class CircuitBreaker:
             era = self._circuit.state
             self._circuit.close()
             self._moved_from(era, now)
-        self._announcer.deliver()
+        self._listeners.deliver()
 
     def statistics(self) -> BreakerStatistics:
         """All figures, taken at one moment."""
@@ -202,16 +276,18 @@ class CircuitBreaker:
                 opens=self._opens,
                 rejections=self._rejections,
                 era=self._era,
+                probing=self._probe is not None,
+                waiting=len(self._waiting),
             )
 
-    def tell(self, on_change: OnChange) -> None:
+    def add_listener(self, on_change: OnChange) -> None:
         """Call ``on_change(name, previous, state)`` at every transition from now on."""
-        self._announcer.add(on_change)
+        self._listeners.add(on_change)
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: the probe, and who waits, are the parent's."""
+        """In a forked child: the probe and the waiting calls are the parent's."""
         self._probe = None
-        self._sleepers = {}
+        self._waiting = {}
 
     def __repr__(self) -> str:
         # Without the lock: a debugger or a signal handler may ask while this thread holds it.
@@ -233,14 +309,14 @@ class CircuitBreaker:
         why = "is open" if self.state == "open" else "waits for its probe"
         raise CircuitOpenError(
             f"circuit breaker {self.name!r} {why}: nothing was called, next probe in {wait:.1f} s",
-            hint="ask again then, or call reset() once the cause is gone",
+            hint="retry then, or call reset() once the cause is gone",
             retry_after=wait,
         )
 
     def _require_awaitable(self, permit: Permit, result: object) -> None:
         if not inspect.isawaitable(result):
             permit.abandoned()
-            raise _wrong_colour(self.name, "not async", "call")
+            raise _wrong_kind(self.name, "not async", "call")
 
     def _raised(self, permit: Permit, error: BaseException, duration: float) -> None:
         if isinstance(error, self._ignore):
@@ -274,29 +350,30 @@ class CircuitBreaker:
 
     def _succeeded(self, permit: Permit, duration: float) -> None:
         now = self._clock()
-        sleepers: tuple[Wake, ...] = ()
+        waiting: tuple[Wake, ...] = ()
         with self._lock:
             if not self._counts(permit):
                 return
             circuit, era = self._circuit, permit._era
             slow = self._slow_after is not None and duration > self._slow_after
             self._window.add(now, failed=False, slow=slow)
-            if permit.probe or circuit.fail_counter:
-                circuit.count_success()
+            if permit.probe or self._run:
+                self._run = [number for number in self._run if number > permit._number]
+                circuit.count_success(failures_left=len(self._run))
             if slow and not permit.probe:
-                self._weigh()
+                self._apply_rates()
             if circuit.state is not era:
-                sleepers = self._moved_from(era, now)
-        if sleepers or permit.probe or self._announcer.listeners:
-            self._announcer.wake(sleepers)
-            self._announcer.deliver()
-            self._announcer.success()
+                waiting = self._moved_from(era, now)
+        if waiting or permit.probe or self._listeners.of_outcomes:
+            self._wake(waiting)
+            self._listeners.deliver()
+            self._listeners.success()
 
     def _failed(
         self, permit: Permit, error: BaseException, counts_for_rate: bool, duration: float
     ) -> None:
         now = self._clock()
-        sleepers: tuple[Wake, ...] = ()
+        waiting: tuple[Wake, ...] = ()
         with self._lock:
             if not self._counts(permit):
                 return
@@ -304,21 +381,22 @@ class CircuitBreaker:
             if counts_for_rate:
                 slow = self._slow_after is not None and duration > self._slow_after
                 self._window.add(now, failed=True, slow=slow)
+            self._run.append(permit._number)
             circuit.count_failure()
             if counts_for_rate:
-                self._weigh()
+                self._apply_rates()
             if circuit.state is not era:
-                sleepers = self._moved_from(era, now)
-        self._announcer.wake(sleepers)
-        self._announcer.failure(error)
-        self._announcer.deliver()
+                waiting = self._moved_from(era, now)
+        self._wake(waiting)
+        self._listeners.failure(error)
+        self._listeners.deliver()
 
     def _released(self, permit: Permit) -> None:
         with self._lock:
             self._counts(permit)
 
-    def _weigh(self) -> None:
-        """Open a closed circuit whose rates are too high. Only a bad outcome is a reason to ask."""
+    def _apply_rates(self) -> None:
+        """Open a closed circuit whose rates are too high; needed after a bad outcome only."""
         window, policy = self._window, self.policy
         if self._circuit.state.name != "closed" or window.calls < policy.minimum_calls:
             return
@@ -328,32 +406,40 @@ class CircuitBreaker:
             self._circuit.open()
 
     def _moved_from(self, era: pybreaker.CBStateType, now: float) -> tuple[Wake, ...]:
-        """The circuit just left `era`: begin the next one. Those to wake."""
+        """The circuit just left `era`: begin the next one. Returns what to wake."""
         state = self._circuit.state
         self._era += 1
         self._probe = None
+        self._run = []
         if state.name != era.name:
-            self._announcer.post(era, state)
+            self._listeners.enqueue(era, state)
         if state.name == "closed":
             self._window.clear()
         if state.name != "open":
             return ()
         self._opens += 1
         self._opened_at = now
-        return tuple(self._sleepers)
+        return tuple(self._waiting)
+
+    def _wake(self, waiting: tuple[Wake, ...]) -> None:
+        for wake in waiting:
+            try:
+                wake()
+            except Exception:
+                log.exception("a call could not be woken when %r opened", self.name)
 
     def _subscribe(self, wake: Wake) -> None:
         now = self._clock()
         with self._lock:
-            self._sleepers[wake] = None
+            self._waiting[wake] = None
             too_late = self._circuit.state.name == "open" and self._wait(now) > 0.0
         if too_late:
-            self._announcer.wake((wake,))
+            self._wake((wake,))
 
 
-def _wrong_colour(name: str, is_: str, method: str) -> ConfigurationError:
+def _wrong_kind(name: str, kind: str, method: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the function called through breaker {name!r} is {is_}", hint=f"use {method}()"
+        f"the function called through breaker {name!r} is {kind}", hint=f"use {method}()"
     )
 
 
@@ -363,15 +449,15 @@ def _one_policy(policy: BreakerPolicy | None, short: BreakerPolicy) -> BreakerPo
         return short
     if not isinstance(policy, BreakerPolicy):
         raise ConfigurationError(
-            f"policy must be a BreakerPolicy, got {policy!r}", hint="give a BreakerPolicy(...)"
+            f"policy must be a BreakerPolicy, got {policy!r}", hint="pass a BreakerPolicy(...)"
         )
     if short not in {
         BreakerPolicy(),
         BreakerPolicy(policy.failure_threshold, policy.recovery_timeout),
     }:
         raise ConfigurationError(
-            "a breaker got a policy and other values beside it",
-            hint="set failure_threshold and recovery_timeout in the policy alone",
+            "a breaker got both a policy and other values",
+            hint="set failure_threshold and recovery_timeout in the policy only",
         )
     return policy
 
@@ -381,6 +467,6 @@ def _checked_ignore(ignore: Any) -> tuple[type[Exception], ...]:
     for one in types:
         if not (isinstance(one, type) and issubclass(one, Exception)):
             raise ConfigurationError(
-                f"ignore must hold exception types, got {one!r}", hint="give a tuple of types"
+                f"ignore must hold exception types, got {one!r}", hint="pass a tuple of types"
             )
     return tuple(types)

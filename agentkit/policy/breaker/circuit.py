@@ -1,6 +1,6 @@
-"""pybreaker's state machine, moved by hand. All that is private in pybreaker is used here alone.
+"""pybreaker's states and counters. The only module that uses private names of pybreaker.
 
-Imported by the first breaker that is built: pybreaker is not free to import.
+Imported when the first breaker is built, because importing pybreaker takes time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Circuit(pybreaker.CircuitBreaker):
 
     The state object is new after each transition, so that its identity names an era. pybreaker's
     own `call` is never used: it would hold a lock through the call, count cancellations as failures
-    and admit everybody while half-open.
+    and admit every call while half-open.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Circuit(pybreaker.CircuitBreaker):
     def state(self) -> pybreaker.CBStateType:
         """The present state, read without side effects.
 
-        pybreaker's property compares with the storage and moves the circuit when they differ, which
-        for a moment they do during a transition in another thread.
+        pybreaker's own property moves the circuit when state and storage differ, as they do for a
+        moment during a transition in another thread.
         """
         return self._state
 
@@ -51,11 +51,13 @@ class Circuit(pybreaker.CircuitBreaker):
     def state(self, name: str) -> None:
         self._state = self._create_new_state(name, prev_state=self._state, notify=True)
 
-    def count_success(self) -> None:
-        """A call succeeded: the failures in a row are over; enough probes close the circuit."""
+    def count_success(self, *, failures_left: int = 0) -> None:
+        """A call succeeded: `failures_left` are still in a row; enough probes close the circuit."""
         self._state._handle_success()
+        for _ in range(failures_left):
+            self._inc_counter()
 
     def count_failure(self) -> None:
-        """A call failed: the circuit opens at the threshold, while half-open at once."""
+        """A call failed: the circuit opens at the threshold, or immediately if half-open."""
         with suppress(_Failure):
             self._state._handle_error(_Failure(), reraise=False)

@@ -1,4 +1,4 @@
-"""The values around a circuit breaker: the rules it follows and the figures it gives."""
+"""The rules that a circuit breaker follows, and its statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.breaker.announcer import Listener, listens
+from agentkit.policy.breaker.listeners import Listener, is_pybreaker_listener
 from agentkit.policy.validation import number, optional, whole
 
 
@@ -16,16 +16,16 @@ class BreakerPolicy:
     """When a circuit opens and when it closes again. It opens as soon as one rule holds.
 
     Args:
-        failure_threshold: failures in a row, attempts counted singly (default 5).
-        recovery_timeout: how long an open circuit refuses before it lets a probe through, in
-            seconds (default 60.0).
+        failure_threshold: failures in a row that open the circuit; each attempt counts (default 5).
+        recovery_timeout: how long an open circuit refuses before it admits a probe, in seconds
+            (default 60.0).
         success_threshold: probes in a row that must succeed to close the circuit (default 1).
-        failure_rate: fraction of failed calls in the window, in (0, 1] (default 0.5; None: no such
-            rule).
+        failure_rate: fraction of failed calls in the window, in (0, 1] (default 0.5; None turns
+            the rule off).
         window: length of the sliding window, in seconds (default 60.0; kept in 60 buckets).
-        minimum_calls: calls the window must hold before a rate means anything (default 20).
+        minimum_calls: calls that the window must hold before a rate counts (default 20).
         slow_call_duration: a call that takes longer than this counts as slow, in seconds (default
-            None: no such rule). It need not have failed.
+            None: off), whether or not it failed.
         slow_call_rate: fraction of slow calls in the window, in (0, 1] (default 1.0).
         listeners: functions called with (breaker's name, previous state, state), and
             `pybreaker.CircuitBreakerListener` instances (`failure`, `success` and `state_change`;
@@ -60,12 +60,13 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BreakerStatistics:
-    """What a breaker knew at one moment.
+    """The statistics of a breaker at one moment.
 
     `calls`, `failures`, `slow_calls` and the two rates (fractions, 0.0 without calls) cover the
-    window. `opened_at` is a reading of the breaker's clock, None unless open; `retry_after` the
-    seconds until a probe may go. `opens`, `rejections` and `era` (transitions and resets) only
-    grow.
+    window. `opened_at` is a reading of the breaker's clock, None unless open; `retry_after` is the
+    number of seconds until a probe is admitted. `opens`, `rejections` and `era` (transitions and
+    resets) only grow. `probing` says whether a probe is under way, `waiting` how many calls wait
+    for the circuit to open.
     """
 
     state: str
@@ -80,13 +81,15 @@ class BreakerStatistics:
     opens: int
     rejections: int
     era: int
+    probing: bool
+    waiting: int
 
 
 def _checked_listeners(listeners: Any) -> tuple[Listener, ...]:
-    remedy = "give a tuple of functions f(name, previous, state) or of pybreaker listeners"
+    hint = "pass a tuple of functions f(name, previous, state) or of pybreaker listeners"
     if not isinstance(listeners, tuple | list):
-        raise ConfigurationError(f"listeners must be a tuple, got {listeners!r}", hint=remedy)
+        raise ConfigurationError(f"listeners must be a tuple, got {listeners!r}", hint=hint)
     for one in listeners:
-        if not (callable(one) or listens(one)) or inspect.iscoroutinefunction(one):
-            raise ConfigurationError(f"listeners holds {one!r}, which is none", hint=remedy)
+        if not (callable(one) or is_pybreaker_listener(one)) or inspect.iscoroutinefunction(one):
+            raise ConfigurationError(f"{one!r} in listeners is not a listener", hint=hint)
     return tuple(listeners)

@@ -1,11 +1,11 @@
-"""Counts over a sliding window of time, in constant memory."""
+"""How many of the latest calls failed or were slow, in constant memory."""
 
 from __future__ import annotations
 
 BUCKETS = 60
 
 
-class RateWindow:
+class FailureWindow:
     """Calls, failures and slow calls of the last `seconds`.
 
     A ring of 60 buckets: an entry is O(1) amortised whatever the traffic, and it leaves the window
@@ -42,7 +42,7 @@ class RateWindow:
         """Drop what has left the window at `now`.
 
         A `now` slightly before the newest entry (another thread was faster) counts with it; a clock
-        that went back by a whole window starts afresh, for the age of its entries is unknown.
+        that went back by more than a window starts anew, because the age of its entries is unknown.
         """
         tick = int(now // self._width)
         if abs(tick - self._tick) >= BUCKETS:
@@ -69,4 +69,4 @@ class RateWindow:
         return self.slow / self.calls if self.calls else 0.0
 
     def __repr__(self) -> str:
-        return f"<RateWindow {self.failures} failed and {self.slow} slow of {self.calls}>"
+        return f"<FailureWindow {self.failures} failed and {self.slow} slow of {self.calls}>"

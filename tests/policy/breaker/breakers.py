@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker, Permit
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker, Permit
 
 
 class TurnedClock:

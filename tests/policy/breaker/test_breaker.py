@@ -10,7 +10,7 @@ from typing import Any
 import pybreaker
 import pytest
 
-from agentkit.policy.breaker.breaker import Permit
+from agentkit.policy.breaker import Permit
 from agentkit.policy.retry import RetryPolicy
 from tests.forks import forks, in_child
 from tests.policy.breaker.breakers import (
@@ -68,6 +68,22 @@ def test_a_success_ends_the_failures_in_a_row() -> None:
     succeed(breaker)
     fail(breaker, 2)
     assert breaker.state == "closed"
+    fail(breaker)
+    assert breaker.state == "open"
+
+
+def test_a_late_success_does_not_end_the_failures_of_calls_that_began_after_its_own() -> None:
+    breaker, _ = build(failure_threshold=3)
+    first, second = admitted(breaker), admitted(breaker)
+    fail(breaker)
+    third = admitted(breaker)
+    fail(breaker)
+    first.succeeded()
+    assert breaker.statistics().consecutive_failures == 2
+    third.succeeded()
+    assert breaker.statistics().consecutive_failures == 1
+    fail(breaker)
+    second.succeeded()
     fail(breaker)
     assert breaker.state == "open"
 
@@ -322,12 +338,6 @@ def test_a_repr_tells_state_and_what_comes_next() -> None:
     assert repr(permit) == "<Permit for a probe of 'm'>"
 
 
-def test_a_repr_never_waits_for_the_lock() -> None:
-    breaker, _ = opened()
-    with breaker._lock:
-        assert "open" in repr(breaker)
-
-
 @forks
 def test_a_forked_child_keeps_the_state_and_owns_no_probe() -> None:
     breaker, _ = expired()
@@ -349,14 +359,31 @@ def test_a_forked_child_keeps_the_state_and_owns_no_probe() -> None:
     assert breaker.state == "closed"
 
 
-def test_who_is_overtaken_by_a_reset_gets_an_ordinary_permit() -> None:
-    def clock() -> float:
-        if breaker.state == "open":
-            breaker._clock = TurnedClock()
-            breaker.reset()  # as another thread might, just before the lock is taken
-        return 0.0
+def test_a_call_overtaken_by_a_reset_gets_an_ordinary_permit() -> None:
+    class Resetting(TurnedClock):
+        resets = False
 
-    breaker, _ = opened()
-    breaker._clock = clock
+        def __call__(self) -> float:
+            if self.resets:
+                self.resets = False
+                breaker.reset()  # as another thread might, just before the lock is taken
+            return 0.0
+
+    clock = Resetting()
+    breaker, _ = build(clock)
+    fail(breaker, 5)
+    clock.resets = True
     permit = admitted(breaker)
     assert (permit.probe, permit.state) == (False, "closed")
+
+
+def test_a_repr_never_waits_for_the_lock() -> None:
+    class Duration(float):
+        def __gt__(self, other: object) -> bool:
+            seen.append(repr(breaker))  # compared while the breaker is locked
+            return False
+
+    seen: list[str] = []
+    breaker, _ = build(slow_call_duration=1.0)
+    succeed(breaker, duration=Duration(2.0))
+    assert seen == ["<CircuitBreaker 'm' closed, 0/5 failures in a row>"]

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 
 from agentkit.errors import CircuitOpenError, ConfigurationError
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from tests.policy.breaker.breakers import TurnedClock
 
 Caller = Callable[..., Any]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pybreaker
 import pytest
 
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from tests.policy.breaker.breakers import (
     TurnedClock,
     admitted,

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from agentkit.policy.breaker.breaker import Permit
+from agentkit.policy.breaker import Permit
 from tests.policy.breaker.breakers import build
 
 THRESHOLD, RECOVERY, PROBES, LEASE = 3, 10.0, 2, 4.0
@@ -19,7 +19,8 @@ class Model:
 
     def __init__(self) -> None:
         self.state, self.era = "closed", 0
-        self.failures = self.good_probes = 0
+        self.failures: list[int] = []
+        self.good_probes = 0
         self.opened_at = 0.0
         self.probe: tuple[int, float] | None = None
 
@@ -29,7 +30,7 @@ class Model:
         if state == "open":
             self.opened_at = now
         if state == "closed":
-            self.failures = 0
+            self.failures = []
 
     def would_admit(self, now: float) -> bool:
         if self.state == "open":
@@ -53,11 +54,11 @@ class Model:
                 return
             self.probe = None
         if how == "failed":
-            self.failures += 1
-            if self.state == "half-open" or self.failures >= THRESHOLD:
+            self.failures.append(number)
+            if self.state == "half-open" or len(self.failures) >= THRESHOLD:
                 self.enter("open", now)
         elif how == "succeeded":
-            self.failures = 0
+            self.failures = [each for each in self.failures if each > number]
             self.good_probes += 1
             if self.state == "half-open" and self.good_probes >= PROBES:
                 self.enter("closed", now)
@@ -129,7 +130,7 @@ class BreakerFollowsModel(RuleBasedStateMachine):
         assert self.breaker.would_admit() is self.model.would_admit(now)
         assert (self.breaker.retry_after == 0.0) is self.model.would_admit(now)
         if self.model.state == "closed":
-            assert figures.consecutive_failures == self.model.failures
+            assert figures.consecutive_failures == len(self.model.failures)
 
     @invariant()
     def changes_form_one_chain(self) -> None:

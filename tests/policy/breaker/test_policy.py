@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 
 WHOLE = ("failure_threshold", "success_threshold", "minimum_calls")
 SECONDS = ("recovery_timeout", "window", "slow_call_duration")
@@ -103,7 +103,7 @@ def test_a_policy_and_a_different_value_beside_it_contradict() -> None:
 def test_pybreaker_is_loaded_by_the_first_breaker_and_not_before() -> None:
     script = """
 import sys
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 BreakerPolicy()
 assert "pybreaker" not in sys.modules
 CircuitBreaker()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit.errors import CircuitOpenError
-from agentkit.policy.breaker.breaker import BreakerPolicy, CircuitBreaker, Permit
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker, Permit
 from tests.policy.breaker.breakers import TurnedClock, admitted, build, expired, fail
 
 pytestmark = pytest.mark.threads

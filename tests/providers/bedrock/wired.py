@@ -11,7 +11,7 @@ from typing import Any
 
 from agentkit import LLMManager, Response, RetryPolicy
 from agentkit.bedrock import AuthConfig, AuthenticationType, Boto3Config
-from agentkit.policy.breaker.breaker import CircuitBreaker
+from agentkit.policy.breaker import CircuitBreaker
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.exchange import CONVERSE, ConverseCall

@@ -1,0 +1,94 @@
+"""Listeners of a circuit breaker, called outside its lock; what they raise is only logged."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agentkit._fork import fork_safe_lock
+
+if TYPE_CHECKING:
+    import pybreaker
+
+    from agentkit.policy.breaker.circuit import Circuit
+
+OnChange: TypeAlias = Callable[[str, str, str], object]
+Listener: TypeAlias = "OnChange | pybreaker.CircuitBreakerListener"
+
+log = logging.getLogger("agentkit.breaker")
+
+
+def is_pybreaker_listener(candidate: object) -> bool:
+    """Whether `candidate` has the methods of a `pybreaker.CircuitBreakerListener`."""
+    return callable(getattr(candidate, "state_change", None))
+
+
+class Listeners:
+    """Calls every listener of one circuit, with transitions in the order in which they happened.
+
+    One thread at a time delivers. A transition that a listener itself causes is delivered after
+    that listener has returned.
+    """
+
+    __slots__ = ("_circuit", "_delivery", "_on_change", "_pending", "_reported", "of_outcomes")
+
+    def __init__(
+        self, circuit: Circuit, listeners: Iterable[Any], on_change: OnChange | None
+    ) -> None:
+        given = [*listeners] if on_change is None else [on_change, *listeners]
+        self._circuit = circuit
+        self._on_change = [each for each in given if not is_pybreaker_listener(each)]
+        self.of_outcomes = [each for each in given if is_pybreaker_listener(each)]
+        """Those that are called after each success and failure, too."""
+        self._pending: deque[tuple[pybreaker.CBStateType, pybreaker.CBStateType]] = deque()
+        self._delivery = fork_safe_lock()  # only ever tried: no thread waits for a listener
+        self._reported: set[int] = set()
+
+    def add(self, on_change: OnChange) -> None:
+        """Call `on_change` at every transition from now on; once, however often it is added."""
+        if on_change not in self._on_change:
+            self._on_change.append(on_change)
+
+    def success(self) -> None:
+        """A call succeeded."""
+        for listener in self.of_outcomes:
+            self._call(listener, "success", self._circuit)
+
+    def failure(self, error: BaseException) -> None:
+        """A call failed with `error`."""
+        for listener in self.of_outcomes:
+            self._call(listener, "failure", self._circuit, error)
+
+    def enqueue(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
+        """Remember a transition for `deliver`. Calls nothing, so it may be called under a lock."""
+        self._pending.append((previous, state))
+
+    def deliver(self) -> None:
+        """Report the remembered transitions, unless another thread (or a caller) is doing so."""
+        while self._pending and self._delivery.acquire(blocking=False):
+            try:
+                while self._pending:
+                    self._transition(*self._pending.popleft())
+            finally:
+                self._delivery.release()
+
+    def _transition(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
+        for function in self._on_change:
+            self._call(function, "__call__", self._circuit.name, previous.name, state.name)
+        for listener in self.of_outcomes:
+            self._call(listener, "state_change", self._circuit, previous, state)
+
+    def _call(self, listener: Any, method: str, *args: Any) -> None:
+        try:
+            getattr(listener, method)(*args)
+        except Exception:
+            if id(listener) not in self._reported:
+                self._reported.add(id(listener))
+                log.exception(
+                    "listener %s of circuit breaker %r raised; it is still called, and this is "
+                    "logged once",
+                    getattr(listener, "__qualname__", type(listener).__qualname__),
+                    self._circuit.name,
+                )
