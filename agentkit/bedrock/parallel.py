@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from agentkit._fork import fork_safe_lock
 from agentkit.bedrock.converse_request import BedrockConverseRequest
 from agentkit.bedrock.exceptions import ParallelExecutionError, RequestIdCollisionError
 from agentkit.bedrock.hedge import ahedged, hedged
@@ -26,6 +22,7 @@ from agentkit.bedrock.options import (
 from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelResponse
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.errors import ConfigurationError, DeadlineExceededError, LLMError
+from agentkit.manager.runner import arun_bounded, run_bounded
 from agentkit.policy.validation import whole
 
 R = TypeVar("R")
@@ -80,9 +77,15 @@ class ParallelLLMManager(LLMManager):
             RequestIdCollisionError: two requests have one id.
             ParallelExecutionError: a failure stopped the run; `.response` keeps what was done.
         """
-        run = _Run(self, requests, target_regions_per_request, response_validation_config,
-                   on_progress, resume_from)  # fmt: skip
-        run.carry_out()
+        run = _Run(
+            self,
+            requests,
+            regions_each=target_regions_per_request,
+            validation=response_validation_config,
+            on_progress=on_progress,
+            resume_from=resume_from,
+        )
+        run.run()
         return run.finish()
 
     async def aconverse_parallel(
@@ -95,19 +98,33 @@ class ParallelLLMManager(LLMManager):
         resume_from: ParallelResponse | None = None,
     ) -> ParallelResponse:
         """Like `converse_parallel`, for asyncio."""
-        run = _Run(self, requests, target_regions_per_request, response_validation_config,
-                   on_progress, resume_from)  # fmt: skip
-        await run.acarry_out()
+        run = _Run(
+            self,
+            requests,
+            regions_each=target_regions_per_request,
+            validation=response_validation_config,
+            on_progress=on_progress,
+            resume_from=resume_from,
+        )
+        await run.arun()
         return run.finish()
 
 
+class _Assigned(NamedTuple):
+    """A request, and the Regions it tries first."""
+
+    request: BedrockConverseRequest
+    regions: list[str]
+
+
 class _Run:
-    """One parallel run: who is next, where it goes, and what became of each."""
+    """One parallel run: which request is next, where it goes, and what became of each."""
 
     def __init__(
         self,
         manager: ParallelLLMManager,
         requests: Sequence[BedrockConverseRequest],
+        *,
         regions_each: int,
         validation: ResponseValidationConfig | None,
         on_progress: Progress | None,
@@ -121,31 +138,34 @@ class _Run:
         self._on_progress = on_progress
         kept = {} if resume_from is None else resume_from.get_successful_responses()
         self._done = {id_: each for id_, each in kept.items() if id_ in self._requests}
-        order = [id_ for id_ in self._requests if id_ not in self._done]
+        self._order = [id_ for id_ in self._requests if id_ not in self._done]
         if self._config.enable_request_prioritization:
-            order.sort(key=lambda id_: -self._requests[id_].priority)
-        self._waiting = iter(order)
-        self._lock = fork_safe_lock()
+            self._order.sort(key=lambda id_: -self._requests[id_].priority)
         self._turn = 0
         self._load: Counter[str] = Counter()
-        self._running = self._most = 0
+        self._most = 0
         self._timed_out: list[str] = []
         self._stopped = False
         self._began = time.monotonic()
 
-    def carry_out(self) -> None:
-        """Threads take one request after the other."""
-        width = min(self._config.max_concurrent_requests, len(self._requests) - len(self._done))
-        with ThreadPoolExecutor(max(width, 1), "agentkit-parallel") as threads:
-            for future in [threads.submit(copy_context().run, self._work) for _ in range(width)]:
-                future.result()
+    def run(self) -> None:
+        """Send the requests on threads."""
+        run_bounded(
+            self._send,
+            self._assignments(),
+            self._keep,
+            max_concurrency=self._config.max_concurrent_requests,
+            name="agentkit-parallel",
+        )
 
-    async def acarry_out(self) -> None:
-        """Tasks take one request after the other."""
-        width = min(self._config.max_concurrent_requests, len(self._requests) - len(self._done))
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(width):
-                tasks.create_task(self._awork())
+    async def arun(self) -> None:
+        """Send the requests as tasks."""
+        await arun_bounded(
+            self._asend,
+            self._assignments(),
+            self._keep,
+            max_concurrency=self._config.max_concurrent_requests,
+        )
 
     def finish(self) -> ParallelResponse:
         """Everything that was done, or the error that stopped the run."""
@@ -174,46 +194,41 @@ class _Run:
             return []
         return [f"{self._regions_each} Regions a request were asked for; there are {have}"]
 
-    def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            request, regions = taken
-            first, second = self._ways(self._manager.converse_with_request, request, regions)
-            try:
-                response = (
-                    first() if second is None else hedged(first, second, self._patience, _answered)
-                )
-            except LLMError as error:  # it was refused before anything was sent
-                response = BedrockResponse(False, final_error=error)
-            self._keep(request, regions, response)
+    def _send(self, assigned: _Assigned) -> BedrockResponse:
+        first, second = self._ways(self._manager.converse_with_request, assigned)
+        try:
+            if second is None:
+                return first()
+            return hedged(first, second, self._hedge_after, _is_success)
+        except LLMError as error:  # refused before anything was sent
+            return BedrockResponse(False, final_error=error)
 
-    async def _awork(self) -> None:
-        while (taken := self._take()) is not None:
-            request, regions = taken
-            first, second = self._ways(self._manager.aconverse_with_request, request, regions)
-            try:
-                response = await (
-                    first() if second is None else ahedged(first, second, self._patience, _answered)
-                )
-            except LLMError as error:  # it was refused before anything was sent
-                response = BedrockResponse(False, final_error=error)
-            self._keep(request, regions, response)
+    async def _asend(self, assigned: _Assigned) -> BedrockResponse:
+        first, second = self._ways(self._manager.aconverse_with_request, assigned)
+        try:
+            if second is None:
+                return await first()
+            return await ahedged(first, second, self._hedge_after, _is_success)
+        except LLMError as error:  # refused before anything was sent
+            return BedrockResponse(False, final_error=error)
 
     @property
-    def _patience(self) -> float:
+    def _hedge_after(self) -> float:
         return self._config.hedge_after_seconds or 0.0
 
     def _ways(
-        self, ask: Callable[..., R], request: BedrockConverseRequest, regions: list[str]
+        self, converse: Callable[..., R], assigned: _Assigned
     ) -> tuple[Callable[[], R], Callable[[], R] | None]:
-        """How `request` is asked, and how a second time in other Regions, where that is wanted."""
+        """How a request is sent, and how a second time in other Regions, if it is hedged."""
+        request, regions = assigned
         options = self._options(request, regions)
-        first = functools.partial(ask, request, self._validation, **options)
-        others = self._manager.get_available_regions()
-        again = [each for each in [*regions[1:], *others] if each != regions[0]]
+        first = functools.partial(converse, request, self._validation, **options)
+        others = [*regions[1:], *self._manager.get_available_regions()]
+        again = list(dict.fromkeys(each for each in others if each != regions[0]))
         if self._config.hedge_after_seconds is None or not again:
             return first, None
-        options = {**options, "regions": list(dict.fromkeys(again))}
-        return first, functools.partial(ask, request, self._validation, **options)
+        options = {**options, "regions": again}
+        return first, functools.partial(converse, request, self._validation, **options)
 
     def _options(self, request: BedrockConverseRequest, regions: list[str]) -> dict[str, Any]:
         retries = request.max_retries
@@ -229,19 +244,18 @@ class _Run:
             "raises": False,
         }
 
-    def _take(self) -> tuple[BedrockConverseRequest, list[str]] | None:
-        with self._lock:
-            id_ = None if self._stopped else next(self._waiting, None)
-            if id_ is None:
-                return None
+    def _assignments(self) -> Iterator[_Assigned]:
+        """The next request and its Regions, until a failure stops the run."""
+        for id_ in self._order:
+            if self._stopped:
+                return
             regions = self._assigned()
             self._load[regions[0]] += 1
-            self._running += 1
-            self._most = max(self._most, self._running)
-            return self._requests[id_], regions
+            self._most = max(self._most, self._load.total())
+            yield _Assigned(self._requests[id_], regions)
 
     def _assigned(self) -> list[str]:
-        """The Regions that the next request asks first."""
+        """The Regions that the next request tries first."""
         regions = self._manager.get_available_regions()
         strategy = self._config.load_balancing_strategy
         if strategy is LoadBalancingStrategy.RANDOM:
@@ -254,23 +268,19 @@ class _Run:
         self._turn += 1
         return regions[: self._regions_each]
 
-    def _keep(
-        self, request: BedrockConverseRequest, regions: list[str], response: BedrockResponse
-    ) -> None:
-        error = response.get_last_error()
+    def _keep(self, assigned: _Assigned, response: BedrockResponse) -> None:
+        request, regions = assigned
         if not response.success:
-            request.record_failure(error or LLMError("not answered"))
-        with self._lock:
-            self._running -= 1
-            self._load[regions[0]] -= 1
-            self._done[request.request_id] = response
-            if _out_of_time(response.final_error):
-                self._timed_out.append(request.request_id)
-            self._stopped = self._stopped or self._has_to_stop(response)
-            if self._on_progress is not None:
-                self._on_progress(len(self._done), len(self._requests))
+            request.record_failure(response.get_last_error() or LLMError("not answered"))
+        self._load[regions[0]] -= 1
+        self._done[request.request_id] = response
+        if _out_of_time(response.final_error):
+            self._timed_out.append(request.request_id)
+        self._stopped = self._stopped or self._must_stop(response)
+        if self._on_progress is not None:
+            self._on_progress(len(self._done), len(self._requests))
 
-    def _has_to_stop(self, response: BedrockResponse) -> bool:
+    def _must_stop(self, response: BedrockResponse) -> bool:
         strategy = self._config.failure_handling_strategy
         if response.success or strategy is FailureHandlingStrategy.CONTINUE_ON_FAILURE:
             return False
@@ -285,7 +295,7 @@ def _out_of_time(error: Exception | None) -> bool:
     return any(isinstance(each, DeadlineExceededError) for each in causes)
 
 
-def _answered(response: BedrockResponse) -> bool:
+def _is_success(response: BedrockResponse) -> bool:
     return response.success
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, overload
 
-from agentkit._fork import fork_safe_lock
 from agentkit.errors import LLMError, RequestValidationError
-from agentkit.policy.validation import whole
+from agentkit.manager.runner import arun_bounded, run_bounded
 from agentkit.types import Response
 
 Item: TypeAlias = Any
 """A prompt, a list of messages, or a dict of `complete`'s arguments (the prompt under
 ``"prompt"`` or ``"messages"``)."""
+Result: TypeAlias = "Response[Any] | LLMError"
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (finished, total) after each item, one call at a time."""
 
@@ -72,33 +70,6 @@ def arguments(item: Item) -> tuple[Any, dict[str, Any]]:
     )
 
 
-class _Tally:
-    """Hands out the items one by one and collects what became of them."""
-
-    def __init__(self, items: Iterable[Item], on_progress: Progress | None) -> None:
-        self.items = list(items)
-        self.results: list[Any] = [None] * len(self.items)
-        self.stop = False
-        self.broken: BaseException | None = None
-        self._next: Iterator[int] = iter(range(len(self.items)))
-        self._finished = 0
-        self._on_progress = on_progress
-        self._lock = fork_safe_lock()
-
-    def take(self) -> int | None:
-        """The index of the next item, or None."""
-        with self._lock:
-            return None if self.stop else next(self._next, None)
-
-    def put(self, index: int, result: Response[Any] | LLMError) -> None:
-        """Item `index` is done."""
-        with self._lock:
-            self.results[index] = result
-            self._finished += 1
-            if self._on_progress is not None:
-                self._on_progress(self._finished, len(self.items))
-
-
 def run_batch(
     complete: Callable[..., Response[Any]],
     items: Iterable[Item],
@@ -106,38 +77,24 @@ def run_batch(
     max_concurrency: int,
     on_progress: Progress | None,
 ) -> BatchResult:
-    """Run `complete` over `items` on threads of their own; an interrupt stops handing out."""
-    tally = _Tally(items, on_progress)
+    """Run `complete` over `items` on threads of their own."""
+    batch = _Batch(items, on_progress)
 
-    def work() -> None:
+    def call(index: int) -> Result:
         try:
-            while (index := tally.take()) is not None:
-                try:
-                    prompt, options = arguments(tally.items[index])
-                    result: Response[Any] | LLMError = complete(prompt, **options)
-                except LLMError as error:
-                    result = error
-                tally.put(index, result)
-        except BaseException as error:
-            tally.stop, tally.broken = True, error
+            prompt, options = arguments(batch.items[index])
+            return complete(prompt, **options)
+        except LLMError as error:
+            return error
 
-    count = min(whole("max_concurrency", max_concurrency), len(tally.items))
-    threads = [
-        threading.Thread(
-            target=copy_context().run, args=(work,), name="agentkit-batch", daemon=True
-        )
-        for _ in range(count)
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        tally.stop = True
-    if tally.broken is not None:
-        raise tally.broken
-    return BatchResult(tally.results)
+    run_bounded(
+        call,
+        range(len(batch.items)),
+        batch.keep,
+        max_concurrency=max_concurrency,
+        name="agentkit-batch",
+    )
+    return BatchResult(batch.results)
 
 
 async def arun_batch(
@@ -147,27 +104,32 @@ async def arun_batch(
     max_concurrency: int,
     on_progress: Progress | None,
 ) -> BatchResult:
-    """Run `acomplete` over `items` as tasks; cancelling it cancels what is under way."""
-    import asyncio
+    """Run `acomplete` over `items` as tasks; cancelling it cancels what is in progress."""
+    batch = _Batch(items, on_progress)
 
-    tally = _Tally(items, on_progress)
-
-    async def work() -> None:
+    async def call(index: int) -> Result:
         try:
-            while (index := tally.take()) is not None:
-                try:
-                    prompt, options = arguments(tally.items[index])
-                    result: Response[Any] | LLMError = await acomplete(prompt, **options)
-                except LLMError as error:
-                    result = error
-                tally.put(index, result)
-        except Exception as error:
-            tally.stop, tally.broken = True, error
+            prompt, options = arguments(batch.items[index])
+            return await acomplete(prompt, **options)
+        except LLMError as error:
+            return error
 
-    count = min(whole("max_concurrency", max_concurrency), len(tally.items))
-    async with asyncio.TaskGroup() as group:
-        for _ in range(count):
-            group.create_task(work())
-    if tally.broken is not None:
-        raise tally.broken
-    return BatchResult(tally.results)
+    await arun_bounded(call, range(len(batch.items)), batch.keep, max_concurrency=max_concurrency)
+    return BatchResult(batch.results)
+
+
+class _Batch:
+    """The items of a batch, and their results so far."""
+
+    def __init__(self, items: Iterable[Item], on_progress: Progress | None) -> None:
+        self.items = list(items)
+        self.results: list[Any] = [None] * len(self.items)
+        self._finished = 0
+        self._on_progress = on_progress
+
+    def keep(self, index: int, result: Result) -> None:
+        """Item `index` is finished."""
+        self.results[index] = result
+        self._finished += 1
+        if self._on_progress is not None:
+            self._on_progress(self._finished, len(self.items))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.manager.batch_file.lines import Key, Line, arguments, lines
 from agentkit.manager.batch_file.results import answer_of, append, error_of, opened
+from agentkit.manager.runner import arun_bounded
 from agentkit.policy.validation import number, whole
 
 if TYPE_CHECKING:
@@ -95,19 +96,14 @@ async def complete_file(
         run = _Run(manager, patience, Progress(total, kept), on_progress)
         run.tell()
 
-        async def work() -> None:
-            for line in todo:
-                result = await run.result(line)
-                append(file, line, result)
-                run.count("failed" if "error" in result else "answered")
+        def keep(line: Line, result: dict[str, Any]) -> None:
+            append(file, line, result)
+            run.count("failed" if "error" in result else "answered")
 
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(max_concurrency, total - kept)):
-                    group.create_task(work())
-        except* OSError as errors:
-            first = errors.exceptions[0]
-            raise ConfigurationError(f"{target}: {first}", hint="make room, then go on") from None
+            await arun_bounded(run.result, todo, keep, max_concurrency=max_concurrency)
+        except OSError as error:
+            raise ConfigurationError(f"{target}: {error}", hint="make room, then go on") from None
     return run.progress
 
 

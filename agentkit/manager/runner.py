@@ -1,0 +1,124 @@
+"""Many calls at once, but never more than a limit: on threads, or as tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
+from typing import Generic, TypeVar
+
+from agentkit._fork import fork_safe_lock
+from agentkit.policy.validation import whole
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Items(Generic[T, R]):
+    """Hands out items, and results to `done`, to one worker at a time."""
+
+    def __init__(self, items: Iterable[T], done: Callable[[T, R], None]) -> None:
+        self._items = iter(items)
+        self._done = done
+        self._lock = fork_safe_lock()
+        self.stopped = False
+
+    def take(self) -> tuple[T, ...]:
+        """The next item; nothing at the end."""
+        with self._lock:
+            if self.stopped:
+                return ()
+            for item in self._items:
+                return (item,)
+            return ()
+
+    def finish(self, item: T, result: R) -> None:
+        """Report the result of an item."""
+        with self._lock:
+            self._done(item, result)
+
+
+def run_bounded(
+    call: Callable[[T], R],
+    items: Iterable[T],
+    done: Callable[[T, R], None],
+    *,
+    max_concurrency: int,
+    name: str,
+) -> None:
+    """Pass the result of `call` for each item to `done`, with a limited number of threads.
+
+    The first exception of `call`, `done` or `items` stops the run: no further item is taken, calls
+    in progress finish, and it is raised. An interrupt of the caller stops the run without waiting.
+
+    Args:
+        call: called on a thread of its own, in a copy of the caller's context.
+        items: taken one by one, when a thread is free; an iterator that ends early ends the run.
+        done: called with an item and its result, one call at a time and never while an item is
+            taken.
+        max_concurrency: the most calls at once.
+        name: of the threads.
+
+    Raises:
+        ConfigurationError: `max_concurrency` is not a whole number of at least 1.
+    """
+    work = _Items(items, done)
+    failures: list[BaseException] = []
+
+    def worker(item: T) -> None:
+        taken: tuple[T, ...] = (item,)
+        try:
+            while taken:
+                work.finish(taken[0], call(taken[0]))
+                taken = work.take()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the run was started
+            work.stopped = True
+            failures.append(error)
+
+    threads: list[threading.Thread] = []
+    try:
+        while len(threads) < whole("max_concurrency", max_concurrency) and (first := work.take()):
+            context = copy_context()
+            thread = threading.Thread(
+                target=context.run, args=(worker, *first), name=name, daemon=True
+            )
+            thread.start()
+            threads.append(thread)
+        for thread in threads:
+            thread.join()
+    finally:
+        work.stopped = True
+    if failures:
+        raise failures[0]
+
+
+async def arun_bounded(
+    call: Callable[[T], Awaitable[R]],
+    items: Iterable[T],
+    done: Callable[[T, R], None],
+    *,
+    max_concurrency: int,
+) -> None:
+    """Like `run_bounded`, with tasks; the first exception, or cancelling it, cancels the others."""
+    import asyncio
+
+    work = _Items(items, done)
+
+    async def worker(item: T) -> None:
+        taken: tuple[T, ...] = (item,)
+        while taken:
+            work.finish(taken[0], await call(taken[0]))
+            taken = work.take()
+
+    limit = whole("max_concurrency", max_concurrency)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(limit):
+                if not (first := work.take()):
+                    break
+                group.create_task(worker(*first))
+    except BaseExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    else:
+        return
+    raise failure
