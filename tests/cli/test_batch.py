@@ -328,7 +328,7 @@ def test_concurrency_is_limited(source: Path, target: Path) -> None:
 
 
 def outage(
-    model: Any, source: Path, target: Path, seconds: float = 0.01, **options: Any
+    model: Any, source: Path, target: Path, seconds: float = 0.05, **options: Any
 ) -> Progress:
     """A run over a model whose breaker opens at its first failure."""
     policy = BreakerPolicy(failure_threshold=1, recovery_timeout=seconds)
