@@ -82,7 +82,7 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.policy.budget": ["Budget"],
         "agentkit.policy.limits.window": ["RateLimits"],
         "agentkit.policy.retry": ["RetryPolicy"],
-        "agentkit.policy.route": ["HealthAware"],
+        "agentkit.policy.health": ["HealthAware"],
         "agentkit.providers.registry": ["provider_for"],
         "agentkit.telemetry.otel": ["Telemetry"],
         "agentkit.types": [

@@ -79,9 +79,9 @@ from agentkit.policy.breaker import (
     CircuitBreaker,
 )
 from agentkit.policy.budget import Budget
+from agentkit.policy.health import HealthAware
 from agentkit.policy.limits.window import RateLimits
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.route import HealthAware
 from agentkit.providers.registry import provider_for
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types import (

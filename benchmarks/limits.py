@@ -19,6 +19,7 @@ from typing import Any
 from agentkit import LLMManager
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
+from agentkit.types import Signal
 from benchmarks.measure import Figures
 
 ADMIT_US = 5.0
@@ -38,8 +39,23 @@ class Hurried:
     def __call__(self) -> float:
         return (time.monotonic() - self._began) * SPEED
 
-    def sleep(self, seconds: float) -> None:
-        """Return immediately: time passes by itself."""
+    now = __call__
+
+    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Time passes anyway; news is waited for a moment."""
+        if until is None:
+            return False
+        fired = threading.Event()
+        until.subscribe(fired.set)
+        try:
+            return fired.wait(0.02)
+        finally:
+            until.unsubscribe(fired.set)
+
+    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Time passes anyway."""
+        await asyncio.sleep(0)
+        return False
 
 
 class Noted(Window):
@@ -89,7 +105,7 @@ def _fullest_minute() -> int:
     window = Noted(RateLimits(requests_per_minute=PER_MINUTE))
     with LLMManager(cache=None, clock=Hurried(), deadline=86_400.0, breaker=False) as llm:
         llm.register_model("model", _model, limits=RateLimits(requests_per_minute=PER_MINUTE))
-        pool = llm._registry.get("model").pool
+        pool = llm.registry.get("model").pool
         if pool is None:
             raise RuntimeError("a model with limits has a pool")
         pool.members[0].window = window

@@ -195,7 +195,7 @@ def soak() -> Figures:
         growth = _resident() - before
         SICK.clear()
         sick = _not_recovered(manager)
-        targets = manager._registry.targets.values()
+        targets = manager.registry.targets.values()
         permits = sum(target.pool.in_use for target in targets if target.pool is not None)
         metrics = manager.get_metrics()
         manager.close()

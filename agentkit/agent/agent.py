@@ -18,7 +18,7 @@ from agentkit.agent.toolbox import Toolbox
 from agentkit.agent.validation import capabilities_of, config_of, text
 from agentkit.errors import ConfigurationError, UnknownModelError
 from agentkit.manager.requests import Prompt
-from agentkit.types import Clock
+from agentkit.types import Now
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -63,7 +63,7 @@ class Agent:
         capabilities: Iterable[str] = (),
         config: Mapping[str, Any] | None = None,
         *,
-        clock: Clock = time.monotonic,
+        clock: Now = time.monotonic,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
@@ -353,7 +353,7 @@ class _Recorded:
     def __init__(
         self,
         task: Callable[..., Any],
-        clock: Clock,
+        clock: Now,
         performance: Performance,
         invocations: Invocations,
     ) -> None:

@@ -19,7 +19,7 @@ from agentkit.manager.requests import Prompt, request_for
 from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.validation import number, optional, whole
-from agentkit.types import Clock, Message, MessageRole, Response, ToolCall, Usage
+from agentkit.types import Message, MessageRole, Now, Response, ToolCall, Usage
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
@@ -106,7 +106,7 @@ class Run:
         toolbox: Toolbox,
         *,
         limits: Limits,
-        clock: Clock,
+        clock: Now,
         memory: Memory | None,
         response_model: type[Any] | None,
         params: Mapping[str, Any],

@@ -12,7 +12,7 @@ from agentkit.agent.crossing import acall
 from agentkit.agent.spans import Executions
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.output.tools import Parameters, ToolContext, tool_specs
-from agentkit.types import Clock, Message, MessageRole, ToolCall, ToolSpec
+from agentkit.types import Message, MessageRole, Now, ToolCall, ToolSpec
 
 MAX_CONCURRENT_CALLS: Final = 32
 """How many tool calls of one response run at once; further ones wait their turn."""
@@ -75,7 +75,7 @@ class Toolbox:
         *,
         agent: str,
         executions: Executions,
-        clock: Clock,
+        clock: Now,
         timeout: float,
         max_output: int,
     ) -> None:

@@ -20,16 +20,15 @@ from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.targets import Targets
 from agentkit.engine.call import Call
 from agentkit.engine.drivers.streams import AsyncStream, Stream
-from agentkit.engine.drivers.sync import run
 from agentkit.engine.effects import Flow, Sleep
-from agentkit.engine.flow import answer, request_flow
+from agentkit.engine.middleware import Proceed
+from agentkit.engine.request import Around
 from agentkit.errors import LLMError, RequestValidationError, StructuredOutputError
 from agentkit.policy.validation import number
 from agentkit.providers.bedrock.degradation import FEATURES
 from agentkit.providers.bedrock.encoding import to_messages
 from agentkit.providers.bedrock.exchange import CONVERSE, ConverseCall
 from agentkit.types import Message, MessageRole, Request, Response
-from agentkit.types.ledger import Ledger
 
 _PASSED_ON = ("output_config", "performance_config", "service_tier")
 
@@ -117,61 +116,54 @@ class Dispatcher:
         self._timeout = timeout
 
     def run(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
-        """The response, blocking."""
-        call = self._call(prepared, blocking=True)
+        """The response, sync."""
         try:
-            response = run(self._flow(call, prepared), self._targets.core._runtime)
+            response = self._targets.core.dispatcher.run(
+                prepared.request(), around=self._around(prepared), **self._options(prepared)
+            )
         except LLMError as error:
-            return self._failed(prepared, call.ledger, error, raises)
+            return self._failed(prepared, error, raises)
         return self._answered(prepared, response)
 
     async def arun(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
         """The response, for asyncio."""
-        from agentkit.engine.drivers.asyncio import arun
-
-        call = self._call(prepared, blocking=False)
         try:
-            response = await arun(self._flow(call, prepared), self._targets.core._runtime)
+            response = await self._targets.core.dispatcher.arun(
+                prepared.request(), around=self._around(prepared), **self._options(prepared)
+            )
         except LLMError as error:
-            return self._failed(prepared, call.ledger, error, raises)
+            return self._failed(prepared, error, raises)
         return self._answered(prepared, response)
 
     def stream(self, prepared: Prepared) -> Stream:
-        """The engine's stream, blocking."""
-        core = self._targets.core
-        return Stream(self._streamed(prepared, blocking=True), core._runtime, text=False)
+        """The engine's stream, sync."""
+        request = replace(prepared.request(), stream=True)
+        return self._targets.core.dispatcher.stream(
+            request, on_interrupt="continue", **self._options(prepared)
+        )
 
     def astream(self, prepared: Prepared) -> AsyncStream:
         """The engine's stream, for asyncio."""
-        core = self._targets.core
-        return AsyncStream(self._streamed(prepared, blocking=False), core._runtime, text=False)
-
-    def _streamed(self, prepared: Prepared, *, blocking: bool) -> Flow[Response[Any]]:
         request = replace(prepared.request(), stream=True)
-        route = self._targets.route(prepared.regions, prepared.attempts)
-        deadline = prepared.timeout or self._timeout
-        return self._targets.core._told(
-            request, route, deadline, "continue", None, None, None, blocking=blocking
+        return self._targets.core.dispatcher.astream(
+            request, on_interrupt="continue", **self._options(prepared)
         )
 
-    def _call(self, prepared: Prepared, *, blocking: bool) -> Call:
-        return self._targets.core._call(
-            prepared.request(),
-            self._targets.route(prepared.regions, prepared.attempts),
-            prepared.timeout or self._timeout,
-            blocking=blocking,
-        )
+    def _options(self, prepared: Prepared) -> dict[str, Any]:
+        return {
+            "model": self._targets.route(prepared.regions, prepared.attempts),
+            "deadline": prepared.timeout or self._timeout,
+        }
 
-    def _flow(self, call: Call, prepared: Prepared) -> Flow[Response[Any]]:
-        middleware = self._targets.core._middleware
-        return request_flow(call, middleware, lambda it: self._validated(it, prepared))
+    def _around(self, prepared: Prepared) -> Around:
+        return lambda call, proceed: self._validated(call, proceed, prepared)
 
-    def _validated(self, call: Call, prepared: Prepared) -> Flow[Response[Any]]:
+    def _validated(self, call: Call, proceed: Proceed, prepared: Prepared) -> Flow[Response[Any]]:
         """Ask until an answer passes the validation; each time is a new request."""
         validation = prepared.validation
         rejected = 0
         while True:
-            response = yield from answer(call)
+            response = yield from proceed(prepared.request())
             if validation is None:
                 return response
             verdict = validation.check(self._answered(prepared, response))
@@ -189,10 +181,9 @@ class Dispatcher:
                 )
             rejected += 1
             if validation.delay:
-                yield from Sleep(min(validation.delay, max(call.left(), 0.0)))
+                yield from Sleep(min(validation.delay, max(call.time_left(), 0.0)))
             if validation.feedback:
                 prepared.arguments = _with_feedback(prepared.arguments, response.text, reason)
-            call.start_over(prepared.request())
 
     def _answered(self, prepared: Prepared, response: Response[Any]) -> BedrockResponse:
         return results.success(
@@ -202,10 +193,10 @@ class Dispatcher:
             checks=prepared.checks,
         )
 
-    def _failed(
-        self, prepared: Prepared, ledger: Ledger, error: LLMError, raises: bool
-    ) -> BedrockResponse:
-        response = results.failure(ledger, self._targets, checks=prepared.checks)
+    def _failed(self, prepared: Prepared, error: LLMError, raises: bool) -> BedrockResponse:
+        if error.ledger is None:
+            raise error
+        response = results.failure(error.ledger, self._targets, checks=prepared.checks)
         shown = response.final_error = results.final_error(error, response)
         if not raises:
             return response

@@ -13,7 +13,9 @@ from agentkit.bedrock.options import RetryConfig, RetryStrategy
 from agentkit.errors import ConfigurationError
 from agentkit.manager.manager import LLMManager as Core
 from agentkit.policy.breaker import BreakerPolicy
-from agentkit.policy.route import HealthAware, Route, Target
+from agentkit.policy.health import HealthAware
+from agentkit.policy.route import Route
+from agentkit.policy.target import Target
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.errors import PROVIDER
@@ -118,7 +120,7 @@ class Targets:
             for model, region in self._ordered(regions)
             if target_name(model, region) in self.converse
         ]
-        registered = self.core._registry.targets
+        registered = self.core.registry.targets
         stops: Sequence[Any] = [registered[name] for name in wanted]
         if self._retry.region_order == "health":
             stops = HealthAware()(stops, self.core.health)
@@ -141,7 +143,7 @@ class Targets:
 
     def target(self, name: str) -> Target:
         """The engine's target of a name."""
-        return self.core._registry.get(name)
+        return self.core.registry.get(name)
 
     def _ordered(self, first: Sequence[str] | None) -> list[tuple[str, str]]:
         """(model, Region) in the order of this request."""

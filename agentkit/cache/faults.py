@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from agentkit._fork import fork_safe_lock
-from agentkit.types import Clock
+from agentkit.types import Now
 
 log = logging.getLogger("agentkit.cache")
 
@@ -34,7 +34,7 @@ class CacheFault(Exception):  # noqa: N818  (an internal signal; callers never s
 class FaultLog:
     """Counts faults by reason; warns once a minute and reason."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Now) -> None:
         self._clock = clock
         self._lock = fork_safe_lock()
         self._counts: Counter[str] = Counter()

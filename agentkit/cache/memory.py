@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 from agentkit._fork import fork_safe_lock
 from agentkit.policy.validation import whole
-from agentkit.types import Clock
+from agentkit.types import Now
 
 V = TypeVar("V")
 
@@ -33,7 +33,7 @@ class RecentTable(Generic[V]):
         self,
         max_entries: int = 10_000,
         max_bytes: int = 64 * 2**20,
-        clock: Clock = time.monotonic,
+        clock: Now = time.monotonic,
     ) -> None:
         self.max_entries = whole("max_entries", max_entries)
         self.max_bytes = whole("max_bytes", max_bytes)

@@ -20,7 +20,7 @@ from agentkit.cache.record import decode, encode, own, weight
 from agentkit.cache.writer import Writer
 from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import number
-from agentkit.types import Clock, Response, Store
+from agentkit.types import Now, Response, Store
 
 PATIENCE: Final = 3
 """Faults in a row after which a store is left alone …"""
@@ -57,7 +57,7 @@ class ResponseCache:
         *,
         namespace: str = "",
         ttl: float = 3600.0,
-        clock: Clock = time.monotonic,
+        clock: Now = time.monotonic,
         wall: Callable[[], float] = time.time,
         memory: RecentTable[Response[Any]] | None = None,
     ) -> None:
@@ -261,7 +261,7 @@ def build_response_cache(
     directory: str | os.PathLike[str] | None = None,
     ttl: float = 3600.0,
     namespace: str = "",
-    clock: Clock | None = None,
+    clock: Now | None = None,
 ) -> ResponseCache | None:
     """The response cache that a manager's settings describe; None when it is off.
 

@@ -21,7 +21,7 @@ from rich.text import Text
 from agentkit._version import __version__
 from agentkit.cli.output import AsJson, console, fail, is_screen, one_line, print_json, print_text
 from agentkit.errors import LLMError
-from agentkit.types import Clock, Response, Usage
+from agentkit.types import Now, Response, Usage
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,7 +34,7 @@ _ANSWERS: Final = {
     "What is the capital of France?": "Paris.",
     "How many bits are in a byte?": "Eight.",
     "What is the boiling point of water at sea level?": "100 degrees Celsius.",
-    "In which year did Apollo 11 reach the Moon?": "1969.",
+    "In which year did Apollo 11 land?": "1969.",
 }
 _PLANET, _FAUST, _CAPITAL, _BYTE, _WATER, _APOLLO = _ANSWERS
 _RECOVERY: Final = "The primary is up again: its breaker lets one call through as a probe"
@@ -109,11 +109,11 @@ class Outage:
         self,
         pace: Pace,
         *,
-        clock: Clock = time.monotonic,
+        clock: Now = time.monotonic,
         sleep: Callable[[float], object] = _wait,
     ) -> None:
         from agentkit.manager.manager import LLMManager
-        from agentkit.policy.breaker.breaker import CircuitBreaker
+        from agentkit.policy.breaker import CircuitBreaker
         from agentkit.policy.retry import RetryPolicy
 
         self.primary_is_up = True

@@ -5,28 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from agentkit.engine.call import Call, refused
+from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, TimedOut
-from agentkit.engine.quota import acquire
-from agentkit.errors import (
-    InvalidResponseError,
-    LLMError,
-    ProviderTimeoutError,
-    RateLimitError,
-)
+from agentkit.engine.quota import acquire_lease, circuit_open
+from agentkit.errors import InvalidResponseError, LLMError, ProviderTimeoutError, RateLimitError
+from agentkit.policy.breaker import Permit
 from agentkit.policy.budget import Spending
 from agentkit.policy.classification import Blame, Classification, Retry, classify
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.limits.estimate import estimate
 from agentkit.policy.limits.pool import Lease
-from agentkit.policy.route import Target
+from agentkit.policy.target import Target
 from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import Entry, Outcome
-
-if TYPE_CHECKING:
-    from agentkit.policy.breaker import Permit
 
 log = logging.getLogger("agentkit.engine")
 
@@ -35,7 +28,7 @@ _LEASE_MARGIN = 5.0
 
 
 class Failure(NamedTuple):
-    """A settled attempt that did not bring an answer."""
+    """A settled attempt without a response."""
 
     error: LLMError
     classification: Classification
@@ -43,7 +36,7 @@ class Failure(NamedTuple):
 
 
 class Attempt:
-    """Holds a permit, perhaps a lease, and the observer; gives all of them back at settlement."""
+    """Holds a permit, perhaps a lease and reserved budget; gives all of them back when settled."""
 
     __slots__ = (
         "_settled",
@@ -52,24 +45,27 @@ class Attempt:
         "delay",
         "endpoint",
         "first_token",
+        "has_all_time",
         "lease",
         "limit",
         "number",
         "permit",
         "position",
+        "presented",
+        "raised",
         "spendings",
         "started",
         "state",
         "target",
         "waited",
         "watch",
-        "whole",
     )
 
     def __init__(
         self,
         call: Call,
         target: Target,
+        *,
         permit: Permit | None,
         lease: Lease | None,
         delay: float,
@@ -77,28 +73,33 @@ class Attempt:
         limit: float | None,
         spendings: tuple[Spending, ...],
     ) -> None:
-        rules = call.rules
         self.call, self.target, self.permit, self.lease = call, target, permit, lease
         own = None if lease is None else lease.endpoint
         self.endpoint = target.endpoint if own is None else own
         self.delay, self.waited, self.limit = delay, waited, limit
         self.spendings = spendings
-        self.number = call.itinerary.count()
-        self.position = call.itinerary.position
+        self.number = call.walk.count_attempt()
+        self.position = call.walk.position
         self.state = "closed" if permit is None else permit.state
         self.first_token: float | None = None
+        """Seconds to the first content of a stream; None before it, and for complete responses."""
+        self.raised: Exception | None = None
+        """What the exchange raised."""
+        self.presented: Exception | None = None
+        """The same, as middleware sees it."""
         self._settled = False
         call.sent += 1
         self.watch = call.observer.attempt(
             target.name, target.provider, self.number, self.position, call.request
         )
-        self.started = rules.clock()
+        self.started = call.rules.now()
         left = call.deadline.at - self.started
         if limit is None:
-            self.allotted = share(left, None, call.itinerary.count_ahead() + 1)
+            self.allotted = share(left, None, call.walk.count_ahead() + 1)
         else:
             self.allotted = share(left, limit, 1)
-        self.whole = self.allotted >= left
+        self.has_all_time = self.allotted >= left
+        """Whether nothing but the deadline of the request limits it."""
 
     def addressed(self, request: Request) -> Request:
         """`request` as the endpoint of this attempt needs it."""
@@ -107,69 +108,101 @@ class Attempt:
             request = endpoint.worded(request)
         return replace(request, timeout=self.allotted) if endpoint.timed else request
 
-    def succeed(self, response: Response[Any]) -> Response[Any]:
-        """The answer is complete."""
-        call, target = self.call, self.target
-        duration = call.rules.clock() - self.started
-        if self.permit is not None:
-            self.permit.succeeded(duration)
-        if self.number == 1 and target.budget is not None:
-            target.budget.earn()
-        self._tell_key(response)
-        call.ledger.answered_by = target.name
-        self._settle("success", duration, response=response)
-        return response
+    def present(self, exc: Exception) -> Exception:
+        """`exc` as an error of our tree, for middleware."""
+        return (
+            self._timeout_error(exc) if isinstance(exc, TimedOut) else self.endpoint.translate(exc)
+        )
 
     def reached_content(self) -> None:
-        """A stream's first content is here: a probe has shown what it had to show."""
-        self.first_token = self.call.rules.clock() - self.started
+        """Note the first content of a stream; a probe has passed with it."""
+        self.first_token = self.call.rules.now() - self.started
         breaker = self.target.breaker
         if self.permit is not None and breaker is not None and self.permit.probe:
             self.permit.succeeded(self.first_token)
             self.permit = breaker.admit()
 
-    def fail(self, exc: Exception) -> Failure:
-        """Something was raised: translate it, judge it, tell the breaker."""
+    def succeed(self, response: Response[Any]) -> Response[Any]:
+        """Settle with a complete response."""
         call, target = self.call, self.target
-        duration = call.rules.clock() - self.started
-        if isinstance(exc, TimedOut):
-            return self._cut(duration, exc)
-        error = self.endpoint.translate(exc)
-        classification = classify(error, target.retry_on)
-        if self.lease is not None:
-            classification = self.lease.failed(error, classification, call.rules.clock())
-        silence = error.retry_after if isinstance(error, RateLimitError) else None
-        if silence is not None and classification.retry is not Retry.IMMEDIATELY:
-            target.resting_until = max(target.resting_until, call.rules.clock() + silence)
-        if classification.log_traceback:
-            log.error("%s raised %s", target.name, type(exc).__name__, exc_info=exc)
-        self._tell(classification.blame, error, duration)
-        self._settle("failure", duration, error=error)
-        return Failure(error, classification, self.number)
+        duration = call.rules.now() - self.started
+        if self.permit is not None:
+            self.permit.succeeded(duration)
+        if self.number == 1 and target.budget is not None:
+            target.budget.earn()
+        self._report_quota(response)
+        call.ledger.answered_by = target.name
+        self._settle("success", duration, response=response)
+        return response
 
     def reject(self, error: LLMError, response: Response[Any]) -> Failure:
-        """The answer came but did not pass the check: no fault of the target."""
-        duration = self.call.rules.clock() - self.started
+        """Settle with a response that failed the check, which is no fault of the target."""
+        duration = self.call.rules.now() - self.started
         if self.permit is not None:
             self.permit.neutral()
-        self._tell_key(response)
+        self._report_quota(response)
         self._settle("failure", duration, response=response, error=error)
         return Failure(error, classify(error, None), self.number)
 
-    def shown(self, exc: Exception) -> Exception:
-        """`exc` as middleware sees it: an error of our tree."""
-        return self._silence(exc) if isinstance(exc, TimedOut) else self.endpoint.translate(exc)
+    def fail(self, exc: Exception) -> Failure:
+        """Settle with what was raised: translate it, classify it, report it to the breaker.
+
+        Raises:
+            DeadlineExceededError: the deadline of the request ended the attempt.
+        """
+        call, target = self.call, self.target
+        if isinstance(exc, TimedOut):
+            return self._time_out(exc)
+        duration = call.rules.now() - self.started
+        error = self.endpoint.translate(exc)
+        classification = classify(error, target.retry_on)
+        if self.lease is not None:
+            classification = self.lease.failed(error, classification, call.rules.now())
+        after = error.retry_after if isinstance(error, RateLimitError) else None
+        if after is not None and classification.retry is not Retry.IMMEDIATELY:
+            until = call.rules.now() + after
+            target.rate_limited_until = max(target.rate_limited_until, until)
+        if classification.log_traceback:
+            log.error("%s raised %s", target.name, type(exc).__name__, exc_info=exc)
+        self._report_failure(classification.blame, error, duration)
+        self._settle("failure", duration, error=error)
+        return Failure(error, classification, self.number)
 
     def abandon(self, reason: str) -> None:
-        """Let go of it: cancelled, closed early, or out of time through no fault of the target."""
+        """Settle without an outcome: cancelled, closed early, out of time; nothing if settled."""
         if self._settled:
             return
         if self.permit is not None:
             self.permit.abandoned()
-        duration = self.call.rules.clock() - self.started
+        duration = self.call.rules.now() - self.started
         self._settle("abandoned", duration, reason=reason)
 
-    def _silence(self, exc: TimedOut) -> ProviderTimeoutError:
+    def _time_out(self, exc: TimedOut) -> Failure:
+        if self.first_token is not None:
+            if self.call.time_left() > 0:
+                return self.fail(self._stall_error())
+            self.abandon("deadline")
+            raise self.call.deadline_error(f"the stream of {self.target.name} was still going")
+        target, duration = self.target, self.call.rules.now() - self.started
+        error = self._timeout_error(exc)
+        classification = classify(error)
+        if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
+            self._report_failure(Blame.FAILURE, error, duration)
+            if self.lease is not None:
+                self.lease.failed(error, classification, self.started + duration)
+            self._settle("failure", duration, error=error)
+        else:
+            if self.permit is not None:
+                self.permit.abandoned()
+            reason = "deadline" if self.has_all_time else "time_share"
+            self._settle("abandoned", duration, error=error, reason=reason)
+        if self.has_all_time:
+            self.call.causes[target.name] = error
+            why = f"{target.name} was cut after {duration:.1f} s"
+            raise self.call.deadline_error(why) from error
+        return Failure(error, classification, self.number)
+
+    def _timeout_error(self, exc: Exception) -> ProviderTimeoutError:
         target = self.target
         error = ProviderTimeoutError(
             f"{target.name} gave no answer within {self.allotted:.3g} s",
@@ -180,31 +213,20 @@ class Attempt:
         error.__cause__ = exc.__cause__
         return error
 
-    def _cut(self, duration: float, exc: TimedOut) -> Failure:
+    def _stall_error(self) -> ProviderTimeoutError:
         target = self.target
-        error = self._silence(exc)
-        classification = classify(error)
-        if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
-            self._tell(Blame.FAILURE, error, duration)
-            if self.lease is not None:
-                self.lease.failed(error, classification, self.started + duration)
-            self._settle("failure", duration, error=error)
-        else:
-            if self.permit is not None:
-                self.permit.abandoned()
-            reason = "deadline" if self.whole else "time_share"
-            self._settle("abandoned", duration, error=error, reason=reason)
-        if self.whole:
-            self.call.causes[target.name] = error
-            raise self.call.overrun(f"{target.name} was cut after {duration:.1f} s") from error
-        return Failure(error, classification, self.number)
+        return ProviderTimeoutError(
+            f"the stream of {target.name} stalled for {target.timeout:g} s",
+            provider=target.provider,
+            model=target.name,
+        )
 
-    def _tell_key(self, response: Response[Any]) -> None:
+    def _report_quota(self, response: Response[Any]) -> None:
         if self.lease is not None:
             self.lease.succeeded()
             self.lease.learn(response.quota)
 
-    def _tell(self, blame: Blame, error: Exception, duration: float) -> None:
+    def _report_failure(self, blame: Blame, error: Exception, duration: float) -> None:
         if self.permit is None:
             return
         if blame is Blame.NEUTRAL:
@@ -225,34 +247,34 @@ class Attempt:
         self._settled = True
         call, target = self.call, self.target
         usage = response.usage if response is not None else None
+        used = _tokens_used(outcome, usage, error)
         if self.lease is not None:
-            self.lease.release(call.rules.clock(), _taken(outcome, usage, error))
-        if self.spendings:
-            for budget, spending in zip(call.budgets, self.spendings, strict=True):
-                budget.settle(spending, _taken(outcome, usage, error))
+            self.lease.release(call.rules.now(), used)
+        for budget, spending in zip(call.budgets, self.spendings, strict=True):
+            budget.settle(spending, used)
         status = getattr(error, "status", None)
         source = error if response is None else response
         entry = Entry(
-            target.name,
-            target.provider,
-            outcome,
-            self.number,
-            self.started - call.began,
-            duration,
-            self.delay,
-            self.waited,
-            None if error is None else type(error).__name__,
-            None if error is None else str(status) if status else error.error_type,
-            status,
-            reason,
-            self.state,
-            call.cache,
-            0 if usage is None else usage.input_tokens,
-            0 if usage is None else usage.output_tokens,
-            self.position,
-            self.first_token,
-            () if response is None else response.omitted,
-            None if source is None else source.details,
+            model=target.name,
+            provider=target.provider,
+            outcome=outcome,
+            number=self.number,
+            started=self.started - call.began,
+            duration=duration,
+            delay=self.delay,
+            waited=self.waited,
+            error=None if error is None else type(error).__name__,
+            error_type=None if error is None else str(status) if status else error.error_type,
+            status=status,
+            reason=reason,
+            breaker=self.state,
+            cache=call.cache,
+            input_tokens=0 if usage is None else usage.input_tokens,
+            output_tokens=0 if usage is None else usage.output_tokens,
+            position=self.position,
+            first_token=self.first_token,
+            omitted=() if response is None else response.omitted,
+            details=None if source is None else source.details,
         )
         call.ledger.record(entry)
         self.watch.end(entry, response, error)
@@ -263,73 +285,77 @@ class Attempt:
             call.observer.breaker_moved(target.name, target.provider, self.state, state)
 
 
-def begin(call: Call, target: Target, delay: float, limit: float | None) -> Flow[Attempt]:
-    """Set the budget aside, wait for a lease, ask the breaker, and start the clock.
+def begin_attempt(
+    call: Call, target: Target, delay: float, limit: float | None
+) -> Flow[Attempt | LLMError]:
+    """Reserve the budget, wait for a lease, ask the breaker, and start the clock.
+
+    An error when the attempt cannot begin: it does not fit into a budget, no lease came free
+    within this target's share of the time, or the breaker refuses. The ledger has it as a skip.
 
     Raises:
-        BudgetExceededError: the request does not fit into a budget.
-        CircuitOpenError: the breaker refuses. PoolExhaustedError: no lease came free within this
-            target's part of the time. DeadlineExceededError: nor within the deadline.
+        DeadlineExceededError: no lease comes free within the deadline.
     """
-    spendings = afford(call, target) if call.budgets else ()
+    spendings = _reserve(call, target) if call.budgets else ()
+    if isinstance(spendings, LLMError):
+        return spendings
     lease: Lease | None = None
     waited = 0.0
     if target.pool is not None:
         waited = call.ledger.waited
         try:
-            lease = yield from acquire(call, target, target.pool)
+            granted = yield from acquire_lease(call, target, target.pool)
         except BaseException:
-            give_back(call, spendings)
+            _give_back(call, spendings)
             raise
-        waited = call.ledger.waited - waited
+        if isinstance(granted, LLMError):
+            _give_back(call, spendings)
+            return granted
+        lease, waited = granted, call.ledger.waited - waited
     permit = None
     if target.breaker is not None:
         permit = target.breaker.admit(lease=None if limit is None else limit + _LEASE_MARGIN)
         if permit is None:
             if lease is not None:
-                lease.release(call.rules.clock(), sent=False)
-            give_back(call, spendings)
-            raise refused(target)
-    return Attempt(call, target, permit, lease, delay, waited, limit, spendings)
+                lease.release(call.rules.now(), sent=False)
+            _give_back(call, spendings)
+            return circuit_open(call, target)
+    return Attempt(
+        call,
+        target,
+        permit=permit,
+        lease=lease,
+        delay=delay,
+        waited=waited,
+        limit=limit,
+        spendings=spendings,
+    )
 
 
-def afford(call: Call, target: Target) -> tuple[Spending, ...]:
-    """What is set aside of each budget of `call`, or of none.
-
-    Raises:
-        BudgetExceededError: it does not fit. ConfigurationError: the model has no price.
-    """
+def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:
+    """Reserve the estimate in every budget of `call`, or in none; the error of one that refuses."""
     need = estimate(call.request)
     spendings: list[Spending] = []
     for budget in call.budgets:
         try:
             spendings.append(budget.reserve(need, target.price, target.name))
         except LLMError as refusal:
-            give_back(call, spendings)
-            call.note(target.name, target.provider, "budget", refusal, target.breaker_state)
-            raise
+            _give_back(call, spendings)
+            state = target.breaker_state
+            call.record_skip(target.name, target.provider, "budget", refusal, breaker=state)
+            return refusal
     return tuple(spendings)
 
 
-def give_back(call: Call, spendings: Sequence[Spending]) -> None:
-    """Nothing was sent: the budgets get back what was set aside."""
+def _give_back(call: Call, spendings: Sequence[Spending]) -> None:
+    """Give the reserved budget back: nothing was sent."""
     for budget, spending in zip(call.budgets, spendings, strict=False):
         budget.settle(spending, Usage())
 
 
-def _taken(outcome: Outcome, usage: Usage | None, error: LLMError | None) -> Usage | None:
-    """What an attempt took of its key's quota; None where only the estimate is known."""
+def _tokens_used(outcome: Outcome, usage: Usage | None, error: LLMError | None) -> Usage | None:
+    """What an attempt took of its quota; None where only the estimate is known."""
     if usage is not None and usage.total_tokens > 0:
         return usage
     unknown = error is None or isinstance(error, ProviderTimeoutError | InvalidResponseError)
     return None if unknown or outcome != "failure" else Usage()
-
-
-def complete(call: Call, response: Response[Any]) -> Response[Any]:
-    """`response` after the call's own check. Raises `StructuredOutputError`."""
-    return response if call.check is None else call.check.accept(response)
-
-
-def owned(call: Call, response: Response[Any]) -> Response[Any]:
-    """`response` with this call's ledger, whoever made it."""
-    return response if response.ledger is call.ledger else replace(response, ledger=call.ledger)

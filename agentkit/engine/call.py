@@ -1,4 +1,4 @@
-"""One request on its way: what it may still do, and what it has done."""
+"""The state of one request: where it stands on its route, its time, its ledger and its causes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import copy
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
-from agentkit.engine.shared_call import Flights
+from agentkit.engine.shared_call import SharedCalls
 from agentkit.errors import (
     AllModelsFailedError,
     CircuitOpenError,
@@ -25,14 +25,15 @@ from agentkit.policy.budget import Budget
 from agentkit.policy.classification import Classification, Fallback, Retry, classify
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryPolicy
-from agentkit.policy.route import Itinerary, Missing, Route, Target
-from agentkit.types import Clock, Request, Response
+from agentkit.policy.route import Missing, Route
+from agentkit.policy.target import Target
+from agentkit.types import Request, Response
 from agentkit.types.ledger import CacheResult, Entry, Ledger
-from agentkit.types.observer import CallObserver, FallbackReason, Observer
+from agentkit.types.observer import CallObserver, FallbackReason, Observer, RetryReason
 
 
 class Check(Protocol):
-    """What an answer must pass, and how to ask again when it does not."""
+    """What a response must pass, and the request to send when it does not."""
 
     def accept(self, response: Response[Any]) -> Response[Any]:
         """The response, enriched. Raises `StructuredOutputError` to reject it."""
@@ -42,6 +43,9 @@ class Check(Protocol):
         """A new request that names the violations."""
         ...
 
+
+Outcome: TypeAlias = Response[Any] | LLMError
+"""What became of a request at one target."""
 
 _NO_BUDGETS: tuple[Budget, ...] = ()
 
@@ -55,8 +59,8 @@ class Rules:
     """What all calls of one manager share."""
 
     observer: Observer
-    flights: Flights
-    clock: Clock = time.monotonic
+    shared_calls: SharedCalls
+    now: Callable[[], float] = time.monotonic
     rng: Callable[[], float] = random.random
     key: Callable[[Request, Target], str | None] = _no_key
     """The response cache's key, or None when the request has none."""
@@ -68,10 +72,14 @@ class Rules:
 
 
 class Call:
-    """The state of one request, and every decision that needs it."""
+    """One request: its state, and the decisions that need all of it.
+
+    Which target is next is decided by its `walk` (see `agentkit.policy.route`), what an error
+    means by `agentkit.policy.classification`.
+    """
 
     __slots__ = (
-        "_last",
+        "_left",
         "asked",
         "began",
         "blocking",
@@ -80,8 +88,6 @@ class Call:
         "causes",
         "check",
         "deadline",
-        "due",
-        "itinerary",
         "ledger",
         "observer",
         "overdue",
@@ -90,6 +96,7 @@ class Call:
         "rules",
         "sent",
         "thread",
+        "walk",
     )
 
     def __init__(
@@ -106,11 +113,14 @@ class Call:
         budget: Budget | None = None,
     ) -> None:
         self.rules = rules
-        self.asked = self.request = request
+        self.asked = request
+        """What the caller asked for."""
+        self.request = request
+        """What is sent: `asked`, or what the check made of it after a rejected response."""
         self.retry = retry
         self.budgets = _both(rules.budget, budget) if rules.budget or budget else _NO_BUDGETS
-        self.itinerary = Itinerary(route, retry)
-        self.began = rules.clock()
+        self.walk = route.walk(retry)
+        self.began = rules.now()
         self.deadline = Deadline(deadline, self.began)
         self.thread = thread
         self.blocking = blocking
@@ -118,75 +128,105 @@ class Call:
         self.ledger = Ledger()
         self.observer: CallObserver = rules.observer.begin(request, route.names)
         self.causes: dict[str, Exception] = {}
-        self.due: dict[str, float] = {}
-        """Rounds only: clock time before which a target is not asked again."""
+        """Why each target was left, by name."""
         self.overdue: DeadlineExceededError | None = None
         self.cache: CacheResult = "off"
         self.sent = 0
-        self._last: tuple[str, FallbackReason] | None = None
+        self._left: tuple[str, FallbackReason] | None = None
+        """The target that was left last, and why."""
 
-    def start_over(self, request: Request) -> None:
-        """Ask `request` from the top of the route, in what is left of the deadline."""
+    def restart(self, request: Request) -> None:
+        """Ask `request`, from the top of the route if anything was tried before."""
+        if self.sent or self.causes:
+            self.walk = self.walk.route.walk(self.retry)
+            self.causes.clear()
+            self._left = None
         self.asked = self.request = request
-        self.itinerary = Itinerary(self.itinerary.route, self.retry)
-        self.causes.clear()
-        self._last = None
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Seconds until the deadline."""
-        return self.deadline.at - self.rules.clock()
+        return self.deadline.at - self.rules.now()
 
-    def advance(self) -> Target | None:
-        """The next target worth a look, skips recorded; None at the end of the route.
+    def next_target(self) -> Target | None:
+        """The next target worth trying, skips recorded; None at the end of the route.
 
         Raises:
             DeadlineExceededError: no time is left for it.
         """
-        while (stop := self.itinerary.next()) is not None:
+        while (stop := self.walk.next_stop()) is not None:
             if isinstance(stop, Missing):
-                self.skip(stop.name, "custom", "not_registered", _not_registered(stop.name))
+                self._skip(stop.name, "custom", "not_registered", _not_registered(stop.name))
                 continue
             if self.request.tools and "tools" not in stop.endpoint.capabilities:
                 error = ConfigurationError(
                     f"{stop.name} cannot use tools", hint="register it with a provider object"
                 )
-                self.skip(stop.name, stop.provider, "incapable", error)
+                self._skip(stop.name, stop.provider, "incapable", error)
                 continue
-            if self._last is not None and self.left() <= 0:
-                raise self.overrun("the deadline has passed")
-            if self._last is not None and self._last[0] != stop.name:
-                self.observer.fallback(self._last[0], stop.name, self._last[1])
+            if self._left is not None and self.time_left() <= 0:
+                raise self.deadline_error("the deadline has passed")
+            if self._left is not None and self._left[0] != stop.name:
+                self.observer.fallback(self._left[0], stop.name, self._left[1])
             return stop
         return None
 
-    def skip(self, model: str, provider: str, reason: str, error: LLMError) -> None:
-        """Pass a stop over for good, because of `error`; nothing was sent to it."""
-        self.note(model, provider, reason, error)
-        self.causes[model] = error
-        self._last = (model, "skipped")
-        self.itinerary.drop()
+    def leave_or_raise(self, target: Target, error: LLMError) -> None:
+        """Leave `target` because of `error`; raises it when it ends the request."""
+        classification = classify(error, target.retry_on)
+        fallback = classification.fallback_under(
+            on_invalid=self.rules.fallback_on_invalid,
+            on_content_filter=self.rules.fallback_on_content_filter,
+        )
+        if fallback is Fallback.NEVER:
+            raise error
+        opened = isinstance(error, CircuitOpenError)
+        self.leave(target, error, "circuit_open" if opened else classification.reason, fallback)
 
-    def note(
-        self, model: str, provider: str, reason: str, error: LLMError | None = None,
+    def leave(
+        self,
+        target: Target,
+        error: Exception,
+        reason: FallbackReason,
+        fallback: Fallback = Fallback.NEXT,
+    ) -> None:
+        """Leave `target` because of `error`; `reason` is reported with the next fallback."""
+        self.causes[target.name] = error
+        self._left = (target.name, reason)
+        self.walk.leave(fallback)
+
+    def _skip(self, model: str, provider: str, reason: str, error: LLMError) -> None:
+        """Leave a stop to which nothing can be sent."""
+        self.record_skip(model, provider, reason, error)
+        self.causes[model] = error
+        self._left = (model, "skipped")
+        self.walk.leave()
+
+    def record_skip(
+        self,
+        model: str,
+        provider: str,
+        reason: str,
+        error: LLMError | None = None,
+        *,
         breaker: str = "closed",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Record why nothing is sent to `model` now."""
         entry = Entry(
             model,
             provider,
             "skipped",
-            started=self.rules.clock() - self.began,
+            started=self.rules.now() - self.began,
             error=None if error is None else type(error).__name__,
             error_type=None if error is None else error.error_type,
             reason=reason,
             breaker=breaker,
             cache=self.cache,
-            position=self.itinerary.position,
+            position=self.walk.position,
         )
         self.ledger.record(entry)
         self.observer.skipped(entry)
 
-    def key_for(self, target: Target) -> str | None:
+    def cache_key(self, target: Target) -> str | None:
         """The response-cache key for this request at `target`; None: neither read nor written."""
         rules = self.rules
         if not rules.caching:
@@ -197,101 +237,71 @@ class Call:
             self.observer.response_cache(target.name, "bypass", 0.0)
         return key
 
-    def hold(self, target: Target) -> float:
-        """Seconds to wait before the first attempt at `target` in this visit, usually none.
+    def initial_delay(self, target: Target) -> float | RateLimitError:
+        """Seconds to wait before the first attempt of this visit, usually none.
 
-        Raises:
-            RateLimitError: it still has to rest, and waiting for it is not worth it.
+        The error of a rate-limited target for which waiting is not worth it.
         """
-        now = self.rules.clock()
-        due = self.due.pop(target.name) - now if target.name in self.due else 0.0
-        rest = target.rest(now)
-        if rest <= 0.0:
-            return max(due, 0.0)
-        fits = rest <= self.itinerary.policy(target).max_retry_after and rest < self.left()
-        if fits and not any(other.rest(now) <= 0 for other in self.itinerary.ahead()):
-            return max(due, rest)
-        silent = throttled(target, rest)
-        self.note(target.name, target.provider, "resting", silent)
-        raise silent
+        now = self.rules.now()
+        delay = self.walk.not_before() - now
+        limited = target.rate_limited_for(now)
+        if limited <= 0.0:
+            return max(delay, 0.0)
+        fits = limited <= self.walk.policy(target).max_retry_after and limited < self.time_left()
+        if fits and all(other.rate_limited_for(now) > 0 for other in self.walk.ahead()):
+            return max(delay, limited)
+        error = RateLimitError(
+            f"{target.name} is rate limited for another {limited:.1f} s",
+            provider=target.provider,
+            model=target.name,
+            retry_after=limited,
+        )
+        self.record_skip(target.name, target.provider, "resting", error)
+        return error
 
-    def pause(
+    def retry_delay(
         self, target: Target, number: int, error: LLMError, classification: Classification
     ) -> float | None:
-        """Seconds to wait before `target` is asked again; None: it is not.
+        """Seconds until `target` is asked again after attempt `number`; None: it is not.
 
         Raises:
-            DeadlineExceededError: the wait does not fit and no other target is left.
+            DeadlineExceededError: the delay does not fit and no other target is left.
         """
-        if classification.retry is Retry.NEVER or not self.itinerary.may_repeat():
+        kind = classification.retry
+        if kind is Retry.NEVER or not self.walk.may_repeat():
             return None
-        if classification.retry is Retry.IMMEDIATELY:
+        if kind is Retry.IMMEDIATELY:
             self.observer.retry(target.name, target.provider, number + 1, 0.0, error, "next_key")
             return 0.0
-        another = self.itinerary.another_left(self.rules.clock())
-        if classification.retry is Retry.IF_LAST_TARGET and another:
+        another = self.walk.another_left(self.rules.now())
+        if kind is Retry.IF_LAST_TARGET and another:
             return None
         if target.breaker is not None and not target.breaker.would_admit():
             return None
         if isinstance(error, StructuredOutputError):
             return 0.0
-        policy, after = self.itinerary.policy(target), error.retry_after
+        policy, after = self.walk.policy(target), error.retry_after
         if after is not None and after > policy.max_retry_after:
             return None
         rng = self.rules.rng
         delay = policy.backoff(number, rng) if after is None else policy.after(after, rng)
-        left = self.left()
+        left = self.time_left()
         if delay >= left:
             if another:
                 return None
-            raise self.overrun(
+            raise self.deadline_error(
                 f"the next attempt would wait {delay:.1f} s and {max(left, 0):.1f} s are left"
             ) from error
-        slow = isinstance(error, ProviderTimeoutError)
-        if target.budget is not None and not target.budget.spend(
-            RETRY_AFTER_TIMEOUT_COSTS if slow else RETRY_COSTS
-        ):
-            self.note(target.name, target.provider, "retry_budget_exhausted")
+        timed_out = isinstance(error, ProviderTimeoutError)
+        cost = RETRY_AFTER_TIMEOUT_COSTS if timed_out else RETRY_COSTS
+        if target.budget is not None and not target.budget.spend(cost):
+            self.record_skip(target.name, target.provider, "retry_budget_exhausted")
             return None
-        self.observer.retry(
-            target.name, target.provider, number + 1, delay, error,
-            "backoff" if after is None else "retry_after",
-        )  # fmt: skip
+        reason: RetryReason = "backoff" if after is None else "retry_after"
+        self.observer.retry(target.name, target.provider, number + 1, delay, error, reason)
         return delay
 
-    def move_on(self, target: Target, error: Exception) -> None:
-        """`target` is done with `error`: go past it, or raise when the error ends the request."""
-        if error is self.overdue or not isinstance(error, LLMError):
-            raise error
-        classification = classify(error, target.retry_on)
-        fallback = classification.fallback
-        if fallback is Fallback.NEVER:
-            filtered = classification.reason == "content_filter"
-            if filtered and self.rules.fallback_on_content_filter:
-                fallback = Fallback.NEXT
-            elif not filtered and self.rules.fallback_on_invalid:
-                fallback = Fallback.OTHER_PROVIDER
-            else:
-                raise error
-        self.causes[target.name] = error
-        opened = isinstance(error, CircuitOpenError)
-        self._last = (target.name, "circuit_open" if opened else classification.reason)
-        if target.name not in self.due:
-            self.itinerary.drop()
-        if fallback is Fallback.LARGER_CONTEXT and target.context_window is not None:
-            window = target.context_window
-            self.itinerary.drop_if(
-                lambda other: other.context_window is not None and other.context_window <= window
-            )
-        elif fallback is Fallback.OTHER_PROVIDER:
-            self.itinerary.drop_if(lambda other: other.provider == target.provider)
-
-    def pass_by(self, target: Target, reason: FallbackReason) -> None:
-        """`target` is done; the next fallback says that it comes from there, for `reason`."""
-        self._last = (target.name, reason)
-        self.itinerary.drop()
-
-    def overrun(self, why: str) -> DeadlineExceededError:
+    def deadline_error(self, why: str) -> DeadlineExceededError:
         """The error of a request that ran out of time."""
         limit = self.deadline.seconds
         error = DeadlineExceededError(
@@ -304,9 +314,9 @@ class Call:
         return error
 
     def failure(self) -> Exception:
-        """What to raise at the end of the route."""
+        """The error at the end of the route."""
         causes = list(self.causes.values())
-        if len(self.itinerary.route.stops) == 1 and causes:
+        if len(self.walk.route.stops) == 1 and causes:
             return causes[0]
         count = len(causes)
         waits = [wait for cause in causes if (wait := getattr(cause, "retry_after", None))]
@@ -317,48 +327,41 @@ class Call:
             retry_after=min(waits, default=None),
         )
 
-    def adopt(self, response: Response[Any], classification: CacheResult) -> Response[Any]:
-        """An answer that came without an attempt of our own, as this call's answer."""
-        self.cache = self.ledger.cache = classification
-        self.ledger.answered_by = response.model
-        return Response(
-            response.text, response.usage, response.model, response.provider,
-            response.finish_reason, response.tool_calls, response.parsed, classification == "hit",
-            response.response_id, self.ledger, response.reasoning, None, response.omitted,
-        )  # fmt: skip
+    def checked(self, response: Response[Any]) -> Response[Any]:
+        """`response` after this call's own check. Raises `StructuredOutputError`."""
+        return response if self.check is None else self.check.accept(response)
 
-    def theirs(self, target: Target, error: Exception) -> Exception:
-        """A copy of the `error` of a shared call, recorded as the reason to pass `target` over."""
+    def owned(self, response: Response[Any]) -> Response[Any]:
+        """`response` with the ledger of this call."""
+        if response.ledger is self.ledger:
+            return response
+        return replace(response, ledger=self.ledger)
+
+    def adopted(self, response: Response[Any], result: CacheResult) -> Response[Any] | None:
+        """The response of another call as this call's own; None when it fails the check.
+
+        The key covers the schema, not every validator: what passed one type may not pass the next.
+        """
+        try:
+            own = replace(response, cached=result == "hit", quota=None, ledger=self.ledger)
+            own = self.owned(self.checked(own))
+        except StructuredOutputError:
+            return None
+        self.cache = self.ledger.cache = result
+        self.ledger.answered_by = response.model
+        return own
+
+    def copy_error(self, target: Target, error: Exception) -> Exception:
+        """A copy of the `error` of a shared call, recorded as the reason to skip `target`."""
         mine = copy.copy(error)
         mine.__cause__ = error.__cause__
         if isinstance(mine, LLMError):
-            self.note(target.name, target.provider, "shared_call_failed", mine)
+            self.record_skip(target.name, target.provider, "shared_call_failed", mine)
         return mine
 
 
 def _both(first: Budget | None, second: Budget | None) -> tuple[Budget, ...]:
     return tuple(each for each in (first, second) if each is not None)
-
-
-def throttled(target: Target, seconds: float) -> RateLimitError:
-    """The error of a target that still has to rest."""
-    return RateLimitError(
-        f"{target.name} asked for silence for another {seconds:.1f} s",
-        provider=target.provider,
-        model=target.name,
-        retry_after=seconds,
-    )
-
-
-def refused(target: Target) -> CircuitOpenError:
-    """The error of a target whose breaker does not admit."""
-    wait = target.breaker.retry_after if target.breaker is not None else None
-    return CircuitOpenError(
-        f"the circuit breaker of {target.name} is open"
-        + (f"; the next probe may go in {wait:.1f} s" if wait else "; a probe is under way"),
-        hint="add a fallback, wait, or call reset_circuit_breaker()",
-        retry_after=wait,
-    )
 
 
 def _not_registered(name: str) -> UnknownModelError:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from agentkit.policy.route import Endpoint, Target
+from agentkit.policy.target import Endpoint, Target
 from agentkit.types import Request, Response, Signal, StreamEvent
 
 T = TypeVar("T")
@@ -122,15 +122,13 @@ class Store(Effect[None]):
 
 @dataclass(slots=True, eq=False)
 class Launch(Effect[Running]):
-    """Run `flow` on the side: a task under asyncio; blocking callers run it right here.
+    """Run `flow` beside the one that asks: as a task under asyncio, else on a worker thread.
 
-    `leads` names the flight the flow leads, so that nothing inside waits for it. With `apart`, a
-    blocking caller hands it to a worker thread instead.
+    `leads` names the shared call that the flow leads, so that nothing inside waits for it.
     """
 
     flow: Flow[None]
     leads: str
-    apart: bool = False
 
 
 @dataclass(slots=True, eq=False)

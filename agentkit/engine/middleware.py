@@ -1,15 +1,15 @@
-"""User code around a request or around each attempt, written once for both colours.
+"""User code around a request or around each attempt, written once for sync and async.
 
 A middleware is a generator function,
 ``def mw(request): response = yield request; return response``, or an object of a class derived
 from `Middleware`. It may change the request it yields and the response it returns, return without
-yielding (nothing is sent), catch what the inside raises, or yield again to ask again. What it
-raises itself is never the model's fault: around an attempt, an `LLMError` of its own passes the
-model over; anything else ends the request as it is.
+yielding (nothing is sent), catch what the inside raises, or yield again to send again. What it
+raises itself never counts against the model: around an attempt, an `LLMError` of its own moves the
+request to the next model; anything else ends the request as it is.
 
-A stream passes the same middleware; what comes back is its `.response`, after the text. Around an
-attempt of a stream a middleware cannot answer itself nor ask again, since text may be shown
-already; that is a `ConfigurationError`.
+A stream passes the same middleware; what it receives is the `.response`, after the text. The one
+difference: text that has been shown cannot be taken back. Answering in place of a broken stream or
+sending it again is possible up to its first content, and a `ConfigurationError` after it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Proceed: TypeAlias = Callable[[Request], Flow[Response[Any]]]
 class Middleware:
     """A middleware as a class: override the three methods you need.
 
-    `level` says whether it surrounds the whole ``"request"`` (default) or each ``"attempt"``. One
-    of level ``"policy"`` surrounds nothing: the manager reads from it how the engine works.
+    `level` says whether it surrounds the whole ``"request"`` (default) or each ``"attempt"``. A
+    middleware of level ``"policy"`` surrounds nothing: the manager reads its policy from it.
     """
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "request"
@@ -63,7 +63,7 @@ class Middleware:
         return self.process_response(request, response)
 
 
-def through(
+def run_middleware(
     middleware: Sequence[MiddlewareFn], request: Request, proceed: Proceed
 ) -> Flow[Response[Any]]:
     """Run `proceed` inside `middleware`, the first one outermost."""
@@ -72,77 +72,18 @@ def through(
     outer, *inner = middleware
     layer = outer(request)
     try:
-        asked = next(layer)
+        to_send = next(layer)
         while True:
             try:
-                response = yield from through(inner, asked, proceed)
+                response = yield from run_middleware(inner, to_send, proceed)
             except Exception as error:
-                asked = layer.throw(error)
+                to_send = layer.throw(error)
             else:
-                asked = layer.send(response)
+                to_send = layer.send(response)
     except StopIteration as stop:
         return _checked(outer, stop.value)
     finally:
         layer.close()
-
-
-class Around:
-    """The layers of one streamed attempt: entered before it opens, left with what became of it."""
-
-    def __init__(self, middleware: Sequence[MiddlewareFn]) -> None:
-        self._middleware = middleware
-        self._layers: list[tuple[MiddlewareFn, Layer]] = []
-
-    def enter(self, request: Request) -> Request:
-        """The request as the layers want it sent. What they raise is theirs."""
-        for middleware in self._middleware:
-            layer = middleware(request)
-            try:
-                request = next(layer)
-            except StopIteration:
-                raise _cannot(middleware, "answer a stream itself") from None
-            self._layers.append((middleware, layer))
-        return request
-
-    def succeed(self, response: Response[Any]) -> Response[Any]:
-        """The finished response as the layers want it told. What they raise is theirs."""
-        while self._layers:
-            middleware, layer = self._layers.pop()
-            try:
-                layer.send(response)
-            except StopIteration as stop:
-                response = _checked(middleware, stop.value)
-            else:
-                layer.close()
-                raise _cannot(middleware, "ask a stream again")
-        return response
-
-    def fail(self, error: Exception) -> Exception:
-        """What the layers make of `error`: the same, or one of their own."""
-        while self._layers:
-            middleware, layer = self._layers.pop()
-            try:
-                layer.throw(error)
-            except StopIteration:
-                error = _cannot(middleware, "answer a stream itself")
-            except Exception as raised:
-                error = raised
-            else:
-                layer.close()
-                error = _cannot(middleware, "ask a stream again")
-        return error
-
-    def close(self) -> None:
-        """Leave without an outcome."""
-        while self._layers:
-            self._layers.pop()[1].close()
-
-
-def _cannot(middleware: MiddlewareFn, what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"middleware {_name(middleware)} cannot {what} around an attempt",
-        hint="give it level = 'request'",
-    )
 
 
 def _checked(middleware: MiddlewareFn, response: Any) -> Response[Any]:

@@ -1,45 +1,51 @@
-"""Waiting for a key, a slot and quota, within this target's part of the time."""
+"""The wait for a key, a slot and quota, within this target's share of the time."""
 
 from __future__ import annotations
 
 import math
 
-from agentkit.engine.call import Call, refused
+from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Sleep
-from agentkit.errors import PoolExhaustedError
+from agentkit.errors import CircuitOpenError, LLMError, PoolExhaustedError
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.limits.estimate import DEFAULT_OUTPUT, asked_output, estimate
 from agentkit.policy.limits.pool import Lease, Pool
 from agentkit.policy.limits.window import Need, Window
-from agentkit.policy.route import Target
+from agentkit.policy.target import Target
 
 LOOK_AGAIN = 5.0
-"""Seconds after which a waiter looks even without news: who stands before it may be gone."""
+"""Seconds after which a waiter looks even without news: the caller before it may be gone."""
 
 _REQUEST = Need()
 
 
-def acquire(call: Call, target: Target, pool: Pool) -> Flow[Lease]:
+def acquire_lease(call: Call, target: Target, pool: Pool) -> Flow[Lease | LLMError]:
     """A granted lease; the wait is in the ledger.
 
+    An error when there is none: no lease came free in time, the request is larger than any limit,
+    or it would have to wait while the target's breaker is open.
+
     Raises:
-        PoolExhaustedError: none came free in time, or the request is larger than any limit.
-        CircuitOpenError: it would have to wait, and the target's breaker would refuse it then.
         DeadlineExceededError: none comes free within the deadline, and no other target is left.
     """
-    now = call.rules.clock()
+    now = call.rules.now()
     need = _need(call, pool) if pool.counts_tokens else _REQUEST
     try:
         lease = pool.request(need, now, call.request.priority)
     except PoolExhaustedError as refusal:
-        raise _noted(call, target, refusal) from None
-    if not lease.granted:
-        try:
-            yield from _queue(call, target, pool, lease)
-        except BaseException:
-            lease.release(call.rules.clock(), sent=False)
-            raise
-    return lease
+        return _no_quota(call, target, refusal)
+    if lease.granted:
+        return lease
+    refused: LLMError | None = None
+    try:
+        refused = yield from _queue(call, target, pool, lease)
+    except BaseException:
+        lease.release(call.rules.now(), sent=False)
+        raise
+    if refused is None:
+        return lease
+    lease.release(call.rules.now(), sent=False)
+    return refused
 
 
 def _need(call: Call, pool: Pool) -> Need:
@@ -62,16 +68,17 @@ def _room(window: Window, input_tokens: int) -> int:
 
 def patience(call: Call, pool: Pool) -> float:
     """Seconds this call waits for `pool`: its own limit, or a part that leaves time to others."""
-    left, ahead = max(call.left(), 0.0), call.itinerary.count_ahead()
+    left, ahead = max(call.time_left(), 0.0), call.walk.count_ahead()
     if pool.acquire_timeout is not None:
         return min(pool.acquire_timeout, left)
     return min(share(left, None, ahead + 1), DEFAULT_PATIENCE) if ahead else left
 
 
-def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[None]:
+def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[LLMError | None]:
+    """Wait until `lease` is granted; the error when it is not."""
     if target.breaker is not None and not target.breaker.would_admit():
-        raise refused(target)
-    since = call.rules.clock()
+        return circuit_open(call, target)
+    since = call.rules.now()
     until = since + patience(call, pool)
     now = since
     try:
@@ -79,25 +86,40 @@ def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[None]:
             if until <= now + wait < math.inf:
                 break
             yield from Sleep(min(LOOK_AGAIN if wait == math.inf else wait, until - now), lease)
-            now = call.rules.clock()
+            now = call.rules.now()
     except PoolExhaustedError as refusal:
-        raise _noted(call, target, refusal) from None
+        return _no_quota(call, target, refusal)
     finally:
-        waited = call.rules.clock() - since
+        waited = call.rules.now() - since
         call.ledger.waited += waited
         call.observer.waited(target.name, waited, lease.granted)
     if lease.granted:
-        return
-    if call.left() <= 0 or (pool.acquire_timeout is None and not call.itinerary.count_ahead()):
-        raise call.overrun(f"no slot of {target.name} comes free in time")
+        return None
+    if call.time_left() <= 0 or (pool.acquire_timeout is None and not call.walk.count_ahead()):
+        raise call.deadline_error(f"no slot of {target.name} comes free in time")
     full = PoolExhaustedError(
         f"no slot of {target.name} came free within {until - since:.1f} s",
         hint="add keys, or raise the model's limits or acquire_timeout",
         retry_after=wait if 0 < wait < math.inf else None,
     )
-    raise _noted(call, target, full)
+    return _no_quota(call, target, full)
 
 
-def _noted(call: Call, target: Target, refusal: PoolExhaustedError) -> PoolExhaustedError:
-    call.note(target.name, target.provider, "no_quota", refusal, target.breaker_state)
+def _no_quota(call: Call, target: Target, refusal: PoolExhaustedError) -> PoolExhaustedError:
+    state = target.breaker_state
+    call.record_skip(target.name, target.provider, "no_quota", refusal, breaker=state)
     return refusal
+
+
+def circuit_open(call: Call, target: Target) -> CircuitOpenError:
+    """The error of a target whose breaker does not admit a call, recorded as a skip."""
+    wait = target.breaker.retry_after if target.breaker is not None else None
+    error = CircuitOpenError(
+        f"the circuit breaker of {target.name} is open"
+        + (f"; the next probe may go in {wait:.1f} s" if wait else "; a probe is under way"),
+        hint="add a fallback, wait, or call reset_circuit_breaker()",
+        retry_after=wait,
+    )
+    state = target.breaker_state
+    call.record_skip(target.name, target.provider, "circuit_open", error, breaker=state)
+    return error

@@ -1,8 +1,8 @@
-"""Identical calls in flight share one upstream call.
+"""Single-flight: identical requests share one upstream call.
 
-A `Flight` is what one leader does for everybody: it collects the events of a stream, or just the
-one answer, and wakes those who wait. It knows no thread and no loop; waiting is a `Sleep` until the
-flight moves, so callers of both colours can wait for each other.
+One caller leads a `SharedCall`; the others follow it. The call collects the events of a stream, or
+just the one response, and wakes those who wait. It knows no thread and no loop: waiting is a
+`Sleep` until it moves, so sync and async callers can follow each other.
 """
 
 from __future__ import annotations
@@ -15,72 +15,86 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.effects import Running
 from agentkit.types import Response, StreamEvent
 
-LED: ContextVar[frozenset[str]] = ContextVar("agentkit_flights_led", default=frozenset())
-"""Keys of the flights that the current context is inside of."""
+LED: ContextVar[frozenset[str]] = ContextVar("agentkit_shared_calls_led", default=frozenset())
+"""Keys of the shared calls that the current context runs inside of."""
 
 
-class Flight:
-    """One upstream call and those who wait for it. A `Signal` that fires at every movement."""
+class SharedCall:
+    """One upstream call, its leader and its followers."""
 
-    def __init__(self, key: str, flights: Flights, home: int | None) -> None:
+    def __init__(self, key: str, calls: SharedCalls, home: int | None) -> None:
         self.key = key
         self.home = home
-        """Ident of the thread whose event loop runs it; None for a blocking leader."""
+        """Ident of the thread whose event loop runs it; None for a sync leader."""
         self.events: list[StreamEvent] = []
         self.response: Response[Any] | None = None
         self.error: Exception | None = None
         self.abandoned = False
         self.running: Running | None = None
-        self._flights = flights
-        self._passengers = 1
+        self._calls = calls
+        self._callers = 1
         self._wakes: list[Callable[[], None]] = []
         self._lock = fork_safe_lock()
 
     @property
-    def landed(self) -> bool:
-        """Whether it is over, one way or another."""
+    def over(self) -> bool:
+        """Whether it has a response or an error, or was abandoned."""
         return self.response is not None or self.error is not None or self.abandoned
 
-    def board(self) -> bool:
-        """Wait for this flight too; False when it is already over or empty."""
+    def join(self) -> bool:
+        """Follow this call; False when it is over or has no caller left."""
         with self._lock:
-            if self.landed or self._passengers == 0:
+            if self.over or self._callers == 0:
                 return False
-            self._passengers += 1
+            self._callers += 1
             return True
 
     def leave(self) -> None:
-        """One caller waits no longer; the last one stops a flight that is still under way."""
+        """One caller less; the last one cancels a call that is still under way."""
         with self._lock:
-            self._passengers -= 1
-            empty = self._passengers == 0 and not self.landed
+            self._callers -= 1
+            empty = self._callers == 0 and not self.over
             running = self.running
         if empty:
-            self._flights.forget(self)
+            self._calls.forget(self)
             if running is not None:
                 running.cancel()
 
     def put(self, event: StreamEvent) -> None:
-        """The leader has the next event of the stream."""
+        """Add the next event of the stream."""
         self.events.append(event)
         self._fire()
 
-    def land(self, response: Response[Any] | None, error: Exception | None) -> None:
-        """The leader is through; both None: it gave up, and somebody else has to lead."""
-        if self.landed:
+    def finish(self, response: Response[Any] | None, error: Exception | None) -> None:
+        """End it; with neither a response nor an error it is abandoned, and a follower leads."""
+        if self.over:
             return
         self.response, self.error = response, error
         self.abandoned = response is None and error is None
-        self._flights.forget(self)
+        self._calls.forget(self)
         self._fire()
 
     def lost(self) -> bool:
-        """Whether nobody will ever land it, because its event loop is gone."""
-        return not self.landed and self.running is not None and not self.running.alive()
+        """Whether it can never end, because the event loop that ran it is gone."""
+        return not self.over and self.running is not None and not self.running.alive()
 
-    def beyond(self, seen: int) -> Beyond:
+    def beyond(self, seen: int) -> Progress:
         """A signal for "more than `seen` events, or over"."""
-        return Beyond(self, seen)
+        return Progress(self, seen)
+
+    def subscribe(self, seen: int, wake: Callable[[], None]) -> None:
+        """Call `wake` once there are more than `seen` events or the call is over."""
+        with self._lock:
+            if not self.over and len(self.events) <= seen:
+                self._wakes.append(wake)
+                return
+        wake()
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Forget `wake`."""
+        with self._lock:
+            if wake in self._wakes:
+                self._wakes.remove(wake)
 
     def _fire(self) -> None:
         with self._lock:
@@ -89,63 +103,56 @@ class Flight:
             wake()
 
 
-class Beyond:
-    """Fires when a flight has more than `seen` events or is over."""
+class Progress:
+    """A `Signal` that fires when a shared call has more than `seen` events or is over."""
 
-    __slots__ = ("_flight", "_seen")
+    __slots__ = ("_seen", "_shared")
 
-    def __init__(self, flight: Flight, seen: int) -> None:
-        self._flight = flight
+    def __init__(self, shared: SharedCall, seen: int) -> None:
+        self._shared = shared
         self._seen = seen
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once, at once when it already happened."""
-        flight = self._flight
-        with flight._lock:
-            if not flight.landed and len(flight.events) <= self._seen:
-                flight._wakes.append(wake)
-                return
-        wake()
+        """Call `wake` once, immediately when it already happened."""
+        self._shared.subscribe(self._seen, wake)
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Forget `wake`."""
-        with self._flight._lock:
-            if wake in self._flight._wakes:
-                self._flight._wakes.remove(wake)
+        self._shared.unsubscribe(wake)
 
 
-class Flights:
-    """The flights of one manager, by key."""
+class SharedCalls:
+    """The shared calls of one manager, by key."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Flight] = {}
+        self._by_key: dict[str, SharedCall] = {}
         self._lock = fork_safe_lock()
         on_fork(self._leave_to_parent)
 
-    def join(self, key: str, *, thread: int, blocking: bool) -> tuple[Flight, bool] | None:
-        """The flight for `key` and whether the caller leads it; None: go alone.
+    def join(self, key: str, *, thread: int, blocking: bool) -> tuple[SharedCall, bool] | None:
+        """The shared call for `key` and whether the caller leads it; None: call alone.
 
-        A caller goes alone when it is inside that very flight, or when it would block the thread
-        whose event loop has to land it.
+        A caller calls alone when it runs inside that very shared call, or when it would block the
+        thread whose event loop has to finish it.
         """
         if key in LED.get():
             return None
         with self._lock:
-            flight = self._by_key.get(key)
-            if flight is not None and not flight.lost():
-                if blocking and flight.home == thread:
+            shared = self._by_key.get(key)
+            if shared is not None and not shared.lost():
+                if blocking and shared.home == thread:
                     return None
-                if flight.board():
-                    return flight, False
-            flight = Flight(key, self, None if blocking else thread)
-            self._by_key[key] = flight
-            return flight, True
+                if shared.join():
+                    return shared, False
+            shared = SharedCall(key, self, None if blocking else thread)
+            self._by_key[key] = shared
+            return shared, True
 
-    def forget(self, flight: Flight) -> None:
-        """Take `flight` off the board; a later caller starts afresh."""
+    def forget(self, shared: SharedCall) -> None:
+        """Drop `shared`; the next caller with its key starts a new one."""
         with self._lock:
-            if self._by_key.get(flight.key) is flight:
-                del self._by_key[flight.key]
+            if self._by_key.get(shared.key) is shared:
+                del self._by_key[shared.key]
 
     def _leave_to_parent(self) -> None:
         """In a forked child: the calls under way are the parent's."""

@@ -1,4 +1,4 @@
-"""The configured door's face: one async client a provider, over the manager that has its keys."""
+"""An async client of one provider, over the manager that has its keys."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
+from agentkit.engine.drivers.streams import AsyncStream
 from agentkit.manager.requests import Prompt, conversation
 from agentkit.policy.retry import RetryPolicy
 from agentkit.types import Message, MessageRole, Response
 
-if TYPE_CHECKING:
-    from agentkit.engine.drivers.streams import AsyncStream
-    from agentkit.manager.manager import LLMManager
-
 T = TypeVar("T")
 
 
+class Completer(Protocol):
+    """What a client needs of its manager."""
+
+    async def acomplete(self, prompt: Prompt, **options: Any) -> Response[Any]:
+        """See `LLMManager.acomplete`."""
+        ...
+
+    def astream(self, prompt: Prompt, **options: Any) -> AsyncStream:
+        """See `LLMManager.astream`."""
+        ...
+
+
 class LLMProvider(StrEnum):
-    """The providers with a name of their own; any other is given as text."""
+    """Providers by name; any other is given as text."""
 
     ANTHROPIC = "anthropic"
     OPENAI = "openai"
@@ -35,7 +44,7 @@ class LLMConfig:
 
     Args:
         temperature: randomness; None leaves it to the provider, 0 is kept.
-        max_tokens: most tokens of the answer; None leaves it to the provider.
+        max_tokens: limit on the tokens of the answer; None leaves it to the provider.
         max_retries: attempts in all (default 3).
         retry_delay: nominal seconds before the first retry (default 1.0).
         timeout: seconds for the whole call, retries included (default 30.0).
@@ -60,7 +69,7 @@ class LLMClient:
     Made by `LLMManager.get_client`. Works in any event loop, and in several.
     """
 
-    def __init__(self, manager: LLMManager, models: tuple[str, ...] | None, provider: str) -> None:
+    def __init__(self, manager: Completer, models: tuple[str, ...] | None, provider: str) -> None:
         self._manager = manager
         self._models = models
         self.provider = provider
@@ -90,24 +99,24 @@ class LLMClient:
         tools: Sequence[Any] | None = None,
         **options: Any,
     ) -> Any:
-        """A whole `Response`; with `response_model` the validated instance itself.
+        """The complete `Response`; with `response_model` the validated instance itself.
 
         Args:
             messages: messages, or a text.
             response_model: see `LLMManager.complete`.
-            tools: offered to the model; when it wishes for one, the `Response` with its
-                `tool_calls` comes back, with a `response_model`, too.
+            tools: offered to the model; when it calls one, the `Response` with its `tool_calls` is
+                returned, even with a `response_model`.
             options: those of `LLMConfig`, `deadline`, and the model's own parameters.
 
         Raises:
-            LLMError: no answer; `.ledger` tells every attempt.
+            LLMError: no model answered; `.ledger` has every attempt.
         """
-        asked, options = self._options(messages, options)
+        prompt, options = self._options(messages, options)
         response = await self._manager.acomplete(
-            asked, model=self._models, response_model=response_model, tools=tools, **options
+            prompt, model=self._models, response_model=response_model, tools=tools, **options
         )
-        wished = bool(response.tool_calls)
-        return response if response_model is None or wished else response.parsed
+        calls_tools = bool(response.tool_calls)
+        return response if response_model is None or calls_tools else response.parsed
 
     async def chat(self, text: str, **options: Any) -> str:
         """The text of the answer to one message."""
@@ -116,15 +125,15 @@ class LLMClient:
 
     def stream_complete(self, messages: Prompt, **options: Any) -> AsyncStream:
         """The answer as it comes: ``async for chunk in client.stream_complete(messages)``."""
-        asked, options = self._options(messages, options)
-        return self._manager.astream(asked, model=self._models, **options)
+        prompt, options = self._options(messages, options)
+        return self._manager.astream(prompt, model=self._models, **options)
 
     def stream_chat(self, text: str, **options: Any) -> AsyncStream:
         """The answer to one message as it comes."""
         return self.stream_complete(text, **options)
 
     async def close(self) -> None:
-        """Nothing of its own is open: the manager keeps the connections. Safe to call twice."""
+        """Does nothing: the manager keeps the connections. Safe to call twice."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,5 +167,5 @@ class LLMClient:
             )
         if system is None:
             return messages, options
-        asked: Sequence[Message] = conversation(messages)
-        return [Message(MessageRole.SYSTEM, system), *asked], options
+        turns: Sequence[Message] = conversation(messages)
+        return [Message(MessageRole.SYSTEM, system), *turns], options

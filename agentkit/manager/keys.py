@@ -11,7 +11,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.policy.limits.member import key_fingerprint
 from agentkit.policy.limits.pool import Member, Pool, Strategy
 from agentkit.policy.limits.window import RateLimits
-from agentkit.policy.route import Endpoint
+from agentkit.policy.target import Endpoint
 from agentkit.policy.validation import number, optional, whole
 
 Make = Callable[[str, str | None], Any]

@@ -1,4 +1,4 @@
-"""Registered models by name, the active one, the fallback chain, and the routes they make."""
+"""The models of a manager by name, the active one, the fallback chain, and their routes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from typing import Any
 
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import ConfigurationError, UnknownModelError
-from agentkit.policy.route import Missing, Route, Stop, Target
+from agentkit.manager.targets import aclose_target, close_target, is_idle
+from agentkit.policy.budget import Price
+from agentkit.policy.route import Missing, Route, Stop
+from agentkit.policy.target import Target
 
 log = logging.getLogger("agentkit.registry")
 
 
-class Registry:
-    """Copy-on-write tables: readers never lock, and a route is built once a change."""
+class ModelRegistry:
+    """The models of a manager, and the routes they make.
+
+    The tables are copied on write: readers never lock, and a route is built once per change.
+    """
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -26,6 +32,7 @@ class Registry:
         self._chain: tuple[str, ...] = ()
         self._default: Route | None = None
         self._routes: dict[tuple[str, ...], Route] = {}
+        self._retired: list[Target] = []
 
     @property
     def targets(self) -> MappingProxyType[str, Target]:
@@ -42,8 +49,8 @@ class Registry:
         """The fallback chain, duplicates removed."""
         return self._chain
 
-    def add(self, target: Target, *, replace: bool) -> Target | None:
-        """Register `target`; the one it replaces, if any.
+    def register(self, target: Target, *, replace: bool = False) -> None:
+        """Register `target`; the one it replaces is retired.
 
         Raises:
             ConfigurationError: the name is taken and `replace` is false.
@@ -56,10 +63,11 @@ class Registry:
                 )
             old = self._targets.get(target.name)
             self._changed({**self._targets, target.name: target})
-        return old
+        if old is not None:
+            self._retire(old)
 
-    def remove(self, name: str) -> Target:
-        """Unregister `name`; it stays in the chain and is skipped there.
+    def unregister(self, name: str) -> None:
+        """Retire the model called `name`; the name stays in the chain and is skipped there.
 
         Raises:
             UnknownModelError: it is not registered.
@@ -69,7 +77,7 @@ class Registry:
             self._changed({key: each for key, each in self._targets.items() if key != name})
             if self._active == name:
                 self._active = None
-        return target
+        self._retire(target)
 
     def get(self, name: str) -> Target:
         """The target called `name`.
@@ -123,6 +131,36 @@ class Registry:
             with self._lock:
                 self._routes[names] = route
         return route
+
+    def price(self, name: str) -> Price | None:
+        """The price of the model called `name`; None when it has none."""
+        target = self._targets.get(name)
+        return None if target is None else target.price
+
+    def breaker_states(self) -> dict[str, tuple[str, float]]:
+        """The state and the failure rate of each circuit breaker, by its name."""
+        return {
+            breaker.name: (breaker.state, breaker.statistics().failure_rate)
+            for target in self._targets.values()
+            if (breaker := target.breaker) is not None
+        }
+
+    def close(self) -> None:
+        """Close the connections that were made for the models."""
+        for target in (*self._targets.values(), *self._retired):
+            close_target(target)
+
+    async def aclose(self) -> None:
+        """Like `close`, for the connections of the running event loop."""
+        for target in (*self._targets.values(), *self._retired):
+            await aclose_target(target)
+
+    def _retire(self, target: Target) -> None:
+        """`target` gets no new calls: close it once no call uses it, at the latest in `close`."""
+        self._retired.append(target)
+        for old in [each for each in self._retired if is_idle(each)]:
+            self._retired.remove(old)
+            close_target(old)
 
     def _build_default(self) -> Route:
         with self._lock:

@@ -1,4 +1,4 @@
-"""From the values a user gives to targets and the response cache, checked on the way."""
+"""Targets, default policies and the response cache, made from the values that users pass in."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.limits.window import RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
-from agentkit.policy.route import Endpoint, Target
+from agentkit.policy.target import Endpoint, Target
 from agentkit.policy.validation import number, optional, whole
 from agentkit.providers.endpoint import endpoint_of
-from agentkit.types import Clock, Request, Store
+from agentkit.types import Now, Request, Store
 
 _DEFAULT_ATTEMPTS = 3
 _registrations = itertools.count(1)
@@ -96,7 +96,7 @@ def build_target(
     metadata: Mapping[str, Any] | None,
     defaults: Defaults,
     *,
-    clock: Clock,
+    clock: Now,
     changed: Callable[[str, str, str], None],
     retry: RetryPolicy | None,
     breaker: BreakerPolicy | CircuitBreaker | bool | None,
@@ -138,30 +138,55 @@ def build_target(
         durable=fingerprint is not None,
     )
     return Target(
-        name,
-        str(provider),
-        as_endpoint(inference_fn),
-        facts,
-        policy,
-        _breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
-        _pool(
+        name=name,
+        provider=str(provider),
+        endpoint=as_endpoint(inference_fn),
+        metadata=facts,
+        retry=policy,
+        breaker=_breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
+        pool=_pool(
             name,
-            max_concurrency,
-            limits,
-            pool,
-            defaults,
-            spec is not None or hasattr(inference_fn, "with_key"),
-            keyed(spec, inference_fn),
-            as_endpoint,
+            max_concurrency=max_concurrency,
+            limits=limits,
+            pool=pool,
+            defaults=defaults,
+            takes_keys=spec is not None or hasattr(inference_fn, "with_key"),
+            make=keyed(spec, inference_fn),
+            as_endpoint=as_endpoint,
         ),
-        None if policy.budget is None else RetryBudget(policy.budget),
-        optional("timeout", timeout, above=True),
-        optional("first_token_timeout", first_token_timeout, above=True),
-        retry_on,
-        None if window is None else whole("context_window", window),
-        price_of(facts),
-        spec is not None,
+        budget=None if policy.budget is None else RetryBudget(policy.budget),
+        timeout=optional("timeout", timeout, above=True),
+        first_token_timeout=optional("first_token_timeout", first_token_timeout, above=True),
+        retry_on=retry_on,
+        context_window=None if window is None else whole("context_window", window),
+        price=price_of(facts),
+        owned=spec is not None,
     )
+
+
+def is_idle(target: Target) -> bool:
+    """Whether no call is known to use it; without a pool its calls are not counted."""
+    return target.pool is not None and target.pool.in_use == 0
+
+
+def close_target(target: Target) -> None:
+    """Close the connections that were made for `target`."""
+    for endpoint in _endpoints_of(target):
+        if endpoint.close is not None:
+            endpoint.close()
+
+
+async def aclose_target(target: Target) -> None:
+    """Like `close_target`, for the connections of the running event loop."""
+    for endpoint in _endpoints_of(target):
+        if endpoint.aclose is not None:
+            await endpoint.aclose()
+
+
+def _endpoints_of(target: Target) -> list[Endpoint]:
+    members = () if target.pool is None else target.pool.members
+    own = [target.endpoint] if target.owned else []
+    return [*own, *(each.endpoint for each in members if each.endpoint is not None)]
 
 
 def keyed(spec: ProviderSpec | None, provider: Any) -> Make:
@@ -182,6 +207,7 @@ def keyed(spec: ProviderSpec | None, provider: Any) -> Make:
 
 def _pool(
     name: str,
+    *,
     max_concurrency: int | None,
     limits: RateLimits | None,
     pool: ConnectionPool | None,
@@ -229,7 +255,7 @@ def _breaker(
     name: str,
     own: BreakerPolicy | CircuitBreaker | bool | None,
     default: BreakerPolicy | bool | None,
-    clock: Clock,
+    clock: Now,
     changed: Callable[[str, str, str], None],
 ) -> CircuitBreaker | None:
     if isinstance(own, CircuitBreaker):
@@ -246,13 +272,13 @@ def _breaker(
     return CircuitBreaker(name=name, policy=policy, clock=clock, on_change=changed)
 
 
-def build_answers(
+def build_cache(
     cache: Store | str | None,
     *,
     directory: str | None,
     ttl: float,
     namespace: str,
-    clock: Clock | None,
+    clock: Now | None,
 ) -> tuple[ResponseCache | None, Callable[[Request, Target], str | None]]:
     """The response cache, and how a request's key in it is made."""
 
@@ -264,7 +290,7 @@ def build_answers(
             namespace=namespace,
         )
 
-    answers = build_response_cache(
+    responses = build_response_cache(
         cache, directory=directory, ttl=ttl, namespace=namespace, clock=clock
     )
-    return answers, key
+    return responses, key

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentkit.errors import ConfigurationError, InvalidResponseError, LLMError
-from agentkit.policy.route import Endpoint
+from agentkit.policy.target import Endpoint
 from agentkit.providers.errors import translate
 from agentkit.providers.function import FunctionProvider
 from agentkit.providers.json_schema import with_json_instruction

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentkit._fork import fork_safe_lock
-from agentkit.types import Clock
+from agentkit.types import Now
 from agentkit.types.ledger import Entry
 from agentkit.types.observer import CallOutcome
 
@@ -81,7 +81,7 @@ class Recorder:
     rates are successes / (successes + failures).
     """
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, clock: Now = time.monotonic) -> None:
         self._clock = clock
         self._lock = fork_safe_lock()
         self._models: dict[str, _ModelCounters] = {}

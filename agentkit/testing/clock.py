@@ -1,25 +1,32 @@
-"""A clock that moves when it is told to."""
+"""A clock that moves when a test moves it."""
 
 from __future__ import annotations
 
+import asyncio
 import math
+from threading import Event
 
 from agentkit._fork import fork_safe_lock
+from agentkit.engine.drivers.clock import Wakeup
+from agentkit.types import Signal
+
+_GRACE = 0.05
+"""Real seconds that other threads and tasks have to end a wait before its time is skipped."""
 
 
 class FakeClock:
-    """Seconds that pass only when somebody advances them. Safe to use from many threads.
+    """Seconds that pass only when they are advanced. Safe to use from many threads.
 
-    Give it to a manager or a breaker as `clock=`. Whoever would wait through it (both drivers of
-    the engine do) calls `sleep`, which returns at once::
+    Give it to a manager or a breaker as `clock=`. Waits go through `sleep` and `asleep`, which
+    return at once::
 
         clock = FakeClock()
         llm = LLMManager(clock=clock)
         ...
         assert clock.sleeps == [1.0, 2.0]
 
-    Time limits on calls that are really under way (a blocking callable with a timeout, say) are
-    the operating system's and pass in real time.
+    Time limits on calls that are really under way (a sync callable with a timeout, say) are the
+    operating system's and pass in real time.
 
     Args:
         start: the first reading, in seconds (default 1000.0).
@@ -52,8 +59,42 @@ class FakeClock:
         with self._lock:
             self._now += _checked(seconds)
 
-    def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass and note them in `sleeps`. Raises `ValueError` as `advance` does."""
+    now = __call__
+
+    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Let `seconds` pass and note them in `sleeps`; True when `until` fired first.
+
+        Raises `ValueError` as `advance` does.
+        """
+        if until is None:
+            self._skip(seconds)
+            return False
+        fired = Event()
+        until.subscribe(fired.set)
+        try:
+            if not fired.wait(_GRACE):
+                self._skip(seconds)
+            return fired.is_set()
+        finally:
+            until.unsubscribe(fired.set)
+
+    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Like `sleep`, for asyncio; other tasks run before it returns."""
+        if until is None:
+            self._skip(seconds)
+            await asyncio.sleep(0)
+            return False
+        wakeup = Wakeup()
+        until.subscribe(wakeup.set)
+        try:
+            if not await wakeup.wait(_GRACE):
+                self._skip(seconds)
+                await asyncio.sleep(0)
+            return wakeup.is_set
+        finally:
+            until.unsubscribe(wakeup.set)
+
+    def _skip(self, seconds: float) -> None:
         with self._lock:
             self._now += _checked(seconds)
             self.sleeps.append(seconds)

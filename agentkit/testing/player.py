@@ -14,8 +14,8 @@ from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 from agentkit.engine import effects as fx
-from agentkit.engine.drivers.sync import presentable
 from agentkit.engine.shared_call import LED
+from agentkit.engine.stepper import Stepper
 from agentkit.testing.clock import FakeClock
 from agentkit.testing.model import USUAL_ANSWER, ScriptExhaustedError
 from agentkit.testing.script import Act, Pause, ScriptError, Stage, Step, perform
@@ -166,25 +166,25 @@ class _Player:
 
     def carry(self, flow: fx.Flow[R]) -> R:
         """Answer the effects of `flow` until it ends."""
+        stepper = Stepper(flow)
         try:
-            effect = next(flow)
-            while True:
+            stepper.start()
+            while not stepper.done:
                 if len(self.effects) >= self._stop_after:
                     raise _Closed
-                self.effects.append(effect)
+                self.effects.append(stepper.effect)
                 self.times.append(self.clock())
                 try:
-                    result = self._perform(effect)
+                    result = self._perform(stepper.effect)
                 except BaseException as error:
                     if not self._is_scripted(error):
                         raise
-                    effect = flow.throw(presentable(error))
+                    stepper.fail(error)
                 else:
-                    effect = flow.send(result)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+                    stepper.resolve(result)
+            return stepper.result
         finally:
-            flow.close()
+            stepper.close()
 
     def _is_scripted(self, error: BaseException) -> bool:
         """Whether `error` belongs into the flow; a mistake of the test, or ^C, does not."""

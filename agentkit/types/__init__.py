@@ -14,7 +14,7 @@ from agentkit.types.events import (
     TextDelta,
 )
 from agentkit.types.message import Message, MessageRole, ToolCall, ToolSpec
-from agentkit.types.provider import Clock, Provider, Signal, Store
+from agentkit.types.provider import Clock, Now, Provider, Signal, Store
 from agentkit.types.request import Request
 from agentkit.types.response import Quota, Response, Usage
 
@@ -23,6 +23,7 @@ __all__ = [
     "End",
     "Message",
     "MessageRole",
+    "Now",
     "OnInterrupt",
     "Provider",
     "Quota",

@@ -14,6 +14,7 @@ from agentkit.types import Request, Response
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 
 CallOutcome: TypeAlias = Literal["success", "fallback_success", "cache_hit", "error", "cancelled"]
+RetryReason: TypeAlias = Literal["backoff", "retry_after", "next_key"]
 FallbackReason: TypeAlias = Literal[
     "circuit_open", "retries_exhausted", "non_retryable", "timeout", "rate_limited",
     "content_filter", "skipped",
@@ -43,7 +44,7 @@ class CallObserver:
         return AttemptObserver()
 
     def retry(self, model: str, provider: str, number: int, delay: float, error: BaseException,
-              reason: Literal["backoff", "retry_after", "next_key"]) -> None:  # fmt: skip
+              reason: RetryReason) -> None:  # fmt: skip
         """Attempt `number` at `model` will follow after `delay` seconds."""
 
     def fallback(self, source: str, to: str, reason: FallbackReason) -> None:

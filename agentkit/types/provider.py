@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from agentkit.types.events import StreamEvent
 from agentkit.types.request import Request
@@ -66,9 +66,26 @@ class Signal(Protocol):
         ...
 
 
-class Clock(Protocol):
-    """The engine's time. `time.monotonic` is one; a test clock also has `sleep`."""
+Now: TypeAlias = Callable[[], float]
+"""A reading of time: seconds from an arbitrary start, never going back."""
 
-    def __call__(self) -> float:
+
+@runtime_checkable
+class Clock(Protocol):
+    """Time: a reading, and the waits that go with it.
+
+    `LLMManager(clock=...)` takes one, or a plain function such as `time.monotonic`, whose waits are
+    real. In tests use `agentkit.testing.FakeClock`, whose waits return at once.
+    """
+
+    def now(self) -> float:
         """Seconds from an arbitrary start, never going back."""
+        ...
+
+    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Wait `seconds`, in the calling thread; True when `until` fired first."""
+        ...
+
+    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Like `sleep`, for asyncio."""
         ...

@@ -1,4 +1,4 @@
-"""``agentkit config``: its output and exit codes, without any key."""
+"""``agentkit config``: what it prints, its exit codes, and that no key is ever among it."""
 
 from __future__ import annotations
 
@@ -39,15 +39,13 @@ def as_json(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_check_reports_the_worst_case_and_the_risks() -> None:
+def test_check_says_the_worst_case_and_what_may_go_wrong() -> None:
     done = config("check", "llm.yaml")
     assert (done.exit_code, done.stderr) == (0, "")
     for part in (
-        "6 calls, 300.0 s (ended by the deadline)",
-        "primary: at most 3 calls",
-        "warning: providers.backup.context_window",
-        "share the quota of one key",
-    ):
+        "6 calls, 300.0 s (ended by the deadline)", "primary: at most 3 calls",
+        "warning: providers.backup.context_window", "share the quota of one key",
+    ):  # fmt: skip
         assert part in done.stdout
 
 
@@ -59,7 +57,7 @@ def test_check_in_json_is_one_object() -> None:
     assert found["fingerprint"] == load_settings("llm.yaml", {}).fingerprint
 
 
-def test_a_configuration_without_findings_has_no_problems(
+def test_a_configuration_without_remarks_is_said_to_be_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", SECRET)
@@ -68,7 +66,7 @@ def test_a_configuration_without_findings_has_no_problems(
     assert "No problems found" in done.stdout
 
 
-def test_check_reports_a_request_without_a_time_limit() -> None:
+def test_a_request_without_an_end_is_said() -> None:
     Path("llm.yaml").write_text(f"{FILE}deadline: null\n".replace("big", "big, timeout: null"))
     assert "6 calls, unlimited time" in config("check", "llm.yaml").stdout
 
@@ -100,7 +98,7 @@ def test_problems_in_json_are_a_list(text: str, problems: list[str]) -> None:
     assert sorted(":".join(each.split(":")[:2]) for each in found["problems"]) == problems
 
 
-def test_show_prints_every_value_but_no_key() -> None:
+def test_show_prints_every_value_and_of_keys_only_fingerprint_and_origin() -> None:
     found = as_json("show", "llm.yaml", "--json")
     assert (found["default_provider"], found["fallback"]) == ("primary", ["backup"])
     (key,) = found["providers"]["primary"]["keys"]
@@ -109,12 +107,9 @@ def test_show_prints_every_value_but_no_key() -> None:
     assert (key["from"], key["model"], key["max_concurrency"]) == ("llm.yaml:2", "big", 5)
     lines = [line.split() for line in config("show", "llm.yaml").stdout.splitlines()]
     for line in (
-        ["deadline", "300.0"],
-        ["context_window", "800"],
-        ["base_url", "–"],
-        ["key", key["key"]],
-        ["from", "llm.yaml:2"],
-    ):
+        ["deadline", "300.0"], ["context_window", "800"], ["base_url", "–"],
+        ["key", key["key"]], ["from", "llm.yaml:2"],
+    ):  # fmt: skip
         assert line in lines
 
 

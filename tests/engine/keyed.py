@@ -8,7 +8,7 @@ from typing import Any
 from agentkit.engine import effects as fx
 from agentkit.policy.limits.pool import Lease, Member, Pool
 from agentkit.policy.limits.window import Need, RateLimits
-from agentkit.policy.route import Target
+from agentkit.policy.target import Target
 from tests.engine.stage import Asked, Stage
 
 

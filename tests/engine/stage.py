@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.engine.call import Call, Check, Rules
-from agentkit.engine.flow import Walk, answer, request_flow
+from agentkit.engine.exchange import COMPLETE, Exchange
 from agentkit.engine.middleware import split
-from agentkit.engine.shared_call import Flights
+from agentkit.engine.request import run_request
+from agentkit.engine.shared_call import SharedCalls
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
-from agentkit.policy.route import Missing, Order, Route, Target
+from agentkit.policy.route import Missing, Order, Route
+from agentkit.policy.target import Target
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.testing import FakeClock, Played, ScriptedModel, Step, play
 from agentkit.types import Request, Response
@@ -165,7 +167,7 @@ class Stage:
         key: Callable[[Request, Target], str | None] = lambda asked, at: f"{at.name}:{asked.text}"  # noqa: E731
         shared = Rules(
             self.watch,
-            Flights(),
+            SharedCalls(),
             self.clock,
             self.rng,
             key,
@@ -183,7 +185,7 @@ class Stage:
         self,
         *stops: Target | Missing,
         script: Mapping[str, Iterable[Step]],
-        walk: Walk = answer,
+        exchange: Exchange = COMPLETE,
         middleware: Iterable[Any] = (),
         meanwhile: Mapping[float, Callable[[], object]] | None = None,
         stop_after: int | None = None,
@@ -191,7 +193,7 @@ class Stage:
     ) -> Asked:
         """Play one request from top to bottom."""
         call = self.call(*stops, middleware=middleware, **how)
-        flow = request_flow(call, split(tuple(middleware))[0], walk)
+        flow = run_request(call, split(tuple(middleware))[0], exchange)
         played = play(
             flow,
             script,

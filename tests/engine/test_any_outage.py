@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from agentkit import errors as e
 from agentkit.engine import effects as fx
-from agentkit.engine.flow import Walk, answer
-from agentkit.engine.stream import narrate
+from agentkit.engine.exchange import COMPLETE, Exchange, StreamExchange
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.limits.window import Need
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.route import Missing, Order, Target
+from agentkit.policy.route import Missing, Order
+from agentkit.policy.target import Target
 from agentkit.testing import Step, faults
 from agentkit.types import End, Response, Restart, TextDelta
 from tests.engine.error_table import TABLE
@@ -135,7 +135,7 @@ class Outage:
             if target.pool is not None and self.draw(st.integers(0, 4)) == 0
         }
 
-    def ask(self, walk: Walk, *, exits: bool = False, cancels: bool = False) -> Asked:
+    def ask(self, exchange: Exchange, *, exits: bool = False, cancels: bool = False) -> Asked:
         """One request through this world."""
         order: Order = self.draw(st.sampled_from(["sequential", "rounds"]), label="order")
         drawn: list[Step] = []
@@ -150,7 +150,7 @@ class Outage:
         return self.stage.ask(
             *self.stops,
             script={name: [step] * 99 for name in NAMES},
-            walk=walk,
+            exchange=exchange,
             order=order,
             rounds=self.draw(st.integers(1, 7)),
             deadline=self.draw(st.sampled_from([0.4, 5.0, 30.0, 300.0]), label="deadline"),
@@ -173,7 +173,7 @@ class Outage:
             elif rival.deed == "reset" and target.breaker is not None:
                 target.breaker.reset()
             elif rival.deed == "rest":
-                target.resting_until = self.stage.clock() + 3.0
+                target.rate_limited_until = self.stage.clock() + 3.0
             elif rival.deed == "free a slot" and target.name in self.held:
                 self.held.pop(target.name).release(self.stage.clock())
 
@@ -225,7 +225,7 @@ def ends_well(asked: Asked) -> None:
 
 def stays_in_budget(asked: Asked) -> None:
     """Attempts are counted, the chain is walked one way, nothing follows a success."""
-    route = asked.call.itinerary.route
+    route = asked.call.walk.route
     stops = {stop.name: stop for stop in route.stops}
     if route.order == "rounds":
         assert len(asked.order) <= route.max_attempts
@@ -277,7 +277,7 @@ def deadline_holds(asked: Asked) -> None:
 def test_any_outage_of_whole_answers(data: st.DataObject) -> None:
     outage = Outage(data, stream=False)
     for _ in range(data.draw(st.integers(1, 3), label="requests")):
-        asked = outage.ask(answer)
+        asked = outage.ask(COMPLETE)
         check(outage, asked)
         if asked.played.result is not None:
             assert asked.played.result.text in {"fine", ""}
@@ -289,7 +289,7 @@ def test_any_outage_of_whole_answers(data: st.DataObject) -> None:
 def test_any_outage_of_streams(data: st.DataObject, on_interrupt: Any) -> None:
     outage = Outage(data, stream=True)
     for _ in range(data.draw(st.integers(1, 3), label="requests")):
-        asked = outage.ask(narrate(on_interrupt))
+        asked = outage.ask(StreamExchange(on_interrupt))
         check(outage, asked)
         told_truly(asked)
         outage.stage.clock.advance(data.draw(st.sampled_from([0.0, 1.0, 61.0]), label="then"))
@@ -321,7 +321,7 @@ def told_truly(asked: Asked) -> None:
 @settings(max_examples=200)
 def test_leaving_at_any_moment_leaks_nothing(data: st.DataObject, stream: bool) -> None:
     outage = Outage(data, stream=stream)
-    asked = outage.ask(narrate("restart") if stream else answer, exits=True)
+    asked = outage.ask(StreamExchange("restart") if stream else COMPLETE, exits=True)
     outage.nothing_leaked()
     ends_well(asked)
     assert [entry.model for entry in asked.ledger.sent] == asked.order or asked.played.closed
@@ -331,5 +331,5 @@ def test_leaving_at_any_moment_leaks_nothing(data: st.DataObject, stream: bool) 
 @settings(max_examples=200)
 def test_a_cancellation_at_any_moment_leaks_nothing(data: st.DataObject, stream: bool) -> None:
     outage = Outage(data, stream=stream)
-    asked = outage.ask(narrate("continue") if stream else answer, cancels=True)
+    asked = outage.ask(StreamExchange("continue") if stream else COMPLETE, cancels=True)
     check(outage, asked)

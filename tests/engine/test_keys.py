@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentkit import errors as e
-from agentkit.engine.flow import answer
-from agentkit.engine.stream import narrate
+from agentkit.engine.exchange import COMPLETE, StreamExchange
 from agentkit.policy.limits.pool import COOLDOWN
 from agentkit.policy.limits.window import Need, RateLimits
 from agentkit.policy.retry import RetryPolicy
@@ -42,7 +41,7 @@ class TestAnotherKey:
             assert used(stage.ask(target, script={"a": "fine"})) == ["#2"]
         stage.clock.advance(20)
         assert used(stage.ask(target, script={"a": "fine"})) == ["#1"]
-        assert target.rest(stage.clock()) <= 0, "the target itself never rested"
+        assert target.rate_limited_for(stage.clock()) <= 0, "the target itself never rested"
         assert target.breaker is not None
         assert target.breaker.statistics().consecutive_failures == 0
 
@@ -131,7 +130,9 @@ class TestAnotherKey:
         stage = Stage()
         target = keyed(stage, stream=True)
         asked = stage.ask(
-            target, script={"a": [rate_limited(retry_after=20), "one two"]}, walk=narrate("raise")
+            target,
+            script={"a": [rate_limited(retry_after=20), "one two"]},
+            exchange=StreamExchange("raise"),
         )
         assert used(asked) == ["#1", "#2"]
         assert asked.text == "one two"
@@ -292,10 +293,10 @@ class TestWaiting:
         stage = Stage()
         target = keyed(stage, 1, slots=1, stream=stream)
         [lease] = take(target, 1, stage.clock())
-        walk = narrate("raise") if stream else answer
+        exchange = StreamExchange("raise") if stream else COMPLETE
         stage.ask(
             target, script={"a": [rate_limited(retry_after=1), "one two"]}, stop_after=effects,
-            meanwhile={1.0: lambda: lease.release(1.0)}, walk=walk,
+            meanwhile={1.0: lambda: lease.release(1.0)}, exchange=exchange,
         )  # fmt: skip
         lease.release(2.0)
         assert_idle(target)

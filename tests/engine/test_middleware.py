@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 import pytest
 
 from agentkit import errors as e
+from agentkit.engine.exchange import StreamExchange
 from agentkit.engine.middleware import Middleware
-from agentkit.engine.stream import narrate
 from agentkit.output.validation import check_for
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
-from agentkit.types import Request, Response
+from agentkit.testing import faults
+from agentkit.types import End, Request, Response, TextDelta, Usage
 from tests.engine.stage import Asked, Stage
 
 pytestmark = pytest.mark.flows
@@ -239,7 +240,9 @@ def streaming(*layers: Any, steps: Any = ("one",), **how: Any) -> Asked:
     stage = Stage()
     target = stage.target(stream=True, slots=1, retry=RetryPolicy(max_attempts=1))
     script = {"a": steps}
-    asked = stage.ask(target, script=script, walk=narrate("raise"), middleware=[*layers], **how)
+    asked = stage.ask(
+        target, script=script, exchange=StreamExchange("raise"), middleware=[*layers], **how
+    )
     assert target.pool is not None
     assert target.pool.in_use == 0
     return asked
@@ -283,20 +286,57 @@ class TestAroundStreams:
         assert asked.error is trouble
         assert [entry.reason for entry in asked.ledger] == ["middleware"]
 
-    def test_a_layer_cannot_answer_or_ask_again(self) -> None:
+    def test_a_layer_may_answer_itself_before_any_content(self) -> None:
         def own(request: Request) -> Layer:
             if request.prompt == "hi":
                 return Response("mine")
             return (yield request)
 
+        asked = streaming(at("attempt", own))
+        assert asked.text == "mine"
+        assert asked.played.emitted == (TextDelta("mine"), End(usage=Usage()))
+        assert asked.played.requests == ()
+
+    def test_a_layer_may_answer_in_place_of_an_error_before_any_content(self) -> None:
+        def rescuing(request: Request) -> Layer:
+            try:
+                return (yield request)
+            except e.NetworkError:
+                return Response("rescued")
+
+        asked = streaming(at("attempt", rescuing), steps=[DOWN])
+        assert asked.text == "rescued"
+        assert asked.played.emitted == (TextDelta("rescued"), End(usage=Usage()))
+
+    def test_a_layer_may_send_again_before_any_content(self) -> None:
+        def twice(request: Request) -> Layer:
+            try:
+                return (yield request)
+            except e.NetworkError:
+                return (yield request)
+
+        asked = streaming(at("attempt", twice), steps=[DOWN, "two"])
+        assert asked.text == "two"
+        assert len(asked.played.requests) == 2
+
+    def test_what_was_shown_is_neither_sent_again_nor_replaced(self) -> None:
         def twice(request: Request) -> Layer:
             yield request
             return (yield request)
 
-        for layer in (own, twice):
-            asked = streaming(at("attempt", layer))
-            assert isinstance(asked.error, e.ConfigurationError)
-            assert "level = 'request'" in str(asked.error)
+        def rescuing(request: Request) -> Layer:
+            try:
+                return (yield request)
+            except e.LLMError:
+                return Response("rescued")
+
+        cut = faults.CutStream(after=1)
+        for layer, step, shown in ((twice, "one", "one"), (rescuing, cut, "The")):
+            asked = streaming(at("attempt", layer), steps=[step])
+            assert isinstance(asked.error, e.StreamInterruptedError)
+            assert isinstance(asked.error.__cause__, e.ConfigurationError)
+            assert "level = 'request'" in str(asked.error.__cause__)
+            assert asked.error.partial == shown
 
     def test_leaving_early_closes_the_layers(self) -> None:
         closed = []

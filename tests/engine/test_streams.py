@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agentkit import errors as e
-from agentkit.engine.stream import narrate
+from agentkit.engine.exchange import StreamExchange
+from agentkit.policy.classification import Fallback
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import Returns, Step, faults, overloaded
 from agentkit.types import End, OnInterrupt, Response, Restart, TextDelta, Usage
@@ -34,7 +35,7 @@ def tell(
         )
         for name in names
     ]  # fmt: skip
-    return stage.ask(*targets, script=script, walk=narrate(on_interrupt), **how)
+    return stage.ask(*targets, script=script, exchange=StreamExchange(on_interrupt), **how)
 
 
 def texts(asked: Asked) -> list[str]:
@@ -62,7 +63,7 @@ STREAMED = [row for row in TABLE if not isinstance(row.step, Returns)]
 @pytest.mark.parametrize("row", STREAMED, ids=[row.name for row in STREAMED])
 def test_before_the_first_content_a_stream_follows_the_error_table(row: Row) -> None:
     asked = tell({"a": [row.step], "b": ["fine"]}, deadline=None)
-    if row.fallback.value == "no":
+    if row.fallback is Fallback.NEVER:
         assert asked.order == ["a"]
         assert type(asked.error) is row.error
     else:
@@ -81,7 +82,7 @@ def test_retries_before_the_first_content_wait_as_usual() -> None:
     stage = Stage()
     target = stage.target(stream=True)
     asked = stage.ask(
-        target, script={"a": [overloaded(), overloaded(), "fine"]}, walk=narrate("raise")
+        target, script={"a": [overloaded(), overloaded(), "fine"]}, exchange=StreamExchange("raise")
     )
     assert asked.played.sleeps == (1.0, 2.0)
     assert texts(asked) == ["fine"]
@@ -122,7 +123,9 @@ class TestAStreamThatEndsWithoutItsMark:
 
     def test_a_generator_owes_none(self) -> None:
         stage = Stage()
-        asked = stage.ask(stage.target(), script={"a": [["one", "two"]]}, walk=narrate("raise"))
+        asked = stage.ask(
+            stage.target(), script={"a": [["one", "two"]]}, exchange=StreamExchange("raise")
+        )
         assert asked.text == "onetwo"
         assert kinds(asked) == ["TextDelta", "TextDelta", "End"]
 
@@ -173,7 +176,7 @@ class TestABreakAfterContent:
 
     def test_it_counts_against_the_model(self, step: Step) -> None:
         asked = tell({"a": [step]})
-        target = asked.call.itinerary.route.stops[0]
+        target = asked.call.walk.route.stops[0]
         breaker = target.breaker  # type: ignore[union-attr]
         assert breaker is not None
         expected = 0 if step == BREAKS[8] else 1
@@ -208,14 +211,16 @@ class TestGoingOn:
         a = stage.target("a", stream=True, retry=ONCE)
         b = stage.target("b", stream=True)
         c = stage.target("c", stream=True, capabilities=["prefill"])
-        asked = stage.ask(a, b, c, script={"a": [CUT], "c": ["!"]}, walk=narrate("continue"))
+        asked = stage.ask(
+            a, b, c, script={"a": [CUT], "c": ["!"]}, exchange=StreamExchange("continue")
+        )
         assert asked.order == ["a", "c"]
         assert asked.text == "one!"
 
     def test_when_nobody_can_continue_it_raises_what_was_shown(self) -> None:
         stage = Stage()
         a, b = stage.target("a", stream=True, retry=ONCE), stage.target("b", stream=True)
-        asked = stage.ask(a, b, script={"a": [CUT]}, walk=narrate("continue"))
+        asked = stage.ask(a, b, script={"a": [CUT]}, exchange=StreamExchange("continue"))
         assert isinstance(asked.error, e.StreamInterruptedError)
         assert asked.error.partial == "one"
 
@@ -244,7 +249,9 @@ class TestItsBreaker:
         a = stage.target("a", stream=True)
         trip(a.breaker)
         stage.clock.advance(60)
-        asked = stage.ask(a, script={"a": ["one two"]}, walk=narrate("raise"), stop_after=3)
+        asked = stage.ask(
+            a, script={"a": ["one two"]}, exchange=StreamExchange("raise"), stop_after=3
+        )
         assert asked.played.closed
         assert texts(asked) == ["one"]
         assert a.breaker_state == "closed"
@@ -254,7 +261,7 @@ class TestItsBreaker:
         a = stage.target("a", stream=True)
         trip(a.breaker)
         stage.clock.advance(60)
-        stage.ask(a, script={"a": [CUT]}, walk=narrate("raise"))
+        stage.ask(a, script={"a": [CUT]}, exchange=StreamExchange("raise"))
         assert a.breaker is not None
         assert a.breaker.state == "closed"
         assert a.breaker.statistics().consecutive_failures == 1
@@ -264,7 +271,7 @@ class TestItsBreaker:
 @pytest.mark.parametrize("stop", range(8))
 def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
     asked = tell({"a": ["one two three"]}, stop_after=stop)
-    target: Any = asked.call.itinerary.route.stops[0]
+    target: Any = asked.call.walk.route.stops[0]
     assert asked.played.closed
     assert target.pool.in_use == 0
     assert target.breaker.statistics().consecutive_failures == 0
@@ -275,7 +282,7 @@ def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
 @pytest.mark.parametrize("stop", [8, 9])
 def test_leaving_after_the_end_mark_came_takes_nothing_back(stop: int) -> None:
     asked = tell({"a": ["one two three"]}, stop_after=stop)
-    target: Any = asked.call.itinerary.route.stops[0]
+    target: Any = asked.call.walk.route.stops[0]
     assert asked.played.closed
     assert target.pool.in_use == 0
     assert [entry.outcome for entry in asked.ledger] == ["success"]
@@ -287,7 +294,7 @@ def test_a_cancellation_is_no_failure(at: str) -> None:
     asked = tell({"a": [[stop] if at == "opening" else ["one", stop]], "b": ["never"]}, "restart")
     assert asked.error is stop
     assert [entry.outcome for entry in asked.ledger] == ["abandoned"]
-    target: Any = asked.call.itinerary.route.stops[0]
+    target: Any = asked.call.walk.route.stops[0]
     assert target.pool.in_use == 0
 
 
@@ -295,9 +302,11 @@ class TestTheResponseCache:
     def test_a_finished_stream_is_stored_and_replayed_as_one_chunk(self) -> None:
         stage = Stage()
         target = stage.target(stream=True)
-        first = stage.ask(target, script={"a": ["one two"]}, walk=narrate("raise"), cached=True)
+        first = stage.ask(
+            target, script={"a": ["one two"]}, exchange=StreamExchange("raise"), cached=True
+        )
         assert texts(first) == ["one", " two"]
-        again = stage.ask(target, script={}, walk=narrate("raise"), cached=True)
+        again = stage.ask(target, script={}, exchange=StreamExchange("raise"), cached=True)
         assert texts(again) == ["one two"]
         assert again.played.value().cached
         assert again.watch.ends == ["cache_hit"]
@@ -306,7 +315,9 @@ class TestTheResponseCache:
     def test_a_broken_one_is_not_stored(self, step: Step) -> None:
         stage = Stage()
         target = stage.target(stream=True, timeout=5.0)
-        asked = stage.ask(target, script={"a": repeat(step)}, walk=narrate("raise"), cached=True)
+        asked = stage.ask(
+            target, script={"a": repeat(step)}, exchange=StreamExchange("raise"), cached=True
+        )
         assert isinstance(asked.error, e.StreamInterruptedError)
         assert asked.error.partial == "one"
         assert stage.store == {}

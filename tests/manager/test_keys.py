@@ -153,7 +153,7 @@ def test_no_key_in_time_is_an_error_of_the_pool() -> None:
     provider = Keyed(answers)
     llm = LLMManager(enable_caching=False, clock=clock)
     llm.register_model("m", provider, pool=ConnectionPool(["k1"], config=config))
-    pool = llm._registry.get("m").pool
+    pool = llm.registry.get("m").pool
     assert pool is not None
     from agentkit.policy.limits.window import Need
 

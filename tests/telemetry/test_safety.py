@@ -16,7 +16,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from agentkit import errors as e
 from agentkit.manager.manager import LLMManager
-from agentkit.policy.breaker import BreakerPolicy
+from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.retry import RetryPolicy
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.safe import guarded
@@ -152,15 +152,19 @@ def test_nor_a_stream_that_is_left_early(telemetry: Callable[[], dict[str, Any]]
         assert llm.get_model_info("c")["stats"]["requests"] == 1
 
 
+class Unreadable(CircuitBreaker):
+    def statistics(self) -> Any:
+        raise RuntimeError("unreadable")
+
+
 def test_breakers_that_cannot_be_read_lose_their_gauges_only() -> None:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader], shutdown_on_exit=False)
     with managing({"meter_provider": meters}) as llm:
-        registry, llm._registry = llm._registry, None  # type: ignore[assignment]
+        llm.register_model("broken", lambda prompt, kwargs: "", breaker=Unreadable())
         data: Any = reader.get_metrics_data()
-        llm._registry = registry
         names = {
             metric.name
             for metric in data.resource_metrics[0].scope_metrics[0].metrics

@@ -1,17 +1,17 @@
-"""The asyncio driver: carries a flow out without ever blocking its loop."""
+"""The asyncio driver: performs the effects of a flow without ever blocking its loop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
-from typing import Any, TypeVar
+from types import CoroutineType
+from typing import Any, ClassVar, TypeVar
 
 from agentkit.engine import effects as fx
+from agentkit.engine.drivers.clock import Wakeup
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.sync import (
     WorkerSource,
@@ -19,10 +19,11 @@ from agentkit.engine.drivers.sync import (
     asend,
     astep,
     open_astream,
-    presentable,
     send,
 )
 from agentkit.engine.shared_call import LED
+from agentkit.engine.stepper import Stepper
+from agentkit.types import StreamEvent
 
 R = TypeVar("R")
 
@@ -31,65 +32,56 @@ log = logging.getLogger("agentkit.engine")
 
 async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:
     """Carry `flow` out and return its result."""
-    driver = Looping(runtime)
+    driver, stepper = AsyncioDriver(runtime), Stepper(flow)
     try:
-        effect = next(flow)
-        while True:
-            try:
-                result = await driver.perform(effect)
-            except BaseException as error:
-                effect = flow.throw(presentable(error))
-            else:
-                effect = flow.send(result)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        await driver.advance(stepper)
+        return stepper.result
     finally:
-        flow.close()
+        stepper.close()
         await driver.close()
 
 
-class Looping:
+class AsyncioDriver:
     """Performs effects one by one; holds the streams it has open."""
 
     __slots__ = ("_open", "runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._open: set[Any] | None = None
+        self._open: set[Any] = set()
 
-    async def perform(self, effect: fx.Effect[Any]) -> Any:
-        """Do what `effect` says and return its result."""
-        kind = type(effect)
-        if kind is fx.Send:
-            return await self._send(effect)  # type: ignore[arg-type]
-        if isinstance(effect, fx.Load):
-            answers = self.runtime.answers
-            return None if answers is None else answers.load(effect.key, effect.durable)
-        if isinstance(effect, fx.Store):
-            if self.runtime.answers is not None:
-                self.runtime.answers.save_later(effect.key, effect.response, effect.durable)
-            return None
-        if isinstance(effect, fx.Sleep):
-            return await self._sleep(effect)
-        if isinstance(effect, fx.Launch):
-            return self._launch(effect)
-        if isinstance(effect, fx.Open):
-            native = effect.endpoint.astream is not None
-            source = TaskSource(effect) if native else HopSource(self.runtime, effect)
-            self._open = self._open or set()
-            self._open.add(source)
-            return source
-        if isinstance(effect, fx.Pull):
-            return await effect.source.apull(effect.timeout)  # type: ignore[attr-defined]
-        if isinstance(effect, fx.Close):
-            await self._close(effect.source)
-            return None
-        raise TypeError(f"the asyncio driver cannot perform {kind.__name__}")
+    async def advance(self, stepper: Stepper[Any]) -> StreamEvent | None:
+        """Run the flow to the next event it emits, which is returned, or to its end."""
+        if stepper.started:
+            stepper.resolve(None)
+        else:
+            stepper.start()
+        while not stepper.done:
+            effect = stepper.effect
+            if type(effect) is fx.Emit:
+                return effect.event
+            try:
+                result = self._handlers[type(effect)](self, effect)
+                if type(result) is CoroutineType:
+                    result = await result
+            except BaseException as error:
+                stepper.fail(error)
+            else:
+                stepper.resolve(result)
+        return None
+
+    async def close(self) -> None:
+        """Release the streams that were left open."""
+        while self._open:
+            await self._open.pop().aclose()
 
     async def _send(self, effect: fx.Send) -> Any:
-        endpoint = effect.endpoint
-        if endpoint.asend is None:
-            return await self._on_worker(effect)
+        if effect.endpoint.asend is None:
+            context = copy_context()
+            name = effect.target.name
+            return await run_on_worker(
+                self.runtime, lambda: context.run(send, effect), name, effect.timeout
+            )
         limit = asyncio.timeout(effect.timeout)
         try:
             async with limit:
@@ -99,92 +91,54 @@ class Looping:
                 raise fx.TimedOut from error
             raise
 
-    async def _on_worker(self, effect: fx.Send) -> Any:
-        context = copy_context()
-        label = effect.target.name
-        return await hop(self.runtime, lambda: context.run(send, effect), label, effect.timeout)
+    def _open_stream(self, effect: fx.Open) -> Any:
+        native = effect.endpoint.astream is not None
+        source = TaskSource(effect) if native else AsyncWorkerSource(self.runtime, effect)
+        self._open.add(source)
+        return source
+
+    async def _pull(self, effect: fx.Pull) -> Any:
+        return await effect.source.apull(effect.timeout)  # type: ignore[attr-defined]
+
+    async def _close_stream(self, effect: fx.Close) -> None:
+        source: Any = effect.source
+        self._open.discard(source)
+        await source.aclose()
 
     async def _sleep(self, effect: fx.Sleep) -> bool:
-        fake = getattr(self.runtime.clock, "sleep", None)
-        if effect.until is None and fake is None:
-            await asyncio.sleep(effect.seconds)
-            return False
-        bell = Bell()
-        if effect.until is not None:
-            effect.until.subscribe(bell.ring)
-        try:
-            if fake is None:
-                return await bell.wait(effect.seconds)
-            if effect.until is not None and await bell.wait(0.02):
-                return True
-            fake(effect.seconds)
-            await asyncio.sleep(0)
-            return bell.rung
-        finally:
-            if effect.until is not None:
-                effect.until.unsubscribe(bell.ring)
+        return await self.runtime.clock.asleep(effect.seconds, effect.until)
+
+    def _load(self, effect: fx.Load) -> Any:
+        cache = self.runtime.cache
+        return None if cache is None else cache.load(effect.key, effect.durable)
+
+    def _store(self, effect: fx.Store) -> None:
+        if self.runtime.cache is not None:
+            self.runtime.cache.save_later(effect.key, effect.response, effect.durable)
 
     def _launch(self, effect: fx.Launch) -> fx.Running:
         context = copy_context()
         context.run(LED.set, LED.get() | {effect.leads})
         task = asyncio.create_task(arun(effect.flow, self.runtime), context=context)
         self.runtime.tasks.add(task)
-        task.add_done_callback(self._landed)
+        task.add_done_callback(self._ended)
         return _Task(task)
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self.runtime.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a flight ended with %s", type(error).__name__, exc_info=error)
+            log.error("a shared call ended with %s", type(error).__name__, exc_info=error)
 
-    async def _close(self, source: Any) -> None:
-        if self._open is not None:
-            self._open.discard(source)
-        await source.aclose()
-
-    async def close(self) -> None:
-        """Release the streams that were left open."""
-        for source in list(self._open or ()):
-            await self._close(source)
-
-
-class Bell:
-    """Wakes one coroutine, from any thread."""
-
-    __slots__ = ("_future", "_loop", "_thread", "rung")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._future: asyncio.Future[None] = self._loop.create_future()
-        self.rung = False
-
-    def ring(self) -> None:
-        """Wake it; a loop that is gone has nobody left to wake."""
-        self.rung = True
-        with suppress(RuntimeError):
-            if threading.get_ident() == self._thread:
-                self._settle()
-            else:
-                self._loop.call_soon_threadsafe(self._settle)
-
-    def _settle(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self, seconds: float | None) -> bool:
-        """Until it rings, at most `seconds`; whether it rang."""
-        if self.rung:
-            return True
-        timer = None if seconds is None else self._loop.call_later(seconds, self._settle)
-        try:
-            await self._future
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if not self.rung:
-            self._future = self._loop.create_future()
-        return self.rung
+    _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
+        fx.Send: _send,
+        fx.Open: _open_stream,
+        fx.Pull: _pull,
+        fx.Close: _close_stream,
+        fx.Sleep: _sleep,
+        fx.Load: _load,
+        fx.Store: _store,
+        fx.Launch: _launch,
+    }
 
 
 class _Task:
@@ -204,19 +158,21 @@ class _Task:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
 
-async def hop(runtime: Runtime, fn: Callable[[], Any], label: str, timeout: float | None) -> Any:
-    """Run `fn` on a worker thread; after `timeout` seconds let go of it and raise `TimedOut`."""
-    bell = Bell()
+async def run_on_worker(
+    runtime: Runtime, fn: Callable[[], Any], label: str, timeout: float | None
+) -> Any:
+    """Run `fn` on a worker; after `timeout` seconds abandon it and raise `TimedOut`."""
+    wakeup = Wakeup()
     job = runtime.workers.submit(fn, label)
-    job.watch(bell.ring)
+    job.watch(wakeup.set)
     try:
-        if await bell.wait(timeout):
+        if await wakeup.wait(timeout):
             return job.outcome()
     except BaseException:
-        if not bell.rung:
-            runtime.workers.give_up(job)
+        if not wakeup.is_set:
+            runtime.workers.abandon(job)
         raise
-    runtime.workers.give_up(job)
+    runtime.workers.abandon(job)
     raise fx.TimedOut
 
 
@@ -301,8 +257,8 @@ class TaskSource:
         await aclose_quietly(self._iterator, self._effect)
 
 
-class HopSource:
-    """A blocking stream, one worker hop an event."""
+class AsyncWorkerSource:
+    """A sync stream read on a worker thread, one job for each event."""
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._runtime = runtime
@@ -311,7 +267,7 @@ class HopSource:
 
     async def apull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        return await hop(self._runtime, self._source.next_step(), self._label, timeout)
+        return await run_on_worker(self._runtime, self._source.next_step(), self._label, timeout)
 
     async def aclose(self) -> None:
         """Release it."""

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 from agentkit._fork import on_fork
 from agentkit.engine.drivers.workers import LoopThread, Workers
-from agentkit.engine.shared_call import Flights
+from agentkit.engine.shared_call import SharedCalls
 from agentkit.types import Clock, Response
 
 
-class Answers(Protocol):
+class Cache(Protocol):
     """The response cache, as the drivers use it. Never raises."""
 
     def load(self, key: str, durable: bool) -> Response[Any] | None:
@@ -27,23 +27,23 @@ class Answers(Protocol):
 
 
 class Runtime:
-    """Threads, loops, flights and the response cache of one manager."""
+    """Threads, loops, shared calls and the response cache of one manager."""
 
     def __init__(
         self,
         name: str,
         *,
         clock: Clock,
-        answers: Answers | None,
+        cache: Cache | None,
         max_workers: int,
     ) -> None:
         self.clock = clock
-        self.answers = answers
-        self.flights = Flights()
+        self.cache = cache
+        self.shared_calls = SharedCalls()
         self.workers = Workers(max_workers, name)
         self.loop = LoopThread(name)
         self.tasks: set[Any] = set()
-        """Strong references to the asyncio tasks that carry flights."""
+        """Strong references to the asyncio tasks that carry shared calls."""
         on_fork(self._forget_tasks)
 
     def _forget_tasks(self) -> None:
@@ -51,7 +51,7 @@ class Runtime:
 
     def close(self) -> list[str]:
         """End every thread, task and loop; what was still under way, by label."""
-        cut = [f"flight {task.get_name()}" for task in list(self.tasks) if not task.done()]
+        cut = [f"shared call {task.get_name()}" for task in list(self.tasks) if not task.done()]
         for task in list(self.tasks):
             loop = task.get_loop()
             if not loop.is_closed():

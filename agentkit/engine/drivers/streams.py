@@ -1,4 +1,4 @@
-"""Streams as their consumers see them: one flow underneath, one class a colour."""
+"""Streams as their consumers see them, sync and async, over one flow."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentkit.engine.drivers.runtime import Runtime
-from agentkit.engine.drivers.sync import Blocking, presentable
-from agentkit.engine.effects import Effect, Emit, Flow
+from agentkit.engine.drivers.sync import SyncDriver
+from agentkit.engine.effects import Flow
+from agentkit.engine.stepper import Stepper
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.types import Response, StreamEvent, TextDelta
 from agentkit.types.context import AsyncClosing, Closing
 
 if TYPE_CHECKING:
-    from agentkit.engine.drivers.asyncio import Looping
+    from agentkit.engine.drivers.asyncio import AsyncioDriver
 
 
 class Growth(Protocol):
@@ -28,15 +29,15 @@ class Growth(Protocol):
         ...
 
 
-class _Tale:
-    """What both colours share: the flow, its end, and how it is told."""
+class _StreamState:
+    """What sync and async streams share: the flow, its end, and the finished response."""
 
-    def __init__(self, flow: Flow[Response[Any]], growth: Growth | None) -> None:
-        self._flow = flow
+    def __init__(
+        self, flow: Flow[Response[Any]], *, text: bool = True, growth: Growth | None = None
+    ) -> None:
+        self._stepper = Stepper(flow)
+        self._text = text
         self._growth = growth
-        self._started = False
-        self._over = False
-        self._response: Response[Any] | None = None
 
     @property
     def response(self) -> Response[Any]:
@@ -45,12 +46,12 @@ class _Tale:
         Raises:
             LLMError: the stream has not been read to its end.
         """
-        if self._response is None:
+        if not self._complete():
             raise LLMError(
                 "the stream has no complete response",
                 hint="read it to its end before asking for .response",
             )
-        return self._response
+        return self._stepper.result
 
     def _growing(self) -> Growth:
         if self._growth is None:
@@ -60,25 +61,26 @@ class _Tale:
             )
         return self._growth
 
-    def _resume(self, result: Any) -> Effect[Any]:
-        if not self._started:
-            self._started = True
-            return next(self._flow)
-        return self._flow.send(result)
+    def _complete(self) -> bool:
+        return hasattr(self._stepper, "result")
 
-    def _finish(self, end: StopIteration) -> None:
-        self._over = True
-        self._response = end.value
+    def _check_text(self) -> None:
+        """Text cannot be taken back, so a stream that may restart has events only."""
+        if not self._text:
+            raise LLMError(
+                "a stream with on_interrupt='restart' cannot be read as plain text",
+                hint="iterate .events() and drop what was shown when a Restart comes",
+            )
 
     def __repr__(self) -> str:
-        state = "complete" if self._response else "over" if self._over else "open"
+        state = "complete" if self._complete() else "over" if self._stepper.done else "open"
         return f"<{type(self).__name__} {state}>"
 
 
-class Stream(_Tale, Closing):
-    """A blocking stream: iterate it for text, or `events()` for typed events.
+class Stream(_StreamState, Closing):
+    """A sync stream: iterate it for text, or `events()` for typed events.
 
-    A context manager: leaving it early releases everything. `response` holds the whole answer
+    A context manager: leaving it early releases everything. `response` holds the complete answer
     once the stream is read to its end.
     """
 
@@ -90,9 +92,8 @@ class Stream(_Tale, Closing):
         text: bool = True,
         growth: Growth | None = None,
     ) -> None:
-        super().__init__(flow, growth)
-        self._driver = Blocking(runtime)
-        self._text = text
+        super().__init__(flow, text=text, growth=growth)
+        self._driver = SyncDriver(runtime)
 
     def __iter__(self) -> Iterator[str]:
         self._check_text()
@@ -101,9 +102,6 @@ class Stream(_Tale, Closing):
     def __next__(self) -> str:
         self._check_text()
         return next(self._texts())
-
-    def _check_text(self) -> None:
-        check_text(self._text)
 
     def _texts(self) -> Iterator[str]:
         while (event := self._advance()) is not None:
@@ -133,38 +131,28 @@ class Stream(_Tale, Closing):
         yield from growth.whole(self.response)
 
     def _advance(self) -> StreamEvent | None:
-        if self._over:
+        if self._stepper.done:
             return None
         try:
-            effect = self._resume(None)
-            while type(effect) is not Emit:
-                try:
-                    result = self._driver.perform(effect)
-                except BaseException as error:
-                    effect = self._flow.throw(presentable(error))
-                else:
-                    effect = self._flow.send(result)
-            return effect.event
-        except StopIteration as end:
-            self._finish(end)
-            self._driver.close()
-            return None
+            event = self._driver.advance(self._stepper)
+            if event is None:
+                self._driver.close()
+            return event
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Stop here and release everything; nothing happens when it is over already."""
-        self._over = True
-        self._flow.close()
+        self._stepper.close()
         self._driver.close()
 
 
-class AsyncStream(_Tale, AsyncClosing):
+class AsyncStream(_StreamState, AsyncClosing):
     """An async stream: ``async for`` for text, or `events()` for typed events.
 
-    An async context manager: leaving it early releases everything. `response` holds the whole
-    answer once the stream is read to its end.
+    An async context manager: leaving it early releases everything. `response` holds the
+    complete answer once the stream is read to its end.
     """
 
     def __init__(
@@ -175,17 +163,16 @@ class AsyncStream(_Tale, AsyncClosing):
         text: bool = True,
         growth: Growth | None = None,
     ) -> None:
-        super().__init__(flow, growth)
+        super().__init__(flow, text=text, growth=growth)
         self._runtime = runtime
-        self._driver: Looping | None = None
-        self._text = text
+        self._driver: AsyncioDriver | None = None
 
     def __aiter__(self) -> AsyncIterator[str]:
-        check_text(self._text)
+        self._check_text()
         return self
 
     async def __anext__(self) -> str:
-        check_text(self._text)
+        self._check_text()
         while (event := await self._advance()) is not None:
             if isinstance(event, TextDelta) and event.text:
                 return event.text
@@ -200,34 +187,24 @@ class AsyncStream(_Tale, AsyncClosing):
         return _Partials(self, self._growing())
 
     async def _advance(self) -> StreamEvent | None:
-        if self._over:
+        if self._stepper.done:
             return None
         if self._driver is None:
-            from agentkit.engine.drivers.asyncio import Looping
+            from agentkit.engine.drivers.asyncio import AsyncioDriver
 
-            self._driver = Looping(self._runtime)
+            self._driver = AsyncioDriver(self._runtime)
         try:
-            effect = self._resume(None)
-            while type(effect) is not Emit:
-                try:
-                    result = await self._driver.perform(effect)
-                except BaseException as error:
-                    effect = self._flow.throw(presentable(error))
-                else:
-                    effect = self._flow.send(result)
-            return effect.event
-        except StopIteration as end:
-            self._finish(end)
-            await self._driver.close()
-            return None
+            event = await self._driver.advance(self._stepper)
+            if event is None:
+                await self._driver.close()
+            return event
         except BaseException:
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
         """Stop here and release everything; nothing happens when it is over already."""
-        self._over = True
-        self._flow.close()
+        self._stepper.close()
         if self._driver is not None:
             await self._driver.close()
 
@@ -272,12 +249,3 @@ class _Partials:
             if known:
                 return known[0]
         raise StopAsyncIteration
-
-
-def check_text(allowed: bool) -> None:
-    """Text cannot be taken back, so a stream that may restart has events only."""
-    if not allowed:
-        raise LLMError(
-            "a stream with on_interrupt='restart' cannot be read as plain text",
-            hint="iterate .events() and drop what was shown when a Restart comes",
-        )

@@ -1,229 +1,212 @@
-"""The blocking driver: carries a flow out in the caller's thread."""
+"""The sync driver: performs the effects of a flow in the caller's thread."""
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
-from contextvars import copy_context
-from typing import Any, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, ClassVar, TypeVar
 
 from agentkit.engine import effects as fx
+from agentkit.engine.drivers.clock import finite
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.workers import Workers
 from agentkit.engine.shared_call import LED
-from agentkit.errors import ProviderError
+from agentkit.engine.stepper import Stepper
+from agentkit.types import StreamEvent
 
 R = TypeVar("R")
 
 _NO_SCOPE = nullcontext()
 
 
-def run(flow: fx.Flow[R], runtime: Runtime, stopped: Callable[[], bool] | None = None) -> R:
-    """Carry `flow` out and return its result; `stopped` is asked before each effect."""
-    driver = Blocking(runtime)
+def run(flow: fx.Flow[R], runtime: Runtime) -> R:
+    """Carry `flow` out and return its result."""
+    driver, stepper = SyncDriver(runtime), Stepper(flow)
     try:
-        effect = next(flow)
-        while True:
-            if stopped is not None and stopped():
-                raise GeneratorExit
-            try:
-                result = driver.perform(effect)
-            except BaseException as error:
-                effect = flow.throw(presentable(error))
-            else:
-                effect = flow.send(result)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        driver.advance(stepper)
+        return stepper.result
     finally:
-        flow.close()
+        stepper.close()
         driver.close()
 
 
-def presentable(error: BaseException) -> BaseException:
-    """A `StopIteration` would end the flow it is thrown into: wrap it."""
-    if isinstance(error, StopIteration | StopAsyncIteration):
-        wrapped = ProviderError(f"the callable raised {type(error).__name__}")
-        wrapped.__cause__ = RuntimeError(f"{type(error).__name__} outside an iterator")
-        return wrapped
-    return error
-
-
-class Blocking:
+class SyncDriver:
     """Performs effects one by one; holds the streams it has open."""
 
     __slots__ = ("_open", "runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._open: set[Any] | None = None
+        self._open: set[Any] = set()
 
-    def perform(self, effect: fx.Effect[Any]) -> Any:
-        """Do what `effect` says and return its result."""
-        kind = type(effect)
-        if kind is fx.Send:
-            return self._send(effect)  # type: ignore[arg-type]
-        if isinstance(effect, fx.Load):
-            answers = self.runtime.answers
-            return None if answers is None else answers.load(effect.key, effect.durable)
-        if isinstance(effect, fx.Store):
-            if self.runtime.answers is not None:
-                self.runtime.answers.save(effect.key, effect.response, effect.durable)
-            return None
-        if isinstance(effect, fx.Sleep):
-            return self._sleep(effect)
-        if isinstance(effect, fx.Launch):
-            return self._launch(effect)
-        if isinstance(effect, fx.Open):
-            source = self._source(effect)
-            self._open = self._open or set()
-            self._open.add(source)
-            return source
-        if isinstance(effect, fx.Pull):
-            return effect.source.pull(effect.timeout)  # type: ignore[attr-defined]
-        if isinstance(effect, fx.Close):
-            self._close(effect.source)
-            return None
-        raise TypeError(f"the blocking driver cannot perform {kind.__name__}")
+    def advance(
+        self, stepper: Stepper[Any], cancelled: Callable[[], bool] | None = None
+    ) -> StreamEvent | None:
+        """Run the flow to the next event it emits, which is returned, or to its end.
 
-    def _send(self, effect: fx.Send) -> Any:
-        endpoint = effect.endpoint
-        if endpoint.send is None:
-            return self._send_async(effect)
-        if not effect.cuttable:
-            return send(effect)
-        context = copy_context()
-        label = effect.target.name
-        return wait_for(
-            self.runtime.workers, lambda: context.run(send, effect), label, effect.timeout
-        )
-
-    def _send_async(self, effect: fx.Send) -> Any:
-        future, cancel = self.runtime.loop.submit(asend(effect), copy_context())
-        return _await(future, cancel, effect.timeout)
-
-    def _sleep(self, effect: fx.Sleep) -> bool:
-        fake = getattr(self.runtime.clock, "sleep", None)
-        if effect.until is None:
-            (fake or time.sleep)(effect.seconds)
-            return False
-        fired = threading.Event()
-        effect.until.subscribe(fired.set)
-        try:
-            if fake is None:
-                return fired.wait(_finite(effect.seconds))
-            if not fired.wait(0.02):
-                fake(effect.seconds)
-            return fired.is_set()
-        finally:
-            effect.until.unsubscribe(fired.set)
-
-    def _launch(self, effect: fx.Launch) -> fx.Running:
-        side = _Side()
-        led = LED.get() | {effect.leads}
-        if not effect.apart:
-            token = LED.set(led)
+        `cancelled` is asked before each effect: once true, the flow is left as it is.
+        """
+        if stepper.started:
+            stepper.resolve(None)
+        else:
+            stepper.start()
+        while not stepper.done:
+            effect = stepper.effect
+            if type(effect) is fx.Emit:
+                return effect.event
+            if cancelled is not None and cancelled():
+                return None
             try:
-                run(effect.flow, self.runtime)
-            finally:
-                LED.reset(token)
-            side.ended = True
-            return side
-        context = copy_context()
-        context.run(LED.set, led)
-
-        def carry() -> None:
-            try:
-                context.run(run, effect.flow, self.runtime, lambda: side.stop)
-            except GeneratorExit:
-                pass
-            finally:
-                side.ended = True
-
-        self.runtime.workers.submit(carry, effect.leads)
-        return side
-
-    def _source(self, effect: fx.Open) -> Any:
-        endpoint = effect.endpoint
-        if endpoint.stream is None:
-            return LoopSource(self.runtime, effect)
-        if effect.cuttable:
-            return WorkerSource(self.runtime, effect)
-        return InlineSource(effect)
-
-    def _close(self, source: Any) -> None:
-        if self._open is not None:
-            self._open.discard(source)
-        source.close()
+                result = self._handlers[type(effect)](self, effect)
+            except BaseException as error:
+                stepper.fail(error)
+            else:
+                stepper.resolve(result)
+        return None
 
     def close(self) -> None:
         """Release the streams that were left open."""
-        for source in list(self._open or ()):
-            self._close(source)
+        while self._open:
+            self._open.pop().close()
+
+    def _send(self, effect: fx.Send) -> Any:
+        if effect.endpoint.send is None:
+            future, cancel = self.runtime.loop.submit(asend(effect), copy_context())
+            return _wait_for_future(future, cancel, effect.timeout)
+        if not effect.cuttable:
+            return send(effect)
+        context = copy_context()
+        name = effect.target.name
+        return _run_on_worker(
+            self.runtime.workers, lambda: context.run(send, effect), name, effect.timeout
+        )
+
+    def _open_stream(self, effect: fx.Open) -> Any:
+        source: InlineSource | WorkerSource | LoopSource
+        if effect.endpoint.stream is None:
+            source = LoopSource(self.runtime, effect)
+        elif effect.cuttable:
+            source = WorkerSource(self.runtime, effect)
+        else:
+            source = InlineSource(effect)
+        self._open.add(source)
+        return source
+
+    def _pull(self, effect: fx.Pull) -> Any:
+        return effect.source.pull(effect.timeout)  # type: ignore[attr-defined]
+
+    def _close_stream(self, effect: fx.Close) -> None:
+        source: Any = effect.source
+        self._open.discard(source)
+        source.close()
+
+    def _sleep(self, effect: fx.Sleep) -> bool:
+        return self.runtime.clock.sleep(effect.seconds, effect.until)
+
+    def _load(self, effect: fx.Load) -> Any:
+        cache = self.runtime.cache
+        return None if cache is None else cache.load(effect.key, effect.durable)
+
+    def _store(self, effect: fx.Store) -> None:
+        if self.runtime.cache is not None:
+            self.runtime.cache.save(effect.key, effect.response, effect.durable)
+
+    def _launch(self, effect: fx.Launch) -> fx.Running:
+        side = _SideFlow(effect.flow, self.runtime, LED.get() | {effect.leads})
+        self.runtime.workers.submit(side.run, effect.leads)
+        return side
+
+    _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
+        fx.Send: _send,
+        fx.Open: _open_stream,
+        fx.Pull: _pull,
+        fx.Close: _close_stream,
+        fx.Sleep: _sleep,
+        fx.Load: _load,
+        fx.Store: _store,
+        fx.Launch: _launch,
+    }
 
 
-class _Side:
-    """A flow on the side of a blocking caller."""
+class _SideFlow:
+    """A flow on a worker thread, beside the sync caller that launched it."""
 
-    __slots__ = ("ended", "stop")
+    __slots__ = ("_cancelled", "_context", "_ended", "_flow", "_runtime")
 
-    def __init__(self) -> None:
-        self.ended = False
-        self.stop = False
+    def __init__(self, flow: fx.Flow[None], runtime: Runtime, leads: frozenset[str]) -> None:
+        self._flow = flow
+        self._runtime = runtime
+        self._context: Context = copy_context()
+        self._context.run(LED.set, leads)
+        self._ended = False
+        self._cancelled = False
+
+    def run(self) -> None:
+        """Carry the flow out, on the worker."""
+        try:
+            self._context.run(self._carry_out)
+        finally:
+            self._ended = True
+
+    def _carry_out(self) -> None:
+        driver, stepper = SyncDriver(self._runtime), Stepper(self._flow)
+        try:
+            driver.advance(stepper, lambda: self._cancelled)
+        finally:
+            stepper.close()
+            driver.close()
 
     def alive(self) -> bool:
-        return not self.ended
+        return not self._ended
 
     def cancel(self) -> None:
-        self.stop = True
+        self._cancelled = True
 
 
-def within(effect: fx.Send | fx.Open) -> AbstractContextManager[object]:
+def scope_of(effect: fx.Send | fx.Open) -> AbstractContextManager[object]:
     """The attempt's scope around one step of the model's code."""
     return effect.scope() or _NO_SCOPE
 
 
 def send(effect: fx.Send) -> Any:
-    """Call the model's blocking side."""
-    with within(effect):
+    """Call the model's sync function."""
+    with scope_of(effect):
         return effect.endpoint.send(effect.request)  # type: ignore[misc]
 
 
 async def asend(effect: fx.Send) -> Any:
-    """Call the model's async side."""
-    with within(effect):
+    """Call the model's async function."""
+    with scope_of(effect):
         return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
 
 
-def wait_for(workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None) -> Any:
-    """Run `fn` on a worker and wait; after `timeout` seconds let go of it and raise `TimedOut`."""
+def _run_on_worker(
+    workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None
+) -> Any:
+    """Run `fn` on a worker and wait; after `timeout` seconds abandon it and raise `TimedOut`."""
     job = workers.submit(fn, label)
     done = threading.Event()
     job.watch(done.set)
     try:
-        if done.wait(_finite(timeout)):
+        if done.wait(finite(timeout)):
             return job.outcome()
     except BaseException:
         if not done.is_set():
-            workers.give_up(job)
+            workers.abandon(job)
         raise
-    workers.give_up(job)
+    workers.abandon(job)
     raise fx.TimedOut
 
 
-def _finite(seconds: float | None) -> float | None:
-    """`seconds` as `threading` takes them, which knows no infinity."""
-    return None if seconds == math.inf else seconds
-
-
-def _await(future: Future[Any], cancel: Callable[[], None], timeout: float | None) -> Any:
+def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: float | None) -> Any:
+    """The result of `future`; after `timeout` seconds cancel it and raise `TimedOut`."""
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     try:
-        if done.wait(_finite(timeout)):
+        if done.wait(finite(timeout)):
             return future.result()
     except BaseException:
         if not done.is_set():
@@ -234,34 +217,34 @@ def _await(future: Future[Any], cancel: Callable[[], None], timeout: float | Non
 
 
 def open_stream(effect: fx.Open) -> Iterator[Any]:
-    """The model's blocking stream."""
-    with within(effect):
+    """The model's sync stream."""
+    with scope_of(effect):
         return iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
 
 
 def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
     """The model's async stream."""
-    with within(effect):
+    with scope_of(effect):
         return aiter(effect.endpoint.astream(effect.request))  # type: ignore[misc]
 
 
 def step(iterator: Iterator[Any], effect: fx.Open) -> Any:
     """The iterator's next event, None at its end."""
-    with within(effect):
+    with scope_of(effect):
         return next(iterator, None)
 
 
 async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
     """Like `step`, for an async iterator."""
-    with within(effect):
+    with scope_of(effect):
         return await anext(iterator, None)
 
 
 def close_quietly(iterator: Any, effect: fx.Open) -> None:
-    """Close a generator or SDK stream; what that raises is nobody's answer."""
+    """Close a generator or SDK stream; what that raises is dropped."""
     closing = getattr(iterator, "close", None)
     if closing is not None:
-        with suppress(Exception), within(effect):
+        with suppress(Exception), scope_of(effect):
             closing()
 
 
@@ -269,14 +252,14 @@ async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
     """Like `close_quietly`, for an async stream."""
     closing = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
     if closing is not None:
-        with suppress(Exception), within(effect):
+        with suppress(Exception), scope_of(effect):
             result = closing()
             if hasattr(result, "__await__"):
                 await result
 
 
 class InlineSource:
-    """A blocking stream read in the caller's own thread; its time limit cannot be enforced."""
+    """A sync stream read in the caller's own thread; its time limit cannot be enforced."""
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
@@ -292,7 +275,7 @@ class InlineSource:
 
 
 class WorkerSource:
-    """A blocking stream read on a worker thread, so that a silent one can be let go of."""
+    """A sync stream read on a worker thread, so that a silent one can be abandoned."""
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._runtime = runtime
@@ -321,7 +304,7 @@ class WorkerSource:
     def pull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
         workers, label = self._runtime.workers, self._effect.target.name
-        return wait_for(workers, self.next_step(), label, timeout)
+        return _run_on_worker(workers, self.next_step(), label, timeout)
 
     def close(self) -> None:
         """Release it."""
@@ -346,7 +329,7 @@ class LoopSource:
 
     def pull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        return _await(*self._loop.submit(self._step(), self._context), timeout)
+        return _wait_for_future(*self._loop.submit(self._step(), self._context), timeout)
 
     def close(self) -> None:
         """Release it."""

@@ -1,4 +1,4 @@
-"""Threads for what would block: bounded, daemonic, and let go of when a call outlives its time."""
+"""Worker threads for what would block: bounded, daemonic, abandoned when a call times out."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ IDLE_SECONDS = 30.0
 class Job:
     """One function on its way through a worker thread."""
 
-    __slots__ = ("_finished", "_lock", "_watch", "error", "fn", "given_up", "label", "result")
+    __slots__ = ("_finished", "_lock", "_watch", "abandoned", "error", "fn", "label", "result")
 
     def __init__(self, fn: Callable[[], Any], label: str) -> None:
         self.fn = fn
         self.label = label
         self.result: Any = None
         self.error: BaseException | None = None
-        self.given_up = False
+        self.abandoned = False
         self._finished = False
         self._watch: Callable[[], None] | None = None
         self._lock = fork_safe_lock()
@@ -49,11 +49,11 @@ class Job:
         return self.result
 
     def finish(self) -> None:
-        """Wake whoever waits."""
+        """Wake the caller that waits."""
         with self._lock:
             self._finished = True
             watch = self._watch
-        if watch is not None and not self.given_up:
+        if watch is not None and not self.abandoned:
             watch()
 
 
@@ -77,7 +77,7 @@ class Workers:
 
     @property
     def stuck(self) -> int:
-        """Threads that still run a call nobody waits for."""
+        """Threads that still run an abandoned call."""
         return self._stuck
 
     def submit(self, fn: Callable[[], Any], label: str) -> Job:
@@ -104,11 +104,11 @@ class Workers:
         threading.Thread(target=self._work, name=name, daemon=True).start()
         return job
 
-    def give_up(self, job: Job) -> None:
-        """Nobody waits for `job` any more; its late result is dropped."""
+    def abandon(self, job: Job) -> None:
+        """Stop waiting for `job`; its late result is dropped."""
         with self._lock:
-            if not job.given_up:
-                job.given_up = True
+            if not job.abandoned:
+                job.abandoned = True
                 self._stuck += job in self._running
 
     def _work(self) -> None:
@@ -131,7 +131,7 @@ class Workers:
 
     def _run(self, job: Job) -> None:
         with self._lock:
-            if job.given_up:
+            if job.abandoned:
                 return
             self._running.add(job)
         try:
@@ -141,7 +141,7 @@ class Workers:
         job.fn = _nothing
         with self._lock:
             self._running.discard(job)
-            self._stuck -= job.given_up
+            self._stuck -= job.abandoned
         job.finish()
 
     def close(self) -> list[str]:
@@ -158,7 +158,7 @@ def _nothing() -> None:
 
 
 class LoopThread:
-    """One event loop on a daemon thread, for async callables that a blocking caller asks."""
+    """One event loop on a daemon thread, for async callables that a sync caller asks."""
 
     def __init__(self, name: str) -> None:
         self.name = name

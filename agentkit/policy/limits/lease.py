@@ -13,7 +13,7 @@ from agentkit.types import Quota, Usage
 
 if TYPE_CHECKING:
     from agentkit.policy.limits.pool import Pool
-    from agentkit.policy.route import Endpoint
+    from agentkit.policy.target import Endpoint
 
 
 class Lease:

@@ -12,7 +12,7 @@ from agentkit.policy.limits.window import Need, RateLimits, Window
 from agentkit.policy.validation import optional, whole
 
 if TYPE_CHECKING:
-    from agentkit.policy.route import Endpoint
+    from agentkit.policy.target import Endpoint
 
 log = logging.getLogger("agentkit.pool")
 

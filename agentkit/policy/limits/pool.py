@@ -34,7 +34,7 @@ from agentkit.types import Quota, Usage
 __all__ = ["AGING", "COOLDOWN", "UNHEALTHY_AFTER", "Lease", "Member", "Pool", "Strategy"]
 
 if TYPE_CHECKING:
-    from agentkit.policy.route import Endpoint
+    from agentkit.policy.target import Endpoint
 
 log = logging.getLogger("agentkit.pool")
 

@@ -7,26 +7,26 @@ import threading
 
 import pytest
 
-from agentkit.engine.drivers.asyncio import Bell
+from agentkit.engine.drivers.clock import Wakeup
 
 
-async def _waiting() -> tuple[Bell, asyncio.Task[bool]]:
-    bell = Bell()
-    waiter = asyncio.ensure_future(bell.wait(None))
+async def _waiting() -> tuple[Wakeup, asyncio.Task[bool]]:
+    wakeup = Wakeup()
+    waiter = asyncio.ensure_future(wakeup.wait(None))
     await asyncio.sleep(0)
-    return bell, waiter
+    return wakeup, waiter
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_bell_whose_loop_is_closed_may_still_be_rung(elsewhere: bool) -> None:
+def test_a_wakeup_whose_loop_is_closed_may_still_be_rung(elsewhere: bool) -> None:
     loop = asyncio.new_event_loop()
-    bell, waiter = loop.run_until_complete(_waiting())
+    wakeup, waiter = loop.run_until_complete(_waiting())
     loop.close()
     told: list[Exception] = []
 
     def ring() -> None:
         try:
-            bell.ring()
+            wakeup.set()
         except Exception as error:
             told.append(error)
 
@@ -36,14 +36,14 @@ def test_a_bell_whose_loop_is_closed_may_still_be_rung(elsewhere: bool) -> None:
         thread.join()
     else:
         ring()
-    assert (told, bell.rung) == ([], True)
+    assert (told, wakeup.is_set) == ([], True)
     waiter._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def test_a_bell_wakes_its_coroutine() -> None:
+def test_a_wakeup_wakes_its_coroutine() -> None:
     async def main() -> bool:
-        bell, waiter = await _waiting()
-        bell.ring()
+        wakeup, waiter = await _waiting()
+        wakeup.set()
         return await waiter
 
     assert asyncio.run(main())

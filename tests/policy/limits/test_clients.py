@@ -9,7 +9,7 @@ import pytest
 
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.limits.window import RateLimits
-from agentkit.policy.route import Endpoint
+from agentkit.policy.target import Endpoint
 from agentkit.providers.endpoint import endpoint_of
 from tests.forks import forks, in_child
 from tests.policy.limits.pools import ONE

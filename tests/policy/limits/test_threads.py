@@ -18,7 +18,7 @@ from agentkit.errors import AuthenticationError
 from agentkit.manager.keys import ConnectionPool
 from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
-from agentkit.types import Request, Response, Usage
+from agentkit.types import Request, Response, Signal, Usage
 
 pytestmark = pytest.mark.threads
 
@@ -27,7 +27,7 @@ THREADS = 32
 
 
 class Hurried:
-    """A clock on which a minute takes a tenth of a second. Who would sleep just looks again."""
+    """A clock on which a minute takes a tenth of a second. A wait just looks again."""
 
     def __init__(self, speed: float = 600.0) -> None:
         self.speed = speed
@@ -36,8 +36,23 @@ class Hurried:
     def __call__(self) -> float:
         return (time.monotonic() - self._began) * self.speed
 
-    def sleep(self, seconds: float) -> None:
+    now = __call__
+
+    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Time passes anyway; news is waited for a moment."""
+        if until is None:
+            return False
+        fired = threading.Event()
+        until.subscribe(fired.set)
+        try:
+            return fired.wait(0.02)
+        finally:
+            until.unsubscribe(fired.set)
+
+    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
         """Time passes anyway."""
+        await asyncio.sleep(0)
+        return False
 
 
 class Noted(Window):
@@ -109,7 +124,7 @@ class Model:
 
 
 def pool_of(llm: LLMManager, name: str = "m") -> Pool:
-    pool = llm._registry.get(name).pool
+    pool = llm.registry.get(name).pool
     assert pool is not None
     return pool
 

@@ -1,0 +1,99 @@
+"""Time as the drivers know it: reading it, and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from agentkit.types import Clock, Signal
+
+
+class SystemClock:
+    """The clock of the operating system, or another reading of time with real waits."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        """Seconds from an arbitrary start, never going back."""
+
+    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Wait `seconds`, in the calling thread; True when `until` fired first."""
+        if until is None:
+            time.sleep(seconds)
+            return False
+        fired = threading.Event()
+        until.subscribe(fired.set)
+        try:
+            return fired.wait(finite(seconds))
+        finally:
+            until.unsubscribe(fired.set)
+
+    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
+        """Like `sleep`, for asyncio."""
+        if until is None:
+            await asyncio.sleep(seconds)
+            return False
+        wakeup = Wakeup()
+        until.subscribe(wakeup.set)
+        try:
+            return await wakeup.wait(seconds)
+        finally:
+            until.unsubscribe(wakeup.set)
+
+
+def as_clock(clock: Clock | Callable[[], float] | None) -> Clock:
+    """`clock` itself, or one with real waits for a plain function such as `time.monotonic`."""
+    if clock is None:
+        return SystemClock()
+    if isinstance(clock, Clock):
+        return clock
+    return SystemClock(clock)
+
+
+def finite(seconds: float | None) -> float | None:
+    """`seconds` as `threading` takes them, which knows no infinity."""
+    return None if seconds == math.inf else seconds
+
+
+class Wakeup:
+    """Wakes one coroutine, from any thread."""
+
+    __slots__ = ("_future", "_loop", "_thread", "is_set")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+        self.is_set = False
+
+    def set(self) -> None:
+        """Wake the coroutine; does nothing when its loop is closed."""
+        self.is_set = True
+        with suppress(RuntimeError):
+            if threading.get_ident() == self._thread:
+                self._settle()
+            else:
+                self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Wait until it is set, at most `seconds`; whether it was set."""
+        if self.is_set:
+            return True
+        timer = None if seconds is None else self._loop.call_later(seconds, self._settle)
+        try:
+            await self._future
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if not self.is_set:
+            self._future = self._loop.create_future()
+        return self.is_set

@@ -1,0 +1,389 @@
+"""How one attempt is made: a complete response, or a stream of events up to its end.
+
+The path of a request (`agentkit.engine.request`) is written once and parametrised by an exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Protocol, TypeGuard
+
+from agentkit.engine.attempt import Attempt
+from agentkit.engine.call import Call
+from agentkit.engine.effects import Close, Emit, Flow, Open, Pull, Send, Source, TimedOut
+from agentkit.engine.shared_call import SharedCall
+from agentkit.errors import (
+    ConfigurationError,
+    InvalidResponseError,
+    LLMError,
+    StreamInterruptedError,
+)
+from agentkit.policy.target import Target
+from agentkit.types import (
+    End,
+    Message,
+    MessageRole,
+    OnInterrupt,
+    RawEvent,
+    ReasoningDelta,
+    Request,
+    Response,
+    Restart,
+    StreamEvent,
+    TextDelta,
+    Usage,
+)
+
+
+class Exchange(Protocol):
+    """One way to ask a target. An instance serves one request."""
+
+    prefix: str
+    """Keeps the shared calls of this kind apart from those of another kind."""
+    aside: bool
+    """Whether a shared call runs at its own pace, beside the caller that leads it."""
+
+    def time_limit(self, target: Target) -> float | None:
+        """The target's own limit on one attempt, in seconds."""
+        ...
+
+    def begin(self, call: Call, target: Target) -> Flow[None]:
+        """Prepare for `target`, before its cache or attempts are tried."""
+        ...
+
+    def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
+        """Send `request` and return the response; whatever goes wrong is raised as it is."""
+        ...
+
+    def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
+        """`response` after the check of an attempt. Raises `StructuredOutputError`."""
+        ...
+
+    def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
+        """The error of an attempt whose content was shown before `cause`; None: nothing was."""
+        ...
+
+    def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
+        """Hand over the end of a settled attempt's response."""
+        ...
+
+    def release(self) -> Flow[None]:
+        """Release what the attempt has open."""
+        ...
+
+    def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
+        """Hand over a response for which this call sent nothing."""
+        ...
+
+    def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
+        """Hand over an event of a shared call."""
+        ...
+
+    def into(self, shared: SharedCall) -> Exchange:
+        """The exchange of a shared call's leader."""
+        ...
+
+    def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
+        """The response of the request. Raises `DeadlineExceededError` when it came too late."""
+        ...
+
+    def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
+        """Leave `target` because of `error`; raises it when it ends the request."""
+        ...
+
+
+class CompleteExchange:
+    """Send a request and wait for the complete response."""
+
+    prefix = ""
+    aside = False
+
+    def time_limit(self, target: Target) -> float | None:
+        """The timeout of the target."""
+        return target.timeout
+
+    def begin(self, call: Call, target: Target) -> Flow[None]:
+        """Nothing to prepare."""
+        yield from ()
+
+    def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
+        """Call the model."""
+        target, endpoint = attempt.target, attempt.endpoint
+        raw = yield from Send(
+            target=target,
+            endpoint=endpoint,
+            request=attempt.addressed(request),
+            timeout=attempt.allotted,
+            cuttable=target.timeout is not None,
+            scope=attempt.watch.scope,
+        )
+        return endpoint.accept(raw, attempt.call.ledger)
+
+    def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
+        """Every attempt is checked, so that a rejected response can be asked for again."""
+        return attempt.call.checked(response)
+
+    def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
+        """None: a complete response is shown at its end."""
+        return None
+
+    def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
+        """Nothing more to hand over."""
+        yield from ()
+
+    def release(self) -> Flow[None]:
+        """Nothing is open."""
+        yield from ()
+
+    def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
+        """Nothing to hand over but the response."""
+        yield from ()
+
+    def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
+        """A complete response has no events."""
+        raise TypeError(f"a complete response emitted {event!r}")
+
+    def into(self, shared: SharedCall) -> CompleteExchange:
+        """The same: the response is all that is shared."""
+        return self
+
+    def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
+        """The response, if it came before the deadline."""
+        if call.time_left() < 0:
+            raise call.deadline_error(f"{target.name} answered after it had passed")
+        return response
+
+    def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
+        """As the classification of the error says."""
+        call.leave_or_raise(target, error)
+
+
+COMPLETE = CompleteExchange()
+
+
+class StreamExchange:
+    """Open a stream and emit its events.
+
+    Up to the first content a failure is retried like any other. After it, `on_interrupt` decides.
+    """
+
+    prefix = "stream:"
+    aside = True
+
+    def __init__(self, on_interrupt: OnInterrupt, shared: SharedCall | None = None) -> None:
+        self._on_interrupt = on_interrupt
+        self._shared = shared
+        self._shown = ""
+        """The text of interrupted streams that the next target restarts or continues."""
+        self._events: list[StreamEvent] = []
+        self._source: Source | None = None
+        self._end: End | None = None
+
+    def time_limit(self, target: Target) -> float | None:
+        """The limit on the time to the first content."""
+        limit = target.first_token_timeout
+        return target.timeout if limit is None else limit
+
+    def begin(self, call: Call, target: Target) -> Flow[None]:
+        """Announce a restart when text of another target was shown."""
+        if self._shown and self._on_interrupt == "restart":
+            reason = type(next(reversed(call.causes.values()))).__name__
+            yield from self.emit(call, Restart(target.name, self._shown, reason))
+            self._shown = ""
+
+    def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
+        """Hand `event` over; the deadline stands still while the consumer holds it."""
+        if self._shared is not None:
+            self._shared.put(event)
+            return
+        since = call.rules.now()
+        yield from Emit(event)
+        call.deadline.extend(call.rules.now() - since)
+
+    def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
+        """Emit every event but the end; the response of the whole stream."""
+        call, target = attempt.call, attempt.target
+        if attempt.first_token is not None:
+            raise _already_shown("send a stream again")
+        self._events, self._end = [], None
+        yield from self.release()
+        self._source = source = yield from Open(
+            target=target,
+            endpoint=attempt.endpoint,
+            request=attempt.addressed(request),
+            cuttable=attempt.limit is not None,
+            scope=attempt.watch.scope,
+        )
+        until = call.rules.now() + attempt.allotted
+        prelude: list[StreamEvent] = []
+        event = yield from _pull(call, target, source, until - call.rules.now())
+        while _is_prelude(event):
+            prelude.append(event)
+            event = yield from _pull(call, target, source, until - call.rules.now())
+        if event is None or type(event) is End:
+            event = _checked_end(target, event)
+        attempt.reached_content()
+        for early in prelude:
+            yield from self.emit(call, early)
+        while event is not None and type(event) is not End:
+            self._events.append(event)
+            yield from self.emit(call, event)
+            event = yield from _pull(call, target, source, target.timeout)
+        self._end = _checked_end(target, event)
+        return _response(target, self._events, self._end)
+
+    def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
+        """Unchecked, as the text is shown already: `conclude` checks the complete response."""
+        if attempt.first_token is not None and self._end is None:
+            raise _already_shown("replace a stream")
+        return response
+
+    def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
+        """After the first content an error interrupts the stream."""
+        foreign_at_end = self._end is not None and not isinstance(cause, LLMError)
+        if attempt.first_token is None or foreign_at_end:
+            return None
+        partial = _text_of(self._events)
+        error = StreamInterruptedError(
+            f"the stream of {attempt.target.name} broke after {len(partial)} characters",
+            provider=attempt.target.provider,
+            model=attempt.target.name,
+            status=getattr(cause, "status", None),
+            partial=partial,
+            hint="use on_interrupt='restart' to start again at the next model",
+        )
+        error.__cause__ = cause
+        return error
+
+    def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
+        """Emit the end mark; a response that middleware gave itself is emitted as one chunk."""
+        if self._end is not None:
+            yield from self.emit(call, self._end)
+        else:
+            yield from self.deliver(call, response)
+
+    def release(self) -> Flow[None]:
+        """Close the source."""
+        source, self._source = self._source, None
+        if source is not None:
+            yield from Close(source)
+
+    def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
+        """A finished response as a stream: one chunk and the end."""
+        if response.text:
+            yield from self.emit(call, TextDelta(response.text))
+        yield from self.emit(call, End(response.finish_reason, response.usage, response.tool_calls))
+
+    def into(self, shared: SharedCall) -> StreamExchange:
+        """The same, with the events put into `shared`."""
+        return StreamExchange(self._on_interrupt, shared)
+
+    def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
+        """The response with the text that other targets showed before, checked at last."""
+        if self._shown:
+            response = replace(response, text=self._shown + response.text)
+        return call.checked(response)
+
+    def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
+        """Restart or continue an interrupted stream at the next target, or raise `error`."""
+        if not isinstance(error, StreamInterruptedError):
+            call.leave_or_raise(target, error)
+            return
+        error.partial = self._shown + error.partial
+        if self._on_interrupt == "raise" or not self._may_go_on(call):
+            call.ledger.answered_by = None
+            raise error
+        self._shown = error.partial
+        call.leave(target, error, "non_retryable")
+        if self._on_interrupt == "continue":
+            call.request = call.asked = _prefilled(call.request, self._shown)
+
+    def _may_go_on(self, call: Call) -> bool:
+        """Whether a target is left; to continue, it must support prefill."""
+        left = [each for each in call.walk.ahead() if call.time_left() > 0]
+        if self._on_interrupt == "continue":
+            call.walk.drop_where(lambda each: "prefill" not in each.endpoint.capabilities)
+            return any("prefill" in each.endpoint.capabilities for each in left)
+        return bool(left)
+
+
+def stopped(target: Target, events: Iterable[StreamEvent]) -> StreamInterruptedError:
+    """The error of a follower whose shared stream was stopped after `events`."""
+    return StreamInterruptedError(
+        f"the stream of {target.name} was stopped",
+        provider=target.provider,
+        model=target.name,
+        partial=_text_of(events),
+    )
+
+
+def _text_of(events: Iterable[StreamEvent]) -> str:
+    """The texts of `events`, joined."""
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def _prefilled(request: Request, shown: str) -> Request:
+    """`request` with what was shown as the beginning of the answer."""
+    messages = (*request.conversation, Message(MessageRole.ASSISTANT, shown))
+    return replace(request, prompt=None, messages=messages, use_cache=False)
+
+
+def _already_shown(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"an attempt middleware cannot {what} of which text has been shown",
+        hint="answer or send again before the first content, or give it level = 'request'",
+    )
+
+
+def _is_prelude(event: StreamEvent | None) -> TypeGuard[TextDelta | RawEvent]:
+    return type(event) is RawEvent or (type(event) is TextDelta and not event.text)
+
+
+def _pull(
+    call: Call, target: Target, source: Source, limit: float | None
+) -> Flow[StreamEvent | None]:
+    """The next event within `limit` seconds and the deadline; text becomes a `TextDelta`."""
+    left = call.time_left()
+    if left <= 0:  # a stream that is read in the caller's own thread has no other time limit
+        raise TimedOut
+    event = yield from Pull(source, left if limit is None else min(limit, left))
+    if isinstance(event, str):
+        return TextDelta(event)
+    if event is None or isinstance(event, TextDelta | ReasoningDelta | RawEvent | End):
+        return event
+    raise InvalidResponseError(
+        f"{target.name} streamed {type(event).__name__}",
+        provider=target.provider,
+        model=target.name,
+        hint="yield str or agentkit stream events",
+    )
+
+
+def _checked_end(target: Target, event: StreamEvent | None) -> End:
+    """The end of a stream; without the end mark that its endpoint promises it was cut short."""
+    if isinstance(event, End):
+        return event
+    if target.endpoint.end_mark:
+        raise InvalidResponseError(
+            f"the stream of {target.name} stopped without its end mark",
+            provider=target.provider,
+            model=target.name,
+        )
+    return End()
+
+
+def _response(target: Target, events: Iterable[StreamEvent], end: End) -> Response[Any]:
+    """The finished response of a stream."""
+    return Response(
+        text=_text_of(events),
+        usage=end.usage or Usage(),
+        model=target.name,
+        provider=target.provider,
+        finish_reason=end.finish_reason,
+        tool_calls=end.tool_calls,
+        response_id=end.response_id,
+        reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
+        quota=end.quota,
+        omitted=end.omitted,
+    )

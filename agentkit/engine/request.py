@@ -1,0 +1,202 @@
+"""The path of a request, from top to bottom.
+
+`run_request` runs it inside its middleware, `run_route` tries one target after the other,
+`try_target` answers from the response cache or a shared call, `make_attempts` sends and retries,
+and `make_attempt` is a single attempt, settled exactly once. An `Exchange` says how an attempt is
+made, and is all that differs between a complete response and a stream.
+
+An error that only ends the work at one target is returned; what is raised ends the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from agentkit.engine.attempt import Attempt, Failure, begin_attempt
+from agentkit.engine.call import Call, Outcome
+from agentkit.engine.effects import Flow, Sleep
+from agentkit.engine.exchange import Exchange
+from agentkit.engine.middleware import MiddlewareFn, Proceed, run_middleware
+from agentkit.engine.reuse import look_up, share_call
+from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
+from agentkit.policy.target import Target
+from agentkit.types import Request, Response
+from agentkit.types.observer import CallOutcome
+
+Around: TypeAlias = Callable[[Call, Proceed], Flow[Response[Any]]]
+"""A flow around the route of one request: it may proceed several times, and wait in between."""
+
+
+def run_request(
+    call: Call,
+    middleware: tuple[MiddlewareFn, ...],
+    exchange: Exchange,
+    around: Around | None = None,
+) -> Flow[Response[Any]]:
+    """Run the whole request inside its middleware, and report its end exactly once."""
+
+    def proceed(request: Request) -> Flow[Response[Any]]:
+        call.restart(request)
+        return run_route(call, exchange)
+
+    def innermost(request: Request) -> Flow[Response[Any]]:
+        call.restart(request)
+        return run_route(call, exchange) if around is None else around(call, proceed)
+
+    response: Response[Any] | None = None
+    error: BaseException | None = None
+    try:
+        if middleware:
+            result = yield from run_middleware(middleware, call.request, innermost)
+            response = call.owned(result)
+        else:
+            response = yield from innermost(call.request)
+        return response
+    except BaseException as exc:
+        error = exc
+        if isinstance(exc, LLMError):
+            exc.ledger = call.ledger
+        raise
+    finally:
+        call.ledger.duration = call.rules.now() - call.began
+        call.observer.end(_outcome_of(call, error), call.ledger, response, error)
+
+
+def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
+    """Try the targets of the route until one answers.
+
+    Raises:
+        LLMError: the request ended without a response; the type follows the route.
+    """
+    while (target := call.next_target()) is not None:
+        yield from exchange.begin(call, target)
+        outcome = yield from try_target(call, target, exchange)
+        if isinstance(outcome, Response):
+            return exchange.conclude(call, target, outcome)
+        exchange.leave_or_raise(call, target, outcome)
+    raise call.failure()
+
+
+def try_target(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
+    """Answer from the response cache, from a shared call, or by attempts of this call's own."""
+    key = call.cache_key(target)
+    if key is None:
+        return (yield from make_attempts(call, target, exchange))
+    cached = yield from look_up(call, target, key)
+    if cached is not None:
+        yield from exchange.deliver(call, cached)
+        return cached
+    return (yield from share_call(call, target, key, exchange, make_attempts))
+
+
+def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
+    """Send to `target`, again and again as its policies allow; its last error if none succeeds."""
+    delay = call.initial_delay(target)
+    if isinstance(delay, LLMError):
+        return delay
+    last: LLMError | None = None
+    while True:
+        if delay and (yield from _back_off(call, target, delay)) and last is not None:
+            return last
+        result = yield from make_attempt(call, target, delay, exchange)
+        if isinstance(result, CircuitOpenError):
+            return last or result
+        if not isinstance(result, Failure):
+            return result
+        last = result.error
+        wait = call.retry_delay(target, result.number, last, result.classification)
+        if wait is None:
+            return last
+        if isinstance(last, StructuredOutputError) and call.check is not None:
+            call.request = call.check.again(call.asked, last)
+        if not call.walk.repeat_at(call.rules.now() + wait):
+            return last
+        delay = wait
+
+
+def make_attempt(
+    call: Call, target: Target, delay: float, exchange: Exchange
+) -> Flow[Outcome | Failure]:
+    """One attempt; a `Failure` may be retried, any other error is final for the target."""
+    attempt = yield from begin_attempt(call, target, delay, exchange.time_limit(target))
+    if isinstance(attempt, LLMError):
+        return attempt
+    try:
+        result = yield from _send_and_settle(attempt, exchange)
+    except Exception:
+        yield from exchange.release()
+        raise
+    yield from exchange.release()
+    if isinstance(result, Response):
+        yield from exchange.finish(call, result)
+    return result
+
+
+def _send_and_settle(attempt: Attempt, exchange: Exchange) -> Flow[Outcome | Failure]:
+    """Send inside the attempt middleware, and settle with what comes of it.
+
+    What middleware raises on its own is no failure of the target: the attempt is abandoned.
+    """
+    call, layers = attempt.call, attempt.call.rules.attempt_middleware
+    try:
+        if layers:
+            response = yield from run_middleware(
+                layers, call.request, lambda request: _send(attempt, request, exchange)
+            )
+            if not response.model:
+                response = replace(
+                    response, model=attempt.target.name, provider=attempt.target.provider
+                )
+        else:
+            response = yield from exchange.send(attempt, call.request)
+        try:
+            response = call.owned(exchange.accept(attempt, call.owned(response)))
+        except StructuredOutputError as rejected:
+            return attempt.reject(rejected, response)
+        return attempt.succeed(response)
+    except Exception as exc:
+        if not layers or exc is attempt.presented:
+            failure = attempt.fail(attempt.raised or exc)
+            return exchange.interruption(attempt, failure.error) or failure
+        attempt.abandon("middleware")
+        outcome = exchange.interruption(attempt, exc) or exc
+        if not isinstance(outcome, LLMError):
+            raise
+        return outcome
+    except BaseException:
+        attempt.abandon("cancelled" if attempt.first_token is None else "closed_early")
+        raise
+
+
+def _send(attempt: Attempt, request: Request, exchange: Exchange) -> Flow[Response[Any]]:
+    """The innermost step of the attempt middleware, which sees errors of our tree only."""
+    try:
+        return (yield from exchange.send(attempt, request))
+    except Exception as exc:
+        attempt.raised = exc
+        attempt.presented = attempt.present(exc)
+        if attempt.presented is exc:
+            raise
+        raise attempt.presented from exc
+
+
+def _back_off(call: Call, target: Target, delay: float) -> Flow[bool]:
+    """Sleep; True when the target's breaker opened meanwhile and another target is left."""
+    breaker = target.breaker
+    another = breaker is not None and call.walk.another_left(call.rules.now())
+    since = call.rules.now()
+    woken = yield from Sleep(delay, until=breaker.opened if breaker and another else None)
+    call.ledger.slept += call.rules.now() - since
+    return woken
+
+
+def _outcome_of(call: Call, error: BaseException | None) -> CallOutcome:
+    if error is not None:
+        return "error" if isinstance(error, Exception) else "cancelled"
+    if call.ledger.cache == "hit":
+        return "cache_hit"
+    names = call.walk.route.names
+    first = names[0] if names else None
+    return "success" if call.ledger.answered_by == first else "fallback_success"

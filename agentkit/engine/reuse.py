@@ -1,0 +1,146 @@
+"""Responses that need no request of their own: the response cache, and shared calls.
+
+Whoever finds no response leads a shared call, and everybody else with the same key follows it
+(single-flight). The state of a shared call is in `agentkit.engine.shared_call`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from agentkit.engine.call import Call, Outcome
+from agentkit.engine.effects import Flow, Launch, Load, Sleep, Store
+from agentkit.engine.exchange import Exchange, stopped
+from agentkit.engine.shared_call import LED, SharedCall
+from agentkit.errors import LLMError
+from agentkit.policy.target import Target
+from agentkit.types import Response
+
+MakeAttempts: TypeAlias = Callable[[Call, Target, Exchange], Flow[Outcome]]
+
+LIVENESS_CHECK = 1.0
+"""Seconds after which a waiting follower checks that its shared call can still end."""
+
+
+def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
+    """The response cache's answer for `target`, reported to the observer."""
+    since = call.rules.now()
+    cached = yield from _load(call, target, key)
+    call.observer.response_cache(target.name, call.cache, call.rules.now() - since)
+    return cached
+
+
+def share_call(
+    call: Call, target: Target, key: str, exchange: Exchange, make_attempts: MakeAttempts
+) -> Flow[Outcome]:
+    """Lead or follow the one upstream call of all identical requests."""
+    calls, shared_key = call.rules.shared_calls, exchange.prefix + key
+    while True:
+        joined = calls.join(shared_key, thread=call.thread, blocking=call.blocking)
+        if joined is None:
+            return (yield from _fetch(call, target, key, exchange, make_attempts))
+        shared, leads = joined
+        try:
+            if leads:
+                lead = _lead(call, target, key, exchange.into(shared), make_attempts, shared)
+                yield from _start(call, shared, lead, aside=exchange.aside)
+            seen = yield from _follow(call, shared, exchange)
+        finally:
+            shared.leave()
+        outcome = _outcome_of(call, target, shared, leads=leads, seen=seen)
+        if outcome is not None:
+            return outcome
+
+
+def _start(call: Call, shared: SharedCall, lead: Flow[None], *, aside: bool) -> Flow[None]:
+    """Run `lead`: in place for a sync caller that waits for all of it, else beside its flow."""
+    if call.blocking and not aside:
+        token = LED.set(LED.get() | {shared.key})
+        try:
+            yield from lead
+        finally:
+            LED.reset(token)
+        return
+    try:
+        shared.running = yield from Launch(lead, shared.key)
+    except Exception as error:
+        shared.finish(None, error)
+    except BaseException:
+        shared.finish(None, None)
+        raise
+
+
+def _lead(
+    call: Call,
+    target: Target,
+    key: str,
+    exchange: Exchange,
+    make_attempts: MakeAttempts,
+    shared: SharedCall,
+) -> Flow[None]:
+    """What the leader does for all: fetch the response, and finish the call with the outcome."""
+    try:
+        stored = yield from _load(call, target, key)  # another may have stored it meanwhile
+        if stored is None:
+            outcome = yield from _fetch(call, target, key, exchange, make_attempts)
+        else:
+            yield from exchange.deliver(call, stored)
+            outcome = stored
+    except Exception as error:
+        shared.finish(None, None if error is call.overdue else error)
+    except BaseException:
+        shared.finish(None, None)
+        raise
+    else:
+        if isinstance(outcome, Response):
+            shared.finish(outcome, None)
+        else:
+            shared.finish(None, outcome)
+
+
+def _fetch(
+    call: Call, target: Target, key: str, exchange: Exchange, make_attempts: MakeAttempts
+) -> Flow[Outcome]:
+    """Make attempts, and store the response."""
+    outcome = yield from make_attempts(call, target, exchange)
+    if isinstance(outcome, Response):
+        yield from Store(key, outcome, target.endpoint.durable)
+    return outcome
+
+
+def _load(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
+    stored = yield from Load(key, target.endpoint.durable)
+    return None if stored is None else call.adopted(stored, "hit")
+
+
+def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:
+    """Hand over the events of a shared call until it is over; how many they were."""
+    seen = 0
+    while True:
+        over = shared.over or shared.lost()  # read first: its last events may come while draining
+        while seen < len(shared.events):
+            seen += 1
+            yield from exchange.emit(call, shared.events[seen - 1])
+        if over:
+            return seen
+        left = call.time_left()
+        if left <= 0:
+            raise call.deadline_error("an identical call has not answered yet")
+        yield from Sleep(min(left, LIVENESS_CHECK), until=shared.beyond(seen))
+
+
+def _outcome_of(
+    call: Call, target: Target, shared: SharedCall, *, leads: bool, seen: int
+) -> Outcome | None:
+    """The outcome of a shared call for this one; None: it has none, so another must lead."""
+    if shared.response is not None:
+        return shared.response if leads else call.adopted(shared.response, "shared")
+    if shared.error is not None:
+        error = shared.error if leads else call.copy_error(target, shared.error)
+        if isinstance(error, LLMError):
+            return error
+        raise error
+    if leads:
+        raise call.overdue or LLMError(f"the call to {target.name} was stopped from outside")
+    return stopped(target, shared.events[:seen]) if seen else None

@@ -1,0 +1,234 @@
+"""Requests on their way through the engine: the one place where they are sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentkit.engine.call import Call, Check, Rules
+from agentkit.engine.drivers.runtime import Runtime
+from agentkit.engine.drivers.streams import AsyncStream, Growth, Stream
+from agentkit.engine.drivers.sync import run
+from agentkit.engine.effects import Flow
+from agentkit.engine.exchange import COMPLETE, StreamExchange
+from agentkit.engine.middleware import MiddlewareFn
+from agentkit.engine.request import Around, run_request
+from agentkit.errors import ConfigurationError
+from agentkit.manager.registry import ModelRegistry
+from agentkit.policy.budget import Budget, Price
+from agentkit.policy.deadline import Deadline
+from agentkit.policy.health import Health, RouteOrder
+from agentkit.policy.retry import RetryPolicy
+from agentkit.policy.route import Route
+from agentkit.types import OnInterrupt, Request, Response
+
+_INTERRUPTS = ("raise", "restart", "continue")
+
+
+class Dispatcher:
+    """Sends requests along the routes of a registry, sync and async, complete and streamed.
+
+    Every policy of the manager applies. `model` is a name, a list of names, a `Route`, or None for
+    the active model and the fallback chain.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        runtime: Runtime,
+        rules: Rules,
+        *,
+        name: str,
+        deadline: float | None,
+        middleware: tuple[MiddlewareFn, ...] = (),
+        route_order: RouteOrder | None = None,
+        health: Callable[[str], Health],
+    ) -> None:
+        Deadline(deadline, 0.0)
+        self.name = name
+        self.closed = False
+        """Whether `close` was called: a closed dispatcher sends nothing."""
+        self._registry = registry
+        self._runtime = runtime
+        self._rules = rules
+        self._deadline = deadline
+        self._middleware = middleware
+        self._route_order = route_order
+        self._health = health
+
+    def run(
+        self,
+        request: Request,
+        *,
+        model: str | Sequence[str] | Route | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        check: Check | None = None,
+        around: Around | None = None,
+    ) -> Response[Any]:
+        """Send `request` and return the response.
+
+        Args:
+            request: what to send.
+            model: which models are asked, in order.
+            deadline: seconds for the request (default: the manager's).
+            retry: in place of each model's own policy.
+            budget: a spending budget of this request, beside the manager's.
+            check: what the response must pass; a rejected one is asked for again.
+            around: a flow around the whole route, inside the middleware.
+
+        Raises:
+            LLMError: there is no response; `.ledger` has every attempt.
+        """
+        call = self._call(
+            request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=True
+        )
+        return run(run_request(call, self._middleware, COMPLETE, around), self._runtime)
+
+    async def arun(
+        self,
+        request: Request,
+        *,
+        model: str | Sequence[str] | Route | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        check: Check | None = None,
+        around: Around | None = None,
+    ) -> Response[Any]:
+        """Like `run`, for asyncio."""
+        from agentkit.engine.drivers.asyncio import arun
+
+        call = self._call(
+            request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=False
+        )
+        return await arun(run_request(call, self._middleware, COMPLETE, around), self._runtime)
+
+    def stream(
+        self,
+        request: Request,
+        *,
+        model: str | Sequence[str] | Route | None = None,
+        on_interrupt: OnInterrupt = "raise",
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        check: Check | None = None,
+        growth: Growth | None = None,
+    ) -> Stream:
+        """A stream of the response; nothing is sent before its first event is asked for.
+
+        `check` applies to the complete response at the end. `growth` makes the partial instances
+        of `Stream.partials`. The other arguments are those of `run`.
+        """
+        flow = self._stream_flow(
+            request,
+            model,
+            on_interrupt,
+            deadline=deadline,
+            retry=retry,
+            budget=budget,
+            check=check,
+            sync=True,
+        )
+        return Stream(flow, self._runtime, text=on_interrupt != "restart", growth=growth)
+
+    def astream(
+        self,
+        request: Request,
+        *,
+        model: str | Sequence[str] | Route | None = None,
+        on_interrupt: OnInterrupt = "raise",
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        check: Check | None = None,
+        growth: Growth | None = None,
+    ) -> AsyncStream:
+        """Like `stream`, for asyncio; itself not a coroutine."""
+        flow = self._stream_flow(
+            request,
+            model,
+            on_interrupt,
+            deadline=deadline,
+            retry=retry,
+            budget=budget,
+            check=check,
+            sync=False,
+        )
+        return AsyncStream(flow, self._runtime, text=on_interrupt != "restart", growth=growth)
+
+    def route(self, model: str | Sequence[str] | Route | None = None) -> Route:
+        """The route of a request for `model`. Raises `UnknownModelError`."""
+        return model if isinstance(model, Route) else self._registry.route(model)
+
+    def price(self, name: str) -> Price | None:
+        """The price of the model called `name`; None when it has none."""
+        return self._registry.price(name)
+
+    @property
+    def stuck_calls(self) -> int:
+        """Worker threads that are still held by calls that outlived their timeout."""
+        return self._runtime.workers.stuck
+
+    def close(self) -> list[str]:
+        """End every thread and task of this dispatcher; the labels of what was under way."""
+        if self.closed:
+            return []
+        self.closed = True
+        return self._runtime.close()
+
+    def _stream_flow(
+        self,
+        request: Request,
+        model: str | Sequence[str] | Route | None,
+        on_interrupt: OnInterrupt,
+        *,
+        deadline: float | None,
+        **options: Any,
+    ) -> Flow[Response[Any]]:
+        """Check the arguments now; the request begins with the first event that is read."""
+        if on_interrupt not in _INTERRUPTS:
+            raise ConfigurationError(
+                f"on_interrupt is {on_interrupt!r}", hint=f"use one of {', '.join(_INTERRUPTS)}"
+            )
+        self.route(model)
+        Deadline(self._deadline if deadline is None else deadline, 0.0)
+
+        def flow() -> Flow[Response[Any]]:
+            call = self._call(request, model, deadline=deadline, **options)
+            exchange = StreamExchange(on_interrupt)
+            return (yield from run_request(call, self._middleware, exchange))
+
+        return flow()
+
+    def _call(
+        self,
+        request: Request,
+        model: str | Sequence[str] | Route | None,
+        *,
+        deadline: float | None,
+        retry: RetryPolicy | None,
+        budget: Budget | None,
+        check: Check | None,
+        sync: bool,
+    ) -> Call:
+        if self.closed:
+            raise ConfigurationError(f"manager {self.name!r} is closed", hint="make a new one")
+        route = self.route(model)
+        if self._route_order is not None:
+            stops = self._route_order(route.stops, self._health)
+            route = Route(tuple(stops), route.order, route.max_attempts)
+        return Call(
+            self._rules,
+            route,
+            request,
+            deadline=self._deadline if deadline is None else deadline,
+            thread=threading.get_ident(),
+            blocking=sync,
+            check=check,
+            retry=retry,
+            budget=budget,
+        )

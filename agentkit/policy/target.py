@@ -1,0 +1,78 @@
+"""One registered model, with its policies and its state, and the ways to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentkit.errors import LLMError
+from agentkit.policy.breaker import CircuitBreaker
+from agentkit.policy.budget import Price
+from agentkit.policy.classification import RetryOn
+from agentkit.policy.limits.pool import Pool
+from agentkit.policy.retry import RetryBudget, RetryPolicy
+from agentkit.types import Request, Response
+from agentkit.types.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """How a target is called: up to four functions, sync and async, complete and streamed.
+
+    `send` and `asend` return whatever the model returns; `accept` turns that into a `Response`
+    with the given ledger, or raises `InvalidResponseError`. `translate` maps a foreign exception
+    into the error tree. `end_mark` says that a stream must finish with an `End` event.
+    """
+
+    accept: Callable[[Any, Ledger], Response[Any]]
+    translate: Callable[[Exception], LLMError]
+    send: Callable[[Request], Any] | None = None
+    asend: Callable[[Request], Any] | None = None
+    stream: Callable[[Request], Any] | None = None
+    astream: Callable[[Request], Any] | None = None
+    end_mark: bool = False
+    capabilities: frozenset[str] = frozenset()
+    fingerprint: str = ""
+    durable: bool = False
+    """Whether `fingerprint` means the same in another process."""
+    timed: bool = False
+    """Whether it limits the time of its own sockets by `Request.timeout`."""
+    worded: Callable[[Request], Request] | None = None
+    """Adds a request's `response_format` to the prompt, for a model without such an option."""
+    close: Callable[[], None] | None = None
+    """Closes its connections; called once nothing uses it any more."""
+    aclose: Callable[[], Awaitable[None]] | None = None
+    """The same for connections of the running event loop."""
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """One registered model with its policies and its state."""
+
+    name: str
+    provider: str
+    endpoint: Endpoint
+    metadata: Mapping[str, Any]
+    retry: RetryPolicy
+    breaker: CircuitBreaker | None = None
+    pool: Pool | None = None
+    budget: RetryBudget | None = None
+    timeout: float | None = None
+    first_token_timeout: float | None = None
+    retry_on: RetryOn | None = None
+    context_window: int | None = None
+    price: Price | None = None
+    owned: bool = False
+    """Whether the endpoint was made by the manager, which then closes it."""
+    rate_limited_until: float = field(default=-1.0, compare=False)
+    """Clock time until which a Retry-After holds."""
+
+    def rate_limited_for(self, now: float) -> float:
+        """Seconds for which it is still rate limited; zero or less when it may be asked."""
+        return self.rate_limited_until - now
+
+    @property
+    def breaker_state(self) -> str:
+        """``closed``, ``open`` or ``half-open``; closed where there is no breaker."""
+        return "closed" if self.breaker is None else self.breaker.state
