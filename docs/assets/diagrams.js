@@ -75,7 +75,7 @@
       themeVariables: { ...colours[dark ? "dark" : "light"], fontFamily, fontSize: "14px" },
       fontFamily,
       flowchart: { ...size, nodeSpacing: 24, rankSpacing: 36, padding: 8, wrappingWidth: 130 },
-      gantt: { ...size, useWidth: 600, barHeight: 26, fontSize: 13, leftPadding: 20, rightPadding: 20 },
+      gantt: { ...size, useWidth: 480, barHeight: 26, fontSize: 13, leftPadding: 20, rightPadding: 20 },
       sequence: {
         ...size,
         actorFontSize: 14,
