@@ -106,15 +106,6 @@ class BedrockConverseRequest:
             FailureEntry(self.retry_count, exception, model=model, region=region)
         )
 
-    def can_retry(self, default_max_retries: int = 3) -> bool:
-        """Whether failures so far leave another try."""
-        most = default_max_retries if self.max_retries is None else self.max_retries
-        return self.retry_count < most
-
-    def get_last_failure(self) -> FailureEntry | None:
-        """The latest failure, if any."""
-        return self.failure_history[-1] if self.failure_history else None
-
     def to_dict(self) -> dict[str, Any]:
         """What was asked, as JSON has it (bytes as base64); failures are not part of it."""
         left_out = {"failure_history", "model_specific_config"}

@@ -38,22 +38,6 @@ class UnifiedModelManager(BedrockModelCatalog):
         """How a model is reached from `region`; the first of its routes is recommended."""
         return self.get_model_access_info(model_name, region)
 
-    def get_model_names(self) -> list[str]:
-        """The names of all models, sorted."""
-        return sorted({model.model_name for model in self.list_models()})
-
-    def get_models_by_region(self, region: str) -> list[str]:
-        """The names of the models reached from `region`, sorted."""
-        return sorted({model.model_name for model in self.list_models(region=region)})
-
-    def get_models_by_provider(self, provider: str) -> list[str]:
-        """The names of the models of `provider`, sorted."""
-        return sorted({model.model_name for model in self.list_models(provider=provider)})
-
-    def get_streaming_models(self) -> list[str]:
-        """The names of the models whose answers can be streamed, sorted."""
-        return sorted({model.model_name for model in self.list_models(streaming_only=True)})
-
 
 class LookedUp:
     """A catalogue out of any object with ``get_model_access_info(model_name, region)``.

@@ -56,11 +56,6 @@ class ParallelExecutionStats:
         """Successful requests among all, 0 to 1; 0 without any."""
         return self.successful_requests / self.total_requests if self.total_requests else 0.0
 
-    @property
-    def failure_rate(self) -> float:
-        """Failed requests among all, 0 to 1; 0 without any."""
-        return self.failed_requests_count / self.total_requests if self.total_requests else 0.0
-
 
 @dataclass(slots=True)
 class ParallelResponse:
@@ -97,11 +92,6 @@ class ParallelResponse:
         """Ids of the requests that were not."""
         return list(self.get_failed_responses())
 
-    @property
-    def failed_requests(self) -> list[str]:
-        """The same as `failed_request_ids`."""
-        return self.failed_request_ids
-
     def get_successful_responses(self) -> dict[str, BedrockResponse]:
         """The answers, by request id."""
         return {id_: one for id_, one in self.request_responses.items() if one.success}
@@ -110,39 +100,10 @@ class ParallelResponse:
         """The failures, by request id."""
         return {id_: one for id_, one in self.request_responses.items() if not one.success}
 
-    def get_response_by_id(self, request_id: str) -> BedrockResponse | None:
-        """The response of one request; None for an unknown id."""
-        return self.request_responses.get(request_id)
-
     def get_success_rate(self) -> float:
         """Requests answered among all, 0 to 1; 0 without any."""
         every = len(self.request_responses)
         return len(self.successful_request_ids) / every if every else 0.0
-
-    def get_total_tokens_used(self) -> int:
-        """Tokens of all answers together."""
-        return sum(one.get_total_tokens() for one in self.request_responses.values())
-
-    def get_average_latency(self) -> float | None:
-        """The mean of the service's own latencies in milliseconds; None without any."""
-        known = [
-            one.api_latency_ms
-            for one in self.request_responses.values()
-            if one.api_latency_ms is not None
-        ]
-        return sum(known) / len(known) if known else None
-
-    def get_cache_metrics(self) -> dict[str, Any]:
-        """cache_read_tokens, cache_write_tokens and cache_hit_ratio (0-1) over all answers."""
-        every = self.request_responses.values()
-        read = sum(one.get_cache_read_tokens() for one in every)
-        written = sum(one.get_cache_write_tokens() for one in every)
-        prompt = read + written + sum(one.get_input_tokens() for one in every)
-        return {
-            "cache_read_tokens": read,
-            "cache_write_tokens": written,
-            "cache_hit_ratio": read / prompt if prompt else 0.0,
-        }
 
     def get_failed_by_exception_type(
         self, exception_type: type[BaseException] | str | None = None
@@ -165,20 +126,6 @@ class ParallelResponse:
             if id_ in self.original_requests
             and (retryable is None or _retryable(response) is retryable)
         }
-
-    def get_retryable_request_ids(self) -> list[str]:
-        """Ids of failed requests that may succeed later."""
-        return [id_ for id_, one in self.get_failed_responses().items() if _retryable(one)]
-
-    def get_access_method_summary(self) -> dict[str, int]:
-        """Answers by access method."""
-        good = self.get_successful_responses().values()
-        return dict(Counter(one.access_method_used for one in good if one.access_method_used))
-
-    def get_parameters_removed_summary(self) -> dict[str, int]:
-        """How often each field was left out of a request."""
-        every = self.request_responses.values()
-        return dict(Counter(name for one in every for name in one.parameters_removed))
 
     def get_warnings(self) -> list[str]:
         """What the caller should know of the run."""

@@ -102,17 +102,9 @@ class BedrockResponse:
         """The texts, one a block."""
         return texts_of(self.get_content_blocks())
 
-    def get_image_blocks(self) -> list[dict[str, Any]]:
-        """The images, as the service sent them."""
-        return [one["image"] for one in self.get_content_blocks_by_type(ResponseContentType.IMAGE)]
-
     def get_tool_uses(self) -> list[ToolUse]:
         """The tools the model wants to run."""
         return content.tool_uses_of(self.get_content_blocks())
-
-    def has_tool_use(self) -> bool:
-        """Whether the model wants to run a tool."""
-        return bool(self.get_tool_uses())
 
     def get_reasoning(self) -> list[ReasoningContent]:
         """What the model thought; no part of `get_content`."""
@@ -168,13 +160,6 @@ class BedrockResponse:
         details = (self._data("usage") or {}).get("cacheDetails") or ()
         return [CacheDetail(one["ttl"], one["inputTokens"]) for one in details]
 
-    def get_cached_tokens_info(self) -> dict[str, int] | None:
-        """cache_read_tokens and cache_write_tokens; None when there is no answer."""
-        usage = self.get_usage()
-        if usage is None:
-            return None
-        return {name: usage[name] for name in ("cache_read_tokens", "cache_write_tokens")}
-
     def get_cache_efficiency(
         self,
         input_price: float | None = None,
@@ -221,14 +206,6 @@ class BedrockResponse:
         value = self._data("additionalModelResponseFields")
         return None if value is None else dict(value)
 
-    def get_performance_config(self) -> dict[str, Any] | None:
-        """The latency setting the service used."""
-        return self._data("performanceConfig")  # type: ignore[no-any-return]
-
-    def get_service_tier(self) -> str | None:
-        """The service tier that answered."""
-        return (self._data("serviceTier") or {}).get("type")
-
     def get_guardrail_trace(self) -> dict[str, Any] | None:
         """What the guardrail found, when its trace was asked for."""
         return (self._data("trace") or {}).get("guardrail")
@@ -240,10 +217,6 @@ class BedrockResponse:
     def get_warnings(self) -> list[str]:
         """What the caller should know."""
         return list(self.warnings)
-
-    def get_disabled_features(self) -> list[str]:
-        """What was left out of the request."""
-        return list(self.features_disabled)
 
     def get_last_error(self) -> Exception | None:
         """The error of the last attempt that failed; of a request that sent none, why."""
@@ -282,11 +255,6 @@ class BedrockResponse:
             if not one.validation_result.success
         ]
 
-    def get_last_validation_error(self) -> dict[str, Any] | None:
-        """Why the last rejected answer was rejected."""
-        errors = self.get_validation_errors()
-        return errors[-1] if errors else None
-
     def get_validation_metrics(self) -> dict[str, Any]:
         """validation_attempts, validation_errors (counts), had_failures and success_rate (0-1)."""
         checked, rejected = len(self.validation_attempts), len(self.get_validation_errors())
@@ -297,33 +265,10 @@ class BedrockResponse:
             "success_rate": (checked - rejected) / checked if checked else None,
         }
 
-    def had_parameters_removed(self) -> bool:
-        """Whether fields were left out of the request."""
-        return bool(self.parameters_removed)
-
-    def get_parameters_removed(self) -> list[str]:
-        """Fields left out of the request."""
-        return list(self.parameters_removed)
-
     @property
     def inference_profile_used(self) -> bool:
         """Whether an inference profile answered."""
         return self.access_method_used in _PROFILES
-
-    def get_access_method_info(self) -> dict[str, Any]:
-        """access_method, profile_used, profile_id, model and region that answered."""
-        return {
-            "access_method": self.access_method_used,
-            "profile_used": self.inference_profile_used,
-            "profile_id": self.inference_profile_id,
-            "model": self.model_used,
-            "region": self.region_used,
-        }
-
-    @property
-    def validation_errors(self) -> list[dict[str, Any]]:
-        """The same as `get_validation_errors`."""
-        return self.get_validation_errors()
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON has it; bytes are base64 under ``$bytes``."""

@@ -51,7 +51,6 @@ def test_three_of_four_is_three_quarters(run: ParallelResponse) -> None:
     assert run.get_success_rate() == 0.75
     assert f"{run.get_success_rate():.1%}" == "75.0%"
     assert run.parallel_execution_stats.success_rate == 0.75
-    assert run.parallel_execution_stats.failure_rate == 0.25
     assert not run.success
 
 
@@ -68,9 +67,7 @@ def test_statistics_are_over_what_really_happened(run: ParallelResponse) -> None
 @pytest.mark.promise("S1-49")
 def test_answers_and_failures_are_found_by_id_in_order(run: ParallelResponse) -> None:
     assert list(run.get_successful_responses()) == run.successful_request_ids == ["a", "b", "d"]
-    assert run.failed_request_ids == run.failed_requests == ["c"]
-    assert run.get_response_by_id("a") is run.request_responses["a"]
-    assert run.get_response_by_id("z") is None
+    assert run.failed_request_ids == ["c"]
 
 
 def test_a_failure_keeps_its_exception(run: ParallelResponse) -> None:
@@ -83,7 +80,6 @@ def test_a_failure_keeps_its_exception(run: ParallelResponse) -> None:
     }
     assert run.get_failed_by_exception_type(RateLimitError) == {"RateLimitError": ["c"]}
     assert run.get_failed_by_exception_type("AuthenticationError") == {"AuthenticationError": ["e"]}
-    assert run.get_retryable_request_ids() == ["c"]
 
 
 def test_failed_requests_can_be_sent_again(run: ParallelResponse) -> None:
@@ -92,16 +88,7 @@ def test_failed_requests_can_be_sent_again(run: ParallelResponse) -> None:
     assert run.filter_failed_requests(retryable=False) == {}
 
 
-def test_sums_and_means_are_over_the_answers(run: ParallelResponse) -> None:
-    assert run.get_total_tokens_used() == 55
-    assert run.get_average_latency() == 10.0
-    assert run.get_cache_metrics() == {
-        "cache_read_tokens": 30,
-        "cache_write_tokens": 0,
-        "cache_hit_ratio": 0.6,
-    }
-    assert run.get_access_method_summary() == {"direct": 3}
-    assert run.get_parameters_removed_summary() == {"top_k": 1}
+def test_warnings_are_those_of_the_run(run: ParallelResponse) -> None:
     assert run.get_warnings() == ["one"]
 
 
@@ -109,9 +96,7 @@ def test_a_run_of_nothing_is_no_success_and_divides_by_nothing() -> None:
     empty = ParallelResponse(parallel_execution_stats=ParallelExecutionStats.of([]))
     assert not empty.success
     assert empty.get_success_rate() == 0.0
-    assert empty.get_average_latency() is None
     assert empty.parallel_execution_stats.success_rate == 0.0
-    assert empty.parallel_execution_stats.failure_rate == 0.0
     assert empty.parallel_execution_stats.average_request_duration_ms == 0.0
 
 

@@ -24,16 +24,6 @@ class ModelAccessInfo:
     supports_streaming: bool
 
     @property
-    def has_regional_cris(self) -> bool:
-        """Whether a profile of this geography reaches it."""
-        return self.regional_cris_profile_id is not None
-
-    @property
-    def has_global_cris(self) -> bool:
-        """Whether a global profile reaches it."""
-        return self.global_cris_profile_id is not None
-
-    @property
     def inference_profile_id(self) -> str | None:
         """The regional profile's id, else the global one's."""
         return self.regional_cris_profile_id or self.global_cris_profile_id
@@ -106,11 +96,6 @@ class UnifiedModelInfo:
     def regions(self) -> list[str]:
         """Every Region from which it is reached by any way, sorted."""
         return sorted(self.direct.union(*self.profiles.values()))
-
-    @property
-    def region_access(self) -> dict[str, ModelAccessInfo]:
-        """The ways to it, by Region."""
-        return {region: access for region in self.regions if (access := self.at(region))}
 
     @property
     def inference_profile_id(self) -> str | None:

@@ -74,11 +74,6 @@ class MessageBuilder:
         """Who speaks."""
         return self._role
 
-    @property
-    def content_block_count(self) -> int:
-        """Blocks so far, cache points included."""
-        return len(self._blocks)
-
     def add_text(self, text: str, cacheable: bool = False) -> Self:
         """Add a text; `cacheable` puts a cache point behind it."""
         if not isinstance(text, str):

@@ -79,7 +79,4 @@ def test_the_former_manager_still_answers_and_says_it_is_deprecated() -> None:
     assert former.get_model_info(name, EAST) == today.get_model_info(name, EAST)
     assert former.get_recommended_access(name, EAST) == today.get_model_access_info(name, EAST)
     assert former.is_model_available_in_region(name, EAST)
-    assert name in former.get_models_by_region(EAST)
-    assert name in former.get_models_by_provider("Anthropic")
-    assert set(former.get_streaming_models()) < set(former.get_model_names())
     former.ensure_data_available()

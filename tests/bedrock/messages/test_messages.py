@@ -148,7 +148,7 @@ def test_avi_is_recognised_and_refused_with_the_reason() -> None:
 )
 def test_the_size_limits_are_exact(add: str, start: bytes, limit: int) -> None:
     data = start.ljust(limit, b"\0")
-    assert getattr(create_user_message(), add)(data).content_block_count == 1
+    assert len(getattr(create_user_message(), add)(data).build()["content"]) == 1
     with pytest.raises(RequestValidationError, match=f"the limit is {limit:,}"):
         getattr(create_user_message(), add)(data + b"\0")
     with pytest.raises(RequestValidationError, match="empty"):
