@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from agentkit.agent.crossing import acall, call, name_of, require_callable
+from agentkit.agent.callables import acall, call, name_of, require_callable
 from agentkit.agent.lifecycle import Lifecycle
 from agentkit.agent.loop import AgentResult, Limits, Run
 from agentkit.agent.memory import Memory
@@ -184,10 +184,10 @@ class Agent:
         """Ask the model, run its tool calls concurrently, and ask again until it answers.
 
         An error in a tool does not end the run: the model receives the class and text of an
-        exception, and is told of an unknown tool, invalid arguments or a timeout. When its time is
-        up, a blocking tool is abandoned and an async tool is cancelled. In `run`, async tools run
-        on an event loop that lasts for one round of tool calls; prefer `arun` for tools that keep
-        connections open. Counts as one task.
+        exception, or a message about an unknown tool, invalid arguments or a timeout. At a
+        timeout, a blocking tool is abandoned and an async tool is cancelled. In `run`, async tools
+        run on an event loop that lasts for one round of tool calls; prefer `arun` for tools that
+        keep connections open. Counts as one task.
 
         Args:
             prompt: text, or a list of messages.
@@ -218,15 +218,21 @@ class Agent:
             LLMError: no model answered; `.ledger` lists every attempt.
         """
         self._lifecycle.require_running("run")
-        limits = Limits(
-            max_steps=max_steps,
-            deadline=deadline,
-            max_cost=max_cost,
-            max_tokens=max_tokens,
-            tool_timeout=tool_timeout,
-            max_tool_output=max_tool_output,
+        run = self._new_run(
+            prompt,
+            tools=tools,
+            limits=Limits(
+                max_steps=max_steps,
+                deadline=deadline,
+                max_cost=max_cost,
+                max_tokens=max_tokens,
+                tool_timeout=tool_timeout,
+                max_tool_output=max_tool_output,
+            ),
+            memory=memory,
+            response_model=response_model,
+            params=params,
         )
-        run = self._new_run(prompt, tools, limits, memory, response_model, params)
         result: AgentResult[Any] = self._execute(run.run, (), {})
         return result
 
@@ -247,15 +253,21 @@ class Agent:
     ) -> AgentResult[Any]:
         """Like `run`, for asyncio: async tools are tasks of this loop, others run on threads."""
         self._lifecycle.require_running("arun")
-        limits = Limits(
-            max_steps=max_steps,
-            deadline=deadline,
-            max_cost=max_cost,
-            max_tokens=max_tokens,
-            tool_timeout=tool_timeout,
-            max_tool_output=max_tool_output,
+        run = self._new_run(
+            prompt,
+            tools=tools,
+            limits=Limits(
+                max_steps=max_steps,
+                deadline=deadline,
+                max_cost=max_cost,
+                max_tokens=max_tokens,
+                tool_timeout=tool_timeout,
+                max_tool_output=max_tool_output,
+            ),
+            memory=memory,
+            response_model=response_model,
+            params=params,
         )
-        run = self._new_run(prompt, tools, limits, memory, response_model, params)
         result: AgentResult[Any] = await self._aexecute(run.arun, (), {})
         return result
 
@@ -300,6 +312,7 @@ class Agent:
     def _new_run(
         self,
         prompt: Prompt,
+        *,
         tools: Sequence[Any] | None,
         limits: Limits,
         memory: Memory | None,

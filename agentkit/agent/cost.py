@@ -1,4 +1,4 @@
-"""What a run uses in tokens and US dollars, by the prices that budgets and telemetry use."""
+"""The tokens and US dollars of a run, by the prices that budgets and telemetry use."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from agentkit.agent.callables import call
 from agentkit.agent.cost import RunCost, total_usage
-from agentkit.agent.crossing import call
 from agentkit.agent.memory import Memory
 from agentkit.agent.toolbox import CallTools, Toolbox, ToolResult
 from agentkit.errors import AgentError, DeadlineExceededError, StepLimitError

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from agentkit.agent.crossing import acall
+from agentkit.agent.callables import acall
 from agentkit.agent.spans import Executions
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.output.tools import Parameters, ToolContext, tool_specs

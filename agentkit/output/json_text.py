@@ -10,7 +10,7 @@ from typing import Final
 MAX_OPENINGS: Final = 64
 """Brackets in a text that are tried as the start of the JSON."""
 NOT_JSON: Final = (ValueError, TypeError)
-"""What pydantic's parser raises; a TypeError for text without a UTF-8 form (a lone surrogate)."""
+"""What pydantic's parser raises; a TypeError for a lone surrogate, which UTF-8 cannot encode."""
 OPENING: Final = re.compile(r"[{\[]")
 _FENCE: Final = re.compile(r"```[ \t]*(?:json)?[ \t]*\r?\n", re.IGNORECASE)
 

@@ -77,7 +77,7 @@ class TypeCheck:
             f"{response.model} answered in the wrong shape: {mismatches[0].violations[0]}",
             raw=texts[0],
             violations=mismatches[0].violations,
-            hint="the answer was cut: raise max_tokens"
+            hint="the answer was truncated: raise max_tokens"
             if limited
             else "simplify the type, or add a fallback that follows schemas better",
         ) from next((each.__cause__ for each in mismatches if each.__cause__), None)

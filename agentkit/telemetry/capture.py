@@ -75,8 +75,8 @@ NOTHING: Final = Captured(None, False)
 class Capture:
     """Converts requests and responses to the messages of the GenAI conventions.
 
-    `redactor` receives every text before anything else does; `limit` is the maximum length of a
-    text, in characters.
+    `redactor` receives every text before anything else does; `limit` is the maximum length of each
+    one, in characters.
     """
 
     def __init__(self, mode: ContentMode, redactor: Redactor | None, limit: int) -> None:

@@ -55,13 +55,39 @@ TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 
 OTHER: Final = "_OTHER"
-ERROR_TYPES: Final = frozenset({
-    "400", "401", "402", "403", "404", "408", "409", "413", "422", "424", "425", "429",
-    "500", "502", "503", "504", "529",
-    "timeout", "connection_error", "cancelled", "content_filter", "context_length_exceeded",
-    "invalid_response", "rate_limited_local", "budget_exceeded", "circuit_open",
-    "all_models_failed", "configuration", OTHER,
-})  # fmt: skip
+ERROR_TYPES: Final = frozenset(
+    {
+        "400",
+        "401",
+        "402",
+        "403",
+        "404",
+        "408",
+        "409",
+        "413",
+        "422",
+        "424",
+        "425",
+        "429",
+        "500",
+        "502",
+        "503",
+        "504",
+        "529",
+        "timeout",
+        "connection_error",
+        "cancelled",
+        "content_filter",
+        "context_length_exceeded",
+        "invalid_response",
+        "rate_limited_local",
+        "budget_exceeded",
+        "circuit_open",
+        "all_models_failed",
+        "configuration",
+        OTHER,
+    }
+)
 """Every value of ``error.type``; any other error is `OTHER`."""
 
 NUMBERS: Final = {

@@ -36,7 +36,7 @@ log = logging.getLogger("agentkit.calls")
 NO_SPAN: Span = INVALID_SPAN
 _NO_SCOPE: AbstractContextManager[object] | None = None
 _NO_CONTEXT: Context | None = None
-_HITS = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
+_CACHE_OUTCOMES = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
 class Settings(NamedTuple):
@@ -168,16 +168,16 @@ class CallSpan(CallObserver):
         )
 
     @guarded(None)
-    def response_cache(self, model: str, verdict: CacheResult, seconds: float) -> None:
+    def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """Record a look-up in the response cache."""
-        result = _HITS.get(verdict, "bypass")
-        labels = {**self._labels, n.CACHE_RESULT: result}
+        outcome = _CACHE_OUTCOMES.get(result, "bypass")
+        labels = {**self._labels, n.CACHE_RESULT: outcome}
         self._settings.instruments.cache_requests.add(1, labels)
-        if result != "bypass":
+        if outcome != "bypass":
             self._settings.instruments.cache_duration.record(
                 seconds, {**self._labels, n.CACHE_OPERATION: "get"}
             )
-        self._event(n.CACHE, {n.REQUEST_MODEL: model, n.CACHE_RESULT: result})
+        self._event(n.CACHE, {n.REQUEST_MODEL: model, n.CACHE_RESULT: outcome})
 
     @guarded(None)
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
@@ -225,7 +225,7 @@ class CallSpan(CallObserver):
             if self._settings.openinference:
                 attributes[n.SPAN_KIND] = "CHAIN"
             if ledger.cache != "off":
-                attributes[n.CACHE_RESULT] = _HITS.get(ledger.cache, "bypass")
+                attributes[n.CACHE_RESULT] = _CACHE_OUTCOMES.get(ledger.cache, "bypass")
             if response is not None:
                 attributes[n.SELECTED_MODEL] = response.model
                 attributes[n.SELECTED_PROVIDER] = response.provider

@@ -56,7 +56,7 @@ class CallObserver:
     def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
         """The breaker of `model` left `previous` while an attempt of this call was under way."""
 
-    def response_cache(self, model: str, verdict: CacheResult, seconds: float) -> None:
+    def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """The response cache was asked for `model` (bypass and off take no time)."""
 
     def waited(self, model: str, seconds: float, acquired: bool) -> None:

@@ -53,8 +53,9 @@ def test_the_model_receives_the_tool_results(go: Go, tool: Callable[..., Any]) -
         Message(MessageRole.TOOL, "sunny in Paris", tool_call_id="call-7"),
     )
     assert result.messages == (
-        *second.messages, Message(MessageRole.ASSISTANT, "It is sunny."),
-    )  # fmt: skip
+        *second.messages,
+        Message(MessageRole.ASSISTANT, "It is sunny."),
+    )
     looked, answered = result.steps
     assert looked.response.tool_calls == (call,)
     assert [(each.content, each.error) for each in looked.results] == [("sunny in Paris", None)]
@@ -206,7 +207,7 @@ def test_a_tool_that_hangs_is_abandoned(go: Go) -> None:
 
 
 @each_way
-def test_a_huge_result_is_cut_and_says_so(go: Go) -> None:
+def test_a_huge_result_is_truncated_visibly(go: Go) -> None:
     model = Model(want("huge"), want("huge", "call-2"), "ok")
 
     def huge() -> str:
@@ -218,7 +219,7 @@ def test_a_huge_result_is_cut_and_says_so(go: Go) -> None:
     assert text == "x" * 50_000 + "\n[cut: the first 50000 of 100000000 characters]"
 
 
-def test_a_huge_error_is_cut_too() -> None:
+def test_a_huge_error_is_truncated_too() -> None:
     model = Model(want("tool"), "ok")
     agent_of(model).run("Try", tools=[raising(ValueError("y" * 10_000))], max_tool_output=20)
     assert tool_texts(model) == ["ValueError: yyyyyyyy\n[cut: the first 20 of 10012 characters]"]

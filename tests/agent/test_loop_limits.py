@@ -1,4 +1,4 @@
-"""A run takes no more steps, tokens, money and time than it may, and tells what it took."""
+"""A run stays within its steps, tokens, money and time, and reports what it used."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_run_ends_after_its_steps_without_running_the_last_tools(go: Go) -> No
     with pytest.raises(StepLimitError, match="within 3 steps") as caught:
         go(agent, "Loop", tools=[again], max_steps=3)
     assert len(model.requests) == 3
-    assert len(ran) == 2, "nobody would read what the third brings"
+    assert len(ran) == 2, "no request would send the results of the third"
     assert caught.value.hint
     assert caught.value.ledger is not None
     assert agent.get_performance_metrics()["failed_tasks"] == 1
@@ -56,9 +56,9 @@ def test_a_run_ends_after_its_steps_without_running_the_last_tools(go: Go) -> No
 
 @each_way
 @pytest.mark.parametrize(
-    ("limit", "said"), [({"max_cost": 0.02}, "USD"), ({"max_tokens": 20}, "tokens")]
+    ("limit", "unit"), [({"max_cost": 0.02}, "USD"), ({"max_tokens": 20}, "tokens")]
 )
-def test_a_run_that_used_its_budget_stops(go: Go, limit: dict[str, Any], said: str) -> None:
+def test_a_run_that_used_its_budget_stops(go: Go, limit: dict[str, Any], unit: str) -> None:
     usage = Usage(6, 4)
     ran: list[int] = []
 
@@ -67,7 +67,7 @@ def test_a_run_that_used_its_budget_stops(go: Go, limit: dict[str, Any], said: s
         ran.append(1)
 
     model = Model(then=response_with(ToolCall("1", "again"), usage=usage))
-    with pytest.raises(AgentError, match=said) as caught:
+    with pytest.raises(AgentError, match=unit) as caught:
         go(agent_of(model), "Loop", tools=[again], **limit)
     assert not isinstance(caught.value, StepLimitError)
     assert len(model.requests) == 2
@@ -195,11 +195,18 @@ def test_a_tool_gets_no_more_time_than_the_run_has(go: Go) -> None:
 @pytest.mark.parametrize(
     "limits",
     [
-        {"max_steps": 0}, {"max_steps": 1.5}, {"deadline": 0}, {"deadline": float("nan")},
-        {"max_cost": 0}, {"max_cost": "1"}, {"max_tokens": 0}, {"tool_timeout": 0},
-        {"tool_timeout": float("inf")}, {"max_tool_output": 0},
+        {"max_steps": 0},
+        {"max_steps": 1.5},
+        {"deadline": 0},
+        {"deadline": float("nan")},
+        {"max_cost": 0},
+        {"max_cost": "1"},
+        {"max_tokens": 0},
+        {"tool_timeout": 0},
+        {"tool_timeout": float("inf")},
+        {"max_tool_output": 0},
     ],
-)  # fmt: skip
+)
 def test_a_limit_that_cannot_work_is_refused_before_anything_is_sent(
     limits: dict[str, Any],
 ) -> None:

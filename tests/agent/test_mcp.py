@@ -114,10 +114,10 @@ def test_the_connections_own_timeout_bounds_a_call() -> None:
     with mcp_tools(in_process, timeout=1.0) as tools:
         with pytest.raises(ToolError, match=r"(?i)timed out"):
             call(tools, "hang")
-        assert call(tools, "add", a=1) == "3", "the connection goes on"
+        assert call(tools, "add", a=1) == "3", "the connection stays open"
 
 
-def test_a_cancelled_call_ends_and_the_connection_goes_on() -> None:
+def test_a_cancelled_call_ends_and_the_connection_stays_open() -> None:
     async def main() -> None:
         async with mcp_tools(in_process) as tools:
             functions = by_name(tools)

@@ -157,7 +157,7 @@ def test_many_threads_may_add_at_once() -> None:
 
 
 @each_way
-def test_a_run_goes_on_where_the_last_one_ended(go: Go) -> None:
+def test_a_run_continues_where_the_last_one_ended(go: Go) -> None:
     model = Model(want("weather", city="Paris"), "Sunny.", "Also sunny.")
     memory = Memory()
     agent = agent_of(model, config={"memory": memory})
@@ -194,7 +194,7 @@ def test_what_is_sent_stays_within_the_bounds_while_a_run_grows(go: Go) -> None:
     result = go(agent_of(model), "3", tools=[weather], memory=memory)
     assert [len(request.messages) for request in model.requests] == [5, 5, 5]
     assert [each.messages[0].text for each in model.requests] == ["1", "2", "3"]
-    assert len(result.messages) == 10, "the result tells the whole conversation"
+    assert len(result.messages) == 10, "the result has the complete conversation"
     assert memory.messages[0].text == "3"
 
 
@@ -219,6 +219,6 @@ def test_a_plain_callable_gets_the_conversation_as_text() -> None:
     assert model.calls[1].prompt == "user: I am Ann.\nassistant: Hello Ann.\nuser: Who am I?"
 
 
-def test_what_is_no_memory_is_refused() -> None:
+def test_an_object_that_is_not_a_memory_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="memory"):
         Agent("helper", "tester", config={"memory": []})

@@ -140,7 +140,7 @@ def test_a_failed_task_is_an_error_without_its_text(
     assert point.attributes == {"gen_ai.agent.name": "helper", "error.type": error_type}
 
 
-def test_a_cancelled_task_is_no_error(seen: Observed) -> None:
+def test_a_cancelled_task_is_not_an_error(seen: Observed) -> None:
     async def main() -> None:
         task = asyncio.ensure_future(seen.agent.aexecute_task(asyncio.Event().wait))
         await asyncio.sleep(0)
@@ -183,10 +183,17 @@ class Broken:
 @pytest.mark.parametrize(
     "failing",
     [
-        "get_tracer", "get_meter", "create_histogram",
-        "start_span", "record", "set_status", "set_attribute", "add_event", "end",
+        "get_tracer",
+        "get_meter",
+        "create_histogram",
+        "start_span",
+        "record",
+        "set_status",
+        "set_attribute",
+        "add_event",
+        "end",
     ],
-)  # fmt: skip
+)
 def test_no_fault_of_telemetry_changes_a_task(run: Callable[..., Any], failing: str) -> None:
     broken: Any = Broken(failing)
     agent = running_agent(tracer_provider=broken, meter_provider=broken)

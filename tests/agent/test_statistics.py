@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.agent.crossing import name_of
+from agentkit.agent.callables import name_of
 from agentkit.agent.statistics import KEPT_FAILURES, KEPT_TEXT, Performance
 from tests.agent.fakes import HandClock, running_agent
 
@@ -123,7 +123,7 @@ def test_only_the_last_failures_are_kept_but_all_are_counted() -> None:
     assert performance.metrics()["error_count"] == KEPT_FAILURES + 5
 
 
-def test_a_long_text_is_cut() -> None:
+def test_a_long_text_is_truncated() -> None:
     performance = Performance()
     performance.record("task", 0.0, ValueError("x" * 5000))
     assert performance.failures[0].message == "x" * KEPT_TEXT

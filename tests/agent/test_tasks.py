@@ -16,7 +16,7 @@ from agentkit.agent.agent import Agent
 from agentkit.errors import ConfigurationError
 from tests.agent.fakes import running_agent
 
-WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
+WHO: ContextVar[str] = ContextVar("WHO", default="default")
 
 
 def join(first: str, *, last: str = "!") -> str:
@@ -50,7 +50,7 @@ def looks_sync(first: str, *, last: str = "!") -> Any:
 
 
 class Later:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -260,7 +260,7 @@ def test_a_stop_iteration_neither_hangs_nor_vanishes() -> None:
     assert agent.get_performance_metrics()["failed_tasks"] == 2
 
 
-def test_a_cancelled_blocking_task_lets_its_caller_go() -> None:
+def test_a_cancelled_caller_does_not_wait_for_a_blocking_task() -> None:
     agent = running_agent()
     started, release = threading.Event(), threading.Event()
 
@@ -281,7 +281,7 @@ def test_a_cancelled_blocking_task_lets_its_caller_go() -> None:
 
 
 def test_ctrl_c_inside_a_running_loop_cancels_the_coroutine(ctrl_c_works: None) -> None:
-    """Its caller is gone, so it must not go on asking models."""
+    """Its caller is gone, so it must not keep asking models."""
     agent = running_agent()
     cancelled = threading.Event()
     main_thread = threading.main_thread().ident

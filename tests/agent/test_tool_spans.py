@@ -1,4 +1,4 @@
-"""Each tool call of a run is a span and a duration; neither tells what was said."""
+"""Each tool call of a run is a span and a duration; neither contains content."""
 
 from __future__ import annotations
 
@@ -98,11 +98,15 @@ def test_a_failed_tool_is_a_failed_span_without_its_text(go: Go, seen: Seen) -> 
 
     calls = [ToolCall("1", "tool"), ToolCall("2", "hang"), ToolCall("3", "unknown")]
     go(
-        seen.agent(Model(response_with(*calls), "ok")), "Try",
-        tools=[raising(ValueError("canary")), hang], tool_timeout=0.05,
-    )  # fmt: skip
+        seen.agent(Model(response_with(*calls), "ok")),
+        "Try",
+        tools=[raising(ValueError("canary")), hang],
+        tool_timeout=0.05,
+    )
     spans = {span.name: span for span in seen.spans("execute_tool")}
-    assert set(spans) == {"execute_tool tool", "execute_tool hang"}, "an unknown name is no label"
+    assert set(spans) == {"execute_tool tool", "execute_tool hang"}, (
+        "an unknown name is not a label"
+    )
     kinds = {name: dict(span.attributes or {})["error.type"] for name, span in spans.items()}
     assert kinds == {"execute_tool tool": "_OTHER", "execute_tool hang": "timeout"}
     assert all(span.status.status_code is StatusCode.ERROR for span in spans.values())

@@ -76,8 +76,8 @@ def test_a_forced_tool_is_asked_for_as_a_schema_and_answered_as_its_call() -> No
 
 
 def test_a_free_choice_of_tools_stays_one() -> None:
-    wish: Response[Any] = Response("", tool_calls=(ToolCall("c1", "City", {"name": "Rome"}),))
-    model = Recorder(wish)
+    response: Response[Any] = Response("", tool_calls=(ToolCall("c1", "City", {"name": "Rome"}),))
+    model = Recorder(response)
     reply = chat_create(manager(model))(messages=ASK, tools=[TOOL], tool_choice="auto")
     calls: Any = reply.choices[0].message.tool_calls
     assert (calls[0].id, json.loads(calls[0].function.arguments)) == ("c1", {"name": "Rome"})
@@ -117,12 +117,12 @@ def test_earlier_calls_reach_a_provider_without_tools_as_text() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "name is missing"},
     ]
     chat_create(manager(model))(messages=rejected, tools=[TOOL], tool_choice=FORCED)
-    told = [(each.role, each.text, each.tool_calls) for each in model.asked[0].messages[2:]]
-    assert told == [("assistant", '{"x": 1}', ()), ("user", "name is missing", ())]
+    history = [(each.role, each.text, each.tool_calls) for each in model.asked[0].messages[2:]]
+    assert history == [("assistant", '{"x": 1}', ()), ("user", "name is missing", ())]
 
 
-@pytest.mark.parametrize("message", ["text", {"content": "no role"}, {"role": "nobody"}])
-def test_what_is_no_chat_message_is_refused(message: Any) -> None:
+@pytest.mark.parametrize("message", ["text", {"content": "no role"}, {"role": "unknown"}])
+def test_an_invalid_chat_message_is_refused(message: Any) -> None:
     from agentkit import InvalidRequestError
 
     with pytest.raises((RequestValidationError, InvalidRequestError)):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 
-class Colour(enum.Enum):
+class Shade(enum.Enum):
     RED = "red"
     DEEP_BLUE = "deep blue"
 
@@ -70,7 +70,7 @@ def leaves(draw: st.DrawFn) -> Typed:
                 Typed(bool, st.booleans()),
                 Typed(float, st.floats(allow_nan=False, allow_infinity=False)),
                 Typed(dt.date, st.dates()),
-                Typed(Colour, st.sampled_from(Colour)),
+                Typed(Shade, st.sampled_from(Shade)),
                 Typed(Literal["yes", "no"], st.sampled_from(["yes", "no"])),
                 Typed(int | str, st.integers(-9, 9) | st.text("abc", min_size=1, max_size=3)),
             ]
@@ -116,7 +116,7 @@ def models(draw: st.DrawFn, inner: st.SearchStrategy[Typed]) -> Typed:
         )
         values[alias or name] = one.values
     model = create_model("Made", **fields)
-    return Typed(model, st.fixed_dictionaries(values).map(lambda told: model(**told)))
+    return Typed(model, st.fixed_dictionaries(values).map(lambda fields: model(**fields)))
 
 
 TYPES = st.recursive(leaves(), composites, max_leaves=6)

@@ -74,17 +74,17 @@ def looping(llm: LLMManager, kind: Any, **options: Any) -> tuple[list[Any], Resp
     return asyncio.run(read())
 
 
-both_colours = pytest.mark.parametrize("read", [blocking, looping])
+sync_and_async = pytest.mark.parametrize("read", [blocking, looping])
 
 
-@both_colours
+@sync_and_async
 def test_fields_are_shown_once_they_are_complete(read: Any) -> None:
     shown, response = read(manager(TEXT)[0], Plan)
     assert all(isinstance(each, Plan) for each in shown)
-    told = [
+    texts = [
         (each.goal, [(step.title, step.minutes) for step in each.steps or ()]) for each in shown
     ]
-    assert list(dict.fromkeys(map(str, told))) == [
+    assert list(dict.fromkeys(map(str, texts))) == [
         "('tea', [])",
         "('tea', [(None, None)])",
         "('tea', [('boil', None)])",
@@ -114,7 +114,7 @@ def test_the_text_can_be_read_as_before() -> None:
     assert stream.response.parsed == PLAN
 
 
-@both_colours
+@sync_and_async
 def test_an_answer_that_is_invalid_at_its_end_is_an_error_with_the_text(read: Any) -> None:
     bad = '{"goal": "tea", "steps": [{"title": "boil", "minutes": 0}]}'
     llm, model = manager(bad)
@@ -128,7 +128,7 @@ def test_an_answer_that_is_invalid_at_its_end_is_an_error_with_the_text(read: An
     assert llm.get_model_info("m")["circuit_breaker_state"] == "closed"
 
 
-@both_colours
+@sync_and_async
 def test_what_is_invalid_is_never_shown_within(read: Any) -> None:
     bad = '{"steps": [{"title": "boil", "minutes": 0}], "goal": "tea", "budget": "none"}'
     shown: list[Any] = []
@@ -160,7 +160,7 @@ def test_a_type_without_a_schema_is_refused_before_anything_is_read() -> None:
     assert model.calls == ()
 
 
-@both_colours
+@sync_and_async
 def test_a_restart_begins_anew(read: Any) -> None:
     cut = ScriptedModel(faults.cut_stream(40, reply=TEXT), chunks=letters).as_stream()
     llm, _ = manager()
@@ -183,32 +183,32 @@ def test_the_response_cache_neither_answers_nor_keeps_such_a_stream() -> None:
     assert len(model.calls) == 2
 
 
-def test_a_wish_for_tools_is_no_instance() -> None:
+def test_a_response_with_tool_calls_gives_no_instance() -> None:
     from agentkit import End, ToolCall
 
     def search(q: str) -> str:
         return q
 
-    wish = End("tool_calls", tool_calls=(ToolCall("c", "search", {"q": "tea"}),))
+    end = End("tool_calls", tool_calls=(ToolCall("c", "search", {"q": "tea"}),))
     llm = LLMManager(enable_caching=False)
-    llm.register_model("m", ScriptedModel([wish]).as_stream("tools"))
+    llm.register_model("m", ScriptedModel([end]).as_stream("tools"))
     shown, response = blocking(llm, Plan, tools=[search])
     assert shown == []
-    assert response.tool_calls == wish.tool_calls
+    assert response.tool_calls == end.tool_calls
 
 
 @given(made=instances(), data=st.data())
 @settings(deadline=None)
-def test_however_a_value_is_cut_into_pieces_the_last_instance_is_equal(
+def test_the_last_instance_is_equal_however_the_text_is_split(
     made: tuple[Any, Any, Any], data: st.DataObject
 ) -> None:
-    kind, value, told = made
+    kind, value, document = made
     check, request = check_for(kind, Request(prompt="x"))
     assert request.response_format is not None
     if request.response_format["schema"].get("title") == "Answer":
-        told = {"value": told}
+        document = {"value": document}
     text = data.draw(st.sampled_from(["", "See [this] {so}:\n```json\n"])) + json.dumps(
-        told, ensure_ascii=data.draw(st.booleans())
+        document, ensure_ascii=data.draw(st.booleans())
     )
     at = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=len(text))))
     pieces = [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
@@ -223,11 +223,11 @@ def test_however_a_value_is_cut_into_pieces_the_last_instance_is_equal(
 @given(made=instances())
 @settings(deadline=None)
 def test_what_has_arrived_only_grows(made: tuple[Any, Any, Any]) -> None:
-    kind, _, told = made
+    kind, _, document = made
     check, _ = check_for(kind, Request(prompt="x"))
     growth = check.growth()
     before: Any = None
-    for letter in json.dumps(told):
+    for letter in json.dumps(document):
         for each in growth.take(TextDelta(letter)):
             after = arrived(each)
             assert before is None or within(before, after), (before, after)
@@ -324,12 +324,12 @@ class TestKinds:
     @pytest.mark.parametrize(
         "text", ["{" * 300, "[" * 100_000, "[see] {[that] ", '"\ud800', '["\ud800", ', "}]", ""]
     )
-    def test_text_that_is_no_json_brings_nothing_and_no_error(self, text: str) -> None:
+    def test_text_without_json_gives_nothing_and_no_error(self, text: str) -> None:
         growth = PartialInstances(Plan, wrapped=False)
         assert [each for letter in text[:500] for each in growth.take(TextDelta(letter))] == []
         assert growth.take(TextDelta(text)) == ()
 
-    def test_quotes_and_escapes_are_told_apart_wherever_they_are_cut(self) -> None:
+    def test_escapes_may_be_split_anywhere(self) -> None:
         text = json.dumps({"goal": 'a "quoted" \\ {x} [y], \\', "steps": []})
         for cut in range(len(text)):
             assert grown(Plan, text[:cut], text[cut:-1] + ",").goal == 'a "quoted" \\ {x} [y], \\'

@@ -89,7 +89,7 @@ class Lax(BaseModel):
 
 
 class Strict(BaseModel):
-    """Asked for with the same schema; only its validator tells it apart."""
+    """Has the same schema; only its validator differs."""
 
     model_config = ConfigDict(
         title="Lax", json_schema_extra=lambda schema: schema.pop("description")

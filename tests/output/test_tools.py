@@ -1,4 +1,4 @@
-"""What a model is told of a function, and how its arguments are checked on the way back."""
+"""The definition of a function that a model receives, and the check of its arguments."""
 
 from __future__ import annotations
 
@@ -79,12 +79,14 @@ def test_a_functions_signature_and_docstring_become_the_schema() -> None:
         "properties": {
             "city": {"type": "string", "description": "the city's name, in English."},
             "unit": {
-                "$ref": "#/$defs/Unit", "default": "celsius", "description": "of the temperature",
+                "$ref": "#/$defs/Unit",
+                "default": "celsius",
+                "description": "of the temperature",
             },
             "days": {"type": "integer", "default": 1, "description": "how many."},
         },
         "$defs": {"Unit": {"enum": ["celsius", "kelvin"], "title": "Unit", "type": "string"}},
-    }  # fmt: skip
+    }
 
 
 class Almanac:
@@ -162,8 +164,10 @@ def test_the_context_is_given_by_the_run_and_hidden_from_the_model() -> None:
     assert list(parameters.schema["properties"]) == ["city"]
     context = ToolContext("agent", "call-1", 1, ())
     assert parameters.bind({"city": "Paris"}, context).kwargs == {
-        "city": "Paris", "context": context, "other": context,
-    }  # fmt: skip
+        "city": "Paris",
+        "context": context,
+        "other": context,
+    }
     with pytest.raises(ToolError, match=r"\$\.context"):
         parameters.bind({"city": "Paris", "context": {}}, context)
 
@@ -239,7 +243,7 @@ def test_wrong_arguments_are_named_by_their_paths() -> None:
 
 
 @pytest.mark.parametrize("arguments", [None, "city=Paris", ["Paris"], 7])
-def test_arguments_that_are_no_object_are_refused(arguments: Any) -> None:
+def test_arguments_that_are_not_an_object_are_refused(arguments: Any) -> None:
     with pytest.raises(ToolError, match="must be a JSON object"):
         Parameters(weather).bind(arguments)
 
@@ -261,8 +265,10 @@ def test_a_function_without_parameters_takes_an_empty_object() -> None:
         """A tool."""
 
     assert Parameters(tool).schema == {
-        "type": "object", "properties": {}, "additionalProperties": False,
-    }  # fmt: skip
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
 
 
 def test_an_unresolved_return_annotation_is_ignored() -> None:
@@ -282,7 +288,7 @@ class Opaque:
 
 
 class Unreadable:
-    """Callable, but nobody can tell with what."""
+    """Callable, but without a readable signature."""
 
     __signature__ = "?"
 
@@ -294,7 +300,7 @@ def takes_opaque(a: Opaque) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tool", "told"),
+    ("tool", "message"),
     [
         (lambda a: a, "'<lambda>' cannot be the name"),
         (Almanac.look_up, "unbound method"),
@@ -305,8 +311,8 @@ def takes_opaque(a: Opaque) -> None:
         ({"description": "no name"}, "has no name"),
     ],
 )
-def test_what_cannot_be_a_tool_is_refused_with_a_remedy(tool: Any, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_what_cannot_be_a_tool_is_refused_with_a_remedy(tool: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         tool_spec(tool)
     assert caught.value.hint
 
@@ -318,7 +324,7 @@ def test_builtin_functions_are_tools_without_types() -> None:
 
 
 @pytest.mark.parametrize("tools", ["search", weather, {"name": "search"}])
-def test_one_tool_is_no_list_of_tools(tools: Any) -> None:
+def test_a_single_tool_is_not_a_list_of_tools(tools: Any) -> None:
     with pytest.raises(ConfigurationError, match="tools is"):
         tool_specs(tools)
 
@@ -332,21 +338,24 @@ texts = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), texts, max_size=5))
-def test_parameter_descriptions_come_from_the_docstring(told: dict[str, str]) -> None:
+def test_parameter_descriptions_come_from_the_docstring(described: dict[str, str]) -> None:
     def tool(**more: Any) -> None: ...
 
-    lines = "".join(f"    {name}: {text}\n" for name, text in told.items())
+    lines = "".join(f"    {name}: {text}\n" for name, text in described.items())
     tool.__doc__ = f"Do it.\n\nArgs:\n{lines}"
-    assert descriptions(tool) == {name: text.strip() for name, text in told.items()}
+    assert descriptions(tool) == {name: text.strip() for name, text in described.items()}
     assert description_of(tool) == "Do it."
 
 
 @given(
     st.fixed_dictionaries(
-        {"n": st.integers(), "words": st.lists(st.text()), "table": st.dictionaries(
-            st.text(), st.floats(allow_nan=False, allow_infinity=False))}
+        {
+            "n": st.integers(),
+            "words": st.lists(st.text()),
+            "table": st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)),
+        }
     )
-)  # fmt: skip
+)
 def test_arguments_survive_the_way_through_json(arguments: dict[str, Any]) -> None:
     def tool(n: int, words: list[str], table: dict[str, float]) -> None:
         """A tool."""

@@ -25,7 +25,7 @@ from agentkit import (
 from agentkit.output.json_text import values_in
 from agentkit.output.validation import check_for
 from agentkit.testing import FakeClock
-from tests.output.shapes import Circle, Colour, Node, Square, instances
+from tests.output.shapes import Circle, Node, Shade, Square, instances
 
 
 class City(BaseModel):
@@ -116,10 +116,10 @@ def test_an_answer_may_come_in_many_ways(way: str) -> None:
 def test_every_instance_comes_back_equal_however_it_is_sent(
     made: tuple[Any, Any, Any], way: str, wrap: bool
 ) -> None:
-    kind, value, told = made
+    kind, value, document = made
     check, request = check_for(kind, Request(prompt="x"))
-    told = {"value": told} if is_wrapped(request) else told
-    model = Model(WAYS[way](json.dumps(told, ensure_ascii=wrap)))
+    document = {"value": document} if is_wrapped(request) else document
+    model = Model(WAYS[way](json.dumps(document, ensure_ascii=wrap)))
     reply = manager(model).complete("x", response_model=kind)
     assert reply.parsed == value
     assert reply.tool_calls == ()
@@ -132,20 +132,20 @@ def test_every_instance_comes_back_equal_however_it_is_sent(
 def test_a_corrupted_instance_is_rejected_with_the_path_of_the_corruption(
     made: tuple[Any, Any, Any], data: st.DataObject
 ) -> None:
-    kind, _, told = made
+    kind, _, document = made
     _, request = check_for(kind, Request(prompt="x"))
-    told = {"value": told} if is_wrapped(request) else told
-    leaves = list(leaves_of(told))
+    document = {"value": document} if is_wrapped(request) else document
+    leaves = list(leaves_of(document))
     assume(leaves)
     *way, last = data.draw(st.sampled_from(leaves))
-    place = told
+    place = document
     for step in way:
         place = place[step]
     place[last] = [[[[[[["nothing is like this"]]]]]]]
-    error = rejected(kind, json.dumps(told))
+    error = rejected(kind, json.dumps(document))
     path = "$" + "".join(map(step_of, [*way, last]))
     assert any(each.startswith(path) for each in error.violations), (path, error.violations)
-    assert json.loads(error.raw) == told
+    assert json.loads(error.raw) == document
 
 
 def is_wrapped(request: Request) -> bool:
@@ -155,9 +155,9 @@ def is_wrapped(request: Request) -> bool:
     return bool(schema.get("title") == "Answer" and [*schema["properties"]] == ["value"])
 
 
-def leaves_of(told: Any) -> Iterator[tuple[Any, ...]]:
+def leaves_of(document: Any) -> Iterator[tuple[Any, ...]]:
     """Where the scalars are."""
-    entries = told.items() if isinstance(told, dict) else enumerate(told)
+    entries = document.items() if isinstance(document, dict) else enumerate(document)
     for key, item in entries:
         if isinstance(item, dict | list):
             yield from ((key, *rest) for rest in leaves_of(item))
@@ -180,16 +180,14 @@ def step_of(key: str | int) -> str:
         (bool, False),
         (int | None, None),
         (Literal["a", "b"], "b"),
-        (Colour, Colour.DEEP_BLUE),
+        (Shade, Shade.DEEP_BLUE),
         (Circle | Square, Square(side=3)),
         (RootModel[list[int]], RootModel[list[int]]([3])),
         (tuple[int, str], (1, "x")),
     ],
     ids=str,
 )
-def test_a_type_that_is_no_object_is_asked_for_as_one_and_comes_with_or_without(
-    kind: Any, value: Any
-) -> None:
+def test_a_type_that_is_not_an_object_is_requested_as_one(kind: Any, value: Any) -> None:
     from pydantic import TypeAdapter
 
     _, request = check_for(kind, Request(prompt="x"))
@@ -235,7 +233,7 @@ def test_the_first_value_that_matches_is_the_answer() -> None:
     assert read(City, f"As [1] and {BAD} show: {GOOD}, or {GOOD.replace('Paris', 'Rome')}") == PARIS
 
 
-def test_a_piece_of_an_answer_that_was_cut_is_not_the_answer() -> None:
+def test_a_part_of_a_truncated_answer_is_not_the_answer() -> None:
     cut = '{"days": 2, "stops": [{"name": "Paris", "population": 3}'
     assert list(values_in(f"Here: {cut}")) == []
     error = rejected(City, f"Here: {cut}")
@@ -274,13 +272,13 @@ class TestToolCalls:
         check, _ = check_for(City, Request(prompt="x", **self.offered(*tools)))
         return check.accept(response)
 
-    def test_a_wish_for_an_offered_tool_is_no_answer_and_passes(self) -> None:
-        wish = called({"q": "Paris"}, "search")
-        assert self.accept(wish, "search") is wish
+    def test_a_call_of_an_offered_tool_is_not_checked(self) -> None:
+        response = called({"q": "Paris"}, "search")
+        assert self.accept(response, "search") is response
 
-    def test_so_does_one_for_a_tool_that_nobody_knows_for_the_agent_tells_the_model(self) -> None:
-        wish = called({"q": "Paris"}, "unknown")
-        assert self.accept(wish, "search") is wish
+    def test_a_call_of_an_unknown_tool_is_not_checked_either(self) -> None:
+        response = called({"q": "Paris"}, "unknown")
+        assert self.accept(response, "search") is response
 
     def test_a_call_named_like_the_schema_is_the_answer(self) -> None:
         reply = self.accept(called({"name": "Paris", "population": 2_000_000}, "City"), "search")
@@ -288,8 +286,8 @@ class TestToolCalls:
         assert (json.loads(reply.text), reply.tool_calls) == (json.loads(GOOD), ())
 
     def test_a_tool_of_the_schemas_name_stays_a_tool(self) -> None:
-        wish = called({"name": "Paris", "population": 1}, "City")
-        assert self.accept(wish, "City") is wish
+        response = called({"name": "Paris", "population": 1}, "City")
+        assert self.accept(response, "City") is response
 
     @pytest.mark.promise("S2-06")
     def test_without_tools_there_is_always_an_instance_or_an_error(self) -> None:
@@ -317,14 +315,14 @@ class TestAskingAgain:
         manager(model).complete("a city", response_model=City)
         assert len(model.prompts[1][1].text) == 20_000
 
-    @pytest.mark.parametrize("colour", ["blocking", "async"])
+    @pytest.mark.parametrize("mode", ["blocking", "async"])
     def test_a_model_that_never_learns_is_asked_as_often_as_its_attempts_say(
-        self, colour: str
+        self, mode: str
     ) -> None:
         first, second = Model(then="no"), Model(then=BAD)
         llm = manager(first, second, retry=RetryPolicy(max_attempts=4))
         ask: Callable[[], Any] = lambda: llm.complete("a city", response_model=City)  # noqa: E731
-        if colour == "async":
+        if mode == "async":
             ask = lambda: asyncio.run(llm.acomplete("a city", response_model=City))  # noqa: E731
         with pytest.raises(AllModelsFailedError) as caught:
             ask()
@@ -356,9 +354,9 @@ class TestAskingAgain:
         assert llm.complete("a city", response_model=City).parsed == PARIS
         refused = [step for step in steps if isinstance(step, str)]
         for prompt in (*first.prompts, *second.prompts):
-            told = "\n".join(message.text for message in prompt)
-            assert "MARK" not in told
-            assert not any(name in told for name in ("Error", "reset", "timeout", "Timeout"))
+            document = "\n".join(message.text for message in prompt)
+            assert "MARK" not in document
+            assert not any(name in document for name in ("Error", "reset", "timeout", "Timeout"))
             assert len(prompt) in (1, 3)
             assert len(prompt) == 1 or prompt[1].text in refused
 

@@ -33,8 +33,8 @@ def rejected(response_model: Any, answer: str) -> StructuredOutputError:
 
 @pytest.mark.promise("S2-27")
 def test_each_path_is_named_as_it_stands_in_the_answer() -> None:
-    told = {"days": 11, "stops": [{"name": 1, "population": 2}, {"population": 0}]}
-    assert [each.split(":")[0] for each in rejected(Trip, json.dumps(told)).violations] == [
+    document = {"days": 11, "stops": [{"name": 1, "population": 2}, {"population": 0}]}
+    assert [each.split(":")[0] for each in rejected(Trip, json.dumps(document)).violations] == [
         "$.days",
         "$.stops[0].name",
         "$.stops[1].name",
@@ -42,7 +42,7 @@ def test_each_path_is_named_as_it_stands_in_the_answer() -> None:
     ]
 
 
-def test_the_member_of_a_union_that_was_tried_is_no_part_of_the_path() -> None:
+def test_the_member_of_a_union_that_was_tried_is_not_in_the_path() -> None:
     found = rejected(list[Circle | Square], '[{"kind": "circle"}]').violations
     assert "$[0].radius: Field required (as Circle)" in found
 
@@ -53,7 +53,7 @@ def test_a_long_list_is_counted() -> None:
     assert found[-1] == f"and {100_000 - MAX_VIOLATIONS} more"
 
 
-def test_a_long_name_is_cut() -> None:
+def test_a_long_name_is_truncated() -> None:
     found = rejected(dict[str, int], json.dumps({"k" * 1_000_000: "x"})).violations
     assert len(found[0]) == 300
 

@@ -1,4 +1,4 @@
-"""A real manager on a clock that is told to move, and everything its telemetry wrote."""
+"""A real manager on a clock that moves on demand, and everything its telemetry wrote."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ class Observed:
 
     def everything(self) -> str:
         """All that was exported, as one text."""
-        told: Any = self.reader.get_metrics_data()
-        return "\n".join([*(span.to_json() for span in self.spans), told.to_json() if told else ""])
+        data: Any = self.reader.get_metrics_data()
+        return "\n".join([*(span.to_json() for span in self.spans), data.to_json() if data else ""])
 
 
 def _point(point: Any) -> Point:

@@ -1,4 +1,4 @@
-"""Logs say what an operator acts on, at the level it deserves, without what was said."""
+"""Logs say what an operator acts on, at the level it deserves, without content."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_a_fallback_is_a_warning(seen: Observed, caplog: pytest.LogCaptureFixtur
     llm.generate("hi")
     (record,) = logged(caplog, "agentkit.calls")
     assert record.levelno == logging.WARNING
-    told: dict[str, Any] = vars(record)
-    assert (told["fallback_from"], told["fallback_to"]) == ("a", "b")
-    assert told["reason"] == "retries_exhausted"
+    fields: dict[str, Any] = vars(record)
+    assert (fields["fallback_from"], fields["fallback_to"]) == ("a", "b")
+    assert fields["reason"] == "retries_exhausted"
 
 
 def test_a_breaker_warns_when_it_opens_and_informs_when_it_closes(
@@ -40,27 +40,28 @@ def test_a_breaker_warns_when_it_opens_and_informs_when_it_closes(
         llm.generate("hi")
     seen.clock.advance(61.0)
     llm.generate("hi")
-    told: list[Any] = logged(caplog, "agentkit.breaker")
-    assert [(record.levelno, record.previous_state, record.state) for record in told] == [
+    records: list[Any] = logged(caplog, "agentkit.breaker")
+    assert [(record.levelno, record.previous_state, record.state) for record in records] == [
         (logging.WARNING, "closed", "open"),
         (logging.INFO, "open", "half-open"),
         (logging.INFO, "half-open", "closed"),
     ]
-    assert {record.breaker for record in told} == {"p-a/a"}
+    assert {record.breaker for record in records} == {"p-a/a"}
 
 
 @pytest.mark.promise("S4-30")
 def test_each_attempt_is_a_debug_line(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="agentkit")
     seen.manager(("a", ScriptedModel(overloaded(), "fine"))).generate("hi")
-    told: list[Any] = logged(caplog, "agentkit.calls")
-    assert [(record.levelno, record.model, record.error_type) for record in told] == [
-        (logging.DEBUG, "a", "529"), (logging.DEBUG, "a", None),
-    ]  # fmt: skip
+    records: list[Any] = logged(caplog, "agentkit.calls")
+    assert [(record.levelno, record.model, record.error_type) for record in records] == [
+        (logging.DEBUG, "a", "529"),
+        (logging.DEBUG, "a", None),
+    ]
 
 
 @pytest.mark.promise("S2-39")
-def test_no_record_holds_what_was_said(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_record_contains_content(seen: Observed, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="agentkit")
 
     class Odd(e.ProviderError):
@@ -68,9 +69,10 @@ def test_no_record_holds_what_was_said(seen: Observed, caplog: pytest.LogCapture
 
     steps = (Odd(SECRET), e.ServerError(SECRET), SECRET)
     llm = seen.manager(
-        ("a", ScriptedModel(*steps[:2])), ("b", ScriptedModel(steps[2])),
+        ("a", ScriptedModel(*steps[:2])),
+        ("b", ScriptedModel(steps[2])),
         breaker=BreakerPolicy(failure_threshold=2),
-    )  # fmt: skip
+    )
     assert llm.generate(SECRET, user=SECRET) == SECRET
     assert len(caplog.records) >= 4
     for record in caplog.records:

@@ -34,9 +34,11 @@ def an_outage(seen: Observed) -> None:
     """A miss over retry, an opening breaker and fallback; a rejection and a hit; a rejection."""
     slow = ScriptedModel((2.0, overloaded()), (3.0, rate_limited()), clock=seen.clock)
     llm = seen.manager(
-        ("a", slow), ("b", ScriptedModel(then=ANSWER)),
-        breaker=BreakerPolicy(failure_threshold=2), cache="memory",
-    )  # fmt: skip
+        ("a", slow),
+        ("b", ScriptedModel(then=ANSWER)),
+        breaker=BreakerPolicy(failure_threshold=2),
+        cache="memory",
+    )
     llm.generate("hi")
     llm.generate("hi")
     llm.generate("again")
@@ -61,8 +63,9 @@ def test_an_outage_in_numbers(seen: Observed) -> None:
     }
     assert counted == {"fallback_success": (2, 6.0), "cache_hit": (1, 0.0)}
     assert seen.one("agentkit.generate.attempts") == (
-        manager | {"agentkit.outcome": "fallback_success"}, (2, 4),
-    )  # fmt: skip
+        manager | {"agentkit.outcome": "fallback_success"},
+        (2, 4),
+    )
     assert seen.one("agentkit.retries") == (OF_A | {"error.type": "529"}, 1)
     assert seen.one("agentkit.retry.delay")[1] == (1, 1.0)
     moved = {"agentkit.fallback.from": "a", "agentkit.fallback.to": "b"}
@@ -72,8 +75,9 @@ def test_an_outage_in_numbers(seen: Observed) -> None:
     ]
     breaker = {"agentkit.circuit_breaker.name": "p-a/a"}
     assert seen.one("agentkit.circuit_breaker.transitions") == (
-        breaker | {STATE: "open", "agentkit.circuit_breaker.previous_state": "closed"}, 1,
-    )  # fmt: skip
+        breaker | {STATE: "open", "agentkit.circuit_breaker.previous_state": "closed"},
+        1,
+    )
     assert seen.one("agentkit.circuit_breaker.rejections") == (breaker, 2)
     asked = {p[0]["agentkit.cache.result"]: p[1] for p in seen.points("agentkit.cache.requests")}
     assert asked == {"hit": 1, "miss": 5}
@@ -143,10 +147,10 @@ def test_error_types_are_a_closed_list(seen: Observed, fault: Exception, kind: s
     llm = seen.manager(("a", ScriptedModel(then=fault)))
     with pytest.raises(e.LLMError):
         llm.generate(SECRET)
-    told = {p[0].get("error.type") for p in seen.points("gen_ai.client.operation.duration")}
-    told |= {p[0].get("error.type") for p in seen.points("agentkit.generate.duration")}
-    told |= {attributes(span).get("error.type") for span in seen.spans}
-    assert told == {kind}
+    error_types = {p[0].get("error.type") for p in seen.points("gen_ai.client.operation.duration")}
+    error_types |= {p[0].get("error.type") for p in seen.points("agentkit.generate.duration")}
+    error_types |= {attributes(span).get("error.type") for span in seen.spans}
+    assert error_types == {kind}
     assert kind in names.ERROR_TYPES
     assert SECRET not in seen.everything()
 
@@ -246,9 +250,11 @@ def test_managers_share_the_instruments_of_a_provider(
 def test_cost_is_counted_where_a_price_is_known(seen: Observed) -> None:
     llm = seen.manager(("a", ScriptedModel(then=ANSWER)), ("b", ScriptedModel(then=ANSWER)))
     llm.register_model(
-        "a", ScriptedModel(then=ANSWER), {"provider": "p-a", "cost_per_1k_tokens": 0.5},
+        "a",
+        ScriptedModel(then=ANSWER),
+        {"provider": "p-a", "cost_per_1k_tokens": 0.5},
         replace=True,
-    )  # fmt: skip
+    )
     llm.generate("hi")
     llm.complete("hi", model="b")
     labels, price = seen.one("agentkit.cost")
@@ -265,12 +271,17 @@ def test_strings_are_those_of_the_installed_conventions() -> None:
         if name.isupper() and isinstance(value, str)
     }
     newer = {
-        names.TOKEN_MODALITY, names.NEW_CACHE_WRITE_TOKENS, names.DETAILS,
-        names.NEW_DURATION.name, names.NEW_FIRST_CHUNK.name,
-        names.INPUT_PER_CALL.name, names.OUTPUT_PER_CALL.name,
-        names.INVOKE_AGENT_DURATION.name, names.EXECUTE_TOOL_DURATION.name,
+        names.TOKEN_MODALITY,
+        names.NEW_CACHE_WRITE_TOKENS,
+        names.DETAILS,
+        names.NEW_DURATION.name,
+        names.NEW_FIRST_CHUNK.name,
+        names.INPUT_PER_CALL.name,
+        names.OUTPUT_PER_CALL.name,
+        names.INVOKE_AGENT_DURATION.name,
+        names.EXECUTE_TOOL_DURATION.name,
         *(each.name for each in names.USAGE_COUNTERS.values()),
-    }  # fmt: skip
+    }
     ours = [each for each in vars(names).values() if isinstance(each, str)]
     ours += [each.name for each in vars(names).values() if isinstance(each, names.Metric)]
     ours += names.NUMBERS.values()

@@ -23,7 +23,7 @@ def nothing_is_current() -> bool:
 
 
 class Models:
-    """Model functions of each colour that make a span called ``inner``."""
+    """Model functions of each kind that make a span called ``inner``."""
 
     def __init__(self, seen: Observed) -> None:
         self.tracer = seen.tracers.get_tracer("mine")
@@ -69,49 +69,49 @@ def agenerate(llm: Any) -> str:
 
 
 def stream(llm: Any) -> str:
-    said = ""
+    text = ""
     with llm.stream("hi") as pieces:
         for piece in pieces:
             assert nothing_is_current(), "between two pieces"
-            said += piece
-    return said
+            text += piece
+    return text
 
 
 def astream(llm: Any) -> str:
     async def main() -> str:
-        said = ""
+        text = ""
         async with llm.astream("hi") as pieces:
             async for piece in pieces:
                 assert nothing_is_current(), "between two pieces"
-                said += piece
+                text += piece
         assert nothing_is_current()
-        return said
+        return text
 
     return asyncio.run(main())
 
 
 each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
-each_colour = pytest.mark.parametrize("colour", ["plain", "coroutine", "generator", "agenerator"])
+each_kind = pytest.mark.parametrize("kind", ["plain", "coroutine", "generator", "agenerator"])
 Ask = Callable[[Any], str]
 
 
 @each_way
-@each_colour
+@each_kind
 @pytest.mark.parametrize("timeout", [None, 30.0])
 def test_a_models_own_spans_belong_to_the_attempt(
-    seen: Observed, ask: Ask, colour: str, timeout: float | None
+    seen: Observed, ask: Ask, kind: str, timeout: float | None
 ) -> None:
     models = Models(seen)
-    llm = seen.manager(("a", getattr(models, colour)))
+    llm = seen.manager(("a", getattr(models, kind)))
     if timeout is not None:
-        llm.register_model("a", getattr(models, colour), timeout=timeout, replace=True)
+        llm.register_model("a", getattr(models, kind), timeout=timeout, replace=True)
     assert ask(llm) == "fine"
     (attempt,) = seen.attempts
     inner = seen.named("inner")
-    assert len(inner) == (2 if "gen" in colour else 1)
+    assert len(inner) == (2 if "gen" in kind else 1)
     assert {parent_of(span) for span in inner} == {id_of(attempt)}
     assert nothing_is_current()
-    if timeout is not None and ask is generate and colour in ("plain", "generator"):
+    if timeout is not None and ask is generate and kind in ("plain", "generator"):
         assert threading.get_ident() not in models.threads, "it ran on a worker"
 
 

@@ -1,4 +1,4 @@
-"""What was said is recorded where it was asked for, and nowhere else."""
+"""Content is recorded where it is asked for, and nowhere else."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def fail(seen: Observed, error: Exception) -> None:
     [(None, None), (None, "none"), ("true", "none"), ("NO_CONTENT", None), ("nonsense", None)],
 )
 @pytest.mark.parametrize("profile", ["v1.41", "next", "both"])
-def test_by_default_nothing_that_was_said_is_recorded(
+def test_by_default_no_content_is_recorded(
     observing: Callable[..., Observed],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -86,9 +86,9 @@ def test_by_default_nothing_that_was_said_is_recorded(
     talk(seen)
     fail(seen, RuntimeError(CANARY))
     fail(seen, e.RateLimitError(CANARY, hint=CANARY))
-    told = seen.everything()
-    assert "agentkit.fallback" in told, "it is looked for in what was really recorded"
-    assert CANARY not in told
+    recorded = seen.everything()
+    assert "agentkit.fallback" in recorded, "it is looked for in what was really recorded"
+    assert CANARY not in recorded
     assert caplog.records
     for record in caplog.records:
         assert CANARY not in str(vars(record))
@@ -96,7 +96,7 @@ def test_by_default_nothing_that_was_said_is_recorded(
 
 @pytest.mark.parametrize("where", ["span", "event", "both"])
 @pytest.mark.parametrize("from_the_environment", [False, True])
-def test_what_was_said_is_recorded_where_it_is_wanted(
+def test_content_is_recorded_where_it_is_asked_for(
     observing: Callable[..., Observed],
     monkeypatch: pytest.MonkeyPatch,
     where: Any,
@@ -111,31 +111,35 @@ def test_what_was_said_is_recorded_where_it_is_wanted(
     on_span = attributes(answered)
     details = "gen_ai.client.inference.operation.details"
     on_event = event(answered, details) if where != "span" else {}
-    for told, wanted in ((on_span, where != "event"), (on_event, where != "span")):
+    for recorded, wanted in ((on_span, where != "event"), (on_event, where != "span")):
         if not wanted:
-            assert CANARY not in str(told)
+            assert CANARY not in str(recorded)
             continue
-        assert messages(told["gen_ai.input.messages"]) == [
+        assert messages(recorded["gen_ai.input.messages"]) == [
             {"role": "system", "parts": [{"type": "text", "content": f"{CANARY} system"}]},
-            {"role": "user", "parts": [{"type": "text", "content": f"{CANARY} prompt"},
-                                       {"type": "generic"}]},
-            {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1",
-                                        "result": f"{CANARY} result"}]},
-        ]  # fmt: skip
+            {
+                "role": "user",
+                "parts": [{"type": "text", "content": f"{CANARY} prompt"}, {"type": "generic"}],
+            },
+            {
+                "role": "tool",
+                "parts": [{"type": "tool_call_response", "id": "1", "result": f"{CANARY} result"}],
+            },
+        ]
         definition = TOOLS[0] | {"parameters": {"type": "object"}}
-        assert messages(told["gen_ai.tool.definitions"]) == [definition]
-        (answer,) = messages(told["gen_ai.output.messages"])
+        assert messages(recorded["gen_ai.tool.definitions"]) == [definition]
+        (answer,) = messages(recorded["gen_ai.output.messages"])
         assert answer["role"] == "assistant"
         assert [part["type"] for part in answer["parts"]] == ["text", "tool_call"]
         assert CANARY in answer["parts"][1]["arguments"]
-        assert "agentkit.content.truncated" not in told
+        assert "agentkit.content.truncated" not in recorded
     failed = event(seen.attempts[1], "exception")
     assert CANARY in failed["exception.message"]
     assert CANARY not in str(attributes(seen.wrapper))
 
 
 @pytest.mark.parametrize("where", ["span", "event"])
-def test_a_redactor_sees_all_of_a_text_before_it_is_cut(
+def test_a_redactor_sees_the_complete_text_before_truncation(
     observing: Callable[..., Observed], where: Any
 ) -> None:
     asked: list[str] = []
@@ -149,9 +153,9 @@ def test_a_redactor_sees_all_of_a_text_before_it_is_cut(
     assert f"{CANARY} prompt" in asked
     assert CANARY[:4] not in seen.everything(), "cut first, it would not be recognised"
     answered = seen.attempts[-1]
-    told = attributes(answered) if where == "span" else attributes(answered.events[-1])
-    assert "[gon" in told["gen_ai.output.messages"]
-    assert told["agentkit.content.truncated"] is True
+    recorded = attributes(answered) if where == "span" else attributes(answered.events[-1])
+    assert "[gon" in recorded["gen_ai.output.messages"]
+    assert recorded["agentkit.content.truncated"] is True
 
 
 def refuse(text: str) -> str:

@@ -18,10 +18,17 @@ SENT = [outcome for outcome in get_args(Outcome) if outcome != "skipped"]
 KINDS = [None, "429", "500", "400", "content_filter", "timeout"]
 seconds = st.floats(0, 1e6, allow_nan=False)
 entries = st.builds(
-    Entry, st.sampled_from("ab"), st.just("p"), st.sampled_from(SENT), st.integers(1, 4),
-    duration=seconds, error_type=st.sampled_from(KINDS),
-    input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9), details=st.none(),
-)  # fmt: skip
+    Entry,
+    st.sampled_from("ab"),
+    st.just("p"),
+    st.sampled_from(SENT),
+    st.integers(1, 4),
+    duration=seconds,
+    error_type=st.sampled_from(KINDS),
+    input_tokens=st.integers(0, 9),
+    output_tokens=st.integers(0, 9),
+    details=st.none(),
+)
 outcomes = st.sampled_from(get_args(CallOutcome))
 
 
@@ -39,15 +46,17 @@ def test_rates_are_fractions_and_sums_add_up(history: list[Entry | str | float])
             clock.advance(each)
     sent = [each for each in history if isinstance(each, Entry)]
     ended = [each for each in history if isinstance(each, str)]
-    told = recorder.metrics()
-    assert 0.0 <= told["success_rate"] <= 1.0
-    assert 0.0 <= told["cache_hit_rate"] <= 1.0
-    assert told["total_requests"] == len(ended)
-    assert told["failed_requests"] == ended.count("error")
-    assert told["cache_hits"] == ended.count("cache_hit")
-    assert told["successful_requests"] == len([o for o in ended if o not in ("error", "cancelled")])
-    assert told["total_retries"] == sum(each.number > 1 for each in sent)
-    assert told["total_tokens"] == sum(each.input_tokens + each.output_tokens for each in sent)
+    stats = recorder.metrics()
+    assert 0.0 <= stats["success_rate"] <= 1.0
+    assert 0.0 <= stats["cache_hit_rate"] <= 1.0
+    assert stats["total_requests"] == len(ended)
+    assert stats["failed_requests"] == ended.count("error")
+    assert stats["cache_hits"] == ended.count("cache_hit")
+    assert stats["successful_requests"] == len(
+        [o for o in ended if o not in ("error", "cancelled")]
+    )
+    assert stats["total_retries"] == sum(each.number > 1 for each in sent)
+    assert stats["total_tokens"] == sum(each.input_tokens + each.output_tokens for each in sent)
     for name in "ab":
         model, health = recorder.model(name), recorder.health(name)
         mine = [each for each in sent if each.model == name]
@@ -84,18 +93,18 @@ def test_percentiles_are_of_the_successes_in_the_window() -> None:
         recorder.attempt(done(float(duration)))
     for _ in range(WINDOW - 100):
         recorder.attempt(done(0.0, "failure", "500"))
-    told = recorder.model("a")
-    assert told["p50_latency"] == pytest.approx(50, abs=1)
-    assert told["p95_latency"] == pytest.approx(95, abs=1)
-    assert told["avg_latency"] == pytest.approx((1000 + 5050) / 101), "over all, not the window"
+    stats = recorder.model("a")
+    assert stats["p50_latency"] == pytest.approx(50, abs=1)
+    assert stats["p95_latency"] == pytest.approx(95, abs=1)
+    assert stats["avg_latency"] == pytest.approx((1000 + 5050) / 101), "over all, not the window"
 
 
 def test_abandoned_attempts_do_not_change_the_rates() -> None:
     recorder = Recorder(FakeClock())
     recorder.attempt(done(9.0, "abandoned"))
     recorder.call("cancelled")
-    told = recorder.model("a")
-    assert (told["requests"], told["successes"], told["failures"]) == (1, 0, 0)
+    stats = recorder.model("a")
+    assert (stats["requests"], stats["successes"], stats["failures"]) == (1, 0, 0)
     assert recorder.health("a").samples == 0
     assert recorder.metrics()["total_requests"] == 1
     assert recorder.metrics()["success_rate"] == 1.0

@@ -74,14 +74,29 @@ def sabotage() -> Iterator[Any]:
     yield pytest.param(lambda: processing(BrokenProcessor()), id="processor")
     yield pytest.param(lambda: processing(SimpleSpanProcessor(BrokenExporter())), id="exporter")
     for name in (
-        "everything", "get_tracer", "start_span", "is_recording", "get_span_context",
-        "set_attribute", "set_attributes", "add_event", "set_status", "end",
-        "get_meter", "create_counter", "create_histogram", "create_observable_gauge",
-        "create_up_down_counter", "create_observable_up_down_counter", "add", "record",
-    ):  # fmt: skip
+        "everything",
+        "get_tracer",
+        "start_span",
+        "is_recording",
+        "get_span_context",
+        "set_attribute",
+        "set_attributes",
+        "add_event",
+        "set_status",
+        "end",
+        "get_meter",
+        "create_counter",
+        "create_histogram",
+        "create_observable_gauge",
+        "create_up_down_counter",
+        "create_observable_up_down_counter",
+        "add",
+        "record",
+    ):
         broken: Callable[[str], dict[str, Any]] = lambda name: {  # noqa: E731
-            "tracer_provider": Broken(name), "meter_provider": Broken(name)
-        }  # fmt: skip
+            "tracer_provider": Broken(name),
+            "meter_provider": Broken(name),
+        }
         yield pytest.param(lambda name=name, broken=broken: broken(name), id=name)
 
 
@@ -135,10 +150,10 @@ def test_no_fault_of_telemetry_changes_a_call(
             ask(llm, "again")
         kinds = {type(cause) for cause in caught.value.exceptions}
         assert kinds == {e.CircuitOpenError, e.OverloadedError}
-        told = llm.get_metrics()
-        assert told["total_requests"] == 3
-        assert told["failed_requests"] == told["cache_hits"] == 1
-        assert told["total_tokens"] == 5
+        metrics = llm.get_metrics()
+        assert metrics["total_requests"] == 3
+        assert metrics["failed_requests"] == metrics["cache_hits"] == 1
+        assert metrics["total_tokens"] == 5
         assert llm.get_model_info("a")["stats"]["failures"] == 2
         assert llm.get_model_info("a")["circuit_breaker_state"] == "open"
 
@@ -189,7 +204,7 @@ def test_a_fault_is_logged_once_and_without_its_text(caplog: pytest.LogCaptureFi
     assert "canary" not in str(vars(record))
 
 
-def test_what_ends_the_process_is_no_fault_of_telemetry() -> None:
+def test_an_exit_is_not_a_failure_of_telemetry() -> None:
     @guarded(None)
     def stop() -> None:
         raise KeyboardInterrupt

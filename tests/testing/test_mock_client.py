@@ -77,9 +77,9 @@ def test_exceptions_are_raised_and_functions_called() -> None:
     """The wait that the error asks for does not keep the next call waiting."""
     error = RateLimitError("slow down", retry_after=200.0)
     client = MockLLMClient([error, lambda messages: messages[-1].text.upper()])
-    with pytest.raises(RateLimitError) as told:
+    with pytest.raises(RateLimitError) as caught:
         ask(client)
-    assert told.value.retry_after == 200.0
+    assert caught.value.retry_after == 200.0
     assert ask(client).text == "HI"
 
 

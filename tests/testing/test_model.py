@@ -1,4 +1,4 @@
-"""The scripted model does what its script says, in every colour, and writes it down."""
+"""The scripted model does what its script says, sync, async and streaming, and records it."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def astream(model: ScriptedModel) -> list[Any]:
     return asyncio.run(read())
 
 
-whole = pytest.mark.parametrize("ask", [ask, aask], ids=["blocking", "async"])
-told = pytest.mark.parametrize("read", [stream, astream], ids=["blocking", "async"])
+sync_and_async = pytest.mark.parametrize("ask", [ask, aask], ids=["blocking", "async"])
+streams = pytest.mark.parametrize("read", [stream, astream], ids=["blocking", "async"])
 Ask = Callable[[ScriptedModel], Any]
 
 
-@whole
+@sync_and_async
 def test_each_call_takes_the_next_step(ask: Ask) -> None:
     response: Response[Any] = Response("two", Usage(1, 1))
     model = ScriptedModel("one", response, ConnectionError("three"), KeyError)
@@ -64,7 +64,7 @@ def test_each_call_takes_the_next_step(ask: Ask) -> None:
         ask(model)
 
 
-@whole
+@sync_and_async
 def test_a_script_that_is_used_up_says_so(ask: Ask) -> None:
     model = ScriptedModel("one")
     ask(model)
@@ -73,7 +73,7 @@ def test_a_script_that_is_used_up_says_so(ask: Ask) -> None:
     assert len(model.calls) == 2, "the call that failed is recorded, too"
 
 
-@whole
+@sync_and_async
 def test_then_is_every_later_step(ask: Ask) -> None:
     model = ScriptedModel(overloaded(), then="fine")
     with pytest.raises(HTTPStatusError):
@@ -94,7 +94,7 @@ def test_more_steps_may_follow_later() -> None:
 
 
 @pytest.mark.parametrize("step", [42, {"text": "x"}, b"bytes"])
-def test_what_is_no_step_is_refused(step: Any) -> None:
+def test_an_invalid_step_is_refused(step: Any) -> None:
     with pytest.raises(ScriptError):
         ask(ScriptedModel(step))
 
@@ -159,7 +159,7 @@ class TestTheRecord:
         (faults.status(503, retry_after="Fri, 31 Dec 1999 23:59:59 GMT"), 503, "Fri, 31 Dec 1999"),
     ],
 )
-@whole
+@sync_and_async
 def test_a_status_is_an_exception_as_client_libraries_raise_it(
     ask: Ask, step: Step, status: int, retry_after: str | None
 ) -> None:
@@ -184,26 +184,26 @@ def test_a_status_is_an_exception_as_client_libraries_raise_it(
         (timeout(), TimeoutError),
     ],
 )
-@whole
+@sync_and_async
 def test_a_fault_without_streaming(ask: Ask, step: Step, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         ask(ScriptedModel(step))
 
 
-@told
+@streams
 def test_an_answer_streams_word_by_word_up_to_its_end_mark(read: Ask) -> None:
     usage = Usage(3, 2)
     model = ScriptedModel(Response("one two", usage, finish_reason="stop"))
     assert read(model) == ["one", " two", End("stop", usage)]
 
 
-@told
+@streams
 def test_a_list_is_a_streams_events_as_they_stand(read: Ask) -> None:
     assert read(ScriptedModel(["a", TextDelta("b")])) == ["a", TextDelta("b")]
     assert read(ScriptedModel(["a", End("stop")])) == ["a", End("stop")]
 
 
-@whole
+@sync_and_async
 def test_a_list_is_one_text_without_streaming(ask: Ask) -> None:
     assert ask(ScriptedModel(["a", TextDelta("b"), End()])) == "ab"
     with pytest.raises(KeyError):
@@ -227,7 +227,7 @@ def test_a_fault_of_streams_strikes_after_so_many_pieces(
         next(events)
 
 
-@told
+@streams
 def test_a_missing_end_is_all_but_the_end_mark(read: Ask) -> None:
     assert read(ScriptedModel(faults.missing_end(reply="a b"))) == ["a", " b"]
 
@@ -246,9 +246,9 @@ class TestTime:
         assert clock.elapsed == 3.0
         ask(model)
         assert clock.elapsed == 7.0
-        assert clock.sleeps == [], "it is the model that took this time; nobody slept"
+        assert clock.sleeps == [], "the model took this time; no caller slept"
 
-    @told
+    @streams
     def test_a_slow_stream(self, read: Ask) -> None:
         clock = FakeClock()
         read(ScriptedModel(faults.slow_first_token(5.0, reply="a b"), clock=clock))

@@ -107,18 +107,18 @@ def test_loads_and_stores_meet_in_the_given_store() -> None:
 
 
 def test_a_flow_on_the_side_runs_at_once() -> None:
-    told = []
+    events = []
 
     def side() -> fx.Flow[None]:
-        told.append((yield from send()))
+        events.append((yield from send()))
 
     def flow() -> fx.Flow[bool]:
         running = yield from fx.Launch(side(), "key")
-        told.append("after")
+        events.append("after")
         return running.alive()
 
     assert run(flow(), "side").value() is False
-    assert told == ["side", "after"]
+    assert events == ["side", "after"]
 
 
 class TestMeanwhile:
@@ -146,15 +146,15 @@ class TestMeanwhile:
 
     def test_things_happen_in_order_at_their_time(self) -> None:
         clock = FakeClock(0.0)
-        told: list[float] = []
+        events: list[float] = []
 
         def flow() -> fx.Flow[Any]:
             yield from fx.Sleep(2.0)
             return (yield from send())
 
-        happenings = {at: lambda: told.append(clock()) for at in (3.0, 1.0, 9.0)}
+        happenings = {at: lambda: events.append(clock()) for at in (3.0, 1.0, 9.0)}
         run(flow(), (4.0, "x"), clock=clock, meanwhile=happenings)
-        assert told == [1.0, 3.0]
+        assert events == [1.0, 3.0]
 
     def test_a_cancellation_reaches_the_effect_under_way(self) -> None:
         stop = asyncio.CancelledError()
@@ -172,25 +172,25 @@ class TestMeanwhile:
 
 class TestLeaving:
     def test_a_flow_is_closed_after_so_many_effects(self) -> None:
-        told = []
+        events = []
 
         def flow() -> fx.Flow[None]:
             try:
                 while True:
                     yield from fx.Sleep(1.0)
             finally:
-                told.append("cleaned up")
+                events.append("cleaned up")
 
         played = run(flow(), stop_after=3)
         assert played.closed
         assert len(played.effects) == 3
-        assert told == ["cleaned up"]
+        assert events == ["cleaned up"]
         with pytest.raises(AssertionError):
             played.value()
 
 
 class TestMistakesOfTheTest:
-    def test_a_script_too_short_is_no_failure_of_the_model(self) -> None:
+    def test_a_script_that_is_too_short_is_not_a_model_failure(self) -> None:
         def flow() -> fx.Flow[Any]:
             yield from send()
             try:
