@@ -6,7 +6,8 @@ there is one, and the package's ``__init__`` otherwise. The ``__init__`` of a pa
 runs on the way is not counted, because nothing is taken from it.
 
 An ``__init__`` with a module ``__getattr__`` is a list of names that are loaded on first use: it
-imports none of their modules itself, and a name taken from it reaches the module that defines it.
+imports none of their modules itself, and a name taken from it reaches the module that defines it,
+according to its stub or to its own imports under ``TYPE_CHECKING``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _reached(
 
 def _lazy_names(path: Path) -> Mapping[str, str] | None:
     """Where each name of a lazy ``__init__`` is defined; None for any other module."""
-    if path.name != "__init__.py" or "def __getattr__" not in read(path):
+    if path.name != "__init__.py" or "__getattr__" not in read(path):
         return None
     stub = path.with_suffix(".pyi")
     listed = parse(stub if stub.exists() else path)

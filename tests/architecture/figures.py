@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.architecture import style
 from tests.architecture.cycles import import_cycles
-from tests.architecture.private_names import foreign_private_names
+from tests.architecture.private_names import foreign_private_names, inherited_private_names
 from tests.architecture.request_path import request_path
 from tests.architecture.tree import ROOT, Finding
 from tests.architecture.vocabulary import private_words
@@ -29,13 +29,13 @@ def in_the_package(find: Find) -> Find:
 FINDINGS: Mapping[str, tuple[str, Find]] = {
     "cycles": ("import cycles, TYPE_CHECKING included", import_cycles),
     "private-names": ("uses of another module's private names", foreign_private_names),
+    "inherited-names": ("uses of a base class's private names", inherited_private_names),
     "root-modules": ("modules in the package root", style.root_modules),
     "moved-modules": ("module paths kept for one release", style.moved_modules),
     "gerunds": ("modules named by a gerund", style.gerund_modules),
     "words": ("private words in code, docs and tests", private_words),
     "package-words": ("  of these in the package", in_the_package(private_words)),
     "docstrings": ("modules without a plain first line", style.unclear_docstrings),
-    "fork-hooks": ("`os.register_at_fork` outside `_fork.py`", style.fork_hooks),
     "driver-hooks": ("test hooks in the drivers", style.driver_hooks),
     "policy-clients": ("clients built or closed by policies", style.closed_clients),
     "positional": ("calls with six or more positional arguments", style.positional_calls),

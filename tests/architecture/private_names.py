@@ -44,6 +44,18 @@ def edge_uses(root: Path = ROOT) -> dict[str, list[Finding]]:
     }
 
 
+def inherited_private_names(root: Path = ROOT) -> list[Finding]:
+    """Every use of a private name on ``self`` that only a base class in another file defines."""
+    return [
+        Finding(path, node.lineno, ast.unparse(node))
+        for path in package_files(root)
+        for own in [set(_defined(nodes(path)))]
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute)
+        if is_private(node.attr) and node.attr not in own and _is_own(node.value)
+    ]
+
+
 def _all(root: Path) -> list[Finding]:
     files = package_files(root)
     modules = {path.parent.name if path.stem == "__init__" else path.stem for path in files}

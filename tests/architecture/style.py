@@ -138,17 +138,6 @@ def is_statement(line: str) -> bool:
     return line.endswith((".", ":")) and line.split(" ", maxsplit=1)[0].rstrip(",") not in _HEADLESS
 
 
-def fork_hooks(root: Path = ROOT) -> list[Finding]:
-    """Places outside ``_fork.py`` that run code in a forked child."""
-    return [
-        Finding(path, node.lineno, "register_at_fork")
-        for path in package_files(root)
-        if path.name != "_fork.py"
-        for node in nodes(path)
-        if isinstance(node, ast.Attribute) and node.attr == "register_at_fork"
-    ]
-
-
 def driver_hooks(root: Path = ROOT) -> list[Finding]:
     """Names in the production drivers that are there for a test."""
     return [
