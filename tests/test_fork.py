@@ -139,10 +139,10 @@ def work():
     writer.submit("item", 1)
 """,
     "call memory": """
-from agentkit.providers.call_memory import Recall
-recall = Recall()
+from agentkit.providers.call_memory import CallMemory
+memory = CallMemory()
 def work():
-    recall.keep(Key("id"), 1)
+    memory.remember(Key("id"), 1)
 """,
     "agent": """
 from agentkit import Agent
@@ -159,8 +159,8 @@ def work():
     memory.add(message)
 """,
     "clients": """
-from agentkit.providers.clients import Clients
-clients = Clients(lambda: open(os.devnull), lambda: None)
+from agentkit.providers.transport.clients import SdkClients
+clients = SdkClients(lambda: open(os.devnull), lambda: None)
 def work():
     clients.sync()
     clients.close()

@@ -1,1 +1,1 @@
-"""From what a user registers to an `Endpoint` the engine can drive. One integration, one module."""
+"""Providers: one module or package for each vendor, and what they share."""

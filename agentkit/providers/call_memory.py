@@ -1,4 +1,4 @@
-"""What a provider wants back with a tool call and `ToolCall` has no place for."""
+"""Memory of opaque data that a provider sends with a tool call and requires back."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Final, Generic, TypeVar
 from agentkit._fork import fork_safe_lock
 
 T = TypeVar("T")
-_MOST: Final = 4096
+_MAX_CALLS: Final = 4096
 
 
-class Recall(Generic[T]):
-    """What came with tool calls, by a call's id: the latest 4,096. Safe to use from threads."""
+class CallMemory(Generic[T]):
+    """What came with the latest 4,096 tool calls, by the id of the call. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
-        self._known: OrderedDict[str, T] = OrderedDict()
+        self._by_id: OrderedDict[str, T] = OrderedDict()
 
-    def keep(self, call_id: str, what: T) -> None:
-        """Remember what came with a call."""
+    def remember(self, call_id: str, what: T) -> None:
+        """Keep what came with a call."""
         with self._lock:
-            self._known[call_id] = what
-            if len(self._known) > _MOST:
-                self._known.popitem(last=False)
+            self._by_id[call_id] = what
+            if len(self._by_id) > _MAX_CALLS:
+                self._by_id.popitem(last=False)
 
-    def of(self, call_id: str) -> T | None:
-        """What came with that call, if it is known."""
-        return self._known.get(call_id)
+    def recall(self, call_id: str) -> T | None:
+        """What came with a call; None if nothing did, or the call is too old."""
+        return self._by_id.get(call_id)

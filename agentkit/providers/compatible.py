@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's chat completions: Ollama, vLLM, llama.cpp, LM Studio, gateways."""
+"""Servers with OpenAI's chat completions API: Ollama, vLLM, llama.cpp, LM Studio, gateways."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 from agentkit.errors import ConfigurationError
 from agentkit.providers.openai.chat import OpenAIChat
 
-_NO_KEY = "none"  # the SDK wants one; such servers ignore it
-_CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"  # what the SDK adds to each request, one a line
+_CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"  # what the SDK adds to each request, one per line
 
 
 class Compatible(OpenAIChat):
-    """A model at any address that speaks OpenAI's chat completions; a key is optional.
+    """A model of any server with OpenAI's chat completions API; a key is optional.
 
-    Nothing that the environment holds for OpenAI itself is sent there: no key, no organization, no
+    Nothing that the environment sets for OpenAI itself is sent there: no key, no organization, no
     project, no custom headers.
 
     Args:
@@ -25,11 +24,14 @@ class Compatible(OpenAIChat):
     """
 
     provider: ClassVar[str] = "compatible"
-    limit_name: ClassVar[str] = "max_tokens"
+    default_key: ClassVar[str | None] = "none"  # the SDK requires one; such servers ignore it
+    max_tokens_name: ClassVar[str] = "max_tokens"
     url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
-    """Where the environment may say the address."""
-    usual_url: ClassVar[str | None] = None
-    too_long = re.compile(r"This model's maximum context length is \d+ tokens")  # vLLM
+    """The environment variable of the address."""
+    default_url: ClassVar[str | None] = None
+    prompt_too_long_pattern: ClassVar[re.Pattern[str] | None] = re.compile(
+        r"This model's maximum context length is \d+ tokens"  # vLLM
+    )
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
 
     def __init__(
@@ -40,22 +42,20 @@ class Compatible(OpenAIChat):
         base_url: str | None = None,
         **settings: Any,
     ) -> None:
-        told = os.environ.get(self.url_variable) if self.url_variable is not None else None
-        url = base_url or told or self.usual_url
+        url = base_url or os.environ.get(self.url_variable or "") or self.default_url
         if not url:
             raise ConfigurationError(
-                f"compatible:{model} has no address", hint="give base_url='http://host/v1'"
+                f"{self.provider}:{model} has no base_url", hint="give base_url='http://host/v1'"
             )
-        super().__init__(model, api_key=api_key, base_url=url, **settings)
+        super().__init__(model, api_key=api_key or None, base_url=url, **settings)
 
-    def _headers(self, sdk: Any) -> dict[str, Any]:
+    def client_options(self, sdk: Any) -> dict[str, Any]:
+        """The arguments of a new client, without what the SDK reads from OpenAI's variables."""
         lines = os.environ.get(_CUSTOM_HEADERS, "").split("\n")
         custom = (line.partition(":")[0].strip() for line in lines if ":" in line)
-        names = ("OpenAI-Organization", "OpenAI-Project", *custom)
-        return {**dict.fromkeys(names, sdk.Omit()), "Authorization": f"Bearer {self._key()}"}
-
-    def _key(self) -> str:
-        return super()._key() if self._api_key else _NO_KEY
+        omitted = dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", *custom), sdk.Omit())
+        headers = {**omitted, "Authorization": f"Bearer {self.find_key()}"}
+        return {**super().client_options(sdk), "default_headers": headers}
 
 
 class Ollama(Compatible):
@@ -63,7 +63,7 @@ class Ollama(Compatible):
 
     provider: ClassVar[str] = "ollama"
     url_variable: ClassVar[str | None] = None
-    usual_url: ClassVar[str | None] = "http://localhost:11434/v1"
+    default_url: ClassVar[str | None] = "http://localhost:11434/v1"
 
 
 class Vllm(Compatible):
@@ -71,7 +71,7 @@ class Vllm(Compatible):
 
     provider: ClassVar[str] = "vllm"
     url_variable: ClassVar[str | None] = None
-    usual_url: ClassVar[str | None] = "http://localhost:8000/v1"
+    default_url: ClassVar[str | None] = "http://localhost:8000/v1"
 
 
 class LlamaCpp(Compatible):
@@ -79,7 +79,7 @@ class LlamaCpp(Compatible):
 
     provider: ClassVar[str] = "llamacpp"
     url_variable: ClassVar[str | None] = None
-    usual_url: ClassVar[str | None] = "http://localhost:8080/v1"
+    default_url: ClassVar[str | None] = "http://localhost:8080/v1"
 
 
 class LmStudio(Compatible):
@@ -87,12 +87,12 @@ class LmStudio(Compatible):
 
     provider: ClassVar[str] = "lmstudio"
     url_variable: ClassVar[str | None] = None
-    usual_url: ClassVar[str | None] = "http://localhost:1234/v1"
+    default_url: ClassVar[str | None] = "http://localhost:1234/v1"
 
 
 class Local(Compatible):
-    """A model of whatever serves on this machine: ``LOCAL_BASE_URL``, else Ollama's address."""
+    """A model of a server on this machine: at ``LOCAL_BASE_URL``, else at Ollama's address."""
 
     provider: ClassVar[str] = "local"
     url_variable: ClassVar[str | None] = "LOCAL_BASE_URL"
-    usual_url: ClassVar[str | None] = Ollama.usual_url
+    default_url: ClassVar[str | None] = Ollama.default_url

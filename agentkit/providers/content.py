@@ -1,16 +1,15 @@
-"""Messages as adapters read them: one shape for each kind of part, whoever wrote it."""
+"""The content of messages as encoders read it: one shape for each kind of part."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from agentkit.errors import InvalidRequestError, InvalidResponseError
+from agentkit.errors import InvalidRequestError
 from agentkit.types import Message, MessageRole
 
 Part = dict[str, Any]
@@ -20,28 +19,28 @@ _DATA_URL = re.compile(r"data:([^;,]+)(?:;[^;,]+)*;base64,(.*)", re.DOTALL | re.
 def parts_of(message: Message) -> Iterator[Part]:
     """The parts of a message: ``text``, ``image`` or ``document`` as `Message` documents them.
 
-    Understood besides: OpenAI's ``image_url``, ``file`` and ``input_…`` parts, Anthropic's
-    ``source``, data URLs, and base64 texts for data. An image keeps OpenAI's ``detail``. Parts
-    without a ``type`` are told by their keys.
+    OpenAI's ``image_url``, ``file`` and ``input_…`` parts, Anthropic's ``source``, data URLs and
+    base64 strings are converted. An image keeps OpenAI's ``detail``. A part without a ``type`` is
+    recognised by its keys.
 
     Raises:
-        InvalidRequestError: a part of another kind, or one without its data.
+        InvalidRequestError: a part has another kind, or lacks its data.
     """
     if isinstance(message.content, str):
         if message.content:
             yield {"type": "text", "text": message.content}
         return
     for index, part in enumerate(message.content):
-        yield normalised(part, f"content[{index}]")
+        yield normalise_part(part, f"content[{index}]")
 
 
-def normalised(part: Mapping[str, Any], where: str = "the part") -> Part:
-    """One part in its own shape. Raises `InvalidRequestError`."""
+def normalise_part(part: Mapping[str, Any], where: str = "the part") -> Part:
+    """One part as `parts_of` gives it. Raises `InvalidRequestError`."""
     if not isinstance(part, Mapping):
         raise InvalidRequestError(f"{where} is {type(part).__name__}, not a dict")
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text") or (kind is None and "text" in part):
-        return {"type": "text", "text": _words(part.get("text"), where)}
+        return {"type": "text", "text": _text(part.get("text"), where)}
     if kind in ("image", "image_url", "input_image") or (kind is None and "image_url" in part):
         source = _image_source(part)
         detail = source.get("detail") or part.get("detail")
@@ -67,11 +66,11 @@ def _image_source(part: Mapping[str, Any]) -> Mapping[str, Any]:
 def _document(part: Mapping[str, Any], where: str) -> Part:
     inner = part.get("source") or part.get("file") or part
     if not isinstance(inner, Mapping):
-        raise InvalidRequestError(f"{where} has a source that is no dict")
+        raise InvalidRequestError(f"{where} has a source that is not a dict")
     names = (part.get("name"), part.get("title"), inner.get("filename"))
     name = next((str(each) for each in names if each), "document")
     if inner.get("type") == "text":
-        data = _words(inner.get("data"), where).encode()
+        data = _text(inner.get("data"), where).encode()
         return {"data": data, "media_type": "text/plain", "name": name}
     encoded = str(inner.get("file_data") or "")
     url = inner.get("url") or inner.get("file_url")
@@ -81,15 +80,15 @@ def _document(part: Mapping[str, Any], where: str) -> Part:
     return {**_data(source, where, "application/pdf"), "name": name}
 
 
-def _words(text: Any, where: str) -> str:
+def _text(text: Any, where: str) -> str:
     if not isinstance(text, str):
-        raise InvalidRequestError(f"{where} has {type(text).__name__} for its text")
+        raise InvalidRequestError(f"{where} has {type(text).__name__} instead of text")
     return text
 
 
-def _data(source: Mapping[str, Any], where: str, usual: str) -> Part:
+def _data(source: Mapping[str, Any], where: str, default_type: str) -> Part:
     url, data = source.get("url"), source.get("data")
-    media = str(source.get("media_type") or source.get("mime_type") or usual)
+    media = str(source.get("media_type") or source.get("mime_type") or default_type)
     if isinstance(url, str) and url:
         match = _DATA_URL.fullmatch(url)
         if match is None and url[:5].lower() != "data:":
@@ -100,7 +99,7 @@ def _data(source: Mapping[str, Any], where: str, usual: str) -> Part:
             data = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError):
             raise InvalidRequestError(
-                f"{where} holds data that is no base64", hint="give bytes, or base64 text"
+                f"{where} has data that is not valid base64", hint="give bytes, or a base64 string"
             ) from None
     if isinstance(data, bytearray | memoryview):
         data = bytes(data)
@@ -110,7 +109,7 @@ def _data(source: Mapping[str, Any], where: str, usual: str) -> Part:
 
 
 def base64_of(part: Part) -> str:
-    """The part's data as base64 text."""
+    """The part's data as a base64 string."""
     return base64.b64encode(part["data"]).decode("ascii")
 
 
@@ -121,40 +120,14 @@ def data_url(part: Part) -> str:
     return f"data:{part['media_type']};base64,{base64_of(part)}"
 
 
-def without_system(messages: Sequence[Message]) -> tuple[str, list[Message]]:
+def split_system(messages: Sequence[Message]) -> tuple[str, list[Message]]:
     """The system messages joined by blank lines, and the others in order."""
     system = [each.text for each in messages if each.role is MessageRole.SYSTEM]
     return "\n\n".join(system), [each for each in messages if each.role is not MessageRole.SYSTEM]
 
 
-def fitting_id(given: str | None, longest: int) -> str:
-    """A tool call's id of at most `longest` characters, the same for the same."""
-    if given and len(given) <= longest:
-        return given
-    return f"call_{sha256((given or '').encode()).hexdigest()}"[:longest]
-
-
-def json_arguments(text: Any, tool: str) -> dict[str, Any]:
-    """A tool call's arguments; no text means none.
-
-    Raises:
-        InvalidResponseError: they are no JSON object.
-    """
-    if isinstance(text, Mapping):
-        return dict(text)
-    if text is None or text == "":
-        return {}
-    try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InvalidResponseError(
-            f"the model called {tool} with arguments that are no JSON object"
-        )
-    return found
-
-
-def count(value: Any) -> int:
-    """A token count as the vendor gives it; missing or negative counts as 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+def shortened_id(call_id: str | None, max_length: int) -> str:
+    """The id of a tool call; one that is too long is replaced by a hash of it."""
+    if call_id and len(call_id) <= max_length:
+        return call_id
+    return f"call_{sha256((call_id or '').encode()).hexdigest()}"[:max_length]

@@ -1,4 +1,4 @@
-"""What a provider needs before its first request: an SDK, a key, an address."""
+"""Checks of the SDK, the key and the address of a provider."""
 
 from __future__ import annotations
 

@@ -82,6 +82,8 @@ class _DataLines:
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> bytes:
+        if not chunk:
+            return b""
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
         self._after_cr = chunk.endswith(b"\r")

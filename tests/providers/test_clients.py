@@ -6,13 +6,14 @@ import asyncio
 import gc
 import os
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from agentkit import LLMManager
-from agentkit.providers.clients import Clients
 from agentkit.providers.registry import provider_for
+from agentkit.providers.transport.clients import SdkClients
 from agentkit.testing import WireServer
 
 
@@ -34,8 +35,8 @@ class Async:
         self.closed_in.append(asyncio.get_running_loop())
 
 
-def clients() -> Clients[Blocking, Async]:
-    return Clients(Blocking, Async)
+def clients() -> SdkClients[Blocking, Async]:
+    return SdkClients(Blocking, Async)
 
 
 def test_blocking_calls_share_one_client_also_when_threads_ask_at_once() -> None:
@@ -77,15 +78,18 @@ def test_the_end_of_an_event_loop_closes_its_client_in_it() -> None:
 def test_a_loop_closed_without_ceremony_leaves_no_entry_behind() -> None:
     held = clients()
 
-    async def main() -> Async:
-        return held.of_loop()
+    async def main() -> weakref.ref[Async]:
+        return weakref.ref(held.of_loop())
 
-    for _ in range(5):
+    def run_in_a_loop_of_its_own() -> weakref.ref[Async]:
         loop = asyncio.new_event_loop()
-        loop.run_until_complete(main())
+        client = loop.run_until_complete(main())
         loop.close()
-    asyncio.run(main())
-    assert len(held._async) == 0
+        return client
+
+    made = [*(run_in_a_loop_of_its_own() for _ in range(5)), asyncio.run(main())]
+    gc.collect()
+    assert [client() for client in made] == [None] * 6
     held.close()
 
 
@@ -146,7 +150,7 @@ def test_a_client_that_fails_to_close_hurts_nobody() -> None:
         async def close(self) -> None:
             raise OSError
 
-    held = Clients(Stubborn, AsyncStubborn)
+    held = SdkClients(Stubborn, AsyncStubborn)
     held.sync()
 
     async def main() -> None:

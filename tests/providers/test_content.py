@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from agentkit import InvalidRequestError, InvalidResponseError, Message
 from agentkit.providers.content import (
     base64_of,
-    count,
     data_url,
-    fitting_id,
-    json_arguments,
     parts_of,
-    without_system,
+    shortened_id,
+    split_system,
 )
+from agentkit.providers.response_fields import json_arguments, token_count
 
 PNG = b"\x89PNG-some-image"
 CODED = base64.b64encode(PNG).decode()
@@ -150,7 +149,7 @@ def test_system_messages_are_joined_and_the_others_keep_their_order() -> None:
         Message("system", "Be brief."), Message("user", "1"),
         Message("system", [{"type": "text", "text": "Be kind."}]), Message("assistant", "2"),
     ]  # fmt: skip
-    system, others = without_system(messages)
+    system, others = split_system(messages)
     assert system == "Be brief.\n\nBe kind."
     assert [each.text for each in others] == ["1", "2"]
 
@@ -172,16 +171,16 @@ def test_other_arguments_are_an_invalid_response_that_names_the_tool(text: Any) 
 
 
 @pytest.mark.parametrize(
-    ("told", "counted"), [(7, 7), (0, 0), (-3, 0), (None, 0), ("7", 0), (True, 0), (2.5, 0)]
+    ("reported", "counted"), [(7, 7), (0, 0), (-3, 0), (None, 0), ("7", 0), (True, 0), (2.5, 0)]
 )
-def test_a_count_that_is_none_is_zero(told: Any, counted: int) -> None:
-    assert count(told) == counted
+def test_an_invalid_token_count_is_zero(reported: Any, counted: int) -> None:
+    assert token_count(reported) == counted
 
 
 @given(st.text(), st.integers(12, 80))
 def test_an_id_fits_and_is_the_same_for_the_same(given_id: str, longest: int) -> None:
-    fitting = fitting_id(given_id, longest)
+    fitting = shortened_id(given_id, longest)
     assert 0 < len(fitting) <= longest
-    assert fitting == fitting_id(given_id, longest)
+    assert fitting == shortened_id(given_id, longest)
     if 0 < len(given_id) <= longest:
         assert fitting == given_id

@@ -65,8 +65,8 @@ def test_the_address_comes_from_the_right_variable(
     variable: str, made: type[Compatible], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "http://gateway.example:1/v1/")
-    assert made("m")._base_url == expected
-    assert made("m", base_url="http://other:2")._base_url == "http://other:2"
+    assert made("m").base_url == expected
+    assert made("m", base_url="http://other:2").base_url == "http://other:2"
 
 
 def test_an_address_in_the_environment_that_is_none_is_refused(

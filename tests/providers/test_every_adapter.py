@@ -109,9 +109,9 @@ def test_what_the_sdk_does_not_know_travels_in_the_body(provider: str) -> None:
 
 @every_provider
 @either_way
-def test_what_cannot_be_written_down_is_an_invalid_request(provider: str, way: str) -> None:
+def test_a_parameter_that_is_not_json_is_an_invalid_request(provider: str, way: str) -> None:
     with WireServer() as server, asking(PROVIDERS[provider].make(server)) as asker:
-        with pytest.raises(InvalidRequestError, match="written down"):
+        with pytest.raises(InvalidRequestError, match="JSON serializable"):
             asker.ask(way, metadata={"when": object()})
         assert server.requests == ()
 
@@ -254,16 +254,16 @@ def test_an_id_of_another_origin_is_cut_to_what_the_provider_takes(provider: str
 
 
 def test_limits_are_learned_from_the_headers() -> None:
-    from agentkit.providers.quota import quota_of
+    from agentkit.providers.response_fields import quota_from_headers
 
     openais = {"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"}
-    assert quota_of(openais) == Quota(requests_per_minute=500, tokens_per_minute=30000)
-    assert quota_of(openais, daily_requests=True) == Quota(tokens_per_minute=30000)
+    assert quota_from_headers(openais) == Quota(requests_per_minute=500, tokens_per_minute=30000)
+    assert quota_from_headers(openais, daily_requests=True) == Quota(tokens_per_minute=30000)
     anthropics = {
         "anthropic-ratelimit-requests-limit": "50",
         "anthropic-ratelimit-input-tokens-limit": "40000",
         "anthropic-ratelimit-output-tokens-limit": "8000",
     }
-    assert quota_of(anthropics) == Quota(50, 40000, 8000)
+    assert quota_from_headers(anthropics) == Quota(50, 40000, 8000)
     odd = {"x-ratelimit-limit-requests": "-1", "x-ratelimit-limit-tokens": "many"}
-    assert quota_of(odd) is None
+    assert quota_from_headers(odd) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,29 @@ from hypothesis import strategies as st
 from agentkit import ConfigurationError, LLMManager
 from agentkit.providers.registry import PROVIDERS, provider_for
 from agentkit.providers.requirements import check_key
+from agentkit.testing import WireServer
 from agentkit.types import Request
 
 KEY = "sk-made-up-0123456789"
 ASKED = Request(prompt="capital?")
 WITH_KEY = {name: each.key_variables for name, each in PROVIDERS.items() if each.key_variables}
 WITHOUT_KEY = [name for name in PROVIDERS if name not in {*WITH_KEY, "bedrock"}]
+
+
+def base_url(name: str, server: WireServer) -> str:
+    """Where a provider's adapter finds the server."""
+    return server.url if name in ("anthropic", "google", "groq") else server.openai_url
+
+
+def key_sent(adapter: Any, server: WireServer) -> str:
+    """The key that the server receives from `adapter`."""
+    adapter.send(ASKED)
+    adapter.close()
+    headers = server.requests[-1].headers
+    for name in ("x-api-key", "x-goog-api-key"):
+        if name in headers:
+            return headers[name]
+    return headers["authorization"].removeprefix("Bearer ")
 
 
 @pytest.mark.parametrize("name", WITH_KEY)
@@ -39,15 +57,18 @@ def test_without_a_key_the_first_call_names_the_variable(
 def test_the_key_is_read_from_the_environment_when_it_is_needed(
     name: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = provider_for(f"{name}:some-model")
-    monkeypatch.setenv(variable, f" {KEY}\n")
-    assert adapter._key() == KEY
+    with WireServer() as server:
+        adapter = provider_for(f"{name}:some-model", base_url=base_url(name, server))
+        monkeypatch.setenv(variable, f" {KEY}\n")
+        assert key_sent(adapter, server) == KEY
 
 
 def test_the_first_variable_that_holds_something_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "")
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    assert provider_for("google:gemini")._key() == KEY
+    with WireServer() as server:
+        adapter = provider_for("google:gemini", base_url=server.google_url)
+        assert key_sent(adapter, server) == KEY
 
 
 @pytest.mark.parametrize("name", WITH_KEY)
@@ -63,15 +84,14 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(name: str, key
 
 @pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "bedrock"])
 def test_an_adapter_shows_no_key_and_another_key_makes_another_adapter(name: str) -> None:
-    adapter = provider_for(
-        f"{name}:some-model", api_key=KEY, base_url="http://localhost:1/v1", temperature=0
-    )
-    assert KEY not in f"{adapter!r} {adapter!s}"
-    other = adapter.with_key("sk-other")
-    assert type(other) is type(adapter)
-    assert (other.model, other._key(), adapter._key()) == ("some-model", "sk-other", KEY)
-    assert other._settings == adapter._settings
-    assert other._base_url == adapter._base_url
+    with WireServer() as server:
+        url = base_url(name, server)
+        adapter = provider_for(f"{name}:some-model", api_key=KEY, base_url=url, temperature=0)
+        assert KEY not in f"{adapter!r} {adapter!s}"
+        other = adapter.with_key("sk-other")
+        assert type(other) is type(adapter)
+        assert (key_sent(other, server), key_sent(adapter, server)) == ("sk-other", KEY)
+    assert (other.model, other.settings, other.base_url) == ("some-model", {"temperature": 0}, url)
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1))
@@ -81,4 +101,6 @@ def test_what_fits_into_a_header_is_a_key(key: str) -> None:
 
 @pytest.mark.parametrize("name", WITHOUT_KEY)
 def test_a_server_that_wants_no_key_is_given_none(name: str) -> None:
-    assert provider_for(f"{name}:m", base_url="http://localhost:1/v1")._key() == "none"
+    with WireServer() as server:
+        adapter = provider_for(f"{name}:m", base_url=base_url(name, server))
+        assert key_sent(adapter, server) == "none"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from agentkit import ProviderTimeoutError
-from agentkit.providers import http_sdk
 from agentkit.providers.errors import translate
 from agentkit.providers.registry import provider_for
+from agentkit.providers.transport import sdk
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
 
@@ -63,7 +63,7 @@ def failure(adapter: Any, request: Request, colour: str) -> BaseException:
 def test_connecting_is_given_up_long_before_an_attempts_time_is_over(
     provider: str, colour: str, timeout: float | None, deaf: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_sdk, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(sdk, "CONNECT_TIMEOUT", 0.1)
     adapter = provider_for(f"{provider}:m", api_key="k", base_url=deaf)
     began = time.monotonic()
     error = failure(adapter, Request(prompt="q", timeout=timeout), colour)
@@ -74,13 +74,13 @@ def test_connecting_is_given_up_long_before_an_attempts_time_is_over(
 @pytest.mark.wire
 @colours
 @pytest.mark.parametrize("params", [{}, {"timeout": 0.2}], ids=["the attempt's", "the caller's"])
-@pytest.mark.parametrize("provider", [each for each in PROVIDERS if each != "anthropic"])
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_silence_ends_with_the_time_limit(
     provider: str, colour: str, params: dict[str, float]
 ) -> None:
     with WireServer() as server:
         server.always(faults.silence())
-        url = server.groq_url if provider == "groq" else server.openai_url
+        url = server.url if provider in ("anthropic", "groq") else server.openai_url
         adapter = provider_for(f"{provider}:m", api_key="k", base_url=url)
         request = Request(prompt="q", params=params, timeout=None if params else 0.2)
         assert isinstance(failure(adapter, request, colour), ProviderTimeoutError)

@@ -1,1 +1,5 @@
-"""Anthropic: the messages API."""
+"""Anthropic: the messages API of Claude models."""
+
+from agentkit.providers.anthropic.messages import AnthropicMessages
+
+__all__ = ["AnthropicMessages"]

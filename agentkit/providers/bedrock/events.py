@@ -11,7 +11,7 @@ from typing import Any, Final
 from agentkit.errors import ContentFilterError, InvalidResponseError
 from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.providers.bedrock.usage import BedrockUsage
-from agentkit.providers.content import json_arguments
+from agentkit.providers.response_fields import json_arguments
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
 
 _FINISH: Final = {

@@ -1,1 +1,5 @@
 """Google: the generateContent API of Gemini models."""
+
+from agentkit.providers.google.generate import Google
+
+__all__ = ["Google"]

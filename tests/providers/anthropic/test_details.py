@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from agentkit.errors import ContentFilterError, InvalidResponseError, OverloadedError, ServerError
-from agentkit.providers.anthropic.encoding import call_id
+from agentkit.providers.anthropic.encoder import valid_id
 from agentkit.providers.anthropic.messages import AnthropicMessages
 from agentkit.testing import WireServer, faults
 from agentkit.types import (
@@ -85,13 +85,13 @@ def test_an_id_of_another_vendor_becomes_one_that_fits_in_both_places(given: str
         said("tool", "rain", tool_call_id=given),
     )
     (call,), (result,) = (turn["content"] for turn in body["messages"][1:])
-    assert call["id"] == result["tool_use_id"] == call_id(given)
+    assert call["id"] == result["tool_use_id"] == valid_id(given)
     assert call["id"].replace("_", "").isalnum()
     assert len(call["id"]) <= 64
 
 
 def test_ids_that_differ_only_in_odd_characters_stay_apart() -> None:
-    assert len({call_id("call.1"), call_id("call:1"), call_id("call_1")}) == 3
+    assert len({valid_id("call.1"), valid_id("call:1"), valid_id("call_1")}) == 3
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_modern_model_gets_the_schema_and_an_older_one_a_tool_to_call() -> Non
 
 @either_way
 def test_the_tools_arguments_are_the_answer(way: str) -> None:
-    from agentkit.providers.anthropic.encoding import ANSWER_TOOL
+    from agentkit.providers.anthropic.encoder import ANSWER_TOOL
     from agentkit.types import ToolCall
 
     reply: Response[Any] = Response("", tool_calls=(ToolCall("t", ANSWER_TOOL, {"name": "Köln"}),))

@@ -1,10 +1,10 @@
-"""Vendor SDK clients: made when first used, one for blocking calls and one for each event loop.
+"""Clients of vendors' SDKs: made when first used, one for sync calls and one for each event loop.
 
-An async client's connections belong to the event loop that made them, and no client survives a
-fork; both are seen to here, so that an adapter asks for a client and gets one that works.
+The connections of an async client belong to the event loop that opened them, and no client
+survives a fork. Both are handled here: a transport asks for a client and gets one that works.
 
-Each async client lives in an async generator: as an event loop ends, `asyncio.run` and its like
-close every generator left in it, and this one closes its client. Many short loops thus leave no
+Each async client lives in an async generator: when an event loop ends, `asyncio.run` and the like
+close every generator left in it, and this one closes its client. So many short loops leave no
 connection behind.
 """
 
@@ -21,8 +21,8 @@ from agentkit._fork import fork_safe_lock, on_fork
 S = TypeVar("S")
 A = TypeVar("A")
 
-
 _inherited: list[Any] = []
+"""Clients of the parent process, kept so that the child never closes them."""
 
 
 class _Held(NamedTuple, Generic[A]):
@@ -32,8 +32,8 @@ class _Held(NamedTuple, Generic[A]):
     life: AsyncGenerator[None, None]
 
 
-class Clients(Generic[S, A]):
-    """A provider's clients; `make_sync` and `make_async` build one each.
+class SdkClients(Generic[S, A]):
+    """The clients of one transport; `make_sync` and `make_async` make one each.
 
     Safe to use from many threads and event loops.
     """
@@ -55,7 +55,7 @@ class Clients(Generic[S, A]):
         self._forget()
 
     def sync(self) -> S:
-        """The client for blocking calls."""
+        """The client for sync calls."""
         client = self._sync
         if client is None:
             with self._lock:
@@ -72,7 +72,7 @@ class Clients(Generic[S, A]):
             client = self._make_async()
             held = _Held(client, self._life(loop, client))
             with suppress(StopIteration):
-                held.life.__anext__().send(None)  # into its body, which the loop hears of
+                held.life.__anext__().send(None)  # enter its body, which registers it with the loop
             with self._lock:
                 for other in [each for each in self._async if each.is_closed()]:
                     del self._async[other]
@@ -85,38 +85,38 @@ class Clients(Generic[S, A]):
         finally:
             with self._lock:
                 held = self._async.get(loop)
-                if held is not None and held.client is client:  # and not its successor
+                if held is not None and held.client is client:  # not its successor
                     del self._async[loop]
             with suppress(Exception):
-                await _closing(client)()
+                await _closer(client)()
 
     def close(self) -> None:
-        """Close the blocking client, and those of event loops that run or no longer exist.
+        """Close the sync client, and those of other event loops; the next call gets new ones.
 
         A client of a loop that still runs is closed there, soon; one whose loop was closed without
-        ending its generators is let go of. Whatever is asked next gets new ones.
+        ending its generators is dropped.
         """
         with self._lock:
             sync, self._sync = self._sync, None
             others, self._async = dict(self._async), WeakKeyDictionary()
         if sync is not None:
             with suppress(Exception):
-                _closing(sync)()
+                _closer(sync)()
         for loop, held in others.items():
             _close_in(loop, held.life)
 
     async def aclose(self) -> None:
         """Like `close`, waiting for the clients of the running loop."""
         with self._lock:
-            mine = self._async.pop(asyncio.get_running_loop(), None)
-        if mine is not None:
-            await mine.life.aclose()
+            own = self._async.pop(asyncio.get_running_loop(), None)
+        if own is not None:
+            await own.life.aclose()
         self.close()
 
 
-def _closing(client: Any) -> Callable[[], Any]:
-    found: Callable[[], Any] = getattr(client, "aclose", None) or client.close
-    return found
+def _closer(client: Any) -> Callable[[], Any]:
+    close: Callable[[], Any] = getattr(client, "aclose", None) or client.close
+    return close
 
 
 def _close_in(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[None, None]) -> None:
@@ -125,11 +125,11 @@ def _close_in(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[None, None])
 
     if loop.is_closed():
         return
-    closing = close()
+    coroutine = close()
     try:
         if loop.is_running():
-            asyncio.run_coroutine_threadsafe(closing, loop)
+            asyncio.run_coroutine_threadsafe(coroutine, loop)
         else:
-            loop.run_until_complete(closing)
+            loop.run_until_complete(coroutine)
     except RuntimeError:
-        closing.close()
+        coroutine.close()

@@ -1,0 +1,191 @@
+"""A model at a provider: three pure parts, and a transport that moves the bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from re import Pattern
+from typing import Any, ClassVar, Protocol, Self
+
+from agentkit.errors import LLMError
+from agentkit.providers.registry import provider_info
+from agentkit.providers.requirements import check_base_url, check_key, key_from_environment
+from agentkit.providers.response_fields import prompt_too_long
+from agentkit.providers.transport.base import Body, Reply, Transport, unreadable
+from agentkit.providers.transport.sdk import SdkMethod, SdkTransport
+from agentkit.types import Request, Response, StreamEvent
+
+_UNREADABLE = (AttributeError, TypeError, KeyError, IndexError)
+"""What decoding a response of an unexpected shape raises: the SDKs do not validate responses."""
+
+
+class StreamDecoder(Protocol):
+    """Decodes the events of one stream."""
+
+    def events(self, event: Any) -> Iterable[StreamEvent]:
+        """The stream events in one event of the provider."""
+        ...
+
+    def end(self) -> Iterable[StreamEvent]:
+        """The stream events at the end; an `End` only if the provider sent its end mark."""
+        ...
+
+
+class Adapter(ABC):
+    """A model at a provider; see `agentkit.types.Provider`.
+
+    Args:
+        model: the provider's own name of the model.
+        api_key: default: the provider's variable in the environment, read when first needed.
+        base_url: replaces the provider's own address.
+        settings: defaults of the model's parameters; a call's own win, None leaves one out.
+    """
+
+    provider: ClassVar[str] = "custom"
+    end_mark: ClassVar[bool] = True
+    timed: ClassVar[bool] = True
+    sdk_method: ClassVar[SdkMethod]
+    """The method that `make_transport` uses."""
+    default_key: ClassVar[str | None] = None
+    """Sent if no key is given; None: the environment must have one."""
+    prompt_too_long_pattern: ClassVar[Pattern[str] | None] = None
+    """Matches the message of a 400 for too long a prompt, where no error code says so."""
+    capabilities: frozenset[str] = frozenset({"messages"})
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.model = model
+        self.base_url = None if base_url is None else check_base_url(base_url)
+        self.settings: Mapping[str, Any] = settings
+        self._api_key = api_key
+        self._transport = self.make_transport()
+
+    @abstractmethod
+    def encode(self, request: Request, *, stream: bool = False) -> Body:
+        """`request` as the body that the provider's API documents."""
+
+    @abstractmethod
+    def decode(self, reply: Reply) -> Response[Any]:
+        """A complete response."""
+
+    @abstractmethod
+    def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
+        """The decoder of a stream whose response has these headers."""
+
+    def send(self, request: Request) -> Response[Any]:
+        """Send a request and return the complete response."""
+        body = self.encode(request)
+        return self._decode(self._transport.send(body, read_timeout=request.timeout))
+
+    async def asend(self, request: Request) -> Response[Any]:
+        """Like `send`, for asyncio."""
+        body = self.encode(request)
+        return self._decode(await self._transport.asend(body, read_timeout=request.timeout))
+
+    def stream(self, request: Request) -> Iterator[StreamEvent]:
+        """Send a request and yield the events of its stream."""
+        body = self.encode(request, stream=True)
+        with self._transport.stream(body, read_timeout=request.timeout) as reply:
+            decoder = self.stream_decoder(reply.headers)
+            for event in reply.content:
+                yield from self._decode_events(decoder.events(event))
+            yield from self._decode_events(decoder.end())
+
+    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
+        """Like `stream`, for asyncio."""
+        body = self.encode(request, stream=True)
+        async with self._transport.astream(body, read_timeout=request.timeout) as reply:
+            decoder = self.stream_decoder(reply.headers)
+            async for event in reply.content:
+                for each in self._decode_events(decoder.events(event)):
+                    yield each
+            for each in self._decode_events(decoder.end()):
+                yield each
+
+    def translate(self, exc: Exception) -> LLMError | None:
+        """What an exception means if the general rules would not know it."""
+        if isinstance(exc, LLMError):
+            return None
+        error: LLMError | None
+        pattern = self.prompt_too_long_pattern
+        if pattern is not None and pattern.match(_message_of_400(exc)):
+            error = prompt_too_long(self.model, request_id=getattr(exc, "request_id", None))
+        else:
+            error = self._transport.translate(exc, self.model)
+        if error is not None:
+            error.__cause__ = exc
+        return error
+
+    def make_transport(self) -> Transport:
+        """A new transport; its clients are made when first needed."""
+        return SdkTransport(self.sdk_method, self.client_options)
+
+    def client_options(self, sdk: Any) -> dict[str, Any]:
+        """The arguments of a new client of the SDK.
+
+        Raises:
+            ConfigurationError: there is no key, or it cannot be sent.
+        """
+        return {"api_key": self.find_key(), "base_url": self.base_url}
+
+    def find_key(self) -> str:
+        """The key that was given, else the default, else that in the environment.
+
+        Raises:
+            ConfigurationError: there is none, or it cannot be sent.
+        """
+        if self._api_key is not None:
+            return check_key(self._api_key.strip(), self.provider)
+        if self.default_key is not None:
+            return self.default_key
+        variables = provider_info(self.provider).key_variables
+        return key_from_environment(*variables, provider=self.provider)
+
+    def with_key(self, api_key: str) -> Self:
+        """The same model and settings with another key."""
+        return type(self)(self.model, api_key=api_key, base_url=self.base_url, **self.settings)
+
+    def parameters(self, request: Request) -> dict[str, Any]:
+        """The request's parameters over the adapter's settings, leaving out None."""
+        merged = {**self.settings, **request.params}
+        if None in merged.values():
+            return {name: value for name, value in merged.items() if value is not None}
+        return merged
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._transport.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, for asyncio."""
+        await self._transport.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.model}>"
+
+    def _decode(self, reply: Reply) -> Response[Any]:
+        try:
+            return self.decode(reply)
+        except _UNREADABLE as exc:
+            raise unreadable(self.model) from exc
+
+    def _decode_events(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+        try:
+            return list(events)
+        except _UNREADABLE as exc:
+            raise unreadable(self.model) from exc
+
+
+def _message_of_400(exc: Exception) -> str:
+    """The message in the body of a 400; empty for anything else."""
+    body = getattr(exc, "body", None)
+    if getattr(exc, "status_code", None) != 400 or not isinstance(body, Mapping):
+        return ""
+    inner = body.get("error")
+    return str((inner if isinstance(inner, Mapping) else body).get("message") or "")

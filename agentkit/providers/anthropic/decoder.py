@@ -1,0 +1,196 @@
+"""Responses and stream events of Anthropic's messages API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from agentkit.errors import InvalidResponseError
+from agentkit.providers.anthropic.encoder import ANSWER_TOOL
+from agentkit.providers.call_memory import CallMemory
+from agentkit.providers.response_fields import (
+    ReportedError,
+    quota_from_headers,
+    refusal,
+    token_count,
+    tool_call,
+)
+from agentkit.providers.transport.base import Reply
+from agentkit.types import End, ReasoningDelta, Response, StreamEvent, TextDelta, ToolCall, Usage
+
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "model_context_window_exceeded": "length",
+}
+_THINKING_BLOCKS = ("thinking", "redacted_thinking")
+
+
+def decode(
+    reply: Reply, *, model: str, thinking: CallMemory[list[dict[str, Any]]]
+) -> Response[Any]:
+    """A complete response.
+
+    Raises:
+        ContentFilterError: the model declined.
+        InvalidResponseError: it has no content.
+        ReportedError: it is an error.
+    """
+    message = reply.content
+    error = getattr(message, "error", None)
+    if isinstance(error, Mapping):
+        raise ReportedError(error)
+    if message.stop_reason == "refusal":
+        raise refusal(model)
+    texts: list[str] = []
+    reasoning: list[str] = []
+    blocks: list[dict[str, Any]] = []
+    calls: list[ToolCall] = []
+    for block in message.content or ():
+        if block.type == "text":
+            texts.append(block.text)
+        elif block.type in _THINKING_BLOCKS:
+            blocks.append(block.to_dict())
+            reasoning.append(getattr(block, "thinking", ""))
+        elif block.type == "tool_use":
+            calls.append(tool_call(block.id, block.name, block.input))
+    if not message.content:
+        raise InvalidResponseError(f"{model} answered without content")
+    if calls and blocks:
+        thinking.remember(calls[0].id, blocks)
+    text, tool_calls = _split_answer("".join(texts), calls)
+    return Response(
+        text,
+        usage=_usage(message.usage),
+        finish_reason=_finish_reason(message.stop_reason, tool_calls),
+        tool_calls=tool_calls,
+        response_id=message.id,
+        reasoning="".join(reasoning),
+        quota=quota_from_headers(reply.headers),
+    )
+
+
+class MessagesStreamDecoder:
+    """Decodes the events of one stream."""
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        *,
+        model: str,
+        thinking: CallMemory[list[dict[str, Any]]],
+    ) -> None:
+        self._headers = headers
+        self._model = model
+        self._thinking = thinking
+        self._id: str | None = None
+        self._stop_reason: str | None = None
+        self._usage = Usage()
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._thinking_blocks: dict[int, dict[str, Any]] = {}
+
+    def events(self, event: Any) -> Iterator[StreamEvent]:
+        """The stream events in one event.
+
+        Raises:
+            ContentFilterError: the model declined.
+        """
+        kind = event.type
+        if kind == "content_block_delta":
+            yield from self._delta(event)
+        elif kind == "content_block_start":
+            self._start_block(event.index, event.content_block)
+        elif kind == "message_start":
+            self._id = event.message.id
+            self._usage = _usage(event.message.usage)
+        elif kind == "message_delta":
+            self._stop_reason = event.delta.stop_reason or self._stop_reason
+            self._usage = _updated_usage(self._usage, event.usage)
+        elif kind == "message_stop":
+            yield self._end()
+
+    def end(self) -> Iterable[StreamEvent]:
+        """Nothing: the end mark is an event of its own."""
+        return ()
+
+    def _start_block(self, index: int, block: Any) -> None:
+        if block.type == "tool_use":
+            self._calls[index] = {"call_id": block.id, "name": block.name, "arguments": ""}
+        elif block.type in _THINKING_BLOCKS:
+            self._thinking_blocks[index] = block.to_dict()
+
+    def _delta(self, event: Any) -> Iterator[StreamEvent]:
+        delta = event.delta
+        if delta.type == "text_delta":
+            yield TextDelta(delta.text, event)
+        elif delta.type == "thinking_delta":
+            self._thinking_blocks[event.index]["thinking"] += delta.thinking
+            yield ReasoningDelta(delta.thinking)
+        elif delta.type == "signature_delta":
+            self._thinking_blocks[event.index]["signature"] = delta.signature
+        elif delta.type == "input_json_delta":
+            call = self._calls[event.index]
+            call["arguments"] += delta.partial_json
+            if call["name"] == ANSWER_TOOL:
+                yield TextDelta(delta.partial_json, event)
+
+    def _end(self) -> End:
+        if self._stop_reason == "refusal":
+            raise refusal(self._model)
+        tool_calls = tuple(
+            tool_call(**each)
+            for _, each in sorted(self._calls.items())
+            if each["name"] != ANSWER_TOOL
+        )
+        if tool_calls and self._thinking_blocks:
+            blocks = [each for _, each in sorted(self._thinking_blocks.items())]
+            self._thinking.remember(tool_calls[0].id, blocks)
+        return End(
+            _finish_reason(self._stop_reason, tool_calls),
+            usage=self._usage,
+            tool_calls=tool_calls,
+            response_id=self._id,
+            quota=quota_from_headers(self._headers),
+        )
+
+
+def _finish_reason(stop_reason: str | None, tool_calls: tuple[ToolCall, ...]) -> str | None:
+    """The common name of a stop reason; the vendor's own where there is none."""
+    if stop_reason == "tool_use" and not tool_calls:
+        return "stop"
+    return None if stop_reason is None else _FINISH_REASONS.get(stop_reason, stop_reason)
+
+
+def _usage(usage: Any) -> Usage:
+    """Token counts; Anthropic does not include cached tokens in the input, `Usage` does."""
+    read = token_count(getattr(usage, "cache_read_input_tokens", 0))
+    written = token_count(getattr(usage, "cache_creation_input_tokens", 0))
+    return Usage(
+        input_tokens=token_count(getattr(usage, "input_tokens", 0)) + read + written,
+        output_tokens=token_count(getattr(usage, "output_tokens", 0)),
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+    )
+
+
+def _updated_usage(start: Usage, later: Any) -> Usage:
+    """The counts of a stream's start with those of its end, as far as the end has any."""
+    end = _usage(later)
+    return Usage(
+        input_tokens=max(start.input_tokens, end.input_tokens),
+        output_tokens=end.output_tokens or start.output_tokens,
+        cache_read_tokens=max(start.cache_read_tokens, end.cache_read_tokens),
+        cache_write_tokens=max(start.cache_write_tokens, end.cache_write_tokens),
+    )
+
+
+def _split_answer(text: str, calls: list[ToolCall]) -> tuple[str, tuple[ToolCall, ...]]:
+    """The JSON of the forced tool call as the text, and the other calls."""
+    for call in calls:
+        if call.name == ANSWER_TOOL:
+            others = tuple(each for each in calls if each is not call)
+            return json.dumps(dict(call.arguments), ensure_ascii=False), others
+    return text, tuple(calls)

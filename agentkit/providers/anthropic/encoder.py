@@ -1,0 +1,239 @@
+"""Requests as Anthropic's messages API takes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+from agentkit.providers.call_memory import CallMemory
+from agentkit.providers.content import Part, base64_of, parts_of
+from agentkit.providers.json_schema import with_json_instruction, with_response_format
+from agentkit.providers.registry import PROVIDERS
+from agentkit.providers.response_fields import token_count
+from agentkit.providers.transport.base import Body
+from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
+
+ANSWER_TOOL: Final = "answer_as_json"
+"""The tool that older models are forced to call, so that its arguments are the answer."""
+
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_WITHOUT_STRUCTURED_OUTPUTS = (
+    *("claude-2", "claude-3", "claude-instant", "claude-opus-4-0", "claude-opus-4-2025"),
+    *("claude-sonnet-4-0", "claude-sonnet-4-2025"),
+)
+"""Models without structured outputs (as of 2026-11)."""
+_WITH_PREFILL = (
+    *_WITHOUT_STRUCTURED_OUTPUTS,
+    *("claude-opus-4-1", "claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
+)
+"""Models that continue the beginning of an answer; later ones refuse it (as of 2026-11)."""
+_SMALL_LIMITS = {
+    "claude-2": 4096,
+    "claude-3-opus": 4096,
+    "claude-3-haiku": 4096,
+    "claude-3": 8192,
+}
+_DEFAULT_LIMIT: Final = PROVIDERS["anthropic"].max_tokens or 8192
+
+
+def encode(
+    request: Request,
+    *,
+    model: str,
+    parameters: Body,
+    thinking: CallMemory[list[dict[str, Any]]],
+    stream: bool,
+) -> Body:
+    """The body of a request; `parameters` become a part of it.
+
+    `thinking` has the blocks that came before tool calls: the API requires them back.
+
+    Raises:
+        InvalidRequestError: a part of a message, or the response format, is not valid.
+    """
+    body = parameters
+    request = with_response_format(request, body)
+    if "stop" in body:
+        stop = body.pop("stop")
+        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    if request.tools:
+        body["tools"] = [_tool(each) for each in request.tools]
+    if "tool_choice" in body:
+        body["tool_choice"] = _tool_choice(body["tool_choice"])
+    body.setdefault("max_tokens", _max_tokens(model, body.get("thinking")))
+    output = _output_options(model, request)
+    for name, value in (output or {}).items():
+        merge = isinstance(value, dict) and isinstance(body.get(name), dict)
+        body[name] = {**body[name], **value} if merge else value
+    system = _system(with_json_instruction(request) if output is None else request)
+    if system:
+        body["system"] = system
+    body["model"] = model
+    body["messages"] = _messages(request.conversation, thinking)
+    if stream:
+        body["stream"] = True
+    return body
+
+
+def supports_prefill(model: str) -> bool:
+    """Whether the model continues an assistant message at the end of a conversation."""
+    return model.startswith(_WITH_PREFILL)
+
+
+def _max_tokens(model: str, thinking: Any) -> int:
+    """The default limit of the model's family, plus the budget for its thinking."""
+    limits = (limit for prefix, limit in _SMALL_LIMITS.items() if model.startswith(prefix))
+    budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return next(limits, _DEFAULT_LIMIT) + token_count(budget)
+
+
+def _output_options(model: str, request: Request) -> dict[str, Any] | None:
+    """Options for an answer in JSON; None: only the prompt can ask for it.
+
+    Structured outputs where the model has them and the schema fits, else a forced tool call.
+    """
+    if request.response_format is None:
+        return {}
+    schema = request.response_format.get("schema")
+    if schema is None:
+        return None
+    if not model.startswith(_WITHOUT_STRUCTURED_OUTPUTS) and not _is_open(schema):
+        from anthropic import transform_schema
+
+        try:
+            fitted = transform_schema(dict(schema))
+        except (ValueError, TypeError, KeyError):
+            fitted = None
+        if fitted is not None:
+            return {"output_config": {"format": {"type": "json_schema", "schema": fitted}}}
+    if request.tools or schema.get("type") != "object":
+        return None
+    answer = {
+        "name": ANSWER_TOOL,
+        "description": "Give the answer in this shape.",
+        "input_schema": dict(schema),
+    }
+    return {"tools": [answer], "tool_choice": {"type": "tool", "name": ANSWER_TOOL}}
+
+
+def _is_open(schema: Any) -> bool:
+    """Whether an object of the schema allows any key, which structured outputs do not support."""
+    if isinstance(schema, list):
+        return any(map(_is_open, schema))
+    if not isinstance(schema, Mapping):
+        return False
+    free = schema.get("type") == "object" and "properties" not in schema
+    return free or bool(schema.get("additionalProperties")) or any(map(_is_open, schema.values()))
+
+
+def _system(request: Request) -> str | list[dict[str, Any]]:
+    """The system prompt: a string, or blocks where a message has parts."""
+    messages = [each for each in request.conversation if each.role is MessageRole.SYSTEM]
+    if all(isinstance(each.content, str) for each in messages):
+        return "\n\n".join(each.text for each in messages)
+    return [_part(part) for each in messages for part in _marked_parts(each)]
+
+
+def _tool(spec: ToolSpec) -> dict[str, Any]:
+    tool: dict[str, Any] = {"name": spec.name, "input_schema": dict(spec.parameters)}
+    if spec.description:
+        tool["description"] = spec.description
+    return tool
+
+
+def _tool_choice(choice: Any) -> Any:
+    """``auto``, ``none``, ``required`` or a tool's name in Anthropic's terms."""
+    if not isinstance(choice, str):
+        return choice
+    types = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
+    return {"type": types[choice]} if choice in types else {"type": "tool", "name": choice}
+
+
+def _messages(
+    messages: Sequence[Message], thinking: CallMemory[list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Alternating user and assistant turns; neighbouring messages of one role are merged."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role is MessageRole.SYSTEM:
+            continue
+        role = "assistant" if message.role is MessageRole.ASSISTANT else "user"
+        blocks = _blocks(message, thinking)
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"].extend(blocks)
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    if turns and turns[-1]["role"] == "assistant":
+        _strip_end(turns[-1]["content"])
+    for turn in turns:
+        only = turn["content"][0]
+        if len(turn["content"]) == 1 and set(only) == {"type", "text"}:
+            turn["content"] = only["text"]
+    return turns
+
+
+def _strip_end(blocks: list[dict[str, Any]]) -> None:
+    """The API refuses a prefilled answer that ends in white space."""
+    if blocks[-1]["type"] == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip() or "."
+
+
+def _blocks(message: Message, thinking: CallMemory[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    if message.role is MessageRole.TOOL:
+        content: Any = message.content
+        if not isinstance(content, str):
+            content = [_part(part) for part in _marked_parts(message)]
+        tool_use_id = valid_id(message.tool_call_id or "")
+        return [{"type": "tool_result", "tool_use_id": tool_use_id, "content": content}]
+    blocks = [_part(part) for part in _marked_parts(message) if part.get("text") != ""]
+    calls = [_tool_use(call) for call in message.tool_calls]
+    before = thinking.recall(message.tool_calls[0].id) if calls else None
+    return [*(before or ()), *blocks, *calls]
+
+
+def _marked_parts(message: Message) -> list[Part]:
+    """The parts, each with the cache mark of its own dict."""
+    parts = list(parts_of(message))
+    if isinstance(message.content, str):
+        return parts
+    for part, own in zip(parts, message.content, strict=True):
+        if "cache_control" in own:
+            part["cache_control"] = own["cache_control"]
+    return parts
+
+
+def _part(part: Part) -> dict[str, Any]:
+    mark = {"cache_control": part["cache_control"]} if "cache_control" in part else {}
+    if part["type"] == "text":
+        return {"type": "text", "text": part["text"], **mark}
+    source = _source(part)
+    if part["type"] == "image":
+        return {"type": "image", "source": source, **mark}
+    return {"type": "document", "source": source, "title": part["name"], **mark}
+
+
+def _source(part: Part) -> dict[str, Any]:
+    if "url" in part:
+        return {"type": "url", "url": part["url"]}
+    if part["type"] == "document" and part["media_type"].startswith("text/"):
+        text = part["data"].decode("utf-8", errors="replace")
+        return {"type": "text", "media_type": "text/plain", "data": text}
+    return {"type": "base64", "media_type": part["media_type"], "data": base64_of(part)}
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "tool_use",
+        "id": valid_id(call.id),
+        "name": call.name,
+        "input": dict(call.arguments),
+    }
+
+
+def valid_id(call_id: str) -> str:
+    """The id of a tool call; one that Anthropic would refuse is replaced by a hash of it."""
+    if _ID.fullmatch(call_id):
+        return call_id
+    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"

@@ -1,0 +1,138 @@
+"""Responses and stream chunks of Google's generateContent API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from agentkit.errors import InvalidResponseError
+from agentkit.providers.call_memory import CallMemory
+from agentkit.providers.response_fields import refusal, token_count, tool_call
+from agentkit.providers.transport.base import Reply
+from agentkit.types import (
+    End,
+    ReasoningDelta,
+    Response,
+    ResponseBuilder,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+
+_FINISH_REASONS = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
+_REFUSALS = frozenset(
+    {
+        *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"),
+        *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+    }
+)
+_MALFORMED = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"})
+
+
+def decode(reply: Reply, *, model: str, signatures: CallMemory[bytes]) -> Response[Any]:
+    """A complete response, which has the shape of a stream of one chunk.
+
+    Raises:
+        ContentFilterError: the model declined.
+        InvalidResponseError: it has no content, or no end.
+    """
+    chunks = GenerateStreamDecoder(model=model, signatures=signatures)
+    builder = ResponseBuilder((*chunks.events(reply.content), *chunks.end()))
+    if builder.end is None:
+        raise InvalidResponseError(f"{model} sent a response without a finish reason")
+    return builder.response()
+
+
+class GenerateStreamDecoder:
+    """Decodes the chunks of one stream.
+
+    `signatures` gets the thought signatures that come with tool calls: the API requires them back.
+    """
+
+    def __init__(self, *, model: str, signatures: CallMemory[bytes]) -> None:
+        self._model = model
+        self._signatures = signatures
+        self._id: str | None = None
+        self._finish_reason: str | None = None
+        self._usage: Any = None
+        self._tool_calls: list[ToolCall] = []
+        self._empty = True
+
+    def events(self, chunk: Any) -> Iterator[StreamEvent]:
+        """The stream events in one chunk.
+
+        Raises:
+            ContentFilterError: Google refused the prompt.
+        """
+        self._id = self._id or chunk.response_id
+        self._usage = chunk.usage_metadata or self._usage
+        feedback = chunk.prompt_feedback
+        if feedback is not None and feedback.block_reason:
+            raise refusal(self._model)
+        for candidate in chunk.candidates or ():
+            if candidate.index:
+                continue
+            yield from self._parts(candidate, chunk)
+            if candidate.finish_reason is not None:
+                self._finish_reason = str(candidate.finish_reason.value)
+
+    def end(self) -> Iterator[StreamEvent]:
+        """The end mark, if the provider sent a finish reason.
+
+        Raises:
+            ContentFilterError: the model declined.
+            InvalidResponseError: it gave up, or there is no content.
+        """
+        reason = self._finish_reason
+        if reason in _REFUSALS:
+            raise refusal(self._model)
+        if reason in _MALFORMED:
+            raise InvalidResponseError(f"{self._model} gave up: {reason}")
+        if reason is None:
+            return
+        finish_reason = _FINISH_REASONS.get(reason, reason.lower())
+        if self._empty and not self._tool_calls and finish_reason != "length":
+            raise InvalidResponseError(f"{self._model} answered without content")
+        if self._tool_calls and finish_reason == "stop":
+            finish_reason = "tool_calls"
+        yield End(
+            finish_reason,
+            usage=_usage(self._usage),
+            tool_calls=tuple(self._tool_calls),
+            response_id=self._id,
+        )
+
+    def _parts(self, candidate: Any, chunk: Any) -> Iterator[StreamEvent]:
+        content = candidate.content
+        for part in (content.parts if content is not None else None) or ():
+            if part.text and part.thought:
+                yield ReasoningDelta(part.text)
+            elif part.text:
+                self._empty = False
+                yield TextDelta(part.text, chunk)
+            elif part.function_call is not None:
+                self._tool_calls.append(self._tool_call(part))
+            elif part.text is None:
+                self._empty = False  # of another kind, such as code that was run
+
+    def _tool_call(self, part: Any) -> ToolCall:
+        function = part.function_call
+        call = tool_call(function.id, function.name, function.args)
+        if part.thought_signature:
+            self._signatures.remember(call.id, part.thought_signature)
+        return call
+
+
+def _usage(usage: Any) -> Usage:
+    """Token counts; thinking is a part of the output."""
+    if usage is None:
+        return Usage()
+    thinking = token_count(usage.thoughts_token_count)
+    tools = token_count(usage.tool_use_prompt_token_count)
+    return Usage(
+        input_tokens=token_count(usage.prompt_token_count) + tools,
+        output_tokens=token_count(usage.candidates_token_count) + thinking,
+        cache_read_tokens=token_count(usage.cached_content_token_count),
+        reasoning_tokens=thinking,
+    )

@@ -1,0 +1,149 @@
+"""Responses and stream chunks of OpenAI's chat completions API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentkit.errors import InvalidResponseError
+from agentkit.providers.response_fields import (
+    ReportedError,
+    quota_from_headers,
+    refusal,
+    token_count,
+    tool_call,
+)
+from agentkit.providers.transport.base import Reply
+from agentkit.types import End, ReasoningDelta, Response, StreamEvent, TextDelta, Usage
+
+
+def decode(reply: Reply, *, model: str, daily_requests: bool) -> Response[Any]:
+    """A complete response.
+
+    Raises:
+        ContentFilterError: the model declined.
+        InvalidResponseError: it has no content.
+        ReportedError: it is an error.
+    """
+    completion = reply.content
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        error = getattr(completion, "error", None)
+        if isinstance(error, Mapping):
+            raise ReportedError(error)
+        raise InvalidResponseError(f"{model} answered without a choice")
+    choice = choices[0]
+    message = choice.message
+    if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
+        raise refusal(model)
+    text = join_text(message.content)
+    tool_calls = tuple(
+        tool_call(each.id, each.function.name, each.function.arguments)
+        for each in message.tool_calls or ()
+        if getattr(each, "function", None) is not None
+    )
+    if not text and not tool_calls and message.content is None:
+        raise InvalidResponseError(
+            f"{model} answered without content",
+            hint="raise max_tokens" if choice.finish_reason == "length" else None,
+        )
+    return Response(
+        text,
+        usage=_usage(completion.usage),
+        finish_reason=choice.finish_reason,
+        tool_calls=tool_calls,
+        response_id=completion.id,
+        reasoning=_reasoning(message),
+        quota=quota_from_headers(reply.headers, daily_requests=daily_requests),
+    )
+
+
+class ChatStreamDecoder:
+    """Decodes the chunks of one stream."""
+
+    def __init__(self, headers: Mapping[str, str], *, model: str, daily_requests: bool) -> None:
+        self._headers = headers
+        self._model = model
+        self._daily_requests = daily_requests
+        self._id: str | None = None
+        self._finish_reason: str | None = None
+        self._usage: Any = None
+        self._refused = False
+        self._calls: list[dict[str, Any]] = []
+        self._call_at: dict[int | None, dict[str, Any]] = {}
+
+    def events(self, chunk: Any) -> Iterator[StreamEvent]:
+        """The stream events in one chunk."""
+        self._id = self._id or getattr(chunk, "id", None)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue
+            delta = choice.delta
+            if delta is not None:
+                if delta.content:
+                    yield TextDelta(join_text(delta.content), chunk)
+                elif reasoning := _reasoning(delta):
+                    yield ReasoningDelta(reasoning)
+                for call in delta.tool_calls or ():
+                    self._add_call(call)
+                self._refused = self._refused or bool(getattr(delta, "refusal", None))
+            if choice.finish_reason is not None:
+                self._finish_reason = choice.finish_reason
+
+    def end(self) -> Iterator[StreamEvent]:
+        """The end mark, if the provider sent a finish reason.
+
+        Raises:
+            ContentFilterError: the model declined.
+        """
+        if self._refused or self._finish_reason == "content_filter":
+            raise refusal(self._model)
+        if self._finish_reason is None:
+            return
+        yield End(
+            self._finish_reason,
+            usage=_usage(self._usage),
+            tool_calls=tuple(tool_call(**each) for each in self._calls),
+            response_id=self._id,
+            quota=quota_from_headers(self._headers, daily_requests=self._daily_requests),
+        )
+
+    def _add_call(self, delta: Any) -> None:
+        call = self._call_at.get(delta.index)
+        # Some servers give every call the index 0, or none: another id means another call.
+        if call is None or (delta.id and call["call_id"] and delta.id != call["call_id"]):
+            call = self._call_at[delta.index] = {"call_id": "", "name": "", "arguments": ""}
+            self._calls.append(call)
+        call["call_id"] = call["call_id"] or delta.id or ""
+        if delta.function is not None:
+            call["name"] = call["name"] or delta.function.name or ""
+            call["arguments"] += delta.function.arguments or ""
+
+
+def join_text(content: Any) -> str:
+    """The text of an answer; some servers send it in parts, as requests have it."""
+    if isinstance(content, str):
+        return content
+    if content is None or isinstance(content, list):
+        return "".join(part["text"] for part in content or () if part.get("type") == "text")
+    raise TypeError(type(content))
+
+
+def _usage(usage: Any) -> Usage:
+    if usage is None:
+        return Usage()
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        input_tokens=token_count(getattr(usage, "prompt_tokens", 0)),
+        output_tokens=token_count(getattr(usage, "completion_tokens", 0)),
+        cache_read_tokens=token_count(getattr(prompt, "cached_tokens", 0)),
+        reasoning_tokens=token_count(getattr(completion, "reasoning_tokens", 0)),
+    )
+
+
+def _reasoning(message: Any) -> str:
+    text = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,101 @@
+"""Requests as OpenAI's responses API takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentkit.providers.content import Part, data_url, parts_of, shortened_id, split_system
+from agentkit.providers.openai.chat_encoder import encode_response_format, json_mode_instruction
+from agentkit.providers.transport.base import Body
+from agentkit.types import Message, MessageRole, Request, ToolSpec
+
+_MAX_ID_LENGTH = 64  # of a tool call, in characters
+_MAX_TOKENS_NAMES = ("max_tokens", "max_completion_tokens")
+
+
+def encode(request: Request, *, model: str, parameters: Body, stream: bool) -> Body:
+    """The body of a request; `parameters` become a part of it."""
+    body = parameters
+    for name in _MAX_TOKENS_NAMES:
+        if name in body:
+            body["max_output_tokens"] = body.pop(name)
+    if "reasoning_effort" in body:
+        effort = {"effort": body.pop("reasoning_effort")}
+        body["reasoning"] = {**effort, **body.get("reasoning", {})}
+    if request.tools:
+        body["tools"] = [_tool(each) for each in request.tools]
+    if "tool_choice" in body:
+        body["tool_choice"] = _tool_choice(body["tool_choice"])
+    if request.response_format is not None:
+        text_format = _text_format(request.response_format)
+        body["text"] = {**body.get("text", {}), "format": text_format}
+    body.setdefault("store", False)
+    system, messages = split_system(request.conversation)
+    instructions = [each for each in (body.get("instructions"), system) if each]
+    if instructions:
+        body["instructions"] = "\n\n".join(instructions)
+    if stream:
+        body["stream"] = True
+    body["model"] = model
+    extra = json_mode_instruction(request, messages)
+    body["input"] = [{"role": "system", "content": each.text} for each in extra]
+    body["input"] += [item for each in messages for item in _items(each)]
+    return body
+
+
+def _text_format(response_format: Mapping[str, Any]) -> dict[str, Any]:
+    encoded = encode_response_format(response_format)
+    return {"type": encoded["type"], **encoded.get("json_schema", {})}
+
+
+def _tool_choice(choice: Any) -> Any:
+    if not isinstance(choice, str) or choice in ("auto", "none", "required"):
+        return choice
+    return {"type": "function", "name": choice}
+
+
+def _tool(spec: ToolSpec) -> dict[str, Any]:
+    tool = {"type": "function", "name": spec.name, "parameters": dict(spec.parameters)}
+    if spec.description:
+        tool["description"] = spec.description
+    return {**tool, "strict": False}
+
+
+def _items(message: Message) -> Iterator[dict[str, Any]]:
+    if message.role is MessageRole.TOOL:
+        call_id = shortened_id(message.tool_call_id, _MAX_ID_LENGTH)
+        yield {"type": "function_call_output", "call_id": call_id, "output": _content(message)}
+    elif message.role is MessageRole.USER:
+        yield {"role": "user", "content": _content(message)}
+    else:
+        if message.text or not message.tool_calls:
+            yield {"role": "assistant", "content": message.text}
+        for call in message.tool_calls:
+            yield {
+                "type": "function_call",
+                "call_id": shortened_id(call.id, _MAX_ID_LENGTH),
+                "name": call.name,
+                "arguments": json.dumps(dict(call.arguments), ensure_ascii=False),
+            }
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str):
+        return message.content
+    return [_part(part) for part in parts_of(message)]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part["type"] == "text":
+        return {"type": "input_text", "text": part["text"]}
+    if part["type"] == "image":
+        return {
+            "type": "input_image",
+            "image_url": data_url(part),
+            "detail": part.get("detail", "auto"),
+        }
+    if "url" in part:
+        return {"type": "input_file", "file_url": part["url"]}
+    return {"type": "input_file", "filename": part["name"], "file_data": data_url(part)}

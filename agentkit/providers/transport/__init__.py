@@ -1,0 +1,1 @@
+"""Transports: they move an encoded request to a provider and its response back."""

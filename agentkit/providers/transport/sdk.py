@@ -1,0 +1,148 @@
+"""The SDKs of OpenAI, Groq and Anthropic, which have the same shape."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from agentkit.errors import InvalidRequestError, LLMError
+from agentkit.providers.sse import remove_byte_order_mark
+from agentkit.providers.transport.base import (
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    Body,
+    Reply,
+    unreadable,
+    with_extra_body,
+)
+from agentkit.providers.transport.clients import SdkClients
+
+
+class SdkMethod(NamedTuple):
+    """Where the method of an SDK is that creates a response.
+
+    Attributes:
+        sdk: the module of the SDK.
+        client: the class of its client for sync calls; that for async calls has ``Async`` before.
+        resource: what `create` is a method of, such as ``chat.completions``.
+    """
+
+    sdk: str
+    client: str
+    resource: str
+
+
+class SdkTransport:
+    """One method of an SDK, with the SDK's retries off.
+
+    `client_options` gives what a client is made with (key, address, headers) from the SDK's module;
+    it is called when a client is first needed.
+    """
+
+    def __init__(self, method: SdkMethod, client_options: Callable[[Any], dict[str, Any]]) -> None:
+        self._method = method
+        self._client_options = client_options
+        self._create = attrgetter(f"{method.resource}.with_raw_response.create")
+        self._clients: SdkClients[Any, Any] = SdkClients(
+            lambda: self._new_client(method.client),
+            lambda: self._new_client(f"Async{method.client}"),
+        )
+        self._parameters: frozenset[str] = frozenset()
+
+    def send(self, body: Body, *, read_timeout: float | None) -> Reply:
+        """Send a request and receive its complete response."""
+        create = self._create(self._clients.sync())
+        raw = create(**self._arguments(create, body, read_timeout))
+        return Reply(raw.parse(), raw.headers)
+
+    async def asend(self, body: Body, *, read_timeout: float | None) -> Reply:
+        """Like `send`, for asyncio."""
+        create = self._create(self._clients.of_loop())
+        raw = await create(**self._arguments(create, body, read_timeout))
+        return Reply(await _parsed(raw), raw.headers)
+
+    @contextmanager
+    def stream(self, body: Body, *, read_timeout: float | None) -> Iterator[Reply]:
+        """Send a request and open the stream of its response."""
+        create = self._create(self._clients.sync())
+        raw = create(**self._arguments(create, body, read_timeout))
+        remove_byte_order_mark(raw.http_response)
+        events = raw.parse()
+        try:
+            yield Reply(events, raw.headers)
+        finally:
+            _reader(events).close()
+            events.close()
+
+    @asynccontextmanager
+    async def astream(self, body: Body, *, read_timeout: float | None) -> AsyncIterator[Reply]:
+        """Like `stream`, for asyncio."""
+        create = self._create(self._clients.of_loop())
+        raw = await create(**self._arguments(create, body, read_timeout))
+        remove_byte_order_mark(raw.http_response)
+        events = await _parsed(raw)
+        try:
+            yield Reply(events, raw.headers)
+        finally:
+            await _reader(events).aclose()
+            await events.close()
+
+    def translate(self, exc: Exception, model: str) -> LLMError | None:
+        """An invalid response if the SDK cannot parse, an invalid request if it cannot send.
+
+        The general rules would take both for a bug.
+        """
+        invalid = isinstance(exc, json.JSONDecodeError | UnicodeDecodeError)
+        if invalid or type(exc).__name__ == "APIResponseValidationError":
+            return unreadable(model)
+        if isinstance(exc, TypeError):
+            return InvalidRequestError(
+                f"the request to {model} is not JSON serializable",
+                hint="parameters are strings, numbers, lists and dicts; see __cause__",
+            )
+        return None
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._clients.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, for asyncio."""
+        await self._clients.aclose()
+
+    def _arguments(
+        self, create: Callable[..., Any], body: Body, read_timeout: float | None
+    ) -> dict[str, Any]:
+        """The arguments of the SDK's method.
+
+        The time limit is always given: without one, Anthropic's SDK refuses a large ``max_tokens``
+        unless it streams.
+        """
+        if not self._parameters:
+            self._parameters = frozenset(inspect.signature(create).parameters)
+        arguments = with_extra_body(body, self._parameters)
+        limit = arguments.get("timeout", READ_TIMEOUT) if read_timeout is None else read_timeout
+        if isinstance(limit, int | float):
+            sdk = import_module(self._method.sdk)
+            limit = sdk.Timeout(limit, connect=min(limit, CONNECT_TIMEOUT))
+        arguments["timeout"] = limit
+        return arguments
+
+    def _new_client(self, name: str) -> Any:
+        sdk = import_module(self._method.sdk)
+        return getattr(sdk, name)(max_retries=0, **self._client_options(sdk))
+
+
+async def _parsed(raw: Any) -> Any:
+    parsed = raw.parse()
+    return await parsed if hasattr(parsed, "__await__") else parsed
+
+
+def _reader(events: Any) -> Any:
+    """The generator that reads a stream: closing the stream alone leaves it to the collector."""
+    return events._iterator
