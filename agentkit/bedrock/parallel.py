@@ -31,11 +31,13 @@ Progress = Callable[[int, int], None]
 
 
 class ParallelLLMManager(LLMManager):
-    """An `LLMManager` that also carries out many requests at once.
+    """An `LLMManager` that can also run many requests concurrently.
 
     Args:
-        parallel_config: how many at once, what a failure does, how Regions are assigned.
-        models, regions and the others: as of `LLMManager`.
+        models: as for `LLMManager`.
+        regions: as for `LLMManager`.
+        parallel_config: concurrency, how failures are handled, how Regions are assigned.
+        options: the other arguments of `LLMManager`.
     """
 
     def __init__(

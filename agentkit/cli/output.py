@@ -1,4 +1,4 @@
-"""What all commands share: results on stdout, errors as one line on stderr."""
+"""Output of all commands: results on stdout, errors as one line on stderr."""
 
 from __future__ import annotations
 

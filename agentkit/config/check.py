@@ -1,4 +1,4 @@
-"""What can go wrong with a valid configuration, and the most calls and time a request can take.
+"""Risks of a valid configuration, and the most calls and time that a request can take.
 
 Everything follows from the values alone: nothing is sent, and no key is shown.
 """

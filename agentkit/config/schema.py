@@ -218,7 +218,7 @@ class KeySettings:
 
 
 class ProviderSettings(ProviderOptions):
-    """One provider with its keys."""
+    """One provider with its keys. What is ``null`` in a file is None here."""
 
     name: str
     """Its name in this configuration."""

@@ -1,4 +1,4 @@
-"""Where keys come from: the file itself, variables, other files. No error shows a key."""
+"""API keys from the file itself, from variables and from other files. No error shows a key."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ def _split_rows(described: Object) -> None:
 
 def _fields(cls: Class) -> Iterator[tuple[str, Attribute]]:
     for name, member in cls.attributes.items():
-        if not name.startswith("_") and "property" not in member.labels:
+        is_field = "property" not in member.labels and name != "model_config"  # pydantic's own
+        if is_field and not name.startswith("_"):
             yield name, member
 
 
