@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures, or the findings behind one of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.architecture.figures")
     parser.add_argument("root", nargs="?", type=Path, default=ROOT)
-    parser.add_argument("--list", choices=[*FINDINGS, "functions", "files"], metavar="NAME")
+    parser.add_argument(
+        "--list", choices=[*FINDINGS, "functions", "stack", "files"], metavar="NAME"
+    )
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     for line in listed(root, options.list) if options.list else table(root):
@@ -70,6 +72,7 @@ def table(root: Path) -> list[str]:
     path = request_path(root)
     figures = [(len(find(root)), title) for title, find in FINDINGS.values()] + [
         (len(path.functions), "functions entered from complete() to the SDK, cached miss"),
+        (len(path.stack), "  of these on the stack when the SDK is entered"),
         (len(path.files), "files touched by one prompt"),
         (style.lines(root, "agentkit"), "lines of the package"),
         (style.lines(root, "tests"), "lines of the tests"),

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -26,10 +27,14 @@ CONSTRUCTORS = {"__init__", "__new__", "__post_init__"}
 
 
 class RequestPath(NamedTuple):
-    """Names of the functions entered before the SDK, and of the files touched by the prompt."""
+    """Where one prompt passed, by file, line and name."""
 
     functions: list[str]
+    """Every function entered before the SDK."""
+    stack: list[str]
+    """The functions on the stack when the SDK is entered, the outermost first."""
     files: list[str]
+    """Every file touched by the prompt, on its way back, too."""
 
 
 def request_path(root: Path) -> RequestPath:
@@ -58,6 +63,7 @@ class _Profile:
         self.active = False
         self.reached_sdk = False
         self.before_sdk: dict[CodeType, None] = {}
+        self.stack: list[CodeType] = []
         self.all: dict[CodeType, None] = {}
 
     def install(self) -> None:
@@ -69,11 +75,20 @@ class _Profile:
             return
         code = frame.f_code
         if f"{os.sep}openai{os.sep}" in code.co_filename and "site-packages" in code.co_filename:
+            self.stack = self.stack or [*self.callers(frame)][::-1]
             self.reached_sdk = True
         elif code.co_filename.startswith(self.prefix) and not self.is_left_out(code):
             self.all[code] = None
             if not self.reached_sdk:
                 self.before_sdk[code] = None
+
+    def callers(self, frame: FrameType) -> Iterator[CodeType]:
+        caller = frame.f_back
+        while caller is not None:
+            code = caller.f_code
+            if code.co_filename.startswith(self.prefix) and not self.is_left_out(code):
+                yield code
+            caller = caller.f_back
 
     def is_left_out(self, code: CodeType) -> bool:
         belongs_to_caller = code.co_name.startswith("<") or code.co_name in CONSTRUCTORS
@@ -101,7 +116,10 @@ def measure(root: Path) -> RequestPath:
         return f"{place}:{code.co_firstlineno}: {code.co_qualname}"
 
     files = {str(Path(code.co_filename).relative_to(root)) for code in profile.all}
-    return RequestPath([name(code) for code in profile.before_sdk], sorted(files))
+    functions, stack = (
+        [name(code) for code in codes] for codes in (profile.before_sdk, profile.stack)
+    )
+    return RequestPath(functions, stack, sorted(files))
 
 
 if __name__ == "__main__":
