@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from agentkit import LLMManager
-from agentkit.testing import FakeClock
+from agentkit.testing import FakeClock, RecordedRequest
 
 
 class City(BaseModel):
@@ -45,3 +45,10 @@ def failing(error: type[Exception], log: list[str], name: str = "m") -> Callable
         raise error
 
     return model
+
+
+def key_of(request: RecordedRequest) -> str:
+    """The API key that a request carried."""
+    headers = request.headers
+    own = headers.get("x-api-key") or headers.get("x-goog-api-key")
+    return own or headers["authorization"].removeprefix("Bearer ")

@@ -84,8 +84,8 @@ class FakeClients:
 
     def __init__(self, *steps: Any, then: Any = None, **regions: Iterable[Any]) -> None:
         self.concurrency = 8
-        self._steps = deque(steps)
-        self._then = then
+        self.steps = deque(steps)
+        self.then = then
         self._regions = {name.replace("_", "-"): deque(own) for name, own in regions.items()}
         self._lock = threading.Lock()
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -123,8 +123,8 @@ class FakeClients:
         with self._lock:
             self.asked.append((region, arguments))
             own = self._regions.get(region)
-            steps = own or self._steps
-            step = steps.popleft() if steps else self._then
+            steps = own or self.steps
+            step = steps.popleft() if steps else self.then
         if callable(step):
             step = step(region, arguments)
         if isinstance(step, Exception):

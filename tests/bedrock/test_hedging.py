@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -20,20 +19,21 @@ both = pytest.mark.parametrize("colour", ["sync", "async"])
 @both
 def test_a_slow_request_is_sent_twice_only_when_asked(colour: str) -> None:
     held = threading.Event()
+    ended: list[str] = []
 
     def step(region: str, arguments: dict[str, Any]) -> str:
         if region == EAST:
             held.wait(5.0)
+        ended.append(region)
         return f"from {region}"
 
     how: dict[str, Any] = {"hedge_after_seconds": 0.05, "request_timeout_seconds": 5.0}
     clients = FakeClients(then=step)
-    began = time.monotonic()
     run = carry_out(crew(clients, [EAST, WEST], **how), jobs(1), colour)
+    assert ended == [WEST], "nothing waits for the slow one"
     held.set()
     assert run.request_responses["r0"].get_content() == f"from {WEST}"
     assert clients.order == [EAST, WEST]
-    assert time.monotonic() - began < 4.0
     quick = FakeClients(then="x")
     carry_out(crew(quick, [EAST, WEST], hedge_after_seconds=5.0), jobs(1), colour)
     assert quick.order == [EAST]

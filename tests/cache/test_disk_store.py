@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diskcache
 import pytest
 
 from agentkit.cache.disk import FORMAT, DiskStore
@@ -181,14 +182,24 @@ def test_a_limit_that_cannot_work_is_a_configuration_error(limit: Any) -> None:
         DiskStore(size_limit=limit)
 
 
-def test_secure_delete_is_on_for_every_connection(store: DiskStore) -> None:
+def test_secure_delete_is_on_for_every_connection(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def recorded(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", recorded)
     store.set("g:k", b"v", 60.0)
     seen: list[Any] = []
 
     def look() -> None:
         store.get("g:k")
         for pragma in ("secure_delete", "mmap_size"):
-            seen.extend(store._cache._con.execute(f"PRAGMA {pragma}").fetchone())
+            seen.extend(opened[-1].execute(f"PRAGMA {pragma}").fetchone())
         store.release()
 
     look()
@@ -318,7 +329,7 @@ def test_a_full_disk_is_a_fault_and_the_next_write_works(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(store._cache, "_row_insert", full)
+        patched.setattr(diskcache.Cache, "_row_insert", full)
         with pytest.raises(CacheFault) as caught:
             store.set("g:k2", b"v", 60.0)
     assert caught.value.reason == "write"

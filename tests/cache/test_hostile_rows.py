@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agentkit.cache.bytes_only import open_database
 from agentkit.cache.disk import DiskStore
 from agentkit.cache.faults import CacheFault
 from tests.cache.stores import rows
@@ -71,8 +72,10 @@ def test_a_planted_pickle_in_a_file_never_runs(store: DiskStore, tmp_path: Path)
 def test_a_planted_pickle_as_a_key_never_runs(store: DiskStore, tmp_path: Path) -> None:
     plant(store, key=pickle.dumps(Planted(tmp_path / "ran")), raw=0)
     assert store.get("g:k") is None
+    database = open_database(str(store.path), 2**20, 1.0)
     with pytest.raises(CacheFault):
-        list(store._cache)
+        list(database)
+    database.close()
     store.set("g:k", b"new", 60.0)
     store.clear()
     assert not (tmp_path / "ran").exists()

@@ -126,7 +126,7 @@ def test_an_answer_from_the_future_is_as_doubtful_as_an_old_one() -> None:
     cache = ResponseCache(store, wall=lambda: 1500.0, clock=clock)
     assert text(cache) == ANSWER.text
     clock.advance(100.0)
-    cache._store = None
+    store.entries.clear()
     assert text(cache) is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from agentkit import LLMManager, RetryPolicy
 from agentkit.config import load_settings
 from agentkit.config.manager import manager_for
-from agentkit.testing import RecordedRequest, WireServer
+from agentkit.testing import WireServer
 
 
 def configured(folder: Path, text: str, **options: Any) -> LLMManager:
@@ -24,10 +24,3 @@ def anthropic(server: WireServer, keys: str = "[k1]", more: str = "") -> str:
     lines = [f"api_keys: {keys}", f"base_url: {server.anthropic_url}", *more.splitlines()]
     models = [] if "models:" in more else ["models: some-model"]
     return "providers:\n  anthropic:\n" + "".join(f"    {line}\n" for line in lines + models)
-
-
-def key_of(request: RecordedRequest) -> str:
-    """The API key that a request carried."""
-    headers = request.headers
-    own = headers.get("x-api-key") or headers.get("x-goog-api-key")
-    return own or headers["authorization"].removeprefix("Bearer ")

@@ -26,8 +26,8 @@ from agentkit import (
     get_llm_manager,
 )
 from agentkit.testing import WireServer, faults
-from tests.config.files import anthropic, configured, key_of
-from tests.helpers import City
+from tests.config.files import anthropic, configured
+from tests.helpers import City, key_of
 
 URLS: dict[LLMProvider, Callable[[WireServer], str]] = {
     LLMProvider.ANTHROPIC: lambda server: server.anthropic_url,

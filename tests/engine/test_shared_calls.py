@@ -1,10 +1,11 @@
-"""Identical calls in flight: shared across threads, tasks and colours, and nobody hurts another."""
+"""Identical calls at the same time: shared by threads and tasks, and none harms another."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,20 +20,47 @@ class Gate:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.cancelled = 0
         self.entered = threading.Event()
-        self.opened = threading.Event()
+        self.cancelled = threading.Event()
+        self._opened = threading.Event()
+        self._waiting: list[Callable[[], object]] = []
 
     async def __call__(self, prompt: str, kwargs: dict[str, Any]) -> str:
         self.calls += 1
+        await self.passed()
+        return "open"
+
+    async def passed(self) -> None:
+        """Wait until it is opened."""
+        loop, opened = asyncio.get_running_loop(), asyncio.Event()
+        self._waiting.append(lambda: loop.call_soon_threadsafe(opened.set))
         self.entered.set()
         try:
-            while not self.opened.is_set():
-                await asyncio.sleep(0.001)
+            if not self._opened.is_set():
+                await opened.wait()
         except asyncio.CancelledError:
-            self.cancelled += 1
+            self.cancelled.set()
             raise
-        return "open"
+
+    def open(self) -> None:
+        self._opened.set()
+        for wake in self._waiting:
+            with suppress(RuntimeError):  # a loop that is closed
+                wake()
+
+
+class EmptyStore:
+    """A store that keeps nothing and notes that somebody looked."""
+
+    def __init__(self) -> None:
+        self.looked = threading.Event()
+
+    def get(self, key: str) -> bytes | None:
+        self.looked.set()
+        return None
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep nothing."""
 
 
 @pytest.fixture
@@ -41,15 +69,20 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def llm(gate: Gate) -> Iterator[LLMManager]:
-    with LLMManager(cache="memory", retry=RetryPolicy(max_attempts=1)) as manager:
-        manager.register_model("gate", gate)
+def store() -> EmptyStore:
+    return EmptyStore()
+
+
+@pytest.fixture
+def llm(gate: Gate, store: EmptyStore) -> Iterator[LLMManager]:
+    with LLMManager(cache=store, retry=RetryPolicy(max_attempts=1)) as manager:
+        manager.register_model("gate", gate, {"version": "1"})
         yield manager
 
 
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
+async def seen(event: threading.Event) -> None:
+    """Wait for what another thread or task does."""
+    assert await asyncio.to_thread(event.wait, 10)
 
 
 def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -69,7 +102,7 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 @pytest.mark.promise("A13")
 def test_a_hundred_identical_tasks_make_one_upstream_call(llm: LLMManager, gate: Gate) -> None:
     async def main() -> list[str]:
-        gate.opened.set()
+        gate.open()
         return await asyncio.gather(*(llm.agenerate("same") for _ in range(100)))
 
     assert asyncio.run(main()) == ["open"] * 100
@@ -79,38 +112,39 @@ def test_a_hundred_identical_tasks_make_one_upstream_call(llm: LLMManager, gate:
 def test_cancelling_the_first_hurts_nobody(llm: LLMManager, gate: Gate) -> None:
     async def main() -> list[str]:
         tasks = [asyncio.create_task(llm.agenerate("same")) for _ in range(3)]
-        await until(gate.entered.is_set)
+        await seen(gate.entered)
         tasks[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
-        gate.opened.set()
+        gate.open()
         return await asyncio.gather(*tasks[1:])
 
     assert asyncio.run(main()) == ["open", "open"]
-    assert (gate.calls, gate.cancelled) == (1, 0)
+    assert (gate.calls, gate.cancelled.is_set()) == (1, False)
 
 
 def test_when_all_are_cancelled_the_upstream_call_is_too(llm: LLMManager, gate: Gate) -> None:
     async def main() -> None:
         tasks = [asyncio.create_task(llm.agenerate("same")) for _ in range(3)]
-        await until(gate.entered.is_set)
+        await seen(gate.entered)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await until(lambda: gate.cancelled)
+        await seen(gate.cancelled)
 
     asyncio.run(main())
-    assert (gate.calls, gate.cancelled) == (1, 1)
+    assert gate.calls == 1
 
 
 @pytest.mark.promise("A13")
-def test_a_thread_shares_the_call_of_a_task(llm: LLMManager, gate: Gate) -> None:
+def test_a_thread_shares_the_call_of_a_task(llm: LLMManager, gate: Gate, store: EmptyStore) -> None:
     async def main() -> str:
         task = asyncio.create_task(llm.agenerate("same"))
-        await until(gate.entered.is_set)
+        await seen(gate.entered)
+        store.looked.clear()
         thread, results = in_thread(lambda: llm.generate("same"))
-        await asyncio.sleep(0.02)
-        gate.opened.set()
+        await seen(store.looked)
+        gate.open()
         answer = await task
         await asyncio.to_thread(thread.join)
         assert results == [answer]
@@ -120,7 +154,7 @@ def test_a_thread_shares_the_call_of_a_task(llm: LLMManager, gate: Gate) -> None
     assert gate.calls == 1
 
 
-def test_a_task_shares_the_call_of_a_thread(llm: LLMManager) -> None:
+def test_a_task_shares_the_call_of_a_thread(llm: LLMManager, store: EmptyStore) -> None:
     calls: list[str] = []
     entered, release = threading.Event(), threading.Event()
 
@@ -130,13 +164,14 @@ def test_a_task_shares_the_call_of_a_thread(llm: LLMManager) -> None:
         release.wait(10)
         return "slow"
 
-    llm.register_model("sync", model)
+    llm.register_model("sync", model, {"version": "1"})
     thread, results = in_thread(lambda: llm.complete("same", model="sync").text)
     entered.wait(10)
 
     async def main() -> str:
+        store.looked.clear()
         task = asyncio.create_task(llm.acomplete("same", model="sync"))
-        await asyncio.sleep(0.02)
+        await seen(store.looked)
         release.set()
         return (await task).text
 
@@ -145,20 +180,23 @@ def test_a_task_shares_the_call_of_a_thread(llm: LLMManager) -> None:
     assert (results, calls) == (["slow"], ["same"])
 
 
-def test_when_the_leaders_loop_dies_a_waiter_takes_over(llm: LLMManager, gate: Gate) -> None:
+def test_when_the_leaders_loop_dies_a_follower_takes_over(
+    llm: LLMManager, gate: Gate, store: EmptyStore
+) -> None:
     """The loop is dropped without cancelling anything, which asyncio.run would not do."""
     loop = asyncio.new_event_loop()
     leader = loop.create_task(llm.agenerate("same"))
-    loop.run_until_complete(until(gate.entered.is_set))
+    loop.run_until_complete(seen(gate.entered))
+    store.looked.clear()
     thread, results = in_thread(lambda: llm.generate("same"))
-    gate.entered.clear()
-    loop.run_until_complete(asyncio.sleep(0.02))
+    loop.run_until_complete(seen(store.looked))
+    loop.run_until_complete(loop.shutdown_default_executor())
     asyncio.tasks._unregister_task(leader)
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     leader._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
-    gate.opened.set()
+    gate.open()
     thread.join(10)
     assert results == ["open"]
     assert gate.calls == 2
@@ -167,12 +205,17 @@ def test_when_the_leaders_loop_dies_a_waiter_takes_over(llm: LLMManager, gate: G
 def test_a_blocking_call_on_the_leaders_own_loop_goes_alone(llm: LLMManager, gate: Gate) -> None:
     async def main() -> None:
         task = asyncio.create_task(llm.agenerate("same"))
-        await until(gate.entered.is_set)
-        timer = threading.Timer(0.02, gate.opened.set)
-        timer.start()
+        await seen(gate.entered)
+        gate.entered.clear()
+
+        def open_when_entered() -> None:
+            assert gate.entered.wait(10)
+            gate.open()
+
+        opener, _ = in_thread(open_when_entered)
         assert llm.generate("same") == "open"
         assert await task == "open"
-        timer.join()
+        opener.join()
 
     asyncio.run(main())
     assert gate.calls == 2
@@ -181,10 +224,10 @@ def test_a_blocking_call_on_the_leaders_own_loop_goes_alone(llm: LLMManager, gat
 def test_each_waiter_keeps_its_own_deadline(llm: LLMManager, gate: Gate) -> None:
     async def main() -> None:
         patient = asyncio.create_task(llm.acomplete("same"))
-        await until(gate.entered.is_set)
+        await seen(gate.entered)
         with pytest.raises(DeadlineExceededError):
             await llm.acomplete("same", deadline=0.02)
-        gate.opened.set()
+        gate.open()
         assert (await patient).text == "open"
 
     asyncio.run(main())
@@ -194,19 +237,19 @@ def test_each_waiter_keeps_its_own_deadline(llm: LLMManager, gate: Gate) -> None
 def test_a_leader_in_a_hurry_does_not_fail_the_patient(llm: LLMManager, gate: Gate) -> None:
     async def main() -> None:
         hasty = asyncio.create_task(llm.acomplete("same", deadline=0.05))
-        await until(gate.entered.is_set)
+        await seen(gate.entered)
         patient = asyncio.create_task(llm.acomplete("same"))
         with pytest.raises(DeadlineExceededError):
             await hasty
-        gate.opened.set()
+        gate.open()
         assert (await patient).text == "open"
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
 def test_identical_streams_share_one_upstream_and_late_readers_see_all(
-    llm: LLMManager, colour: str
+    llm: LLMManager, kind: str
 ) -> None:
     calls: list[str] = []
 
@@ -217,10 +260,10 @@ def test_identical_streams_share_one_upstream_and_late_readers_see_all(
     async def awords(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
         calls.append(prompt)
         for word in ("a ", "b ", "c"):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
             yield word
 
-    llm.register_model("words", words if colour == "sync" else awords)
+    llm.register_model("words", words if kind == "sync" else awords)
 
     async def read() -> list[str]:
         async with llm.astream("same", model="words") as stream:
@@ -235,13 +278,10 @@ def test_identical_streams_share_one_upstream_and_late_readers_see_all(
     assert {"".join(result) for result in results} == {"a b c"}
 
 
-def test_a_reader_who_leaves_does_not_stop_the_others(llm: LLMManager) -> None:
-    release = threading.Event()
-
+def test_a_reader_who_leaves_does_not_stop_the_others(llm: LLMManager, gate: Gate) -> None:
     async def words(prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
         yield "a "
-        while not release.is_set():
-            await asyncio.sleep(0.001)
+        await gate.passed()
         yield "b"
 
     llm.register_model("words", words)
@@ -252,7 +292,7 @@ def test_a_reader_who_leaves_does_not_stop_the_others(llm: LLMManager) -> None:
         second = llm.astream("same", model="words")
         assert await anext(aiter(second)) == "a "
         await first.aclose()
-        release.set()
+        gate.open()
         return [text async for text in second]
 
     assert asyncio.run(main()) == ["b"]
@@ -265,7 +305,7 @@ def test_the_last_reader_who_leaves_closes_the_upstream(llm: LLMManager) -> None
         try:
             while True:
                 yield "x"
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
         finally:
             closed.set()
 
@@ -275,7 +315,7 @@ def test_the_last_reader_who_leaves_closes_the_upstream(llm: LLMManager) -> None
         async with llm.astream("same", model="endless") as stream:
             async for _ in stream:
                 break
-        await until(closed.is_set)
+        await seen(closed)
 
     asyncio.run(main())
     assert llm.get_model_info("endless")["circuit_breaker_state"] == "closed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,16 +58,14 @@ def failure(adapter: Any, request: Request, colour: str) -> BaseException:
 
 @colours
 @every_provider
-@pytest.mark.parametrize("timeout", [None, 30.0])
+@pytest.mark.parametrize("timeout", [None, 3600.0])
 def test_connecting_is_given_up_long_before_an_attempts_time_is_over(
     provider: str, colour: str, timeout: float | None, deaf: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sdk, "CONNECT_TIMEOUT", 0.1)
     adapter = provider_for(f"{provider}:m", api_key="k", base_url=deaf)
-    began = time.monotonic()
     error = failure(adapter, Request(prompt="q", timeout=timeout), colour)
     assert isinstance(error, ProviderTimeoutError)
-    assert time.monotonic() - began < 15.0
 
 
 @pytest.mark.wire

@@ -279,7 +279,7 @@ def test_each_printed_except_branch_is_reached(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     block = next(each for each in REFERENCE if "except RetryExhaustedError as e:" in each)
-    clients._then = fault or reply
+    clients.then = fault or reply
     retry = bedrock.RetryConfig(max_attempts=1)
     with LLMManager(["Claude 3 Haiku"], ["us-east-1"], retry_config=retry) as manager:
         message = request_ or create_user_message().add_text("hi").build()
@@ -326,7 +326,7 @@ def test_what_the_readme_defines_works_too(clients: FakeClients) -> None:
 def test_the_readme_tells_rejected_answers(
     clients: FakeClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clients._steps.append(lambda region, arguments: answer("short"))
+    clients.steps.append(lambda region, arguments: answer("short"))
     block = next(each for each in README if "custom_content_validator" in each)
     block = block.replace("response_validation_delay=0.5", "response_validation_delay=0.0")
     with LLMManager(["Claude 3 Haiku"], ["us-east-1"]) as manager:
@@ -339,7 +339,7 @@ def test_the_readme_tells_rejected_answers(
 def test_the_readme_falls_back_from_a_stream_that_is_refused(
     clients: FakeClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clients._steps.append(refused("ValidationException", "no streams"))
+    clients.steps.append(refused("ValidationException", "no streams"))
     block = next(each for each in README if "Fallback response" in each)
     with LLMManager(["Claude 3 Haiku"], ["us-east-1"]) as manager:
         space = {"manager": manager, "create_user_message": create_user_message}

@@ -280,7 +280,7 @@ class TestTime:
 
         async def wait() -> None:
             task = asyncio.ensure_future(model.as_async()("hi", {}))
-            while not model._silent:
+            while not model.calls:
                 await asyncio.sleep(0)
             closing = threading.Thread(target=model.close)
             closing.start()
@@ -296,19 +296,24 @@ class TestTime:
         model = ScriptedModel(faults.stalled_stream(1, reply="a b"))
 
         async def wait() -> list[Any]:
-            shown = []
+            shown: list[Any] = []
 
             async def read() -> None:
                 async for event in model.as_stream().astream(Request(prompt="hi")):
                     shown.append(event)  # noqa: PERF401 - what came before the cut counts
 
             task = asyncio.ensure_future(read())
-            while not model._silent:
+            while not shown:
                 await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            woken: list[Any] = []
+            with pytest.MonkeyPatch.context() as patch:
+                loop = asyncio.get_running_loop()
+                patch.setattr(loop, "call_soon_threadsafe", lambda *each: woken.append(each))
+                model.close()
+            assert woken == [], "the model still holds what was cancelled"
             return shown
 
         assert asyncio.run(wait()) == ["a"]
-        assert model._silent == {}

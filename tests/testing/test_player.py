@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import repeat
 from typing import Any
 
@@ -123,16 +124,31 @@ def test_a_flow_on_the_side_runs_at_once() -> None:
 
 class TestMeanwhile:
     def test_a_wait_ends_when_its_signal_fires(self) -> None:
-        limit = Pool([Member(max_concurrency=1)])
-        taken, wanted = limit.request(Need(), 0.0), limit.request(Need(), 0.0)
+        class Bell:
+            """A signal that is rung by hand."""
+
+            def __init__(self) -> None:
+                self.wakes: list[Callable[[], None]] = []
+
+            def subscribe(self, wake: Callable[[], None]) -> None:
+                self.wakes.append(wake)
+
+            def unsubscribe(self, wake: Callable[[], None]) -> None:
+                self.wakes.remove(wake)
+
+            def ring(self) -> None:
+                for wake in self.wakes:
+                    wake()
+
+        bell = Bell()
 
         def flow() -> fx.Flow[bool]:
-            return (yield from fx.Sleep(10.0, until=wanted))
+            return (yield from fx.Sleep(10.0, until=bell))
 
-        played = run(flow(), meanwhile={3.0: lambda: taken.release(3.0)})
+        played = run(flow(), meanwhile={3.0: bell.ring})
         assert played.value() is True
         assert played.duration == 3.0
-        assert wanted._wake is None, "it is unsubscribed"
+        assert bell.wakes == [], "it is unsubscribed"
 
     def test_one_that_fired_before_takes_no_time(self) -> None:
         granted = Pool([Member(max_concurrency=1)]).request(Need(), 0.0)

@@ -22,15 +22,13 @@ def no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.processes
-def test_offline_it_takes_no_sdk_no_socket_and_next_to_no_time() -> None:
+def test_offline_it_loads_no_sdk_and_opens_no_socket() -> None:
     program = (
-        "import sys, time\n"
+        "import sys\n"
         "from agentkit.bedrock import BedrockModelCatalog\n"
         "sys.addaudithook(lambda event, _: event.startswith('socket.') and sys.exit(event))\n"
-        "start = time.perf_counter()\n"
         "assert BedrockModelCatalog(cache_mode='memory').routes('Claude 3 Haiku', 'us-east-1')\n"
         "assert 'boto3' not in sys.modules and 'botocore' not in sys.modules\n"
-        "print(time.perf_counter() - start)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

@@ -24,7 +24,6 @@ from agentkit.bedrock import (
     UnknownModelError,
 )
 from agentkit.bedrock.catalog.api import Fetched, merge
-from agentkit.bedrock.catalog.cache import MemoryCache
 from agentkit.errors import ConfigurationError
 from tests.bedrock.catalog.aws import ControlPlane, profile, summary
 
@@ -36,7 +35,6 @@ START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 @pytest.fixture(autouse=True)
 def no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(MemoryCache, "_kept", {})
 
 
 class Now:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import timeit
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,19 @@ def test_without_a_usable_maximum_the_usual_answer_is_reserved(limit: Any) -> No
     )
 
 
-def test_an_estimate_is_cheap() -> None:
-    """Microseconds for a prompt, and linear at C speed: bounds ten times what is measured."""
-    short, long = text_of("question"), text_of("python") * 200
-    assert min(timeit.repeat(lambda: tokens_of(short), number=500, repeat=5)) / 500 < 20e-6
-    seconds = min(timeit.repeat(lambda: tokens_of(long), number=1, repeat=5))
-    assert seconds / len(long) < 50e-9
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions `work` calls, those written in C included."""
+    events: list[str] = []
+    sys.setprofile(lambda _, event, __: events.append(event))
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return sum(event in ("call", "c_call") for event in events)
+
+
+def test_no_python_runs_for_each_character() -> None:
+    text = text_of("python")
+    calls = calls_of(lambda: tokens_of(text))
+    assert calls < 50
+    assert calls_of(lambda: tokens_of(text * 200)) == calls

@@ -99,9 +99,15 @@ def test_the_threads_are_its_own_and_as_many_as_may_run_at_once() -> None:
     with Clients(KEYS, concurrency=3) as clients:
         executor = clients.executor
         assert executor is clients.executor
-        assert executor._max_workers == 3
-        name = executor.submit(lambda: threading.current_thread().name).result(5)
-        assert name.startswith("agentkit-bedrock")
+        meeting = threading.Barrier(3)
+
+        def meet(_: int) -> str:
+            meeting.wait(5)
+            return threading.current_thread().name
+
+        names = set(executor.map(meet, range(6)))
+        assert len(names) == 3
+        assert all(name.startswith("agentkit-bedrock") for name in names)
 
 
 def test_closing_closes_every_client_and_the_next_use_opens_anew() -> None:

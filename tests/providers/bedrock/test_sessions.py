@@ -14,7 +14,6 @@ from botocore.stub import Stubber
 
 from agentkit.bedrock import AuthConfig, AuthenticationType
 from agentkit.errors import AuthenticationError, MissingDependencyError
-from agentkit.providers.bedrock import sessions as module
 from agentkit.providers.bedrock.sessions import explain, open_session
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -95,18 +94,21 @@ def test_the_machines_role_looks_at_no_keys_of_a_person(monkeypatch: pytest.Monk
 
 
 class Sts:
-    """A real STS client answered by botocore's Stubber, and how often it was made."""
+    """A real STS client answered by botocore's Stubber, and for which key and Region it is made."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.client = boto3.Session("k", "s", region_name="us-east-1").client("sts")
         self.stub = Stubber(self.client)
         self.stub.activate()
-        self.made = 0
-        monkeypatch.setattr(module._Sts, "_open", self._open)
+        self.opened: list[tuple[str, str]] = []
 
-    def _open(self, *_: Any) -> Any:
-        self.made += 1
-        return self.client
+        def client(session: Any, service: str, *, region_name: str, **_: Any) -> Any:
+            assert service == "sts"
+            credentials = session.get_credentials()
+            self.opened.append((credentials.access_key if credentials else "", region_name))
+            return self.client
+
+        monkeypatch.setattr(boto3.Session, "client", client)
 
     def answer(self, key: str, expires: dt.datetime, **expected: Any) -> None:
         request = {"RoleArn": ROLE, "RoleSessionName": "agentkit", "DurationSeconds": 3600}
@@ -130,7 +132,7 @@ def test_a_role_is_assumed_when_first_needed_and_renewed_before_it_expires(sts: 
     sts.answer("first", START + dt.timedelta(hours=1))
     sts.answer("second", START + dt.timedelta(hours=2))
     session = open_session(AuthConfig("iam_role", role_arn=ROLE), now=lambda: now[0])
-    assert sts.made == 0, "nothing is asked before the first request"
+    assert sts.opened == [], "nothing is asked before the first request"
     for _ in range(20):
         assert key_of(session).startswith("first")
     now[0] = START + dt.timedelta(minutes=44)
@@ -139,7 +141,7 @@ def test_a_role_is_assumed_when_first_needed_and_renewed_before_it_expires(sts: 
     for _ in range(20):
         assert key_of(session).startswith("second")
     sts.stub.assert_no_pending_responses()
-    assert sts.made == 1
+    assert len(sts.opened) == 1
 
 
 def test_the_external_id_name_and_duration_are_sent(sts: Sts) -> None:
@@ -198,13 +200,13 @@ def test_a_role_that_cannot_be_assumed_is_told_with_the_remedy(
     assert hint in (caught.value.hint or "")
 
 
-def test_the_role_is_assumed_by_the_given_keys_in_the_given_region() -> None:
+def test_the_role_is_assumed_by_the_given_keys_in_the_given_region(sts: Sts) -> None:
     config = AuthConfig(
         "iam_role", role_arn=ROLE, access_key="k", secret_key="s", region="eu-west-1"
     )
-    client = module._Sts(config)._open()
-    assert client.meta.region_name == "eu-west-1"
-    assert client._request_signer._credentials.access_key == "k"
+    sts.answer("role", START + dt.timedelta(hours=1))
+    assert key_of(open_session(config, now=lambda: START)).startswith("role")
+    assert sts.opened == [("k", "eu-west-1")]
 
 
 @pytest.mark.parametrize(
