@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentkit.bedrock import results
-from agentkit.bedrock.attempts import ValidationAttempt
+from agentkit.bedrock.check import ResponseCheck
 from agentkit.bedrock.converse_request import converse_arguments
 from agentkit.bedrock.messages.cache_points import (
     CacheConfig,
@@ -18,12 +18,8 @@ from agentkit.bedrock.messages.validation import check_messages
 from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConfig
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.targets import Targets
-from agentkit.engine.call import Call
 from agentkit.engine.drivers.streams import AsyncStream, Stream
-from agentkit.engine.effects import Flow, Sleep
-from agentkit.engine.middleware import Proceed
-from agentkit.engine.request import Around
-from agentkit.errors import LLMError, RequestValidationError, StructuredOutputError
+from agentkit.errors import LLMError, RequestValidationError
 from agentkit.policy.validation import number
 from agentkit.providers.bedrock.degradation import FEATURES
 from agentkit.providers.bedrock.encoding import to_messages
@@ -33,29 +29,33 @@ from agentkit.types import Message, MessageRole, Request, Response
 _PASSED_ON = ("output_config", "performance_config", "service_tier")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """One checked request: what is sent, and how."""
 
-    arguments: dict[str, Any]
-    omittable: frozenset[str]
+    call: ConverseCall
     validation: ResponseValidationConfig | None = None
     timeout: float | None = None
     regions: Sequence[str] | None = None
     attempts: int | None = None
-    checks: list[ValidationAttempt] = field(default_factory=list)
 
-    def request(self) -> Request:
+    @property
+    def additional_fields(self) -> dict[str, Any] | None:
+        """The model-specific fields, as the caller gave them."""
+        return self.call.arguments.get("additionalModelRequestFields")
+
+    def request(self, *, stream: bool = False) -> Request:
         """The engine's request; its messages are for observers and for the token estimate."""
+        arguments = self.call.arguments
         system = [
             Message(MessageRole.SYSTEM, block["text"])
-            for block in self.arguments.get("system", ())
+            for block in arguments.get("system", ())
             if "text" in block
         ]
-        turns = [each for turn in self.arguments["messages"] for each in to_messages(turn)]
+        turns = [each for turn in arguments["messages"] for each in to_messages(turn)]
         messages = (*system, *turns)
-        call = ConverseCall(self.arguments, len(messages), self.omittable)
-        return Request(messages=messages, params={CONVERSE: call})
+        call = replace(self.call, turns=len(messages))
+        return Request(messages=messages, params={CONVERSE: call}, stream=stream)
 
 
 def prepare(
@@ -99,8 +99,7 @@ def prepare(
         if cache_config.error_handling is CacheErrorHandling.FAIL_FAST:
             omittable -= {"caching"}
     return Prepared(
-        arguments,
-        omittable,
+        ConverseCall(arguments, omittable=omittable),
         validation=validation,
         timeout=None if timeout is None else number("timeout", timeout, above=True),
         regions=regions,
@@ -109,7 +108,12 @@ def prepare(
 
 
 class Dispatcher:
-    """Sends requests to a manager's targets."""
+    """Sends requests to a manager's targets.
+
+    Args:
+        targets: the models in their Regions.
+        timeout: seconds for a request that does not say.
+    """
 
     def __init__(self, targets: Targets, timeout: float) -> None:
         self._targets = targets
@@ -117,36 +121,36 @@ class Dispatcher:
 
     def run(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
         """The response, sync."""
+        check = self._check(prepared)
         try:
             response = self._targets.core.dispatcher.run(
-                prepared.request(), around=self._around(prepared), **self._options(prepared)
+                prepared.request(), check=check, **self._options(prepared)
             )
         except LLMError as error:
-            return self._failed(prepared, error, raises)
-        return self._answered(prepared, response)
+            return self._failed(check, error, raises)
+        return self._answered(prepared, check, response)
 
     async def arun(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
         """The response, for asyncio."""
+        check = self._check(prepared)
         try:
             response = await self._targets.core.dispatcher.arun(
-                prepared.request(), around=self._around(prepared), **self._options(prepared)
+                prepared.request(), check=check, **self._options(prepared)
             )
         except LLMError as error:
-            return self._failed(prepared, error, raises)
-        return self._answered(prepared, response)
+            return self._failed(check, error, raises)
+        return self._answered(prepared, check, response)
 
     def stream(self, prepared: Prepared) -> Stream:
         """The engine's stream, sync."""
-        request = replace(prepared.request(), stream=True)
         return self._targets.core.dispatcher.stream(
-            request, on_interrupt="continue", **self._options(prepared)
+            prepared.request(stream=True), on_interrupt="continue", **self._options(prepared)
         )
 
     def astream(self, prepared: Prepared) -> AsyncStream:
         """The engine's stream, for asyncio."""
-        request = replace(prepared.request(), stream=True)
         return self._targets.core.dispatcher.astream(
-            request, on_interrupt="continue", **self._options(prepared)
+            prepared.request(stream=True), on_interrupt="continue", **self._options(prepared)
         )
 
     def _options(self, prepared: Prepared) -> dict[str, Any]:
@@ -155,59 +159,34 @@ class Dispatcher:
             "deadline": prepared.timeout or self._timeout,
         }
 
-    def _around(self, prepared: Prepared) -> Around:
-        return lambda call, proceed: self._validated(call, proceed, prepared)
+    def _check(self, prepared: Prepared) -> ResponseCheck | None:
+        if prepared.validation is None:
+            return None
+        check = ResponseCheck(
+            prepared.validation, lambda response: self._answered(prepared, check, response)
+        )
+        return check
 
-    def _validated(self, call: Call, proceed: Proceed, prepared: Prepared) -> Flow[Response[Any]]:
-        """Ask until an answer passes the validation; each time is a new request."""
-        validation = prepared.validation
-        rejected = 0
-        while True:
-            response = yield from proceed(prepared.request())
-            if validation is None:
-                return response
-            verdict = validation.check(self._answered(prepared, response))
-            text = None if verdict.success else response.text
-            prepared.checks.append(ValidationAttempt(len(prepared.checks) + 1, verdict, text))
-            if verdict.success:
-                return response
-            reason = verdict.error_message or "it was not accepted"
-            if rejected >= validation.retries:
-                raise StructuredOutputError(
-                    f"no answer passed the validation in {rejected + 1} requests: {reason}",
-                    raw=response.text,
-                    violations=[reason],
-                    hint="look at .response.get_validation_errors()",
-                )
-            rejected += 1
-            if validation.delay:
-                yield from Sleep(min(validation.delay, max(call.time_left(), 0.0)))
-            if validation.feedback:
-                prepared.arguments = _with_feedback(prepared.arguments, response.text, reason)
-
-    def _answered(self, prepared: Prepared, response: Response[Any]) -> BedrockResponse:
+    def _answered(
+        self, prepared: Prepared, check: ResponseCheck | None, response: Response[Any]
+    ) -> BedrockResponse:
         return results.success(
             response,
             self._targets,
-            given_fields=prepared.arguments.get("additionalModelRequestFields"),
-            checks=prepared.checks,
+            given_fields=prepared.additional_fields,
+            checks=() if check is None else check.attempts,
         )
 
-    def _failed(self, prepared: Prepared, error: LLMError, raises: bool) -> BedrockResponse:
+    def _failed(
+        self, check: ResponseCheck | None, error: LLMError, raises: bool
+    ) -> BedrockResponse:
         if error.ledger is None:
             raise error
-        response = results.failure(error.ledger, self._targets, checks=prepared.checks)
+        checks = () if check is None else check.attempts
+        response = results.failure(error.ledger, self._targets, checks=checks)
         shown = response.final_error = results.final_error(error, response)
         if not raises:
             return response
         if shown is error:
             raise error
         raise shown from error
-
-
-def _with_feedback(arguments: dict[str, Any], text: str, reason: str) -> dict[str, Any]:
-    turns = [
-        {"role": "assistant", "content": [{"text": text or "(empty)"}]},
-        {"role": "user", "content": [{"text": f"That answer was not accepted: {reason}"}]},
-    ]
-    return {**arguments, "messages": [*arguments["messages"], *turns]}

@@ -35,6 +35,19 @@ from agentkit.types.observer import CallObserver, FallbackReason, Observer, Retr
 class Check(Protocol):
     """What a response must pass, and the request to send when it does not."""
 
+    @property
+    def retries(self) -> int | None:
+        """How often a rejected request is asked anew, from the top of its route.
+
+        None: a rejected response is a failed attempt, and retried as one.
+        """
+        ...
+
+    @property
+    def delay(self) -> float:
+        """Seconds before a request is asked anew."""
+        ...
+
     def accept(self, response: Response[Any]) -> Response[Any]:
         """The response, enriched. Raises `StructuredOutputError` to reject it."""
         ...
@@ -328,8 +341,10 @@ class Call:
         )
 
     def checked(self, response: Response[Any]) -> Response[Any]:
-        """`response` after this call's own check. Raises `StructuredOutputError`."""
-        return response if self.check is None else self.check.accept(response)
+        """`response` after the check of each attempt. Raises `StructuredOutputError`."""
+        if self.check is None or self.check.retries is not None:
+            return response
+        return self.check.accept(response)
 
     def owned(self, response: Response[Any]) -> Response[Any]:
         """`response` with the ledger of this call."""

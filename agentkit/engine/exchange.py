@@ -386,4 +386,5 @@ def _response(target: Target, events: Iterable[StreamEvent], end: End) -> Respon
         reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
         quota=end.quota,
         omitted=end.omitted,
+        details=end.details,
     )

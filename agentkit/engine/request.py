@@ -10,49 +10,43 @@ An error that only ends the work at one target is returned; what is raised ends 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from agentkit.engine.attempt import Attempt, Failure, begin_attempt
-from agentkit.engine.call import Call, Outcome
+from agentkit.engine.call import Call, Check, Outcome
 from agentkit.engine.effects import Flow, Sleep
 from agentkit.engine.exchange import Exchange
-from agentkit.engine.middleware import MiddlewareFn, Proceed, run_middleware
+from agentkit.engine.middleware import MiddlewareFn, run_middleware
 from agentkit.engine.reuse import look_up, share_call
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
 from agentkit.policy.target import Target
 from agentkit.types import Request, Response
 from agentkit.types.observer import CallOutcome
 
-Around: TypeAlias = Callable[[Call, Proceed], Flow[Response[Any]]]
-"""A flow around the route of one request: it may proceed several times, and wait in between."""
-
 
 def run_request(
     call: Call,
     middleware: tuple[MiddlewareFn, ...],
     exchange: Exchange,
-    around: Around | None = None,
 ) -> Flow[Response[Any]]:
     """Run the whole request inside its middleware, and report its end exactly once."""
+    check = call.check
 
     def proceed(request: Request) -> Flow[Response[Any]]:
         call.restart(request)
-        return run_route(call, exchange)
-
-    def innermost(request: Request) -> Flow[Response[Any]]:
-        call.restart(request)
-        return run_route(call, exchange) if around is None else around(call, proceed)
+        if check is None or check.retries is None:
+            return run_route(call, exchange)
+        return run_checked(call, exchange, check, retries=check.retries)
 
     response: Response[Any] | None = None
     error: BaseException | None = None
     try:
         if middleware:
-            result = yield from run_middleware(middleware, call.request, innermost)
+            result = yield from run_middleware(middleware, call.request, proceed)
             response = call.owned(result)
         else:
-            response = yield from innermost(call.request)
+            response = yield from proceed(call.request)
         return response
     except BaseException as exc:
         error = exc
@@ -62,6 +56,28 @@ def run_request(
     finally:
         call.ledger.duration = call.rules.now() - call.began
         call.observer.end(_outcome_of(call, error), call.ledger, response, error)
+
+
+def run_checked(
+    call: Call, exchange: Exchange, check: Check, *, retries: int
+) -> Flow[Response[Any]]:
+    """Run the route, and once more for each response that `check` rejects.
+
+    Raises:
+        StructuredOutputError: no response was accepted.
+    """
+    while True:
+        response = yield from run_route(call, exchange)
+        try:
+            return call.owned(check.accept(response))
+        except StructuredOutputError as error:
+            if not retries:
+                raise
+            rejected = error
+        retries -= 1
+        if check.delay:
+            yield from Sleep(min(check.delay, max(call.time_left(), 0.0)))
+        call.restart(check.again(call.asked, rejected))
 
 
 def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:

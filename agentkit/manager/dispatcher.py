@@ -13,7 +13,7 @@ from agentkit.engine.drivers.sync import run
 from agentkit.engine.effects import Flow
 from agentkit.engine.exchange import COMPLETE, StreamExchange
 from agentkit.engine.middleware import MiddlewareFn
-from agentkit.engine.request import Around, run_request
+from agentkit.engine.request import run_request
 from agentkit.errors import ConfigurationError
 from agentkit.manager.registry import ModelRegistry
 from agentkit.policy.budget import Budget, Price
@@ -66,7 +66,6 @@ class Dispatcher:
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         check: Check | None = None,
-        around: Around | None = None,
     ) -> Response[Any]:
         """Send `request` and return the response.
 
@@ -77,7 +76,6 @@ class Dispatcher:
             retry: in place of each model's own policy.
             budget: a spending budget of this request, beside the manager's.
             check: what the response must pass; a rejected one is asked for again.
-            around: a flow around the whole route, inside the middleware.
 
         Raises:
             LLMError: there is no response; `.ledger` has every attempt.
@@ -85,7 +83,7 @@ class Dispatcher:
         call = self._call(
             request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=True
         )
-        return run(run_request(call, self._middleware, COMPLETE, around), self._runtime)
+        return run(run_request(call, self._middleware, COMPLETE), self._runtime)
 
     async def arun(
         self,
@@ -96,7 +94,6 @@ class Dispatcher:
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         check: Check | None = None,
-        around: Around | None = None,
     ) -> Response[Any]:
         """Like `run`, for asyncio."""
         from agentkit.engine.drivers.asyncio import arun
@@ -104,7 +101,7 @@ class Dispatcher:
         call = self._call(
             request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=False
         )
-        return await arun(run_request(call, self._middleware, COMPLETE, around), self._runtime)
+        return await arun(run_request(call, self._middleware, COMPLETE), self._runtime)
 
     def stream(
         self,

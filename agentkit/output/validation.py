@@ -38,7 +38,10 @@ def check_for(response_model: Any, request: Request) -> tuple[TypeCheck, Request
 
 
 class TypeCheck:
-    """Checks responses against one type."""
+    """Checks responses against one type; a rejected one is a failed attempt."""
+
+    retries: int | None = None
+    delay: float = 0.0
 
     def __init__(self, output: OutputSchema, name: str, tools: frozenset[str]) -> None:
         self._output = output
