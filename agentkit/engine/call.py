@@ -257,7 +257,7 @@ class Call:
         """
         now = self.rules.now()
         delay = self.walk.not_before() - now
-        limited = target.rate_limited_for(now)
+        limited = target.rate_limited_until - now
         if limited <= 0.0:
             return max(delay, 0.0)
         fits = limited <= self.walk.policy(target).max_retry_after and limited < self.time_left()

@@ -18,7 +18,7 @@ from agentkit.engine.call import Call, Check, Outcome
 from agentkit.engine.effects import Flow, Sleep
 from agentkit.engine.exchange import Exchange
 from agentkit.engine.middleware import MiddlewareFn, run_middleware
-from agentkit.engine.reuse import look_up, share_call
+from agentkit.engine.reuse import Upstream, look_up, share_call
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
 from agentkit.policy.target import Target
 from agentkit.types import Request, Response
@@ -87,7 +87,8 @@ def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
         LLMError: the request ended without a response; the type follows the route.
     """
     while (target := call.next_target()) is not None:
-        yield from exchange.begin(call, target)
+        if call.causes:
+            yield from exchange.begin(call, target)
         outcome = yield from try_target(call, target, exchange)
         if isinstance(outcome, Response):
             return exchange.conclude(call, target, outcome)
@@ -104,7 +105,7 @@ def try_target(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
     if cached is not None:
         yield from exchange.deliver(call, cached)
         return cached
-    return (yield from share_call(call, target, key, exchange, make_attempts))
+    return (yield from share_call(Upstream(call, target, key, exchange, make_attempts)))
 
 
 def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
@@ -139,51 +140,43 @@ def make_attempt(
     attempt = yield from begin_attempt(call, target, delay, exchange.time_limit(target))
     if isinstance(attempt, LLMError):
         return attempt
-    try:
-        result = yield from _send_and_settle(attempt, exchange)
-    except Exception:
-        yield from exchange.release()
-        raise
-    yield from exchange.release()
-    if isinstance(result, Response):
-        yield from exchange.finish(call, result)
-    return result
-
-
-def _send_and_settle(attempt: Attempt, exchange: Exchange) -> Flow[Outcome | Failure]:
-    """Send inside the attempt middleware, and settle with what comes of it.
-
-    What middleware raises on its own is no failure of the target: the attempt is abandoned.
-    """
-    call, layers = attempt.call, attempt.call.rules.attempt_middleware
+    layers = call.rules.attempt_middleware
+    result: Outcome | Failure | Exception
     try:
         if layers:
             response = yield from run_middleware(
                 layers, call.request, lambda request: _send(attempt, request, exchange)
             )
-            if not response.model:
-                response = replace(
-                    response, model=attempt.target.name, provider=attempt.target.provider
-                )
+            if not response.model:  # a middleware answered itself
+                response = replace(response, model=target.name, provider=target.provider)
         else:
             response = yield from exchange.send(attempt, call.request)
         try:
-            response = call.owned(exchange.accept(attempt, call.owned(response)))
+            result = attempt.succeed(call.owned(exchange.accept(attempt, call.owned(response))))
         except StructuredOutputError as rejected:
-            return attempt.reject(rejected, response)
-        return attempt.succeed(response)
+            result = attempt.reject(rejected, response)
     except Exception as exc:
-        if not layers or exc is attempt.presented:
-            failure = attempt.fail(attempt.raised or exc)
-            return exchange.interruption(attempt, failure.error) or failure
-        attempt.abandon("middleware")
-        outcome = exchange.interruption(attempt, exc) or exc
-        if not isinstance(outcome, LLMError):
-            raise
-        return outcome
+        result = _settle_error(attempt, exc, exchange)
     except BaseException:
         attempt.abandon("cancelled" if attempt.first_token is None else "closed_early")
         raise
+    yield from exchange.release()
+    if isinstance(result, Response):
+        yield from exchange.finish(call, result)
+    elif not isinstance(result, LLMError | Failure):
+        raise result
+    return result
+
+
+def _settle_error(
+    attempt: Attempt, exc: Exception, exchange: Exchange
+) -> LLMError | Failure | Exception:
+    """Settle with what was raised; what middleware raises on its own abandons the attempt."""
+    if attempt.call.rules.attempt_middleware and exc is not attempt.presented:
+        attempt.abandon("middleware")
+        return exchange.interruption(attempt, exc) or exc
+    failure = attempt.fail(attempt.raised or exc)
+    return exchange.interruption(attempt, failure.error) or failure
 
 
 def _send(attempt: Attempt, request: Request, exchange: Exchange) -> Flow[Response[Any]]:

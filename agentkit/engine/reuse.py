@@ -7,7 +7,7 @@ Whoever finds no response leads a shared call, and everybody else with the same 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from agentkit.engine.call import Call, Outcome
 from agentkit.engine.effects import Flow, Launch, Load, Sleep, Store
@@ -24,94 +24,89 @@ LIVENESS_CHECK = 1.0
 
 
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
-    """The response cache's answer for `target`, reported to the observer."""
+    """The response cache's answer for `target`, as this call's own."""
     since = call.rules.now()
-    cached = yield from _load(call, target, key)
+    stored = yield from Load(key, target.endpoint.durable)
+    cached = None if stored is None else call.adopted(stored, "hit")
     call.observer.response_cache(target.name, call.cache, call.rules.now() - since)
     return cached
 
 
-def share_call(
-    call: Call, target: Target, key: str, exchange: Exchange, make_attempts: MakeAttempts
-) -> Flow[Outcome]:
+class Upstream(NamedTuple):
+    """What a shared call does upstream, for all who share it."""
+
+    call: Call
+    target: Target
+    key: str
+    exchange: Exchange
+    make_attempts: MakeAttempts
+
+    def fetch(self) -> Flow[Outcome]:
+        """Make attempts, and store the response."""
+        outcome = yield from self.make_attempts(self.call, self.target, self.exchange)
+        if isinstance(outcome, Response):
+            yield from Store(self.key, outcome, self.target.endpoint.durable)
+        return outcome
+
+    def lead(self, shared: SharedCall) -> Flow[None]:
+        """Fetch the response, unless it was stored meanwhile, and finish `shared` with it."""
+        call = self.call
+        try:
+            stored = yield from Load(self.key, self.target.endpoint.durable)
+            outcome: Outcome | None = None if stored is None else call.adopted(stored, "hit")
+            if isinstance(outcome, Response):
+                yield from self.exchange.deliver(call, outcome)
+            else:
+                outcome = yield from self.fetch()
+        except Exception as error:
+            shared.finish(None, None if error is call.overdue else error)
+        except BaseException:
+            shared.finish(None, None)
+            raise
+        else:
+            if isinstance(outcome, Response):
+                shared.finish(outcome, None)
+            else:
+                shared.finish(None, outcome)
+
+
+def share_call(upstream: Upstream) -> Flow[Outcome]:
     """Lead or follow the one upstream call of all identical requests."""
-    calls, shared_key = call.rules.shared_calls, exchange.prefix + key
+    call, exchange = upstream.call, upstream.exchange
+    calls, shared_key = call.rules.shared_calls, exchange.prefix + upstream.key
     while True:
         joined = calls.join(shared_key, thread=call.thread, blocking=call.blocking)
         if joined is None:
-            return (yield from _fetch(call, target, key, exchange, make_attempts))
+            return (yield from upstream.fetch())
         shared, leads = joined
         try:
             if leads:
-                lead = _lead(call, target, key, exchange.into(shared), make_attempts, shared)
-                yield from _start(call, shared, lead, aside=exchange.aside)
+                yield from _start(upstream, shared)
             seen = yield from _follow(call, shared, exchange)
         finally:
             shared.leave()
-        outcome = _outcome_of(call, target, shared, leads=leads, seen=seen)
+        outcome = _outcome_of(call, upstream.target, shared, leads=leads, seen=seen)
         if outcome is not None:
             return outcome
 
 
-def _start(call: Call, shared: SharedCall, lead: Flow[None], *, aside: bool) -> Flow[None]:
-    """Run `lead`: in place for a sync caller that waits for all of it, else beside its flow."""
-    if call.blocking and not aside:
+def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
+    """Lead in place when a sync caller waits for a complete response, else beside its flow."""
+    if upstream.call.blocking and not upstream.exchange.aside:
         token = LED.set(LED.get() | {shared.key})
         try:
-            yield from lead
+            yield from upstream.lead(shared)
         finally:
             LED.reset(token)
         return
+    upstream = upstream._replace(exchange=upstream.exchange.into(shared))
     try:
-        shared.running = yield from Launch(lead, shared.key)
+        shared.running = yield from Launch(upstream.lead(shared), shared.key)
     except Exception as error:
         shared.finish(None, error)
     except BaseException:
         shared.finish(None, None)
         raise
-
-
-def _lead(
-    call: Call,
-    target: Target,
-    key: str,
-    exchange: Exchange,
-    make_attempts: MakeAttempts,
-    shared: SharedCall,
-) -> Flow[None]:
-    """What the leader does for all: fetch the response, and finish the call with the outcome."""
-    try:
-        stored = yield from _load(call, target, key)  # another may have stored it meanwhile
-        if stored is None:
-            outcome = yield from _fetch(call, target, key, exchange, make_attempts)
-        else:
-            yield from exchange.deliver(call, stored)
-            outcome = stored
-    except Exception as error:
-        shared.finish(None, None if error is call.overdue else error)
-    except BaseException:
-        shared.finish(None, None)
-        raise
-    else:
-        if isinstance(outcome, Response):
-            shared.finish(outcome, None)
-        else:
-            shared.finish(None, outcome)
-
-
-def _fetch(
-    call: Call, target: Target, key: str, exchange: Exchange, make_attempts: MakeAttempts
-) -> Flow[Outcome]:
-    """Make attempts, and store the response."""
-    outcome = yield from make_attempts(call, target, exchange)
-    if isinstance(outcome, Response):
-        yield from Store(key, outcome, target.endpoint.durable)
-    return outcome
-
-
-def _load(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
-    stored = yield from Load(key, target.endpoint.durable)
-    return None if stored is None else call.adopted(stored, "hit")
 
 
 def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from threading import Lock
 from typing import Any
 
 from agentkit._fork import fork_safe_lock, on_fork
@@ -22,7 +23,7 @@ LED: ContextVar[frozenset[str]] = ContextVar("agentkit_shared_calls_led", defaul
 class SharedCall:
     """One upstream call, its leader and its followers."""
 
-    def __init__(self, key: str, calls: SharedCalls, home: int | None) -> None:
+    def __init__(self, key: str, calls: SharedCalls, home: int | None, lock: Lock) -> None:
         self.key = key
         self.home = home
         """Ident of the thread whose event loop runs it; None for a sync leader."""
@@ -34,20 +35,22 @@ class SharedCall:
         self._calls = calls
         self._callers = 1
         self._wakes: list[Callable[[], None]] = []
-        self._lock = fork_safe_lock()
+        self._lock = lock
 
     @property
     def over(self) -> bool:
         """Whether it has a response or an error, or was abandoned."""
         return self.response is not None or self.error is not None or self.abandoned
 
-    def join(self) -> bool:
-        """Follow this call; False when it is over or has no caller left."""
-        with self._lock:
-            if self.over or self._callers == 0:
-                return False
-            self._callers += 1
-            return True
+    def add_follower(self) -> bool:
+        """Count one more caller, under the lock of all shared calls.
+
+        False when the call is over or has no caller left.
+        """
+        if self.over or self._callers == 0:
+            return False
+        self._callers += 1
+        return True
 
     def leave(self) -> None:
         """One caller less; the last one cancels a call that is still under way."""
@@ -142,9 +145,9 @@ class SharedCalls:
             if shared is not None and not shared.lost():
                 if blocking and shared.home == thread:
                     return None
-                if shared.join():
+                if shared.add_follower():
                     return shared, False
-            shared = SharedCall(key, self, None if blocking else thread)
+            shared = SharedCall(key, self, None if blocking else thread, self._lock)
             self._by_key[key] = shared
             return shared, True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from agentkit.engine.effects import Flow
@@ -14,45 +13,43 @@ R = TypeVar("R")
 class Stepper(Generic[R]):
     """A flow under way: the effect it waits for, or its result.
 
-    Call `start`, then `resolve` or `fail` for each `effect`, until `done`; then `result` holds what
-    the flow returned. What the flow raises comes out of the three.
+    Call `advance` to start, and then `advance` or `fail` for each `effect`, until `done`; then
+    `result` holds what the flow returned. What the flow raises comes out of the two.
     """
 
-    __slots__ = ("_flow", "done", "effect", "result", "started")
+    __slots__ = ("_flow", "_send", "done", "effect", "result")
 
     def __init__(self, flow: Flow[R]) -> None:
         self._flow = flow
-        self.started = False
+        self._send = flow.send
         self.done = False
         self.effect: Any = None
         self.result: R
 
-    def start(self) -> None:
-        """Run the flow to its first effect."""
-        self.started = True
-        self._advance(self._flow.send, None)
-
-    def resolve(self, value: Any) -> None:
-        """The effect was performed, with the result `value`."""
-        self._advance(self._flow.send, value)
-
-    def fail(self, error: BaseException) -> None:
-        """The effect raised `error`."""
-        self._advance(self._flow.throw, presentable(error))
-
-    def close(self) -> None:
-        """Stop here; nothing happens when the flow is over."""
-        self.done = True
-        self._flow.close()
-
-    def _advance(self, step: Callable[[Any], Any], value: Any) -> None:
+    def advance(self, value: Any = None) -> None:
+        """Start the flow, or go on after an effect whose result is `value`."""
         try:
-            self.effect = step(value)
+            self.effect = self._send(value)
         except StopIteration as end:
             self.done, self.effect, self.result = True, None, end.value
         except BaseException:
             self.done = True
             raise
+
+    def fail(self, error: BaseException) -> None:
+        """Go on after an effect that raised `error`."""
+        try:
+            self.effect = self._flow.throw(presentable(error))
+        except StopIteration as end:
+            self.done, self.effect, self.result = True, None, end.value
+        except BaseException:
+            self.done = True
+            raise
+
+    def close(self) -> None:
+        """Stop here; nothing happens when the flow is over."""
+        self.done = True
+        self._flow.close()
 
 
 def presentable(error: BaseException) -> BaseException:

@@ -214,7 +214,7 @@ class Dispatcher:
     ) -> Call:
         if self.closed:
             raise ConfigurationError(f"manager {self.name!r} is closed", hint="make a new one")
-        route = self.route(model)
+        route = model if isinstance(model, Route) else self._registry.route(model)
         if self._route_order is not None:
             stops = self._route_order(route.stops, self._health)
             route = Route(tuple(stops), route.order, route.max_attempts)

@@ -168,7 +168,7 @@ class _Player:
         """Answer the effects of `flow` until it ends."""
         stepper = Stepper(flow)
         try:
-            stepper.start()
+            stepper.advance()
             while not stepper.done:
                 if len(self.effects) >= self._stop_after:
                     raise _Closed
@@ -181,7 +181,7 @@ class _Player:
                         raise
                     stepper.fail(error)
                 else:
-                    stepper.resolve(result)
+                    stepper.advance(result)
             return stepper.result
         finally:
             stepper.close()

@@ -52,10 +52,7 @@ class AsyncioDriver:
 
     async def advance(self, stepper: Stepper[Any]) -> StreamEvent | None:
         """Run the flow to the next event it emits, which is returned, or to its end."""
-        if stepper.started:
-            stepper.resolve(None)
-        else:
-            stepper.start()
+        stepper.advance()
         while not stepper.done:
             effect = stepper.effect
             if type(effect) is fx.Emit:
@@ -67,7 +64,7 @@ class AsyncioDriver:
             except BaseException as error:
                 stepper.fail(error)
             else:
-                stepper.resolve(result)
+                stepper.advance(result)
         return None
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
 from typing import Any, ClassVar, TypeVar
 
@@ -49,10 +49,7 @@ class SyncDriver:
 
         `cancelled` is asked before each effect: once true, the flow is left as it is.
         """
-        if stepper.started:
-            stepper.resolve(None)
-        else:
-            stepper.start()
+        stepper.advance()
         while not stepper.done:
             effect = stepper.effect
             if type(effect) is fx.Emit:
@@ -64,7 +61,7 @@ class SyncDriver:
             except BaseException as error:
                 stepper.fail(error)
             else:
-                stepper.resolve(result)
+                stepper.advance(result)
         return None
 
     def close(self) -> None:
@@ -166,20 +163,15 @@ class _SideFlow:
         self._cancelled = True
 
 
-def scope_of(effect: fx.Send | fx.Open) -> AbstractContextManager[object]:
-    """The attempt's scope around one step of the model's code."""
-    return effect.scope() or _NO_SCOPE
-
-
 def send(effect: fx.Send) -> Any:
     """Call the model's sync function."""
-    with scope_of(effect):
+    with effect.scope() or _NO_SCOPE:
         return effect.endpoint.send(effect.request)  # type: ignore[misc]
 
 
 async def asend(effect: fx.Send) -> Any:
     """Call the model's async function."""
-    with scope_of(effect):
+    with effect.scope() or _NO_SCOPE:
         return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
 
 
@@ -218,25 +210,25 @@ def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: f
 
 def open_stream(effect: fx.Open) -> Iterator[Any]:
     """The model's sync stream."""
-    with scope_of(effect):
+    with effect.scope() or _NO_SCOPE:
         return iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
 
 
 def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
     """The model's async stream."""
-    with scope_of(effect):
+    with effect.scope() or _NO_SCOPE:
         return aiter(effect.endpoint.astream(effect.request))  # type: ignore[misc]
 
 
 def step(iterator: Iterator[Any], effect: fx.Open) -> Any:
     """The iterator's next event, None at its end."""
-    with scope_of(effect):
+    with effect.scope() or _NO_SCOPE:
         return next(iterator, None)
 
 
 async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
     """Like `step`, for an async iterator."""
-    with scope_of(effect):
+    with effect.scope() or _NO_SCOPE:
         return await anext(iterator, None)
 
 
@@ -244,7 +236,7 @@ def close_quietly(iterator: Any, effect: fx.Open) -> None:
     """Close a generator or SDK stream; what that raises is dropped."""
     closing = getattr(iterator, "close", None)
     if closing is not None:
-        with suppress(Exception), scope_of(effect):
+        with suppress(Exception), effect.scope() or _NO_SCOPE:
             closing()
 
 
@@ -252,7 +244,7 @@ async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
     """Like `close_quietly`, for an async stream."""
     closing = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
     if closing is not None:
-        with suppress(Exception), scope_of(effect):
+        with suppress(Exception), effect.scope() or _NO_SCOPE:
             result = closing()
             if hasattr(result, "__await__"):
                 await result
