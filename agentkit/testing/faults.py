@@ -1,4 +1,4 @@
-"""What can go wrong at a provider, as plain values.
+"""Faults of a provider, as plain values.
 
 A fault says what happens; who acts it out decides how: `WireServer` does it on a real socket. The
 lower-case names are the same classes, so that a script reads as a list of events::

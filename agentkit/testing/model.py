@@ -1,4 +1,4 @@
-"""A model that answers, fails, waits and streams as its script says; no network, no thread."""
+"""A model that answers, fails, waits and streams by a script, without network or threads."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from typing import Any, NamedTuple
 from agentkit._fork import fork_safe_lock
 from agentkit.testing.clock import FakeClock
 from agentkit.testing.faults import Status
-from agentkit.testing.script import Act, Pause, ScriptError, Stage, Step, perform
+from agentkit.testing.script import Action, Delivery, Pause, ScriptError, Step, actions_of
 from agentkit.testing.wire.server import words
 from agentkit.types import Request, Response
 
-USUAL_ANSWER = "The quick brown fox jumps over the lazy dog."
-"""What a fault spoils that brings no answer of its own, if `then` is none either."""
+DEFAULT_ANSWER = "The quick brown fox jumps over the lazy dog."
+"""The answer of faults without their own, unless `then` is one."""
 
 
 class ScriptExhaustedError(ScriptError):
-    """A scripted model was asked more often than its script has steps."""
+    """A scripted model was called more often than its script has steps."""
 
 
 class RecordedCall(NamedTuple):
-    """One call as the model received it."""
+    """A call that the model received."""
 
     number: int
-    """Its place in order of arrival, from 1."""
+    """The position in order of arrival, from 1."""
     prompt: str
     """The prompt it was given."""
     kwargs: dict[str, Any]
     """The model's own parameters."""
     thread: str
-    """Name of the thread that made it."""
+    """The name of the calling thread."""
 
 
 class ScriptedModel:
@@ -46,18 +46,19 @@ class ScriptedModel:
         primary = ScriptedModel(overloaded(), rate_limited(retry_after=2), "Paris.")
         manager.register_model("primary", primary)
 
-    The object itself is a blocking ``f(prompt, kwargs)``. `as_async` and `as_stream` are the same
-    model, with the same script and record, in other colours. Safe to use from many threads.
+    The object itself is a sync ``f(prompt, kwargs)``. `as_async` and `as_stream` return the same
+    model, with the same script and record, as an async function and as a streaming provider. Safe
+    to use from many threads.
 
     Args:
-        steps: what happens, call by call; see `Step`: answers, exceptions, faults, pairs of
-            seconds and a step, lists of stream events, functions of prompt and options.
-        then: the step of every later call; without it `ScriptExhaustedError` is raised. A text or
-            `Response` here is also the answer that a fault spoils.
+        steps: the steps, one per call; see `Step`: answers, exceptions, faults, pairs of seconds
+            and a step, lists of stream events, functions of prompt and options.
+        then: the step of every later call; without it they raise `ScriptExhaustedError`. If it is
+            a str or a `Response`, it is also the answer of faults without their own.
         latency: seconds that each call takes before its step (default 0).
-        clock: where pauses pass; without one they pass in real time. A silence lasts until the
-            call is cancelled or `close` is called.
-        chunks: splits a text into the pieces of a stream; a word each by default.
+        clock: the clock that pauses advance; without one they pass in real time. A silence lasts
+            until the call is cancelled or `close` is called.
+        chunks: splits a text into the chunks of a stream (default: a chunk per word).
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ScriptedModel:
 
     @property
     def left(self) -> int:
-        """How many steps of the script are still to come; `then` is not counted."""
+        """The number of steps left in the script; `then` is not counted."""
         return len(self._steps)
 
     def script(self, *steps: Step) -> None:
@@ -104,25 +105,25 @@ class ScriptedModel:
                 loop.call_soon_threadsafe(_wake, future)
 
     def __call__(self, prompt: str, kwargs: dict[str, Any]) -> str | Response[Any]:
-        """The next step, blocking. Raises what the script says."""
-        for act in self._perform(prompt, kwargs, stream=False):
-            if not isinstance(act, Pause):
-                return act  # type: ignore[return-value]
-            self._pause(act.seconds)
+        """The next step's answer; raises the next step's exception."""
+        for action in self._actions(prompt, kwargs, stream=False):
+            if not isinstance(action, Pause):
+                return action  # type: ignore[return-value]
+            self._pause(action.seconds)
         raise ScriptError("a step without an answer")
 
     def as_async(self) -> Callable[[str, dict[str, Any]], Any]:
         """This model as an ``async def f(prompt, kwargs)``."""
-        return _Async(self)
+        return _AsyncModel(self)
 
     def as_stream(self, *capabilities: str) -> StreamingModel:
-        """This model as a provider object that streams in both colours, with an end mark.
+        """This model as a provider object that streams, sync and async, with an end mark.
 
         `capabilities` are those of `Provider`: ``"messages"``, ``"tools"``, ``"prefill"``.
         """
         return StreamingModel(self, capabilities)
 
-    def _perform(self, prompt: str, kwargs: dict[str, Any], *, stream: bool) -> Iterator[Act]:
+    def _actions(self, prompt: str, kwargs: dict[str, Any], *, stream: bool) -> Iterator[Action]:
         with self._lock:
             number = len(self._calls) + 1
             thread = threading.current_thread().name
@@ -130,14 +131,14 @@ class ScriptedModel:
             step: Any = self._steps.popleft() if self._steps else self._then
         if step is None:
             raise ScriptExhaustedError(
-                f"call {number} came, but the script had {number - 1} steps; add steps or then="
+                f"call {number} has no step: the script had {number - 1}; add steps or then="
             )
         while callable(step) and not isinstance(step, type):
             step = step(prompt, kwargs)
-        usual = self._then if isinstance(self._then, str | Response) else USUAL_ANSWER
+        default = self._then if isinstance(self._then, str | Response) else DEFAULT_ANSWER
         if self._latency:
             yield Pause(self._latency)
-        yield from perform(step, Stage(stream, usual, self._chunks))
+        yield from actions_of(step, Delivery(stream, default, self._chunks))
 
     def _pause(self, seconds: float) -> None:
         if seconds == math.inf:
@@ -150,7 +151,7 @@ class ScriptedModel:
 
     async def _apause(self, seconds: float) -> None:
         if seconds == math.inf:
-            await self._closing()
+            await self._wait_for_close()
             raise ConnectionAbortedError("the scripted model was closed")
         if self._clock is not None:
             self._clock.advance(seconds)
@@ -158,7 +159,7 @@ class ScriptedModel:
         else:
             await asyncio.sleep(seconds)
 
-    async def _closing(self) -> None:
+    async def _wait_for_close(self) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:
@@ -173,22 +174,22 @@ class ScriptedModel:
     def __repr__(self) -> str:
         rest = f"{self.left} {'step' if self.left == 1 else 'steps'} left"
         if self._then is not None:
-            rest += ", then the same for good"
+            rest += ", then always the same"
         count = len(self._calls)
         return f"<ScriptedModel {count} {'call' if count == 1 else 'calls'}, {rest}>"
 
 
-class _Async:
+class _AsyncModel:
     """A scripted model as an async function."""
 
     def __init__(self, model: ScriptedModel) -> None:
         self.model = model
 
     async def __call__(self, prompt: str, kwargs: dict[str, Any]) -> Any:
-        for act in self.model._perform(prompt, kwargs, stream=False):
-            if not isinstance(act, Pause):
-                return act
-            await self.model._apause(act.seconds)
+        for action in self.model._actions(prompt, kwargs, stream=False):
+            if not isinstance(action, Pause):
+                return action
+            await self.model._apause(action.seconds)
         raise ScriptError("a step without an answer")
 
     def __repr__(self) -> str:
@@ -196,7 +197,7 @@ class _Async:
 
 
 class StreamingModel:
-    """A scripted model as a provider of streams; made by `ScriptedModel.as_stream`."""
+    """A scripted model as a streaming provider; returned by `ScriptedModel.as_stream`."""
 
     end_mark = True
     """A stream without an `End` is incomplete, as with the built-in providers."""
@@ -206,20 +207,20 @@ class StreamingModel:
         self.capabilities = frozenset(capabilities)
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """The next step's events, blocking."""
-        for act in self.model._perform(request.text, dict(request.params), stream=True):
-            if isinstance(act, Pause):
-                self.model._pause(act.seconds)
+        """The events of the next step."""
+        for action in self.model._actions(request.text, dict(request.params), stream=True):
+            if isinstance(action, Pause):
+                self.model._pause(action.seconds)
             else:
-                yield act
+                yield action
 
     async def astream(self, request: Request) -> AsyncIterator[Any]:
-        """The next step's events, async."""
-        for act in self.model._perform(request.text, dict(request.params), stream=True):
-            if isinstance(act, Pause):
-                await self.model._apause(act.seconds)
+        """The events of the next step, async."""
+        for action in self.model._actions(request.text, dict(request.params), stream=True):
+            if isinstance(action, Pause):
+                await self.model._apause(action.seconds)
             else:
-                yield act
+                yield action
 
     def __repr__(self) -> str:
         return f"<streaming {repr(self.model)[1:]}"
@@ -231,7 +232,7 @@ def overloaded(*, retry_after: float | None = None) -> Status:
 
 
 def rate_limited(*, retry_after: float | None = None) -> Status:
-    """The provider throttles (429), with a Retry-After of so many seconds, if any."""
+    """The provider limits the rate (429). `retry_after` in seconds."""
     return Status(429, retry_after=retry_after)
 
 
@@ -241,12 +242,12 @@ def server_error() -> Status:
 
 
 def unauthorized() -> Status:
-    """The provider refuses the key (401)."""
+    """The provider rejects the key (401)."""
     return Status(401)
 
 
 def timeout() -> TimeoutError:
-    """A client library gave up waiting; at once, without the wait."""
+    """A client library timed out; raised immediately, without the wait."""
     return TimeoutError("no answer in time")
 
 

@@ -1,7 +1,7 @@
-"""The third driver: carries an engine flow out without any I/O, thread, loop or real time.
+"""The third driver: runs an engine flow without any I/O, thread, event loop or real time.
 
-Every effect is answered from a script, time passes on a `FakeClock`, and what was asked for is
-written down. Thousands of outages take seconds.
+A script answers every effect, time passes on a `FakeClock`, and the effects are recorded. Thousands
+of outages take seconds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from agentkit.engine import effects as fx
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
 from agentkit.testing.clock import FakeClock
-from agentkit.testing.model import USUAL_ANSWER, ScriptExhaustedError
-from agentkit.testing.script import Act, Pause, ScriptError, Stage, Step, perform
+from agentkit.testing.model import DEFAULT_ANSWER, ScriptExhaustedError
+from agentkit.testing.script import Action, Delivery, Pause, ScriptError, Step, actions_of
 from agentkit.testing.wire.server import words
 from agentkit.types import Request, Response, Signal, StreamEvent
 
@@ -26,23 +26,23 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _ENDLESS = 10_000
-"""A flow that asks for more effects than this never ends."""
+"""A flow with more effects than this is taken to be endless."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Played(Generic[R]):
-    """What became of a flow.
+    """The outcome of a flow.
 
     Attributes:
-        result: what it returned; None when it raised or was closed.
-        error: what it raised, or None.
-        closed: whether `stop_after` closed it before its end.
-        effects: every effect it asked for, in order, those of flows on the side included.
-        times: when it asked for each of them, in seconds from the start.
-        emitted: the events it handed to its consumer.
-        sleeps: the seconds that each wait was meant to take.
-        requests: what was sent, in order, as pairs of a model's name and the request.
-        duration: seconds from its start to its end.
+        result: the return value; None if the flow raised or was closed.
+        error: the exception that the flow raised, or None.
+        closed: whether `stop_after` closed the flow before its end.
+        effects: every effect that the flow requested, in order, including those of its side flows.
+        times: the time of each effect, in seconds from the start.
+        emitted: the events that the flow sent to its consumer.
+        sleeps: the intended seconds of each wait.
+        requests: the requests that were sent, in order, as pairs of a model's name and the request.
+        duration: seconds from start to end.
     """
 
     result: R | None
@@ -57,11 +57,11 @@ class Played(Generic[R]):
 
     @property
     def sends(self) -> Counter[str]:
-        """How often each model was asked."""
+        """The number of requests to each model."""
         return Counter(name for name, _ in self.requests)
 
     def value(self) -> R:
-        """The result; raises the flow's error, if it has one."""
+        """The result; raises the error of the flow, if there is one."""
         if self.error is not None:
             raise self.error
         if self.closed:
@@ -78,51 +78,50 @@ def play(
     meanwhile: Mapping[float, Callable[[], object]] | None = None,
     stop_after: int | None = None,
 ) -> Played[R]:
-    """Carry `flow` out to its end and tell what it did.
+    """Run `flow` to its end and return what it did.
 
     Args:
         flow: the flow; its clock must be `clock`.
-        script: for each model's name the steps (see `agentkit.testing.Step`) that answer its
-            requests, one a request; a text alone answers all of them, as does
-            ``itertools.repeat(step)``. A pause longer than the request's time limit is a time-out.
-        clock: time; pauses and waits advance it.
-        store: the response cache, by key; default: an empty one.
-        meanwhile: what else happens in the world: functions by the second after the start, called
-            when time passes that point. What one raises is thrown into the flow at the effect
-            under way, as a cancellation would be.
-        stop_after: close the flow once it has asked for so many effects, as a caller does who
-            leaves.
+        script: by the name of each model, the steps (see `agentkit.testing.Step`) that answer its
+            requests, one per request; a plain str answers all of them, as does
+            ``itertools.repeat(step)``. A pause longer than the request's time limit is a timeout.
+        clock: the clock that pauses and waits advance.
+        store: the response cache, by key (default: an empty one).
+        meanwhile: other events: functions by the second after the start, called when time passes
+            that point. An exception in one is thrown into the flow at the current effect, like a
+            cancellation.
+        stop_after: close the flow after this many effects, like a caller who leaves.
 
     Raises:
-        ScriptExhaustedError: a model was asked more often than its script says.
-        ScriptError: the flow waits for ever, or never ends.
+        ScriptExhaustedError: a model was called more often than its script has steps.
+        ScriptError: the flow waits forever, or never ends.
     """
     return _Player(script, clock, {} if store is None else store, meanwhile or {}).play(
         flow, stop_after
     )
 
 
-class _Scene:
-    """An opened stream."""
+class _OpenStream:
+    """An open stream."""
 
-    __slots__ = ("acts",)
+    __slots__ = ("actions",)
 
-    def __init__(self, acts: Iterator[Act]) -> None:
-        self.acts = acts
+    def __init__(self, actions: Iterator[Action]) -> None:
+        self.actions = actions
 
 
-class _Landed:
-    """A flow on the side, which ended before its caller went on."""
+class _Finished:
+    """A side flow, which ended before its caller continued."""
 
     def alive(self) -> bool:
         return False
 
     def cancel(self) -> None:
-        """It is over."""
+        """There is nothing to cancel."""
 
 
 class _Closed(BaseException):
-    """Unwinds nested flows when `stop_after` is reached."""
+    """Ends nested flows when `stop_after` is reached."""
 
 
 @dataclass(slots=True)
@@ -138,13 +137,15 @@ class _Player:
     requests: list[tuple[str, Request]] = field(default_factory=list)
     _raised: list[BaseException] = field(default_factory=list)
     _steps: dict[str, Iterator[Step]] = field(default_factory=dict)
-    _agenda: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
+    _events: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     _stop_after: int = _ENDLESS
 
     def play(self, flow: fx.Flow[R], stop_after: int | None) -> Played[R]:
-        """The whole of it."""
+        """Run `flow` and record it."""
         began = self.clock()
-        self._agenda = sorted(((began + at, act) for at, act in self.meanwhile.items()), key=_when)
+        self._events = sorted(
+            ((began + at, action) for at, action in self.meanwhile.items()), key=_when
+        )
         self._stop_after = _ENDLESS if stop_after is None else stop_after
         result: R | None = None
         error: BaseException | None = None
@@ -160,9 +161,16 @@ class _Player:
                 raise
             error = raised
         return Played(
-            result, error, closed, tuple(self.effects), tuple(at - began for at in self.times),
-            tuple(self.emitted), tuple(self.sleeps), tuple(self.requests), self.clock() - began,
-        )  # fmt: skip
+            result=result,
+            error=error,
+            closed=closed,
+            effects=tuple(self.effects),
+            times=tuple(at - began for at in self.times),
+            emitted=tuple(self.emitted),
+            sleeps=tuple(self.sleeps),
+            requests=tuple(self.requests),
+            duration=self.clock() - began,
+        )
 
     def carry(self, flow: fx.Flow[R]) -> R:
         """Answer the effects of `flow` until it ends."""
@@ -187,13 +195,13 @@ class _Player:
             stepper.close()
 
     def _is_scripted(self, error: BaseException) -> bool:
-        """Whether `error` belongs into the flow; a mistake of the test, or ^C, does not."""
+        """Whether to throw `error` into the flow: not an error of the test, or Ctrl-C."""
         if isinstance(error, ScriptError):
             return False
         return isinstance(error, Exception) or any(error is each for each in self._raised)
 
     def _from_script(self, happen: Callable[[], T]) -> T:
-        """What `happen` returns; what it raises is the script's doing."""
+        """The result of `happen`; an exception of it is marked as scripted."""
         try:
             return happen()
         except BaseException as error:
@@ -202,11 +210,11 @@ class _Player:
 
     def _perform(self, effect: fx.Effect[Any]) -> Any:
         if isinstance(effect, fx.Send):
-            return self._act(self._begin(effect, stream=False), effect.timeout)
+            return self._next_action(self._begin(effect, stream=False), effect.timeout)
         if isinstance(effect, fx.Open):
-            return _Scene(self._begin(effect, stream=True))
+            return _OpenStream(self._begin(effect, stream=True))
         if isinstance(effect, fx.Pull):
-            return self._act(effect.source.acts, effect.timeout)  # type: ignore[attr-defined]
+            return self._next_action(effect.source.actions, effect.timeout)  # type: ignore[attr-defined]
         if isinstance(effect, fx.Sleep):
             return self._sleep(effect)
         if isinstance(effect, fx.Load):
@@ -218,10 +226,10 @@ class _Player:
         elif isinstance(effect, fx.Emit):
             self.emitted.append(effect.event)
         elif not isinstance(effect, fx.Close):
-            raise TypeError(f"{type(effect).__name__} is no effect of the engine")
+            raise TypeError(f"{type(effect).__name__} is not an effect of the engine")
         return None
 
-    def _begin(self, effect: fx.Send | fx.Open, *, stream: bool) -> Iterator[Act]:
+    def _begin(self, effect: fx.Send | fx.Open, *, stream: bool) -> Iterator[Action]:
         name, request = effect.target.name, effect.request
         self.requests.append((name, request))
         if name not in self._steps:
@@ -229,22 +237,22 @@ class _Player:
             self._steps[name] = repeat(steps) if isinstance(steps, str) else iter(steps)
         step: Any = next(self._steps[name], None)
         if step is None:
-            number = sum(asked == name for asked, _ in self.requests)
+            number = sum(each == name for each, _ in self.requests)
             raise ScriptExhaustedError(f"the script of {name!r} has no step for request {number}")
         while callable(step) and not isinstance(step, type):
             step = step(request.text, dict(request.params))
-        return perform(step, Stage(stream, USUAL_ANSWER, words))
+        return actions_of(step, Delivery(stream, DEFAULT_ANSWER, words))
 
-    def _act(self, acts: Iterator[Act], limit: float | None) -> Any:
+    def _next_action(self, actions: Iterator[Action], limit: float | None) -> Any:
         left = math.inf if limit is None else max(limit, 0.0)
-        while (act := self._from_script(lambda: next(acts, None))) is not None:
-            if not isinstance(act, Pause):
-                return act
-            if act.seconds > left:
+        while (action := self._from_script(lambda: next(actions, None))) is not None:
+            if not isinstance(action, Pause):
+                return action
+            if action.seconds > left:
                 self._pass(left, "a silent model")
                 raise fx.TimedOut
-            self._pass(act.seconds, "a silent model")
-            left -= act.seconds
+            self._pass(action.seconds, "a silent model")
+            left -= action.seconds
         return None
 
     def _sleep(self, effect: fx.Sleep) -> bool:
@@ -257,15 +265,15 @@ class _Player:
         return fired.yes
 
     def _pass(self, seconds: float, what: str, fired: _Fired | None = None) -> None:
-        """Let time pass with all that happens meanwhile, until `fired` at most."""
+        """Let time pass, with the events of that time, until `fired` at the latest."""
         until = self.clock() + seconds
         while fired is None or not fired.yes:
-            if not self._agenda or self._agenda[0][0] > until:
+            if not self._events or self._events[0][0] > until:
                 if until == math.inf:
-                    raise ScriptError(f"{what} would last for ever")
+                    raise ScriptError(f"{what} would last forever")
                 self.clock.advance(max(until - self.clock(), 0.0))
                 return
-            at, happen = self._agenda.pop(0)
+            at, happen = self._events.pop(0)
             self.clock.advance(max(at - self.clock(), 0.0))
             self._from_script(happen)
 
@@ -275,11 +283,11 @@ class _Player:
             self.carry(effect.flow)
         finally:
             LED.reset(token)
-        return _Landed()
+        return _Finished()
 
 
 class _Fired:
-    """Whether a signal has fired while somebody waited for it."""
+    """Whether a signal has fired during a wait."""
 
     __slots__ = ("_signal", "yes")
 
@@ -293,7 +301,7 @@ class _Fired:
         self.yes = True
 
     def forget(self) -> None:
-        """Wait no longer."""
+        """End the wait."""
         if self._signal is not None:
             self._signal.unsubscribe(self._ring)
 

@@ -1,7 +1,7 @@
-"""What each step of a script means inside one process: pauses, pieces of an answer, an exception.
+"""The steps of a script, and the actions each consists of: pauses, an answer, an exception.
 
-`perform` turns a step into a generator of acts that sleeps nowhere itself, so a blocking model, an
-async one and `play` can each carry out the same script in their own way.
+`actions_of` turns a step into a generator of actions that never sleeps itself, so that a sync
+model, an async model and `play` can each carry out the same script in their own way.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ Step: TypeAlias = Union[
 ]
 """One entry of a script:
 
-* a text or a `Response`: the answer;
-* an exception, instance or class: raised;
-* a fault of `agentkit.testing.faults`: what a client library makes of it;
-* a pair ``(seconds, step)``: the step, so much later;
-* a list of texts, stream events, exceptions and pairs: a stream's events, exactly these (an `End`
-  only where one stands); joined when no stream was asked for;
-* a function of prompt and options that gives one of these;
-* `Returns`: a value that may be no answer at all.
+* text or a `Response`: the answer;
+* an exception, instance or class: it is raised;
+* a fault of `agentkit.testing.faults`: the exception that a client library raises for it;
+* a pair ``(seconds, step)``: the step, after that many seconds;
+* a list of texts, stream events, exceptions and pairs: exactly these events of a stream (with an
+  `End` only if the list contains one); joined if no stream is requested;
+* a function that takes prompt and options and returns one of these;
+* `Returns`: any value, even one that is not an answer.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """The model returns (or streams) exactly `value`: None, a dict, whatever."""
+    """The model returns (or streams) exactly `value`: None, a dict, anything."""
 
     value: object
 
 
 class ScriptError(AssertionError):
-    """A script does not fit what is asked of it; the test is wrong, not the model."""
+    """The script does not match the calls: an error of the test, not of the model."""
 
 
 class HTTPStatusError(Exception):
@@ -53,7 +53,7 @@ class HTTPStatusError(Exception):
 
     Attributes:
         status_code: the HTTP status.
-        headers: the answer's headers, `Retry-After` among them.
+        headers: the response headers, including `Retry-After`.
         code: the provider's name for the error, or None.
     """
 
@@ -68,39 +68,40 @@ class HTTPStatusError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing happens for `seconds`; infinity is for good."""
+    """Nothing happens for `seconds`, which may be infinite."""
 
     seconds: float
 
 
-Act: TypeAlias = "Pause | str | Response[Any] | StreamEvent"
+Action: TypeAlias = "Pause | str | Response[Any] | StreamEvent"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """How the asker wants the answer.
+class Delivery:
+    """How an answer is delivered: complete, or as a stream.
 
-    `reply` is the answer that a fault without its own spoils; `pieces` splits a text for a
-    stream.
+    `reply` is the answer of faults without their own; `split` divides a text into chunks.
     """
 
     stream: bool
     reply: str | Response[Any]
-    pieces: Callable[[str], Sequence[str]]
+    split: Callable[[str], Sequence[str]]
 
     def events(self, reply: str | Response[Any] | None) -> tuple[list[str], End]:
-        """An answer as the pieces of a stream and its end mark."""
-        whole = self.reply if reply is None else reply
-        response = Response(whole) if isinstance(whole, str) else whole
+        """An answer as the chunks of a stream and its end mark."""
+        answer = self.reply if reply is None else reply
+        response = Response(answer) if isinstance(answer, str) else answer
         end = End(response.finish_reason, response.usage, response.tool_calls)
-        return [piece for piece in self.pieces(response.text) if piece], end
+        return [chunk for chunk in self.split(response.text) if chunk], end
 
 
-def perform(step: Any, stage: Stage) -> Iterator[Act]:
-    """Act out `step`: pauses, then one whole answer, or a stream's events; or its exception.
+def actions_of(step: Any, delivery: Delivery) -> Iterator[Action]:
+    """The actions of `step`: pauses, then a complete answer or the events of a stream.
+
+    Raises the exception that the step stands for.
 
     Raises:
-        ScriptError: `step` is nothing that a script may hold.
+        ScriptError: `step` is not a step.
     """
     if isinstance(step, BaseException):
         raise step.with_traceback(None)
@@ -109,40 +110,40 @@ def perform(step: Any, stage: Stage) -> Iterator[Act]:
     if isinstance(step, tuple):
         seconds, later = step
         yield Pause(seconds)
-        yield from perform(later, stage)
+        yield from actions_of(later, delivery)
     else:
-        yield from _act(step, stage)
+        yield from _actions(step, delivery)
 
 
 @singledispatch
-def _act(step: object, _: Stage) -> Iterator[Act]:
+def _actions(step: object, _: Delivery) -> Iterator[Action]:
     raise ScriptError(f"not a step of a script: {step!r}")
 
 
-@_act.register(str)
-@_act.register(Response)
-def _answer(reply: str | Response[Any] | None, stage: Stage) -> Iterator[Act]:
-    if stage.stream:
-        pieces, end = stage.events(reply)
-        yield from pieces
+@_actions.register(str)
+@_actions.register(Response)
+def _answer(reply: str | Response[Any] | None, delivery: Delivery) -> Iterator[Action]:
+    if delivery.stream:
+        chunks, end = delivery.events(reply)
+        yield from chunks
         yield end
     else:
-        yield stage.reply if reply is None else reply
+        yield delivery.reply if reply is None else reply
 
 
-@_act.register
-def _events(step: list, stage: Stage) -> Iterator[Act]:  # type: ignore[type-arg]
+@_actions.register
+def _events(step: list, delivery: Delivery) -> Iterator[Action]:  # type: ignore[type-arg]
     text = ""
-    for act in _pieces(step):
-        if stage.stream or isinstance(act, Pause):
-            yield act
-        elif isinstance(act, str | TextDelta):
-            text += act if isinstance(act, str) else act.text
-    if not stage.stream:
+    for action in _pieces(step):
+        if delivery.stream or isinstance(action, Pause):
+            yield action
+        elif isinstance(action, str | TextDelta):
+            text += action if isinstance(action, str) else action.text
+    if not delivery.stream:
         yield text
 
 
-def _pieces(step: Sequence[Piece]) -> Iterator[Act]:
+def _pieces(step: Sequence[Piece]) -> Iterator[Action]:
     for each in step:
         piece: Any = each
         while isinstance(piece, tuple):
@@ -153,94 +154,94 @@ def _pieces(step: Sequence[Piece]) -> Iterator[Act]:
         yield piece
 
 
-@_act.register
-def _returns(step: Returns, _: Stage) -> Iterator[Act]:
+@_actions.register
+def _returns(step: Returns, _: Delivery) -> Iterator[Action]:
     yield step.value  # type: ignore[misc]
 
 
-@_act.register
-def _status(fault: faults.Status, _: Stage) -> Iterator[Act]:
+@_actions.register
+def _status(fault: faults.Status, _: Delivery) -> Iterator[Action]:
     raise HTTPStatusError(fault)
 
 
-@_act.register
-def _reset(_: faults.Reset, __: Stage) -> Iterator[Act]:
+@_actions.register
+def _reset(_: faults.Reset, __: Delivery) -> Iterator[Action]:
     raise ConnectionResetError("the connection was reset")
 
 
-@_act.register
-def _disconnect(_: faults.Disconnect, __: Stage) -> Iterator[Act]:
+@_actions.register
+def _disconnect(_: faults.Disconnect, __: Delivery) -> Iterator[Action]:
     raise ConnectionAbortedError("the connection was closed without an answer")
 
 
-@_act.register
-def _silence(_: faults.Silence, __: Stage) -> Iterator[Act]:
+@_actions.register
+def _silence(_: faults.Silence, __: Delivery) -> Iterator[Action]:
     yield Pause(math.inf)
 
 
-@_act.register
-def _latency(fault: faults.Latency, stage: Stage) -> Iterator[Act]:
+@_actions.register
+def _latency(fault: faults.Latency, delivery: Delivery) -> Iterator[Action]:
     yield Pause(fault.seconds)
-    yield from perform(stage.reply if fault.then is None else fault.then, stage)
+    yield from actions_of(delivery.reply if fault.then is None else fault.then, delivery)
 
 
-@_act.register
-def _malformed_body(_: faults.MalformedBody, __: Stage) -> Iterator[Act]:
+@_actions.register
+def _malformed_body(_: faults.MalformedBody, __: Delivery) -> Iterator[Action]:
     raise _unreadable()
 
 
-@_act.register
-def _slow_first_token(fault: faults.SlowFirstToken, stage: Stage) -> Iterator[Act]:
+@_actions.register
+def _slow_first_token(fault: faults.SlowFirstToken, delivery: Delivery) -> Iterator[Action]:
     yield Pause(fault.seconds)
-    yield from _answer(fault.reply, stage)
+    yield from _answer(fault.reply, delivery)
 
 
-@_act.register
-def _slow_chunks(fault: faults.SlowChunks, stage: Stage) -> Iterator[Act]:
-    if not stage.stream:
+@_actions.register
+def _slow_chunks(fault: faults.SlowChunks, delivery: Delivery) -> Iterator[Action]:
+    if not delivery.stream:
         yield Pause(fault.seconds)
-    for act in _answer(fault.reply, stage):
-        if stage.stream and isinstance(act, str):
+    for action in _answer(fault.reply, delivery):
+        if delivery.stream and isinstance(action, str):
             yield Pause(fault.seconds)
-        yield act
+        yield action
 
 
-@_act.register
-def _missing_end(fault: faults.MissingEnd, stage: Stage) -> Iterator[Act]:
-    if not stage.stream:
+@_actions.register
+def _missing_end(fault: faults.MissingEnd, delivery: Delivery) -> Iterator[Action]:
+    if not delivery.stream:
         raise _unreadable()
-    yield from stage.events(fault.reply)[0]
+    yield from delivery.events(fault.reply)[0]
 
 
-@_act.register
-def _cut_stream(fault: faults.CutStream, stage: Stage) -> Iterator[Act]:
-    yield from _beginning(fault, stage)
+@_actions.register
+def _cut_stream(fault: faults.CutStream, delivery: Delivery) -> Iterator[Action]:
+    yield from _beginning(fault, delivery)
     kind = ConnectionResetError if fault.reset else ConnectionAbortedError
-    raise kind("the connection was lost within the answer")
+    raise kind("the connection was lost during the answer")
 
 
-@_act.register
-def _stalled_stream(fault: faults.StalledStream, stage: Stage) -> Iterator[Act]:
-    yield from _beginning(fault, stage)
+@_actions.register
+def _stalled_stream(fault: faults.StalledStream, delivery: Delivery) -> Iterator[Action]:
+    yield from _beginning(fault, delivery)
     yield Pause(math.inf)
 
 
-@_act.register
-def _malformed_chunk(fault: faults.MalformedChunk, stage: Stage) -> Iterator[Act]:
-    yield from _beginning(fault, stage)
+@_actions.register
+def _malformed_chunk(fault: faults.MalformedChunk, delivery: Delivery) -> Iterator[Action]:
+    yield from _beginning(fault, delivery)
     raise _unreadable()
 
 
-@_act.register
-def _stream_error(fault: faults.StreamError, stage: Stage) -> Iterator[Act]:
-    yield from _beginning(fault, stage)
+@_actions.register
+def _stream_error(fault: faults.StreamError, delivery: Delivery) -> Iterator[Action]:
+    yield from _beginning(fault, delivery)
     raise HTTPStatusError(fault.error)
 
 
-def _beginning(fault: faults.BrokenStream, stage: Stage) -> Iterator[Act]:
-    if stage.stream:
-        yield from stage.events(fault.reply)[0][: fault.after]
+def _beginning(fault: faults.BrokenStream, delivery: Delivery) -> Iterator[Action]:
+    if delivery.stream:
+        yield from delivery.events(fault.reply)[0][: fault.after]
 
 
 def _unreadable() -> json.JSONDecodeError:
-    return json.JSONDecodeError("the answer breaks off", '{"text": "The qui', 9)
+    return json.JSONDecodeError("the answer is incomplete", '{"text": "The qui', 9)

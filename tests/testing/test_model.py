@@ -68,7 +68,7 @@ def test_each_call_takes_the_next_step(ask: Ask) -> None:
 def test_a_script_that_is_used_up_says_so(ask: Ask) -> None:
     model = ScriptedModel("one")
     ask(model)
-    with pytest.raises(ScriptExhaustedError, match=r"call 2 .* 1 steps"):
+    with pytest.raises(ScriptExhaustedError, match=r"call 2 .* had 1"):
         ask(model)
     assert len(model.calls) == 2, "the call that failed is recorded, too"
 
@@ -139,7 +139,7 @@ class TestTheRecord:
 
     def test_its_repr_counts_and_shows_no_prompt(self) -> None:
         model = ScriptedModel("one", "two", then="x")
-        assert repr(model) == "<ScriptedModel 0 calls, 2 steps left, then the same for good>"
+        assert repr(model) == "<ScriptedModel 0 calls, 2 steps left, then always the same>"
         model("secret", {})
         assert "1 call, 1 step left" in repr(model)
         assert "secret" not in repr(model)

@@ -231,7 +231,7 @@ class TestMistakesOfTheTest:
         def flow() -> fx.Flow[Any]:
             return (yield from send())
 
-        with pytest.raises(ScriptError, match="for ever"):
+        with pytest.raises(ScriptError, match="forever"):
             run(flow(), faults.silence())
 
     def test_an_endless_flow_is_reported(self) -> None:
