@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from pydantic import BaseModel, Field
 
 from agentkit import LLMManager
@@ -15,7 +17,7 @@ class City(BaseModel):
     name: str
 
 
-class Metropolis(BaseModel):
+class Town(BaseModel):
     """A type that rejects some of its values."""
 
     name: str
@@ -52,3 +54,29 @@ def key_of(request: RecordedRequest) -> str:
     headers = request.headers
     own = headers.get("x-api-key") or headers.get("x-goog-api-key")
     return own or headers["authorization"].removeprefix("Bearer ")
+
+
+def generate(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
+    return llm.generate(prompt, **options)
+
+
+def agenerate(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
+    return asyncio.run(llm.agenerate(prompt, **options))
+
+
+def stream(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
+    with llm.stream(prompt, **options) as pieces:
+        return "".join(pieces)
+
+
+def astream(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
+    async def read() -> str:
+        async with llm.astream(prompt, **options) as pieces:
+            return "".join([piece async for piece in pieces])
+
+    return asyncio.run(read())
+
+
+Ask = Callable[..., str]
+each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
+"""The four ways to ask a manager for a text."""

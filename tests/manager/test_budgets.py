@@ -23,7 +23,7 @@ PRICE = {"cost_per_1k_tokens": 1.0}
 SMALL: Response[Any] = Response("x", Usage(10, 10))
 
 
-def manager(model: Any, metadata: dict[str, Any] | None = None, **how: Any) -> LLMManager:
+def priced(model: Any, metadata: dict[str, Any] | None = None, **how: Any) -> LLMManager:
     llm = LLMManager(enable_caching=False, clock=FakeClock(), retry=RetryPolicy(jitter=0.0), **how)
     llm.register_model("m", model, PRICE if metadata is None else metadata)
     return llm
@@ -33,7 +33,7 @@ def manager(model: Any, metadata: dict[str, Any] | None = None, **how: Any) -> L
 def test_a_managers_tokens_end() -> None:
     budget = Budget(tokens=500)
     model = ScriptedModel(then=SMALL)
-    llm = manager(model, budget=budget)
+    llm = priced(model, budget=budget)
     for _ in range(20):
         llm.complete("hi", max_tokens=50)
     assert budget.spent_tokens == 400
@@ -45,7 +45,7 @@ def test_a_managers_tokens_end() -> None:
 
 def test_a_calls_money_ends_and_a_cheaper_fallback_may_fit() -> None:
     dear, cheap = ScriptedModel(then=SMALL), ScriptedModel(then=SMALL)
-    llm = manager(dear, {"cost_per_1k_input_tokens": 1.0, "cost_per_1k_output_tokens": 100.0})
+    llm = priced(dear, {"cost_per_1k_input_tokens": 1.0, "cost_per_1k_output_tokens": 100.0})
     llm.register_model("cheap", cheap, {"cost_per_1k_tokens": 0.001})
     llm.set_fallback_chain(["m", "cheap"])
     budget = Budget(usd=0.5)
@@ -57,7 +57,7 @@ def test_a_calls_money_ends_and_a_cheaper_fallback_may_fit() -> None:
 @pytest.mark.promise("S4-47")
 def test_both_budgets_hold() -> None:
     wide, narrow = Budget(tokens=10_000), Budget(tokens=10)
-    llm = manager(ScriptedModel(then=SMALL), budget=wide)
+    llm = priced(ScriptedModel(then=SMALL), budget=wide)
     with pytest.raises(BudgetExceededError):
         llm.complete("hi", max_tokens=100, budget=narrow)
     assert (wide.spent_tokens, narrow.spent_tokens) == (0, 0)
@@ -65,23 +65,23 @@ def test_both_budgets_hold() -> None:
 
 def test_what_failed_costs_nothing_and_what_is_unknown_keeps_the_estimate() -> None:
     budget = Budget(tokens=100_000)
-    llm = manager(ScriptedModel(then=ConnectionError("down")), budget=budget)
+    llm = priced(ScriptedModel(then=ConnectionError("down")), budget=budget)
     with pytest.raises(NetworkError):
         llm.complete("hi", max_tokens=50)
     assert budget.spent_tokens == 0
     untold = Budget(tokens=100_000)
-    manager(ScriptedModel(then="no usage told"), budget=untold).complete("hi", max_tokens=50)
+    priced(ScriptedModel(then="no usage told"), budget=untold).complete("hi", max_tokens=50)
     assert untold.spent_tokens >= 50
 
 
 def test_money_needs_a_price() -> None:
-    llm = manager(ScriptedModel(then=SMALL), {})
+    llm = priced(ScriptedModel(then=SMALL), {})
     with pytest.raises(ConfigurationError, match="no price"):
         llm.complete("hi", budget=Budget(usd=1.0))
 
 
 def test_every_model_too_dear_is_told_as_one() -> None:
-    llm = manager(ScriptedModel(then=SMALL))
+    llm = priced(ScriptedModel(then=SMALL))
     llm.register_model("n", ScriptedModel(then=SMALL), PRICE)
     llm.set_fallback_chain(["m", "n"])
     with pytest.raises(AllModelsFailedError) as told:

@@ -36,7 +36,7 @@ from agentkit.types import Request, Response, ToolCall
 from tests.helpers import City, manager_of
 
 
-def manager(model: Any, clock: FakeClock | None = None, **how: Any) -> LLMManager:
+def anthropic(model: Any, clock: FakeClock | None = None, **how: Any) -> LLMManager:
     llm = LLMManager(enable_caching=False, clock=clock, retry=RetryPolicy(jitter=0.0))
     llm.register_model("anthropic", model, {"provider": "anthropic"}, **how)
     return llm
@@ -50,7 +50,7 @@ MESSAGES = [
 
 @pytest.mark.promise("S2-20", "S2-41", "S4-24")
 def test_complete_chat_and_streams() -> None:
-    client = manager(ScriptedModel(then="Paris, France")).get_client(LLMProvider.ANTHROPIC)
+    client = anthropic(ScriptedModel(then="Paris, France")).get_client(LLMProvider.ANTHROPIC)
 
     async def main() -> None:
         assert (await client.complete(MESSAGES)).content == "Paris, France"
@@ -63,7 +63,7 @@ def test_complete_chat_and_streams() -> None:
 
 
 def test_a_response_model_gives_the_instance_itself() -> None:
-    client = manager(ScriptedModel(then='{"name": "Paris"}')).get_client()
+    client = anthropic(ScriptedModel(then='{"name": "Paris"}')).get_client()
     assert asyncio.run(client.complete(MESSAGES, response_model=City)) == City(name="Paris")
 
 
@@ -99,7 +99,7 @@ def test_the_options_of_a_config_reach_engine_and_model() -> None:
             raise ConnectionError("down")
 
     clock = FakeClock()
-    client = manager(Seen(), clock).get_client(LLMProvider.ANTHROPIC)
+    client = anthropic(Seen(), clock).get_client(LLMProvider.ANTHROPIC)
     config = LLMConfig(
         temperature=0, max_tokens=2000, max_retries=2, retry_delay=3.0, timeout=30.0,
         system_prompt="You are a technical assistant",
@@ -118,7 +118,7 @@ def test_the_options_of_a_config_reach_engine_and_model() -> None:
 def test_a_timeout_spans_the_retries() -> None:
     clock = FakeClock()
     since = clock()
-    client = manager(ScriptedModel(then=ConnectionError("down")), clock).get_client()
+    client = anthropic(ScriptedModel(then=ConnectionError("down")), clock).get_client()
     with pytest.raises(DeadlineExceededError):
         asyncio.run(client.complete(MESSAGES, max_retries=9, retry_delay=1.0, timeout=5.0))
     assert clock() - since <= 5.0
@@ -148,7 +148,7 @@ def test_without_a_model_there_is_no_client() -> None:
 
 
 def test_a_client_works_in_two_event_loops_and_as_a_context_manager() -> None:
-    client = manager(ScriptedModel(then="x")).get_client()
+    client = anthropic(ScriptedModel(then="x")).get_client()
 
     async def main() -> str:
         async with client as same:
@@ -160,7 +160,7 @@ def test_a_client_works_in_two_event_loops_and_as_a_context_manager() -> None:
 
 @pytest.mark.promise("N8", "S4-29")
 def test_the_status_holds_the_metrics_that_the_specification_names() -> None:
-    llm = manager(ScriptedModel(ConnectionError("down"), then="a b c"), FakeClock())
+    llm = anthropic(ScriptedModel(ConnectionError("down"), then="a b c"), FakeClock())
     asyncio.run(llm.get_client().chat("hi"))
     metrics = llm.get_status()["metrics"]
     assert metrics["total_requests"] == metrics["successful_requests"] == 1

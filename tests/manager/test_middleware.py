@@ -27,7 +27,7 @@ from tests.helpers import manager_of
 DOWN = ConnectionError("down")
 
 
-def manager(*middleware: Any, clock: FakeClock | None = None) -> LLMManager:
+def layered(*middleware: Any, clock: FakeClock | None = None) -> LLMManager:
     return LLMManager(enable_caching=False, middleware=middleware, clock=clock)
 
 
@@ -35,7 +35,7 @@ def manager(*middleware: Any, clock: FakeClock | None = None) -> LLMManager:
 def test_transient_failures_are_retried_by_the_schedule() -> None:
     clock = FakeClock()
     model = ScriptedModel(DOWN, DOWN, "fine")
-    llm = manager(RetryMiddleware(max_retries=3, base_delay=2.0, jitter=0.0), clock=clock)
+    llm = layered(RetryMiddleware(max_retries=3, base_delay=2.0, jitter=0.0), clock=clock)
     llm.register_model("m", model)
     since = clock()
     assert llm.generate("x") == "fine"
@@ -47,7 +47,7 @@ def test_transient_failures_are_retried_by_the_schedule() -> None:
 def test_limits_wait_or_raise() -> None:
     for on_limit in ("wait", "raise"):
         clock = FakeClock()
-        llm = manager(
+        llm = layered(
             RateLimitMiddleware(2, None, None, on_limit=on_limit),
             clock=clock,
         )
@@ -66,7 +66,7 @@ def test_limits_wait_or_raise() -> None:
 
 def test_every_attempt_takes_from_the_limits_again() -> None:
     clock = FakeClock()
-    llm = manager(
+    llm = layered(
         RateLimitMiddleware(2, None, None),
         RetryMiddleware(max_retries=3, base_delay=0.0, jitter=0.0),
         clock=clock,
@@ -102,7 +102,7 @@ def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
             raise DOWN
         return "x"
 
-    llm = manager(
+    llm = layered(
         RateLimitMiddleware(), RetryMiddleware(base_delay=0.0), Told("logging"), Told("metrics")
     )
     llm.register_model("m", model)
@@ -113,7 +113,7 @@ def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.promise("N2", "S4-15")
 def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
-    llm = manager(LoggingMiddleware(), RetryMiddleware(base_delay=0.0))
+    llm = layered(LoggingMiddleware(), RetryMiddleware(base_delay=0.0))
     llm.register_model("m", ScriptedModel(DOWN, "secret answer"))
     with caplog.at_level(logging.DEBUG, logger="agentkit.requests"):
         llm.generate("secret prompt")
@@ -127,7 +127,7 @@ def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.promise("N2", "S4-16")
 def test_metrics_count_after_success_failure_and_retry() -> None:
     metrics = MetricsMiddleware()
-    llm = manager(metrics, RetryMiddleware(max_retries=2, base_delay=0.0))
+    llm = layered(metrics, RetryMiddleware(max_retries=2, base_delay=0.0))
     llm.register_model("m", ScriptedModel(DOWN, "fine", DOWN, DOWN))
     llm.generate("x")
     with pytest.raises(NetworkError):
@@ -139,7 +139,7 @@ def test_metrics_count_after_success_failure_and_retry() -> None:
 
 def test_streams_are_counted_too() -> None:
     metrics = MetricsMiddleware()
-    llm = manager(metrics)
+    llm = layered(metrics)
     llm.register_model("m", ScriptedModel(then="a b c"))
     assert "".join(llm.stream("x")) == "a b c"
     assert metrics.metrics["successful_requests"] == 1
@@ -148,8 +148,8 @@ def test_streams_are_counted_too() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: manager(RetryMiddleware(), RetryMiddleware()),
-        lambda: manager(RateLimitMiddleware(), RateLimitMiddleware()),
+        lambda: layered(RetryMiddleware(), RetryMiddleware()),
+        lambda: layered(RateLimitMiddleware(), RateLimitMiddleware()),
         lambda: LLMManager(middleware=[RetryMiddleware()], retry=RetryPolicy()),
         lambda: RateLimitMiddleware(0),
         lambda: RateLimitMiddleware(on_limit="maybe"),  # type: ignore[arg-type]

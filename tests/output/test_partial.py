@@ -51,7 +51,7 @@ def letters(text: str) -> list[str]:
     return list(text)
 
 
-def manager(
+def streaming(
     *steps: Any, chunks: Callable[[str], Sequence[str]] = letters, **options: Any
 ) -> tuple[LLMManager, ScriptedModel]:
     options.setdefault("enable_caching", False)
@@ -79,7 +79,7 @@ sync_and_async = pytest.mark.parametrize("read", [blocking, looping])
 
 @sync_and_async
 def test_fields_are_shown_once_they_are_complete(read: Any) -> None:
-    shown, response = read(manager(TEXT)[0], Plan)
+    shown, response = read(streaming(TEXT)[0], Plan)
     assert all(isinstance(each, Plan) for each in shown)
     texts = [
         (each.goal, [(step.title, step.minutes) for step in each.steps or ()]) for each in shown
@@ -99,7 +99,7 @@ def test_fields_are_shown_once_they_are_complete(read: Any) -> None:
 
 
 def test_an_instance_says_what_has_arrived() -> None:
-    shown, _ = blocking(manager(TEXT)[0], Plan)
+    shown, _ = blocking(streaming(TEXT)[0], Plan)
     assert [sorted(each.model_fields_set) for each in (shown[0], shown[1], shown[-1])] == [
         ["goal"],
         ["goal", "steps"],
@@ -108,7 +108,7 @@ def test_an_instance_says_what_has_arrived() -> None:
 
 
 def test_the_text_can_be_read_as_before() -> None:
-    llm, _ = manager(TEXT)
+    llm, _ = streaming(TEXT)
     with llm.stream("x", response_model=Plan) as stream:
         assert "".join(stream) == TEXT
     assert stream.response.parsed == PLAN
@@ -117,7 +117,7 @@ def test_the_text_can_be_read_as_before() -> None:
 @sync_and_async
 def test_an_answer_that_is_invalid_at_its_end_is_an_error_with_the_text(read: Any) -> None:
     bad = '{"goal": "tea", "steps": [{"title": "boil", "minutes": 0}]}'
-    llm, model = manager(bad)
+    llm, model = streaming(bad)
     with pytest.raises(StructuredOutputError) as caught:
         read(llm, Plan)
     assert caught.value.raw == bad
@@ -132,7 +132,7 @@ def test_an_answer_that_is_invalid_at_its_end_is_an_error_with_the_text(read: An
 def test_what_is_invalid_is_never_shown_within(read: Any) -> None:
     bad = '{"steps": [{"title": "boil", "minutes": 0}], "goal": "tea", "budget": "none"}'
     shown: list[Any] = []
-    llm, _ = manager(bad)
+    llm, _ = streaming(bad)
     stream = llm.stream("x", response_model=Plan)
     with pytest.raises(StructuredOutputError):
         shown.extend(stream.partials())
@@ -146,7 +146,7 @@ def test_what_is_invalid_is_never_shown_within(read: Any) -> None:
 
 
 def test_a_stream_without_a_type_has_no_partial_instances() -> None:
-    llm, _ = manager("text", "text")
+    llm, _ = streaming("text", "text")
     with pytest.raises(ConfigurationError, match="response_model"):
         llm.stream("x").partials()
     with pytest.raises(ConfigurationError, match="response_model"):
@@ -154,7 +154,7 @@ def test_a_stream_without_a_type_has_no_partial_instances() -> None:
 
 
 def test_a_type_without_a_schema_is_refused_before_anything_is_read() -> None:
-    llm, model = manager("text")
+    llm, model = streaming("text")
     with pytest.raises(ConfigurationError, match="JSON schema"):
         llm.stream("x", response_model=type(threading.Lock()))
     assert model.calls == ()
@@ -163,7 +163,7 @@ def test_a_type_without_a_schema_is_refused_before_anything_is_read() -> None:
 @sync_and_async
 def test_a_restart_begins_anew(read: Any) -> None:
     cut = ScriptedModel(faults.cut_stream(40, reply=TEXT), chunks=letters).as_stream()
-    llm, _ = manager()
+    llm, _ = streaming()
     llm.register_model("a", cut)
     other = TEXT.replace("tea", "soup")
     llm.register_model("b", ScriptedModel(other, chunks=letters).as_stream())
@@ -176,7 +176,7 @@ def test_a_restart_begins_anew(read: Any) -> None:
 
 
 def test_the_response_cache_neither_answers_nor_keeps_such_a_stream() -> None:
-    llm, model = manager("no JSON", TEXT, cache="memory", enable_caching=True)
+    llm, model = streaming("no JSON", TEXT, cache="memory", enable_caching=True)
     with pytest.raises(StructuredOutputError):
         blocking(llm, Plan)
     assert blocking(llm, Plan)[1].parsed == PLAN
@@ -212,7 +212,7 @@ def test_the_last_instance_is_equal_however_the_text_is_split(
     )
     at = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=len(text))))
     pieces = [text[a:b] for a, b in zip([0, *at], [*at, len(text)], strict=True)]
-    llm, _ = manager("".join(pieces), chunks=lambda _: pieces)
+    llm, _ = streaming("".join(pieces), chunks=lambda _: pieces)
     shown, response = blocking(llm, kind)
     assert response.parsed == value
     assert shown[-1] == value

@@ -6,15 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from agentkit import ConfigurationError, LLMManager, Message, RetryPolicy, StructuredOutputError
 from agentkit.testing import FakeClock
-
-
-class City(BaseModel):
-    name: str
-    population: int = Field(gt=0)
+from tests.helpers import Town, manager_of
 
 
 class Script:
@@ -29,31 +25,22 @@ class Script:
         return self.answers.pop(0)
 
 
-def manager(*models: Script, **options: Any) -> tuple[LLMManager, FakeClock]:
-    clock = FakeClock()
-    options.setdefault("enable_caching", False)
-    llm = LLMManager(clock=clock, **options)
-    for index, model in enumerate(models):
-        llm.register_model(f"m{index}", model)
-    llm.set_fallback_chain([f"m{index}" for index in range(len(models))])
-    return llm, clock
-
-
 GOOD = '{"name": "Paris", "population": 2000000}'
 
 
 def test_the_answer_is_a_validated_instance_and_the_schema_was_asked_for() -> None:
     model = Script(f"```json\n{GOOD}\n```")
-    llm, _ = manager(model)
-    reply = llm.complete("a city", response_model=City)
-    assert reply.parsed == City(name="Paris", population=2_000_000)
+    llm = manager_of(model)
+    reply = llm.complete("a city", response_model=Town)
+    assert reply.parsed == Town(name="Paris", population=2_000_000)
     assert "population" in model.asked[0][0].text
 
 
 def test_violations_go_back_to_the_model_by_path_without_a_back_off() -> None:
     model = Script('{"name": "Paris", "population": 0}', GOOD)
-    llm, clock = manager(model)
-    reply = llm.complete("a city", response_model=City)
+    clock = FakeClock()
+    llm = manager_of(model, clock=clock)
+    reply = llm.complete("a city", response_model=Town)
     assert reply.parsed is not None
     assert "$.population" in model.asked[1][-1].text
     assert clock.sleeps == []
@@ -61,26 +48,26 @@ def test_violations_go_back_to_the_model_by_path_without_a_back_off() -> None:
 
 
 def test_a_model_that_never_learns_ends_in_an_error_that_names_each_path() -> None:
-    llm, _ = manager(Script(*["{}"] * 3))
+    llm = manager_of(Script(*["{}"] * 3))
     with pytest.raises(StructuredOutputError) as caught:
-        llm.complete("a city", response_model=City)
+        llm.complete("a city", response_model=Town)
     assert {each.split(":")[0] for each in caught.value.violations} == {"$.name", "$.population"}
     assert caught.value.raw == "{}"
     assert llm.get_model_info("m0")["circuit_breaker_state"] == "closed"
 
 
 def test_the_next_model_may_do_better() -> None:
-    llm, _ = manager(Script("no", "no"), Script(GOOD), retry=RetryPolicy(max_attempts=2))
-    reply = asyncio.run(llm.acomplete("a city", response_model=City))
+    llm = manager_of(Script("no", "no"), Script(GOOD), retry=RetryPolicy(max_attempts=2))
+    reply = asyncio.run(llm.acomplete("a city", response_model=Town))
     assert (reply.model, len(reply.ledger.sent)) == ("m1", 3)
 
 
 def test_a_rejected_answer_is_not_stored_and_a_stored_one_is_validated_again() -> None:
     model = Script("no", GOOD)
-    llm, _ = manager(model, cache="memory", enable_caching=True)
-    replies = [llm.complete("a city", response_model=City) for _ in range(2)]
+    llm = manager_of(model, cache="memory", enable_caching=True)
+    replies = [llm.complete("a city", response_model=Town) for _ in range(2)]
     assert [reply.cached for reply in replies] == [False, True]
-    assert replies[0].parsed == replies[1].parsed == City(name="Paris", population=2_000_000)
+    assert replies[0].parsed == replies[1].parsed == Town(name="Paris", population=2_000_000)
     assert len(model.asked) == 2
 
 
@@ -124,7 +111,7 @@ class LateStore:
 
 def test_an_answer_stored_meanwhile_that_fails_the_check_counts_as_absent() -> None:
     model = Script('{"name": "paris"}', '{"name": "Paris"}')
-    llm, _ = manager(model, cache=LateStore(), enable_caching=True)
+    llm = manager_of(model, cache=LateStore(), enable_caching=True)
     assert llm.complete("a city", response_model=Lax).parsed == Lax(name="paris")
     reply = llm.complete("a city", response_model=Strict)
     assert (reply.parsed, reply.cached) == (Strict(name="Paris"), False)
@@ -166,7 +153,7 @@ def test_a_shared_answer_that_fails_the_callers_own_check_is_asked_for_again() -
 
 
 def test_builtin_types_will_do_and_a_type_without_a_schema_is_refused() -> None:
-    llm, _ = manager(Script("[1, 2]"))
+    llm = manager_of(Script("[1, 2]"))
     assert llm.complete("numbers", response_model=list[int]).parsed == [1, 2]
     with pytest.raises(ConfigurationError, match="JSON schema"):
         llm.complete("x", response_model=threading_lock())

@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field, RootModel
 
 from agentkit import (
     AllModelsFailedError,
-    LLMManager,
     Message,
     Request,
     Response,
@@ -24,22 +23,17 @@ from agentkit import (
 )
 from agentkit.output.json_text import values_in
 from agentkit.output.validation import check_for
-from agentkit.testing import FakeClock
+from tests.helpers import Town, manager_of
 from tests.output.shapes import Circle, Node, Shade, Square, instances
-
-
-class City(BaseModel):
-    name: str
-    population: int = Field(gt=0)
 
 
 class Trip(BaseModel):
     days: int = Field(ge=1, le=10)
-    stops: list[City]
+    stops: list[Town]
     note: str | None = None
 
 
-PARIS = City(name="Paris", population=2_000_000)
+PARIS = Town(name="Paris", population=2_000_000)
 GOOD = PARIS.model_dump_json()
 BAD = '{"name": "Paris", "population": 0}'
 
@@ -65,15 +59,6 @@ class Model:
     @property
     def prompts(self) -> list[tuple[Message, ...]]:
         return [request.conversation for request in self.asked]
-
-
-def manager(*models: Any, **options: Any) -> LLMManager:
-    options.setdefault("enable_caching", False)
-    llm = LLMManager(clock=FakeClock(), **options)
-    for index, model in enumerate(models):
-        llm.register_model(f"m{index}", model)
-    llm.set_fallback_chain([f"m{index}" for index in range(len(models))])
-    return llm
 
 
 def read(response_model: Any, answer: str | Response[Any], **request: Any) -> Any:
@@ -107,7 +92,7 @@ WAYS: dict[str, Callable[[str], str | Response[Any]]] = {
 @pytest.mark.promise("S2-05")
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_may_come_in_many_ways(way: str) -> None:
-    assert read(City, WAYS[way](GOOD)) == PARIS
+    assert read(Town, WAYS[way](GOOD)) == PARIS
 
 
 @pytest.mark.promise("S2-28")
@@ -120,7 +105,7 @@ def test_every_instance_comes_back_equal_however_it_is_sent(
     check, request = check_for(kind, Request(prompt="x"))
     document = {"value": document} if is_wrapped(request) else document
     model = Model(WAYS[way](json.dumps(document, ensure_ascii=wrap)))
-    reply = manager(model).complete("x", response_model=kind)
+    reply = manager_of(model).complete("x", response_model=kind)
     assert reply.parsed == value
     assert reply.tool_calls == ()
     assert check.accept(Response(reply.text)).parsed == value
@@ -207,7 +192,7 @@ def test_a_recursive_type_is_an_object_at_the_top_of_its_schema() -> None:
 
 def test_the_schema_of_one_request_is_not_that_of_the_next() -> None:
     for _ in range(2):
-        _, request = check_for(City, Request(prompt="x"))
+        _, request = check_for(Town, Request(prompt="x"))
         assert request.response_format is not None
         schema = request.response_format["schema"]
         assert [*schema["properties"]] == ["name", "population"]
@@ -224,19 +209,19 @@ def test_every_provider_takes_the_name_of_the_schema(kind: Any) -> None:
 
 
 def test_of_duplicate_keys_the_last_counts() -> None:
-    assert read(City, '{"name": "Rome", "population": 0, "population": 5, "name": "Oslo"}') == City(
+    assert read(Town, '{"name": "Rome", "population": 0, "population": 5, "name": "Oslo"}') == Town(
         name="Oslo", population=5
     )
 
 
 def test_the_first_value_that_matches_is_the_answer() -> None:
-    assert read(City, f"As [1] and {BAD} show: {GOOD}, or {GOOD.replace('Paris', 'Rome')}") == PARIS
+    assert read(Town, f"As [1] and {BAD} show: {GOOD}, or {GOOD.replace('Paris', 'Rome')}") == PARIS
 
 
 def test_a_part_of_a_truncated_answer_is_not_the_answer() -> None:
     cut = '{"days": 2, "stops": [{"name": "Paris", "population": 3}'
     assert list(values_in(f"Here: {cut}")) == []
-    error = rejected(City, f"Here: {cut}")
+    error = rejected(Town, f"Here: {cut}")
     assert "EOF" in error.violations[0]
     reply = rejected(Trip, Response(cut, finish_reason="length"))
     assert "max_tokens" in str(reply)
@@ -257,7 +242,7 @@ def test_a_part_of_a_truncated_answer_is_not_the_answer() -> None:
     ids=lambda text: f"{text[:5]!r}x{len(text)}",
 )
 def test_hostile_text_is_rejected_in_time(text: str) -> None:
-    error = rejected(City, text)
+    error = rejected(Town, text)
     assert error.raw == text
     assert error.violations
 
@@ -269,7 +254,7 @@ class TestToolCalls:
         return {"tools": tuple(ToolSpec(name) for name in names)}
 
     def accept(self, response: Response[Any], *tools: str) -> Response[Any]:
-        check, _ = check_for(City, Request(prompt="x", **self.offered(*tools)))
+        check, _ = check_for(Town, Request(prompt="x", **self.offered(*tools)))
         return check.accept(response)
 
     def test_a_call_of_an_offered_tool_is_not_checked(self) -> None:
@@ -281,17 +266,17 @@ class TestToolCalls:
         assert self.accept(response, "search") is response
 
     def test_a_call_named_like_the_schema_is_the_answer(self) -> None:
-        reply = self.accept(called({"name": "Paris", "population": 2_000_000}, "City"), "search")
+        reply = self.accept(called({"name": "Paris", "population": 2_000_000}, "Town"), "search")
         assert reply.parsed == PARIS
         assert (json.loads(reply.text), reply.tool_calls) == (json.loads(GOOD), ())
 
     def test_a_tool_of_the_schemas_name_stays_a_tool(self) -> None:
-        response = called({"name": "Paris", "population": 1}, "City")
-        assert self.accept(response, "City") is response
+        response = called({"name": "Paris", "population": 1}, "Town")
+        assert self.accept(response, "Town") is response
 
     @pytest.mark.promise("S2-06")
     def test_without_tools_there_is_always_an_instance_or_an_error(self) -> None:
-        error = rejected(City, called({"city": "Paris"}, "whatever"))
+        error = rejected(Town, called({"city": "Paris"}, "whatever"))
         assert [each.split(":")[0] for each in error.violations] == ["$.name", "$.population"]
         assert json.loads(error.raw) == {"city": "Paris"}
 
@@ -300,7 +285,7 @@ class TestAskingAgain:
     @pytest.mark.promise("S2-26")
     def test_two_bad_answers_then_a_good_one_are_three_calls_with_the_violations(self) -> None:
         model = Model("no JSON at all", BAD, GOOD)
-        reply = manager(model).complete("a city", response_model=City)
+        reply = manager_of(model).complete("a city", response_model=Town)
         assert reply.parsed == PARIS
         assert [len(prompt) for prompt in model.prompts] == [1, 3, 3], "only the last answer"
         second, third = model.prompts[1:]
@@ -312,7 +297,7 @@ class TestAskingAgain:
 
     def test_a_huge_answer_goes_back_only_in_part(self) -> None:
         model = Model("[" + "9," * 500_000, GOOD)
-        manager(model).complete("a city", response_model=City)
+        manager_of(model).complete("a city", response_model=Town)
         assert len(model.prompts[1][1].text) == 20_000
 
     @pytest.mark.parametrize("mode", ["blocking", "async"])
@@ -320,10 +305,10 @@ class TestAskingAgain:
         self, mode: str
     ) -> None:
         first, second = Model(then="no"), Model(then=BAD)
-        llm = manager(first, second, retry=RetryPolicy(max_attempts=4))
-        ask: Callable[[], Any] = lambda: llm.complete("a city", response_model=City)  # noqa: E731
+        llm = manager_of(first, second, retry=RetryPolicy(max_attempts=4))
+        ask: Callable[[], Any] = lambda: llm.complete("a city", response_model=Town)  # noqa: E731
         if mode == "async":
-            ask = lambda: asyncio.run(llm.acomplete("a city", response_model=City))  # noqa: E731
+            ask = lambda: asyncio.run(llm.acomplete("a city", response_model=Town))  # noqa: E731
         with pytest.raises(AllModelsFailedError) as caught:
             ask()
         assert (len(first.asked), len(second.asked)) == (4, 4)
@@ -350,8 +335,8 @@ class TestAskingAgain:
     @settings(deadline=None)
     def test_no_transport_error_ever_enters_a_prompt(self, steps: list[Any]) -> None:
         first, second = Model(*steps, then=GOOD), Model(then=GOOD)
-        llm = manager(first, second, breaker=False, retry=RetryPolicy(max_attempts=8))
-        assert llm.complete("a city", response_model=City).parsed == PARIS
+        llm = manager_of(first, second, breaker=False, retry=RetryPolicy(max_attempts=8))
+        assert llm.complete("a city", response_model=Town).parsed == PARIS
         refused = [step for step in steps if isinstance(step, str)]
         for prompt in (*first.prompts, *second.prompts):
             document = "\n".join(message.text for message in prompt)
@@ -363,8 +348,8 @@ class TestAskingAgain:
 
 @pytest.mark.promise("S2-05")
 def test_a_client_returns_the_instance_itself() -> None:
-    client = manager(Model(GOOD)).get_client()
-    assert asyncio.run(client.complete("a city", response_model=City)) == PARIS
+    client = manager_of(Model(GOOD)).get_client()
+    assert asyncio.run(client.complete("a city", response_model=Town)) == PARIS
 
 
 @pytest.mark.promise("S2-06")
@@ -372,4 +357,4 @@ def test_it_needs_no_other_library(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "instructor", None)
-    assert manager(Model(GOOD)).complete("a city", response_model=City).parsed == PARIS
+    assert manager_of(Model(GOOD)).complete("a city", response_model=Town).parsed == PARIS

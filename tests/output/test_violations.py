@@ -11,17 +11,13 @@ from pydantic import BaseModel, Field, field_validator
 from agentkit import Request, Response, StructuredOutputError
 from agentkit.output.validation import check_for
 from agentkit.output.violations import MAX_VIOLATIONS
+from tests.helpers import Town
 from tests.output.shapes import Circle, Square
-
-
-class City(BaseModel):
-    name: str
-    population: int = Field(gt=0)
 
 
 class Trip(BaseModel):
     days: int = Field(ge=1, le=10)
-    stops: list[City]
+    stops: list[Town]
 
 
 def rejected(response_model: Any, answer: str) -> StructuredOutputError:

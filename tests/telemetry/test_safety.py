@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.safe import guarded
 from agentkit.testing import FakeClock, ScriptedModel, overloaded
 from agentkit.types import Response, Usage
+from tests.helpers import agenerate, astream, generate, stream
 
 ANSWER: Response[Any] = Response("fine", Usage(2, 3), finish_reason="stop")
 
@@ -115,27 +115,6 @@ def managing(telemetry: dict[str, Any]) -> Iterator[LLMManager]:
         llm.register_model("b", ScriptedModel(ANSWER, then=overloaded()), {"version": "1"})
         llm.set_fallback_chain(["a", "b"])
         yield llm
-
-
-def generate(llm: LLMManager, prompt: str) -> str:
-    return llm.generate(prompt)
-
-
-def agenerate(llm: LLMManager, prompt: str) -> str:
-    return asyncio.run(llm.agenerate(prompt))
-
-
-def stream(llm: LLMManager, prompt: str) -> str:
-    with llm.stream(prompt) as pieces:
-        return "".join(pieces)
-
-
-def astream(llm: LLMManager, prompt: str) -> str:
-    async def main() -> str:
-        async with llm.astream(prompt) as pieces:
-            return "".join([piece async for piece in pieces])
-
-    return asyncio.run(main())
 
 
 @pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])

@@ -14,36 +14,12 @@ from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import ScriptedModel, overloaded, rate_limited, timeout, unauthorized
 from agentkit.types import Response, Usage
+from tests.helpers import Ask, agenerate, astream, each_way, generate, stream
 from tests.telemetry.observing import Observed, attributes, event, events, id_of, parent_of
 
 ANSWER: Response[Any] = Response(
     "fine", Usage(7, 3, 2, 1, 1), finish_reason="stop", response_id="r-1"
 )
-
-
-def generate(llm: Any, **options: Any) -> str:
-    return str(llm.generate("hi", **options))
-
-
-def agenerate(llm: Any, **options: Any) -> str:
-    return str(asyncio.run(llm.agenerate("hi", **options)))
-
-
-def stream(llm: Any, **options: Any) -> str:
-    with llm.stream("hi", **options) as pieces:
-        return "".join(pieces)
-
-
-def astream(llm: Any, **options: Any) -> str:
-    async def read() -> str:
-        async with llm.astream("hi", **options) as pieces:
-            return "".join([piece async for piece in pieces])
-
-    return asyncio.run(read())
-
-
-each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
-Ask = Callable[..., str]
 
 
 @pytest.mark.promise("S4-44")

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from agentkit import (
     ConfigurationError,
@@ -19,12 +18,9 @@ from agentkit import (
     ToolCall,
 )
 from agentkit.testing import MockLLMClient
+from tests.helpers import City
 
 MESSAGES = [Message(MessageRole.USER, "hi")]
-
-
-class City(BaseModel):
-    name: str
 
 
 def ask(client: MockLLMClient, **options: Any) -> Any:

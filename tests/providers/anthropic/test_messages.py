@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from agentkit import errors as e
 from agentkit.providers.anthropic.messages import AnthropicMessages
 from agentkit.testing import WireServer
 from agentkit.types import Message, Response, ToolSpec, Usage
+from tests.helpers import City
 from tests.providers.asking import CONVERSATION, DATA_URL, asking, either_way, sent_body
 from tests.providers.canned import Canned, canned
 
@@ -89,10 +89,6 @@ def test_system_messages_may_come_anywhere_and_carry_cache_marks() -> None:
         body = sent_body(adapter(server), server, messages)
     assert body["system"] == [{"type": "text", "text": "Long.", "cache_control": mark}]
     assert [each["role"] for each in body["messages"]] == ["user"]
-
-
-class City(BaseModel):
-    name: str
 
 
 def test_a_modern_model_gets_the_schema_and_an_older_one_a_tool_to_call() -> None:

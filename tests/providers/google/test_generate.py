@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from agentkit import errors as e
 from agentkit.providers.google.generate import Google
 from agentkit.testing import WireServer, faults
 from agentkit.testing.wire.google import signature_of
 from agentkit.types import Message, Response, ToolCall, ToolSpec
+from tests.helpers import City
 from tests.providers.asking import (
     CALL,
     CONVERSATION,
@@ -191,10 +191,6 @@ def test_only_models_that_want_signatures_get_one_for_the_first_foreign_call() -
         for model in (NEWER, OLDER)
     ]
     assert signed == [[FOREIGN, None], [None, None]]
-
-
-class City(BaseModel):
-    name: str
 
 
 def test_older_models_get_a_schema_in_words_beside_tools() -> None:
