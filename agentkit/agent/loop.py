@@ -18,7 +18,7 @@ from agentkit.errors import AgentError, DeadlineExceededError, StepLimitError
 from agentkit.manager.requests import Prompt, request_for
 from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
-from agentkit.policy.validation import number, optional, whole
+from agentkit.policy.validation import number, optional_number, whole_number
 from agentkit.types import Message, MessageRole, Now, Response, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ class Limits:
     max_tool_output: int
 
     def __post_init__(self) -> None:
-        whole("max_steps", self.max_steps)
+        whole_number("max_steps", self.max_steps)
         Deadline(self.deadline, 0.0)
-        optional("max_cost", self.max_cost, above=True)
+        optional_number("max_cost", self.max_cost, above=True)
         if self.max_tokens is not None:
-            whole("max_tokens", self.max_tokens)
+            whole_number("max_tokens", self.max_tokens)
         number("tool_timeout", self.tool_timeout, above=True)
-        whole("max_tool_output", self.max_tool_output)
+        whole_number("max_tool_output", self.max_tool_output)
 
     def budget(self) -> Budget | None:
         """The tokens and money of one run, or None without a limit."""

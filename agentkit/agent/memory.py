@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agentkit._fork import fork_safe_lock
 from agentkit.policy.limits.estimate import estimate
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 from agentkit.types import Message, MessageRole, Request
 
 
@@ -29,9 +29,9 @@ class Memory:
 
     def __init__(self, max_messages: int | None = None, max_tokens: int | None = None) -> None:
         if max_messages is not None:
-            whole("max_messages", max_messages, hint="leave it out for no limit")
+            whole_number("max_messages", max_messages, hint="leave it out for no limit")
         if max_tokens is not None:
-            whole("max_tokens", max_tokens, hint="leave it out for no limit")
+            whole_number("max_tokens", max_tokens, hint="leave it out for no limit")
         self._max_messages = max_messages
         self._max_tokens = max_tokens
         self._messages: tuple[Message, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from agentkit.bedrock.attempts import ValidationResult
 from agentkit.errors import ConfigurationError
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.validation import number, optional, whole
+from agentkit.policy.validation import number, optional_number, whole_number
 from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod
 from agentkit.providers.bedrock.validation import member, one_of
 
@@ -102,9 +102,9 @@ class RetryConfig:
         circuit_breaker_timeout: float = 60.0,
     ) -> None:
         if max_retries is not None:
-            whole("max_retries", max_retries, minimum=0)
+            whole_number("max_retries", max_retries, minimum=0)
         extra = None if max_retries is None else max_retries + 1
-        self.max_attempts = whole(
+        self.max_attempts = whole_number(
             "max_attempts", one_of("max_attempts", max_attempts, "max_retries + 1", extra, 4)
         )
         self.base_delay = number(
@@ -136,7 +136,7 @@ class RetryConfig:
         self.region_order = region_order
         self.preference = _preference(access_method_preference)
         self.enable_circuit_breaker = bool(enable_circuit_breaker)
-        self.circuit_breaker_threshold = whole(
+        self.circuit_breaker_threshold = whole_number(
             "circuit_breaker_threshold", circuit_breaker_threshold
         )
         self.circuit_breaker_timeout = number(
@@ -237,9 +237,9 @@ class ResponseValidationConfig:
             )
         self.function: Validator = function
         if max_validation_attempts is not None:
-            whole("max_validation_attempts", max_validation_attempts)
+            whole_number("max_validation_attempts", max_validation_attempts)
         extra = None if max_validation_attempts is None else max_validation_attempts - 1
-        self.retries = whole(
+        self.retries = whole_number(
             "response_validation_retries",
             one_of(
                 "response_validation_retries",
@@ -340,12 +340,12 @@ class ParallelProcessingConfig:
             ("load_balancing_strategy", LoadBalancingStrategy),
         ):
             object.__setattr__(self, name, member(name, kind, getattr(self, name)))
-        whole("max_concurrent_requests", self.max_concurrent_requests)
+        whole_number("max_concurrent_requests", self.max_concurrent_requests)
         number("request_timeout_seconds", self.request_timeout_seconds, above=True)
         number("failure_threshold", self.failure_threshold, maximum=1.0)
         if self.max_retries_per_request is not None:
-            whole("max_retries_per_request", self.max_retries_per_request, minimum=0)
-        optional("hedge_after_seconds", self.hedge_after_seconds, above=True)
+            whole_number("max_retries_per_request", self.max_retries_per_request, minimum=0)
+        optional_number("hedge_after_seconds", self.hedge_after_seconds, above=True)
 
 
 def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy]:

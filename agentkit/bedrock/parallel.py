@@ -23,7 +23,7 @@ from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelR
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.errors import ConfigurationError, DeadlineExceededError, LLMError
 from agentkit.manager.runner import arun_bounded, run_bounded
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 
 R = TypeVar("R")
 Progress = Callable[[int, int], None]
@@ -135,7 +135,7 @@ class _Run:
         self._manager = manager
         self._config = manager.get_parallel_config()
         self._requests = _distinct(requests)
-        self._regions_each = whole("target_regions_per_request", regions_each)
+        self._regions_each = whole_number("target_regions_per_request", regions_each)
         self._validation = validation
         self._on_progress = on_progress
         kept = {} if resume_from is None else resume_from.get_successful_responses()

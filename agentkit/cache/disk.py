@@ -12,7 +12,7 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,7 +57,7 @@ class DiskStore:
                 f"the response cache's directory must be a path, got {given!r}",
                 hint="give a path, or None for the user's cache directory",
             )
-        self.size_limit = whole("size_limit", size_limit, minimum=_SMALLEST)
+        self.size_limit = whole_number("size_limit", size_limit, minimum=_SMALLEST)
         self.largest = self.size_limit // SHARE
         self._given = None if given is None else Path(given)
         self._lock = fork_safe_lock()

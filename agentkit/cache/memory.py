@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
 from agentkit._fork import fork_safe_lock
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 from agentkit.types import Now
 
 V = TypeVar("V")
@@ -35,8 +35,8 @@ class RecentTable(Generic[V]):
         max_bytes: int = 64 * 2**20,
         clock: Now = time.monotonic,
     ) -> None:
-        self.max_entries = whole("max_entries", max_entries)
-        self.max_bytes = whole("max_bytes", max_bytes)
+        self.max_entries = whole_number("max_entries", max_entries)
+        self.max_bytes = whole_number("max_bytes", max_bytes)
         self._clock = clock
         self._lock = fork_safe_lock()
         self._entries: OrderedDict[str, tuple[V, float, int]] = OrderedDict()

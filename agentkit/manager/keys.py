@@ -12,7 +12,7 @@ from agentkit.policy.limits.member import key_fingerprint
 from agentkit.policy.limits.pool import Member, Pool, Strategy
 from agentkit.policy.limits.window import RateLimits
 from agentkit.policy.target import Endpoint
-from agentkit.policy.validation import number, optional, whole
+from agentkit.policy.validation import number, optional_number, whole_number
 
 Make = Callable[[str, str | None], Any]
 """A provider object for a key and, where keys have models of their own, a model."""
@@ -46,11 +46,11 @@ class PoolConfig:
     health_check_interval: float = 60.0
 
     def __post_init__(self) -> None:
-        whole("min_size", self.min_size, minimum=0)
-        whole("max_size", self.max_size, minimum=max(self.min_size, 1))
-        optional("acquire_timeout", self.acquire_timeout)
+        whole_number("min_size", self.min_size, minimum=0)
+        whole_number("max_size", self.max_size, minimum=max(self.min_size, 1))
+        optional_number("acquire_timeout", self.acquire_timeout)
         for name in ("idle_timeout", "max_lifetime"):
-            optional(name, getattr(self, name), above=True)
+            optional_number(name, getattr(self, name), above=True)
         number("health_check_interval", self.health_check_interval, above=True)
 
 
@@ -97,7 +97,7 @@ class ConnectionPool:
         widths = [most] if isinstance(most, int) else most
         self._widths = _one_each("max_connections_per_key", widths, count)
         for width in self._widths:
-            whole("max_connections_per_key", width)
+            whole_number("max_connections_per_key", width)
         self.config = config
         interval = health_check_interval if config is None else config.health_check_interval
         self.health_check_interval = number("health_check_interval", interval, above=True)

@@ -8,7 +8,7 @@ from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from agentkit._fork import fork_safe_lock
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,7 +77,9 @@ def run_bounded(
 
     threads: list[threading.Thread] = []
     try:
-        while len(threads) < whole("max_concurrency", max_concurrency) and (first := work.take()):
+        while len(threads) < whole_number("max_concurrency", max_concurrency) and (
+            first := work.take()
+        ):
             context = copy_context()
             thread = threading.Thread(
                 target=context.run, args=(worker, *first), name=name, daemon=True
@@ -110,7 +112,7 @@ async def arun_bounded(
             work.finish(taken[0], await call(taken[0]))
             taken = work.take()
 
-    limit = whole("max_concurrency", max_concurrency)
+    limit = whole_number("max_concurrency", max_concurrency)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(limit):

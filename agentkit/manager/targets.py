@@ -21,7 +21,7 @@ from agentkit.policy.limits.pool import Member, Pool
 from agentkit.policy.limits.window import RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.target import Endpoint, Target
-from agentkit.policy.validation import number, optional, whole
+from agentkit.policy.validation import number, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.types import Now, Request, Store
 
@@ -56,7 +56,7 @@ class Defaults:
     acquire_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        whole("max_retries", self.max_retries, hint="1 is a single attempt without retries")
+        whole_number("max_retries", self.max_retries, hint="1 is a single attempt without retries")
         if self.retry is None:
             object.__setattr__(self, "retry", RetryPolicy(max_attempts=self.max_retries))
         elif not isinstance(self.retry, RetryPolicy):
@@ -155,10 +155,10 @@ def build_target(
             as_endpoint=as_endpoint,
         ),
         budget=None if policy.budget is None else RetryBudget(policy.budget),
-        timeout=optional("timeout", timeout, above=True),
-        first_token_timeout=optional("first_token_timeout", first_token_timeout, above=True),
+        timeout=optional_number("timeout", timeout, above=True),
+        first_token_timeout=optional_number("first_token_timeout", first_token_timeout, above=True),
         retry_on=retry_on,
-        context_window=None if window is None else whole("context_window", window),
+        context_window=None if window is None else whole_number("context_window", window),
         price=price_of(facts),
         owned=spec is not None,
     )

@@ -70,7 +70,7 @@ class PartialInstances:
         built = self._built(document, self._text.depth)
         return () if built is _ABSENT else (built,)
 
-    def whole(self, response: Response[Any]) -> tuple[Any, ...]:
+    def complete(self, response: Response[Any]) -> tuple[Any, ...]:
         """The validated instance as a tuple; empty if the response contains tool calls."""
         return () if response.tool_calls else (response.parsed,)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import BudgetExceededError, ConfigurationError
 from agentkit.policy.limits.window import Need
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 from agentkit.types import Usage
 
 
@@ -52,7 +52,7 @@ class Budget:
     def __init__(self, *, tokens: int | None = None, usd: float | None = None) -> None:
         if tokens is None and usd is None:
             raise ConfigurationError("a budget bounds nothing", hint="give tokens= or usd=")
-        self.tokens = None if tokens is None else whole("tokens", tokens)
+        self.tokens = None if tokens is None else whole_number("tokens", tokens)
         self.usd = None if usd is None else number("usd", usd, above=True)
         self._lock = fork_safe_lock()
         self._tokens = 0

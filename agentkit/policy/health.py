@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from agentkit.policy.route import Missing, Stop
 from agentkit.policy.target import Target
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 
 
 class Health(Protocol):
@@ -48,7 +48,7 @@ class HealthAware:
     slower_by: float = 3.0
 
     def __post_init__(self) -> None:
-        whole("min_samples", self.min_samples)
+        whole_number("min_samples", self.min_samples)
         number("unhealthy_below", self.unhealthy_below, maximum=1.0)
         number("slower_by", self.slower_by, minimum=1.0)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentkit._fork import fork_safe_lock
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 
 _LARGEST_EXPONENT = 64
 
@@ -46,14 +46,16 @@ class RetryPolicy:
     budget: int | None = 500
 
     def __post_init__(self) -> None:
-        whole("max_attempts", self.max_attempts, hint="1 is a single attempt without retries")
+        whole_number(
+            "max_attempts", self.max_attempts, hint="1 is a single attempt without retries"
+        )
         number("base_delay", self.base_delay)
         number("multiplier", self.multiplier, minimum=1.0)
         number("max_delay", self.max_delay)
         number("jitter", self.jitter, maximum=1.0)
         number("max_retry_after", self.max_retry_after)
         if self.budget is not None:
-            whole("budget", self.budget, minimum=0)
+            whole_number("budget", self.budget, minimum=0)
 
     def backoff(self, retry: int, rng: Callable[[], float] = random.random) -> float:
         """Seconds to wait before the `retry`-th retry (from 1); `rng` gives uniform [0, 1)."""

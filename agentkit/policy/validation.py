@@ -38,12 +38,12 @@ def number(
     return value
 
 
-def optional(name: str, value: Any, **limits: Any) -> float | None:
+def optional_number(name: str, value: Any, **limits: Any) -> float | None:
     """Like `number`, but None passes."""
     return None if value is None else number(name, value, **limits)
 
 
-def whole(name: str, value: Any, *, minimum: int = 1, hint: str | None = None) -> int:
+def whole_number(name: str, value: Any, *, minimum: int = 1, hint: str | None = None) -> int:
     """`value` as it is, if it is an `int` of at least `minimum`.
 
     Raises:

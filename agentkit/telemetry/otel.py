@@ -17,7 +17,7 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer, TracerProvid
 from agentkit._version import __version__
 from agentkit.errors import ConfigurationError
 from agentkit.policy.budget import Price
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
 from agentkit.telemetry.metrics import Breakers, Source, instruments_for
@@ -59,7 +59,7 @@ class Telemetry:
 
     def __post_init__(self) -> None:
         mode_of(self.content)
-        whole("max_content_chars", self.max_content_chars)
+        whole_number("max_content_chars", self.max_content_chars)
         if self.profile not in n.VOCABULARIES:
             raise ConfigurationError(
                 f"profile={self.profile!r} is unknown", hint="use 'v1.41', 'next' or 'both'"

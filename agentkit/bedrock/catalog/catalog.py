@@ -32,7 +32,7 @@ from agentkit.bedrock.catalog.model_ids import NameIndex, explicit_routes, is_ex
 from agentkit.bedrock.catalog.models import ModelAccessInfo, UnifiedModelInfo
 from agentkit.bedrock.exceptions import CatalogUnavailableError
 from agentkit.errors import ConfigurationError, LLMError
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.regions import get_commercial_regions
@@ -109,7 +109,7 @@ class BedrockModelCatalog:
         self._max_age = number("cache_max_age_hours", cache_max_age_hours) * 3600
         self._force_refresh = force_refresh
         self._timeout = number("timeout", timeout, above=True)
-        self._max_workers = whole("max_workers", max_workers)
+        self._max_workers = whole_number("max_workers", max_workers)
         self._fallback = fallback_to_bundled
         self._any_age = ignore_cache_age
         self._use_api = use_api

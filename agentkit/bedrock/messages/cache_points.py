@@ -15,7 +15,7 @@ from typing import Any, Final
 from agentkit.bedrock.messages.blocks import build_cache_point
 from agentkit.bedrock.messages.limits import MAX_CACHE_POINTS
 from agentkit.policy.limits.estimate import tokens_of as text_tokens
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.validation import member
 
 Arguments = dict[str, Any]
@@ -77,7 +77,7 @@ class CacheConfig:
         object.__setattr__(self, "strategy", member("strategy", CacheStrategy, self.strategy))
         handling = member("error_handling", CacheErrorHandling, self.error_handling)
         object.__setattr__(self, "error_handling", handling)
-        whole("cache_point_threshold", self.cache_point_threshold, minimum=0)
+        whole_number("cache_point_threshold", self.cache_point_threshold, minimum=0)
         over = self.custom_rules.get("cache_text_blocks_over")
         if over is not None:
             number("cache_text_blocks_over", over)

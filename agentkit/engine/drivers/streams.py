@@ -24,7 +24,7 @@ class Growth(Protocol):
         """What is known after `event`."""
         ...
 
-    def whole(self, response: Response[Any]) -> tuple[Any, ...]:
+    def complete(self, response: Response[Any]) -> tuple[Any, ...]:
         """The validated instance at the end."""
         ...
 
@@ -128,7 +128,7 @@ class Stream(_StreamState, Closing):
     def _partials(self, growth: Growth) -> Iterator[Any]:
         while (event := self._advance()) is not None:
             yield from growth.take(event)
-        yield from growth.whole(self.response)
+        yield from growth.complete(self.response)
 
     def _advance(self) -> StreamEvent | None:
         if self._stepper.done:
@@ -245,7 +245,7 @@ class _Partials:
             event = await self._stream._advance()
             self._over = event is None
             growth = self._growth
-            known = growth.whole(self._stream.response) if event is None else growth.take(event)
+            known = growth.complete(self._stream.response) if event is None else growth.take(event)
             if known:
                 return known[0]
         raise StopAsyncIteration

@@ -14,7 +14,7 @@ from agentkit.errors import ConfigurationError, LLMError
 from agentkit.manager.batch_file.lines import Key, Line, arguments, lines
 from agentkit.manager.batch_file.results import answer_of, append, error_of, opened
 from agentkit.manager.runner import arun_bounded
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
@@ -83,7 +83,7 @@ async def complete_file(
         ConfigurationError: `source` cannot be read, `target` is no file of such results, belongs
             to other requests or is in use. Nothing is sent then.
     """
-    whole("max_concurrency", max_concurrency)
+    whole_number("max_concurrency", max_concurrency)
     number("patience", patience)
     source, target = Path(source), Path(target)
     if not source.is_file():

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.policy.breaker.listeners import Listener, is_pybreaker_listener
-from agentkit.policy.validation import number, optional, whole
+from agentkit.policy.validation import number, optional_number, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class BreakerPolicy:
     listeners: tuple[Listener, ...] = ()
 
     def __post_init__(self) -> None:
-        whole("failure_threshold", self.failure_threshold)
+        whole_number("failure_threshold", self.failure_threshold)
         number("recovery_timeout", self.recovery_timeout, above=True)
-        whole("success_threshold", self.success_threshold)
-        optional("failure_rate", self.failure_rate, above=True, maximum=1.0)
+        whole_number("success_threshold", self.success_threshold)
+        optional_number("failure_rate", self.failure_rate, above=True, maximum=1.0)
         number("window", self.window, above=True)
-        whole("minimum_calls", self.minimum_calls)
-        optional("slow_call_duration", self.slow_call_duration, above=True)
+        whole_number("minimum_calls", self.minimum_calls)
+        optional_number("slow_call_duration", self.slow_call_duration, above=True)
         number("slow_call_rate", self.slow_call_rate, above=True, maximum=1.0)
         object.__setattr__(self, "listeners", _checked_listeners(self.listeners))
 

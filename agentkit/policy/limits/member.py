@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentkit.policy.limits.window import Need, RateLimits, Window
-from agentkit.policy.validation import optional, whole
+from agentkit.policy.validation import optional_number, whole_number
 
 if TYPE_CHECKING:
     from agentkit.policy.target import Endpoint
@@ -56,12 +56,12 @@ class Member:
         self.endpoint = endpoint
         self.name = name
         self.max_concurrency = (
-            None if max_concurrency is None else whole("max_concurrency", max_concurrency)
+            None if max_concurrency is None else whole_number("max_concurrency", max_concurrency)
         )
         self.window = Window(limits)
         self.renew = renew
-        self.idle_timeout = optional("idle_timeout", idle_timeout, above=True)
-        self.max_lifetime = optional("max_lifetime", max_lifetime, above=True)
+        self.idle_timeout = optional_number("idle_timeout", idle_timeout, above=True)
+        self.max_lifetime = optional_number("max_lifetime", max_lifetime, above=True)
         self.in_use = self.served = self.failures = 0
         self.resting_until = -math.inf
         self.retired = False

@@ -28,7 +28,7 @@ from agentkit.policy.classification import Blame, Classification, Retry
 from agentkit.policy.limits.lease import Lease
 from agentkit.policy.limits.member import Member
 from agentkit.policy.limits.window import Need
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 from agentkit.types import Quota, Usage
 
 __all__ = ["AGING", "COOLDOWN", "UNHEALTHY_AFTER", "Lease", "Member", "Pool", "Strategy"]
@@ -86,7 +86,7 @@ class Pool:
         )
         self.counts_tokens = any(member.window.counts_tokens for member in self.members)
         """Whether a request must be estimated before it is admitted."""
-        self.max_in_use = None if max_in_use is None else whole("max_in_use", max_in_use)
+        self.max_in_use = None if max_in_use is None else whole_number("max_in_use", max_in_use)
         self.era = 0
         """Forks that it went through: a lease of the parent is given back there."""
         self._next = 0

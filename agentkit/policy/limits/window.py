@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 from agentkit.types import Quota
 
 WINDOW = 60.0
@@ -51,7 +51,7 @@ class RateLimits:
         for name in _NAMES:
             value = getattr(self, name)
             if value is not None:
-                whole(name, value, hint="leave it out for no limit")
+                whole_number(name, value, hint="leave it out for no limit")
 
 
 class Admission:

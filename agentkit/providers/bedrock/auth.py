@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.validation import whole
+from agentkit.policy.validation import whole_number
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.secret import Secret
 
@@ -222,7 +222,7 @@ def _check_role(values: dict[str, Any]) -> None:
             hint="2 to 64 letters, digits and any of _+=,.@-",
         )
     seconds = values["assume_role_duration"]
-    if seconds is not None and whole("assume_role_duration", seconds, minimum=900) > 43_200:
+    if seconds is not None and whole_number("assume_role_duration", seconds, minimum=900) > 43_200:
         raise ConfigurationError("assume_role_duration is at most 43,200 seconds (12 hours)")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit._version import __version__
-from agentkit.policy.validation import number, whole
+from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.connection import reachable
 from agentkit.providers.bedrock.regions import check_region
@@ -45,9 +45,9 @@ class Boto3Config:
     def __post_init__(self) -> None:
         number("read_timeout", self.read_timeout, above=True)
         number("connect_timeout", self.connect_timeout, above=True)
-        whole("max_pool_connections", self.max_pool_connections)
+        whole_number("max_pool_connections", self.max_pool_connections)
         if self.retries_max_attempts is not None:
-            whole("retries_max_attempts", self.retries_max_attempts, minimum=0)
+            whole_number("retries_max_attempts", self.retries_max_attempts, minimum=0)
             warnings.warn(
                 "retries_max_attempts has no effect: set RetryConfig(max_attempts=…) instead",
                 stacklevel=3,
@@ -78,7 +78,7 @@ class Clients(Closing):
         session_factory: Callable[[AuthConfig], Any] = open_session,
     ) -> None:
         self.auth = auth or AuthConfig()
-        self.concurrency = whole("concurrency", concurrency)
+        self.concurrency = whole_number("concurrency", concurrency)
         self._limits = boto3_config or Boto3Config()
         self._endpoint_url = endpoint_url
         self._session_factory = session_factory
