@@ -92,7 +92,9 @@ def _child(tree: dict[str, Any], name: str, variable: str) -> dict[str, Any]:
 
 def _add_providers_with_keys(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Without a file: add every provider that has a key in the environment."""
-    providers: dict[str, Any] = tree.setdefault("providers", {})
+    providers = tree.setdefault("providers", {})
+    if not isinstance(providers, dict):
+        return  # a variable set it to something else, which is reported with the other problems
     for kind in PROVIDERS_BY_KEY:
         variables = PROVIDERS[kind].all_key_variables
         if any(environ.get(name, "").strip(" ,") for name in variables):

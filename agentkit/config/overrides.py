@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agentkit.config.problems import Path
+from agentkit.config.schema import File
 from agentkit.config.yaml_text import parse_scalar
 
 PREFIX: Final = "AGENTKIT_"
@@ -18,15 +19,8 @@ SEPARATOR: Final = "__"
 NOT_OVERRIDES: Final = ("AGENTKIT_CONFIG", "AGENTKIT_CACHE", "AGENTKIT_CACHE_DIR")
 """Variables with the same prefix and a meaning of their own."""
 
-FIELDS: Final = (
-    "default_provider",
-    "fallback",
-    "deadline",
-    "max_retries",
-    "response_cache",
-    "providers",
-)
-"""The top-level fields of a file that a variable can set, or set a part of."""
+FIELDS: Final = tuple(File.model_fields)
+"""The top-level fields of a file, which a variable can set, or set a part of."""
 
 _LISTS_OF_NAMES: Final = ("fallback", "models")
 """Here a number is a name, too."""

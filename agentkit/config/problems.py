@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
-from agentkit.errors import ConfigurationError, MissingDependencyError
+from agentkit.errors import ConfigurationError
 
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: ``("providers", "openai", "rate_limits", 0)``."""
@@ -62,14 +62,6 @@ def raise_problems(problems: Iterable[Problem], locations: Locations) -> NoRetur
     raise ConfigurationError(
         f"{len(found):,} problems in the configuration\n" + "\n".join(lines),
         hint="`agentkit config schema` prints every field and its type",
-    )
-
-
-def missing_package(package: str, purpose: str) -> MissingDependencyError:
-    """The error for a package of the ``config`` extra that is not installed."""
-    return MissingDependencyError(
-        f"{purpose} needs {package}, which is not installed",
-        hint="pip install 'agentkit-llms[config]'",
     )
 
 

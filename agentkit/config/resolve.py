@@ -123,7 +123,7 @@ class _Resolver:
         try:
             if given.api_keys is not None:
                 return list(self._listed_keys(given.api_keys, (*path, "api_keys")))
-            found = self._keyring.from_variables(defaults.all_key_variables)
+            found = self._keyring.from_variables(defaults)
         except KeyProblem as problem:
             self.problems.append(problem.problem)
             return []

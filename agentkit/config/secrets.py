@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from typing import Final
 
 from agentkit.config.problems import Path, Problem
+from agentkit.providers.registry import ProviderInfo
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _BARE: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*")
@@ -53,8 +54,8 @@ class Keyring:
             self._check(part, path)
         return [Key(part, origin) for part in parts]
 
-    def from_variables(self, names: tuple[str, ...]) -> list[Key]:
-        """The keys in the first of the variables `names` that contains any, else an empty list.
+    def from_variables(self, info: ProviderInfo) -> list[Key]:
+        """The keys in the first of the provider's variables that contains any, else an empty list.
 
         Spaces around a key and empty items are ignored; a variable with nothing else counts as
         unset.
@@ -62,9 +63,9 @@ class Keyring:
         Raises:
             KeyProblem: a value is not a key.
         """
-        for name in names:
+        for name in info.all_key_variables:
             value = self.environ.get(name, "")
-            parts = split(value) if name.endswith("S") else [value.strip()]
+            parts = split(value) if name == info.key_list_variable else [value.strip()]
             found = [Key(part, name) for part in parts if part]
             if found:
                 for each in found:

@@ -16,15 +16,8 @@ import os
 import re
 from typing import Any, Final, NoReturn
 
-from agentkit.config.problems import (
-    Locations,
-    Path,
-    Problem,
-    missing_package,
-    raise_problems,
-    redact,
-)
-from agentkit.errors import ConfigurationError
+from agentkit.config.problems import Locations, Path, Problem, raise_problems, redact
+from agentkit.errors import ConfigurationError, MissingDependencyError
 
 MAX_BYTES: Final = 1_000_000
 """The size of the largest file that is read; a sensible one has a few thousand bytes."""
@@ -153,7 +146,10 @@ def _compose(text: str, source: str) -> Any:
     try:
         import yaml
     except ModuleNotFoundError:
-        raise missing_package("PyYAML", f"reading {source}") from None
+        raise MissingDependencyError(
+            f"reading {source} needs PyYAML, which is not installed",
+            hint="pip install 'agentkit-llms[config]'",
+        ) from None
     try:
         return yaml.compose(text, Loader=_loader())
     except yaml.reader.ReaderError as error:

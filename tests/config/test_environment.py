@@ -191,6 +191,11 @@ def test_a_bad_override_is_said_with_the_variables_name(variable: str, value: st
     assert SECRET not in str(caught.value)
 
 
+def test_providers_that_are_not_a_mapping_are_a_problem_without_a_file_too() -> None:
+    with pytest.raises(ConfigurationError, match="AGENTKIT_PROVIDERS"):
+        load_settings(environ={"OPENAI_API_KEY": "k", "AGENTKIT_PROVIDERS": "[]"})
+
+
 @pytest.mark.promise("N5")
 def test_n5_no_key_is_ever_written_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEYS", "k1,k2")
