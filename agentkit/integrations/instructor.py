@@ -1,12 +1,12 @@
 """A manager as a chat-completions function, for libraries that are built around one.
 
-`agentkit` validates answers itself (`response_model=`) and needs no other library for it. Where
-code is written for `instructor`, this keeps retries, fallbacks, limits and traces in place::
+agentkit validates answers itself (`response_model=`), without another library. For code that is
+written for `instructor`, this module keeps retries, fallbacks, limits and traces in place::
 
     create = instructor.patch(create=chat_create(manager))
     city = create(messages=[{"role": "user", "content": "…"}], response_model=City)
 
-Instructor validates and asks again; each of its questions is one request of the manager.
+Instructor validates and asks again; each time it asks, that is one request of the manager.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agentkit.manager.manager import LLMManager
 
-_FINISHED: Final = {
+_FINISH_REASONS: Final = {
     "length": "length",
     "max_tokens": "length",
     "max_output_tokens": "length",
@@ -37,13 +37,13 @@ _FINISHED: Final = {
 
 
 def chat_create(manager: LLMManager, *, model: str | None = None) -> Callable[..., ChatCompletion]:
-    """A function like ``openai.OpenAI().chat.completions.create`` that asks through `manager`.
+    """A function like ``openai.OpenAI().chat.completions.create`` that uses `manager`.
 
-    It takes `messages` (as OpenAI writes them), `tools`, `tool_choice`, `response_format`, the
+    It accepts `messages` (in OpenAI's format), `tools`, `tool_choice`, `response_format`, the
     arguments of `LLMManager.complete` (`deadline`, `use_cache`, …) and the model's own options.
-    `model` is a registered name here and there; default: the active model and its chain. A tool
-    that must be called, and a `response_format`, are asked for as a JSON schema, which works with
-    every model; the answer is an object, checked for nothing else.
+    `model`, here or in a call, is a registered name (default: the active model and its chain). A
+    tool that must be called, and a `response_format`, are requested as a JSON schema, which works
+    with every model; the answer must be an object, and is not validated further.
 
     Raises:
         MissingDependencyError: the openai package, whose types are returned, is not installed.
@@ -51,8 +51,9 @@ def chat_create(manager: LLMManager, *, model: str | None = None) -> Callable[..
     _require_openai()
 
     def create(*, messages: Sequence[Any], **options: Any) -> ChatCompletion:
-        asked = _asked(messages, options, model)
-        return _completion(manager.complete(asked.messages, **asked.options), asked)
+        arguments = _arguments(messages, options, model)
+        response = manager.complete(arguments.messages, **arguments.options)
+        return _completion(response, arguments.forced_tool)
 
     return create
 
@@ -64,22 +65,25 @@ def achat_create(
     _require_openai()
 
     async def create(*, messages: Sequence[Any], **options: Any) -> ChatCompletion:
-        asked = _asked(messages, options, model)
-        return _completion(await manager.acomplete(asked.messages, **asked.options), asked)
+        arguments = _arguments(messages, options, model)
+        response = await manager.acomplete(arguments.messages, **arguments.options)
+        return _completion(response, arguments.forced_tool)
 
     return create
 
 
-class _Asked(NamedTuple):
+class _Arguments(NamedTuple):
+    """The arguments of `LLMManager.complete`."""
+
     messages: list[Message]
     options: dict[str, Any]
-    tool: str | None
-    """The tool that must be called: its arguments are the answer."""
+    forced_tool: str | None
+    """The tool that must be called: the answer is its arguments."""
 
 
 def _require_openai() -> None:
     try:
-        import openai.types.chat  # noqa: F401 - only whether it is there
+        import openai.types.chat  # noqa: F401 - only to see whether it is installed
     except ImportError:
         raise MissingDependencyError(
             "chat_create returns types of the openai package, which is not installed",
@@ -87,13 +91,13 @@ def _require_openai() -> None:
         ) from None
 
 
-def _asked(messages: Sequence[Any], options: dict[str, Any], model: str | None) -> _Asked:
+def _arguments(messages: Sequence[Any], options: dict[str, Any], model: str | None) -> _Arguments:
     if options.pop("stream", None):
         raise ConfigurationError(
             "chat_create does not stream", hint="use manager.stream(…, response_model=…).partials()"
         )
     options.setdefault("model", model)
-    shape = _shape_of(options.pop("response_format", None))
+    schema = _schema_of(options.pop("response_format", None))
     tools = [tool_spec(each) for each in options.pop("tools", None) or ()]
     choice = options.pop("tool_choice", None)
     forced = None
@@ -103,24 +107,24 @@ def _asked(messages: Sequence[Any], options: dict[str, Any], model: str | None) 
         forced = tools[0].name
     for spec in tools:
         if spec.name == forced:
-            shape = JSONSchema(spec.name, {**spec.parameters, "description": spec.description})
+            schema = JSONSchema(spec.name, {**spec.parameters, "description": spec.description})
     if forced is None and tools:
         options["tools"] = tools
         if choice is not None:
             options["tool_choice"] = choice
-    told = [_message(each) for each in messages]
-    if shape is not None:
-        options["response_model"] = shape
+    converted = [_message(each) for each in messages]
+    if schema is not None:
+        options["response_model"] = schema
         if "tools" not in options:
-            told = [_without_tools(each) for each in told]
-    return _Asked(told, options, forced)
+            converted = [_without_tools(each) for each in converted]
+    return _Arguments(converted, options, forced)
 
 
-def _shape_of(wish: Any) -> JSONSchema | None:
-    if not isinstance(wish, Mapping) or wish.get("type") == "text":
+def _schema_of(response_format: Any) -> JSONSchema | None:
+    if not isinstance(response_format, Mapping) or response_format.get("type") == "text":
         return None
-    told = wish.get("json_schema", {})
-    return JSONSchema(str(told.get("name", "answer")), told.get("schema", {"type": "object"}))
+    given = response_format.get("json_schema", {})
+    return JSONSchema(str(given.get("name", "answer")), given.get("schema", {"type": "object"}))
 
 
 def _message(each: Any) -> Message:
@@ -134,19 +138,19 @@ def _message(each: Any) -> Message:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestValidationError(
-            f"a message is not one of chat completions: {type(error).__name__}",
+            f"a message is not in the format of chat completions: {type(error).__name__}",
             validation_errors=[f"messages: {type(error).__name__}"],
             hint="use dicts with role and content",
         ) from None
 
 
 def _without_tools(message: Message) -> Message:
-    """Earlier calls and results as text: a provider that is told of no tools may refuse them."""
+    """Earlier calls and results as text: without tools, a provider may reject them."""
     if message.role is MessageRole.TOOL:
         return Message(MessageRole.USER, message.content)
     if message.tool_calls:
-        told = [message.text, *(json.dumps(call.arguments) for call in message.tool_calls)]
-        return Message(MessageRole.ASSISTANT, "\n".join(filter(None, told)))
+        texts = [message.text, *(json.dumps(call.arguments) for call in message.tool_calls)]
+        return Message(MessageRole.ASSISTANT, "\n".join(filter(None, texts)))
     return message
 
 
@@ -155,23 +159,23 @@ def _call(call: Mapping[str, Any]) -> ToolCall:
     return ToolCall(call["id"], function["name"], json.loads(function["arguments"] or "{}"))
 
 
-def _completion(response: Response[Any], asked: _Asked) -> ChatCompletion:
+def _completion(response: Response[Any], forced_tool: str | None) -> ChatCompletion:
     from openai.types.chat import ChatCompletion
 
     calls = [(call.id, call.name, json.dumps(dict(call.arguments))) for call in response.tool_calls]
     text: str | None = response.text
     if response.parsed is not None:
         text = json.dumps(response.parsed)
-        if asked.tool is not None:
-            calls, text = [("call_1", asked.tool, text)], None
+        if forced_tool is not None:
+            calls, text = [("call_1", forced_tool, text)], None
     usage = response.usage
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if calls:
         message["tool_calls"] = [
-            {"id": each, "type": "function", "function": {"name": name, "arguments": arguments}}
-            for each, name, arguments in calls
+            {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for call_id, name, arguments in calls
         ]
-    finished = _FINISHED.get((response.finish_reason or "").lower())
+    finish_reason = _FINISH_REASONS.get((response.finish_reason or "").lower())
     return ChatCompletion.model_validate(
         {
             "id": response.response_id or "chatcmpl-agentkit",
@@ -181,7 +185,7 @@ def _completion(response: Response[Any], asked: _Asked) -> ChatCompletion:
             "choices": [
                 {
                     "index": 0,
-                    "finish_reason": finished or ("tool_calls" if calls else "stop"),
+                    "finish_reason": finish_reason or ("tool_calls" if calls else "stop"),
                     "message": message,
                 }
             ],

@@ -1,9 +1,9 @@
-"""What tests of model calls need.
+"""Tools for testing code that calls models.
 
-`ScriptedModel` answers and fails as told, inside the process; `WireServer` does it on a real
-socket with the providers' wire formats; `faults` names what can go wrong for both. `FakeClock` is
-time that passes on demand, `play` carries an engine flow out with no I/O at all, and
-`forbid_network` keeps a test run on this machine. Names are loaded when they are first used.
+`ScriptedModel` answers and fails by a script, inside the process; `WireServer` does the same on a
+real socket, in the providers' wire formats; `faults` names the failures for both. `FakeClock` is
+time that passes on demand, `play` runs an engine flow without any I/O, and `forbid_network` keeps
+a test run on this machine. Names are imported when they are first used.
 """
 
 from __future__ import annotations

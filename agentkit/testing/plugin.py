@@ -1,7 +1,7 @@
-"""The pytest plugin: in a test run, no response cache writes to the disk.
+"""The pytest plugin: in a test run, response caches do not write to the disk.
 
 Installing agentkit registers it. It sets ``AGENTKIT_CACHE=memory`` for the run unless the variable
-is set already; a test of the disk tier removes it (``monkeypatch.delenv("AGENTKIT_CACHE")``).
+is already set; a test of the disk cache removes it (``monkeypatch.delenv("AGENTKIT_CACHE")``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep response caches in memory until the run is over."""
     if _VARIABLE not in os.environ:
         os.environ[_VARIABLE] = "memory"
-        config.add_cleanup(_forget)
+        config.add_cleanup(_restore)
 
 
-def _forget() -> None:
+def _restore() -> None:
     os.environ.pop(_VARIABLE, None)

@@ -1,4 +1,4 @@
-"""A command on a terminal of its own, typed at and read from like a person would."""
+"""Runs a command on its own pseudo-terminal, with typed input and visible output."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ class Terminal:
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", PROGRAM, *arguments],
-            stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "dumb"},
-        )  # fmt: skip
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=os.environ | {"TERM": "dumb"},
+        )
         os.close(slave)
         self.shown = ""
 

@@ -1,4 +1,4 @@
-"""One question: from the arguments or stdin, streamed, whole or as JSON, with fallbacks."""
+"""``agentkit ask``: from arguments or stdin, streamed or as JSON, with fallbacks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from agentkit.testing import WireServer, faults
 pytestmark = pytest.mark.wire
 
 
-def ask(server: WireServer, *arguments: str, said: str | bytes | None = None) -> Result:
+def ask(server: WireServer, *arguments: str, stdin: str | bytes | None = None) -> Result:
     usual = ["ask", "-m", "compatible:first", "--base-url", server.openai_url]
-    return CliRunner().invoke(app, [*usual, *arguments], input=said)
+    return CliRunner().invoke(app, [*usual, *arguments], input=stdin)
 
 
 @pytest.mark.parametrize("option", ["--stream", "--no-stream"])
@@ -31,20 +31,20 @@ def test_the_answer_is_on_stdout_streamed_or_not(option: str) -> None:
 
 def test_a_dash_reads_stdin() -> None:
     with WireServer(reply=lambda body: body["messages"][0]["content"].upper()) as server:
-        assert ask(server, "-", said="grüße\nzwei").stdout == "GRÜSSE\nZWEI\n"
+        assert ask(server, "-", stdin="grüße\nzwei").stdout == "GRÜSSE\nZWEI\n"
 
 
-@pytest.mark.parametrize("said", [b"\xff\xfe", b" \n"])
-def test_a_stdin_that_is_no_question_is_one_line(said: bytes) -> None:
+@pytest.mark.parametrize("stdin", [b"\xff\xfe", b" \n"])
+def test_an_invalid_stdin_is_a_one_line_error(stdin: bytes) -> None:
     with WireServer() as server:
-        done = ask(server, "-", said=said)
+        done = ask(server, "-", stdin=stdin)
         assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr.startswith("agentkit: ")
         assert done.stderr.count("\n") == 1
         assert server.requests == ()
 
 
-def test_json_tells_who_answered_and_at_what_cost() -> None:
+def test_json_names_the_model_and_the_usage() -> None:
     with WireServer(reply="Paris.") as server:
         server.always(faults.status(404), model="first")
         done = ask(server, "capital?", "--json", "-m", "compatible:second")
@@ -54,14 +54,14 @@ def test_json_tells_who_answered_and_at_what_cost() -> None:
         assert shown["usage"]["output_tokens"] == 1
 
 
-def test_the_same_question_is_asked_each_time() -> None:
+def test_no_answer_comes_from_a_response_cache() -> None:
     with WireServer(reply="4") as server:
         for _ in range(2):
             ask(server, "2 + 2?")
         assert len(server.requests) == 2
 
 
-def test_who_does_not_answer_is_exit_code_1_and_one_line() -> None:
+def test_a_failed_request_is_exit_code_1_and_one_line() -> None:
     with WireServer() as server:
         server.always(faults.status(401))
         done = ask(server, "hello", "--no-stream")
@@ -69,7 +69,7 @@ def test_who_does_not_answer_is_exit_code_1_and_one_line() -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_a_broken_stream_shows_what_came_and_fails() -> None:
+def test_a_broken_stream_shows_the_partial_answer_and_fails() -> None:
     with WireServer(reply="one two three") as server:
         server.script(faults.cut_stream(2))
         done = ask(server, "count")
@@ -92,7 +92,7 @@ def test_the_deadline_holds_for_everything(monkeypatch: pytest.MonkeyPatch) -> N
     assert given == [7.5]
 
 
-def test_without_a_model_or_a_configuration_it_says_what_to_do() -> None:
+def test_without_a_model_or_a_configuration_the_error_has_a_hint() -> None:
     done = CliRunner().invoke(app, ["ask", "hello"])
     assert done.exit_code == 1
     assert "--model" in done.stderr
@@ -100,7 +100,7 @@ def test_without_a_model_or_a_configuration_it_says_what_to_do() -> None:
     assert "--base-url needs a --model" in done.stderr
 
 
-def test_a_key_in_the_environment_is_configuration_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_the_environment_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     with WireServer(reply="Paris.") as server:
         monkeypatch.setenv("OPENAI_API_KEY", "key-of-a-test")
         monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)

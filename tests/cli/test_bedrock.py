@@ -1,4 +1,4 @@
-"""The Bedrock catalogue from a terminal."""
+"""``agentkit bedrock``: the catalogue, listed offline and refreshed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ run = CliRunner()
 
 
 def test_the_bundled_models_are_listed_offline() -> None:
-    told = json.loads(run.invoke(app, ["bedrock", "catalog", "list", "--json"]).stdout)
-    names = [model["name"] for model in told["models"]]
+    listed = json.loads(run.invoke(app, ["bedrock", "catalog", "list", "--json"]).stdout)
+    names = [model["name"] for model in listed["models"]]
     assert "Claude 3 Haiku" in names
     shown = run.invoke(app, ["bedrock", "catalog", "list", "--region", "us-east-1"])
     assert shown.exit_code == 0
     assert "Claude" in shown.stdout
 
 
-def test_a_region_that_is_none_is_said_in_one_line() -> None:
+def test_an_unknown_region_is_a_one_line_error() -> None:
     failed = run.invoke(app, ["bedrock", "catalog", "list", "--region", "mars"])
     assert failed.exit_code != 0
     assert "mars" in failed.output
 
 
-def test_a_refresh_says_what_it_found_and_writes_a_bundle(
+def test_a_refresh_reports_its_result_and_writes_a_bundle(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refreshed(self: BedrockModelCatalog) -> Any:
@@ -43,7 +43,7 @@ def test_a_refresh_says_what_it_found_and_writes_a_bundle(
     assert json.loads(out.read_text("utf-8"))["models"]
 
 
-def test_a_refresh_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_refresh_names_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self: BedrockModelCatalog) -> Any:
         raise APIFetchError("no Region answered", hint="check the network")
 

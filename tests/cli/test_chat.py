@@ -1,4 +1,4 @@
-"""A conversation: it streams, remembers, survives errors and Ctrl-C, and ends on Ctrl-D."""
+"""``agentkit chat``: streams, keeps the conversation, survives errors and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.wire
 MODEL = ("-m", "compatible:m")
 
 
-def chat(server: WireServer, said: str, *more: str) -> Result:
+def chat(server: WireServer, lines: str, *more: str) -> Result:
     arguments = ["chat", *MODEL, "--base-url", server.openai_url, *more]
-    return CliRunner().invoke(app, arguments, input=said)
+    return CliRunner().invoke(app, arguments, input=lines)
 
 
 def conversations(server: WireServer) -> list[list[tuple[str, str]]]:
@@ -42,7 +42,7 @@ def test_each_turn_carries_the_conversation_so_far() -> None:
         assert all(request.stream for request in server.requests)
 
 
-def test_reset_forgets_all_but_the_system_prompt() -> None:
+def test_reset_clears_everything_but_the_system_prompt() -> None:
     with WireServer(reply="ok") as server:
         chat(server, "one\n/reset\ntwo\n", "--system", "be brief")
         assert conversations(server)[1] == [("system", "be brief"), ("user", "two")]
@@ -67,7 +67,7 @@ def test_the_conversation_is_saved_and_no_file_is_overwritten(tmp_path: Path) ->
     assert "/save FILE" in done.stderr, "without a name, the help"
 
 
-def test_an_error_is_one_line_and_what_was_said_is_forgotten() -> None:
+def test_an_error_is_one_line_and_its_message_is_removed() -> None:
     with WireServer(reply="fine") as server:
         server.script(faults.status(400, message="no such thing"))
         done = chat(server, "bad\ngood\n")
@@ -78,7 +78,7 @@ def test_an_error_is_one_line_and_what_was_said_is_forgotten() -> None:
         assert conversations(server)[1] == [("user", "good")]
 
 
-def test_a_broken_answer_is_kept_as_far_as_it_came() -> None:
+def test_a_partial_answer_stays_in_the_conversation() -> None:
     with WireServer(reply="one two three") as server:
         server.script(faults.cut_stream(2))
         done = chat(server, "count\ngo on\n")
@@ -87,8 +87,8 @@ def test_a_broken_answer_is_kept_as_far_as_it_came() -> None:
         assert conversations(server)[1][1] == ("assistant", "one two")
 
 
-@pytest.mark.parametrize("model", ["nobody:m", "openai:", "m"])
-def test_a_model_that_cannot_be_is_said_before_anything_else(model: str) -> None:
+@pytest.mark.parametrize("model", ["unknown:m", "openai:", "m"])
+def test_an_unknown_model_is_reported_first(model: str) -> None:
     done = CliRunner().invoke(app, ["chat", "-m", model])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("agentkit: ")
@@ -120,7 +120,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat_and_ctrl_d_leaves() -> None:
 
 
 @pytest.mark.processes
-def test_an_answer_cannot_steer_the_terminal() -> None:
+def test_an_answer_cannot_control_the_terminal() -> None:
     with WireServer(reply="\x1b[31mred\x1b]0;title\x07\x9b2J end") as server:
         with Terminal("chat", *MODEL, "--base-url", server.openai_url) as terminal:
             terminal.see("> ")

@@ -1,4 +1,4 @@
-"""The commands as they are typed: help, version, wrong usage, and the demo's two outputs."""
+"""The commands as typed: help, version, wrong usage, and the two outputs of the demo."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_each_command_explains_its_json(command: str) -> None:
     assert "--json" in done.output
 
 
-def test_version_is_the_packages() -> None:
+def test_version_is_the_version_of_the_package() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert (done.exit_code, done.output) == (0, f"agentkit {__version__}\n")
 
 
 @pytest.mark.parametrize("arguments", [["dmeo"], ["demo", "--quick"], ["stats", "a", "b"]])
-def test_wrong_usage_is_exit_code_2_and_says_so_on_stderr(arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2_with_usage_on_stderr(arguments: list[str]) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""``agentkit config``: what it prints, its exit codes, and that no key is ever among it."""
+"""``agentkit config``: its output and exit codes, without any key."""
 
 from __future__ import annotations
 
@@ -39,13 +39,15 @@ def as_json(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_check_says_the_worst_case_and_what_may_go_wrong() -> None:
+def test_check_reports_the_worst_case_and_the_risks() -> None:
     done = config("check", "llm.yaml")
     assert (done.exit_code, done.stderr) == (0, "")
     for part in (
-        "6 calls, 300.0 s (ended by the deadline)", "primary: at most 3 calls",
-        "warning: providers.backup.context_window", "share the quota of one key",
-    ):  # fmt: skip
+        "6 calls, 300.0 s (ended by the deadline)",
+        "primary: at most 3 calls",
+        "warning: providers.backup.context_window",
+        "share the quota of one key",
+    ):
         assert part in done.stdout
 
 
@@ -57,7 +59,7 @@ def test_check_in_json_is_one_object() -> None:
     assert found["fingerprint"] == load_settings("llm.yaml", {}).fingerprint
 
 
-def test_a_configuration_without_remarks_is_said_to_be_in_order(
+def test_a_configuration_without_findings_has_no_problems(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", SECRET)
@@ -66,7 +68,7 @@ def test_a_configuration_without_remarks_is_said_to_be_in_order(
     assert "No problems found" in done.stdout
 
 
-def test_a_request_without_an_end_is_said() -> None:
+def test_check_reports_a_request_without_a_time_limit() -> None:
     Path("llm.yaml").write_text(f"{FILE}deadline: null\n".replace("big", "big, timeout: null"))
     assert "6 calls, unlimited time" in config("check", "llm.yaml").stdout
 
@@ -98,7 +100,7 @@ def test_problems_in_json_are_a_list(text: str, problems: list[str]) -> None:
     assert sorted(":".join(each.split(":")[:2]) for each in found["problems"]) == problems
 
 
-def test_show_prints_every_value_and_of_keys_only_fingerprint_and_origin() -> None:
+def test_show_prints_every_value_but_no_key() -> None:
     found = as_json("show", "llm.yaml", "--json")
     assert (found["default_provider"], found["fallback"]) == ("primary", ["backup"])
     (key,) = found["providers"]["primary"]["keys"]
@@ -107,9 +109,12 @@ def test_show_prints_every_value_and_of_keys_only_fingerprint_and_origin() -> No
     assert (key["from"], key["model"], key["max_concurrency"]) == ("llm.yaml:2", "big", 5)
     lines = [line.split() for line in config("show", "llm.yaml").stdout.splitlines()]
     for line in (
-        ["deadline", "300.0"], ["context_window", "800"], ["base_url", "–"],
-        ["key", key["key"]], ["from", "llm.yaml:2"],
-    ):  # fmt: skip
+        ["deadline", "300.0"],
+        ["context_window", "800"],
+        ["base_url", "–"],
+        ["key", key["key"]],
+        ["from", "llm.yaml:2"],
+    ):
         assert line in lines
 
 

@@ -1,4 +1,4 @@
-"""The demo, in a time that a test owns: what it reports is what the manager did."""
+"""``agentkit demo`` with a fake clock: it reports what the manager did."""
 
 from __future__ import annotations
 

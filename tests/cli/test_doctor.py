@@ -1,4 +1,4 @@
-"""`agentkit doctor`: finds what is missing, says how to mend it, shows no secret."""
+"""``agentkit doctor``: finds what is missing, names the remedy, shows no secret."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     return overrides
 
 
-def test_a_healthy_installation_passes() -> None:
+def test_a_complete_installation_passes() -> None:
     code, report = findings()
     assert (code, report["ok"], report["problems"]) == (0, True, [])
     assert report["self_test"] == "ok"
@@ -52,7 +52,7 @@ def test_a_healthy_installation_passes() -> None:
     assert all(each["installed"] for each in report["dependencies"])
 
 
-def test_the_text_has_every_section_and_the_verdict() -> None:
+def test_the_text_has_every_section() -> None:
     code, text = doctor()
     assert code == 0
     for heading in ("Versions", "Extras", "Response cache", "Provider keys", "Notes"):
@@ -79,7 +79,7 @@ def test_a_dependency_outside_its_bounds_is_a_problem(versions: dict[str, str | 
     assert "pybreaker 1.5.0 does not fit" in report["problems"][0]
 
 
-def test_a_missing_extra_is_no_problem_and_names_its_command(
+def test_a_missing_extra_comes_with_the_command_that_installs_it(
     versions: dict[str, str | None],
 ) -> None:
     versions["openai"] = None
@@ -89,8 +89,11 @@ def test_a_missing_extra_is_no_problem_and_names_its_command(
     assert extras["openai"]["present"] is False
     assert extras["openai"]["install"] == 'pip install "agentkit-llms[openai]"'
     assert extras["cli"] | {"packages": None} == {
-        "name": "cli", "present": True, "packages": None, "install": None,
-    }  # fmt: skip
+        "name": "cli",
+        "present": True,
+        "packages": None,
+        "install": None,
+    }
     assert not {"all", "dev", "bench"} & set(extras)
 
 
@@ -122,7 +125,7 @@ def test_a_variable_that_overrides_the_configuration_is_known_and_not_shown(
     assert findings()[1]["settings"][name] == "empty, so ignored"
 
 
-def test_an_empty_key_is_told_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_key_differs_from_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", " ")
     _, report = findings()
     assert report["keys"]["OPENAI_API_KEY"] == "empty"
@@ -142,7 +145,7 @@ def test_a_manager_that_cannot_answer_is_a_problem(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("mode", "code", "where"), [(0o700, 0, None), (0o755, 0, "notes"), (0o777, 1, "problems")]
 )
-def test_a_directory_open_to_others_is_named(mode: int, code: int, where: str | None) -> None:
+def test_a_directory_open_to_others_is_reported(mode: int, code: int, where: str | None) -> None:
     """Readable: a manager closes it before it stores anything. Writable: it is not used."""
     directory = DiskStore().path
     directory.mkdir(parents=True)
@@ -151,9 +154,10 @@ def test_a_directory_open_to_others_is_named(mode: int, code: int, where: str | 
     assert found == code
     assert report["response_cache"]["permissions"] == f"0{mode:o}"
     assert report["response_cache"]["writable"] is True
-    said = {part: any(str(directory) in line for line in report[part])
-            for part in ("notes", "problems")}  # fmt: skip
-    assert said == {"notes": where == "notes", "problems": where == "problems"}
+    named = {
+        part: any(str(directory) in line for line in report[part]) for part in ("notes", "problems")
+    }
+    assert named == {"notes": where == "notes", "problems": where == "problems"}
 
 
 def test_a_file_in_place_of_the_directory_is_a_problem() -> None:
@@ -173,14 +177,14 @@ def test_a_setting_that_cannot_work_is_a_problem_with_its_remedy(
     assert "hint: " in report["problems"][-1]
 
 
-def test_a_directory_that_is_not_used_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_is_not_used_may_be_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(os.environ["AGENTKIT_CACHE_DIR"]).write_text("", encoding="utf-8")
     monkeypatch.setenv("AGENTKIT_CACHE", "memory")
     code, report = findings()
     assert (code, report["response_cache"]["kept_in"]) == (0, "memory")
 
 
-def test_looking_creates_nothing() -> None:
+def test_doctor_creates_nothing() -> None:
     code, report = findings()
     assert code == 0
     assert report["response_cache"]["exists"] is False

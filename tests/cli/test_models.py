@@ -1,4 +1,4 @@
-"""What can be asked: providers, SDKs, keys (never shown) and what is configured."""
+"""``agentkit models``: providers, SDKs, keys (never shown) and configured models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_known_provider_is_listed() -> None:
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_API_KEYS"])
-def test_a_key_is_there_or_not_and_never_shown(
+def test_a_key_is_present_or_missing_and_never_shown(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert provider("openai")["key"] == "missing"
@@ -60,13 +60,13 @@ def test_a_missing_sdk_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) ->
     assert found["install"] == 'pip install "agentkit-llms[groq]"'
 
 
-def test_without_a_configuration_it_says_so() -> None:
+def test_without_a_configuration_the_problem_is_reported() -> None:
     shown = models()
     assert (shown["source"], shown["configured"]) == (None, [])
     assert "the environment contains no API key" in shown["problem"]
 
 
-def test_configured_models_are_shown_with_their_part_in_the_route(
+def test_configured_models_are_shown_with_their_role(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "llm.yaml"
@@ -91,7 +91,7 @@ providers:
     assert SECRET not in text
 
 
-def test_a_configuration_that_does_not_load_is_a_problem_and_no_failure(
+def test_an_invalid_configuration_is_reported_with_exit_code_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTKIT_CONFIG", str(tmp_path / "nowhere.yaml"))

@@ -25,7 +25,7 @@ from agentkit.__main__ import main
 main()
 """
 ONLY_MAIN = "threads: MainThread"
-COLOUR = re.compile(r"\x1b\[[\d;]*3[1-7]m")
+COLOR = re.compile(r"\x1b\[[\d;]*3[1-7]m")
 
 
 def program(*arguments: str) -> list[str]:
@@ -35,8 +35,12 @@ def program(*arguments: str) -> list[str]:
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         program(*arguments),
-        capture_output=True, text=True, check=False, timeout=50, env=os.environ | env,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env=os.environ | env,
+    )
 
 
 def on_a_terminal(*arguments: str, interrupt_after: bytes | None = None) -> tuple[str, str, int]:
@@ -72,10 +76,10 @@ def test_a_pipe_gets_plain_lines() -> None:
     assert done.stderr.strip() == ONLY_MAIN
 
 
-def test_a_terminal_gets_colour_and_a_moving_scoreboard() -> None:
+def test_a_terminal_gets_color_and_a_moving_scoreboard() -> None:
     shown, errors, code = on_a_terminal("demo", "--fast")
     assert code == 0
-    assert COLOUR.search(shown)
+    assert COLOR.search(shown)
     assert "\x1b[?25l" in shown, "the cursor hides while the scoreboard moves"
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and comes back"
     assert errors.strip() == ONLY_MAIN
@@ -86,7 +90,7 @@ def test_no_color_is_respected_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
     shown, _, code = on_a_terminal("demo", "--fast")
     assert code == 0
     assert "closed → open" in shown
-    assert not COLOUR.search(shown)
+    assert not COLOR.search(shown)
 
 
 def test_a_terminal_that_cannot_move_the_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,13 +121,17 @@ def test_an_interrupt_ends_the_demo_in_a_pipe_cleanly() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("demo", "--fast"), ("doctor",), ("doctor", "--json")])
-def test_a_reader_who_leaves_is_no_error(arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe_ends_the_command_silently(arguments: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        program(*arguments), stdout=writer, stderr=subprocess.PIPE, text=True, check=False,
+        program(*arguments),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
         timeout=50,
-    )  # fmt: skip
+    )
     os.close(writer)
     assert done.returncode == 1
     assert done.stderr.strip() == ONLY_MAIN
@@ -134,8 +142,11 @@ def test_without_the_extra_one_line_says_how_to_install_it(missing: str) -> None
     blocked = f"import sys; sys.modules[{missing!r}] = None\n"
     done = subprocess.run(
         [sys.executable, "-c", blocked + PROGRAM, "doctor"],
-        capture_output=True, text=True, check=False, timeout=50,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
     assert done.returncode == 1
     assert done.stdout == ""
     hint, threads = done.stderr.splitlines()
@@ -167,7 +178,7 @@ def test_the_module_and_the_console_script_are_one() -> None:
 @pytest.mark.parametrize(
     "statement", ["import agentkit, agentkit.errors", "import agentkit.__main__"]
 )
-def test_nobody_loads_the_command_line_by_accident(statement: str) -> None:
+def test_importing_agentkit_does_not_load_the_command_line(statement: str) -> None:
     probe = f"{statement}\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert not {"agentkit.cli", "typer", "rich"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""`agentkit stats`: counts what a directory holds, and changes nothing in it."""
+"""``agentkit stats``: counts the content of a directory without changing it."""
 
 from __future__ import annotations
 
@@ -53,10 +53,13 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def listing(path: Path) -> dict[str, tuple[int, int, bytes]]:
     return {
-        str(file.relative_to(path)): (file.stat().st_mtime_ns, file.stat().st_mode,
-                                      file.read_bytes() if file.is_file() else b"")
+        str(file.relative_to(path)): (
+            file.stat().st_mtime_ns,
+            file.stat().st_mode,
+            file.read_bytes() if file.is_file() else b"",
+        )
         for file in path.rglob("*")
-    }  # fmt: skip
+    }
 
 
 def test_entries_are_counted_by_the_model_that_answered(directory: Path) -> None:
@@ -85,17 +88,17 @@ def test_the_default_is_the_directory_a_manager_would_use(
     assert inventory()["entries"] == 3
 
 
-def test_the_directory_inside_may_be_named_as_well(directory: Path) -> None:
+def test_the_inner_directory_can_be_named_too(directory: Path) -> None:
     assert inventory(directory / FORMAT) == inventory(directory)
 
 
-def test_looking_changes_nothing(directory: Path) -> None:
+def test_stats_changes_nothing(directory: Path) -> None:
     before = listing(directory)
     stats(directory)
     assert listing(directory) == before
 
 
-def test_a_response_cache_in_use_can_be_looked_at(directory: Path) -> None:
+def test_a_response_cache_in_use_can_be_read(directory: Path) -> None:
     store = DiskStore(directory)
     store.set("group:key", b"not an answer", 60.0)
     found = inventory(directory)
@@ -103,14 +106,14 @@ def test_a_response_cache_in_use_can_be_looked_at(directory: Path) -> None:
     assert (found["entries"], found["unreadable"]) == (4, 1)
 
 
-def test_expired_entries_are_told_apart(directory: Path) -> None:
+def test_expired_entries_are_counted(directory: Path) -> None:
     found = read_statistics(directory)
     assert found.newest is not None
     later = read_statistics(directory, now=found.newest + 3601)
     assert (found.expired, later.expired, later.entries) == (0, 3, 3)
 
 
-def test_a_row_of_another_program_is_counted_and_not_read(directory: Path) -> None:
+def test_a_row_of_another_program_is_counted_but_not_read(directory: Path) -> None:
     with closing(sqlite3.connect(directory / FORMAT / "cache.db")) as connection, connection:
         connection.execute(
             "INSERT INTO Cache (key, raw, store_time, mode, value) VALUES (7, 0, 1.0, 4, 'x')"
@@ -119,38 +122,40 @@ def test_a_row_of_another_program_is_counted_and_not_read(directory: Path) -> No
     assert (found["entries"], found["unreadable"]) == (4, 1)
 
 
-def test_an_absent_directory_is_said_and_exit_code_1(tmp_path: Path) -> None:
-    code, shown, said = stats(tmp_path / "nowhere")
+def test_a_missing_directory_is_exit_code_1(tmp_path: Path) -> None:
+    code, shown, stderr = stats(tmp_path / "nowhere")
     assert (code, shown) == (1, "")
-    assert "nowhere does not exist" in said
+    assert "nowhere does not exist" in stderr
     assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_foreign_directory_is_said_and_exit_code_1(
+def test_a_directory_with_other_content_is_exit_code_1(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     (tmp_path / "letters.txt").write_text("private", encoding="utf-8")
-    code, shown, said = stats(tmp_path, *options)
+    code, shown, stderr = stats(tmp_path, *options)
     assert (code, shown) == (1, "")
-    assert "contains no response cache" in said
+    assert "contains no response cache" in stderr
     assert [file.name for file in tmp_path.iterdir()] == ["letters.txt"]
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
-    code, _, said = stats(file)
+    code, _, stderr = stats(file)
     assert code == 1
-    assert "is not a directory" in said
+    assert "is not a directory" in stderr
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b""])
-def test_a_database_of_another_kind_is_said_and_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_another_kind_of_database_is_reported_and_not_changed(
+    tmp_path: Path, content: bytes
+) -> None:
     database = tmp_path / FORMAT / "cache.db"
     database.parent.mkdir()
     database.write_bytes(content)
-    code, shown, said = stats(tmp_path)
+    code, shown, stderr = stats(tmp_path)
     assert (code, shown) == (1, "")
-    assert "cannot be read" in said
+    assert "cannot be read" in stderr
     assert database.read_bytes() == content

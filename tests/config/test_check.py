@@ -1,4 +1,4 @@
-"""A configuration that loads is examined: its worst case, and what may go wrong later."""
+"""`check`: the worst case of a configuration, and its risks."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ def findings(settings: Settings, level: str, **environ: str) -> list[Finding]:
 
 def test_the_worst_case_adds_attempts_waits_and_queues_along_the_route() -> None:
     settings = several(
-        one("a", timeout=10.0, acquire_timeout=1.0), one("b", timeout=20.0, acquire_timeout=2.0),
-        deadline=None, max_retries=2,
-    )  # fmt: skip
+        one("a", timeout=10.0, acquire_timeout=1.0),
+        one("b", timeout=20.0, acquire_timeout=2.0),
+        deadline=None,
+        max_retries=2,
+    )
     worst = worst_case(settings)
     longest_wait = 6.25  # a Retry-After of 5 s that is heeded, and its jitter upwards
     assert [bound.seconds for bound in worst.route] == [
@@ -73,9 +75,12 @@ def test_a_deadline_ends_what_attempts_do_not(
 
 
 @given(
-    st.integers(1, 5), st.integers(1, 3), st.none() | st.floats(0.5, 80.0),
-    st.none() | st.floats(0.0, 6.0), st.integers(0),
-)  # fmt: skip
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.none() | st.floats(0.5, 80.0),
+    st.none() | st.floats(0.0, 6.0),
+    st.integers(0),
+)
 def test_no_request_exceeds_the_worst_case(
     attempts: int, models: int, deadline: float | None, retry_after: float | None, seed: int
 ) -> None:
@@ -128,7 +133,7 @@ def test_a_request_that_nothing_ends_is_warned_about() -> None:
     assert findings(several(one(timeout=None), deadline=5.0), "warning") == []
 
 
-def test_a_fallback_that_silence_leaves_no_time_is_warned_about() -> None:
+def test_a_fallback_that_may_get_no_time_is_warned_about() -> None:
     slow = one("slow", timeout=300.0)
     (finding,) = findings(several(slow, one("next"), deadline=300.0), "warning")
     assert finding.where == "providers.next"
@@ -146,7 +151,7 @@ def test_a_fallback_with_a_smaller_context_is_warned_about() -> None:
     assert (finding.where, "100 of 200" in finding.text) == ("providers.b.context_window", True)
 
 
-def test_models_that_share_the_quota_of_one_key_are_named_without_it() -> None:
+def test_models_that_share_a_key_are_warned_about() -> None:
     settings = several(one("a", SECRET, "x"), one("b", SECRET, "y"), one("c", "other", "z"))
     (finding,) = findings(settings, "warning")
     assert "a (x) and b (y) share" in finding.text
@@ -182,9 +187,14 @@ def test_a_provider_that_is_never_reached_is_noted() -> None:
 
 def test_a_variable_that_nothing_reads_is_noted_with_a_close_name() -> None:
     found = findings(
-        several(one()), "note", AGENTKIT_DEADLIN="1", AGENTKIT_CACHE="off", AGENTKIT_DEADLINE="2",
-        AGENTKIT_PROVIDERS__A__TIMEOUT="3", HOME="/",
-    )  # fmt: skip
+        several(one()),
+        "note",
+        AGENTKIT_DEADLIN="1",
+        AGENTKIT_CACHE="off",
+        AGENTKIT_DEADLINE="2",
+        AGENTKIT_PROVIDERS__A__TIMEOUT="3",
+        HOME="/",
+    )
     assert [(each.where, each.remedy) for each in found] == [
         ("AGENTKIT_DEADLIN", "did you mean AGENTKIT_DEADLINE?")
     ]

@@ -1,4 +1,4 @@
-"""A configuration file becomes settings; every mistake is said with its place and its remedy."""
+"""A configuration file becomes settings; every error names its location and remedy."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """Load a text as a file called ``llm.yaml``, under the variables given."""
+    """Load text as a file called ``llm.yaml``, under the variables given."""
 
     def loaded(text: str | bytes, **environ: str) -> Settings:
         content = text.encode() if isinstance(text, str) else text
@@ -88,7 +88,7 @@ max_concurrency: [2, 7]
 
 @pytest.mark.promise("S4-21")
 @pytest.mark.parametrize("limits", ["{requests_per_minute: 7}", "[{requests_per_minute: 7}]"])
-def test_a_single_entry_holds_for_every_key(load: Load, limits: str) -> None:
+def test_a_single_item_applies_to_every_key(load: Load, limits: str) -> None:
     keys = load(provider(f"api_keys: [a, b, c]\nmodels: gpt-x\nrate_limits: {limits}")).providers
     assert {(key.model, key.limits) for key in keys["openai"].keys} == {("gpt-x", RateLimits(7))}
 
@@ -105,7 +105,7 @@ def test_a_single_entry_holds_for_every_key(load: Load, limits: str) -> None:
         ),
     ],
 )
-def test_s4_20_lists_of_other_lengths_are_refused_with_the_counts(
+def test_s4_20_lists_of_other_lengths_are_rejected_with_the_counts(
     load: Load, body: str, counts: str
 ) -> None:
     with pytest.raises(LLMConfigurationError, match=counts) as caught:
@@ -115,7 +115,7 @@ def test_s4_20_lists_of_other_lengths_are_refused_with_the_counts(
 
 @pytest.mark.promise("S2-11", "S4-18")
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (provider("api_key: x"), ["llm.yaml:3", "api_key: unknown key", "mean `api_keys`"]),
         (provider("api_keys: x\nrate_limits: {rpm: 1}"), ["llm.yaml:4", "unknown key", "tokens_"]),
@@ -165,14 +165,14 @@ def test_s4_20_lists_of_other_lengths_are_refused_with_the_counts(
         (provider("api_keys: x") + "max_retries: 0", ["llm.yaml:4", "max_retries: 0"]),
         (provider("api_keys: x") + "deadline: .inf", ["llm.yaml:4", "deadline: .inf"]),
     ],
-)  # fmt: skip
-def test_a_mistake_is_said_with_file_line_and_remedy(
-    load: Load, text: str | bytes, said: list[str]
+)
+def test_an_error_names_file_line_and_remedy(
+    load: Load, text: str | bytes, expected: list[str]
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(text)
     message = str(caught.value)
-    for part in [*said, "hint: "]:
+    for part in [*expected, "hint: "]:
         assert part in message
 
 
@@ -207,7 +207,7 @@ def test_a_mistake_is_said_with_file_line_and_remedy(
         provider(f"api_keys: ['${{{SECRET}']"),
     ],
 )
-def test_no_mistake_shows_a_key(load: Load, text: str | bytes) -> None:
+def test_no_error_shows_a_key(load: Load, text: str | bytes) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(text)
     error: BaseException | None = caught.value
@@ -217,7 +217,7 @@ def test_no_mistake_shows_a_key(load: Load, text: str | bytes) -> None:
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))
-def test_whatever_stands_in_a_file_it_loads_or_is_refused(
+def test_any_content_either_loads_or_is_a_configuration_error(
     tmp_path_factory: pytest.TempPathFactory, content: str | bytes
 ) -> None:
     file = tmp_path_factory.mktemp("any") / "llm.yaml"
@@ -226,25 +226,25 @@ def test_whatever_stands_in_a_file_it_loads_or_is_refused(
         load_settings(file, {})
 
 
-def test_a_file_of_10_mb_is_refused_unread(load: Load) -> None:
+def test_a_file_of_10_mb_is_rejected_unread(load: Load) -> None:
     with pytest.raises(ConfigurationError, match=r"llm\.yaml is larger than 1,000,000 bytes"):
         load(b"# " + b"x" * 10_000_000)
 
 
 @pytest.mark.parametrize("line", [b"- a\n", b"a: {b: c}\n", b"[a, b], ", b"#\n", b"x "])
-def test_a_file_of_almost_1_mb_is_refused_in_time(load: Load, line: bytes) -> None:
+def test_a_file_of_almost_1_mb_is_rejected_in_time(load: Load, line: bytes) -> None:
     with pytest.raises(ConfigurationError, match=r"llm\.yaml:\d+: "):
         load(line * (999_000 // len(line)))
 
 
-def test_a_thousand_mistakes_are_counted_and_the_first_ones_listed(load: Load) -> None:
+def test_a_thousand_problems_are_counted_and_the_first_ones_listed(load: Load) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(provider("\n".join(f"wrong{n}: x" for n in range(1000))))
     lines = caught.value.message.splitlines()
     assert (lines[0], lines[-1]) == ("1,000 problems in the configuration", "… and 980 more")
 
 
-def test_anchors_are_welcome_until_they_explode(load: Load) -> None:
+def test_anchors_work_until_they_expand_too_far(load: Load) -> None:
     shared = (
         "providers:\n  openai: {api_keys: a, rate_limits: &own {requests_per_minute: 3}}\n"
         "  groq: {api_keys: b, rate_limits: *own}\n"
@@ -255,39 +255,41 @@ def test_anchors_are_welcome_until_they_explode(load: Load) -> None:
         f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
         for before, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    for text, said in [
+    for text, expected in [
         (bomb, "more than 10,000 values"),
         ("a: &a [*a]", "nested deeper"),
         ("[" * 50_000, "nested too deeply"),
     ]:
-        with pytest.raises(ConfigurationError, match=said):
+        with pytest.raises(ConfigurationError, match=expected):
             load(text)
 
 
-def test_text_like_a_country_or_a_time_stays_text(load: Load) -> None:
+def test_no_and_dates_are_strings(load: Load) -> None:
     body = "api_keys: [no]\nmodels: 2024-01-01\n"
     (key,) = load(provider(body)).providers["openai"].keys
     assert (key.secret, key.model) == ("no", "2024-01-01")
 
 
-def test_several_mistakes_are_said_at_once(load: Load) -> None:
+def test_one_error_lists_several_problems(load: Load) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(provider("modles: x\ntimeout: -1") + "deadlin: 3")
     lines = caught.value.message.splitlines()
     assert lines[0].startswith("3 problems")
     assert {line.split(": ")[0] for line in lines[1:]} == {
-        "llm.yaml:3", "llm.yaml:4", "llm.yaml:5",
-    }  # fmt: skip
+        "llm.yaml:3",
+        "llm.yaml:4",
+        "llm.yaml:5",
+    }
 
 
-def test_a_missing_file_is_said_with_its_name() -> None:
+def test_the_error_of_a_missing_file_names_it() -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml cannot be read: No such file"):
         load_settings("nowhere.yaml", {})
     with pytest.raises(ConfigurationError, match=r"cannot be read: Is a directory"):
         load_settings(".", {})
 
 
-def test_an_unknown_type_with_an_address_speaks_the_common_protocol(load: Load) -> None:
+def test_an_unknown_provider_with_a_base_url_is_compatible(load: Load) -> None:
     own = load("providers: {mine: {base_url: 'http://host:1/v1/', models: m}}").providers["mine"]
     assert (own.kind, own.base_url, own.keys[0].secret) == ("compatible", "http://host:1/v1", None)
 
@@ -302,7 +304,7 @@ def test_the_table_of_defaults_is_dated_and_complete(load: Load) -> None:
     assert load(SEED).providers["anthropic"].max_tokens == PROVIDERS["anthropic"].max_tokens
 
 
-def test_settings_change_their_fingerprint_with_every_value_and_reveal_no_key(load: Load) -> None:
+def test_the_fingerprint_changes_with_every_value_and_reveals_no_key(load: Load) -> None:
     text = provider(f"api_keys: [{SECRET}]\nmodels: gpt-x")
     first, again = load(text), load(f"# a remark\n{text}")
     assert first == again
@@ -316,7 +318,7 @@ def test_settings_change_their_fingerprint_with_every_value_and_reveal_no_key(lo
     assert len({first.fingerprint, *changed}) == 5
 
 
-def test_without_the_extra_the_command_that_installs_it_is_named(
+def test_without_the_extra_the_error_names_the_command_that_installs_it(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
