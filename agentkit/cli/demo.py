@@ -34,7 +34,7 @@ _ANSWERS: Final = {
     "What is the capital of France?": "Paris.",
     "How many bits are in a byte?": "Eight.",
     "What is the boiling point of water at sea level?": "100 degrees Celsius.",
-    "In which year did Apollo 11 land?": "1969.",
+    "In which year did Apollo 11 reach the Moon?": "1969.",
 }
 _PLANET, _FAUST, _CAPITAL, _BYTE, _WATER, _APOLLO = _ANSWERS
 _RECOVERY: Final = "The primary is up again: its breaker lets one call through as a probe"

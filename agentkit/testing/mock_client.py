@@ -1,4 +1,4 @@
-"""A client that answers what it was told to, in the place of `LLMClient`."""
+"""A client for tests that takes its responses from a list, in place of `LLMClient`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agentkit.types import End, Message, Request, Response, StreamEvent, TextDel
 
 
 class MockCall(NamedTuple):
-    """One call as the mock received it."""
+    """A call that the mock received."""
 
     messages: tuple[Message, ...]
     """The conversation up to this call."""
@@ -29,25 +29,25 @@ class MockCall(NamedTuple):
 
 
 class MockLLMClient(LLMClient):
-    """An `LLMClient` without a provider: each call takes the next response.
+    """An `LLMClient` without a provider: each call returns the next response.
 
     ::
 
         client = MockLLMClient(responses=["Response 1", "Response 2"])
         assert (await client.complete(messages)).content == "Response 1"
 
-    Everything else is real: options, validation of a `response_model`, streams (a word a piece),
-    errors of the tree. A response that does not match a `response_model` is rejected at once, so
-    that no other one is used up; a `retry_after` of one call delays no later one.
+    Everything else is real: options, validation of a `response_model`, streams (a chunk per word)
+    and errors. A response that does not match a `response_model` is rejected immediately, so that
+    it does not use up the next one; a `retry_after` of one call does not delay later calls.
 
     Args:
         responses: texts, `Response` objects (for tool calls or usage), dicts and pydantic
-            instances (their JSON), exceptions (raised), or functions of the list of messages that
-            give one of these. When none is left, a `ConfigurationError` says so.
+            instances (their JSON), exceptions (raised), or functions that take the list of messages
+            and return one of these. A call without a response left raises `ConfigurationError`.
     """
 
     def __init__(self, responses: Iterable[Any] = ()) -> None:
-        self._model = _Mock(responses)
+        self._model = _MockModel(responses)
         manager = LLMManager(
             name="mock", enable_caching=False, breaker=False, retry=RetryPolicy(max_attempts=1)
         )
@@ -63,20 +63,20 @@ class MockLLMClient(LLMClient):
 
     @property
     def remaining(self) -> int:
-        """How many responses are left."""
+        """The number of responses that are left."""
         return len(self._model.responses)
 
     async def close(self) -> None:
-        """End what the mock's manager started. Safe to call twice."""
+        """Close the mock's manager. Safe to call twice."""
         await self.manager.aclose()
 
     def _options(self, messages: Prompt, given: dict[str, Any]) -> tuple[Prompt, dict[str, Any]]:
-        # What an earlier response asked to wait concerns a real provider only.
+        # A Retry-After of an earlier response must not delay this call.
         self.manager.reset_circuit_breaker("mock")
         return super()._options(messages, given)
 
 
-class _Mock:
+class _MockModel:
     provider = "mock"
     end_mark = True
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
@@ -102,8 +102,8 @@ class _Mock:
             if not self.responses:
                 raise ConfigurationError(
                     f"the mock has no response left for call {len(self.calls)}: "
-                    f"{self._given} were given",
-                    hint="give it more responses=",
+                    f"it was given {self._given}",
+                    hint="pass more responses=",
                 )
             step = self.responses.popleft()
         if callable(step) and not isinstance(step, type):
@@ -124,6 +124,6 @@ def _response(step: Any) -> Response[Any]:
     if isinstance(step, Mapping | list):
         return Response(json.dumps(step), finish_reason="stop")
     raise ConfigurationError(
-        f"a mock cannot answer with {type(step).__name__}",
+        f"a mock cannot return an object of type {type(step).__name__}",
         hint="give a text, a Response, a dict, a pydantic instance, an exception or a function",
     )

@@ -1,4 +1,4 @@
-"""A file of requests: every item once, whatever breaks, kill -9 included."""
+"""``agentkit batch``: every item exactly once, even after kill -9."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_item_is_answered_under_its_id(source: Path, target: Path) -> None
 
 
 @pytest.mark.wire
-def test_the_models_own_parameters_are_handed_on(source: Path, target: Path) -> None:
+def test_parameters_of_the_model_are_passed_on(source: Path, target: Path) -> None:
     write(source, [{"prompt": "hi", "temperature": 0, "max_tokens": 7}])
     with WireServer() as server:
         assert batch(server, source, target).exit_code == 0
@@ -100,7 +100,7 @@ def test_the_models_own_parameters_are_handed_on(source: Path, target: Path) -> 
 
 @pytest.mark.processes
 @pytest.mark.wire
-def test_killed_in_mid_run_and_resumed_nothing_is_lost_or_paid_twice(
+def test_a_killed_run_resumes_without_losing_or_repeating_an_answer(
     source: Path, target: Path
 ) -> None:
     write(source, numbered(24))
@@ -135,29 +135,29 @@ def test_killed_in_mid_run_and_resumed_nothing_is_lost_or_paid_twice(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.data())
-def test_cut_anywhere_the_output_is_completed(tmp_path: Path, data: st.DataObject) -> None:
+def test_an_output_truncated_anywhere_is_completed(tmp_path: Path, data: st.DataObject) -> None:
     source, target = write(tmp_path / "in", numbered(4)), tmp_path / "out"
     target.unlink(missing_ok=True)
     run(echo(), source, target, max_concurrency=1)
-    whole = target.read_bytes()
-    cut = data.draw(st.integers(0, len(whole)))
-    target.write_bytes(whole[:cut])
+    complete = target.read_bytes()
+    cut = data.draw(st.integers(0, len(complete)))
+    target.write_bytes(complete[:cut])
     model = echo()
-    complete = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")
+    kept = complete[:cut].count(b"\n") + (complete[cut : cut + 1] == b"\n")
     progress = run(model, source, target, max_concurrency=1)
-    assert progress == Progress(total=4, kept=complete, answered=4 - complete)
-    assert len(model.calls) == 4 - complete
-    assert target.read_bytes() == whole
+    assert progress == Progress(total=4, kept=kept, answered=4 - kept)
+    assert len(model.calls) == 4 - kept
+    assert target.read_bytes() == complete
 
 
 @pytest.mark.wire
-def test_failed_items_are_asked_again_and_their_errors_go(source: Path, target: Path) -> None:
+def test_failed_items_are_retried_and_their_errors_replaced(source: Path, target: Path) -> None:
     write(source, numbered(3))
     with WireServer(reply="fine") as server:
         server.script("fine", faults.status(400, message="no"), "fine")
         done = batch(server, source, target, "--concurrency", "1")
         assert done.exit_code == 1
-        assert "1 items failed" in done.stderr
+        assert "1 item failed" in done.stderr
         [failed] = [each for each in read(target) if "error" in each]
         assert (failed["id"], failed["error"]["type"]) == ("q1", "InvalidRequestError")
         assert batch(server, source, target).exit_code == 0
@@ -168,20 +168,36 @@ def test_failed_items_are_asked_again_and_their_errors_go(source: Path, target: 
 
 
 BAD: list[Any] = [
-    "no json", "[1]", "null", '"text"', "{}", "\ufeff{", {"prompt": 3}, {"prompt": ""},
-    {"prompt": "a", "messages": []}, {"messages": []}, {"messages": "hi"},
-    {"messages": [{"role": "user", "content": 5}]}, {"messages": [3]},
+    "no json",
+    "[1]",
+    "null",
+    '"text"',
+    "{}",
+    "\ufeff{",
+    {"prompt": 3},
+    {"prompt": ""},
+    {"prompt": "a", "messages": []},
+    {"messages": []},
+    {"messages": "hi"},
+    {"messages": [{"role": "user", "content": 5}]},
+    {"messages": [3]},
     {"messages": [{"role": "king", "content": "hi"}]},
     {"messages": [{"role": "user", "content": "hi", "name": "x"}]},
-    {"id": 1.5, "prompt": "a"}, {"id": [1], "prompt": "a"}, {"id": True, "prompt": "a"},
-    {"prompt": "a", "response_model": "City"}, {"prompt": "a", "self": 1},
-    {"prompt": "a", "deadline": "soon"}, {"prompt": "a", "deadline": -1},
-    {"prompt": "a", "tools": 3}, {"prompt": "a", "model": "unheard of"},
-    {"prompt": "a", "model": 3}, "[" * 100_000,
-]  # fmt: skip
+    {"id": 1.5, "prompt": "a"},
+    {"id": [1], "prompt": "a"},
+    {"id": True, "prompt": "a"},
+    {"prompt": "a", "response_model": "City"},
+    {"prompt": "a", "self": 1},
+    {"prompt": "a", "deadline": "soon"},
+    {"prompt": "a", "deadline": -1},
+    {"prompt": "a", "tools": 3},
+    {"prompt": "a", "model": "unheard of"},
+    {"prompt": "a", "model": 3},
+    "[" * 100_000,
+]
 
 
-def test_bad_lines_are_errors_of_their_own_and_never_sent(source: Path, target: Path) -> None:
+def test_invalid_lines_become_errors_and_are_not_sent(source: Path, target: Path) -> None:
     write(source, [*BAD, {"id": "good", "prompt": "hi"}, "", {"id": "good", "prompt": "again"}])
     with source.open("ab") as file:
         file.write(b'{"prompt": "\xff"}\n')
@@ -194,7 +210,7 @@ def test_bad_lines_are_errors_of_their_own_and_never_sent(source: Path, target: 
     assert "stands further up" in results[len(BAD) + 2]["error"]["message"]
 
 
-def test_a_bad_line_that_was_mended_is_sent(source: Path, target: Path) -> None:
+def test_a_corrected_line_is_sent(source: Path, target: Path) -> None:
     write(source, ["{oops", {"prompt": "two"}])
     run(echo(), source, target)
     write(source, [{"prompt": "one"}, {"prompt": "two"}])
@@ -203,7 +219,7 @@ def test_a_bad_line_that_was_mended_is_sent(source: Path, target: Path) -> None:
     assert [call.prompt for call in model.calls] == ["one"]
 
 
-def test_a_byte_order_mark_and_text_that_is_half_a_character(source: Path, target: Path) -> None:
+def test_a_byte_order_mark_and_a_lone_surrogate_are_accepted(source: Path, target: Path) -> None:
     source.write_bytes(b'\xef\xbb\xbf{"id": "\\ud800", "prompt": "\xe2\x80\xa8\xe2\x82\xac"}\n')
     assert run(echo(), source, target).answered == 1
     assert read(target)[0]["text"] == "re: \u2028€"
@@ -211,13 +227,17 @@ def test_a_byte_order_mark_and_text_that_is_half_a_character(source: Path, targe
 
 
 FOREIGN = [
-    b"dear diary\n", b'{"a": 1}\n', b"x", b"[]\n", b"1",
+    b"dear diary\n",
+    b'{"a": 1}\n',
+    b"x",
+    b"[]\n",
+    b"1",
     b'{"index": 0, "id"\n{"index": 1, "id": null, "digest": "", "text": ""}\n',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("content", FOREIGN)
-def test_an_output_that_is_somebody_elses_is_left_alone(
+def test_an_output_with_other_content_is_not_changed(
     source: Path, target: Path, content: bytes
 ) -> None:
     write(source, numbered(1))
@@ -250,9 +270,7 @@ def test_two_runs_do_not_write_one_output(source: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["one file", "no input"])
-def test_an_input_that_cannot_be_is_said_before_anything(
-    same: bool, source: Path, target: Path
-) -> None:
+def test_an_unreadable_input_is_reported_first(same: bool, source: Path, target: Path) -> None:
     if same:
         write(source, numbered(1))
     with pytest.raises(ConfigurationError):
@@ -260,7 +278,7 @@ def test_an_input_that_cannot_be_is_said_before_anything(
     assert not target.exists()
 
 
-def test_a_full_disk_ends_the_run_and_leaves_only_whole_lines(
+def test_a_full_disk_ends_the_run_and_leaves_only_complete_lines(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(source, numbered(6))
@@ -291,7 +309,7 @@ def test_each_item_is_on_the_disk_before_the_next_is_counted(
     assert seen == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 
-def test_no_more_are_under_way_than_allowed(source: Path, target: Path) -> None:
+def test_concurrency_is_limited(source: Path, target: Path) -> None:
     write(source, numbered(12))
     busy = most = 0
 
@@ -355,7 +373,7 @@ def test_patience_ends(source: Path, target: Path) -> None:
     }
 
 
-def test_what_will_not_get_better_is_not_waited_for(source: Path, target: Path) -> None:
+def test_a_permanent_error_is_not_waited_for(source: Path, target: Path) -> None:
     write(source, numbered(2))
     model = ScriptedModel(then=faults.Status(400))
     assert run(model, source, target) == Progress(total=2, failed=2)
@@ -379,7 +397,7 @@ def test_a_terminal_gets_a_bar(source: Path, target: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.wire
-def test_ctrl_c_ends_it_and_says_how_to_go_on(source: Path, target: Path) -> None:
+def test_ctrl_c_ends_the_run_and_says_how_to_continue(source: Path, target: Path) -> None:
     write(source, numbered(3))
     with WireServer(reply="fine") as server:
         server.script("fine")

@@ -1,4 +1,4 @@
-"""Keys, placeholders and overrides from the environment, which is only ever read."""
+"""Keys, placeholders and overrides from the environment, which is only read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_plural_variable_wins_over_the_singular() -> None:
     assert secrets(load_settings(environ=environ), "anthropic") == ["k1", "k2", "k3"]
 
 
-def test_blanks_and_empty_entries_of_a_variable_do_not_count() -> None:
+def test_spaces_and_empty_items_of_a_variable_are_ignored() -> None:
     assert secrets(load_settings(environ={"OPENAI_API_KEYS": " k1 ,, k2 ,"})) == ["k1", "k2"]
     assert secrets(load_settings(environ={"OPENAI_API_KEYS": " , ", "OPENAI_API_KEY": "k"})) == [
         "k"
@@ -54,19 +54,19 @@ def test_blanks_and_empty_entries_of_a_variable_do_not_count() -> None:
         load_settings(environ={"OPENAI_API_KEYS": "", "OPENAI_API_KEY": "  "})
 
 
-def test_without_file_and_key_the_error_says_what_was_looked_for() -> None:
+def test_without_file_and_key_the_error_names_both() -> None:
     with pytest.raises(ConfigurationError, match=r"config/llm\.yaml.*(?s:.*)OPENAI_API_KEY"):
         load_settings(environ={})
 
 
 @pytest.mark.parametrize("value", [f"{SECRET},{SECRET}", f"{SECRET} {SECRET}", f"{SECRET}\u2028"])
-def test_a_bad_key_in_a_variable_is_said_with_the_variables_name_alone(value: str) -> None:
+def test_the_error_of_a_key_in_a_variable_names_only_the_variable(value: str) -> None:
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEYS") as caught:
         load_settings(environ={"OPENAI_API_KEYS": f"x{value}x,{value}"})
     assert SECRET not in f"{caught.value} {caught.value!r}"
 
 
-def test_a_variable_names_the_model_where_no_file_does() -> None:
+def test_a_variable_names_the_model_unless_the_file_does() -> None:
     environ = {"GROQ_API_KEY": "k", "GROQ_MODEL": "llama-x"}
     assert load_settings(environ=environ).providers["groq"].keys[0].model == "llama-x"
     Path("llm.yaml").write_text("providers: {groq: {models: own}}", "utf-8")
@@ -78,7 +78,7 @@ def test_a_provider_without_keys_in_the_file_takes_them_from_its_variables() -> 
     assert secrets(load_settings("llm.yaml", {"OPENAI_API_KEYS": "a,b"})) == ["a", "b"]
 
 
-def test_argument_variable_and_usual_place_are_looked_at_in_this_order() -> None:
+def test_argument_variable_and_default_path_are_tried_in_this_order() -> None:
     Path("config").mkdir()
     for name in ("argument", "variable", "config/llm"):
         Path(f"{name}.yaml").write_text(f"providers: {{openai: {{api_keys: {name}}}}}", "utf-8")
@@ -115,7 +115,7 @@ def test_placeholders_become_keys(text: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("${UNSET}", "llm.yaml:3: providers.openai.api_keys[0]: the variable UNSET is not set"),
         ("${EMPTY}", "the variable EMPTY is empty"),
@@ -129,19 +129,19 @@ def test_placeholders_become_keys(text: str, found: list[str]) -> None:
         ("file:binary.txt", "not UTF-8 text"),
     ],
 )
-def test_a_placeholder_that_leads_nowhere_is_said_with_its_place(text: str, said: str) -> None:
+def test_the_error_of_a_placeholder_names_its_location(text: str, expected: str) -> None:
     Path("empty.txt").write_text(" \n", "utf-8")
     Path("large.txt").write_text("x" * 100_000, "utf-8")
     Path("binary.txt").write_bytes(b"\xff\xfe\xfa")
     environ = {"EMPTY": "", "COMMAS": " , ", "BLANKS": f"{SECRET} {SECRET}"}
     with pytest.raises(ConfigurationError) as caught:
         with_key(text, **environ)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert SECRET not in str(caught.value)
     assert caught.value.__context__ is None
 
 
-def test_a_file_of_a_key_is_found_beside_the_configuration() -> None:
+def test_a_key_file_is_relative_to_the_configuration() -> None:
     Path("deep").mkdir()
     Path("deep/key").write_text("beside", "utf-8")
     Path("deep/llm.yaml").write_text("providers: {openai: {api_keys: 'file:key'}}", "utf-8")
@@ -178,14 +178,14 @@ def test_variables_override_single_values_of_a_file() -> None:
     [
         ("AGENTKIT_DEADLINE", "soon"),
         ("AGENTKIT_MAX_RETRIES", "0"),
-        ("AGENTKIT_DEFAULT_PROVIDER", "nobody"),
+        ("AGENTKIT_DEFAULT_PROVIDER", "unknown"),
         ("AGENTKIT_PROVIDERS__OPENAI__TIMEOT", "3"),
         ("AGENTKIT_PROVIDERS__OPENAI__API_KEYS__X", SECRET),
         ("AGENTKIT_PROVIDERS", "[]"),
         ("AGENTKIT_PROVIDERS__OPNAI__TIMEOUT", "3"),
     ],
 )
-def test_a_bad_override_is_said_with_the_variables_name(variable: str, value: str) -> None:
+def test_the_error_of_an_override_names_the_variable(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"(?i){variable}") as caught:
         with_key("k", **{variable: value})
     assert SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A configuration that changes: the same manager, the changed part replaced, nothing cut."""
+"""A changed configuration: the same manager, with only the changed part replaced."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ pytestmark = pytest.mark.wire
 
 def provider(name: str, url: str, *keys: str) -> ProviderSettings:
     return ProviderSettings(
-        name=name, kind="compatible", base_url=url,
+        name=name,
+        kind="compatible",
+        base_url=url,
         keys=tuple(KeySettings(secret=key, model="m") for key in keys),
-    )  # fmt: skip
+    )
 
 
 def settings(*providers: ProviderSettings) -> Settings:
@@ -59,7 +61,7 @@ def test_changed_keys_replace_that_pool_and_leave_the_rest() -> None:
         assert keys_of(server) == ["old", "same", "new"]
 
 
-def test_a_stream_under_way_ends_with_what_it_began_with() -> None:
+def test_a_stream_in_progress_keeps_its_configuration() -> None:
     with WireServer(reply="one two three four", chunk_delay=0.02) as server:
         url = server.openai_url
         old = settings(provider("a", url, "old"))
@@ -80,7 +82,7 @@ def test_a_stream_under_way_ends_with_what_it_began_with() -> None:
         assert keys_of(server) == ["old", "new"]
 
 
-def test_a_provider_that_is_gone_is_asked_no_more() -> None:
+def test_a_removed_provider_is_not_called_again() -> None:
     with WireServer(reply="x") as server:
         url = server.openai_url
         both = settings(provider("a", url, "k1"), provider("b", url, "k2"))
@@ -96,7 +98,7 @@ def test_a_provider_that_is_gone_is_asked_no_more() -> None:
         asyncio.run(main())
 
 
-def test_each_event_loop_has_its_own() -> None:
+def test_each_event_loop_has_its_own_manager() -> None:
     with WireServer(reply="x") as server:
         config = settings(provider("a", server.openai_url, "k"))
 

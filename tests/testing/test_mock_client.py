@@ -31,7 +31,7 @@ def ask(client: MockLLMClient, **options: Any) -> Any:
 def test_responses_come_in_order_until_none_is_left() -> None:
     client = MockLLMClient(responses=["Response 1", "Response 2"])
     assert [ask(client).content, ask(client).content] == ["Response 1", "Response 2"]
-    with pytest.raises(ConfigurationError, match="no response left for call 3: 2 were given"):
+    with pytest.raises(ConfigurationError, match="no response left for call 3: it was given 2"):
         ask(client)
 
 
