@@ -1,4 +1,4 @@
-"""Exceptions of callables and SDKs, mapped by type and status into the error tree."""
+"""Mapping of the exceptions of SDKs and functions into the error tree, by type and status."""
 
 from __future__ import annotations
 
@@ -8,26 +8,49 @@ from typing import Any, TypeGuard
 
 from agentkit import errors as e
 
-_TIMEOUTS = {
-    ("openai", "APITimeoutError"), ("anthropic", "APITimeoutError"), ("groq", "APITimeoutError"),
-    ("httpx", "TimeoutException"), ("httpx2", "TimeoutException"), ("httpcore", "TimeoutException"),
-    ("requests", "Timeout"), ("aiohttp", "ServerTimeoutError"), ("urllib3", "TimeoutError"),
-    ("botocore", "ReadTimeoutError"), ("botocore", "ConnectTimeoutError"),
-}  # fmt: skip
-_NO_CONNECTION = {
-    ("openai", "APIConnectionError"), ("anthropic", "APIConnectionError"),
-    ("groq", "APIConnectionError"), ("httpx", "TransportError"), ("httpx2", "TransportError"),
-    ("httpcore", "NetworkError"), ("requests", "ConnectionError"),
-    ("aiohttp", "ClientConnectionError"), ("urllib3", "ProtocolError"),
-    ("botocore", "HTTPClientError"),
-}  # fmt: skip
+_TIMEOUTS = frozenset(
+    {
+        ("openai", "APITimeoutError"),
+        ("anthropic", "APITimeoutError"),
+        ("groq", "APITimeoutError"),
+        ("httpx", "TimeoutException"),
+        ("httpx2", "TimeoutException"),
+        ("httpcore", "TimeoutException"),
+        ("requests", "Timeout"),
+        ("aiohttp", "ServerTimeoutError"),
+        ("urllib3", "TimeoutError"),
+        ("botocore", "ReadTimeoutError"),
+        ("botocore", "ConnectTimeoutError"),
+    }
+)
+"""Exceptions by their top-level module and name, so that no library is imported."""
+_CONNECTION_ERRORS = frozenset(
+    {
+        ("openai", "APIConnectionError"),
+        ("anthropic", "APIConnectionError"),
+        ("groq", "APIConnectionError"),
+        ("httpx", "TransportError"),
+        ("httpx2", "TransportError"),
+        ("httpcore", "NetworkError"),
+        ("requests", "ConnectionError"),
+        ("aiohttp", "ClientConnectionError"),
+        ("urllib3", "ProtocolError"),
+        ("botocore", "HTTPClientError"),
+    }
+)
 
 _BY_STATUS: dict[int, type[e.ProviderError]] = {
-    401: e.AuthenticationError, 402: e.AuthenticationError, 403: e.AuthenticationError,
-    404: e.ModelNotFoundError, 408: e.ProviderTimeoutError,
-    409: e.ServerError, 424: e.ServerError, 425: e.ServerError,
-    429: e.RateLimitError, 529: e.OverloadedError,
-}  # fmt: skip
+    401: e.AuthenticationError,
+    402: e.AuthenticationError,
+    403: e.AuthenticationError,
+    404: e.ModelNotFoundError,
+    408: e.ProviderTimeoutError,
+    409: e.ServerError,
+    424: e.ServerError,
+    425: e.ServerError,
+    429: e.RateLimitError,
+    529: e.OverloadedError,
+}
 _BY_CODE: dict[str, type[e.ProviderError]] = {
     "context_length_exceeded": e.ContextLengthError,
     "exceed_context_size_error": e.ContextLengthError,
@@ -48,15 +71,15 @@ _BY_ERROR_TYPE: dict[str, type[e.ProviderError]] = {
     "invalid_request_error": e.InvalidRequestError,
     "request_too_large": e.InvalidRequestError,
 }
-"""For errors inside a 200 stream, which carry no error status: the vendors' own types."""
+"""For errors inside a stream with status 200: the vendors' own types."""
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
 def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
-    """`exc` as an error of our tree, chained as its cause; one of ours stays as it is.
+    """`exc` as an error of the tree, with `exc` as its cause; an `LLMError` stays as it is.
 
-    By status when it carries one (`status_of`), else by type; an unknown exception becomes
-    `ProviderError`. The original text is kept in the message's first line, without any body.
+    By status if it has one (`status_of`), else by type; an unknown exception becomes
+    `ProviderError`. The message names the type and the status, and never contains a body.
     """
     if isinstance(exc, e.LLMError):
         if isinstance(exc, e.ProviderError):
@@ -65,7 +88,7 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
         return exc
     status = status_of(exc)
     kind = _kind(exc, status)
-    label = f"{type(exc).__name__}" + (f" {status}" if status else "")
+    label = type(exc).__name__ + (f" {status}" if status else "")
     error = kind(
         f"{model} failed: {label}",
         provider=provider,
@@ -87,35 +110,35 @@ _HINTS: dict[type[e.ProviderError], str] = {
     e.NetworkError: "check the address (base_url) and whether its server runs",
     e.AuthenticationError: "check the key, its permissions and the account's balance",
     e.ModelNotFoundError: "check the model's id and whether the account may use it",
-    e.InvalidRequestError: "the request itself was refused; see __cause__ for the provider's words",
+    e.InvalidRequestError: "the provider rejected the request; see __cause__ for its message",
     e.ContextLengthError: "shorten the prompt or add a fallback with a larger context_window",
 }
 
 
 def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
-    told = _told(exc)
-    found = next((_BY_CODE[word] for word in told if word in _BY_CODE), None)
-    if found is not None:
-        return found
+    codes = _codes(exc)
+    known = next((_BY_CODE[code] for code in codes if code in _BY_CODE), None)
+    if known is not None:
+        return known
     if status is not None:
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         return e.ServerError if status >= 500 else e.InvalidRequestError
-    found = next((_BY_ERROR_TYPE[word] for word in told if word in _BY_ERROR_TYPE), None)
-    if found is not None:
-        return found
+    known = next((_BY_ERROR_TYPE[code] for code in codes if code in _BY_ERROR_TYPE), None)
+    if known is not None:
+        return known
     names = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(exc).__mro__}
     if isinstance(exc, TimeoutError) or names & _TIMEOUTS:
         return e.ProviderTimeoutError
-    if isinstance(exc, ConnectionError) or names & _NO_CONNECTION:
+    if isinstance(exc, ConnectionError) or names & _CONNECTION_ERRORS:
         return e.NetworkError
     return e.ProviderError
 
 
 def status_of(exc: BaseException) -> int | None:
-    """The HTTP error status (400–599) that an exception carries, or None.
+    """The HTTP error status (400–599) of an exception, or None.
 
-    Looked for in `status_code`, `status` and `code` (integers only), `response.status_code`, and
+    Searched in `status_code`, `status` and `code` (integers only), `response.status_code`, and
     botocore's `response["ResponseMetadata"]["HTTPStatusCode"]`.
     """
     for name in _STATUS_ATTRIBUTES:
@@ -135,7 +158,7 @@ def _is_status(value: Any) -> TypeGuard[int]:
 
 
 def retry_after_of(exc: BaseException) -> float | None:
-    """Seconds of a Retry-After (header in seconds, in ms or as a date; or a plain attribute)."""
+    """The seconds of a Retry-After: a header in seconds, in ms or as a date, or an attribute."""
     value = getattr(exc, "retry_after", None)
     if value is not None:
         return _seconds(value)
@@ -173,26 +196,27 @@ def _headers(exc: BaseException) -> Mapping[str, str]:
     response = getattr(exc, "response", None)
     if isinstance(response, Mapping):
         metadata = response.get("ResponseMetadata")
-        found = metadata.get("HTTPHeaders") if isinstance(metadata, Mapping) else None
+        headers = metadata.get("HTTPHeaders") if isinstance(metadata, Mapping) else None
     else:
-        found = getattr(response, "headers", None) or getattr(exc, "headers", None)
-    if not isinstance(found, Mapping):
+        headers = getattr(response, "headers", None) or getattr(exc, "headers", None)
+    if not isinstance(headers, Mapping):
         return {}
-    return {str(name).lower(): str(value) for name, value in found.items()}
+    return {str(name).lower(): str(value) for name, value in headers.items()}
 
 
-def _told(exc: BaseException) -> list[str]:
-    """The vendor's own words for the error, its code before its type: from the exception, from the
-    body it carries, or from the error object in that body.
+def _codes(exc: BaseException) -> list[str]:
+    """The vendor's own code and type of the error, the code first.
+
+    From the exception, from its body, or from the error object in that body.
     """
     body = getattr(exc, "body", None)
     body = body if isinstance(body, Mapping) else {}
     inner = body.get("error")
     inner = inner if isinstance(inner, Mapping) else body
-    found = (getattr(exc, "code", None), inner.get("code"), inner.get("type"))
-    return [word for word in found if isinstance(word, str)]
+    codes = (getattr(exc, "code", None), inner.get("code"), inner.get("type"))
+    return [code for code in codes if isinstance(code, str)]
 
 
 def _request_id(exc: BaseException) -> str | None:
-    found = getattr(exc, "request_id", None)
-    return found if isinstance(found, str) else None
+    request_id = getattr(exc, "request_id", None)
+    return request_id if isinstance(request_id, str) else None

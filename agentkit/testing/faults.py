@@ -1,14 +1,13 @@
 """Faults of a provider, as plain values.
 
-A fault says what happens; who acts it out decides how: `WireServer` does it on a real socket. The
-lower-case names are the same classes, so that a script reads as a list of events::
+A fault says what happens; `WireServer` performs it on a real socket. The lower-case names are the
+same classes, so that a script reads as a list of events::
 
     server.script(faults.status(503), faults.status(429, retry_after=2), "Paris.")
 
 Times are in seconds. `after` counts content events: pieces of text, or of a tool call's
-arguments. `reply` is the answer that the fault spoils; None stands for the answer that would have
-come without it. A fault of streams has a meaning for a caller who did not ask for a stream, too;
-each class says which.
+arguments. `reply` is the answer that the fault affects; None means the answer that would be sent
+without it. Faults of streams also have a meaning for non-streaming requests; each class says which.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from agentkit.types import Response
 
 @dataclass(frozen=True)
 class Fault:
-    """The root of all faults."""
+    """The base class of all faults."""
 
     def __post_init__(self) -> None:
-        """Refuse a negative or endless time or count.
+        """Check that times and counts are finite and not negative.
 
         Raises:
             ValueError: `seconds` or `after` is negative or not finite.
@@ -42,12 +41,12 @@ class Status(Fault):
 
     Attributes:
         code: the HTTP status, 400 to 599.
-        retry_after: the ``Retry-After`` header: seconds, or a text sent as it is, such as an HTTP
-            date. None sends none.
-        retry_after_ms: the ``retry-after-ms`` header, in milliseconds. None sends none.
-        message: the message in the body; None takes the usual one of the status.
-        kind: the provider's name for the error (``"context_length_exceeded"``); None takes the
-            usual one of the status.
+        retry_after: the ``Retry-After`` header: seconds, or a string sent as it is, such as an
+            HTTP date. None: no header.
+        retry_after_ms: the ``retry-after-ms`` header, in milliseconds. None: no header.
+        message: the message in the body; None: the default of the status.
+        kind: the provider's name for the error (``"context_length_exceeded"``); None: the
+            default of the status.
         headers: further response headers, as pairs.
     """
 
@@ -59,7 +58,7 @@ class Status(Fault):
     headers: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse a status that is no error.
+        """Check that the status is an error.
 
         Raises:
             ValueError: `code` is not between 400 and 599.
@@ -76,22 +75,22 @@ class Reset(Fault):
 
 @dataclass(frozen=True)
 class Disconnect(Fault):
-    """The connection is closed in good order once the request has been read, without an answer.
+    """The connection is closed normally once the request has been read, without an answer.
 
-    A refused connection is another matter: the address of a closed `WireServer` gives that.
+    For a refused connection, use the address of a closed `WireServer`.
     """
 
 
 @dataclass(frozen=True)
 class Silence(Fault):
-    """Nothing is ever answered, and the connection stays open until either side leaves."""
+    """Nothing is ever answered, and the connection stays open until either side closes it."""
 
 
 @dataclass(frozen=True)
 class MalformedBody(Fault):
-    """Status 200, and a JSON body that breaks off half way, at its declared length.
+    """Status 200, and a JSON body without its second half, at its declared length.
 
-    To a caller who asked for a stream, the same body comes instead of one.
+    A streaming request gets the same body instead of a stream.
     """
 
     reply: str | Response[object] | None = None
@@ -99,7 +98,7 @@ class MalformedBody(Fault):
 
 @dataclass(frozen=True)
 class Latency(Fault):
-    """Nothing is sent for `seconds`, then `then` happens; None stands for the usual answer."""
+    """Nothing is sent for `seconds`, then `then` happens; None: the default answer."""
 
     seconds: float
     then: str | Response[object] | Fault | None = None
@@ -107,16 +106,16 @@ class Latency(Fault):
 
 @dataclass(frozen=True)
 class StreamFault(Fault):
-    """The root of the faults that happen within an answer with status 200."""
+    """The base class of faults within an answer with status 200."""
 
     reply: str | Response[object] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class SlowFirstToken(StreamFault):
-    """The headers come at once, the first event `seconds` later, the rest as usual.
+    """The headers are sent immediately, the first event `seconds` later, the rest as usual.
 
-    Without streaming: the whole answer comes after `seconds`.
+    Without streaming: the complete answer is sent after `seconds`.
     """
 
     seconds: float
@@ -124,9 +123,9 @@ class SlowFirstToken(StreamFault):
 
 @dataclass(frozen=True)
 class SlowChunks(StreamFault):
-    """Before each content event `seconds` pass: a stream that drips.
+    """`seconds` pass before each content event.
 
-    Without streaming: the whole answer comes after `seconds`.
+    Without streaming: the complete answer is sent after `seconds`.
     """
 
     seconds: float
@@ -134,8 +133,9 @@ class SlowChunks(StreamFault):
 
 @dataclass(frozen=True)
 class MissingEnd(StreamFault):
-    """All content comes and the stream ends in good order, but no event says that it is complete:
-    no finish reason, no usage, no end mark.
+    """All content is sent and the stream ends normally, but no event says that it is complete.
+
+    There is no finish reason, no usage and no end mark.
 
     Without streaming: as `MalformedBody`.
     """
@@ -143,9 +143,9 @@ class MissingEnd(StreamFault):
 
 @dataclass(frozen=True)
 class BrokenStream(StreamFault):
-    """The root of the faults that strike after `after` content events.
+    """The base class of faults that happen after `after` content events.
 
-    If fewer come, the fault strikes after the last one and before any end mark.
+    If there are fewer, the fault happens after the last one and before any end mark.
     """
 
     after: int = 1
@@ -155,7 +155,7 @@ class BrokenStream(StreamFault):
 class CutStream(BrokenStream):
     """The connection is closed after `after` content events; with `reset`, by a TCP RST.
 
-    Without streaming: the same, half way through the body.
+    Without streaming: the same, halfway through the body.
     """
 
     reset: bool = field(default=False, kw_only=True)
@@ -163,17 +163,17 @@ class CutStream(BrokenStream):
 
 @dataclass(frozen=True)
 class StalledStream(BrokenStream):
-    """After `after` content events nothing more comes, and the connection stays open.
+    """After `after` content events nothing more is sent, and the connection stays open.
 
-    Without streaming: the same, half way through the body.
+    Without streaming: the same, halfway through the body.
     """
 
 
 @dataclass(frozen=True)
 class MalformedChunk(BrokenStream):
-    """The content event that follows the first `after` ones cannot be parsed; the rest comes.
+    """The content event after the first `after` ones cannot be parsed; the rest is sent.
 
-    Whoever skips it has a hole in the text. Without streaming: as `MalformedBody`.
+    A client that skips it has a gap in the text. Without streaming: as `MalformedBody`.
     """
 
 

@@ -1,4 +1,4 @@
-"""Anthropic's messages on the wire: JSON, named server-sent events and errors."""
+"""Anthropic's messages as a wire protocol: JSON, named server-sent events and errors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from agentkit.testing.faults import Status
 from agentkit.testing.wire.protocol import (
-    Answer,
     Event,
+    HttpResponse,
     RecordedRequest,
-    break_sse,
-    dump,
+    corrupt_sse,
     halves,
     sse,
+    to_json,
 )
 from agentkit.types import Response, ToolCall, Usage
 
@@ -40,38 +40,38 @@ _SERVER_ERROR = ("api_error", "Internal server error")
 
 
 class AnthropicMessages:
-    """The wire of ``POST /v1/messages``."""
+    """The protocol of ``POST /v1/messages``."""
 
     name = "anthropic"
     stream_type = "text/event-stream; charset=utf-8"
     id_header = "request-id"
 
-    def reads(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Whether this creates a message."""
         return (method, path) == ("POST", "/v1/messages")
 
-    def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def parse_call(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
         """Model and streaming, both from the body."""
         return str(body.get("model", "")), body.get("stream") is True
 
-    def aside(self, method: str, path: str, models: Sequence[str]) -> Answer | None:
-        """Nothing besides model calls."""
+    def answer_other(self, method: str, path: str, models: Sequence[str]) -> HttpResponse | None:
+        """None: this API has model calls only."""
         return None
 
-    def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
+    def encode_response(self, request: RecordedRequest, response: Response[Any]) -> HttpResponse:
         """A ``message`` object."""
         thought = {"type": "thinking", "thinking": response.reasoning, "signature": "signed"}
         thoughts = [thought] if response.reasoning else []
         text = [{"type": "text", "text": response.text}] if response.text else []
         calls = [{**_block(call), "input": dict(call.arguments)} for call in response.tool_calls]
-        return Answer(200, dump(_message(request, response, [*thoughts, *text, *calls])))
+        return HttpResponse(200, to_json(_message(request, response, [*thoughts, *text, *calls])))
 
-    def events(
+    def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
         """``message_start``, the content blocks, ``message_delta`` and ``message_stop``.
 
-        A block's start travels with its first piece, the stop with what follows its last one.
+        The start of a block travels with its first piece, its stop with what follows the last one.
         """
         start = {
             **_message(request, response, []),
@@ -96,17 +96,17 @@ class AnthropicMessages:
         yield Event("ending", _named("message_delta", delta=reason, usage=usage))
         yield Event("ending", _named("message_stop"))
 
-    def error(self, error: Status) -> Answer:
+    def encode_error(self, error: Status) -> HttpResponse:
         """Anthropic's ``{"type": "error", "error": {type, message}}``; `kind` is the type."""
-        return Answer(error.code, dump({"type": "error", **_error(error)}))
+        return HttpResponse(error.code, to_json({"type": "error", **_error(error)}))
 
-    def error_event(self, error: Status) -> bytes:
+    def encode_error_event(self, error: Status) -> bytes:
         """The same object as an ``error`` event."""
         return _named("error", **_error(error))
 
-    def broken(self, event: bytes) -> bytes:
+    def corrupt(self, event: bytes) -> bytes:
         """An event of half a JSON object."""
-        return break_sse(event)
+        return corrupt_sse(event)
 
 
 def _named(kind: str, **fields: Any) -> bytes:
@@ -138,7 +138,7 @@ def _blocks(
         deltas = [{"type": "text_delta", "text": piece} for piece in pieces]
         yield {"type": "text", "text": ""}, deltas
     for call in response.tool_calls:
-        parts = halves(dump(dict(call.arguments)).decode())
+        parts = halves(to_json(dict(call.arguments)).decode())
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
         yield {**_block(call), "input": {}}, deltas
 

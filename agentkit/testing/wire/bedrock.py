@@ -1,7 +1,8 @@
-"""Amazon Bedrock's Converse API on the wire: JSON, and streams of binary, checksummed frames.
+"""Amazon Bedrock's Converse API as a wire protocol: JSON, and streams of binary frames.
 
-A frame is its total and its headers' length, the checksum of both, the headers, the payload and
-the checksum of all before it (AWS event stream encoding; big-endian, CRC-32).
+A frame consists of its total length, the length of its headers, the checksum of both, the headers,
+the payload, and the checksum of everything before it (AWS event stream encoding, big-endian,
+CRC-32).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from agentkit.testing.faults import Status
-from agentkit.testing.wire.protocol import Answer, Event, RecordedRequest, dump, halves
+from agentkit.testing.wire.protocol import Event, HttpResponse, RecordedRequest, halves, to_json
 from agentkit.types import Response, ToolCall, Usage
 
 _CALL = re.compile(r"/model/(?P<model>[^/]+)/converse(?P<stream>-stream)?")
@@ -45,28 +46,28 @@ _ENDS = struct.calcsize("!III") + struct.calcsize("!I")
 
 
 class BedrockConverse:
-    """The wire of ``POST /model/<model>/converse`` and ``/converse-stream``."""
+    """The protocol of ``POST /model/<model>/converse`` and ``/converse-stream``."""
 
     name = "bedrock"
     stream_type = "application/vnd.amazon.eventstream"
     id_header = "x-amzn-requestid"
 
-    def reads(self, method: str, path: str) -> bool:
-        """Whether this is a conversation."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether this is a call of Converse or ConverseStream."""
         return method == "POST" and _CALL.fullmatch(path) is not None
 
-    def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def parse_call(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
         """Model (an id or an ARN) and streaming, both from the path."""
         found = _CALL.fullmatch(path)
         if found is None:
             return "", False
         return unquote(found["model"]), found["stream"] is not None
 
-    def aside(self, method: str, path: str, models: Sequence[str]) -> Answer | None:
-        """Nothing besides model calls."""
+    def answer_other(self, method: str, path: str, models: Sequence[str]) -> HttpResponse | None:
+        """None: this API has model calls only."""
         return None
 
-    def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
+    def encode_response(self, request: RecordedRequest, response: Response[Any]) -> HttpResponse:
         """A ``ConverseResponse`` object."""
         thought = {"reasoningText": {"text": response.reasoning, "signature": "signed"}}
         content: list[dict[str, Any]] = []
@@ -76,20 +77,20 @@ class BedrockConverse:
             content.append({"text": response.text})
         calls = [{**_use(call), "input": dict(call.arguments)} for call in response.tool_calls]
         content += [{"toolUse": call} for call in calls]
-        whole = {
+        body = {
             "output": {"message": {"role": "assistant", "content": content}},
             "stopReason": _stop_reason(response),
-            **_figures(response.usage),
+            **_metadata(response.usage),
         }
-        return Answer(200, dump(whole))
+        return HttpResponse(200, to_json(body))
 
-    def events(
+    def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
         """``messageStart``, the content blocks, ``messageStop`` and ``metadata``.
 
-        A block's start travels with its first piece, the stop with what follows its last one. As
-        in the service, only the blocks of tool calls have a start.
+        The start of a block travels with its first piece, its stop with what follows the last one.
+        As in the service, only the blocks of tool calls have a start.
         """
         yield Event("opening", event("messageStart", role="assistant"))
         stops = b""
@@ -105,53 +106,55 @@ class BedrockConverse:
         if stops:
             yield Event("ending", stops)
         yield Event("ending", event("messageStop", stopReason=_stop_reason(response)))
-        yield Event("ending", event("metadata", **_figures(response.usage)))
+        yield Event("ending", event("metadata", **_metadata(response.usage)))
 
-    def error(self, error: Status) -> Answer:
+    def encode_error(self, error: Status) -> HttpResponse:
         """The exception's name in a header, its message as JSON; `kind` is the name."""
         fallback = _CLIENT_ERROR if error.code < 500 else _SERVER_ERROR
         name, message = _ERRORS.get(error.code, fallback)
         headers = (("x-amzn-errortype", error.kind or name),)
-        return Answer(error.code, dump({"message": error.message or message}), headers)
+        return HttpResponse(error.code, to_json({"message": error.message or message}), headers)
 
-    def error_event(self, error: Status) -> bytes:
-        """An exception frame, or an error frame where `kind` says so.
+    def encode_error_event(self, error: Status) -> bytes:
+        """An exception frame, or an error frame if `kind` asks for one.
 
-        The service names an exception of a stream with a small letter (``throttlingException``).
-        With ``kind="error:<code>"`` it is a frame of the type ``error``, whose code and message
-        are headers.
+        The names of exceptions in a stream begin with a lower-case letter
+        (``throttlingException``). ``kind="error:<code>"`` gives a frame of the type ``error``,
+        whose code and message are headers.
         """
         fallback = _CLIENT_ERROR if error.code < 500 else _SERVER_ERROR
         name, usual = _ERRORS.get(error.code, fallback)
         name = _IN_STREAM.get(error.code, name)
-        told = error.message or usual
+        message = error.message or usual
         kind = error.kind or name[0].lower() + name[1:]
         if kind.startswith("error:"):
             code = kind.removeprefix("error:")
-            return frame({":message-type": "error", ":error-code": code, ":error-message": told})
+            return frame({":message-type": "error", ":error-code": code, ":error-message": message})
         headers = {":message-type": "exception", ":exception-type": kind}
-        return frame({**headers, ":content-type": "application/json"}, dump({"message": told}))
+        return frame(
+            {**headers, ":content-type": "application/json"}, to_json({"message": message})
+        )
 
-    def broken(self, event: bytes) -> bytes:
+    def corrupt(self, event: bytes) -> bytes:
         """The last frame's payload with one byte changed, so that its checksum is wrong."""
         return event[:-5] + bytes([event[-5] ^ 0xFF]) + event[-4:]
 
 
 def frame(headers: Mapping[str, str], payload: bytes = b"") -> bytes:
-    """One frame of an AWS event stream; all headers are texts."""
+    """One frame of an AWS event stream; all headers are strings."""
     packed = b"".join(
-        struct.pack(f"!B{len(key)}sBH", len(key), key, _TEXT, len(told)) + told
-        for key, told in ((name.encode(), value.encode()) for name, value in headers.items())
+        struct.pack(f"!B{len(key)}sBH", len(key), key, _TEXT, len(value)) + value
+        for key, value in ((name.encode(), text.encode()) for name, text in headers.items())
     )
     lengths = struct.pack("!II", len(packed) + len(payload) + _ENDS, len(packed))
-    whole = lengths + struct.pack("!I", crc32(lengths)) + packed + payload
-    return whole + struct.pack("!I", crc32(whole))
+    checked = lengths + struct.pack("!I", crc32(lengths)) + packed + payload
+    return checked + struct.pack("!I", crc32(checked))
 
 
 def event(kind: str, /, **fields: Any) -> bytes:
     """The frame of one event of ConverseStream, such as ``messageStart``."""
     headers = {":message-type": "event", ":event-type": kind}
-    return frame({**headers, ":content-type": "application/json"}, dump(fields))
+    return frame({**headers, ":content-type": "application/json"}, to_json(fields))
 
 
 def _blocks(
@@ -163,7 +166,7 @@ def _blocks(
     if pieces:
         yield None, [{"text": piece} for piece in pieces]
     for call in response.tool_calls:
-        parts = halves(dump(dict(call.arguments)).decode())
+        parts = halves(to_json(dict(call.arguments)).decode())
         yield {"toolUse": _use(call)}, [{"toolUse": {"input": part}} for part in parts]
 
 
@@ -176,7 +179,7 @@ def _stop_reason(response: Response[Any]) -> str:
     return _STOP_REASONS.get(reason, reason)
 
 
-def _figures(usage: Usage) -> dict[str, Any]:
+def _metadata(usage: Usage) -> dict[str, Any]:
     cached = usage.cache_read_tokens + usage.cache_write_tokens
     counts = {
         "inputTokens": usage.input_tokens - cached,

@@ -1,4 +1,4 @@
-"""The server's side of one HTTP/1.1 connection: requests in, answers out, and ways to break it."""
+"""The server's side of one HTTP/1.1 connection: requests, responses, and ways to break it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Handler = Callable[[HttpRequest, "Connection"], Awaitable[None]]
 
 
 class Connection(asyncio.Protocol):
-    """Reads one request after the other and hands each to `handler`, in a task of its own.
+    """Reads requests one after the other and passes each to `handler`, in its own task.
 
-    A client that leaves ends the task, whatever it waits for. Requests that are no HTTP/1.1 with
-    a Content-Length are answered with 400 and the connection is closed.
+    A client that disconnects cancels the task. A request that is not HTTP/1.1 with a Content-Length
+    is answered with 400, and the connection is closed.
     """
 
     def __init__(self, handler: Handler, changed: Callable[[Connection, bool], None]) -> None:
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._changed(self, False)
 
     def data_received(self, data: bytes) -> None:
-        """Collect bytes until a request is whole."""
+        """Collect bytes until a request is complete."""
         self._buffer += data
         self._next()
 
@@ -62,9 +62,9 @@ class Connection(asyncio.Protocol):
         if self._task is not None or self._transport.is_closing():
             return
         try:
-            request = _take(self._buffer)
+            request = _take_request(self._buffer)
         except ValueError as error:
-            self.answer(400, str(error).encode(), "text/plain")
+            self.send(400, str(error).encode(), "text/plain")
             self.close()
             return
         if request is not None:
@@ -77,18 +77,18 @@ class Connection(asyncio.Protocol):
             self.close()
         self._next()
 
-    def answer(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> None:
-        """Send a whole answer."""
+    def send(self, status: int, body: bytes, content_type: str, headers: Headers = ()) -> None:
+        """Send a complete response."""
         self.start(status, content_type, [*headers, ("content-length", str(len(body)))], body)
 
     def start(self, status: int, content_type: str, headers: Headers, body: bytes = b"") -> None:
-        """Send the status line, the headers and what there is of the body."""
+        """Send the status line, the headers and the beginning of the body."""
         fields = [("content-type", content_type), *headers]
-        lines = [f"HTTP/1.1 {status} {_phrase(status)}", *(f"{k}: {v}" for k, v in fields)]
+        lines = [f"HTTP/1.1 {status} {_reason_phrase(status)}", *(f"{k}: {v}" for k, v in fields)]
         self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     def start_stream(self, content_type: str, headers: Headers = ()) -> None:
-        """Send the headers of an answer that comes in chunks."""
+        """Send the headers of a response in chunks."""
         self.start(200, content_type, [*headers, ("transfer-encoding", "chunked")])
 
     def chunk(self, data: bytes) -> None:
@@ -96,11 +96,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end_stream(self) -> None:
-        """Send the mark that HTTP puts behind the last chunk."""
+        """Send the mark that HTTP requires after the last chunk."""
         self._transport.write(b"0\r\n\r\n")
 
     def close(self) -> None:
-        """Close in good order once everything is sent."""
+        """Close normally once everything is sent."""
         self._transport.close()
 
     def reset(self) -> None:
@@ -110,22 +110,22 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def abort(self) -> None:
-        """Close at once; what is not yet sent is lost."""
+        """Close immediately; what is not yet sent is lost."""
         self._transport.abort()
 
 
-def _phrase(status: int) -> str:
+def _reason_phrase(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
         return "Overloaded" if status == 529 else "Error"
 
 
-def _take(buffer: bytearray) -> HttpRequest | None:
-    """Take the first request out of `buffer`; None until it is whole.
+def _take_request(buffer: bytearray) -> HttpRequest | None:
+    """Remove the first request from `buffer`; None until it is complete.
 
     Raises:
-        ValueError: it is no request with a known length.
+        ValueError: it is not a request with a known length.
     """
     end = buffer.find(b"\r\n\r\n")
     if end < 0:
@@ -145,7 +145,7 @@ def _take(buffer: bytearray) -> HttpRequest | None:
     start = end + 4
     length = int(headers.get("content-length", "0"))
     if length < 0:
-        msg = "a Content-Length is not negative"
+        msg = "a Content-Length cannot be negative"
         raise ValueError(msg)
     if len(buffer) < start + length:
         return None

@@ -1,4 +1,4 @@
-"""Google's Gemini API on the wire: JSON, server-sent chunks and errors."""
+"""Google's Gemini API as a wire protocol: JSON, server-sent chunks and errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentkit.testing.faults import Status
-from agentkit.testing.wire.protocol import Answer, Event, RecordedRequest, break_sse, dump, sse
+from agentkit.testing.wire.protocol import (
+    Event,
+    HttpResponse,
+    RecordedRequest,
+    corrupt_sse,
+    sse,
+    to_json,
+)
 from agentkit.types import Response, ToolCall, Usage
 
 _CALL = re.compile(
@@ -39,40 +46,40 @@ _RPC = "type.googleapis.com/google.rpc"
 
 
 class GoogleGenerate:
-    """The wire of ``POST /v1/models/<model>:generateContent`` and ``:streamGenerateContent``.
+    """The protocol of ``POST /v1/models/<model>:generateContent`` and ``:streamGenerateContent``.
 
-    Every call of a tool carries a thought signature, as those of current models do.
+    Every tool call has a thought signature, as with current models.
     """
 
     name = "google"
     stream_type = "text/event-stream"
     id_header = "x-request-id"
 
-    def reads(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Whether this generates content."""
         return method == "POST" and _CALL.fullmatch(path) is not None
 
-    def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def parse_call(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
         """Model and streaming, both from the path."""
         found = _CALL.fullmatch(path)
         if found is None:
             return "", False
         return found["model"], found["method"] == "streamGenerateContent"
 
-    def aside(self, method: str, path: str, models: Sequence[str]) -> Answer | None:
-        """Nothing besides model calls."""
+    def answer_other(self, method: str, path: str, models: Sequence[str]) -> HttpResponse | None:
+        """None: this API has model calls only."""
         return None
 
-    def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
+    def encode_response(self, request: RecordedRequest, response: Response[Any]) -> HttpResponse:
         """A ``GenerateContentResponse`` object."""
         parts = [*_thoughts(response), *([{"text": response.text}] if response.text else [])]
         parts += [_call(call) for call in response.tool_calls]
-        return Answer(200, dump(_last(request, response, parts)))
+        return HttpResponse(200, to_json(_last(request, response, parts)))
 
-    def events(
+    def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
-        """The same object a piece; the last one has the finish reason and the token counts."""
+        """The same object for each piece; the last has the finish reason and the token counts."""
         for thought in _thoughts(response):
             yield Event("opening", sse(_chunk(request, [thought])))
         for piece in pieces:
@@ -81,25 +88,25 @@ class GoogleGenerate:
             yield Event("content", sse(_chunk(request, [_call(call)])))
         yield Event("ending", sse(_last(request, response, [{"text": ""}])))
 
-    def error(self, error: Status) -> Answer:
+    def encode_error(self, error: Status) -> HttpResponse:
         """Google's ``{"error": {code, message, status, details}}``.
 
-        `kind` is the status, or the reason of an ``ErrorInfo`` where no status is called so. A
-        number of seconds to wait stands in a ``RetryInfo``.
+        `kind` is the status, or the reason of an ``ErrorInfo`` if there is no such status. A number
+        of seconds to wait is in a ``RetryInfo``.
         """
-        return Answer(error.code, dump(_error(error)))
+        return HttpResponse(error.code, to_json(_error(error)))
 
-    def error_event(self, error: Status) -> bytes:
+    def encode_error_event(self, error: Status) -> bytes:
         """The same object as a chunk."""
         return sse(_error(error))
 
-    def broken(self, event: bytes) -> bytes:
+    def corrupt(self, event: bytes) -> bytes:
         """A chunk of half a JSON object."""
-        return break_sse(event)
+        return corrupt_sse(event)
 
 
 def signature_of(call: ToolCall) -> str:
-    """The thought signature that travels with a call, in base64."""
+    """The thought signature of a call, in base64."""
     return base64.b64encode(f"thoughts before {call.name}".encode()).decode("ascii")
 
 
@@ -114,10 +121,10 @@ def _chunk(request: RecordedRequest, parts: list[dict[str, Any]]) -> dict[str, A
 def _last(
     request: RecordedRequest, response: Response[Any], parts: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    whole = _chunk(request, parts)
+    last = _chunk(request, parts)
     reason = response.finish_reason or "stop"
-    whole["candidates"][0]["finishReason"] = _FINISH_REASONS.get(reason, reason)
-    return {**whole, "usageMetadata": _usage(response.usage)}
+    last["candidates"][0]["finishReason"] = _FINISH_REASONS.get(reason, reason)
+    return {**last, "usageMetadata": _usage(response.usage)}
 
 
 def _thoughts(response: Response[Any]) -> list[dict[str, Any]]:
@@ -125,7 +132,7 @@ def _thoughts(response: Response[Any]) -> list[dict[str, Any]]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    """The call without its id: the API leaves it to the caller to match by name and order."""
+    """The call without an id: the API lets the caller match it by name and order."""
     function = {"name": call.name, "args": dict(call.arguments)}
     return {"functionCall": function, "thoughtSignature": signature_of(call)}
 
@@ -150,5 +157,9 @@ def _error(error: Status) -> dict[str, Any]:
         details.append({"@type": f"{_RPC}.ErrorInfo", "reason": error.kind})
     if isinstance(error.retry_after, int | float):
         details.append({"@type": f"{_RPC}.RetryInfo", "retryDelay": f"{error.retry_after}s"})
-    told = {"code": error.code, "message": error.message or message, "status": status}
-    return {"error": {**told, "details": details} if details else told}
+    body: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message or message,
+        "status": status,
+    }
+    return {"error": {**body, "details": details} if details else body}

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions on the wire: JSON, server-sent chunks, ``[DONE]`` and errors."""
+"""OpenAI's chat completions as a wire protocol: JSON, server-sent chunks, ``[DONE]`` and errors."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from agentkit.testing.faults import Status
 from agentkit.testing.wire.protocol import (
-    Answer,
     Event,
+    HttpResponse,
     RecordedRequest,
-    break_sse,
-    dump,
+    corrupt_sse,
     halves,
     sse,
+    to_json,
 )
 from agentkit.types import Response, ToolCall, Usage
 
 _PATHS = frozenset({"/v1/chat/completions", "/openai/v1/chat/completions"})
-_CREATED = 1_700_000_000  # any moment will do, the same one makes answers comparable
+_CREATED = 1_700_000_000  # a fixed time, so that answers can be compared
 
 _ERRORS = {  # status: type, code, message
     400: ("invalid_request_error", None, "Invalid request."),
@@ -33,24 +33,24 @@ _SERVER_ERROR = ("server_error", None, "The server had an error while processing
 
 
 class OpenAIChat:
-    """The wire of ``POST /v1/chat/completions`` and ``GET /v1/models``.
+    """The protocol of ``POST /v1/chat/completions`` and ``GET /v1/models``.
 
-    Groq's path of the same (``/openai/v1/chat/completions``) is served, too.
+    Groq's path (``/openai/v1/chat/completions``) is served, too.
     """
 
     name = "openai"
     stream_type = "text/event-stream; charset=utf-8"
     id_header = "x-request-id"
 
-    def reads(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Whether this is a chat completion."""
         return method == "POST" and path in _PATHS
 
-    def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def parse_call(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
         """Model and streaming, both from the body."""
         return str(body.get("model", "")), body.get("stream") is True
 
-    def aside(self, method: str, path: str, models: Sequence[str]) -> Answer | None:
+    def answer_other(self, method: str, path: str, models: Sequence[str]) -> HttpResponse | None:
         """The list of models."""
         if (method, path) != ("GET", "/v1/models"):
             return None
@@ -58,9 +58,9 @@ class OpenAIChat:
             {"id": name, "object": "model", "created": _CREATED, "owned_by": "agentkit"}
             for name in models
         ]
-        return Answer(200, dump({"object": "list", "data": data}))
+        return HttpResponse(200, to_json({"object": "list", "data": data}))
 
-    def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
+    def encode_response(self, request: RecordedRequest, response: Response[Any]) -> HttpResponse:
         """A ``chat.completion`` object."""
         message: dict[str, Any] = {
             "role": "assistant",
@@ -77,20 +77,20 @@ class OpenAIChat:
             "logprobs": None,
             "finish_reason": _finish(response),
         }
-        whole = {
+        completion = {
             **_frame(request, "chat.completion"),
             "choices": [choice],
             "usage": _usage(response.usage),
         }
-        return Answer(200, dump(whole))
+        return HttpResponse(200, to_json(completion))
 
-    def events(
+    def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
-        """``chat.completion.chunk`` objects; the usage chunk only when the request asks for it."""
+        """``chat.completion.chunk`` objects; the usage chunk only if the request asks for it."""
         wants_usage = bool((request.body.get("stream_options") or {}).get("include_usage"))
-        blank: dict[str, Any] = {"usage": None} if wants_usage else {}
-        frame = {**_frame(request, "chat.completion.chunk"), **blank}
+        no_usage: dict[str, Any] = {"usage": None} if wants_usage else {}
+        frame = {**_frame(request, "chat.completion.chunk"), **no_usage}
 
         def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -102,10 +102,10 @@ class OpenAIChat:
         for piece in pieces:
             yield Event("content", chunk({"content": piece}))
         for index, call in enumerate(response.tool_calls):
-            whole = _call(call)
-            first, second = halves(whole["function"]["arguments"])
-            whole["function"]["arguments"] = first
-            yield Event("content", chunk({"tool_calls": [{"index": index, **whole}]}))
+            start = _call(call)
+            first, second = halves(start["function"]["arguments"])
+            start["function"]["arguments"] = first
+            yield Event("content", chunk({"tool_calls": [{"index": index, **start}]}))
             rest = {"index": index, "function": {"arguments": second}}
             yield Event("content", chunk({"tool_calls": [rest]}))
         yield Event("ending", chunk({}, _finish(response)))
@@ -114,17 +114,17 @@ class OpenAIChat:
             yield Event("ending", sse(usage))
         yield Event("ending", b"data: [DONE]\n\n")
 
-    def error(self, error: Status) -> Answer:
+    def encode_error(self, error: Status) -> HttpResponse:
         """OpenAI's ``{"error": {message, type, param, code}}``; `kind` is the code."""
-        return Answer(error.code, dump(error_body(error)))
+        return HttpResponse(error.code, to_json(error_body(error)))
 
-    def error_event(self, error: Status) -> bytes:
+    def encode_error_event(self, error: Status) -> bytes:
         """The same object as a chunk."""
         return sse(error_body(error))
 
-    def broken(self, event: bytes) -> bytes:
+    def corrupt(self, event: bytes) -> bytes:
         """A chunk of half a JSON object."""
-        return break_sse(event)
+        return corrupt_sse(event)
 
 
 def _frame(request: RecordedRequest, kind: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def _finish(response: Response[Any]) -> str:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": dump(dict(call.arguments)).decode()}
+    function = {"name": call.name, "arguments": to_json(dict(call.arguments)).decode()}
     return {"id": call.id, "type": "function", "function": function}
 
 

@@ -1,7 +1,7 @@
-"""What a provider's wire protocol has to tell `WireServer`: one `Wire` a protocol, one module each.
+"""The interface of a wire protocol: one class and one module for each.
 
-A wire turns bytes into a `RecordedRequest` and a `Response` into the bytes of a JSON answer or of
-a stream's events. It knows nothing of sockets, scripts or faults.
+A wire protocol recognises model calls and encodes a `Response` as a JSON body or as the events of a
+stream. It knows nothing about sockets, scripts or faults.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from agentkit.types import Response
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One model call as the server received it.
+    """One model call that the server received.
 
     Attributes:
-        number: its place in order of arrival, from 1.
-        provider: whose protocol it spoke: ``"openai"``, ``"openai-responses"``, ``"anthropic"``,
+        number: its position in order of arrival, from 1.
+        provider: the wire protocol: ``"openai"``, ``"openai-responses"``, ``"anthropic"``,
             ``"google"`` or ``"bedrock"``.
         path: the path, with its query.
-        headers: names in lower case. Left out of the repr, since they hold the caller's key.
+        headers: names in lower case. Left out of the repr, since they contain the caller's key.
         body: the JSON body.
-        model: the model asked for; ``""`` when none was named.
-        stream: whether a stream was asked for.
+        model: the requested model; ``""`` if the request names none.
+        stream: whether a stream was requested.
     """
 
     number: int
@@ -40,8 +40,8 @@ class RecordedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One whole HTTP answer."""
+class HttpResponse:
+    """One complete HTTP response."""
 
     status: int
     body: bytes
@@ -53,75 +53,75 @@ class Answer:
 class Event:
     """One event of a stream, framed and ready to send.
 
-    `part` is ``"opening"`` for what comes before any content, ``"content"`` for a piece of it,
-    ``"ending"`` for all that says the answer is complete.
+    `part` is ``"opening"`` before any content, ``"content"`` for a piece of it, and ``"ending"``
+    for everything that marks the answer as complete.
     """
 
     part: Literal["opening", "content", "ending"]
     data: bytes
 
 
-class Wire(Protocol):
-    """One provider's protocol over HTTP."""
+class WireProtocol(Protocol):
+    """One provider's API over HTTP."""
 
     name: str
     stream_type: str
     """The Content-Type of a stream."""
     id_header: str
-    """The response header that carries the provider's id of the request."""
+    """The response header of the provider's request id."""
 
-    def reads(self, method: str, path: str) -> bool:
-        """Whether a request for `path` (without its query) is a model call of this protocol."""
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a request for `path` (without its query) is a model call of this API."""
         ...
 
-    def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
-        """The model asked for, and whether a stream was."""
+    def parse_call(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+        """The requested model, and whether a stream is requested."""
         ...
 
-    def aside(self, method: str, path: str, models: Sequence[str]) -> Answer | None:
-        """The answer to a request that is no model call; None when it is not this protocol's."""
+    def answer_other(self, method: str, path: str, models: Sequence[str]) -> HttpResponse | None:
+        """The answer to a request that is not a model call; None if it is not of this API."""
         ...
 
-    def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
-        """The answer to a request without streaming."""
+    def encode_response(self, request: RecordedRequest, response: Response[Any]) -> HttpResponse:
+        """A complete, non-streaming answer."""
         ...
 
-    def events(
+    def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
-        """The stream's events; `pieces` are the response's text, one content event each."""
+        """The events of a stream; `pieces` are the response's text, one content event each."""
         ...
 
-    def error(self, error: Status) -> Answer:
-        """The provider's own answer for an HTTP error, without the Retry-After headers."""
+    def encode_error(self, error: Status) -> HttpResponse:
+        """The provider's own response for an HTTP error, without the Retry-After headers."""
         ...
 
-    def error_event(self, error: Status) -> bytes:
+    def encode_error_event(self, error: Status) -> bytes:
         """The same error as an event in a stream, framed."""
         ...
 
-    def broken(self, event: bytes) -> bytes:
-        """`event` framed as before but with content that no client can parse."""
+    def corrupt(self, event: bytes) -> bytes:
+        """`event` in a valid frame, but with content that cannot be parsed."""
         ...
 
 
-def dump(value: object) -> bytes:
-    """JSON as providers send it: without blanks, in UTF-8."""
+def to_json(value: object) -> bytes:
+    """JSON as providers send it: without spaces, in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def sse(data: object, event: str | None = None) -> bytes:
     """One server-sent event; without a name the ``event:`` line is left out."""
     name = f"event: {event}\n".encode() if event else b""
-    return name + b"data: " + dump(data) + b"\n\n"
+    return name + b"data: " + to_json(data) + b"\n\n"
 
 
-def break_sse(event: bytes) -> bytes:
-    """The same event with its JSON broken off half way."""
+def corrupt_sse(event: bytes) -> bytes:
+    """The same event with the second half of its JSON missing."""
     head, _, data = event.rstrip(b"\n").rpartition(b"data: ")
     return head + b"data: " + data[: len(data) // 2] + b"\n\n"
 
 
 def halves(text: str) -> tuple[str, str]:
-    """A tool call's arguments as two pieces, as they come in a stream."""
+    """A tool call's arguments in two pieces, as a stream sends them."""
     return text[: len(text) // 2], text[len(text) // 2 :]

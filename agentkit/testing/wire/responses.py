@@ -1,4 +1,4 @@
-"""OpenAI's responses on the wire: JSON, named server-sent events and errors."""
+"""OpenAI's responses as a wire protocol: JSON, named server-sent events and errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from agentkit.testing.faults import Status
 from agentkit.testing.wire.openai import error_body
 from agentkit.testing.wire.protocol import (
-    Answer,
     Event,
+    HttpResponse,
     RecordedRequest,
-    break_sse,
-    dump,
+    corrupt_sse,
     halves,
     sse,
+    to_json,
 )
 from agentkit.types import Response, ToolCall, Usage
 
@@ -24,34 +24,35 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 
 
 class OpenAIResponses:
-    """The wire of ``POST /v1/responses``."""
+    """The protocol of ``POST /v1/responses``."""
 
     name = "openai-responses"
     stream_type = "text/event-stream; charset=utf-8"
     id_header = "x-request-id"
 
-    def reads(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         """Whether this creates a response."""
         return (method, path) == ("POST", "/v1/responses")
 
-    def asked(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
+    def parse_call(self, path: str, body: Mapping[str, Any]) -> tuple[str, bool]:
         """Model and streaming, both from the body."""
         return str(body.get("model", "")), body.get("stream") is True
 
-    def aside(self, method: str, path: str, models: Sequence[str]) -> Answer | None:
-        """Nothing besides model calls."""
+    def answer_other(self, method: str, path: str, models: Sequence[str]) -> HttpResponse | None:
+        """None: this API has model calls only."""
         return None
 
-    def answer(self, request: RecordedRequest, response: Response[Any]) -> Answer:
+    def encode_response(self, request: RecordedRequest, response: Response[Any]) -> HttpResponse:
         """A ``response`` object."""
-        return Answer(200, dump(_finished(request, response)))
+        return HttpResponse(200, to_json(_finished(request, response)))
 
-    def events(
+    def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
-        """``response.created``, each item's start and deltas, then its end, and the whole.
+        """``response.created``, the start and deltas of each item, their ends, and the response.
 
-        An item's start travels with its first piece; what ends items comes before the whole.
+        The start of an item travels with its first piece; the ends of items come before the
+        complete response.
         """
         numbers = count()
 
@@ -62,11 +63,11 @@ class OpenAIResponses:
         endings: list[bytes] = []
         for index, item in enumerate(_items(request, response)):
             place = {"output_index": index, "item_id": item["id"]}
-            lead = named("response.output_item.added", output_index=index, item=_begun(item))
+            lead = named("response.output_item.added", output_index=index, item=_announced(item))
             if item["type"] == "reasoning":
-                thought = {"summary_index": 0, "delta": response.reasoning}
+                summary = {"summary_index": 0, "delta": response.reasoning}
                 kind = "response.reasoning_summary_text.delta"
-                yield Event("opening", lead + named(kind, **place, **thought))
+                yield Event("opening", lead + named(kind, **place, **summary))
             elif item["type"] == "message":
                 for piece in pieces:
                     part = {"content_index": 0, "delta": piece, "logprobs": []}
@@ -79,32 +80,32 @@ class OpenAIResponses:
                     kind = "response.function_call_arguments.delta"
                     yield Event("content", lead + named(kind, **place, delta=half))
                     lead = b""
-                kind, whole = "response.function_call_arguments.done", item["arguments"]
-                endings.append(named(kind, **place, name=item["name"], arguments=whole))
+                done = {"name": item["name"], "arguments": item["arguments"]}
+                endings.append(named("response.function_call_arguments.done", **place, **done))
             endings.append(named("response.output_item.done", output_index=index, item=item))
-        whole_response = _finished(request, response)
-        endings.append(named(f"response.{whole_response['status']}", response=whole_response))
+        finished = _finished(request, response)
+        endings.append(named(f"response.{finished['status']}", response=finished))
         for ending in endings:
             yield Event("ending", ending)
 
-    def error(self, error: Status) -> Answer:
+    def encode_error(self, error: Status) -> HttpResponse:
         """OpenAI's ``{"error": {message, type, param, code}}``; `kind` is the code."""
-        return Answer(error.code, dump(error_body(error)))
+        return HttpResponse(error.code, to_json(error_body(error)))
 
-    def error_event(self, error: Status) -> bytes:
-        """``response.failed`` for what the server did wrong, else an ``error`` event."""
-        told = error_body(error)["error"]
+    def encode_error_event(self, error: Status) -> bytes:
+        """``response.failed`` for an error of the server, else an ``error`` event."""
+        body = error_body(error)["error"]
         if error.code >= 500:
-            fault = {"code": "server_error", "message": told["message"]}
+            fault = {"code": "server_error", "message": body["message"]}
             failed = {**_frame(None, "failed"), "error": fault}
             kind = "response.failed"
             return sse({"type": kind, "sequence_number": 1, "response": failed}, event=kind)
-        said = {"code": told["code"], "message": told["message"], "param": None}
-        return sse({"type": "error", "sequence_number": 1, **said}, event="error")
+        fields = {"code": body["code"], "message": body["message"], "param": None}
+        return sse({"type": "error", "sequence_number": 1, **fields}, event="error")
 
-    def broken(self, event: bytes) -> bytes:
+    def corrupt(self, event: bytes) -> bytes:
         """An event of half a JSON object."""
-        return break_sse(event)
+        return corrupt_sse(event)
 
 
 def _frame(request: RecordedRequest | None, status: str) -> dict[str, Any]:
@@ -143,18 +144,13 @@ def _items(request: RecordedRequest, response: Response[Any]) -> list[dict[str, 
         items.append({"type": "reasoning", "id": f"rs_{request.number}", "summary": summary})
     if response.text or not response.tool_calls:
         text = {"type": "output_text", "text": response.text, "annotations": [], "logprobs": []}
-        items.append({
-            "type": "message",
-            "id": f"msg_{request.number}",
-            "role": "assistant",
-            "status": "completed",
-            "content": [text],
-        })  # fmt: skip
+        message = {"type": "message", "id": f"msg_{request.number}", "role": "assistant"}
+        items.append({**message, "status": "completed", "content": [text]})
     return [*items, *(_call(call) for call in response.tool_calls)]
 
 
-def _begun(item: dict[str, Any]) -> dict[str, Any]:
-    """The item as it is announced: empty."""
+def _announced(item: dict[str, Any]) -> dict[str, Any]:
+    """The item as the stream announces it: empty."""
     empty = {"content": [], "summary": [], "arguments": "", "status": "in_progress"}
     return {name: empty.get(name, value) for name, value in item.items()}
 
@@ -165,7 +161,7 @@ def _call(call: ToolCall) -> dict[str, Any]:
         "id": f"fc_{call.id}",
         "call_id": call.id,
         "name": call.name,
-        "arguments": dump(dict(call.arguments)).decode(),
+        "arguments": to_json(dict(call.arguments)).decode(),
         "status": "completed",
     }
 

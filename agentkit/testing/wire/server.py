@@ -1,9 +1,8 @@
 """A provider on this machine: real sockets, real wire formats, failures on demand.
 
-It serves OpenAI's chat completions (at Groq's path, too), OpenAI's responses, Anthropic's messages,
+It serves OpenAI's chat completions (also at Groq's path), OpenAI's responses, Anthropic's messages,
 Google's Gemini API and Amazon Bedrock's Converse, as JSON and as streams, to any client: the
-vendors' SDKs, agentkit, curl.
-It needs nothing but the standard library::
+vendors' SDKs, agentkit, curl. It needs nothing but the standard library::
 
     with WireServer(reply="Paris.") as server:
         client = openai.OpenAI(base_url=server.openai_url, api_key="any")
@@ -28,15 +27,15 @@ from agentkit.testing.faults import Fault, Status
 from agentkit.testing.wire.anthropic import AnthropicMessages
 from agentkit.testing.wire.bedrock import BedrockConverse
 from agentkit.testing.wire.connection import Connection, HttpRequest
-from agentkit.testing.wire.faults import Outcome, Reply, Stage, act
+from agentkit.testing.wire.faults import Outcome, Reply, Responder, perform
 from agentkit.testing.wire.google import GoogleGenerate
 from agentkit.testing.wire.openai import OpenAIChat
-from agentkit.testing.wire.protocol import RecordedRequest, Wire, dump
+from agentkit.testing.wire.protocol import RecordedRequest, WireProtocol, to_json
 from agentkit.testing.wire.responses import OpenAIResponses
 from agentkit.types import Response
 
 _BACKLOG = 1024  # connections that may arrive in one burst
-_WIRES: tuple[Wire, ...] = (
+_PROTOCOLS: tuple[WireProtocol, ...] = (
     OpenAIChat(),
     OpenAIResponses(),
     AnthropicMessages(),
@@ -46,34 +45,34 @@ _WIRES: tuple[Wire, ...] = (
 
 
 def words(text: str) -> list[str]:
-    """`text` in pieces of one word with the blanks before it; joined they are `text`."""
+    """`text` in pieces of one word with the white space before it; joined, they are `text`."""
     return re.findall(r"\s*\S+\s*\Z|\s*\S+|\s+\Z", text)
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What comes next, for one model or for all: a script first, then a standing outcome."""
+    """What happens next, for one model or for all: first a script, then a standing outcome."""
 
     script: deque[Outcome] = field(default_factory=deque)
     standing: Outcome | None = None
 
 
 class WireServer:
-    """An HTTP server on 127.0.0.1 that answers as the providers do, or fails as told.
+    """An HTTP server on 127.0.0.1 that answers like the providers, or fails on demand.
 
-    A context manager; inside async code, too: it runs in one daemon thread of its own, and
-    entering and leaving block for milliseconds. Leaving closes every connection, silent and
-    stalled ones included; from then on its address refuses connections.
+    A context manager, also in async code: it runs in its own daemon thread, and entering and
+    leaving block for milliseconds. Leaving closes every connection, including silent and stalled
+    ones; after that, its address refuses connections.
 
     Args:
-        reply: the usual answer: a text, a `Response` (for tool calls, a finish reason or exact
+        reply: the default answer: a string, a `Response` (for tool calls, a finish reason or exact
             token counts) or a function from the request's JSON body to either, which runs on the
-            server's thread and must not block. Where no tokens are given, one a word is counted.
-        chunks: splits an answer's text into the pieces of a stream; a word each by default.
+            server's thread and must not block. Without token counts, a word is one token.
+        chunks: splits the text of an answer into the pieces of a stream; words by default.
         chunk_delay: seconds before each piece of a stream.
 
     An *outcome* is a reply, a fault of `agentkit.testing.faults` or a function from the request's
-    JSON body to either. For each request the first that exists counts: the script of its model,
+    JSON body to either. A request gets the first of these that exists: the script of its model,
     the common script, the standing outcome of its model, the common standing outcome, `reply`.
     """
 
@@ -91,21 +90,21 @@ class WireServer:
         self._plans: defaultdict[str | None, _Plan] = defaultdict(_Plan)
         self._requests: list[RecordedRequest] = []
         self._connections: set[Connection] = set()
-        self._running: _Running | None = None
+        self._running: _ServerThread | None = None
         self._port = 0
 
     def start(self) -> Self:
-        """Listen on a free port; entering the context does it.
+        """Listen on a free port; entering the context calls this.
 
         Raises:
-            RuntimeError: the server was started before.
+            RuntimeError: the server has already been started.
         """
         if self._port:
-            msg = "a WireServer starts once; make a new one"
+            msg = "a WireServer can be started only once; make a new one"
             raise RuntimeError(msg)
         listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self._port = listener.getsockname()[1]
-        self._running = _Running(listener, self._connection, self._connections)
+        self._running = _ServerThread(listener, self._connection, self._connections)
         return self
 
     def close(self) -> None:
@@ -131,7 +130,7 @@ class WireServer:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:<port>``, also once closed.
+        """``http://127.0.0.1:<port>``, also after it is closed.
 
         Raises:
             RuntimeError: the server has not been started.
@@ -143,7 +142,7 @@ class WireServer:
 
     @property
     def openai_url(self) -> str:
-        """The `base_url` for ``openai.OpenAI`` and what speaks its protocol."""
+        """The `base_url` for ``openai.OpenAI`` and compatible clients."""
         return f"{self.url}/v1"
 
     @property
@@ -167,12 +166,12 @@ class WireServer:
         return self.url
 
     def script(self, *outcomes: Outcome, model: str | None = None) -> None:
-        """Append what happens to the next requests, one outcome each, in order of arrival.
+        """Append outcomes for the next requests, one for each, in order of arrival.
 
-        With `model`, to the next requests for that model.
+        With `model`, for the next requests to that model.
 
         Raises:
-            TypeError: something is neither a reply nor a fault; then nothing is appended.
+            TypeError: one is neither a reply nor a fault; then none is appended.
         """
         for outcome in outcomes:
             _check(outcome)
@@ -180,7 +179,7 @@ class WireServer:
             self._plans[model].script.extend(outcomes)
 
     def always(self, outcome: Outcome, *, model: str | None = None) -> None:
-        """What happens whenever no script is left, until told otherwise; with `model`, to it.
+        """Set the outcome of every request without a script; with `model`, of those to it.
 
         Raises:
             TypeError: `outcome` is neither a reply nor a fault.
@@ -190,7 +189,7 @@ class WireServer:
             self._plans[model].standing = outcome
 
     def clear(self) -> None:
-        """Forget scripts, standing outcomes and recorded requests: the usual reply remains."""
+        """Remove scripts, standing outcomes and recorded requests; the default reply remains."""
         with self._changed:
             self._plans.clear()
             self._requests.clear()
@@ -208,15 +207,16 @@ class WireServer:
             return len(self._connections)
 
     def wait_until(self, condition: Callable[[WireServer], bool], timeout: float = 5.0) -> None:
-        """Block until `condition(self)` holds; it is asked again after every request received
-        and every connection opened or closed.
+        """Block until `condition(self)` is true.
+
+        It is checked again after every request received and every connection opened or closed.
 
         Raises:
-            TimeoutError: it did not hold within `timeout` seconds.
+            TimeoutError: it was not true within `timeout` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout):
-                msg = f"not within {timeout} s: {self!r}"
+                msg = f"the condition was not met within {timeout} s: {self!r}"
                 raise TimeoutError(msg)
 
     def _connection(self) -> Connection:
@@ -232,44 +232,57 @@ class WireServer:
 
     async def _serve(self, http: HttpRequest, connection: Connection) -> None:
         path = http.path.partition("?")[0]
-        wire = next((wire for wire in _WIRES if wire.reads(http.method, path)), None)
-        if wire is None:
-            self._serve_aside(http.method, path, connection)
+        protocol = next((each for each in _PROTOCOLS if each.matches(http.method, path)), None)
+        if protocol is None:
+            self._serve_other(http.method, path, connection)
             return
         try:
             body = json.loads(http.body)
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            answer = wire.error(Status(400, message="the body is no JSON object"))
-            connection.answer(answer.status, answer.body, answer.content_type, answer.headers)
+            refusal = protocol.encode_error(Status(400, message="the body is not a JSON object"))
+            connection.send(refusal.status, refusal.body, refusal.content_type, refusal.headers)
             return
-        request, outcome = self._record(wire, path, http, body)
-        stage = Stage(wire, connection, request, self._reply, self._chunks, self._chunk_delay)
+        request, outcome = self._record(protocol, path, http, body)
+        responder = Responder(
+            protocol=protocol,
+            connection=connection,
+            request=request,
+            reply=self._reply,
+            chunks=self._chunks,
+            chunk_delay=self._chunk_delay,
+        )
         try:
-            await act(outcome(body) if callable(outcome) else outcome, stage)
-        except Exception as error:  # noqa: BLE001  a reply of the test's own may raise anything
-            stage.send(wire.error(Status(500, message=f"the reply raised {error!r}")))
+            await perform(outcome(body) if callable(outcome) else outcome, responder)
+        except Exception as error:  # noqa: BLE001  the test's own reply may raise anything
+            status = Status(500, message=f"the reply raised {error!r}")
+            responder.send(protocol.encode_error(status))
 
-    def _serve_aside(self, method: str, path: str, connection: Connection) -> None:
+    def _serve_other(self, method: str, path: str, connection: Connection) -> None:
         with self._changed:
-            named = {name for name in self._plans if name} | {r.model for r in self._requests}
-        for wire in _WIRES:
-            answer = wire.aside(method, path, sorted(named))
-            if answer is not None:
-                connection.answer(answer.status, answer.body, answer.content_type)
+            models = {name for name in self._plans if name} | {r.model for r in self._requests}
+        for protocol in _PROTOCOLS:
+            response = protocol.answer_other(method, path, sorted(models))
+            if response is not None:
+                connection.send(response.status, response.body, response.content_type)
                 return
         error = {"message": f"nothing is served at {method} {path}", "type": "not_found_error"}
-        connection.answer(404, dump({"type": "error", "error": error}), "application/json")
+        connection.send(404, to_json({"type": "error", "error": error}), "application/json")
 
     def _record(
-        self, wire: Wire, path: str, http: HttpRequest, body: dict[str, Any]
+        self, protocol: WireProtocol, path: str, http: HttpRequest, body: dict[str, Any]
     ) -> tuple[RecordedRequest, Outcome]:
-        model, stream = wire.asked(path, body)
+        model, stream = protocol.parse_call(path, body)
         with self._changed:
-            number = len(self._requests) + 1
             request = RecordedRequest(
-                number, wire.name, http.path, http.headers, body, model, stream
+                number=len(self._requests) + 1,
+                provider=protocol.name,
+                path=http.path,
+                headers=http.headers,
+                body=body,
+                model=model,
+                stream=stream,
             )
             self._requests.append(request)
             self._changed.notify_all()
@@ -290,7 +303,7 @@ def _check(outcome: object) -> None:
         raise TypeError(msg)
 
 
-class _Running:
+class _ServerThread:
     """The thread, its event loop and the listening socket, from start to stop."""
 
     def __init__(
@@ -325,8 +338,8 @@ class _Running:
     ) -> None:
         server = await self._loop.create_server(connection, sock=listener, backlog=_BACKLOG)
         await self._stopping.wait()
-        # A server that closes while a connection is half accepted loses that one's socket: accept
-        # no more, let all that came in end, then close.
+        # A server that is closed while it accepts a connection leaks that socket: stop accepting,
+        # end every connection, then close.
         self._loop.remove_reader(listener)
         while connections or len(asyncio.all_tasks()) > 1:
             for each in list(connections):

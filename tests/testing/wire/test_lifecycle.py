@@ -149,9 +149,9 @@ def test_a_server_never_started_can_be_closed_and_has_no_address() -> None:
 
 
 def test_a_server_starts_once() -> None:
-    with WireServer() as server, pytest.raises(RuntimeError, match="starts once"):
+    with WireServer() as server, pytest.raises(RuntimeError, match="only once"):
         server.start()
-    with pytest.raises(RuntimeError, match="starts once"):
+    with pytest.raises(RuntimeError, match="only once"):
         server.start()
 
 

@@ -246,8 +246,8 @@ def test_a_reply_that_raises_is_reported_to_the_client(stream: bool) -> None:
     ("path", "body", "status", "says"),
     [
         ("/v2/elsewhere", b"{}", 404, "POST /v2/elsewhere"),
-        ("/v1/messages", b"[]", 400, "no JSON object"),
-        ("/v1/chat/completions", b"{", 400, "no JSON object"),
+        ("/v1/messages", b"[]", 400, "not a JSON object"),
+        ("/v1/chat/completions", b"{", 400, "not a JSON object"),
     ],
 )
 def test_what_is_no_model_call_is_told_so(path: str, body: bytes, status: int, says: str) -> None:
