@@ -80,7 +80,7 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.output.tools": ["ToolContext", "tool_spec"],
         "agentkit.policy.breaker": ["BreakerPolicy", "CircuitBreaker"],
         "agentkit.policy.budget": ["Budget"],
-        "agentkit.policy.limits.window": ["RateLimits"],
+        "agentkit.policy.limits": ["RateLimits"],
         "agentkit.policy.retry": ["RetryPolicy"],
         "agentkit.policy.health": ["HealthAware"],
         "agentkit.providers.registry": ["provider_for"],

@@ -80,7 +80,7 @@ from agentkit.policy.breaker import (
 )
 from agentkit.policy.budget import Budget
 from agentkit.policy.health import HealthAware
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import RateLimits
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.registry import provider_for
 from agentkit.telemetry.otel import Telemetry

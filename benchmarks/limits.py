@@ -17,8 +17,7 @@ from timeit import repeat
 from typing import Any
 
 from agentkit import LLMManager
-from agentkit.policy.limits.pool import Member, Pool
-from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
+from agentkit.policy.limits import WINDOW, Admission, Member, Need, Pool, RateLimits, RateWindow
 from agentkit.types import Signal
 from benchmarks.measure import Figures
 
@@ -58,7 +57,7 @@ class Hurried:
         return False
 
 
-class Noted(Window):
+class Noted(RateWindow):
     """A window that records the time of each admission."""
 
     def __init__(self, limits: RateLimits) -> None:

@@ -64,7 +64,7 @@ def work():
 """,
     "spending budget": """
 from agentkit import Budget
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits import Need
 from agentkit.types import Usage
 budget = Budget(tokens=10**9)
 def work():
@@ -109,8 +109,8 @@ def work():
     breaker.reset()
 """,
     "rate limits": """
-from agentkit.policy.limits.pool import Member, Pool
-from agentkit.policy.limits.window import Need, RateLimits
+from agentkit.policy.limits import Member, Pool
+from agentkit.policy.limits import Need, RateLimits
 pool = Pool([Member(limits=RateLimits(10**9)), Member()])
 def work():
     lease = pool.request(Need(), 0.0)

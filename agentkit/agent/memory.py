@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentkit._fork import fork_safe_lock
-from agentkit.policy.limits.estimate import estimate
+from agentkit.policy.limits import estimate_need
 from agentkit.policy.validation import whole_number
 from agentkit.types import Message, MessageRole, Request
 
@@ -85,7 +85,7 @@ class Memory:
     def _tokens(self, messages: Sequence[Message]) -> int:
         if self._max_tokens is None:
             return 0
-        return sum(estimate(Request(messages=(each,))).input_tokens for each in messages)
+        return sum(estimate_need(Request(messages=(each,))).input_tokens for each in messages)
 
 
 def turns_of(messages: Sequence[Message]) -> list[list[Message]]:

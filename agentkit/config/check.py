@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 from agentkit.config.overrides import FIELDS, NOT_OVERRIDES, PREFIX, SEPARATOR, is_override
 from agentkit.config.schema import ProviderSettings, Settings
-from agentkit.policy.limits.member import key_fingerprint
+from agentkit.policy.limits import key_fingerprint
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.registry import PROVIDERS, provider_info
 

@@ -17,8 +17,7 @@ from agentkit.config.schema import (
     Settings,
 )
 from agentkit.config.secrets import Key, KeyProblem, Keyring
-from agentkit.policy.limits.estimate import DEFAULT_OUTPUT
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import DEFAULT_OUTPUT, RateLimits
 from agentkit.providers.registry import PROVIDERS, ProviderInfo, provider_info, provider_names
 
 T = TypeVar("T")

@@ -27,12 +27,12 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from agentkit.config.problems import looks_like_key
-from agentkit.policy.limits.member import key_fingerprint
-from agentkit.policy.limits.pool import Strategy
-from agentkit.policy.limits.window import RateLimits
+from agentkit.manager.keys import PoolConfig
+from agentkit.policy.limits import RateLimits, Strategy, key_fingerprint
 
 T = TypeVar("T")
 
+_POOL: Final = PoolConfig()
 _DEADLINE: Final = 300.0
 _MAX_RETRIES: Final = 3
 _MAX_CONCURRENCY: Final = 5
@@ -122,11 +122,11 @@ class ProviderOptions(_Model):
     """Where requests are sent. Default: the provider's own URL."""
     strategy: Strategy = "round_robin"
     """How calls are distributed over the keys."""
-    acquire_timeout: Seconds | None = 60.0
+    acquire_timeout: Seconds | None = _POOL.acquire_timeout
     """The most seconds a call waits for a free key; null: until its share of the deadline ends."""
-    idle_timeout: Seconds | None = 300.0
+    idle_timeout: Seconds | None = _POOL.idle_timeout
     """Seconds without a call after which a key's connections are replaced; null: never."""
-    max_lifetime: Seconds | None = 3600.0
+    max_lifetime: Seconds | None = _POOL.max_lifetime
     """Seconds after which a key's connections are replaced in any case; null: never."""
     timeout: Seconds | None = 120.0
     """Seconds for one attempt or, in a stream, between two events; null: until its share of the

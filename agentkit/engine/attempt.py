@@ -15,8 +15,7 @@ from agentkit.policy.breaker import Permit
 from agentkit.policy.budget import Spending
 from agentkit.policy.classification import Blame, Classification, Retry, classify
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
-from agentkit.policy.limits.estimate import estimate
-from agentkit.policy.limits.pool import Lease
+from agentkit.policy.limits import Lease, estimate_need
 from agentkit.policy.target import Target
 from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import Entry, Outcome
@@ -42,6 +41,7 @@ class Attempt:
         "_settled",
         "allotted",
         "call",
+        "client",
         "delay",
         "endpoint",
         "first_token",
@@ -74,8 +74,12 @@ class Attempt:
         spendings: tuple[Spending, ...],
     ) -> None:
         self.call, self.target, self.permit, self.lease = call, target, permit, lease
-        own = None if lease is None else lease.endpoint
-        self.endpoint = target.endpoint if own is None else own
+        member = None if lease is None else lease.member
+        self.client = None if member is None else target.clients.get(member)
+        if self.client is None:
+            self.endpoint = target.endpoint
+        else:
+            self.endpoint = self.client.take(call.rules.now())
         self.delay, self.waited, self.limit = delay, waited, limit
         self.spendings = spendings
         self.number = call.walk.count_attempt()
@@ -248,6 +252,8 @@ class Attempt:
         call, target = self.call, self.target
         usage = response.usage if response is not None else None
         used = _tokens_used(outcome, usage, error)
+        if self.client is not None:
+            self.client.give_back(self.endpoint, call.rules.now())
         if self.lease is not None:
             self.lease.release(call.rules.now(), used)
         for budget, spending in zip(call.budgets, self.spendings, strict=True):
@@ -334,7 +340,7 @@ def begin_attempt(
 
 def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:
     """Reserve the estimate in every budget of `call`, or in none; the error of one that refuses."""
-    need = estimate(call.request)
+    need = estimate_need(call.request)
     spendings: list[Spending] = []
     for budget in call.budgets:
         try:

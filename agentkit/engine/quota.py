@@ -8,9 +8,15 @@ from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Sleep
 from agentkit.errors import CircuitOpenError, LLMError, PoolExhaustedError
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
-from agentkit.policy.limits.estimate import DEFAULT_OUTPUT, asked_output, estimate
-from agentkit.policy.limits.pool import Lease, Pool
-from agentkit.policy.limits.window import Need, Window
+from agentkit.policy.limits import (
+    DEFAULT_OUTPUT,
+    Lease,
+    Need,
+    Pool,
+    RateWindow,
+    estimate_need,
+    output_limit,
+)
 from agentkit.policy.target import Target
 
 LOOK_AGAIN = 5.0
@@ -50,15 +56,15 @@ def acquire_lease(call: Call, target: Target, pool: Pool) -> Flow[Lease | LLMErr
 
 def _need(call: Call, pool: Pool) -> Need:
     """The estimate; an answer of no stated length never makes it larger than every limit."""
-    need = estimate(call.request)
+    need = estimate_need(call.request)
     windows = [member.window for member in pool.members if not member.retired]
-    if asked_output(call.request) is None and all(each.too_large(need) for each in windows):
+    if output_limit(call.request) is None and all(each.too_large(need) for each in windows):
         room = max((_room(each, need.input_tokens) for each in windows), default=0)
         need = need._replace(output_tokens=max(1, room))
     return need
 
 
-def _room(window: Window, input_tokens: int) -> int:
+def _room(window: RateWindow, input_tokens: int) -> int:
     """The longest answer that a minute of `window` can hold beside so much input."""
     limits = window.limits()
     output, both = limits["output_tokens_per_minute"], limits["tokens_per_minute"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import ConfigurationError
-from agentkit.policy.limits.member import key_fingerprint
-from agentkit.policy.limits.pool import Member, Pool, Strategy
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import Member, Pool, RateLimits, Strategy, key_fingerprint
 from agentkit.policy.target import Endpoint
 from agentkit.policy.validation import number, optional_number, whole_number
+
+log = logging.getLogger("agentkit.pool")
 
 Make = Callable[[str, str | None], Any]
 """A provider object for a key and, where keys have models of their own, a model."""
@@ -54,11 +58,143 @@ class PoolConfig:
         number("health_check_interval", self.health_check_interval, above=True)
 
 
+class KeyClient:
+    """The provider object of one key: made when first used, and replaced with age.
+
+    A replaced one is closed with its last call. Safe to use from many threads.
+
+    Args:
+        make: gives a provider object for the key.
+        as_endpoint: gives its endpoint.
+        usual: serves the key while no provider object can be made for it.
+        name: what logs may show of the key.
+        idle_timeout: seconds without a call after which it is replaced; None: never.
+        max_lifetime: seconds since its first call after which it is replaced; None: never.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        as_endpoint: Callable[[Any], Endpoint],
+        usual: Endpoint,
+        *,
+        name: str,
+        idle_timeout: float | None = None,
+        max_lifetime: float | None = None,
+    ) -> None:
+        self._make = make
+        self._as_endpoint = as_endpoint
+        self._usual = usual
+        self._name = name
+        self._idle_timeout = optional_number("idle_timeout", idle_timeout, above=True)
+        self._max_lifetime = optional_number("max_lifetime", max_lifetime, above=True)
+        self._lock = fork_safe_lock()  # held while a provider object is made, for this key alone
+        self._provider: Any = None
+        self._endpoint: Endpoint | None = None
+        self._calls: dict[Endpoint, int] = {}
+        """Calls under way with the present endpoint and with replaced ones."""
+        self._first_used: float | None = None
+        self._last_used = -math.inf
+        self._unhealthy = False
+        on_fork(self._leave_to_parent)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The present endpoint; None before the first one is made."""
+        return self._endpoint
+
+    def open(self) -> None:
+        """Make the provider object before its first call. Raises what that raises."""
+        with self._lock:
+            self._provider = self._make()
+            self._endpoint = self._as_endpoint(self._provider)
+
+    def take(self, now: float) -> Endpoint:
+        """The endpoint for one call, until it is given back."""
+        with self._lock:
+            replaced = self._replace(now) if self._is_due(now) else None
+            endpoint = self._endpoint or self._usual
+            self._calls[endpoint] = self._calls.get(endpoint, 0) + 1
+            self._last_used = now
+        _close(replaced)
+        return endpoint
+
+    def give_back(self, endpoint: Endpoint, now: float) -> None:
+        """A call that took `endpoint` is over; the parent's are ignored in a forked child."""
+        unused = None
+        with self._lock:
+            if endpoint not in self._calls:
+                return
+            self._last_used = now
+            self._calls[endpoint] -= 1
+            if not self._calls[endpoint]:
+                del self._calls[endpoint]
+                unused = None if endpoint in (self._endpoint, self._usual) else endpoint
+        _close(unused)
+
+    def is_idle(self, now: float, seconds: float) -> bool:
+        """Whether there is a provider object that no call has used for `seconds`."""
+        unused = not self._calls and now - self._last_used >= seconds
+        return unused and self._endpoint is not None
+
+    def passes(self, check: Callable[[Any], bool], now: float) -> bool:
+        """Whether the provider object passes `check`; if not, the next call gets a new one."""
+        try:
+            passed = check(self._provider) is not False
+        except Exception:  # noqa: BLE001 - whatever a check raises, the key did not pass it
+            passed = False
+        self._last_used = now
+        self._unhealthy = not passed
+        return passed
+
+    def _is_due(self, now: float) -> bool:
+        if self._endpoint is None or self._unhealthy:
+            return True
+        if self._first_used is None:
+            self._first_used = now
+            return False
+        idle, lifetime = self._idle_timeout, self._max_lifetime
+        if idle is not None and not self._calls and now - self._last_used >= idle:
+            return True
+        return lifetime is not None and now - self._first_used >= lifetime
+
+    def _replace(self, now: float) -> Endpoint | None:
+        """Make a new provider object if that is possible; the old endpoint if no call uses it."""
+        old = self._endpoint
+        self._first_used, self._unhealthy = now, False
+        try:
+            self._provider = self._make()
+            self._endpoint = self._as_endpoint(self._provider)
+        except Exception as error:  # noqa: BLE001 - the key is used on behalf of any caller
+            log.warning("key %s: no new client: %s", self._name, type(error).__name__)
+            return None
+        return None if old in self._calls else old
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: a client of its own. Closing the inherited one could disturb the
+        parent, so it is only forgotten.
+        """
+        _inherited.append((self._provider, self._endpoint, self._calls))
+        self._provider = self._endpoint = None
+        self._calls = {}
+
+
+_inherited: list[Any] = []
+
+
+def _close(endpoint: Endpoint | None) -> None:
+    if endpoint is not None and endpoint.close is not None:
+        try:
+            endpoint.close()
+        except Exception as error:  # noqa: BLE001 - a client that cannot close is unused anyway
+            log.debug("%s while closing a client", type(error).__name__)
+
+
 class ConnectionPool:
     """API keys for `LLMManager.register_model(..., pool=...)`.
 
     A key takes up to `max_connections_per_key` calls at once. A 429 on one key moves the same
-    request to the next one without waiting; a refused key is used no more; a key that fails three
+    request to the next one without waiting; a refused key is not used again; a key that fails three
     times in a row rests for 30 s while others can serve. Health is seen from traffic: no call is
     paid for a check. `check_health` asks `health_check` about keys that had none lately.
 
@@ -103,7 +239,7 @@ class ConnectionPool:
         self.health_check_interval = number("health_check_interval", interval, above=True)
         self.strategy: Strategy = strategy
         self._health_check = health_check
-        self._built: list[tuple[Pool, dict[Member, Any]]] = []
+        self._built: list[tuple[Pool, dict[Member, KeyClient]]] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -112,39 +248,45 @@ class ConnectionPool:
         self,
         name: str,
         make: Make,
-        endpoint_of: Callable[[Any], Endpoint],
-        usual_limits: RateLimits | None = None,
+        as_endpoint: Callable[[Any], Endpoint],
+        usual: Endpoint,
+        *,
+        limits: RateLimits | None = None,
         acquire_timeout: float | None = None,
-    ) -> Pool:
-        """The policy's pool for the model `name`; `make` gives a provider object for each key.
+    ) -> tuple[Pool, dict[Member, KeyClient]]:
+        """The policy's pool for the model `name`, and the client of each of its keys.
 
-        `usual_limits` and `acquire_timeout` hold where this pool says nothing.
+        `make` gives a provider object for a key; `usual` serves a key whose own cannot be made.
+        `limits` and `acquire_timeout` hold where this pool sets none.
         """
         config = self.config
-        providers: dict[Member, Any] = {}
-        members = []
+        clients: dict[Member, KeyClient] = {}
         rows = zip(self._keys, self._models, self._limits, self._widths, strict=True)
-        for key, model, limits, width in rows:
+        for key, model, own_limits, width in rows:
             member = Member(
                 name=key_fingerprint(key),
                 max_concurrency=width,
-                limits=usual_limits if limits is None else limits,
+                limits=limits if own_limits is None else own_limits,
+            )
+            clients[member] = KeyClient(
+                functools.partial(make, key, model),
+                as_endpoint,
+                usual,
+                name=member.name,
                 idle_timeout=None if config is None else config.idle_timeout,
                 max_lifetime=None if config is None else config.max_lifetime,
             )
-            member.renew = _renewal(member, key, model, make, endpoint_of, providers)
-            members.append(member)
-        for member in members[: 0 if config is None else config.min_size]:
-            member.endpoint = None if member.renew is None else member.renew()
+        for client in [*clients.values()][: 0 if config is None else config.min_size]:
+            client.open()
         pool = Pool(
-            members,
+            [*clients],
             name=name,
             strategy=self.strategy,
             acquire_timeout=acquire_timeout if config is None else config.acquire_timeout,
             max_in_use=None if config is None else config.max_size,
         )
-        self._built.append((pool, providers))
-        return pool
+        self._built.append((pool, clients))
+        return pool, clients
 
     def check_health(self, now: float | None = None) -> list[str]:
         """Check every key without traffic for `health_check_interval`; the keys that failed.
@@ -153,20 +295,17 @@ class ConnectionPool:
         without a `health_check`.
         """
         now = time.monotonic() if now is None else now
-        failed: list[str] = []
         check = self._health_check
         if check is None:
-            return failed
-        for pool, providers in self._built:
-            for member in pool.members:
-                idle = now - member.last_used >= self.health_check_interval
-                if member.retired or member.in_use or not idle or member not in providers:
-                    continue
-                if not _passes(check, providers[member]):
-                    member.worn = True
-                    failed.append(member.name)
-                member.last_used = now
-        return failed
+            return []
+        return [
+            member.name
+            for _, clients in self._built
+            for member, client in clients.items()
+            if not member.retired
+            and client.is_idle(now, self.health_check_interval)
+            and not client.passes(check, now)
+        ]
 
     def status(self, now: float) -> list[dict[str, Any]]:
         """For each model built on this pool: its keys by fingerprint, in use, waiting, resting."""
@@ -186,7 +325,7 @@ def pool_status(pool: Pool, now: float) -> dict[str, Any]:
         "total_clients": len(pool.members),
         "in_use_clients": pool.in_use,
         "available_clients": sum(
-            not each.retired and each.resting_until <= now for each in pool.members
+            not each.retired and each.available_at <= now for each in pool.members
         ),
         "waiting": pool.waiting,
         "clients": [
@@ -196,35 +335,13 @@ def pool_status(pool: Pool, now: float) -> dict[str, Any]:
                 "served": member.served,
                 "failures": member.failures,
                 "retired": member.retired,
-                "resting": max(0.0, member.resting_until - now) if member.served else 0.0,
+                "resting": max(0.0, member.available_at - now) if member.served else 0.0,
                 "used": member.window.used(now),
                 "limits": member.window.limits(),
             }
             for member in pool.members
         ],
     }
-
-
-def _renewal(
-    member: Member,
-    key: str,
-    model: str | None,
-    make: Make,
-    endpoint_of: Callable[[Any], Endpoint],
-    providers: dict[Member, Any],
-) -> Callable[[], Endpoint]:
-    def renew() -> Endpoint:
-        providers[member] = make(key, model)
-        return endpoint_of(providers[member])
-
-    return renew
-
-
-def _passes(check: Callable[[Any], bool], provider: Any) -> bool:
-    try:
-        return check(provider) is not False
-    except Exception:  # noqa: BLE001 - whatever a check raises, the key did not pass it
-        return False
 
 
 def _checked_keys(keys: Any) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Budget
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.health import RouteOrder
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import RateLimits
 from agentkit.policy.retry import RetryPolicy
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from agentkit._fork import fork_safe_lock
 from agentkit.engine.middleware import Layer, Middleware
 from agentkit.errors import ConfigurationError, LLMError
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import RateLimits
 from agentkit.policy.retry import RetryPolicy
 from agentkit.types import Request, Response
 

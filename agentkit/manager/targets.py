@@ -17,10 +17,9 @@ from agentkit.manager.middleware import RateLimitMiddleware, RetryMiddleware
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Price
 from agentkit.policy.classification import RetryOn
-from agentkit.policy.limits.pool import Member, Pool
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import Member, Pool, RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
-from agentkit.policy.target import Endpoint, Target
+from agentkit.policy.target import Endpoint, EndpointSource, Target
 from agentkit.policy.validation import number, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.types import Now, Request, Store
@@ -137,29 +136,33 @@ def build_target(
         fingerprint=fingerprint or f"registration:{next(_registrations)}",
         durable=fingerprint is not None,
     )
+    endpoint = as_endpoint(inference_fn)
+    limiter, clients = _pool(
+        name,
+        max_concurrency=max_concurrency,
+        limits=limits,
+        pool=pool,
+        defaults=defaults,
+        takes_keys=spec is not None or hasattr(inference_fn, "with_key"),
+        make=keyed(spec, inference_fn),
+        as_endpoint=as_endpoint,
+        usual=endpoint,
+    )
     return Target(
         name=name,
         provider=str(provider),
-        endpoint=as_endpoint(inference_fn),
+        endpoint=endpoint,
         metadata=facts,
         retry=policy,
         breaker=_breaker(f"{provider}/{name}", breaker, defaults.breaker, clock, changed),
-        pool=_pool(
-            name,
-            max_concurrency=max_concurrency,
-            limits=limits,
-            pool=pool,
-            defaults=defaults,
-            takes_keys=spec is not None or hasattr(inference_fn, "with_key"),
-            make=keyed(spec, inference_fn),
-            as_endpoint=as_endpoint,
-        ),
+        pool=limiter,
         budget=None if policy.budget is None else RetryBudget(policy.budget),
         timeout=optional_number("timeout", timeout, above=True),
         first_token_timeout=optional_number("first_token_timeout", first_token_timeout, above=True),
         retry_on=retry_on,
         context_window=None if window is None else whole_number("context_window", window),
         price=price_of(facts),
+        clients=clients,
         owned=spec is not None,
     )
 
@@ -184,9 +187,9 @@ async def aclose_target(target: Target) -> None:
 
 
 def _endpoints_of(target: Target) -> list[Endpoint]:
-    members = () if target.pool is None else target.pool.members
     own = [target.endpoint] if target.owned else []
-    return [*own, *(each.endpoint for each in members if each.endpoint is not None)]
+    made = (client.endpoint for client in target.clients.values())
+    return [*own, *(endpoint for endpoint in made if endpoint is not None)]
 
 
 def keyed(spec: ProviderSpec | None, provider: Any) -> Make:
@@ -215,7 +218,8 @@ def _pool(
     takes_keys: bool,
     make: Make,
     as_endpoint: Callable[[Any], Endpoint],
-) -> Pool | None:
+    usual: Endpoint,
+) -> tuple[Pool | None, Mapping[Member, EndpointSource]]:
     if limits is not None and not isinstance(limits, RateLimits):
         raise ConfigurationError(f"limits must be RateLimits, got {limits!r}")
     if pool is not None:
@@ -231,12 +235,19 @@ def _pool(
                 f"model {name!r} has a pool and limits of its own",
                 hint="give the limits to the ConnectionPool: they hold for each key",
             )
-        return pool.build(name, make, as_endpoint, defaults.limits, defaults.acquire_timeout)
+        return pool.build(
+            name,
+            make,
+            as_endpoint,
+            usual,
+            limits=defaults.limits,
+            acquire_timeout=defaults.acquire_timeout,
+        )
     limits = defaults.limits if limits is None else limits
     if max_concurrency is None and limits is None:
-        return None
+        return None, {}
     member = Member(max_concurrency=max_concurrency, limits=limits)
-    return Pool([member], name=name, acquire_timeout=defaults.acquire_timeout)
+    return Pool([member], name=name, acquire_timeout=defaults.acquire_timeout), {}
 
 
 def price_of(metadata: Mapping[str, Any]) -> Price | None:

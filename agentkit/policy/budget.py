@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import BudgetExceededError, ConfigurationError
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits import Need
 from agentkit.policy.validation import number, whole_number
 from agentkit.types import Usage
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from agentkit.errors import LLMError
 from agentkit.policy.breaker import CircuitBreaker
 from agentkit.policy.budget import Price
 from agentkit.policy.classification import RetryOn
-from agentkit.policy.limits.pool import Pool
+from agentkit.policy.limits import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.types import Request, Response
 from agentkit.types.ledger import Ledger
@@ -46,6 +46,23 @@ class Endpoint:
     """The same for connections of the running event loop."""
 
 
+class EndpointSource(Protocol):
+    """Gives the endpoint for calls with one key; makes it when needed and replaces it with age."""
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The present one, if it was made."""
+        ...
+
+    def take(self, now: float) -> Endpoint:
+        """The endpoint for one call, until it is given back."""
+        ...
+
+    def give_back(self, endpoint: Endpoint, now: float) -> None:
+        """A call that took `endpoint` is over."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Target:
     """One registered model with its policies and its state."""
@@ -63,6 +80,8 @@ class Target:
     retry_on: RetryOn | None = None
     context_window: int | None = None
     price: Price | None = None
+    clients: Mapping[Member, EndpointSource] = field(default_factory=dict)
+    """For the keys of `pool`; a pool without keys has none."""
     owned: bool = False
     """Whether the endpoint was made by the manager, which then closes it."""
     rate_limited_until: float = field(default=-1.0, compare=False)

@@ -13,7 +13,7 @@ from agentkit.agent.agent import Agent
 from agentkit.agent.memory import Memory, turns_of
 from agentkit.errors import ConfigurationError, ServerError
 from agentkit.manager.manager import LLMManager
-from agentkit.policy.limits.estimate import estimate
+from agentkit.policy.limits import estimate_need
 from agentkit.testing import ScriptedModel
 from agentkit.types import Message, MessageRole, Request, Response, ToolCall
 from tests.agent.runs import Go, Model, agent_of, each_way, want, weather
@@ -40,7 +40,7 @@ def looked_up(call_id: str) -> tuple[Message, Message]:
 
 def tokens(messages: tuple[Message, ...]) -> int:
     """Message by message, each rounded up, so never less than the estimate of all."""
-    return sum(estimate(Request(messages=(each,))).input_tokens for each in messages)
+    return sum(estimate_need(Request(messages=(each,))).input_tokens for each in messages)
 
 
 def test_without_bounds_everything_is_remembered_with_system_messages_first() -> None:

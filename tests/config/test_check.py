@@ -64,7 +64,7 @@ def test_the_worst_case_adds_attempts_waits_and_queues_along_the_route() -> None
         (30.0, 100.0, 30.0, "deadline"),
         (30.0, None, 30.0, "deadline"),
         (None, None, None, "nothing"),
-        (500.0, 10.0, 70.0, "attempts"),
+        (500.0, 10.0, 20.0, "attempts"),
     ],
 )
 def test_a_deadline_ends_what_attempts_do_not(

@@ -17,7 +17,7 @@ from agentkit.errors import (
     LLMConfigurationError,
     MissingDependencyError,
 )
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import RateLimits
 from agentkit.providers.registry import MODELS_AS_OF, PROVIDERS, PROVIDERS_BY_KEY
 
 SEED = """\

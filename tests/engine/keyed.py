@@ -6,10 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 from agentkit.engine import effects as fx
-from agentkit.policy.limits.pool import Lease, Member, Pool
-from agentkit.policy.limits.window import Need, RateLimits
-from agentkit.policy.target import Target
+from agentkit.policy.limits import Lease, Member, Need, Pool, RateLimits
+from agentkit.policy.target import Endpoint, Target
 from tests.engine.stage import Asked, Stage
+
+
+class Source:
+    """Gives one endpoint, and counts the calls that use it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.calls = 0
+
+    def take(self, now: float) -> Endpoint:
+        self.calls += 1
+        return self.endpoint
+
+    def give_back(self, endpoint: Endpoint, now: float) -> None:
+        assert endpoint is self.endpoint
+        self.calls -= 1
 
 
 def keyed(
@@ -25,15 +40,13 @@ def keyed(
     """A target with `count` keys, #1, #2, …, each with an endpoint of its own."""
     target = stage.target(name, **how)
     members = [
-        Member(
-            replace(target.endpoint, fingerprint=f"#{number}"),
-            name=f"#{number}",
-            max_concurrency=slots,
-            limits=limits,
-        )
+        Member(name=f"#{number}", max_concurrency=slots, limits=limits)
         for number in range(1, count + 1)
     ]
     target.pool = Pool(members, name=name, acquire_timeout=acquire_timeout)
+    target.clients = {
+        member: Source(replace(target.endpoint, fingerprint=member.name)) for member in members
+    }
     return target
 
 
@@ -56,3 +69,5 @@ def used(asked: Asked) -> list[str]:
 
 def assert_idle(target: Target) -> None:
     assert (pool_of(target).in_use, pool_of(target).waiting) == (0, 0)
+    sources = [each for each in target.clients.values() if isinstance(each, Source)]
+    assert [each.calls for each in sources] == [0] * len(sources)

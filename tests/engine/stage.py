@@ -12,7 +12,7 @@ from agentkit.engine.middleware import split
 from agentkit.engine.request import run_request
 from agentkit.engine.shared_call import SharedCalls
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
-from agentkit.policy.limits.pool import Member, Pool
+from agentkit.policy.limits import Member, Pool
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.route import Missing, Order, Route
 from agentkit.policy.target import Target

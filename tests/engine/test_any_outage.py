@@ -16,7 +16,7 @@ from agentkit import errors as e
 from agentkit.engine import effects as fx
 from agentkit.engine.exchange import COMPLETE, Exchange, StreamExchange
 from agentkit.policy.breaker import BreakerPolicy
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits import Need
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Missing, Order
 from agentkit.policy.target import Target

@@ -6,8 +6,7 @@ import pytest
 
 from agentkit import errors as e
 from agentkit.engine.exchange import COMPLETE, StreamExchange
-from agentkit.policy.limits.pool import COOLDOWN
-from agentkit.policy.limits.window import Need, RateLimits
+from agentkit.policy.limits import COOLDOWN, Need, RateLimits
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import Step, faults, overloaded, rate_limited
 from agentkit.types import Quota, Request, Response
@@ -75,7 +74,7 @@ class TestAnotherKey:
         later = [used(stage.ask(target, script={"a": "fine"}))[0] for _ in range(4)]
         assert later == ["#3", "#2", "#3", "#2"]
         assert [record.getMessage() for record in caplog.records] == [
-            "a: key #1 was refused and is used no more"
+            "a: key #1 was refused and is not used again"
         ]
 
     def test_the_last_key_stays_and_the_targets_breaker_takes_over(self) -> None:

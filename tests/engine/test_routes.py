@@ -9,7 +9,7 @@ import pytest
 from agentkit import errors as e
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.deadline import DEFAULT_PATIENCE
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits import Need
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Missing
 from agentkit.testing import Step, faults, rate_limited

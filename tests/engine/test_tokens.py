@@ -8,7 +8,7 @@ from itertools import repeat
 import pytest
 
 from agentkit import errors as e
-from agentkit.policy.limits.window import RateLimits
+from agentkit.policy.limits import RateLimits
 from agentkit.testing import Step, faults, overloaded
 from agentkit.types import Quota, Request, Response, Usage
 from tests.engine.keyed import keyed, pool_of, take

@@ -25,7 +25,7 @@ from agentkit import (
     RateLimits,
     ServerError,
 )
-from agentkit.policy.limits.member import key_fingerprint
+from agentkit.policy.limits import key_fingerprint
 from agentkit.testing import FakeClock
 from agentkit.types import Request, Response, Usage
 from tests.manager.keyed import Keyed, answers, pooled
@@ -155,7 +155,7 @@ def test_no_key_in_time_is_an_error_of_the_pool() -> None:
     llm.register_model("m", provider, pool=ConnectionPool(["k1"], config=config))
     pool = llm.registry.get("m").pool
     assert pool is not None
-    from agentkit.policy.limits.window import Need
+    from agentkit.policy.limits import Need
 
     held = pool.request(Need(), clock())
     with pytest.raises(LLMPoolExhaustedError, match=r"2\.0 s"):

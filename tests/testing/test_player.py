@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from agentkit.engine import effects as fx
-from agentkit.policy.limits.pool import Member, Pool
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits import Member, Need, Pool
 from agentkit.testing import FakeClock, Played, ScriptError, ScriptExhaustedError, faults, play
 from agentkit.types import End, Request, Response, TextDelta
 from tests.engine.stage import Stage

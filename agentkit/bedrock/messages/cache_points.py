@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agentkit.bedrock.messages.blocks import build_cache_point
 from agentkit.bedrock.messages.limits import MAX_CACHE_POINTS
-from agentkit.policy.limits.estimate import tokens_of as text_tokens
+from agentkit.policy.limits import estimate_tokens as text_tokens
 from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.validation import member
 

@@ -1,4 +1,4 @@
-"""How many tokens a request will take, before anybody counts them."""
+"""How many tokens a request needs, estimated before it is sent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits.rates import Need
 from agentkit.types import Message, Request
 
 DEFAULT_OUTPUT = 1024
-"""Tokens reserved for an answer whose request sets no maximum."""
+"""Tokens reserved for the output of a request that sets no maximum."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
@@ -52,11 +52,18 @@ def _classes() -> bytes:
     """For each byte the class that it belongs to; small letters, blanks and the rest have none."""
     table = bytearray(256)
     spans = {
-        b"U": [(0x41, 0x5B)], b"9": [(0x30, 0x3A)], b"\n": [(0x0A, 0x0B)],
+        b"U": [(0x41, 0x5B)],
+        b"9": [(0x30, 0x3A)],
+        b"\n": [(0x0A, 0x0B)],
         b".": [(0x21, 0x30), (0x3A, 0x41), (0x5B, 0x61), (0x7B, 0x80)],
-        b"a": [(0xC0, 0xC6)], b"c": [(0xC6, 0xE0)], b"i": [(0xE0, 0xE2)], b"t": [(0xE2, 0xE3)],
-        b"h": [(0xE3, 0xEA), (0xEE, 0xF0)], b"g": [(0xEA, 0xEE)], b"e": [(0xF0, 0x100)],
-    }  # fmt: skip
+        b"a": [(0xC0, 0xC6)],
+        b"c": [(0xC6, 0xE0)],
+        b"i": [(0xE0, 0xE2)],
+        b"t": [(0xE2, 0xE3)],
+        b"h": [(0xE3, 0xEA), (0xEE, 0xF0)],
+        b"g": [(0xEA, 0xEE)],
+        b"e": [(0xF0, 0x100)],
+    }
     for name, bounds in spans.items():
         for first, end in bounds:
             table[first:end] = name * (end - first)
@@ -66,7 +73,7 @@ def _classes() -> bytes:
 _CLASSES: Final = _classes()
 
 
-def tokens_of(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """Roughly how many tokens `text` is, rounded up; 0 for an empty text.
 
     Characters are counted by class and weighted. The weights were fitted to counts of OpenAI's
@@ -90,26 +97,27 @@ def tokens_of(text: str) -> int:
     return math.ceil(weight + _LONE_SPACE * lone + _LETTER * (letters - spaces))
 
 
-def estimate(request: Request) -> Need:
+def estimate_need(request: Request) -> Need:
     """What `request` takes: input tokens as below, output tokens by its own maximum or 1024.
 
-    Texts count by `tokens_of`, each message with 4 tokens more. The name and the JSON of each tool
-    definition, tool call and JSON schema count as text, each with 8 tokens more. An image counts
-    1000 tokens, a PDF 2000 a page, a document of text as that text, one behind a URL as one page.
-    The stated band is that of texts: what providers make of the rest differs by model.
+    Texts count by `estimate_tokens`, plus 4 tokens per message. The name and the JSON of each tool
+    definition, tool call and JSON schema count as text, plus 8 tokens each. An image counts 1000
+    tokens, a PDF 2000 per page, a text document as its text, a document behind a URL as one page.
+    The stated accuracy is that of texts: how providers count the rest differs by model.
     """
     if request.prompt is not None:
-        tokens = tokens_of(request.prompt) + _MESSAGE
+        tokens = estimate_tokens(request.prompt) + _MESSAGE
     else:
         tokens = sum(map(_message_tokens, request.messages))
     for tool in request.tools:
-        tokens += tokens_of(tool.name) + tokens_of(tool.description) + _json(tool.parameters)
+        tokens += estimate_tokens(tool.name) + estimate_tokens(tool.description)
+        tokens += _json(tool.parameters)
     if request.response_format is not None:
         tokens += _json(request.response_format.get("schema"))
-    return Need(tokens, asked_output(request) or DEFAULT_OUTPUT)
+    return Need(tokens, output_limit(request) or DEFAULT_OUTPUT)
 
 
-def asked_output(request: Request) -> int | None:
+def output_limit(request: Request) -> int | None:
     """The most output tokens that the request itself allows; None where it says nothing."""
     for name in _LIMITS:
         value = request.params.get(name)
@@ -121,11 +129,11 @@ def asked_output(request: Request) -> int | None:
 def _message_tokens(message: Message) -> int:
     content = message.content
     if isinstance(content, str):
-        tokens = tokens_of(content) + _MESSAGE
+        tokens = estimate_tokens(content) + _MESSAGE
     else:
         tokens = sum(map(_part_tokens, content)) + _MESSAGE
     for call in message.tool_calls:
-        tokens += tokens_of(call.name) + _json(call.arguments)
+        tokens += estimate_tokens(call.name) + _json(call.arguments)
     return tokens if message.tool_call_id is None else tokens + _CALL
 
 
@@ -135,7 +143,7 @@ def _part_tokens(part: Any) -> int:
         return 0
     text = part.get("text")
     if isinstance(text, str):
-        return tokens_of(text)
+        return estimate_tokens(text)
     return _document_tokens(part) if part.get("type") in _DOCUMENTS else _IMAGE
 
 
@@ -146,11 +154,11 @@ def _document_tokens(part: Mapping[str, Any]) -> int:
     data = source.get("data") or source.get("file_data")
     is_text = "text" in (source.get("type"), str(source.get("media_type", "")).partition("/")[0])
     if isinstance(data, str):
-        return tokens_of(data) if is_text else _pages(len(data) * 3 / 4) * _PAGE
+        return estimate_tokens(data) if is_text else _pages(len(data) * 3 / 4) * _PAGE
     if not isinstance(data, bytes):
         return _PAGE
     if is_text:
-        return tokens_of(data.decode("utf-8", "replace"))
+        return estimate_tokens(data.decode("utf-8", "replace"))
     return (len(_PAGE_MARKS.findall(data)) or _pages(len(data))) * _PAGE
 
 
@@ -163,6 +171,6 @@ def _json(value: Any) -> int:
     if not value:
         return _CALL
     try:
-        return tokens_of(json.dumps(value, default=str, ensure_ascii=False)) + _CALL
+        return estimate_tokens(json.dumps(value, default=str, ensure_ascii=False)) + _CALL
     except (TypeError, ValueError, RecursionError):  # no JSON at all: its adapter says so
         return _CALL

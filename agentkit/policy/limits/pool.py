@@ -1,19 +1,23 @@
-"""Which key serves a call, and when: concurrency, quota and health of each, one queue for all.
+"""Which key serves a call, and when: concurrency, quota and health of each key, one queue for all.
 
-A pool has one member a key (a model without keys has one member). `Pool.request` gives a `Lease`:
-granted at once, or in its turn. Waiters are served first come, first served, a large request is
-never overtaken; a `priority` of n counts as having come n × `AGING` seconds earlier, so that
-nobody waits for ever.
+A pool has one member per key; a model without keys has one member. `Pool.request` gives a `Lease`,
+granted immediately or in its turn. Callers are served first come, first served, and a large request
+is never overtaken. A `priority` of n counts as n × `AGING` seconds of waiting, so that no caller
+waits forever.
+
+A pool only decides. It holds no client and calls nothing but the wakes of waiting callers, and
+those outside its lock.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import (
@@ -25,39 +29,179 @@ from agentkit.errors import (
     RateLimitError,
 )
 from agentkit.policy.classification import Blame, Classification, Retry
-from agentkit.policy.limits.lease import Lease
-from agentkit.policy.limits.member import Member
-from agentkit.policy.limits.window import Need
+from agentkit.policy.limits.rates import Admission, Need, RateLimits, RateWindow
 from agentkit.policy.validation import number, whole_number
 from agentkit.types import Quota, Usage
 
-__all__ = ["AGING", "COOLDOWN", "UNHEALTHY_AFTER", "Lease", "Member", "Pool", "Strategy"]
-
-if TYPE_CHECKING:
-    from agentkit.policy.target import Endpoint
-
 log = logging.getLogger("agentkit.pool")
 
-News: TypeAlias = list[Callable[[], object]]
-"""What is to be called once the lock is free: wakes, and clients to close."""
-
+Wake: TypeAlias = Callable[[], None]
 Strategy: TypeAlias = Literal["round_robin", "least_loaded"]
 
 AGING = 10.0
 """Seconds of waiting that weigh as much as one step of priority."""
 
 COOLDOWN = 30.0
-"""Seconds for which a member rests that has no better word from its provider."""
+"""Seconds for which a member is not used when its provider does not say how long to wait."""
 
 UNHEALTHY_AFTER = 3
-"""Failures in a row after which a member rests while others can serve."""
+"""Failures in a row after which a member is not used for `COOLDOWN` while others can serve."""
 
-_FOR_NOW = (402, 403, 404)
-"""No credit, no right to this model: other than a 401, that may change under the same key."""
+_TEMPORARY = (402, 403, 404)
+"""No credit or no access to this model. Unlike after a 401, the same key may work later."""
+
+
+def key_fingerprint(secret: str | None) -> str:
+    """A name for a key that reveals nothing of it: the start of its SHA-256; ``-`` without a key.
+
+    The same key has the same fingerprint everywhere.
+    """
+    if secret is None:
+        return "-"
+    return hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+class Member:
+    """One key (or one model without keys) of a pool. Not locked: its pool is.
+
+    `name` is what logs may show of the key: its fingerprint. `max_concurrency` None means no limit.
+    """
+
+    __slots__ = (
+        "available_at",
+        "failures",
+        "in_use",
+        "max_concurrency",
+        "name",
+        "retired",
+        "served",
+        "window",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        max_concurrency: int | None = None,
+        limits: RateLimits | None = None,
+    ) -> None:
+        self.name = name
+        self.max_concurrency = (
+            None if max_concurrency is None else whole_number("max_concurrency", max_concurrency)
+        )
+        self.window = RateWindow(limits)
+        self.in_use = self.served = self.failures = 0
+        self.available_at = -math.inf
+        """Clock time before which it is not used."""
+        self.retired = False
+        """Its key was refused, and is not used again."""
+
+    def is_free(self, need: Need, now: float) -> bool:
+        """Whether it can serve `need` now."""
+        return (
+            (self.max_concurrency is None or self.in_use < self.max_concurrency)
+            and self.available_at <= now
+            and not self.retired
+            and (not self.window.limited or self.window.fits(need, now))
+        )
+
+    def wait(self, need: Need, now: float) -> float:
+        """Seconds until it can serve `need`; infinite if that depends on a release."""
+        if self.retired or (
+            self.max_concurrency is not None and self.in_use >= self.max_concurrency
+        ):
+            return math.inf
+        return max(self.available_at - now, self.window.wait(need, now), 0.0)
+
+
+class Lease:
+    """A place in a pool's queue, then the use of one of its members. A `Signal` that fires on news.
+
+    `member` is the key that serves the call, None while the lease is not granted.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_era",
+        "_news",
+        "_pool",
+        "_refusal",
+        "_released",
+        "_wake",
+        "member",
+        "need",
+        "rank",
+    )
+
+    def __init__(self, pool: Pool, need: Need, rank: float, era: int) -> None:
+        self._pool = pool
+        self.need = need
+        self.rank = rank
+        self._era = era
+        self._wake: Wake | None = None
+        self._news = False
+        self._released = False
+        self._admission: Admission | None = None
+        self._refusal: PoolExhaustedError | None = None
+        self.member: Member | None = None
+
+    @property
+    def granted(self) -> bool:
+        """Whether a member serves it."""
+        return self.member is not None
+
+    def subscribe(self, wake: Wake) -> None:
+        """Call `wake` once it is granted or should look again, immediately if that is so now."""
+        self._wake = wake
+        if self.member is not None or self._news:
+            wake()
+
+    def unsubscribe(self, wake: Wake) -> None:
+        """Forget `wake`."""
+        self._wake = None
+
+    def wait(self, now: float) -> float:
+        """Look again; the seconds until the next look, infinite if `subscribe` will tell.
+
+        Raises:
+            PoolExhaustedError: the limits became smaller than the request while it waited.
+        """
+        return self._pool._look(self, now)
+
+    def release(self, now: float, usage: Usage | None = None, *, sent: bool = True) -> None:
+        """End the use of the member, or leave the queue. Never blocks; a second release is ignored.
+
+        `usage` replaces the estimate, which stands without it. If nothing was sent, the quota is
+        given back.
+        """
+        if not self._released:
+            self._released = True
+            self._pool._returned.append((self, now, usage, sent))
+            self._pool._settle()
+
+    def learn(self, quota: Quota | None) -> None:
+        """Apply the limits that the provider reported."""
+        if quota is not None and self.member is not None:
+            self._pool._learn(self.member, quota)
+
+    def succeeded(self) -> None:
+        """The member served a call."""
+        if self.member is not None:
+            self.member.failures = 0
+
+    def failed(self, error: LLMError, classification: Classification, now: float) -> Classification:
+        """The member's attempt failed with `error`; what that means for the request.
+
+        After a 429 this member is not used for a while, and a refused key is retired; both send the
+        request to the next member immediately. If no other member is left, the classification
+        stays. If all others are rate limited, too, `error.retry_after` becomes the number of
+        seconds until the first of them is available.
+        """
+        return self._pool._failed(self, error, classification, now)
 
 
 class Pool:
-    """The members behind one target, and those who wait for them. Safe to use from many threads.
+    """The members behind one target and the queue of callers. Safe to use from many threads.
 
     `acquire_timeout` is the most seconds a call waits (None: its part of the deadline).
     `max_in_use` bounds the leases of all members together.
@@ -73,7 +217,7 @@ class Pool:
         max_in_use: int | None = None,
     ) -> None:
         if not members:
-            raise ConfigurationError("a pool needs a member", hint="give at least one key")
+            raise ConfigurationError("a pool needs a member", hint="pass at least one key")
         if strategy not in ("round_robin", "least_loaded"):
             raise ConfigurationError(
                 f"strategy is {strategy!r}", hint="use 'round_robin' or 'least_loaded'"
@@ -87,17 +231,16 @@ class Pool:
         self.counts_tokens = any(member.window.counts_tokens for member in self.members)
         """Whether a request must be estimated before it is admitted."""
         self.max_in_use = None if max_in_use is None else whole_number("max_in_use", max_in_use)
-        self.era = 0
-        """Forks that it went through: a lease of the parent is given back there."""
+        self._era = 0  # forks so far: a lease of the parent is released there
         self._next = 0
         self._queue: list[Lease] = []
         self._returned: deque[tuple[Lease, float, Usage | None, bool]] = deque()
         self._lock = fork_safe_lock()
-        on_fork(self._start_empty)
+        on_fork(self._leave_to_parent)
 
     @property
     def in_use(self) -> int:
-        """Leases that are out."""
+        """Granted leases that are not released."""
         return sum(member.in_use for member in self.members)
 
     @property
@@ -106,43 +249,37 @@ class Pool:
         return len(self._queue)
 
     def request(self, need: Need, now: float, priority: int = 0) -> Lease:
-        """A lease, granted when a member is free and nobody waits before it.
+        """A lease, granted if a member is free and no caller waits before this one.
 
         Raises:
             PoolExhaustedError: `need` is larger than any member's limit.
         """
-        lease = Lease(self, need, now - priority * AGING)
-        news: News = []
+        lease = Lease(self, need, now - priority * AGING, self._era)
+        wakes: list[Wake] = []
         with self._lock:
             member = None if self._queue else self._choose(need, now)
             if member is not None:
-                self._give(lease, member, now, news)
+                self._give(lease, member, now)
             else:
-                lease.refusal = self._refusal(need)
-                if lease.refusal is None:
+                lease._refusal = self._refusal(need)
+                if lease._refusal is None:
                     insort(self._queue, lease, key=_rank)
-                    self._grant(now, news)
+                    self._grant(now, wakes)
                     lease._news = False
-        if news or self._returned:
-            self._unlocked(news)
-        if lease.refusal is not None:
-            raise lease.refusal
+        if wakes or self._returned:
+            self._unlocked(wakes)
+        if lease._refusal is not None:
+            raise lease._refusal
         return lease
 
-    def soonest(self, need: Need, now: float) -> float:
-        """Seconds until a member could take `need` if nobody else came; 0.0 now."""
-        with self._lock:
-            seconds = self._soonest(need, now)
-        self._settle()
-        return seconds
-
-    def _start_empty(self) -> None:
-        """In a forked child: the calls of the parent are not its own."""
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the calls under way are the parent's. Limits and health stay."""
         self._queue.clear()
         self._returned.clear()
-        self.era += 1
+        self._era += 1
         for member in self.members:
-            member.renew_after_fork()
+            member.in_use = 0
+            member.window.recount()
 
     def _refusal(self, need: Need) -> PoolExhaustedError | None:
         reasons = [each.window.too_large(need) for each in self.members if not each.retired]
@@ -153,26 +290,24 @@ class Pool:
             hint="shorten it, lower max_tokens=, or raise the limit",
         )
 
-    def _grant(self, now: float, news: News) -> None:
-        """Serve the queue from its head as far as it goes; `news` gets what to call unlocked."""
+    def _grant(self, now: float, wakes: list[Wake]) -> None:
+        """Serve the queue from its head as far as possible; `wakes` gets what to call unlocked."""
         while self._queue:
             head = self._queue[0]
             member = self._choose(head.need, now)
             if member is None:
                 if not head._news:
-                    head._news = True
-                    _tell(head, news)
+                    _notify(head, wakes)
                 return
             del self._queue[0]
-            self._give(head, member, now, news)
-            _tell(head, news)
+            self._give(head, member, now)
+            _notify(head, wakes)
 
-    def _give(self, lease: Lease, member: Member, now: float, news: News) -> None:
-        _close(member.take(now), news)
-        lease.endpoint = member.endpoint
-        lease.admission = member.window.admit(lease.need, now)
+    def _give(self, lease: Lease, member: Member, now: float) -> None:
+        member.in_use += 1
+        member.served += 1
+        lease._admission = member.window.admit(lease.need, now)
         lease.member = member
-        lease.granted = True
 
     def _choose(self, need: Need, now: float) -> Member | None:
         if self.max_in_use is not None and self.in_use >= self.max_in_use:
@@ -191,59 +326,57 @@ class Pool:
         self._next = at
         return best
 
-    def _soonest(self, need: Need, now: float) -> float:
+    def _look(self, lease: Lease, now: float) -> float:
+        wakes: list[Wake] = []
+        seconds = math.inf
+        with self._lock:
+            self._grant(now, wakes)
+            lease._news = False
+            if lease.member is not None:
+                seconds = 0.0
+            elif self._queue and self._queue[0] is lease:
+                seconds = self._wait(lease.need, now)
+        self._unlocked(wakes)
+        if lease._refusal is not None:
+            raise lease._refusal
+        return seconds
+
+    def _wait(self, need: Need, now: float) -> float:
+        """Seconds until a member could serve `need` if it were the only one."""
         if self.max_in_use is not None and self.in_use >= self.max_in_use:
             return math.inf
         return min(member.wait(need, now) for member in self.members)
 
-    def _look(self, lease: Lease, now: float) -> float:
-        news: News = []
-        seconds = math.inf
-        with self._lock:
-            self._grant(now, news)
-            lease._news = False
-            if lease.granted:
-                seconds = 0.0
-            elif self._queue and self._queue[0] is lease:
-                seconds = self._soonest(lease.need, now)
-        self._unlocked(news)
-        if lease.refusal is not None:
-            raise lease.refusal
-        return seconds
-
     def _settle(self) -> None:
-        """Take back what was returned. Where the lock is taken, its holder does it afterwards.
+        """Process what was returned. If the lock is taken, its holder does so afterwards.
 
-        A call may be dropped by the garbage collector while this very thread holds the lock.
+        The garbage collector may drop a call while this very thread holds the lock.
         """
         while self._returned and self._lock.acquire(blocking=False):
-            news: News = []
+            wakes: list[Wake] = []
             try:
                 while self._returned:
                     lease, now, usage, sent = self._returned.popleft()
-                    if lease.era == self.era:
-                        self._take_back(lease, now, usage, sent, news)
+                    if lease._era == self._era:
+                        self._take_back(lease, usage, sent=sent)
                     if self._queue:
-                        self._grant(now, news)
+                        self._grant(now, wakes)
             finally:
                 self._lock.release()
-            _call(news)
+            _call(wakes)
 
-    def _unlocked(self, news: News) -> None:
+    def _unlocked(self, wakes: list[Wake]) -> None:
         """What there is to do now that the lock is free."""
-        _call(news)
+        _call(wakes)
         self._settle()
 
-    def _take_back(
-        self, lease: Lease, now: float, usage: Usage | None, sent: bool,
-        news: News,
-    ) -> None:  # fmt: skip
-        member, admission = lease.member, lease.admission
+    def _take_back(self, lease: Lease, usage: Usage | None, *, sent: bool) -> None:
+        member, admission = lease.member, lease._admission
         if member is None:
             if lease in self._queue:
                 self._queue.remove(lease)
             return
-        _close(member.give_back(lease.endpoint, now), news)
+        member.in_use -= 1
         if admission is None:
             return
         if not sent:
@@ -252,24 +385,23 @@ class Pool:
             member.window.correct(admission, usage.input_tokens, usage.output_tokens)
 
     def _learn(self, member: Member, quota: Quota) -> None:
-        news: News = []
+        wakes: list[Wake] = []
         with self._lock:
             if member.window.learn(quota):
                 self.counts_tokens = self.counts_tokens or member.window.counts_tokens
-                self._expel(news)
-        self._unlocked(news)
+                self._refuse_too_large(wakes)
+        self._unlocked(wakes)
 
-    def _expel(self, news: News) -> None:
-        """Limits shrank or a key retired: nobody waits for what cannot come any more.
+    def _refuse_too_large(self, wakes: list[Wake]) -> None:
+        """Limits shrank or a key retired: refuse the waiting calls that can never be served.
 
-        Who is told so looks again, and that serves those behind.
+        Each refused call looks again, which serves those behind it.
         """
         for lease in list(self._queue):
-            lease.refusal = self._refusal(lease.need)
-            if lease.refusal is not None:
+            lease._refusal = self._refusal(lease.need)
+            if lease._refusal is not None:
                 self._queue.remove(lease)
-                lease._news = True
-                _tell(lease, news)
+                _notify(lease, wakes)
 
     def _failed(
         self, lease: Lease, error: LLMError, classification: Classification, now: float
@@ -278,51 +410,53 @@ class Pool:
         limited = isinstance(error, RateLimitError)
         if member is None or (classification.blame is Blame.NEUTRAL and not limited):
             return classification
-        news: News = []
+        wakes: list[Wake] = []
         with self._lock:
             others = [each for each in self.members if each is not member and not each.retired]
             if others:
-                back = min(each.resting_until for each in others)
-                classification = self._rest(member, error, classification, back, now)
+                back_at = min(each.available_at for each in others)
+                classification = self._suspend(member, error, classification, back_at, now)
                 if member.retired:
-                    self._expel(news)
-        self._unlocked(news)
+                    self._refuse_too_large(wakes)
+        self._unlocked(wakes)
         return classification
 
-    def _rest(
+    def _suspend(
         self,
         member: Member,
         error: LLMError,
         classification: Classification,
-        back: float,
+        back_at: float,
         now: float,
     ) -> Classification:
-        """What `error` does to `member`; the others rest until `back`. A member rests on a mere
-        suspicion only while another can serve: the target's breaker has to see the rest of it.
+        """What `error` does to `member`; the first of the others is available at `back_at`.
+
+        A suspected member is left out only while another can serve: the target's breaker must see
+        the other failures.
         """
-        alone = back > now
+        alone = back_at > now
         elsewhere = classification._replace(blame=Blame.NEUTRAL, retry=Retry.IMMEDIATELY)
         if isinstance(error, RateLimitError):
             if error.retry_after is not None:
-                member.resting_until = now + error.retry_after
+                member.available_at = now + error.retry_after
                 if alone:
-                    error.retry_after = min(error.retry_after, back - now)
+                    error.retry_after = min(error.retry_after, back_at - now)
             elif not alone:
-                member.resting_until = now + COOLDOWN
+                member.available_at = now + COOLDOWN
             return classification if alone else elsewhere
         if isinstance(error, AuthenticationError | ModelNotFoundError):
-            if error.status in _FOR_NOW or isinstance(error, ModelNotFoundError):
+            if error.status in _TEMPORARY or isinstance(error, ModelNotFoundError):
                 if alone:
                     return classification
-                member.resting_until = now + COOLDOWN
+                member.available_at = now + COOLDOWN
             elif not member.retired:
                 member.retired = True
-                log.warning("%s: key %s was refused and is used no more", self.name, member.name)
+                log.warning("%s: key %s was refused and is not used again", self.name, member.name)
             return elsewhere
         member.failures += 1
         if member.failures >= UNHEALTHY_AFTER and not alone:
             member.failures = UNHEALTHY_AFTER - 1
-            member.resting_until = now + COOLDOWN
+            member.available_at = now + COOLDOWN
         return classification
 
 
@@ -330,19 +464,16 @@ def _rank(lease: Lease) -> float:
     return lease.rank
 
 
-def _tell(lease: Lease, news: News) -> None:
+def _notify(lease: Lease, wakes: list[Wake]) -> None:
+    """Mark `lease` as having news, to be woken once the lock is free."""
+    lease._news = True
     if (wake := lease._wake) is not None:
-        news.append(wake)
+        wakes.append(wake)
 
 
-def _close(old: Endpoint | None, news: News) -> None:
-    if old is not None and old.close is not None:
-        news.append(old.close)
-
-
-def _call(news: News) -> None:
-    for each in news:
+def _call(wakes: list[Wake]) -> None:
+    for wake in wakes:
         try:
-            each()
-        except Exception as error:  # noqa: BLE001 - an old client that cannot close is gone anyway
-            log.debug("%s while closing a client", type(error).__name__)
+            wake()
+        except Exception:
+            log.exception("a waiting call could not be woken")

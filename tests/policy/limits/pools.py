@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-from agentkit.policy.limits.lease import Lease
-from agentkit.policy.limits.pool import Member, Pool
-from agentkit.policy.limits.window import Need, RateLimits
+from agentkit.policy.limits import Lease, Member, Need, Pool, RateLimits
 
 ONE = Need()
 
@@ -19,6 +17,13 @@ def keys(count: int, *, slots: int | None = None, **limits: int) -> list[Member]
 def served(lease: Lease) -> str:
     assert lease.member is not None
     return lease.member.name
+
+
+def soonest(pool: Pool, need: Need, now: float) -> float:
+    """Seconds until a member could serve `need` if no other call came."""
+    if pool.max_in_use is not None and pool.in_use >= pool.max_in_use:
+        return math.inf
+    return min(member.wait(need, now) for member in pool.members)
 
 
 class Waiter:

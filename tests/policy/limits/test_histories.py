@@ -5,10 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.policy.limits.pool import Member, Pool, Strategy
-from agentkit.policy.limits.window import WINDOW, Need, RateLimits
+from agentkit.policy.limits import WINDOW, Member, Need, Pool, RateLimits, Strategy
 from agentkit.types import Usage
-from tests.policy.limits.pools import Waiter, served, settle
+from tests.policy.limits.pools import Waiter, served, settle, soonest
 
 STEP = st.one_of(
     st.tuples(st.just("ask"), st.integers(0, 60), st.integers(0, 3)),
@@ -79,8 +78,8 @@ class World:
         assert (pool.in_use, pool.waiting) == (len(self.out), len(self.waiting))
         if self.waiting:
             head = min(self.waiting, key=lambda each: each.lease.rank)
-            assert pool.soonest(head.lease.need, self.now) > 0, "who could be served is served"
-            assert head.until == self.now + pool.soonest(head.lease.need, self.now)
+            assert soonest(pool, head.lease.need, self.now) > 0, "who could be served is served"
+            assert head.until == self.now + soonest(pool, head.lease.need, self.now)
 
 
 @given(

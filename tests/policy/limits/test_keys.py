@@ -9,9 +9,9 @@ import pytest
 
 from agentkit import errors as e
 from agentkit.policy.classification import Blame, Retry, classify
-from agentkit.policy.limits.pool import COOLDOWN, Member, Pool
+from agentkit.policy.limits import COOLDOWN, Member, Pool
 from agentkit.types import Usage
-from tests.policy.limits.pools import ONE, Waiter, keys, served, settle
+from tests.policy.limits.pools import ONE, Waiter, keys, served, settle, soonest
 
 
 @pytest.mark.promise("S2-15")
@@ -25,7 +25,7 @@ def test_round_robin_is_an_exact_sequence() -> None:
 def test_round_robin_goes_on_after_a_key_that_cannot() -> None:
     members = keys(3)
     pool = Pool(members)
-    members[1].resting_until = 5.0
+    members[1].available_at = 5.0
     assert [served(pool.request(ONE, 0.0)) for _ in range(4)] == ["#1", "#3", "#1", "#3"]
     assert [served(pool.request(ONE, 5.0)) for _ in range(4)] == ["#1", "#2", "#3", "#1"]
 
@@ -66,7 +66,7 @@ def test_all_members_together_have_a_bound() -> None:
     pool = Pool(keys(3, slots=5), max_in_use=4)
     leases = [pool.request(ONE, 0.0) for _ in range(5)]
     assert [each.granted for each in leases] == [True] * 4 + [False]
-    assert pool.soonest(ONE, 0.0) == math.inf
+    assert soonest(pool, ONE, 0.0) == math.inf
     leases[0].release(1.0)
     assert leases[4].granted
 
@@ -76,10 +76,10 @@ def test_the_soonest_of_several_keys() -> None:
     pool = Pool(members)
     for at in (0.0, 10.0):
         pool.request(ONE, at)
-    members[2].resting_until = 65.0
-    assert pool.soonest(ONE, 11.0) == 49.0
-    members[2].resting_until = 0.0
-    assert pool.soonest(ONE, 11.0) == 0.0
+    members[2].available_at = 65.0
+    assert soonest(pool, ONE, 11.0) == 49.0
+    members[2].available_at = 0.0
+    assert soonest(pool, ONE, 11.0) == 0.0
 
 
 def fail(pool: Pool, error: e.LLMError, now: float = 0.0) -> Retry:
@@ -142,7 +142,7 @@ def test_a_refused_key_retires_with_one_warning_that_names_its_fingerprint(
         assert lease.failed(error, classify(error), 0.0).retry is Retry.IMMEDIATELY
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == "gpt: key #1a2b3c4d was refused and is used no more"
+    assert record.getMessage() == "gpt: key #1a2b3c4d was refused and is not used again"
     for lease in leases:
         lease.release(0.0)
     assert {served(pool.request(ONE, 1e9)) for _ in range(5)} == {"#1"}
@@ -152,7 +152,7 @@ def test_a_refused_key_asks_a_resting_one_rather_than_none() -> None:
     pool = Pool(keys(2))
     fail(pool, throttled(3.0))
     assert fail(pool, e.AuthenticationError("no", status=401)) is Retry.IMMEDIATELY
-    assert pool.soonest(ONE, 0.0) == 3.0
+    assert soonest(pool, ONE, 0.0) == 3.0
 
 
 def test_the_last_key_is_never_retired(caplog: pytest.LogCaptureFixture) -> None:
@@ -194,7 +194,7 @@ def test_three_failures_in_a_row_rest_a_key_until_its_cooldown_is_over() -> None
     assert {served(pool.request(ONE, COOLDOWN - 0.1)) for _ in range(4)} == {"#2"}
     assert {served(pool.request(ONE, COOLDOWN)) for _ in range(4)} == {"#1", "#2"}
     assert members[0].failures == 2, "one more failure is enough"
-    members[1].resting_until = 2 * COOLDOWN
+    members[1].available_at = 2 * COOLDOWN
     pool.request(ONE, COOLDOWN).succeeded()
     assert members[0].failures == 0
 
@@ -203,11 +203,11 @@ def test_a_success_between_failures_starts_counting_anew() -> None:
     members = keys(2)
     pool = Pool(members)
     for _ in range(5):
-        members[1].resting_until = 1.0
+        members[1].available_at = 1.0
         fail(pool, down())
         fail(pool, down())
         pool.request(ONE, 0.0).succeeded()
-    members[1].resting_until = 0.0
+    members[1].available_at = 0.0
     assert {served(pool.request(ONE, 0.0)) for _ in range(4)} == {"#1", "#2"}
 
 
@@ -216,7 +216,7 @@ def test_when_all_fail_the_last_one_keeps_serving() -> None:
     for _ in range(30):
         assert fail(pool, down()) is Retry.AFTER_DELAY
     assert pool.request(ONE, 0.0).granted
-    assert sum(each.resting_until > 0 for each in pool.members) == 2
+    assert sum(each.available_at > 0 for each in pool.members) == 2
 
 
 def test_a_callers_own_fault_is_not_the_keys() -> None:

@@ -10,9 +10,7 @@ import pytest
 
 from agentkit import errors as e
 from agentkit.policy.classification import classify
-from agentkit.policy.limits.lease import Lease
-from agentkit.policy.limits.pool import AGING, Member, Pool
-from agentkit.policy.limits.window import Need, RateLimits
+from agentkit.policy.limits import AGING, Lease, Member, Need, Pool, RateLimits
 from agentkit.types import Quota, Usage
 from tests.policy.limits.pools import ONE, Waiter, keys, served, settle
 
@@ -245,9 +243,6 @@ def test_a_pool_that_learns_to_count_tokens_says_so() -> None:
         lambda: Pool(keys(1), max_in_use=0),
         lambda: Member(max_concurrency=0),
         lambda: Member(max_concurrency=True),
-        lambda: Member(idle_timeout=0),
-        lambda: Member(max_lifetime=-1.0),
-        lambda: Member(max_lifetime=math.inf),
     ],
 )
 def test_values_that_cannot_work_are_refused(build: Callable[[], Any]) -> None:

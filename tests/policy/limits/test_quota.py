@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
+from agentkit.policy.limits import WINDOW, Admission, Need, RateLimits, RateWindow
 from agentkit.types import Quota
 
 NAMES = [field.name for field in fields(RateLimits)]
@@ -46,7 +46,7 @@ class Log:
     """A window, and beside it all that was admitted."""
 
     def __init__(self, limits: RateLimits) -> None:
-        self.window = Window(limits)
+        self.window = RateWindow(limits)
         self.limits = limits
         self.now = 1000.0
         self.sent: list[Sent] = []
@@ -145,7 +145,7 @@ def test_the_wait_it_tells_is_exact(
 
 @pytest.mark.promise("S4-06")
 def test_an_admission_expires_sixty_seconds_after_itself_and_not_a_moment_before() -> None:
-    window = Window(RateLimits(requests_per_minute=2))
+    window = RateWindow(RateLimits(requests_per_minute=2))
     for at in (0.0, 7.5):
         window.admit(Need(), at)
     assert not window.fits(Need(), math.nextafter(60.0, 0.0))
@@ -158,7 +158,7 @@ def test_an_admission_expires_sixty_seconds_after_itself_and_not_a_moment_before
 
 @pytest.mark.promise("S4-05")
 def test_capacity_returns_second_by_second_as_it_was_taken() -> None:
-    window = Window(RateLimits(requests_per_minute=50))
+    window = RateWindow(RateLimits(requests_per_minute=50))
     for second in range(50):
         window.admit(Need(), float(second))
     free = [50 - window.used(60.0 + second)["requests_per_minute"] for second in range(-1, 50)]
@@ -196,7 +196,7 @@ def test_polling_a_full_window_frees_nothing() -> None:
 def test_input_and_output_have_windows_of_their_own(
     limits: RateLimits, taken: Need, refused: Need, fitting: Need
 ) -> None:
-    window = Window(limits)
+    window = RateWindow(limits)
     window.admit(taken, 0.0)
     assert not window.fits(refused, 1.0)
     assert window.fits(fitting, 1.0)
@@ -204,10 +204,10 @@ def test_input_and_output_have_windows_of_their_own(
 
 @pytest.mark.promise("S4-03")
 def test_requests_and_tokens_are_independent() -> None:
-    requests = Window(RateLimits(requests_per_minute=1, tokens_per_minute=1000))
+    requests = RateWindow(RateLimits(requests_per_minute=1, tokens_per_minute=1000))
     requests.admit(Need(1, 1), 0.0)
     assert not requests.fits(Need(1, 1), 1.0), "no request is left, tokens are"
-    tokens = Window(RateLimits(requests_per_minute=100, tokens_per_minute=1000))
+    tokens = RateWindow(RateLimits(requests_per_minute=100, tokens_per_minute=1000))
     tokens.admit(Need(600, 400), 0.0)
     assert not tokens.fits(Need(1, 0), 1.0), "no token is left, requests are"
     assert tokens.used(1.0)["requests_per_minute"] == 1
@@ -231,7 +231,7 @@ def test_a_smaller_usage_gives_back_at_once() -> None:
 
 
 def test_a_larger_usage_is_owed_until_its_own_minute_is_over() -> None:
-    window = Window(RateLimits(tokens_per_minute=100))
+    window = RateWindow(RateLimits(tokens_per_minute=100))
     admission = window.admit(Need(10, 10), 0.0)
     assert admission is not None
     window.correct(admission, 150, 150)
@@ -241,7 +241,7 @@ def test_a_larger_usage_is_owed_until_its_own_minute_is_over() -> None:
 
 
 def test_a_correction_after_its_minute_changes_nothing() -> None:
-    window = Window(RateLimits(tokens_per_minute=100))
+    window = RateWindow(RateLimits(tokens_per_minute=100))
     admission = window.admit(Need(50, 50), 0.0)
     assert admission is not None
     assert window.fits(Need(), 60.0)
@@ -253,7 +253,7 @@ def test_a_correction_after_its_minute_changes_nothing() -> None:
 
 
 def test_negative_usage_mints_nothing() -> None:
-    window = Window(RateLimits(tokens_per_minute=100))
+    window = RateWindow(RateLimits(tokens_per_minute=100))
     admission = window.admit(Need(50, 50), 0.0)
     assert admission is not None
     window.correct(admission, -500, -500)
@@ -261,7 +261,7 @@ def test_negative_usage_mints_nothing() -> None:
 
 
 def test_a_clock_read_before_another_thread_and_used_after_it_keeps_the_order() -> None:
-    window = Window(RateLimits(requests_per_minute=2))
+    window = RateWindow(RateLimits(requests_per_minute=2))
     window.admit(Need(), 10.0)
     window.admit(Need(), 9.0)
     assert window.wait(Need(), 69.0) == 1.0
@@ -269,7 +269,7 @@ def test_a_clock_read_before_another_thread_and_used_after_it_keeps_the_order() 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_request_larger_than_a_limit_is_known_at_once_and_by_name(name: str) -> None:
-    window = Window(RateLimits(**{name: 1}))
+    window = RateWindow(RateLimits(**{name: 1}))
     need = Need(3, 2)
     said = window.too_large(need)
     assert (said is None) is (name == "requests_per_minute")
@@ -282,7 +282,7 @@ def test_a_request_larger_than_a_limit_is_known_at_once_and_by_name(name: str) -
     st.builds(RateLimits, *[st.none() | st.integers(1, 50)] * 4),
 )
 def test_learned_limits_only_tighten(quotas: list[Quota], limits: RateLimits) -> None:
-    window = Window(limits)
+    window = RateWindow(limits)
     for quota in quotas:
         before = window.limits()
         tightened = window.learn(quota)
@@ -296,7 +296,7 @@ def test_learned_limits_only_tighten(quotas: list[Quota], limits: RateLimits) ->
 
 
 def test_without_limits_nothing_is_kept() -> None:
-    window = Window()
+    window = RateWindow()
     assert window.admit(Need(5, 5), 0.0) is None
     assert not window.limited
     assert not window.counts_tokens
@@ -305,7 +305,7 @@ def test_without_limits_nothing_is_kept() -> None:
 
 @pytest.mark.promise("S4-35")
 def test_a_hundred_thousand_requests_leave_no_more_than_a_minute_of_them() -> None:
-    window = Window(RateLimits(requests_per_minute=600))
+    window = RateWindow(RateLimits(requests_per_minute=600))
     for number in range(1000):
         window.admit(Need(), number * 0.2)
         window.fits(Need(), number * 0.2)
@@ -322,14 +322,14 @@ def test_a_hundred_thousand_requests_leave_no_more_than_a_minute_of_them() -> No
 
 
 def test_looking_at_the_usage_changes_nothing() -> None:
-    window = Window(RateLimits(requests_per_minute=1))
+    window = RateWindow(RateLimits(requests_per_minute=1))
     window.admit(Need(), 0.0)
     assert window.used(1000.0)["requests_per_minute"] == 0
     assert window.used(1.0)["requests_per_minute"] == 1
 
 
 def test_a_recount_finds_what_the_entries_say() -> None:
-    window = Window(RateLimits(10, 100, 100))
+    window = RateWindow(RateLimits(10, 100, 100))
     window.admit(Need(7, 3), 0.0)
     window.admit(Need(2, 1), 1.0)
     before = window.used(2.0)

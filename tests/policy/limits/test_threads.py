@@ -16,8 +16,7 @@ from agentkit import LLMManager, RetryPolicy
 from agentkit.engine.quota import LOOK_AGAIN
 from agentkit.errors import AuthenticationError
 from agentkit.manager.keys import ConnectionPool
-from agentkit.policy.limits.pool import Member, Pool
-from agentkit.policy.limits.window import WINDOW, Admission, Need, RateLimits, Window
+from agentkit.policy.limits import WINDOW, Admission, Member, Need, Pool, RateLimits, RateWindow
 from agentkit.types import Request, Response, Signal, Usage
 
 pytestmark = pytest.mark.threads
@@ -55,7 +54,7 @@ class Hurried:
         return False
 
 
-class Noted(Window):
+class Noted(RateWindow):
     """A window that writes down what it admits."""
 
     def __init__(self, limits: RateLimits) -> None:

@@ -1,8 +1,8 @@
-"""How much of an allowance a minute is used: a true sliding window, all or nothing.
+"""Rate limits per minute, and a true sliding window over what was admitted.
 
-What was admitted counts for exactly 60 seconds from its own admission, so no 60-second window
-ever holds more than the limit. An admission reserves an estimate; `Window.correct` puts the real
-usage in its place, which gives back what was too much or owes what was too little.
+Each admission counts for exactly 60 seconds, so no 60-second window ever holds more than the limit.
+An admission reserves an estimate; `RateWindow.correct` replaces it with the real usage, which gives
+back what was too much and adds what was too little.
 """
 
 from __future__ import annotations
@@ -10,42 +10,34 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from agentkit.policy.validation import whole_number
 from agentkit.types import Quota
 
 WINDOW = 60.0
-"""Seconds for which an admission counts: limits are given a minute."""
+"""Seconds for which an admission counts: limits are per minute."""
 
-_NAMES = (
-    "requests_per_minute", "input_tokens_per_minute", "output_tokens_per_minute",
-    "tokens_per_minute",
-)  # fmt: skip
+_NAMES = tuple(field.name for field in fields(Quota))
 
 
 class Need(NamedTuple):
-    """What a request takes of an allowance, in tokens, estimated before it is sent."""
+    """The tokens that a request needs, estimated before it is sent."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class RateLimits:
-    """Most requests and tokens a minute, of one key; None: no limit of that kind.
+class RateLimits(Quota):
+    """The most requests and tokens per minute with one key; None means no such limit.
 
     `tokens_per_minute` counts input and output together, as OpenAI does.
 
     Raises:
-        ConfigurationError: a limit is not a whole number from 1.
+        ConfigurationError: a limit is not a whole number of at least 1.
     """
-
-    requests_per_minute: int | None = None
-    input_tokens_per_minute: int | None = None
-    output_tokens_per_minute: int | None = None
-    tokens_per_minute: int | None = None
 
     def __post_init__(self) -> None:
         for name in _NAMES:
@@ -66,10 +58,10 @@ class Admission:
         self.expired = False
 
 
-class Window:
+class RateWindow:
     """The last 60 seconds of one key. Not locked: its pool is.
 
-    What is admitted while no limit is known is not counted, and takes no memory.
+    While no limit is known, nothing is counted or kept.
     """
 
     __slots__ = ("_entries", "_limits", "_used", "limited")
@@ -90,7 +82,7 @@ class Window:
         return min(self._limits[1:]) < math.inf
 
     def used(self, now: float) -> dict[str, int]:
-        """What counts at `now`, by the names of `RateLimits`; may be asked without a lock."""
+        """What counts at `now`, by the names of `RateLimits`; needs no lock."""
         counted = [each for each in self._entries.copy() if each.at + WINDOW > now]
         requests, inputs, outputs = _sums(counted)
         return dict(zip(_NAMES, (requests, inputs, outputs, inputs + outputs), strict=True))
@@ -103,17 +95,17 @@ class Window:
         }
 
     def learn(self, quota: Quota) -> bool:
-        """Take over the provider's own word where it is stricter; whether it was anywhere."""
+        """Apply the limits that the provider reported where they are stricter; whether any was."""
         stricter = False
         for index, name in enumerate(_NAMES):
-            told = getattr(quota, name)
-            if told is not None and 0 < told < self._limits[index]:
-                self._limits[index] = told
+            reported = getattr(quota, name)
+            if reported is not None and 0 < reported < self._limits[index]:
+                self._limits[index] = reported
                 self.limited = stricter = True
         return stricter
 
     def too_large(self, need: Need) -> str | None:
-        """Which limit `need` can never fit into, in words; None: it fits some time."""
+        """Which limit `need` alone exceeds, in words; None if it can fit at some time."""
         inputs, outputs = need
         amounts = (1, inputs, outputs, inputs + outputs)
         for name, amount, limit in zip(_NAMES, amounts, self._limits, strict=True):
@@ -157,7 +149,7 @@ class Window:
         return math.inf
 
     def admit(self, need: Need, now: float) -> Admission | None:
-        """Reserve `need`, for which `fits` said yes; None where nothing is limited."""
+        """Reserve `need`, which `fits` has allowed; None if nothing is limited."""
         if not self.limited:
             return None
         entries = self._entries
@@ -173,23 +165,23 @@ class Window:
 
     def correct(self, admission: Admission, input_tokens: int, output_tokens: int) -> None:
         """The request really took this many tokens."""
-        self._replace(admission, 1, max(input_tokens, 0), max(output_tokens, 0))
+        self._put(admission, 1, max(input_tokens, 0), max(output_tokens, 0))
 
     def refund(self, admission: Admission) -> None:
         """Nothing was sent after all."""
-        self._replace(admission, 0, 0, 0)
+        self._put(admission, 0, 0, 0)
 
     def recount(self) -> None:
-        """Sum up anew, in a forked child: another thread may have been at it in the parent."""
+        """Add up again, in a forked child: another thread may have been in the middle of it."""
         self._used = _sums(self._entries)
 
-    def _replace(self, admission: Admission, requests: int, inputs: int, outputs: int) -> None:
+    def _put(self, admission: Admission, requests: int, inputs: int, outputs: int) -> None:
         if admission.expired:
             return
         self._subtract(admission)
-        admission.requests, admission.input_tokens, admission.output_tokens = (
-            requests, inputs, outputs,
-        )  # fmt: skip
+        admission.requests = requests
+        admission.input_tokens = inputs
+        admission.output_tokens = outputs
         used = self._used
         used[0] += requests
         used[1] += inputs
