@@ -26,6 +26,13 @@ The tree (names after ``=`` are aliases, the very same objects)::
     ├─ DeadlineExceededError
     ├─ AllModelsFailedError = RetryExhaustedError
     ├─ StructuredOutputError
+    ├─ CatalogError
+    │  ├─ CatalogUnavailableError
+    │  ├─ APIFetchError
+    │  └─ BundledDataError
+    ├─ ParallelProcessingError
+    │  ├─ RequestIdCollisionError
+    │  └─ ParallelExecutionError
     └─ AgentError
        ├─ AgentStateError
        ├─ ToolError
@@ -302,6 +309,50 @@ class StructuredOutputError(LLMError):
         super().__init__(message, **kwargs)
         self.raw = raw
         self.violations = list(violations)
+
+
+class CatalogError(LLMError):
+    """The catalogue of Bedrock's models cannot be used."""
+
+    error_type = "configuration"
+
+
+class CatalogUnavailableError(CatalogError):
+    """No source of the catalogue answered, and the bundled data was not allowed."""
+
+
+class APIFetchError(CatalogError):
+    """No Region answered when AWS was asked for its models. `failures` says why, by Region."""
+
+    retryable = True
+
+    def __init__(
+        self, message: str = "", *, failures: Mapping[str, str] | None = None, **fields: Any
+    ) -> None:
+        super().__init__(message, **fields)
+        self.failures = dict(failures or {})
+
+
+class BundledDataError(CatalogError):
+    """The catalogue that ships with the package is damaged; reinstalling repairs it."""
+
+
+class ParallelProcessingError(LLMError):
+    """A parallel run of Bedrock requests failed."""
+
+
+class RequestIdCollisionError(ParallelProcessingError):
+    """Two requests have the same id."""
+
+    error_type = "configuration"
+
+
+class ParallelExecutionError(ParallelProcessingError):
+    """A failure stopped the run. `response` holds what was finished."""
+
+    def __init__(self, message: str = "", *, response: Any = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.response = response
 
 
 class AgentError(LLMError):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from agentkit.bedrock.converse_request import BedrockConverseRequest
-from agentkit.bedrock.exceptions import ParallelExecutionError, RequestIdCollisionError
 from agentkit.bedrock.hedge import ahedged, hedged
 from agentkit.bedrock.manager import LLMManager
 from agentkit.bedrock.options import (
@@ -21,7 +20,13 @@ from agentkit.bedrock.options import (
 )
 from agentkit.bedrock.parallel_response import ParallelExecutionStats, ParallelResponse
 from agentkit.bedrock.response import BedrockResponse
-from agentkit.errors import ConfigurationError, DeadlineExceededError, LLMError
+from agentkit.errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    LLMError,
+    ParallelExecutionError,
+    RequestIdCollisionError,
+)
 from agentkit.manager.runner import arun_bounded, run_bounded
 from agentkit.policy.validation import whole_number
 

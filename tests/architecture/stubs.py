@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.architecture.tree import PACKAGE, parse
 
-LAZY = (PACKAGE, PACKAGE / "testing")
+LAZY = (PACKAGE, PACKAGE / "bedrock", PACKAGE / "testing")
 """The folders of these packages."""
 
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from agentkit.bedrock.catalog.model_ids import base_id
 from agentkit.bedrock.catalog.models import UnifiedModelInfo
-from agentkit.bedrock.exceptions import APIFetchError
-from agentkit.errors import LLMError
+from agentkit.errors import APIFetchError, LLMError
 from agentkit.providers.bedrock.regions import GeographicArea, area_of
 from agentkit.providers.bedrock.sessions import explain
 

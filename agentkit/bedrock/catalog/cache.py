@@ -21,7 +21,7 @@ from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
 from agentkit.bedrock.catalog.json_file import JsonFile, user_directory
 from agentkit.bedrock.catalog.models import UnifiedModelInfo
-from agentkit.bedrock.exceptions import BundledDataError
+from agentkit.errors import BundledDataError
 
 _FORMAT: Final = 1
 

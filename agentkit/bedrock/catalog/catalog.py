@@ -30,8 +30,7 @@ from agentkit.bedrock.catalog.cache import (
 )
 from agentkit.bedrock.catalog.model_ids import NameIndex, explicit_routes, is_explicit
 from agentkit.bedrock.catalog.models import ModelAccessInfo, UnifiedModelInfo
-from agentkit.bedrock.exceptions import CatalogUnavailableError
-from agentkit.errors import ConfigurationError, LLMError
+from agentkit.errors import CatalogUnavailableError, ConfigurationError, LLMError
 from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.clients import Clients
