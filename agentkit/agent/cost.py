@@ -4,66 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agentkit.errors import ConfigurationError, UnknownModelError
-from agentkit.manager.targets import price_of
-from agentkit.policy.budget import Budget, Price
+from agentkit.errors import ConfigurationError
+from agentkit.manager.dispatcher import Dispatcher
+from agentkit.policy.budget import Budget
+from agentkit.policy.target import Target
 from agentkit.types import Response, Usage
 from agentkit.types.ledger import Ledger
 
-if TYPE_CHECKING:
-    from agentkit.manager.manager import LLMManager
-
 
 class RunCost:
-    """Prices the attempts of one run with the prices of `manager`."""
+    """Prices the attempts of one run with the prices of the dispatcher's models."""
 
-    def __init__(self, manager: LLMManager) -> None:
-        self._manager = manager
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
 
-    def require_prices(self, models: str | Sequence[str] | None) -> None:
+    def require_prices(self, model: str | Sequence[str] | None) -> None:
         """Check that every model of the route has a price.
 
         Raises:
             ConfigurationError: a model has none, so a limit in USD cannot be enforced.
+            UnknownModelError: `model` is not registered.
         """
-        for name in self._route(models):
-            if self._price(name) is None:
+        for stop in self._dispatcher.route(model).stops:
+            if isinstance(stop, Target) and stop.price is None:
                 raise ConfigurationError(
-                    f"max_cost cannot be enforced: model {name!r} has no price",
+                    f"max_cost cannot be enforced: model {stop.name!r} has no price",
                     hint='register it with metadata={"cost_per_1k_tokens": …} (USD)',
                 )
 
     def charge(self, budget: Budget, ledger: Ledger) -> None:
         """Count the attempts in `ledger` against `budget`."""
         for model, usage in _attempts(ledger):
-            budget.charge(usage, self._price(model))
+            budget.charge(usage, self._dispatcher.price(model))
 
     def usd(self, ledgers: Iterable[Ledger]) -> float | None:
         """US dollars for all attempts, or None if a model that used tokens has no price."""
         total = 0.0
         for ledger in ledgers:
             for model, usage in _attempts(ledger):
-                price = self._price(model)
+                price = self._dispatcher.price(model)
                 if price is None:
                     return None
                 total += price.of(usage.input_tokens, usage.output_tokens)
         return total
-
-    def _route(self, models: str | Sequence[str] | None) -> Sequence[str]:
-        if models is not None:
-            return [models] if isinstance(models, str) else models
-        metrics = self._manager.get_metrics()
-        named = dict.fromkeys([metrics["active_model"], *metrics["fallback_chain"]])
-        registered = self._manager.list_models()
-        return [name for name in named if name in registered] or registered
-
-    def _price(self, model: str) -> Price | None:
-        try:
-            return price_of(self._manager.get_model_info(model)["metadata"])
-        except UnknownModelError:
-            return None
 
 
 def total_usage(responses: Iterable[Response[Any]]) -> Usage:

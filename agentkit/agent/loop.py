@@ -1,7 +1,7 @@
 """The loop of an agent: ask the model, run its tool calls, ask again, until it answers.
 
-The loop is a generator. It yields what it needs, `AskModel` or `CallTools`, and is sent the
-outcome; `Run.run` and `Run.arun` carry both out, in sync and async code.
+The loop is a generator. It yields `AskModel` or `CallTools`, and receives the outcome; `Run.run`
+and `Run.arun` perform the two in sync and async code.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from agentkit.agent.callables import call
 from agentkit.agent.cost import RunCost, total_usage
 from agentkit.agent.memory import Memory
 from agentkit.agent.toolbox import CallTools, Toolbox, ToolResult
+from agentkit.engine.stepper import Stepper
 from agentkit.errors import AgentError, DeadlineExceededError, StepLimitError
 from agentkit.manager.requests import Prompt, request_for
 from agentkit.policy.budget import Budget
@@ -118,42 +119,48 @@ class Run:
         self._clock = clock
         self._memory = memory
         self._options = {**params, "tools": toolbox.specs or None, "response_model": response_model}
-        self._cost = RunCost(manager)
+        self._cost = RunCost(manager.dispatcher)
         self._budget = limits.budget()
         if limits.max_cost is not None:
             self._cost.require_prices(params.get("model"))
 
     def run(self) -> AgentResult[Any]:
         """Ask the model in this thread; tools run on threads of their own."""
-        loop = self._loop()
-        outcome: Any = None
-        while True:
+        stepper = Stepper(self._loop())
+        stepper.advance()
+        while not stepper.done:
             try:
-                action = loop.send(outcome)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            if isinstance(action, AskModel):
-                outcome = self._manager.complete(
-                    action.messages, deadline=action.deadline, **self._options
-                )
+                outcome = self._perform(stepper.effect)
+            except BaseException as error:  # noqa: BLE001 - the loop decides what it means
+                stepper.fail(error)
             else:
-                outcome = call(self._toolbox.run, (action,), {})
+                stepper.advance(outcome)
+        return stepper.result
 
     async def arun(self) -> AgentResult[Any]:
         """Await the model; async tools are tasks of this loop, blocking ones run on threads."""
-        loop = self._loop()
-        outcome: Any = None
-        while True:
+        stepper = Stepper(self._loop())
+        stepper.advance()
+        while not stepper.done:
             try:
-                action = loop.send(outcome)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            if isinstance(action, AskModel):
-                outcome = await self._manager.acomplete(
-                    action.messages, deadline=action.deadline, **self._options
-                )
+                outcome = await self._aperform(stepper.effect)
+            except BaseException as error:  # noqa: BLE001 - the loop decides what it means
+                stepper.fail(error)
             else:
-                outcome = await self._toolbox.run(action)
+                stepper.advance(outcome)
+        return stepper.result
+
+    def _perform(self, action: AskModel | CallTools) -> Any:
+        if isinstance(action, CallTools):
+            return call(self._toolbox.run, (action,), {})
+        return self._manager.complete(action.messages, deadline=action.deadline, **self._options)
+
+    async def _aperform(self, action: AskModel | CallTools) -> Any:
+        if isinstance(action, CallTools):
+            return await self._toolbox.run(action)
+        return await self._manager.acomplete(
+            action.messages, deadline=action.deadline, **self._options
+        )
 
     def _loop(self) -> Loop:
         deadline = Deadline(self._limits.deadline, self._clock())

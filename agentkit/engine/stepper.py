@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, Generic, TypeVar
 
-from agentkit.engine.effects import Flow
 from agentkit.errors import ProviderError
 
 R = TypeVar("R")
@@ -19,7 +19,7 @@ class Stepper(Generic[R]):
 
     __slots__ = ("_flow", "_send", "done", "effect", "result")
 
-    def __init__(self, flow: Flow[R]) -> None:
+    def __init__(self, flow: Generator[Any, Any, R]) -> None:
         self._flow = flow
         self._send = flow.send
         self.done = False

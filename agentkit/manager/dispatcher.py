@@ -8,7 +8,7 @@ from typing import Any
 
 from agentkit.engine.call import Call, Check, Rules
 from agentkit.engine.drivers.runtime import Runtime
-from agentkit.engine.drivers.streams import AsyncStream, Growth, Stream
+from agentkit.engine.drivers.streams import AsyncStream, PartialBuilder, Stream
 from agentkit.engine.drivers.sync import run
 from agentkit.engine.effects import Flow
 from agentkit.engine.exchange import COMPLETE, StreamExchange
@@ -113,11 +113,11 @@ class Dispatcher:
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         check: Check | None = None,
-        growth: Growth | None = None,
+        partial_builder: PartialBuilder | None = None,
     ) -> Stream:
         """A stream of the response; nothing is sent before its first event is asked for.
 
-        `check` applies to the complete response at the end. `growth` makes the partial instances
+        `check` applies to the complete response at the end. `partial_builder` builds the instances
         of `Stream.partials`. The other arguments are those of `run`.
         """
         flow = self._stream_flow(
@@ -130,7 +130,9 @@ class Dispatcher:
             check=check,
             sync=True,
         )
-        return Stream(flow, self._runtime, text=on_interrupt != "restart", growth=growth)
+        return Stream(
+            flow, self._runtime, text=on_interrupt != "restart", partial_builder=partial_builder
+        )
 
     def astream(
         self,
@@ -142,7 +144,7 @@ class Dispatcher:
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         check: Check | None = None,
-        growth: Growth | None = None,
+        partial_builder: PartialBuilder | None = None,
     ) -> AsyncStream:
         """Like `stream`, for asyncio; itself not a coroutine."""
         flow = self._stream_flow(
@@ -155,7 +157,9 @@ class Dispatcher:
             check=check,
             sync=False,
         )
-        return AsyncStream(flow, self._runtime, text=on_interrupt != "restart", growth=growth)
+        return AsyncStream(
+            flow, self._runtime, text=on_interrupt != "restart", partial_builder=partial_builder
+        )
 
     def route(self, model: str | Sequence[str] | Route | None = None) -> Route:
         """The route of a request for `model`. Raises `UnknownModelError`."""

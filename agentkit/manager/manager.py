@@ -255,7 +255,7 @@ class LLMManager(Closing, AsyncClosing):
             retry=retry,
             budget=budget,
             check=check,
-            growth=None if check is None else check.growth(),
+            partial_builder=None if check is None else check.partial_builder(),
         )
 
     def astream(
@@ -291,7 +291,7 @@ class LLMManager(Closing, AsyncClosing):
             retry=retry,
             budget=budget,
             check=check,
-            growth=None if check is None else check.growth(),
+            partial_builder=None if check is None else check.partial_builder(),
         )
 
     def batch(

@@ -57,7 +57,7 @@ class PartialInstances:
         self._builder = _Builder()
         self._shown: Any = _ABSENT
 
-    def take(self, event: StreamEvent) -> tuple[Any, ...]:
+    def add(self, event: StreamEvent) -> tuple[Any, ...]:
         """The next partial instance as a tuple, empty if `event` completes no value."""
         if isinstance(event, Restart):
             self._begin()

@@ -98,7 +98,7 @@ class TypeCheck:
         )
         return replace(request, prompt=None, messages=(*request.conversation, *repair))
 
-    def growth(self) -> PartialInstances:
+    def partial_builder(self) -> PartialInstances:
         """A builder of partial instances from a stream's events."""
         return PartialInstances(self._output.type, wrapped=self._output.wrapper is not None)
 

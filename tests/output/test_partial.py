@@ -137,9 +137,9 @@ def test_what_is_invalid_is_never_shown_within(read: Any) -> None:
     with pytest.raises(StructuredOutputError):
         shown.extend(stream.partials())
     check, _ = check_for(Plan, Request(prompt="x"))
-    growth = check.growth()
+    partial_builder = check.partial_builder()
     for letter in bad:
-        shown.extend(growth.take(TextDelta(letter)))
+        shown.extend(partial_builder.add(TextDelta(letter)))
     assert all(step.minutes is None for each in shown for step in each.steps or ())
     assert all(each.budget is None for each in shown)
     assert shown[-1].goal == "tea"
@@ -216,8 +216,10 @@ def test_the_last_instance_is_equal_however_the_text_is_split(
     shown, response = blocking(llm, kind)
     assert response.parsed == value
     assert shown[-1] == value
-    growth = check.growth()
-    assert [each for piece in pieces for each in growth.take(TextDelta(piece))] == shown[:-1]
+    partial_builder = check.partial_builder()
+    assert [each for piece in pieces for each in partial_builder.add(TextDelta(piece))] == shown[
+        :-1
+    ]
 
 
 @given(made=instances())
@@ -225,10 +227,10 @@ def test_the_last_instance_is_equal_however_the_text_is_split(
 def test_what_has_arrived_only_grows(made: tuple[Any, Any, Any]) -> None:
     kind, _, document = made
     check, _ = check_for(kind, Request(prompt="x"))
-    growth = check.growth()
+    partial_builder = check.partial_builder()
     before: Any = None
     for letter in json.dumps(document):
-        for each in growth.take(TextDelta(letter)):
+        for each in partial_builder.add(TextDelta(letter)):
             after = arrived(each)
             assert before is None or within(before, after), (before, after)
             before = after
@@ -253,8 +255,8 @@ def within(before: Any, after: Any) -> bool:
 
 def grown(kind: Any, *pieces: str, wrapped: bool = False) -> Any:
     """The last partial instance after `pieces`."""
-    growth = PartialInstances(kind, wrapped=wrapped)
-    return [each for piece in pieces for each in growth.take(TextDelta(piece))][-1]
+    partial_builder = PartialInstances(kind, wrapped=wrapped)
+    return [each for piece in pieces for each in partial_builder.add(TextDelta(piece))][-1]
 
 
 @dataclasses.dataclass
@@ -266,8 +268,10 @@ class Point:
 
 class TestKinds:
     def test_a_union_is_shown_once_one_member_fits_best(self) -> None:
-        growth = PartialInstances(list[Circle | Square], wrapped=False)
-        shown = [growth.take(TextDelta(piece)) for piece in ('[{"kind": ', '"square", "side": 3')]
+        partial_builder = PartialInstances(list[Circle | Square], wrapped=False)
+        shown = [
+            partial_builder.add(TextDelta(piece)) for piece in ('[{"kind": ', '"square", "side": 3')
+        ]
         assert shown[0] == ([],)
         assert [type(each) for each in shown[1][0]] == [Square]
 
@@ -325,9 +329,11 @@ class TestKinds:
         "text", ["{" * 300, "[" * 100_000, "[see] {[that] ", '"\ud800', '["\ud800", ', "}]", ""]
     )
     def test_text_without_json_gives_nothing_and_no_error(self, text: str) -> None:
-        growth = PartialInstances(Plan, wrapped=False)
-        assert [each for letter in text[:500] for each in growth.take(TextDelta(letter))] == []
-        assert growth.take(TextDelta(text)) == ()
+        partial_builder = PartialInstances(Plan, wrapped=False)
+        assert [
+            each for letter in text[:500] for each in partial_builder.add(TextDelta(letter))
+        ] == []
+        assert partial_builder.add(TextDelta(text)) == ()
 
     def test_escapes_may_be_split_anywhere(self) -> None:
         text = json.dumps({"goal": 'a "quoted" \\ {x} [y], \\', "steps": []})
@@ -335,7 +341,7 @@ class TestKinds:
             assert grown(Plan, text[:cut], text[cut:-1] + ",").goal == 'a "quoted" \\ {x} [y], \\'
 
     def test_a_restart_event_forgets_the_text(self) -> None:
-        growth = PartialInstances(Plan, wrapped=False)
-        assert growth.take(TextDelta('{"goal": "tea", "steps": [{'))[0].goal == "tea"
-        assert growth.take(Restart("b", "", "NetworkError")) == ()
-        assert growth.take(TextDelta('{"budget": 1, '))[0].goal is None
+        partial_builder = PartialInstances(Plan, wrapped=False)
+        assert partial_builder.add(TextDelta('{"goal": "tea", "steps": [{'))[0].goal == "tea"
+        assert partial_builder.add(Restart("b", "", "NetworkError")) == ()
+        assert partial_builder.add(TextDelta('{"budget": 1, '))[0].goal is None

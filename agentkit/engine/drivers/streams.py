@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from agentkit.engine.drivers.asyncio import AsyncioDriver
 
 
-class Growth(Protocol):
-    """What makes instances of a type of a stream's events: none or one at a time, in a tuple."""
+class PartialBuilder(Protocol):
+    """Builds partial instances of a type from a stream's events; each as a tuple of one or none."""
 
-    def take(self, event: StreamEvent) -> tuple[Any, ...]:
-        """What is known after `event`."""
+    def add(self, event: StreamEvent) -> tuple[Any, ...]:
+        """The instance after `event`."""
         ...
 
     def complete(self, response: Response[Any]) -> tuple[Any, ...]:
@@ -33,11 +33,15 @@ class _StreamState:
     """What sync and async streams share: the flow, its end, and the finished response."""
 
     def __init__(
-        self, flow: Flow[Response[Any]], *, text: bool = True, growth: Growth | None = None
+        self,
+        flow: Flow[Response[Any]],
+        *,
+        text: bool = True,
+        partial_builder: PartialBuilder | None = None,
     ) -> None:
         self._stepper = Stepper(flow)
         self._text = text
-        self._growth = growth
+        self._builder = partial_builder
 
     @property
     def response(self) -> Response[Any]:
@@ -53,13 +57,13 @@ class _StreamState:
             )
         return self._stepper.result
 
-    def _growing(self) -> Growth:
-        if self._growth is None:
+    def _require_builder(self) -> PartialBuilder:
+        if self._builder is None:
             raise ConfigurationError(
-                "the stream has no type to make partial instances of",
+                "the stream has no type for partial instances",
                 hint="give response_model= to stream() or astream()",
             )
-        return self._growth
+        return self._builder
 
     def _complete(self) -> bool:
         return hasattr(self._stepper, "result")
@@ -90,9 +94,9 @@ class Stream(_StreamState, Closing):
         runtime: Runtime,
         *,
         text: bool = True,
-        growth: Growth | None = None,
+        partial_builder: PartialBuilder | None = None,
     ) -> None:
-        super().__init__(flow, text=text, growth=growth)
+        super().__init__(flow, text=text, partial_builder=partial_builder)
         self._driver = SyncDriver(runtime)
 
     def __iter__(self) -> Iterator[str]:
@@ -123,12 +127,12 @@ class Stream(_StreamState, Closing):
             ConfigurationError: the stream was made without a `response_model`.
             StructuredOutputError: the whole answer does not match; `raw` holds it.
         """
-        return self._partials(self._growing())
+        return self._partials(self._require_builder())
 
-    def _partials(self, growth: Growth) -> Iterator[Any]:
+    def _partials(self, builder: PartialBuilder) -> Iterator[Any]:
         while (event := self._advance()) is not None:
-            yield from growth.take(event)
-        yield from growth.complete(self.response)
+            yield from builder.add(event)
+        yield from builder.complete(self.response)
 
     def _advance(self) -> StreamEvent | None:
         if self._stepper.done:
@@ -161,9 +165,9 @@ class AsyncStream(_StreamState, AsyncClosing):
         runtime: Runtime,
         *,
         text: bool = True,
-        growth: Growth | None = None,
+        partial_builder: PartialBuilder | None = None,
     ) -> None:
-        super().__init__(flow, text=text, growth=growth)
+        super().__init__(flow, text=text, partial_builder=partial_builder)
         self._runtime = runtime
         self._driver: AsyncioDriver | None = None
 
@@ -184,7 +188,7 @@ class AsyncStream(_StreamState, AsyncClosing):
 
     def partials(self) -> AsyncIterator[Any]:
         """Like `Stream.partials`, for ``async for``."""
-        return _Partials(self, self._growing())
+        return _Partials(self, self._require_builder())
 
     async def _advance(self) -> StreamEvent | None:
         if self._stepper.done:
@@ -230,11 +234,11 @@ class _Events:
 class _Partials:
     """The partial instances of an `AsyncStream`."""
 
-    __slots__ = ("_growth", "_over", "_stream")
+    __slots__ = ("_builder", "_over", "_stream")
 
-    def __init__(self, stream: AsyncStream, growth: Growth) -> None:
+    def __init__(self, stream: AsyncStream, builder: PartialBuilder) -> None:
         self._stream = stream
-        self._growth = growth
+        self._builder = builder
         self._over = False
 
     def __aiter__(self) -> _Partials:
@@ -244,8 +248,10 @@ class _Partials:
         while not self._over:
             event = await self._stream._advance()
             self._over = event is None
-            growth = self._growth
-            known = growth.complete(self._stream.response) if event is None else growth.take(event)
-            if known:
-                return known[0]
+            if event is None:
+                instances = self._builder.complete(self._stream.response)
+            else:
+                instances = self._builder.add(event)
+            if instances:
+                return instances[0]
         raise StopAsyncIteration
