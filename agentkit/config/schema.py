@@ -77,7 +77,9 @@ def _check_text(value: str) -> str:
     if not value.strip():
         raise PydanticCustomError("text", "is empty", {"remedy": "leave it out, or fill it in"})
     if looks_like_key(value):
-        raise PydanticCustomError("text", "a key", {"remedy": "put it into api_keys"})
+        raise PydanticCustomError(
+            "text", "looks like an API key", {"remedy": "put it into api_keys"}
+        )
     if "${" in value:
         remedy = "write the value itself, or set it by an AGENTKIT_… variable"
         raise PydanticCustomError("text", "placeholders are for api_keys", {"remedy": remedy})
