@@ -1,1 +1,1 @@
-"""The response cache: keys, the memory tier, the disk tier, and what the engine talks to."""
+"""The response cache: request keys, the memory tier, the disk tier, and the cache over both."""

@@ -1,8 +1,8 @@
 """diskcache without pickle and without side files. Imported when a disk tier is first opened.
 
-diskcache unpickles keys and values and follows file names that it finds in its database
-(CVE-2025-69872). Here a key is text, a value is bytes inside the database, and a row that says
-anything else is neither read nor acted upon.
+diskcache unpickles keys and values, and opens files whose names it finds in its database
+(CVE-2025-69872). Here every key is a string and every value is bytes inside the database; any other
+row is rejected.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from agentkit.cache.faults import CacheFault
 
 
 class BytesOnlyDisk(Disk):  # type: ignore[misc]  # published without types
-    """Text keys, bytes values, all of them in the database."""
+    """String keys and bytes values, all inside the database."""
 
     def put(self, key: Any) -> tuple[str, bool]:
-        """The key's column. Raises `CacheFault` for anything but text."""
+        """The columns of a key. Raises `CacheFault` unless it is a string."""
         if type(key) is not str:
-            raise CacheFault("foreign", "a key that is no text was refused")
+            raise CacheFault("foreign", "a key that is not a string was rejected")
         return key, True
 
     def get(self, key: Any, raw: Any) -> str:
         """The key of a row. Raises `CacheFault` for a pickled one."""
         if not raw or type(key) is not str:
-            raise CacheFault("foreign", "a row with a key that is no text was refused")
+            raise CacheFault("foreign", "a row whose key is not a string was rejected")
         return key
 
     def store(self, value: Any, read: Any, key: Any = None) -> tuple[int, int, None, bytes]:
-        """The value's columns: size, mode, no file name, value."""
+        """The columns of a value: size, mode, file name (none), bytes."""
         if type(value) is not bytes or read:
-            raise CacheFault("foreign", "a value that is not bytes was refused")
+            raise CacheFault("foreign", "a value that is not bytes was rejected")
         return 0, MODE_RAW, None, value
 
     def fetch(self, mode: Any, filename: Any, value: Any, read: Any) -> bytes:
         """The value of a row. Raises `CacheFault` for a pickle or a file name."""
         if mode != MODE_RAW or filename is not None or type(value) is not bytes or read:
-            raise CacheFault("foreign", "a row that agentkit did not write was refused")
+            raise CacheFault("foreign", "a row that agentkit did not write was rejected")
         return value
 
     def remove(self, file_path: Any) -> None:
-        """Nothing: no row of ours has a file, so a file named in a row is somebody else's."""
+        """Does nothing: our rows have no files, and any other file is not ours to delete."""
 
 
 def open_database(directory: str, size_limit: int, timeout: float) -> Any:
-    """The diskcache in `directory`, with our settings, whatever its own table says of them."""
+    """Open the diskcache in `directory` with our settings, which override the stored ones."""
     return Cache(
         directory,
         timeout=timeout,
@@ -60,8 +60,8 @@ def open_database(directory: str, size_limit: int, timeout: float) -> Any:
         tag_index=1,
         disk_min_file_size=sys.maxsize,
         sqlite_secure_delete=1,
-        # Reading a mapped file that another process cuts short would kill this one.
+        # If another process truncated a mapped file, reading it would kill this process.
         sqlite_mmap_size=0,
-        # One large answer must not leave a log of its size behind.
+        # One large response must not leave a log of its size behind.
         sqlite_journal_size_limit=4 * 2**20,
     )

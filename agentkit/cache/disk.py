@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     import sqlite3
 
 FORMAT: Final = "responses-v1"
-"""Name of the directory inside the given one; another format is another directory."""
+"""Name of the directory inside the given one. A new format gets a new directory."""
 
 _DATABASE: Final = "cache.db"
 LOCK_TIMEOUT: Final = 1.0
-"""Seconds an operation waits for another writer."""
+"""Seconds for which an operation waits for another writer."""
 
 _SMALLEST: Final = 2**20
 _inherited: list[Any] = []
 
 
 class DiskStore:
-    """Bytes on disk until they expire or room is needed (least recently stored out first).
+    """A `Store` on disk. Entries are kept until they expire or, oldest first, until space runs out.
 
-    A `Store` for many threads and processes, forked ones included; not for network file systems.
-    Nothing is opened or created before the first use. Deleted text is overwritten with zeros
-    (SQLite's ``secure_delete``). A damaged database is renamed to ``responses-v1.damaged`` (one is
-    kept) and started anew.
+    Threads and processes can share it, forked ones included; it is not meant for network file
+    systems. Nothing is opened or created before the first use. Deleted text is overwritten with
+    zeros (SQLite's ``secure_delete``). A damaged database is renamed to ``responses-v1.damaged``,
+    replacing an earlier one, and a new database is created.
 
     Args:
-        directory: where ``responses-v1`` is made, with mode 0700 (default ``AGENTKIT_CACHE_DIR``,
-            else the platform's user cache directory).
+        directory: the parent of the directory ``responses-v1``, which is created with mode 0700
+            (default ``AGENTKIT_CACHE_DIR``, or else the platform's user cache directory).
         size_limit: bytes on disk (default 1 GiB, at least 1 MiB). A value larger than 1 % of it is
-            refused.
+            rejected.
 
     Raises:
-        ConfigurationError: a directory that is no path, or a limit out of range.
+        ConfigurationError: `directory` is not a path, or `size_limit` is out of range.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class DiskStore:
         if not isinstance(given, str | os.PathLike | None) or given == "":
             raise ConfigurationError(
                 f"the response cache's directory must be a path, got {given!r}",
-                hint="give a path, or None for the user's cache directory",
+                hint="pass a path, or None for the user's cache directory",
             )
         self.size_limit = whole_number("size_limit", size_limit, minimum=_SMALLEST)
         self.largest = self.size_limit // SHARE
@@ -75,7 +75,7 @@ class DiskStore:
                 from platformdirs import user_cache_path
 
                 self._given = user_cache_path("agentkit")
-            with suppress(RuntimeError):  # no home directory: "~" is a name like any other
+            with suppress(RuntimeError):  # without a home directory, "~" is an ordinary name
                 self._given = self._given.expanduser()
             self._path = self._given.absolute() / FORMAT
             self._database = str(self._path / _DATABASE)
@@ -91,12 +91,12 @@ class DiskStore:
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep `value` for `ttl` seconds. Raises `CacheFault`.
 
-        What precedes the first colon of `key` is its group (see `clear`).
+        The part of `key` before the first colon is its group (see `clear`).
         """
         if len(value) > self.largest:
             raise CacheFault(
                 "too_large",
-                f"an answer of {len(value):,} bytes is over the disk tier's {self.largest:,}",
+                f"a response of {len(value):,} bytes exceeds the limit of {self.largest:,} on disk",
             )
         try:
             cache = self._cache or self._open()
@@ -107,34 +107,34 @@ class DiskStore:
             raise self._fault("write", error) from error
 
     def clear(self, prefix: str = "") -> None:
-        """Delete the entries of one group (``"group:"``), or all. Raises `CacheFault`."""
+        """Delete the entries of one group (``"group:"``), or all entries. Raises `CacheFault`."""
         try:
             _remove(self._damaged)
             if self._cache is None and not (self.path / _DATABASE).exists():
                 return
             cache = self._cache or self._open()
             cache.evict(_group(prefix)) if prefix else cache.clear()
-            # The write-ahead log still holds what was deleted.
+            # The write-ahead log still contains the deleted text.
             with closing(self._connect()) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except Exception as error:
             raise self._fault("clear", error) from error
 
     def release(self) -> None:
-        """Close the calling thread's connection; each thread that used the store has one."""
+        """Close the calling thread's connection. Each thread that used the store has its own."""
         cache = self._cache
         if cache is not None:
             cache.close()
 
     def close(self) -> None:
-        """Close the database; the next use opens it again."""
+        """Close the database. The next use opens it again."""
         with self._lock:
             cache, self._cache = self._cache, None
         if cache is not None:
             cache.close()
 
     def statistics(self) -> dict[str, int]:
-        """entries and bytes on disk, expired ones included; 0 before the first use."""
+        """``entries`` and ``bytes`` on disk, expired ones included; 0 before the first use."""
         cache = self._cache
         try:
             count, size = (len(cache), cache.volume()) if cache is not None else (0, 0)
@@ -143,8 +143,9 @@ class DiskStore:
         return {"entries": count, "bytes": size}
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: open anew. Even closing an inherited connection would touch the
-        parent's locks on the database.
+        """In a forked child: open the database again, and leave the inherited connection alone.
+
+        Even closing it would touch the parent's locks on the database.
         """
         if self._cache is not None:
             _inherited.append(self._cache)
@@ -172,7 +173,7 @@ class DiskStore:
     def _open_database(self) -> Any:
         from agentkit.cache.bytes_only import open_database
 
-        # diskcache waits up to 60 s for another writer while it opens; find out sooner.
+        # While it opens a database, diskcache waits up to 60 s for another writer. Fail sooner.
         with closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
@@ -197,7 +198,7 @@ class DiskStore:
         return status.st_dev, status.st_ino
 
     def _set_aside(self, damaged: tuple[int, int] | None) -> None:
-        """Rename the directory, unless another process was faster and this is its new one."""
+        """Rename the directory, unless another process has already replaced it."""
         if damaged is not None and self._file_id() == damaged:
             _remove(self._damaged)
             self.path.rename(self._damaged)
@@ -213,13 +214,13 @@ class DiskStore:
                 self._cache = None
             message = f"the database in {self.path} is damaged and was set aside"
             return CacheFault("damaged", message)
-        # A statement that failed may have left its transaction open on this thread's connection.
+        # The failed statement may have left its transaction open on this thread's connection.
         with suppress(Exception):
             self.release()
         if self._file_id() != self._inode:
             with self._lock:
                 self._cache = None
-        return CacheFault(operation, f"{operation} in {self.path} failed: {name}")
+        return CacheFault(operation, f"cannot {operation} {self.path}: {name}")
 
 
 def _group(key: str) -> str:
@@ -233,7 +234,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the file itself is bad, not the disk, the locks or the permissions."""
+    """Whether the file is damaged, as opposed to a full disk, a lock or missing permissions."""
     import sqlite3
 
     if not isinstance(error, sqlite3.DatabaseError):
@@ -243,10 +244,10 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _prepare(path: Path) -> None:
-    """Make `path` a directory that only its owner can use.
+    """Make sure that `path` is a directory which only its owner can use.
 
     Raises:
-        CacheFault: it cannot be made, or somebody else could change what it holds.
+        CacheFault: it cannot be created, or other users could change its contents.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -254,9 +255,9 @@ def _prepare(path: Path) -> None:
             path.mkdir(mode=0o700)
         status, above = path.lstat(), path.parent.stat()
     except OSError as error:
-        raise _unusable(path, f"cannot be made ({error.strerror})") from None
+        raise _unusable(path, f"cannot be created ({error.strerror})") from None
     if os.path.expandvars(path) != str(path):
-        raise _unusable(path, "has a variable in its name")
+        raise _unusable(path, "contains an unexpanded variable")
     if not stat.S_ISDIR(status.st_mode):
         raise _unusable(path, "is not a directory")
     if os.name == "nt":
@@ -276,7 +277,7 @@ def _prepare(path: Path) -> None:
 def _unusable(path: Path, why: str) -> CacheFault:
     return CacheFault(
         "directory",
-        f"{path} {why}; answers are kept in memory only until the process ends. "
+        f"{path} {why}; until the process ends, responses are cached in memory only. "
         "Set AGENTKIT_CACHE_DIR or cache_dir to a private directory, or use cache='memory'",
         permanent=True,
     )

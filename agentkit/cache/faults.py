@@ -1,4 +1,4 @@
-"""What goes wrong in the response cache: never raised to a caller, always counted and logged."""
+"""Faults of the response cache: always counted and logged, never raised to a caller."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from agentkit.types import Now
 log = logging.getLogger("agentkit.cache")
 
 QUIET: Final = 60.0
-"""Seconds between two warnings for one reason."""
+"""Seconds between two warnings for the same reason."""
 
 
-class CacheFault(Exception):  # noqa: N818  (an internal signal; callers never see it)
-    """A store could not do what it was asked to.
+class CacheFault(Exception):  # noqa: N818  (internal; callers never see it)
+    """A store could not read, write or clear.
 
-    The message is safe to log: it holds no key, no prompt and no answer.
+    The message is safe to log: it contains no key, no prompt and no response.
 
     Attributes:
-        reason: one of a small closed set of words, for the counters.
-        permanent: trying again within this process cannot help.
+        reason: one of a small closed set of words, used by the counters.
+        permanent: whether another try within this process cannot help.
     """
 
     def __init__(self, reason: str, message: str, *, permanent: bool = False) -> None:
@@ -32,7 +32,7 @@ class CacheFault(Exception):  # noqa: N818  (an internal signal; callers never s
 
 
 class FaultLog:
-    """Counts faults by reason; warns once a minute and reason."""
+    """Counts faults by reason, and logs at most one warning per reason and minute."""
 
     def __init__(self, clock: Now) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class FaultLog:
         self._quiet_until: dict[str, float] = {}
 
     def note(self, reason: str, message: str) -> None:
-        """Count one fault; `message` must be safe to log."""
+        """Count a fault. `message` must be safe to log."""
         now = self._clock()
         with self._lock:
             self._counts[reason] += 1
@@ -52,6 +52,6 @@ class FaultLog:
             log.warning("response cache (%s): %s", reason, message)
 
     def counts(self) -> dict[str, int]:
-        """Faults so far, by reason."""
+        """The number of faults so far, by reason."""
         with self._lock:
             return dict(self._counts)

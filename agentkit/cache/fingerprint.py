@@ -1,4 +1,4 @@
-"""What makes two requests the same: the key of a request, and the fingerprint of a callable."""
+"""Identity of requests: the key of a request, and the fingerprint of a callable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from agentkit.types import Message, MessageRole, Request
 
 SCHEMA: Final = 1
-"""Version of the key's layout; a change makes every older answer a miss."""
+"""Version of the key's layout. Responses that were stored under another version are misses."""
 
 _ATOMS: Final = frozenset({str, int, float, bool, type(None)})
 _encode = json.JSONEncoder(
@@ -21,15 +21,16 @@ _encode = json.JSONEncoder(
 
 
 def request_key(request: Request, *, model: str, fingerprint: str, namespace: str) -> str | None:
-    """The response cache's key for `request` at one model: SHA-256, 64 hex digits.
+    """The key of `request` to one model in the response cache: 64 hex digits of SHA-256.
 
-    It covers everything that affects the answer: the schema version, the registered name of the
+    It covers everything that affects the response: the schema version, the registered name of the
     model, the callable's fingerprint, prompt or messages, all parameters, tools, the response
-    format and the namespace. It leaves out `stream` (a stored answer replays as a stream) and the
-    messages' `metadata` (which never leaves the process).
+    format and the namespace. It leaves out `stream`, as a stored response can be replayed as a
+    stream, and the messages' `metadata`, which never leaves the process.
 
-    None when a part has no canonical JSON: anything but str, int, finite float, bool, None, and
-    lists, tuples and dicts with str keys of these, by exact type. Tuples count as lists.
+    None if a part has no canonical JSON. These types have one: str, int, finite float, bool, None,
+    and lists, tuples and dicts with str keys of these. Subclasses do not count, and a tuple equals
+    the same list.
     """
     prompt: Any = request.prompt
     if prompt is not None and not isinstance(prompt, str):
@@ -57,7 +58,7 @@ def request_key(request: Request, *, model: str, fingerprint: str, namespace: st
 
 
 def _plain(value: Any) -> bool:
-    """Whether JSON says everything about `value`."""
+    """Whether JSON represents `value` completely."""
     kind = type(value)
     if kind in _ATOMS:
         return True
@@ -81,19 +82,20 @@ def _message(message: Message) -> list[Any]:
 
 
 def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:
-    """What `fn` does, as 64 hex digits that mean the same in another process.
+    """A fingerprint of what `fn` does: 64 hex digits, the same in every process.
 
-    It covers module and qualified name, bytecode, names and constants (nested functions too),
-    defaults, closure values, and of the globals that the code reads the constants (str, bytes,
-    numbers, bool, None) and the functions of the same module. `functools.partial` is taken apart.
-    A change of anything else that the code reaches, such as an imported function or an object held
-    in a global, is not seen: say it with ``metadata["version"]`` (a text or a number), which stands
-    for the code; module and qualified name stay part of the fingerprint.
+    It covers the module and qualified name, the bytecode with its names and constants (nested
+    functions included), defaults, closure values, and two kinds of globals that the code reads:
+    constants (str, bytes, numbers, bool, None) and functions of the same module. The parts of a
+    `functools.partial` are covered, too. A change of anything else, such as an imported function or
+    an object in a global variable, goes unnoticed. Set ``metadata["version"]`` (a string or a
+    number) in such a case: it replaces the code in the fingerprint, beside the module and the
+    qualified name.
 
-    Text such as ``"openai:<model>"`` identifies itself.
+    A string such as ``"openai:<model>"`` identifies itself.
 
-    None when nothing in here identifies `fn`: a callable object or a bound method without a
-    version, or a function that closes over an object. Its answers stay in the memory tier.
+    None if `fn` cannot be identified: a callable object or a bound method without a version, or a
+    function that closes over an object. Its responses are kept in the memory tier only.
     """
     if isinstance(fn, str):
         text = _encode([SCHEMA, "provider", fn, metadata.get("version")])
@@ -117,11 +119,11 @@ def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:
 
 
 class _OpaqueError(Exception):
-    """A value that has no content of its own to compare."""
+    """A value without content that could be compared."""
 
 
 class _Reader:
-    """Turns functions and values into nested lists of texts, without addresses and line numbers."""
+    """Describes functions and values as nested lists, without addresses and line numbers."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
@@ -168,7 +170,7 @@ class _Reader:
         return [code.co_name, code.co_code.hex(), constants, counts, names, exceptions]
 
     def _globals(self, function: FunctionType) -> list[Any]:
-        """The constants and neighbours that the code reads; what it assigns is no constant."""
+        """The constants and neighbours that the code reads, except those that it also assigns."""
         read, written = _global_names(function.__code__)
         found = []
         for name in sorted(read - written):

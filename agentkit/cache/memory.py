@@ -1,4 +1,4 @@
-"""The memory tier: least recently used out first, nothing older than its time to live."""
+"""The memory tier: entries with a time to live; the least recently used are evicted first."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
-from agentkit._fork import fork_safe_lock
+from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.policy.validation import whole_number
 from agentkit.types import Now
 
 V = TypeVar("V")
 
 SHARE: Final = 100
-"""One value may take at most 1/100 of a store, so that no single one empties it."""
+"""A value may take at most 1/100 of a store, so that a single one cannot evict all others."""
 
 
 class RecentTable(Generic[V]):
-    """A bounded table of values in this process. Safe to share by threads.
+    """A bounded table of values in this process. Safe to use from many threads.
 
     Args:
-        max_entries: entries kept (default 10,000).
-        max_bytes: sum of the sizes kept, in bytes (default 64 MiB). A value larger than 1 % of it
-            is not kept, and counted as ``too_large``.
-        clock: seconds, never going back (default `time.monotonic`).
+        max_entries: the most entries to keep (default 10,000).
+        max_bytes: the most bytes to keep (default 64 MiB). A value larger than 1 % of it is not
+            kept, and counted as ``too_large``.
+        clock: seconds from an arbitrary start, never going back (default `time.monotonic`).
 
     Raises:
         ConfigurationError: a limit is not a whole number of at least 1.
@@ -42,9 +42,10 @@ class RecentTable(Generic[V]):
         self._entries: OrderedDict[str, tuple[V, float, int]] = OrderedDict()
         self._bytes = 0
         self._hits = self._misses = self._evicted = self._too_large = 0
+        on_fork(self._recount)
 
     def get(self, key: str) -> V | None:
-        """The value under `key`, or None when absent or expired."""
+        """The value of `key`, or None if it is absent or expired."""
         now = self._clock()
         with self._lock:
             entry = self._entries.get(key)
@@ -58,7 +59,7 @@ class RecentTable(Generic[V]):
             return None
 
     def put(self, key: str, value: V, ttl: float, size: int) -> None:
-        """Keep `value` for `ttl` seconds; it weighs `size` bytes."""
+        """Keep `value`, which takes `size` bytes, for `ttl` seconds."""
         expires = self._clock() + ttl
         with self._lock:
             if key in self._entries:
@@ -73,13 +74,13 @@ class RecentTable(Generic[V]):
                 self._evicted += 1
 
     def clear(self, prefix: str = "") -> None:
-        """Forget every key that starts with `prefix` (default: all)."""
+        """Delete every key that starts with `prefix` (default: all)."""
         with self._lock:
             for key in [key for key in self._entries if key.startswith(prefix)]:
                 self._drop(key)
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start: hits, misses, evicted, too_large; now: entries, bytes."""
+        """Counters so far: hits, misses, evicted, too_large; and the current entries and bytes."""
         with self._lock:
             return {
                 "hits": self._hits,
@@ -91,7 +92,7 @@ class RecentTable(Generic[V]):
             }
 
     def _recount(self) -> None:
-        """In a forked child: another thread of the parent may have been in the middle of it."""
+        """In a forked child: a thread of the parent may have been in the middle of a change."""
         self._bytes = sum(size for _, _, size in self._entries.values())
 
     def _drop(self, key: str) -> None:
@@ -99,8 +100,8 @@ class RecentTable(Generic[V]):
 
 
 class MemoryStore(RecentTable[bytes]):
-    """A `Store` in this process: a table of bytes that several managers may share."""
+    """A `Store` in the memory of this process, which several managers may share."""
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
-        """Keep `value` for `ttl` seconds, unless it is over 1 % of `max_bytes`."""
+        """Keep `value` for `ttl` seconds, unless it exceeds 1 % of `max_bytes`."""
         self.put(key, value, ttl, len(value))

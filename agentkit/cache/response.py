@@ -1,4 +1,4 @@
-"""What the engine talks to: answers in memory, over a store. Never raises, never waits long."""
+"""The cache that the engine uses: memory over a store. It never raises and never waits for long."""
 
 from __future__ import annotations
 
@@ -16,39 +16,44 @@ from agentkit._fork import fork_safe_lock
 from agentkit.cache.disk import DiskStore
 from agentkit.cache.faults import CacheFault, FaultLog
 from agentkit.cache.memory import MemoryStore, RecentTable
-from agentkit.cache.record import decode, encode, own, weight
+from agentkit.cache.record import copy_as_cached, decode, encode, size_of
 from agentkit.cache.writer import Writer
 from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import number
 from agentkit.types import Now, Response, Store
 
-PATIENCE: Final = 3
-"""Faults in a row after which a store is left alone …"""
-REST: Final = 30.0
-"""… for so many seconds."""
+MAX_FAULTS: Final = 3
+"""Consecutive faults after which a store is not used for a while."""
+SUSPENSION: Final = 30.0
+"""Seconds for which it is not used."""
 
-_OF_ONE_ENTRY: Final = frozenset({"foreign", "newer", "corrupt", "too_large", "unserialisable"})
+_FAULTS_OF_ONE_ENTRY: Final = frozenset(
+    {"foreign", "newer", "corrupt", "too_large", "unserialisable"}
+)
 _Pending: TypeAlias = tuple[str, Response[Any], float]
 
 
 class ResponseCache:
-    """Answers by key: decoded in memory, as bytes in a store behind it.
+    """Responses by key: decoded in memory, and as bytes in a store behind it.
 
-    Whatever goes wrong in a store is a miss, counted by reason in `statistics`, with one warning a
-    reason and minute on the logger ``agentkit.cache``. After three faults in a row the store is
-    left alone for 30 s; a directory that cannot be used is left alone for good. Every answer that
-    is returned is the caller's own copy, marked ``cached``.
+    A fault in the store is a miss. It is counted by reason in `statistics` and logged to
+    ``agentkit.cache``, with at most one warning per reason and minute. After three consecutive
+    faults the store is not used for 30 s; an unusable directory is not used again. Every response
+    that is returned is a copy of its own, marked as ``cached``.
 
     Args:
-        store: keeps the bytes; None keeps answers in memory only. Any `Store` will do.
-        namespace: separates this cache's entries in a shared store (default ``""``).
-        ttl: seconds an answer may be old (default 3600), whoever stored it.
-        clock: seconds for the memory tier, never going back (default `time.monotonic`).
-        wall: seconds since 1970, for the ages of stored answers (default `time.time`).
-        memory: the memory tier (default 10,000 answers, 64 MiB).
+        store: keeps the bytes; None: responses are kept in memory only.
+        namespace: separates the entries of this cache from others in a shared store (default
+            ``""``).
+        ttl: seconds for which a response is valid, also one that another process stored
+            (default 3600).
+        clock: seconds from an arbitrary start for the memory tier, never going back (default
+            `time.monotonic`).
+        wall: seconds since 1970, for the age of stored responses (default `time.time`).
+        memory: the memory tier (default 10,000 responses, 64 MiB).
 
     Raises:
-        ConfigurationError: `ttl` is not a finite number above 0, or `namespace` no text.
+        ConfigurationError: `ttl` is not a finite number above 0, or `namespace` is not a string.
     """
 
     def __init__(
@@ -64,54 +69,56 @@ class ResponseCache:
         self._ttl = number("cache_ttl", ttl, above=True, hint="give seconds, 3600 for an hour")
         given: Any = namespace
         if not isinstance(given, str):
-            raise ConfigurationError(f"cache_namespace must be a text, got {namespace!r}")
-        self._group = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+            raise ConfigurationError(f"cache_namespace must be a str, got {namespace!r}")
+        group = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        self._group = f"{group}:"
         self._store = store
-        self._clears_itself = isinstance(store, DiskStore | MemoryStore)
-        self._generation = "" if self._clears_itself else None
+        # A store of our own deletes the entries of a group. In any other, clearing starts a new
+        # generation, whose mark in the store is read before the first access.
+        self._prefix = self._group if isinstance(store, DiskStore | MemoryStore) else None
         self._clock = clock
         self._wall = wall
         self._memory = RecentTable[Response[Any]](clock=clock) if memory is None else memory
         self._faults = FaultLog(clock)
-        ended = store.release if isinstance(store, DiskStore) else _nothing
-        self._writer = Writer[_Pending](lambda item: self._write(*item), ended)
+        ended = store.release if isinstance(store, DiskStore) else _do_nothing
+        self._writer = Writer[_Pending](lambda item: self._save_to_store(*item), ended)
         self._lock = fork_safe_lock()
         self._store_hits = self._dropped = self._cleared = 0
-        self._faults_in_a_row = 0
-        self._rests_until = float("-inf")
-        _alive.add(self)
+        self._consecutive_faults = 0
+        self._suspended_until = float("-inf")
+        _open_caches.add(self)
 
     def load(self, key: str, durable: bool) -> Response[Any] | None:
-        """The answer under `key`, or None. Only a `durable` key is looked up in the store."""
+        """The response under `key`, or None. The store has `durable` keys only."""
         found = self._memory.get(key)
         if found is not None:
-            return own(found)
-        return self._read(key) if durable else None
+            return copy_as_cached(found)
+        return self._load_from_store(key) if durable else None
 
     def save(self, key: str, response: Response[Any], durable: bool) -> None:
-        """Keep `response` in memory and, where `durable`, in the store before returning."""
-        mine = self._remember(key, response)
-        if mine is not None and durable:
-            self._write(key, mine, self._wall())
+        """Keep `response` in memory and, if the key is `durable`, in the store."""
+        kept = self._save_to_memory(key, response)
+        if kept is not None and durable:
+            self._save_to_store(key, kept, self._wall())
 
     def save_later(self, key: str, response: Response[Any], durable: bool) -> None:
-        """Keep `response` in memory at once, and have the writer thread store it.
+        """Keep `response` in memory now, and let the writer thread store it.
 
-        When 1,000 answers or 64 MiB are waiting already, it is dropped and counted.
+        If 1,000 responses or 64 MiB are waiting already, it is not stored but counted as dropped.
         """
-        mine = self._remember(key, response)
-        if mine is None or not durable or self._usable() is None:
+        kept = self._save_to_memory(key, response)
+        if kept is None or not durable or self._usable_store() is None:
             return
-        if not self._writer.submit((key, mine, self._wall()), weight(mine)):
+        if not self._writer.submit((key, kept, self._wall()), size_of(kept)):
             with self._lock:
                 self._dropped += 1
 
     def clear(self) -> None:
-        """Forget every answer of this namespace, those that wait to be written included.
+        """Delete every response of this namespace, including those that wait to be written.
 
-        Our stores delete them. A foreign store, which has only `get` and `set`, gets a new
-        generation mark that enters every address: the older answers are not found any more here
-        and in every process that starts later, and expire in their time.
+        In a store of your own, which has only `get` and `set`, nothing is deleted. A new mark
+        becomes part of every address instead, so that this cache and later processes no longer
+        find the older responses, which expire as usual.
         """
         with self._lock:
             self._cleared += 1
@@ -119,13 +126,13 @@ class ResponseCache:
         self._writer.discard(self._clear_store)
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait up to `timeout` seconds until everything is written; whether it is."""
+        """Wait up to `timeout` seconds until every response is written. Returns whether it is."""
         return self._writer.flush(timeout)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Write what waits, at most `timeout` seconds long; end the thread, close the files.
+        """Write what waits, for at most `timeout` seconds, then end the thread and close the files.
 
-        A closed cache finds nothing any more. Closing twice does nothing.
+        A closed cache finds nothing. Closing twice does nothing.
         """
         lost = self._writer.close(timeout)
         with self._lock:
@@ -137,18 +144,19 @@ class ResponseCache:
             store.close()
 
     def statistics(self) -> dict[str, Any]:
-        """Counters since the start, and what is kept now.
+        """Counters since the start, and the current content.
 
-        Keys: hits, misses, store_hits (of the hits, those the store gave), dropped (writes given
-        up), faults (by reason); entries and bytes in memory; store_entries and store_bytes (0 for
-        foreign stores and before the first use); waiting (to be written).
+        Keys: ``hits``, ``misses``, ``store_hits`` (the hits that came from the store), ``dropped``
+        (responses that were never written), ``faults`` (by reason); ``entries`` and ``bytes`` in
+        memory; ``store_entries`` and ``store_bytes`` (0 for a store of your own, and before the
+        first use); ``waiting`` (responses that wait to be written).
         """
         memory = self._memory.statistics()
-        kept = {"entries": 0, "bytes": 0}
+        stored = {"entries": 0, "bytes": 0}
         store = self._store
         if isinstance(store, DiskStore | MemoryStore):
             try:
-                kept = store.statistics()
+                stored = store.statistics()
             except CacheFault as fault:
                 self._faults.note(fault.reason, str(fault))
         with self._lock:
@@ -164,66 +172,70 @@ class ResponseCache:
             "faults": faults,
             "entries": memory["entries"],
             "bytes": memory["bytes"],
-            "store_entries": kept["entries"],
-            "store_bytes": kept["bytes"],
+            "store_entries": stored["entries"],
+            "store_bytes": stored["bytes"],
             "waiting": len(self._writer),
         }
 
-    def _remember(self, key: str, response: Response[Any]) -> Response[Any] | None:
-        try:
-            mine = own(response)
-            size = weight(mine)
-        except (TypeError, ValueError, RecursionError):
-            self._faults.note("unserialisable", "a tool call's arguments are no JSON; not kept")
-            return None
-        self._memory.put(key, mine, self._ttl, size)
-        return mine
+    def _usable_store(self) -> Store | None:
+        """The store, unless it is suspended."""
+        return None if self._clock() < self._suspended_until else self._store
 
-    def _usable(self) -> Store | None:
-        return None if self._clock() < self._rests_until else self._store
-
-    def _read(self, key: str) -> Response[Any] | None:
-        store, cleared = self._usable(), self._cleared
+    def _load_from_store(self, key: str) -> Response[Any] | None:
+        store, cleared = self._usable_store(), self._cleared
         if store is None:
             return None
         try:
-            address = self._address(store, key)
+            address = (self._prefix or self._read_prefix(store)) + key
             data = store.get(address)
-            self._faults_in_a_row = 0
+            self._consecutive_faults = 0
             if data is None:
                 return None
             response, stored = decode(address, data)
-            size = weight(response)
+            size = size_of(response)
         except Exception as error:  # noqa: BLE001  (whatever a store raises is a miss)
-            self._failed("read", error)
+            self._note_fault("read", error)
             return None
-        # A time in the future comes from a clock set back: as doubtful as the same time ago.
-        left = self._ttl - abs(self._wall() - stored)
-        if not left > 0:
+        # A time in the future comes from a clock that was set back: the true age is unknown, and
+        # taken to be as large as the difference.
+        remaining = self._ttl - abs(self._wall() - stored)
+        if not remaining > 0:
             return None
         with self._lock:
             self._store_hits += 1
         if cleared == self._cleared:
-            self._memory.put(key, response, left, size)
-        return own(response)
+            self._memory.put(key, response, remaining, size)
+        return copy_as_cached(response)
 
-    def _write(self, key: str, response: Response[Any], stored: float) -> None:
-        store = self._usable()
+    def _save_to_memory(self, key: str, response: Response[Any]) -> Response[Any] | None:
+        """Keep a copy of `response` in memory. Returns the copy, or None if it cannot be kept."""
+        try:
+            kept = copy_as_cached(response)
+            size = size_of(kept)
+        except (TypeError, ValueError, RecursionError):
+            message = "did not cache a response whose tool calls have arguments that are not JSON"
+            self._faults.note("unserialisable", message)
+            return None
+        self._memory.put(key, kept, self._ttl, size)
+        return kept
+
+    def _save_to_store(self, key: str, response: Response[Any], stored: float) -> None:
+        store = self._usable_store()
         if store is None:
             return
         try:
-            address = self._address(store, key)
+            address = (self._prefix or self._read_prefix(store)) + key
             store.set(address, encode(address, response, stored), self._ttl)
-            self._faults_in_a_row = 0
+            self._consecutive_faults = 0
         except Exception as error:  # noqa: BLE001  (whatever a store raises is counted)
-            self._failed("write", error)
+            self._note_fault("write", error)
 
-    def _address(self, store: Store, key: str) -> str:
-        if self._generation is None:
-            mark = store.get(f"{self._group}:generation")
-            known = isinstance(mark, bytes) and mark.isalnum()
-            self._generation = mark.decode("ascii") + "." if mark and known else ""
-        return f"{self._group}:{self._generation}{key}"
+    def _read_prefix(self, store: Store) -> str:
+        """The prefix of every address: the group, and the mark of its generation if it has one."""
+        mark = store.get(f"{self._group}generation")
+        valid = isinstance(mark, bytes) and mark.isalnum()
+        self._prefix = f"{self._group}{mark.decode('ascii')}." if mark and valid else self._group
+        return self._prefix
 
     def _clear_store(self) -> None:
         store = self._store
@@ -231,28 +243,29 @@ class ResponseCache:
             return
         try:
             if isinstance(store, DiskStore | MemoryStore):
-                store.clear(f"{self._group}:")
+                store.clear(self._group)
             else:
                 mark = secrets.token_hex(8)
-                self._generation = f"{mark}."
-                store.set(f"{self._group}:generation", mark.encode("ascii"), self._ttl)
+                self._prefix = f"{self._group}{mark}."
+                store.set(f"{self._group}generation", mark.encode("ascii"), self._ttl)
         except Exception as error:  # noqa: BLE001  (whatever a store raises is counted)
-            self._failed("clear", error)
+            self._note_fault("clear", error)
 
-    def _failed(self, operation: str, error: Exception) -> None:
+    def _note_fault(self, operation: str, error: Exception) -> None:
+        """Count and log a fault, and suspend the store if it is one too many."""
         if isinstance(error, CacheFault):
             self._faults.note(error.reason, str(error))
             if error.permanent:
-                self._rests_until = float("inf")
-            if error.reason in _OF_ONE_ENTRY:
+                self._suspended_until = float("inf")
+            if error.reason in _FAULTS_OF_ONE_ENTRY:
                 return
         else:
-            # The type only: a foreign store's message may quote what it was given.
+            # Only the type: the message of a foreign exception may quote a key or a response.
             self._faults.note(operation, f"the store failed to {operation}: {type(error).__name__}")
-        self._faults_in_a_row += 1
-        if self._faults_in_a_row >= PATIENCE:
-            self._faults_in_a_row = 0
-            self._rests_until = max(self._rests_until, self._clock() + REST)
+        self._consecutive_faults += 1
+        if self._consecutive_faults >= MAX_FAULTS:
+            self._consecutive_faults = 0
+            self._suspended_until = max(self._suspended_until, self._clock() + SUSPENSION)
 
 
 def build_response_cache(
@@ -263,36 +276,35 @@ def build_response_cache(
     namespace: str = "",
     clock: Now | None = None,
 ) -> ResponseCache | None:
-    """The response cache that a manager's settings describe; None when it is off.
+    """The response cache that a manager's settings describe, or None if it is off.
 
     Args:
-        spec: ``"disk"`` (memory over disk), ``"memory"``, a `Store` (memory over it), or None.
-            ``AGENTKIT_CACHE=memory`` or ``off`` in the environment overrides all but None.
-        directory: of the disk tier (default ``AGENTKIT_CACHE_DIR``, else the user's cache
-            directory).
-        ttl: seconds an answer may be old (default 3600).
-        namespace: enters the address of every entry.
+        spec: ``"disk"`` (memory and disk), ``"memory"``, a `Store` (memory and this store), or
+            None (off). The environment variable ``AGENTKIT_CACHE``, set to ``memory`` or ``off``,
+            overrides it.
+        directory: the directory of the disk tier (default ``AGENTKIT_CACHE_DIR``, or else the
+            user's cache directory).
+        ttl: seconds for which a response is valid (default 3600).
+        namespace: separates the entries of this cache from others in a shared store.
         clock: seconds for the memory tier (default `time.monotonic`).
 
     Raises:
-        ConfigurationError: a value that cannot work.
+        ConfigurationError: a setting is invalid, also one that the environment overrides.
     """
-    store = _store(spec, directory)
-    steady = time.monotonic if clock is None else clock
-    cache = ResponseCache(store, namespace=namespace, ttl=ttl, clock=steady)
     override = os.environ.get("AGENTKIT_CACHE", "").strip().lower()
     if override not in ("", "memory", "off"):
         raise ConfigurationError(
             f"AGENTKIT_CACHE is {override!r}", hint="set it to memory or off, or unset it"
         )
-    if spec is None or override == "off":
-        return None
-    if override == "memory":
-        return ResponseCache(None, namespace=namespace, ttl=ttl, clock=steady)
-    return cache
+    steady = time.monotonic if clock is None else clock
+    store = _store_of(spec, directory)
+    cache = ResponseCache(
+        None if override == "memory" else store, namespace=namespace, ttl=ttl, clock=steady
+    )
+    return None if spec is None or override == "off" else cache
 
 
-def _store(spec: Any, directory: str | os.PathLike[str] | None) -> Store | None:
+def _store_of(spec: Any, directory: str | os.PathLike[str] | None) -> Store | None:
     if spec is None or (isinstance(spec, str) and spec == "memory"):
         return None
     if isinstance(spec, str) and spec == "disk":
@@ -306,21 +318,21 @@ def _store(spec: Any, directory: str | os.PathLike[str] | None) -> Store | None:
     if any(map(inspect.iscoroutinefunction, methods)):
         raise ConfigurationError(
             f"the store {type(spec).__name__} has async methods",
-            hint="give a store whose get and set are plain functions",
+            hint="use a store whose get and set are plain functions",
         )
     return spec  # type: ignore[no-any-return]
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-_alive: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
+_open_caches: weakref.WeakSet[ResponseCache] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    """Short scripts end before the writer has: let it finish."""
-    for cache in list(_alive):
+    """Let the writers finish, also in a script that ends right after its last call."""
+    for cache in list(_open_caches):
         cache.close()
 
 

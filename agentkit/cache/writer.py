@@ -1,4 +1,4 @@
-"""Writes that nobody waits for: one daemon thread behind a bounded queue."""
+"""Writes in the background: one daemon thread behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ Item = TypeVar("Item")
 CAPACITY: Final = 1_000
 CAPACITY_BYTES: Final = 64 * 2**20
 IDLE: Final = 5.0
-"""Seconds without work after which the thread ends; the next write starts another."""
+"""Seconds without work after which the thread ends. The next write starts a new one."""
 
 
 class Writer(Generic[Item]):
-    """Calls `write` for each item, in order, on its own thread. `write` must not raise.
+    """Calls `write` for each submitted item, in order, on a thread of its own.
 
     Args:
-        write: what to do with an item.
-        ended: called on the thread when it ends, to give back what only this thread holds.
-        capacity: items that may wait (default 1,000).
-        capacity_bytes: their sizes in sum (default 64 MiB). What does not fit is dropped.
+        write: writes one item. It must not raise.
+        ended: called on the thread when it ends, to release what belongs to the thread.
+        capacity: the most items that may wait (default 1,000).
+        capacity_bytes: the most bytes that may wait (default 64 MiB). An item that does not fit is
+            dropped.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Writer(Generic[Item]):
         on_fork(self._reset)
 
     def _reset(self) -> None:
-        """An empty queue and no thread: in a forked child, what waits is the parent's to write."""
+        """Start empty. In a forked child, waiting items are left to the parent."""
         self._changed = Condition(fork_safe_lock())
         self._writing = fork_safe_lock()
         self._queue: deque[tuple[Item, int]] = deque()
@@ -54,34 +55,34 @@ class Writer(Generic[Item]):
         self._thread: Thread | None = None
 
     def submit(self, item: Item, size: int) -> bool:
-        """Write `item` soon; False when it was dropped because the queue is full or closed."""
+        """Write `item` soon. Returns False if it was dropped: the queue is full or closed."""
         with self._changed:
             fits = len(self._queue) < self._capacity and self._bytes + size <= self._capacity_bytes
             if self._closed or not fits:
                 return False
-            if self._thread is None and not self._started():
+            if self._thread is None and not self._start_thread():
                 return False
             self._queue.append((item, size))
             self._bytes += size
             self._changed.notify_all()
             return True
 
-    def _started(self) -> bool:
+    def _start_thread(self) -> bool:
         thread = Thread(target=self._run, name="agentkit-response-cache", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is going down
+        except RuntimeError:  # the limit on threads is reached, or the interpreter is shutting down
             return False
         self._thread = thread
         return True
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything is written, at most `timeout` seconds; whether it is."""
+        """Wait up to `timeout` seconds until every item is written. Returns whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and not self._busy, timeout)
 
     def close(self, timeout: float) -> int:
-        """Take no more, write what waits, end the thread; how many items were given up."""
+        """Write the items that wait and end the thread. Returns how many items were dropped."""
         until = time.monotonic() + timeout
         with self._changed:
             self._closed = True
@@ -96,7 +97,7 @@ class Writer(Generic[Item]):
         return lost
 
     def discard(self, then: Callable[[], None]) -> None:
-        """Drop what waits, and call `then` while nothing is being written."""
+        """Drop the items that wait, and call `then` while nothing is being written."""
         with self._changed:
             self._empty()
         with self._writing:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit.cache.memory import MemoryStore
+from agentkit.cache.memory import MemoryStore, RecentTable
 from agentkit.errors import ConfigurationError
 from agentkit.testing.clock import FakeClock
 from agentkit.types import Store
+from tests.forks import forks, in_child
 
 
 def test_it_is_a_store() -> None:
@@ -103,6 +104,25 @@ def test_it_never_holds_more_than_it_may_and_never_a_wrong_value(
 def test_a_limit_that_cannot_work_is_refused(limits: Any) -> None:
     with pytest.raises(ConfigurationError):
         MemoryStore(**limits)
+
+
+@forks
+def test_a_child_that_is_forked_in_the_middle_of_a_change_has_the_right_sum() -> None:
+    table = RecentTable[str]()
+    table.put("a", "text", 60.0, 100)
+    seen: list[str] = []
+
+    class Size(int):
+        forked = False
+
+        def __radd__(self, total: int) -> int:
+            if not self.forked:
+                self.forked = True
+                seen.append(in_child(lambda: table.statistics()["bytes"]))
+            return total + int(self)
+
+    table.put("b", "text", 60.0, Size(20))
+    assert seen == ["120"]
 
 
 def test_eight_threads_do_not_spoil_its_books() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit.cache.faults import CacheFault
-from agentkit.cache.record import decode, encode, own
+from agentkit.cache.record import copy_as_cached, decode, encode
 from agentkit.types import Response, ToolCall, Usage
 from tests.cache.stores import ANSWER
 
@@ -39,7 +39,7 @@ responses: st.SearchStrategy[Response[Any]] = st.builds(
 @given(responses, st.text(), st.floats(0, 1e12))
 def test_an_answer_comes_back_whole(response: Response[Any], key: str, stored: float) -> None:
     assert decode(key, encode(key, response, stored)) == (response, stored)
-    assert own(response) == response
+    assert copy_as_cached(response) == response
 
 
 @given(responses, st.data())
@@ -73,7 +73,7 @@ def test_an_answer_under_another_key_is_refused() -> None:
 
 
 def test_a_copy_shares_nothing_that_can_be_changed() -> None:
-    copy = own(ANSWER)
+    copy = copy_as_cached(ANSWER)
     arguments: Any = copy.tool_calls[0].arguments
     arguments["days"].append(3)
     assert ANSWER.tool_calls[0].arguments == {"city": "Paris", "days": [1, 2]}
@@ -82,4 +82,4 @@ def test_a_copy_shares_nothing_that_can_be_changed() -> None:
 
 
 def test_a_parsed_instance_is_not_kept() -> None:
-    assert own(Response("1", parsed=1)).parsed is None
+    assert copy_as_cached(Response("1", parsed=1)).parsed is None
