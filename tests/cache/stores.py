@@ -61,7 +61,7 @@ def rows(directory: Path) -> Iterator[Connection]:
 
 
 class Warnings(logging.Handler):
-    """What the logger ``agentkit.cache`` said."""
+    """The messages of the logger ``agentkit.cache``."""
 
     def __init__(self) -> None:
         super().__init__()

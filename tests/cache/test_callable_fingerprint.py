@@ -150,7 +150,7 @@ def test_a_version_replaces_the_code_but_not_the_name() -> None:
     assert fingerprint(one, version="7") != fingerprint(one)
 
 
-def test_a_version_that_is_no_text_or_number_identifies_nothing() -> None:
+def test_a_version_identifies_only_if_it_is_text_or_a_number() -> None:
     assert fingerprint(defined(SAME), version=object()) is None
 
 

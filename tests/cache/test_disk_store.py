@@ -171,7 +171,7 @@ def test_the_directory_comes_from_the_argument_then_the_environment_then_the_pla
 
 
 @pytest.mark.parametrize("directory", ["", 7, b"bytes", True])
-def test_a_directory_that_is_no_path_is_a_configuration_error(directory: Any) -> None:
+def test_a_directory_must_be_a_path(directory: Any) -> None:
     with pytest.raises(ConfigurationError):
         DiskStore(directory)
 
@@ -213,7 +213,7 @@ def test_secure_delete_is_on_for_every_connection(
 
 
 def test_cleared_text_is_nowhere_in_the_directory_any_more(store: DiskStore) -> None:
-    text = b"an answer nobody may read " * 100
+    text = b"an answer that is private " * 100
     store.set("g:k", text, 60.0)
     kept = [path for path in folder(store).rglob("*") if path.is_file()]
     assert any(text[:26] in path.read_bytes() for path in kept)

@@ -37,18 +37,18 @@ responses: st.SearchStrategy[Response[Any]] = st.builds(
 
 
 @given(responses, st.text(), st.floats(0, 1e12))
-def test_an_answer_comes_back_whole(response: Response[Any], key: str, stored: float) -> None:
+def test_an_answer_is_restored_completely(response: Response[Any], key: str, stored: float) -> None:
     assert decode(key, encode(key, response, stored)) == (response, stored)
     assert copy_as_cached(response) == response
 
 
 @given(responses, st.data())
 def test_no_damaged_byte_goes_unnoticed(response: Response[Any], data: st.DataObject) -> None:
-    whole = encode("k", response, 1.0)
-    position = data.draw(st.integers(0, len(whole) - 1))
-    damaged = bytearray(whole)
+    record = encode("k", response, 1.0)
+    position = data.draw(st.integers(0, len(record) - 1))
+    damaged = bytearray(record)
     damaged[position] ^= data.draw(st.integers(1, 255))
-    for broken in (bytes(damaged), whole[:position], whole + b"x"):
+    for broken in (bytes(damaged), record[:position], record + b"x"):
         with pytest.raises(CacheFault):
             decode("k", broken)
 
@@ -61,7 +61,7 @@ def test_no_damaged_byte_goes_unnoticed(response: Response[Any], data: st.DataOb
         (b"AKRC\x01", "corrupt"), (b"AKRC\x01" + b"0" * 40, "corrupt"),
     ],
 )  # fmt: skip
-def test_what_is_not_ours_or_not_whole_is_refused_by_reason(data: Any, reason: str) -> None:
+def test_a_foreign_or_incomplete_record_is_rejected_with_a_reason(data: Any, reason: str) -> None:
     with pytest.raises(CacheFault) as caught:
         decode("k", data)
     assert caught.value.reason == reason

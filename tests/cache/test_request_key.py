@@ -148,23 +148,23 @@ def test_what_has_no_canonical_json_has_no_key(value: Any) -> None:
     assert key(Request(messages=(Message("user", parts),))) is None
 
 
-def test_a_parameter_name_that_is_no_text_has_no_key() -> None:
+def test_a_parameter_name_must_be_text_to_have_a_key() -> None:
     params: Any = {1: 2}
     assert key(Request(prompt="hi", params=params)) is None
 
 
-def test_a_prompt_that_is_no_text_has_no_key() -> None:
+def test_a_prompt_must_be_text_to_have_a_key() -> None:
     prompt: Any = {1: 2}
     assert key(Request(prompt=prompt)) is None
 
 
-def test_half_of_a_surrogate_pair_is_a_text_like_any_other() -> None:
+def test_half_of_a_surrogate_pair_is_valid_text() -> None:
     keys = {key(Request(prompt=text)) for text in ("\ud83d", "\ude00", "\ud83d\ude00", "😀")}
     assert len(keys) == 4
     assert None not in keys
 
 
-def test_a_key_tells_nothing_of_the_prompt() -> None:
+def test_a_key_does_not_reveal_the_prompt() -> None:
     assert set(key(Request(prompt="secret"))) <= set("0123456789abcdef")
 
 

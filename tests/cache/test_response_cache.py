@@ -20,7 +20,7 @@ from tests.cache.stores import ANSWER, BrokenStore, DictStore, Warnings, rows
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def messages() -> Iterator[list[str]]:
     handler, log = Warnings(), logging.getLogger("agentkit.cache")
     log.addHandler(handler)
     yield handler.lines
@@ -200,7 +200,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_broken_store_is_a_miss_a_count_and_a_warning_without_its_words(
-    error: Exception, said: list[str]
+    error: Exception, messages: list[str]
 ) -> None:
     cache = ResponseCache(BrokenStore(error))
     assert cache.load("key-material", True) is None
@@ -208,27 +208,29 @@ def test_a_broken_store_is_a_miss_a_count_and_a_warning_without_its_words(
     assert text(cache, "key-material") == ANSWER.text
     cache.clear()
     assert sum(cache.statistics()["faults"].values()) == 3
-    assert 1 <= len(said) <= 3
-    assert not any(word in line for line in said for word in ("secret", "key-material", "Paris"))
+    assert 1 <= len(messages) <= 3
+    assert not any(
+        word in line for line in messages for word in ("secret", "key-material", "Paris")
+    )
 
 
-def test_an_interrupt_is_no_fault() -> None:
+def test_an_interrupt_does_not_count_as_a_fault() -> None:
     cache = ResponseCache(BrokenStore(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         cache.load("k", True)
 
 
-def test_one_warning_a_minute_and_reason(said: list[str]) -> None:
+def test_one_warning_a_minute_and_reason(messages: list[str]) -> None:
     clock = FakeClock()
     cache = ResponseCache(BrokenStore(RuntimeError()), clock=clock)
     for _ in range(2):
         cache.load("k", True)
-    assert len(said) == 1
+    assert len(messages) == 1
     cache.save("k", ANSWER, True)
-    assert len(said) == 2
+    assert len(messages) == 2
     clock.advance(60.0)
     cache.load("other", True)
-    assert len(said) == 3
+    assert len(messages) == 3
     assert cache.statistics()["faults"] == {"read": 3, "write": 1}
 
 
@@ -290,7 +292,7 @@ def test_an_entry_that_cannot_be_read_is_a_counted_miss_and_does_not_rest_the_st
 
 
 def test_an_unusable_directory_leaves_memory_and_one_warning(
-    tmp_path: Path, said: list[str]
+    tmp_path: Path, messages: list[str]
 ) -> None:
     (tmp_path / "file").write_text("mine")
     clock = FakeClock()
@@ -300,8 +302,8 @@ def test_an_unusable_directory_leaves_memory_and_one_warning(
         assert text(cache, f"k{number}") == ANSWER.text
         cache.load("absent", True)
         clock.advance(61.0)
-    assert len(said) == 1
-    assert "AGENTKIT_CACHE_DIR" in said[0]
+    assert len(messages) == 1
+    assert "AGENTKIT_CACHE_DIR" in messages[0]
     assert cache.statistics()["faults"] == {"directory": 1}
     cache.close()
 
@@ -316,7 +318,7 @@ def test_an_answer_of_fifty_megabytes_is_counted_and_hurts_nothing(tmp_path: Pat
     cache.close()
 
 
-def test_tool_arguments_that_are_no_json_are_not_kept_anywhere() -> None:
+def test_tool_arguments_that_are_not_json_are_not_stored() -> None:
     store = DictStore()
     cache = ResponseCache(store)
     strange: Response[Any] = Response("", tool_calls=(ToolCall("1", "t", {"x": object()}),))

@@ -1,4 +1,4 @@
-"""The writer writes in order, drops what does not fit, and ends when told to."""
+"""The writer writes in order, drops what does not fit, and ends on request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agentkit.cache.writer import Writer
 
 
 class Gate:
-    """A write that waits until it may go on."""
+    """A write that waits until it may continue."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()

@@ -162,7 +162,7 @@ CARRYING = [
         ".response with Retry-After", Carrying(response=Answer(429, retry_after="2")),
         NEUTRAL, YES, NEXT, e.RateLimitError,
     ),
-    Row("a code that is no status", Carrying(code=7), FAILURE, YES, NEXT, e.ProviderError),
+    Row("a code that is not a status", Carrying(code=7), FAILURE, YES, NEXT, e.ProviderError),
     Row("a code that is a word", Carrying(code="503"), FAILURE, YES, NEXT, e.ProviderError),
 ]  # fmt: skip
 

@@ -211,4 +211,4 @@ def trip(breaker: CircuitBreaker | None) -> None:
     while breaker.state != "open":
         permit = breaker.admit()
         assert permit is not None
-        permit.failed(RuntimeError("somebody else's"))
+        permit.failed(RuntimeError("another caller's"))

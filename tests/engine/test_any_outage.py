@@ -207,7 +207,7 @@ def check(outage: Outage, asked: Asked) -> None:
 
 
 def ends_well(asked: Asked) -> None:
-    """One outcome is told, and it is the one that the caller sees."""
+    """One outcome is reported, and it is the one that the caller sees."""
     (outcome,) = asked.watch.ends
     error = asked.error
     if asked.played.closed or isinstance(error, asyncio.CancelledError):
@@ -242,7 +242,7 @@ def stays_in_budget(asked: Asked) -> None:
 
 
 def ledger_is_true(asked: Asked) -> None:
-    """The ledger tells what was sent, slept and waited; the observer heard the same."""
+    """The ledger records what was sent, slept and waited; the observer received the same."""
     ledger = asked.ledger
     assert [entry.model for entry in ledger.sent] == asked.order
     starts = [entry.started for entry in ledger]
@@ -259,7 +259,7 @@ def ledger_is_true(asked: Asked) -> None:
 
 
 def deadline_holds(asked: Asked) -> None:
-    """No wait is begun that does not fit, and nothing goes on after it."""
+    """No wait starts that does not fit, and nothing continues after the deadline."""
     limit = asked.call.deadline.seconds
     assert limit is not None
     assert asked.played.duration <= limit + TICK
@@ -274,7 +274,7 @@ def deadline_holds(asked: Asked) -> None:
 
 @given(st.data())
 @settings(max_examples=300)
-def test_any_outage_of_whole_answers(data: st.DataObject) -> None:
+def test_any_outage_of_complete_answers(data: st.DataObject) -> None:
     outage = Outage(data, stream=False)
     for _ in range(data.draw(st.integers(1, 3), label="requests")):
         asked = outage.ask(COMPLETE)
@@ -291,11 +291,11 @@ def test_any_outage_of_streams(data: st.DataObject, on_interrupt: Any) -> None:
     for _ in range(data.draw(st.integers(1, 3), label="requests")):
         asked = outage.ask(StreamExchange(on_interrupt))
         check(outage, asked)
-        told_truly(asked)
+        reported_truthfully(asked)
         outage.stage.clock.advance(data.draw(st.sampled_from([0.0, 1.0, 61.0]), label="then"))
 
 
-def told_truly(asked: Asked) -> None:
+def reported_truthfully(asked: Asked) -> None:
     """What the consumer was shown is the answer: no gap, no duplicate, one end."""
     shown = ""
     ends = 0

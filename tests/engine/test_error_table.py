@@ -35,7 +35,7 @@ def counted(breaker: CircuitBreaker | None) -> tuple[int, int]:
 
 
 @every_row
-def test_what_the_breaker_is_told(row: Row) -> None:
+def test_what_the_breaker_counts(row: Row) -> None:
     stage = Stage()
     target = stage.target(retry=ONCE, timeout=10.0)
     stage.ask(target, script={"a": [row.step]})
@@ -120,7 +120,7 @@ def test_a_bug_is_logged_with_its_traceback(
 
 
 @pytest.mark.parametrize("step", [ValueError("no"), ConnectionError(), faults.status(500)])
-def test_what_is_no_bug_is_not_logged(step: Step, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_a_bug_is_logged(step: Step, caplog: pytest.LogCaptureFixture) -> None:
     stage = Stage()
     stage.ask(stage.target(retry=ONCE), script={"a": [step]})
     assert caplog.records == []
@@ -144,7 +144,7 @@ def test_a_cancellation_is_abandoned_and_propagates(stop: BaseException) -> None
 
 
 @pytest.mark.promise("A18")
-def test_an_attempt_cut_by_the_deadline_is_abandoned_and_the_request_over() -> None:
+def test_an_attempt_ended_by_the_deadline_is_abandoned_and_so_is_the_request() -> None:
     stage = Stage()
     target = stage.target(timeout=10.0)
     asked = stage.ask(
@@ -212,7 +212,7 @@ class TestOptions:
         assert asked.order == ["a", "c"]
         assert asked.text == "fine"
 
-    def test_a_refusal_by_policy_may_go_on(self) -> None:
+    def test_a_refusal_by_policy_may_continue_with_the_next_model(self) -> None:
         stage = Stage()
         asked = stage.ask(
             stage.target("a"),
@@ -272,7 +272,7 @@ class TestRetryOn:
     def test_true_is_a_failure_and_asked_again(self) -> None:
         assert self.ask(faults.status(400), lambda _: True) == (["a", "a", "b"], (2, 2))
 
-    def test_false_is_neutral_and_goes_on(self) -> None:
+    def test_false_is_neutral_and_continues_with_the_next_model(self) -> None:
         assert self.ask(ConnectionError(), lambda _: False) == (["a", "b"], (0, 0))
 
     def test_none_is_the_table(self) -> None:
@@ -291,7 +291,7 @@ class TestRetryAfter:
         assert asked.played.sleeps == (3.0,)
         assert asked.watch.retries == [("a", 2, 3.0, "retry_after")]
 
-    def test_a_target_that_rests_is_passed_by_the_next_request_too(self) -> None:
+    def test_the_next_request_skips_a_rate_limited_target_too(self) -> None:
         stage = Stage()
         a, b = stage.target("a"), stage.target("b")
         stage.ask(a, b, script={"a": [rate_limited(retry_after=60)], "b": ["fine"]})
@@ -301,7 +301,7 @@ class TestRetryAfter:
         stage.clock.advance(61)
         assert stage.ask(a, b, script={"a": ["back"]}).text == "back"
 
-    def test_a_short_rest_is_waited_for_when_nobody_else_is_awake(self) -> None:
+    def test_a_short_rate_limit_is_waited_for_when_no_other_target_is_left(self) -> None:
         stage = Stage()
         a = stage.target("a", retry=ONCE)
         stage.ask(a, script={"a": [rate_limited(retry_after=4)]})

@@ -32,7 +32,7 @@ class TestAnotherKey:
         assert (asked.ledger.slept, asked.ledger.waited) == (0, 0)
         assert_idle(target)
 
-    def test_the_limited_key_rests_until_its_retry_after(self) -> None:
+    def test_the_limited_key_is_not_used_until_its_retry_after(self) -> None:
         stage = Stage()
         target = keyed(stage)
         stage.ask(target, script={"a": [rate_limited(retry_after=20), "fine"]})
@@ -64,7 +64,7 @@ class TestAnotherKey:
         assert asked.error.retry_after == 40
         assert asked.played.sleeps == ()
 
-    def test_a_refused_key_is_used_no_more_and_the_request_goes_on(
+    def test_a_refused_key_is_retired_and_the_request_continues(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         stage = Stage()
@@ -89,7 +89,7 @@ class TestAnotherKey:
         assert isinstance(stage.ask(target, script={}).error, e.CircuitOpenError)
 
     @pytest.mark.parametrize("status", [402, 403, 404])
-    def test_a_key_without_credit_or_right_rests_for_now(self, status: int) -> None:
+    def test_a_key_without_credit_or_right_is_not_used_for_now(self, status: int) -> None:
         stage = Stage()
         target = keyed(stage)
         asked = stage.ask(target, script={"a": [faults.Status(status), "fine"]})
@@ -125,7 +125,7 @@ class TestAnotherKey:
             assert used(asked) == ["#1", "#2"]
         assert used(stage.ask(target, script={"a": "fine"})) == ["#2"]
 
-    def test_a_stream_that_cannot_open_goes_on_with_the_next_key(self) -> None:
+    def test_a_stream_that_cannot_open_continues_with_the_next_key(self) -> None:
         stage = Stage()
         target = keyed(stage, stream=True)
         asked = stage.ask(
@@ -142,8 +142,8 @@ class TestAnotherKey:
         stage = Stage()
         target = keyed(stage)
         stage.ask(target, script={"a": [Response("fine", quota=Quota(requests_per_minute=7))]})
-        told = [each.window.limits()["requests_per_minute"] for each in pool_of(target).members]
-        assert told == [7, None]
+        learned = [each.window.limits()["requests_per_minute"] for each in pool_of(target).members]
+        assert learned == [7, None]
 
 
 class TestWaiting:
@@ -210,7 +210,7 @@ class TestWaiting:
         assert asked.reasons == ["no_quota"]
         assert pool_of(target).waiting == 0
 
-    def test_a_wait_longer_than_the_acquire_timeout_fails_at_once_and_says_when(self) -> None:
+    def test_a_wait_longer_than_the_acquire_timeout_fails_immediately_and_says_when(self) -> None:
         stage = Stage()
         limits = RateLimits(requests_per_minute=1)
         target = keyed(stage, 1, limits=limits, acquire_timeout=10.0)

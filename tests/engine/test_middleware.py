@@ -72,19 +72,19 @@ def test_it_may_ask_again(level: str) -> None:
 
 @both_levels
 def test_the_first_one_is_outermost(level: str) -> None:
-    told = []
+    seen = []
 
     def named(name: str) -> Callable[[Request], Layer]:
         def layer(request: Request) -> Layer:
-            told.append(f"{name} in")
+            seen.append(f"{name} in")
             response = yield request
-            told.append(f"{name} out")
+            seen.append(f"{name} out")
             return response
 
         return at(level, layer)
 
     Stage().ask(Stage().target(), script={"a": "x"}, middleware=[named("outer"), named("inner")])
-    assert told == ["outer in", "inner in", "inner out", "outer out"]
+    assert seen == ["outer in", "inner in", "inner out", "outer out"]
 
 
 def test_a_request_layer_runs_once_and_an_attempt_layer_for_each_attempt() -> None:
@@ -162,7 +162,7 @@ def test_what_a_request_layer_raises_propagates_as_it_is() -> None:
     assert asked.watch.ends == ["error"]
 
 
-def test_what_an_attempt_layer_raises_itself_is_no_fault_of_the_model() -> None:
+def test_an_error_of_an_attempt_layer_does_not_count_against_the_model() -> None:
     trouble = RuntimeError("mine")
 
     def raising(request: Request) -> Layer:
@@ -207,7 +207,7 @@ def test_an_attempt_layer_answers_in_the_name_of_its_model() -> None:
     assert (answer.model, answer.provider) == ("a", "p")
 
 
-def test_one_that_returns_nothing_is_told_so() -> None:
+def test_returning_nothing_raises_an_error() -> None:
     def forgetful(request: Request) -> Generator[Request, Response[Any], None]:
         yield request
 
@@ -275,7 +275,7 @@ class TestAroundStreams:
         assert seen == [e.NetworkError]
         assert isinstance(asked.error, e.NetworkError)
 
-    def test_what_a_layer_raises_itself_is_no_fault_of_the_model(self) -> None:
+    def test_an_error_of_a_layer_does_not_count_against_the_model(self) -> None:
         trouble = RuntimeError("mine")
 
         def raising(request: Request) -> Layer:
@@ -354,18 +354,18 @@ class TestAroundStreams:
 
 @both_levels
 def test_a_class_needs_only_what_it_overrides(level: str) -> None:
-    told = []
+    seen = []
 
-    class Told(Middleware):
+    class Recording(Middleware):
         def process_error(self, request: Request, error: Exception) -> Response[Any]:
-            told.append(type(error).__name__)
+            seen.append(type(error).__name__)
             return Response("rescued")
 
-    layer = Told()
+    layer = Recording()
     layer.level = level  # type: ignore[misc,assignment]
     asked = Stage().ask(Stage().target(), script={"a": [DOWN] * 3}, middleware=[layer])
     assert asked.text == "rescued"
-    assert told == ["NetworkError"]
+    assert seen == ["NetworkError"]
 
 
 class TestStructured:
@@ -381,7 +381,7 @@ class TestStructured:
         asked, _ = self.ask("[1, 2]")
         assert asked.played.value().parsed == [1, 2]
 
-    def test_a_rejected_answer_is_asked_again_at_once_with_the_violations(self) -> None:
+    def test_a_rejected_answer_is_retried_immediately_with_the_violations(self) -> None:
         asked, targets = self.ask('["x"]', "[1]")
         assert asked.played.value().parsed == [1]
         assert asked.order == ["a", "a"]

@@ -64,12 +64,12 @@ class TestTheDeadline:
         assert asked.order == ["a", "b"]
         assert asked.played.sleeps == ()
 
-    def test_an_answer_that_comes_after_it_is_no_answer(self) -> None:
+    def test_an_answer_after_the_deadline_does_not_count(self) -> None:
         stage = Stage()
         target = stage.target()
 
         def slow(prompt: str, kwargs: dict[str, object]) -> Step:
-            stage.clock.advance(2.0)  # a blocking call that nobody can cut
+            stage.clock.advance(2.0)  # a blocking call that cannot be interrupted
             return "late"
 
         asked = stage.ask(target, script={"a": [slow]}, deadline=1.0)
@@ -287,7 +287,7 @@ class TestRounds:
         }  # fmt: skip
         assert self.ask(script, 9) == ["a", "b", "c", "b", "c"]
 
-    def test_a_resting_target_is_passed_by(self) -> None:
+    def test_a_rate_limited_target_is_skipped(self) -> None:
         script: dict[str, list[Step]] = {
             "a": [rate_limited(retry_after=60)], "b": [DOWN, "fine"],
         }  # fmt: skip

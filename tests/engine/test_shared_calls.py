@@ -50,7 +50,7 @@ class Gate:
 
 
 class EmptyStore:
-    """A store that keeps nothing and notes that somebody looked."""
+    """A store that keeps nothing and records look-ups."""
 
     def __init__(self) -> None:
         self.looked = threading.Event()
@@ -109,7 +109,9 @@ def test_a_hundred_identical_tasks_make_one_upstream_call(llm: LLMManager, gate:
     assert gate.calls == 1
 
 
-def test_cancelling_the_first_hurts_nobody(llm: LLMManager, gate: Gate) -> None:
+def test_cancelling_the_first_caller_does_not_affect_the_others(
+    llm: LLMManager, gate: Gate
+) -> None:
     async def main() -> list[str]:
         tasks = [asyncio.create_task(llm.agenerate("same")) for _ in range(3)]
         await seen(gate.entered)

@@ -24,7 +24,7 @@ ONCE = RetryPolicy(max_attempts=1)
 CUT = faults.cut_stream(1, reply="one two three")
 
 
-def tell(
+def run_stream(
     script: dict[str, Any], on_interrupt: OnInterrupt = "raise", names: str = "ab", **how: Any
 ) -> Asked:
     stage = Stage()
@@ -48,7 +48,7 @@ def kinds(asked: Asked) -> list[str]:
 
 def test_text_comes_in_pieces_and_the_end_closes_it() -> None:
     usage = Usage(3, 2)
-    asked = tell({"a": [Response("one two", usage, finish_reason="stop")]})
+    asked = run_stream({"a": [Response("one two", usage, finish_reason="stop")]})
     assert texts(asked) == ["one", " two"]
     assert asked.played.emitted[-1] == End("stop", usage)
     response = asked.played.value()
@@ -62,7 +62,7 @@ STREAMED = [row for row in TABLE if not isinstance(row.step, Returns)]
 
 @pytest.mark.parametrize("row", STREAMED, ids=[row.name for row in STREAMED])
 def test_before_the_first_content_a_stream_follows_the_error_table(row: Row) -> None:
-    asked = tell({"a": [row.step], "b": ["fine"]}, deadline=None)
+    asked = run_stream({"a": [row.step], "b": ["fine"]}, deadline=None)
     if row.fallback is Fallback.NEVER:
         assert asked.order == ["a"]
         assert type(asked.error) is row.error
@@ -72,8 +72,8 @@ def test_before_the_first_content_a_stream_follows_the_error_table(row: Row) -> 
 
 
 @pytest.mark.parametrize("value", [42, None, b"bytes"])
-def test_what_is_no_text_and_no_event_is_an_invalid_response(value: object) -> None:
-    asked = tell({"a": [Returns(value)], "b": ["fine"]})
+def test_a_value_that_is_neither_text_nor_event_is_an_invalid_response(value: object) -> None:
+    asked = run_stream({"a": [Returns(value)], "b": ["fine"]})
     assert asked.order == ["a", "b"]
     assert asked.ledger[0].error == "InvalidResponseError"
 
@@ -89,27 +89,27 @@ def test_retries_before_the_first_content_wait_as_usual() -> None:
 
 
 @pytest.mark.parametrize("silent", [["", "", (math.inf, "x")], faults.silence()])
-def test_empty_pieces_are_no_content(silent: Step) -> None:
-    asked = tell({"a": [silent], "b": ["fine"]}, deadline=None)
+def test_empty_pieces_do_not_count_as_content(silent: Step) -> None:
+    asked = run_stream({"a": [silent], "b": ["fine"]}, deadline=None)
     assert asked.order == ["a", "b"]
     assert asked.ledger[0].error == "ProviderTimeoutError"
     assert asked.ledger[0].duration == 10.0
 
 
 def test_the_first_token_has_its_own_limit_and_is_noted() -> None:
-    asked = tell({"a": [[(9.0, "slow"), (4.0, "and steady"), End()]]})
+    asked = run_stream({"a": [[(9.0, "slow"), (4.0, "and steady"), End()]]})
     assert texts(asked) == ["slow", "and steady"]
     assert asked.ledger[0].first_token == 9.0
 
 
 class TestAStreamThatEndsWithoutItsMark:
     def test_before_any_content_it_is_a_failure_of_the_attempt(self) -> None:
-        asked = tell({"a": [[]], "b": ["fine"]})
+        asked = run_stream({"a": [[]], "b": ["fine"]})
         assert asked.order == ["a", "b"]
         assert asked.ledger[0].error == "InvalidResponseError"
 
     def test_after_content_it_is_interrupted(self) -> None:
-        asked = tell({"a": [faults.missing_end(reply="all of it")]})
+        asked = run_stream({"a": [faults.missing_end(reply="all of it")]})
         assert isinstance(asked.error, e.StreamInterruptedError)
         assert asked.error.partial == "all of it"
         assert "End" not in kinds(asked)
@@ -117,7 +117,7 @@ class TestAStreamThatEndsWithoutItsMark:
         assert asked.ledger.answered_by is None
 
     def test_an_end_mark_alone_is_an_empty_answer(self) -> None:
-        asked = tell({"a": [[End("stop")]]})
+        asked = run_stream({"a": [[End("stop")]]})
         assert asked.text == ""
         assert kinds(asked) == ["End"]
 
@@ -147,7 +147,7 @@ BREAKS: list[Step] = [
 @pytest.mark.parametrize("step", BREAKS, ids=str)
 class TestABreakAfterContent:
     def test_raise_keeps_what_was_shown(self, step: Step) -> None:
-        asked = tell({"a": [step], "b": ["never"]})
+        asked = run_stream({"a": [step], "b": ["never"]})
         assert asked.order == ["a"]
         assert isinstance(asked.error, e.StreamInterruptedError)
         assert asked.error.partial == "one"
@@ -156,7 +156,7 @@ class TestABreakAfterContent:
         assert asked.ledger[0].outcome == "failure"
 
     def test_restart_begins_at_the_next_model_and_says_so(self, step: Step) -> None:
-        asked = tell({"a": [step], "b": ["new start"]}, "restart")
+        asked = run_stream({"a": [step], "b": ["new start"]}, "restart")
         assert asked.order == ["a", "b"]
         first, restart, *rest = asked.played.emitted
         assert first == TextDelta("one")
@@ -166,7 +166,7 @@ class TestABreakAfterContent:
         assert asked.text == "new start"
 
     def test_continue_hands_on_what_was_shown(self, step: Step) -> None:
-        asked = tell({"a": [step], "b": [" two three"]}, "continue")
+        asked = run_stream({"a": [step], "b": [" two three"]}, "continue")
         assert asked.order == ["a", "b"]
         assert asked.text == "one two three"
         assert "".join(texts(asked)) == "one two three"
@@ -175,7 +175,7 @@ class TestABreakAfterContent:
         assert (prefill.role, prefill.text) == ("assistant", "one")
 
     def test_it_counts_against_the_model(self, step: Step) -> None:
-        asked = tell({"a": [step]})
+        asked = run_stream({"a": [step]})
         target = asked.call.walk.route.stops[0]
         breaker = target.breaker  # type: ignore[union-attr]
         assert breaker is not None
@@ -185,24 +185,26 @@ class TestABreakAfterContent:
 
 class TestGoingOn:
     def test_two_breaks_in_a_row_add_up_when_continuing(self) -> None:
-        asked = tell({"a": [CUT], "b": [["-", ConnectionError()]], "c": ["fin"]}, "continue", "abc")
+        asked = run_stream(
+            {"a": [CUT], "b": [["-", ConnectionError()]], "c": ["fin"]}, "continue", "abc"
+        )
         assert asked.text == "one-fin"
         assert asked.played.requests[2][1].messages[-1].text == "one-"
 
     def test_two_breaks_in_a_row_restart_twice(self) -> None:
-        asked = tell({"a": [CUT], "b": [CUT], "c": ["fin"]}, "restart", "abc")
+        asked = run_stream({"a": [CUT], "b": [CUT], "c": ["fin"]}, "restart", "abc")
         assert kinds(asked) == ["TextDelta", "Restart", "TextDelta", "Restart", "TextDelta", "End"]
         assert asked.text == "fin"
 
     def test_a_fallback_that_fails_before_content_does_not_restart_twice(self) -> None:
-        asked = tell({"a": [CUT], "b": [overloaded()], "c": ["fin"]}, "restart", "abc")
+        asked = run_stream({"a": [CUT], "b": [overloaded()], "c": ["fin"]}, "restart", "abc")
         assert asked.text == "fin"
         shown = [event for event in asked.played.emitted if isinstance(event, Restart)]
         assert [event.discarded for event in shown] == ["one"]
 
     @pytest.mark.parametrize("how", ["restart", "continue"])
     def test_without_another_model_it_raises(self, how: OnInterrupt) -> None:
-        asked = tell({"a": [CUT]}, how, "a")
+        asked = run_stream({"a": [CUT]}, how, "a")
         assert isinstance(asked.error, e.StreamInterruptedError)
         assert asked.error.partial == "one"
 
@@ -217,28 +219,28 @@ class TestGoingOn:
         assert asked.order == ["a", "c"]
         assert asked.text == "one!"
 
-    def test_when_nobody_can_continue_it_raises_what_was_shown(self) -> None:
+    def test_without_a_model_that_can_continue_the_interruption_is_raised(self) -> None:
         stage = Stage()
         a, b = stage.target("a", stream=True, retry=ONCE), stage.target("b", stream=True)
         asked = stage.ask(a, b, script={"a": [CUT]}, exchange=StreamExchange("continue"))
         assert isinstance(asked.error, e.StreamInterruptedError)
         assert asked.error.partial == "one"
 
-    def test_when_every_restart_fails_the_failure_is_told(self) -> None:
-        asked = tell({"a": [CUT], "b": [overloaded()]}, "restart")
+    def test_when_every_restart_fails_the_failure_is_raised(self) -> None:
+        asked = run_stream({"a": [CUT], "b": [overloaded()]}, "restart")
         assert isinstance(asked.error, e.AllModelsFailedError)
         assert len(asked.error.exceptions) == 2
 
 
 class TestItsTime:
     def test_the_deadline_cuts_a_stream_that_drips_for_ever(self) -> None:
-        asked = tell({"a": [[*[(1.0, "drip")] * 100, End()]]}, deadline=10.0)
+        asked = run_stream({"a": [[*[(1.0, "drip")] * 100, End()]]}, deadline=10.0)
         assert isinstance(asked.error, e.DeadlineExceededError)
         assert asked.played.duration == 10.0
         assert asked.ledger[0].outcome == "abandoned"
 
     def test_the_deadline_before_content_ends_the_request(self) -> None:
-        asked = tell({"a": [faults.silence()], "b": ["never"]}, deadline=3.0)
+        asked = run_stream({"a": [faults.silence()], "b": ["never"]}, deadline=3.0)
         assert asked.order == ["a"]
         assert isinstance(asked.error, e.DeadlineExceededError)
 
@@ -270,7 +272,7 @@ class TestItsBreaker:
 @pytest.mark.promise("S4-26")
 @pytest.mark.parametrize("stop", range(8))
 def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
-    asked = tell({"a": ["one two three"]}, stop_after=stop)
+    asked = run_stream({"a": ["one two three"]}, stop_after=stop)
     target: Any = asked.call.walk.route.stops[0]
     assert asked.played.closed
     assert target.pool.in_use == 0
@@ -281,7 +283,7 @@ def test_leaving_early_at_any_point_releases_everything(stop: int) -> None:
 
 @pytest.mark.parametrize("stop", [8, 9])
 def test_leaving_after_the_end_mark_came_takes_nothing_back(stop: int) -> None:
-    asked = tell({"a": ["one two three"]}, stop_after=stop)
+    asked = run_stream({"a": ["one two three"]}, stop_after=stop)
     target: Any = asked.call.walk.route.stops[0]
     assert asked.played.closed
     assert target.pool.in_use == 0
@@ -289,9 +291,11 @@ def test_leaving_after_the_end_mark_came_takes_nothing_back(stop: int) -> None:
 
 
 @pytest.mark.parametrize("at", ["opening", "middle"])
-def test_a_cancellation_is_no_failure(at: str) -> None:
+def test_a_cancellation_does_not_count_as_a_failure(at: str) -> None:
     stop = asyncio.CancelledError()
-    asked = tell({"a": [[stop] if at == "opening" else ["one", stop]], "b": ["never"]}, "restart")
+    asked = run_stream(
+        {"a": [[stop] if at == "opening" else ["one", stop]], "b": ["never"]}, "restart"
+    )
     assert asked.error is stop
     assert [entry.outcome for entry in asked.ledger] == ["abandoned"]
     target: Any = asked.call.walk.route.stops[0]

@@ -131,7 +131,7 @@ class TestAnAnswerOfNoStatedLength:
             (RateLimits(input_tokens_per_minute=103), {}),
             (RateLimits(tokens_per_minute=104), {}),
         ],
-        ids=["said so", "input", "no room for any answer"],
+        ids=["max_tokens", "input", "no room for any answer"],
     )
     def test_is_refused_where_the_rest_is_too_large(
         self, limits: RateLimits, params: dict[str, int]

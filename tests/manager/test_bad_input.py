@@ -47,9 +47,9 @@ def test_an_unknown_name_is_met_with_the_closest_one(llm: LLMManager, name: str)
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", b"bytes", None, 3, {"role": "user"}, [], [3],
-                                    [{"role": "user"}], [{"role": "nobody", "content": "x"}],
+                                    [{"role": "user"}], [{"role": "unknown", "content": "x"}],
                                     [{"role": "user", "content": "x", "hue": 1}]])  # fmt: skip
-def test_a_prompt_that_is_none_is_refused_before_anything_is_sent(
+def test_an_invalid_prompt_is_rejected_before_anything_is_sent(
     llm: LLMManager, prompt: Any
 ) -> None:
     with pytest.raises(LLMError) as caught:
@@ -160,7 +160,7 @@ def test_a_breaker_policy_names_the_bad_value(policy: dict[str, Any]) -> None:
 
 @pytest.mark.promise("A3")
 @pytest.mark.parametrize("answer", [None, b"bytes", 3, ["x"], {"text": "x"}, object()])
-def test_an_answer_that_is_no_text_is_a_failure_that_names_its_type(
+def test_an_answer_of_another_type_is_a_failure_that_names_the_type(
     llm: LLMManager, answer: Any
 ) -> None:
     llm.register_model("odd", lambda prompt, kwargs: answer)
@@ -179,7 +179,7 @@ def test_a_coroutine_from_a_plain_function_is_explained(llm: LLMManager) -> None
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_passes_through_and_is_no_failure(
+def test_an_interrupt_passes_through_and_does_not_count_as_a_failure(
     llm: LLMManager, stop: type[BaseException]
 ) -> None:
     def interrupted(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -202,7 +202,7 @@ def test_stop_iteration_from_a_callable_is_a_failure_like_any_other(llm: LLMMana
         llm.complete("x", model="m")
 
 
-def test_a_callable_that_never_returns_is_let_go_of(llm: LLMManager) -> None:
+def test_a_callable_that_never_returns_is_abandoned(llm: LLMManager) -> None:
     released = threading.Event()
 
     def stuck(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -236,7 +236,7 @@ def test_with_every_worker_stuck_the_next_model_answers_at_once() -> None:
 
 
 def test_a_model_may_ask_its_own_manager_the_same_question(llm: LLMManager) -> None:
-    """The inner call neither waits for the flight it is inside of nor deadlocks."""
+    """The inner call does not wait for the shared call around it."""
     depth = []
 
     def recursive(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -248,7 +248,7 @@ def test_a_model_may_ask_its_own_manager_the_same_question(llm: LLMManager) -> N
     assert llm.generate("again") == "done"
 
 
-def test_a_model_of_50_megabytes_answers_whole(llm: LLMManager) -> None:
+def test_an_answer_of_50_megabytes_is_complete(llm: LLMManager) -> None:
     llm.register_model("big", lambda prompt, kwargs: "x" * 50_000_000)
     assert len(llm.complete("x", model="big").text) == 50_000_000
 
@@ -269,7 +269,7 @@ def test_a_closed_manager_says_so_and_closing_twice_is_fine() -> None:
 
 def test_a_message_of_an_unknown_role_lists_the_roles() -> None:
     with pytest.raises(LLMError, match="system, user, assistant, tool"):
-        Message("nobody", "x")
+        Message("unknown", "x")
 
 
 def test_middleware_must_be_a_generator_function() -> None:

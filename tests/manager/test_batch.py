@@ -25,21 +25,21 @@ def llm() -> LLMManager:
     return manager
 
 
-def batched(llm: LLMManager, colour: str, requests: list[Any], **options: Any) -> BatchResult:
-    if colour == "sync":
+def batched(llm: LLMManager, kind: str, requests: list[Any], **options: Any) -> BatchResult:
+    if kind == "sync":
         return llm.batch(requests, **options)
     return asyncio.run(llm.abatch(requests, **options))
 
 
-both = pytest.mark.parametrize("colour", ["sync", "async"])
+both = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
 @both
-def test_order_and_failures_are_kept(llm: LLMManager, colour: str) -> None:
+def test_order_and_failures_are_kept(llm: LLMManager, kind: str) -> None:
     seen: list[tuple[int, int]] = []
     requests = ["a", "bad", {"prompt": "c"}, {"x": 1}, [{"role": "user", "content": "e"}]]
     result = batched(
-        llm, colour, requests, on_progress=lambda done, total: seen.append((done, total))
+        llm, kind, requests, on_progress=lambda done, total: seen.append((done, total))
     )
     assert [str(each) if not isinstance(each, LLMError) else None for each in result] == [
         "A", None, "C", None, "E",
@@ -52,7 +52,7 @@ def test_order_and_failures_are_kept(llm: LLMManager, colour: str) -> None:
 
 @pytest.mark.promise("S2-37")
 @both
-def test_no_more_than_max_concurrency_at_once(llm: LLMManager, colour: str) -> None:
+def test_no_more_than_max_concurrency_at_once(llm: LLMManager, kind: str) -> None:
     lock, now, most = threading.Lock(), 0, 0
 
     def counting(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -67,28 +67,28 @@ def test_no_more_than_max_concurrency_at_once(llm: LLMManager, colour: str) -> N
 
     llm.register_model("counting", counting)
     llm.set_active_model("counting")
-    result = batched(llm, colour, [str(number) for number in range(12)], max_concurrency=3)
+    result = batched(llm, kind, [str(number) for number in range(12)], max_concurrency=3)
     assert (len(result.responses), most) == (12, 3)
 
 
 @both
-def test_an_empty_batch_is_empty_and_zero_workers_are_refused(llm: LLMManager, colour: str) -> None:
-    assert len(batched(llm, colour, [])) == 0
+def test_an_empty_batch_is_empty_and_zero_workers_are_refused(llm: LLMManager, kind: str) -> None:
+    assert len(batched(llm, kind, [])) == 0
     with pytest.raises(ConfigurationError, match="max_concurrency"):
-        batched(llm, colour, ["a"], max_concurrency=0)
+        batched(llm, kind, ["a"], max_concurrency=0)
 
 
 @both
-def test_what_is_no_llm_error_stops_the_batch(llm: LLMManager, colour: str) -> None:
+def test_an_error_outside_the_tree_stops_the_batch(llm: LLMManager, kind: str) -> None:
     def fatal(done: int, total: int) -> None:
         raise RuntimeError("the caller's own")
 
     with pytest.raises(RuntimeError, match="own"):
-        batched(llm, colour, ["a", "b"], on_progress=fatal)
+        batched(llm, kind, ["a", "b"], on_progress=fatal)
 
 
 @both
-def test_a_models_slots_bound_it_and_waiting_is_in_the_ledger(colour: str) -> None:
+def test_a_models_slots_bound_it_and_waiting_is_in_the_ledger(kind: str) -> None:
     gate = threading.Event()
     now: list[str] = []
     most = 0
@@ -105,7 +105,7 @@ def test_a_models_slots_bound_it_and_waiting_is_in_the_ledger(colour: str) -> No
     llm = LLMManager(enable_caching=False)
     llm.register_model("slow", slow, max_concurrency=1)
     threading.Timer(0.03, gate.set).start()
-    result = batched(llm, colour, ["0", "1", "2"], max_concurrency=3)
+    result = batched(llm, kind, ["0", "1", "2"], max_concurrency=3)
     assert most == 1
     assert sum(reply.ledger.waited > 0 for reply in result.responses) == 2
     llm.close()

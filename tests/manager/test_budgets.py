@@ -37,10 +37,10 @@ def test_a_managers_tokens_end() -> None:
     for _ in range(20):
         llm.complete("hi", max_tokens=50)
     assert budget.spent_tokens == 400
-    with pytest.raises(BudgetExceededError, match="100 of 500") as told:
+    with pytest.raises(BudgetExceededError, match="100 of 500") as caught:
         llm.complete("hi", max_tokens=100)
     assert len(model.calls) == 20
-    assert [entry.reason for entry in told.value.ledger or ()] == ["budget"]
+    assert [entry.reason for entry in caught.value.ledger or ()] == ["budget"]
 
 
 def test_a_calls_money_ends_and_a_cheaper_fallback_may_fit() -> None:
@@ -69,9 +69,9 @@ def test_what_failed_costs_nothing_and_what_is_unknown_keeps_the_estimate() -> N
     with pytest.raises(NetworkError):
         llm.complete("hi", max_tokens=50)
     assert budget.spent_tokens == 0
-    untold = Budget(tokens=100_000)
-    priced(ScriptedModel(then="no usage told"), budget=untold).complete("hi", max_tokens=50)
-    assert untold.spent_tokens >= 50
+    estimated = Budget(tokens=100_000)
+    priced(ScriptedModel(then="no usage reported"), budget=estimated).complete("hi", max_tokens=50)
+    assert estimated.spent_tokens >= 50
 
 
 def test_money_needs_a_price() -> None:
@@ -80,13 +80,13 @@ def test_money_needs_a_price() -> None:
         llm.complete("hi", budget=Budget(usd=1.0))
 
 
-def test_every_model_too_dear_is_told_as_one() -> None:
+def test_models_that_are_all_too_expensive_raise_one_error() -> None:
     llm = priced(ScriptedModel(then=SMALL))
     llm.register_model("n", ScriptedModel(then=SMALL), PRICE)
     llm.set_fallback_chain(["m", "n"])
-    with pytest.raises(AllModelsFailedError) as told:
+    with pytest.raises(AllModelsFailedError) as caught:
         llm.complete("hi", budget=Budget(usd=0.0001))
-    assert all(isinstance(each, BudgetExceededError) for each in told.value.exceptions)
+    assert all(isinstance(each, BudgetExceededError) for each in caught.value.exceptions)
 
 
 def test_threads_together_stay_within_it() -> None:

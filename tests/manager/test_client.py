@@ -67,10 +67,12 @@ def test_a_response_model_gives_the_instance_itself() -> None:
     assert asyncio.run(client.complete(MESSAGES, response_model=City)) == City(name="Paris")
 
 
-def test_a_wish_for_a_tool_comes_back_as_the_response() -> None:
-    """It is no answer of the type, and None would not say so; a None that was asked for stays."""
-    wish: Response[Any] = Response("", tool_calls=(ToolCall("1", "look_up", {"city": "Paris"}),))
-    client = MockLLMClient([wish, City(name="Paris"), {"value": None}])
+def test_a_tool_call_is_returned_as_the_response() -> None:
+    """A tool call is not an answer of the type; a None that the type allows is returned."""
+    tool_call: Response[Any] = Response(
+        "", tool_calls=(ToolCall("1", "look_up", {"city": "Paris"}),)
+    )
+    client = MockLLMClient([tool_call, City(name="Paris"), {"value": None}])
 
     def look_up(city: str) -> str:
         return city
@@ -78,7 +80,7 @@ def test_a_wish_for_a_tool_comes_back_as_the_response() -> None:
     async def main() -> None:
         first = await client.complete(MESSAGES, response_model=City, tools=[look_up])
         assert isinstance(first, Response)
-        assert first.tool_calls == wish.tool_calls
+        assert first.tool_calls == tool_call.tool_calls
         then = await client.complete(MESSAGES, response_model=City, tools=[look_up])
         assert then == City(name="Paris")
         maybe: Any = City | None

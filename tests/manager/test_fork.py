@@ -35,7 +35,7 @@ def llm() -> Iterator[LLMManager]:
 
 @forks
 @pytest.mark.parametrize("model", ["blocking", "looping"])
-def test_a_child_asks_both_colours_though_the_parent_has_threads(
+def test_a_child_calls_sync_and_async_models_although_the_parent_has_threads(
     llm: LLMManager, model: str
 ) -> None:
     assert in_child(lambda: llm.complete("child", model=model)) == f"{model} child"
@@ -43,7 +43,7 @@ def test_a_child_asks_both_colours_though_the_parent_has_threads(
 
 
 @forks
-def test_a_child_does_not_wait_for_its_parents_flight(llm: LLMManager) -> None:
+def test_a_child_does_not_wait_for_its_parents_shared_call(llm: LLMManager) -> None:
     entered, release = threading.Event(), threading.Event()
     parent = os.getpid()
 

@@ -1,4 +1,4 @@
-"""Several keys behind one model: who is asked, who rests, who is dropped."""
+"""Several keys behind one model: which is used, which waits, which is retired."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_real_usage_gives_back_what_was_estimated_too_much() -> None:
     assert llm.get_status()["pools"]["m"]["clients"][0]["used"]["output_tokens_per_minute"] == 100
 
 
-def test_a_request_larger_than_a_minute_is_refused_at_once() -> None:
+def test_a_request_larger_than_a_minute_is_rejected_immediately() -> None:
     clock = FakeClock()
     llm, provider = pooled(
         answers, ["k1"], clock=clock, limits=RateLimits(output_tokens_per_minute=100)
@@ -280,10 +280,10 @@ def test_a_request_larger_than_a_minute_is_refused_at_once() -> None:
         ({"api_keys": ["a"], "health_check_interval": 0}, "health_check_interval"),
     ],
 )
-def test_what_cannot_work_is_said(arguments: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says) as told:
+def test_invalid_settings_raise_an_error(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
         ConnectionPool(**arguments)
-    assert "'a'" not in str(told.value)
+    assert "'a'" not in str(caught.value)
 
 
 def test_the_pool_shows_no_key() -> None:
@@ -316,7 +316,7 @@ def test_failures_are_counted_for_each_key() -> None:
 
 
 @pytest.mark.promise("S4-43")
-def test_a_failing_key_rests_and_the_breaker_opens_when_all_fail() -> None:
+def test_a_failing_key_is_not_used_and_the_breaker_opens_when_all_fail() -> None:
     down = {"k1"}
 
     def behave(key: str, request: Request) -> str:

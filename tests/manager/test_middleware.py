@@ -80,39 +80,42 @@ def test_every_attempt_takes_from_the_limits_again() -> None:
 
 @pytest.mark.promise("S4-12")
 def test_the_documented_order_holds(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[str] = []
+    seen: list[str] = []
 
-    class Told(Middleware):
+    class Recording(Middleware):
         level = "attempt"
 
         def __init__(self, name: str) -> None:
             self.name = name
 
         def process_request(self, request: Request) -> Request:
-            told.append(f"{self.name} →")
+            seen.append(f"{self.name} →")
             return request
 
         def process_response(self, request: Request, response: Response[Any]) -> Response[Any]:
-            told.append(f"← {self.name}")
+            seen.append(f"← {self.name}")
             return response
 
     def model(prompt: str, kwargs: dict[str, Any]) -> str:
-        told.append("provider")
-        if told.count("provider") == 1:
+        seen.append("provider")
+        if seen.count("provider") == 1:
             raise DOWN
         return "x"
 
     llm = layered(
-        RateLimitMiddleware(), RetryMiddleware(base_delay=0.0), Told("logging"), Told("metrics")
+        RateLimitMiddleware(),
+        RetryMiddleware(base_delay=0.0),
+        Recording("logging"),
+        Recording("metrics"),
     )
     llm.register_model("m", model)
     llm.generate("x")
     once = ["logging →", "metrics →", "provider"]
-    assert told == [*once, *once, "← metrics", "← logging"]
+    assert seen == [*once, *once, "← metrics", "← logging"]
 
 
 @pytest.mark.promise("N2", "S4-15")
-def test_logging_tells_sizes_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
+def test_logging_contains_sizes_and_no_content(caplog: pytest.LogCaptureFixture) -> None:
     llm = layered(LoggingMiddleware(), RetryMiddleware(base_delay=0.0))
     llm.register_model("m", ScriptedModel(DOWN, "secret answer"))
     with caplog.at_level(logging.DEBUG, logger="agentkit.requests"):
@@ -132,9 +135,9 @@ def test_metrics_count_after_success_failure_and_retry() -> None:
     llm.generate("x")
     with pytest.raises(NetworkError):
         llm.generate("y")
-    told = metrics.metrics
-    assert (told["total_requests"], told["successful_requests"]) == (4, 1)
-    assert told["errors_by_type"] == {"connection_error": 3}
+    counts = metrics.metrics
+    assert (counts["total_requests"], counts["successful_requests"]) == (4, 1)
+    assert counts["errors_by_type"] == {"connection_error": 3}
 
 
 def test_streams_are_counted_too() -> None:

@@ -73,7 +73,7 @@ def test_without_a_model_or_with_an_unknown_one_it_raises() -> None:
     with pytest.raises(ConfigurationError, match="no model"):
         llm.generate("hi")
     with pytest.raises(UnknownModelError):
-        llm.complete("hi", model="nobody")
+        llm.complete("hi", model="unknown")
 
 
 @pytest.mark.promise("S3-04")

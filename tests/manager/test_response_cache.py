@@ -112,7 +112,7 @@ def test_a_time_to_live_that_cannot_work_is_refused_even_when_it_is_off(
 
 
 @pytest.mark.parametrize("namespace", [None, 7, b"x"])
-def test_a_namespace_is_a_text(namespace: Any) -> None:
+def test_a_namespace_must_be_a_string(namespace: Any) -> None:
     with pytest.raises(ConfigurationError, match="cache_namespace"):
         build_response_cache("memory", namespace=namespace)
 

@@ -1,4 +1,4 @@
-"""Outages as data, and how to live through one with the real manager in either colour."""
+"""Outages as data, run with the real manager, sync and async."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Told:
+class Account:
     """What a caller can see afterwards, but for durations."""
 
     result: str | type[BaseException]
@@ -74,23 +74,23 @@ def acomplete(manager: LLMManager, scenario: Scenario, _: list[StreamEvent]) -> 
 
 
 def stream(manager: LLMManager, scenario: Scenario, events: list[StreamEvent]) -> Response[Any]:
-    with manager.stream(scenario.prompt, **scenario.request) as told:
-        for event in told.events():
+    with manager.stream(scenario.prompt, **scenario.request) as stream:
+        for event in stream.events():
             events.append(event)  # noqa: PERF402 - what came before an error counts, too
-        return told.response
+        return stream.response
 
 
 def astream(manager: LLMManager, scenario: Scenario, events: list[StreamEvent]) -> Response[Any]:
     async def read() -> Response[Any]:
-        async with manager.astream(scenario.prompt, **scenario.request) as told:
-            async for event in told.events():
+        async with manager.astream(scenario.prompt, **scenario.request) as stream:
+            async for event in stream.events():
                 events.append(event)  # noqa: PERF401 - what came before an error counts, too
-            return told.response
+            return stream.response
 
     return asyncio.run(read())
 
 
-def live(scenario: Scenario, shape: Shape, ask: Ask) -> Told:
+def live(scenario: Scenario, shape: Shape, ask: Ask) -> Account:
     """Live through `scenario`, its models in `shape`."""
     clock = FakeClock()
     models = {name: ScriptedModel(*steps) for name, steps in scenario.models.items()}
@@ -103,10 +103,10 @@ def live(scenario: Scenario, shape: Shape, ask: Ask) -> Told:
         for _ in range(scenario.times - 1):
             outcome(ask, manager, scenario, [])
         events: list[StreamEvent] = []
-        told = outcome(ask, manager, scenario, events)
+        result = outcome(ask, manager, scenario, events)
         for model in models.values():
             model.close()
-        return tell(told, manager, models, clock, events)
+        return account_of(result, manager, models, clock, events)
 
 
 def shaped(model: ScriptedModel, shape: Shape) -> Any:
@@ -126,20 +126,20 @@ def outcome(
         return error
 
 
-def tell(
-    told: Response[Any] | LLMError,
+def account_of(
+    result: Response[Any] | LLMError,
     manager: LLMManager,
     models: Mapping[str, ScriptedModel],
     clock: FakeClock,
     events: Sequence[StreamEvent],
-) -> Told:
+) -> Account:
     """Everything visible about one request, in comparable form."""
-    ledger = told.ledger
+    ledger = result.ledger
     assert ledger is not None
-    causes = told.exceptions if isinstance(told, AllModelsFailedError) else ()
+    causes = result.exceptions if isinstance(result, AllModelsFailedError) else ()
     infos = {name: manager.get_model_info(name) for name in models}
-    return Told(
-        result=told.text if isinstance(told, Response) else type(told),
+    return Account(
+        result=result.text if isinstance(result, Response) else type(result),
         causes=tuple((type(cause), getattr(cause, "status", None)) for cause in causes),
         answered_by=ledger.answered_by,
         ledger=tuple(

@@ -49,7 +49,7 @@ from tests.engine.drivers.scenarios import (
 
 DOWN = ConnectionError("down")
 
-WHOLE = [
+COMPLETE = [
     Scenario("a healthy model", {"a": ["Paris."]}, "Paris.", {"a": 1}),
     Scenario(
         "a model without any deadline", {"a": ["Paris."]}, "Paris.", {"a": 1},
@@ -80,11 +80,11 @@ WHOLE = [
         {"a": 3, "b": 1}, sleeps=(1.0, 2.0),
     ),
     Scenario(
-        "a timeout moves on at once", {"a": [timeout()], "b": ["Paris."]}, "Paris.",
+        "a timeout moves on immediately", {"a": [timeout()], "b": ["Paris."]}, "Paris.",
         {"a": 1, "b": 1},
     ),
     Scenario(
-        "a wrong key moves on at once", {"a": [unauthorized()], "b": ["Paris."]}, "Paris.",
+        "a wrong key moves on immediately", {"a": [unauthorized()], "b": ["Paris."]}, "Paris.",
         {"a": 1, "b": 1},
     ),
     Scenario("a wrong key alone", {"a": [unauthorized()]}, AuthenticationError, {"a": 1}),
@@ -172,11 +172,11 @@ WHOLE = [
         only=("function", "coroutine function"),
     ),
     Scenario(
-        "silence is cut and moves on", {"a": [faults.silence()], "b": ["Paris."]}, "Paris.",
+        "silence times out and moves on", {"a": [faults.silence()], "b": ["Paris."]}, "Paris.",
         {"a": 1, "b": 1}, register={"a": {"timeout": 0.05}},
     ),
     Scenario(
-        "silence is cut by the deadline", {"a": [faults.silence()], "b": ["never"]},
+        "the deadline ends silence", {"a": [faults.silence()], "b": ["never"]},
         DeadlineExceededError, {"a": 1, "b": 0}, register={"a": {"timeout": 10.0}},
         request={"deadline": 0.05},
     ),
@@ -212,7 +212,7 @@ STREAMED = [
         request={"on_interrupt": "restart"}, only=("stream",),
     ),
     Scenario(
-        "one that goes on", {"a": [CUT], "b": [" is it."]}, "Paris is it.", {"a": 1, "b": 1},
+        "one that continues", {"a": [CUT], "b": [" is it."]}, "Paris is it.", {"a": 1, "b": 1},
         request={"on_interrupt": "continue"}, only=("stream",),
     ),
     Scenario(
@@ -264,7 +264,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     "S4-46",
     "S4-48",
 )
-@pytest.mark.parametrize(("scenario", "shape"), cases(WHOLE + STRUCTURED))
+@pytest.mark.parametrize(("scenario", "shape"), cases(COMPLETE + STRUCTURED))
 def test_a_whole_answer_is_the_same_story_in_both_colours(scenario: Scenario, shape: Shape) -> None:
     blocking = live(scenario, shape, complete)
     assert blocking.result == scenario.result
@@ -274,15 +274,15 @@ def test_a_whole_answer_is_the_same_story_in_both_colours(scenario: Scenario, sh
         assert blocking.sleeps == scenario.sleeps
 
 
-@pytest.mark.parametrize(("scenario", "shape"), cases(WHOLE + STREAMED))
-def test_a_stream_is_the_same_story_in_both_colours(scenario: Scenario, shape: Shape) -> None:
+@pytest.mark.parametrize(("scenario", "shape"), cases(COMPLETE + STREAMED))
+def test_a_stream_behaves_alike_in_sync_and_async_code(scenario: Scenario, shape: Shape) -> None:
     blocking = live(scenario, shape, stream)
     assert blocking.result == scenario.result
     assert {name: len(calls) for name, calls in blocking.calls.items()} == scenario.asked
     assert blocking == live(scenario, shape, astream)
 
 
-@pytest.mark.parametrize("scenario", WHOLE, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", COMPLETE, ids=lambda scenario: scenario.name)
 def test_the_shape_of_a_model_changes_nothing_but_its_pieces(scenario: Scenario) -> None:
     first, *others = (live(scenario, shape, complete) for shape in scenario.only)
     for other in others:
@@ -290,11 +290,11 @@ def test_the_shape_of_a_model_changes_nothing_but_its_pieces(scenario: Scenario)
 
 
 @pytest.mark.parametrize("ask", [stream, astream], ids=lambda ask: ask.__name__)
-def test_a_restart_is_told_between_the_two_beginnings(ask: Ask) -> None:
-    told = live(STREAMED[1], "stream", ask)
-    assert told.events == (
+def test_a_restart_event_separates_the_two_beginnings(ask: Ask) -> None:
+    account = live(STREAMED[1], "stream", ask)
+    assert account.events == (
         TextDelta("Paris"), Restart("b", "Paris", "StreamInterruptedError"), TextDelta("Paris."),
-        End(None, told.events[-1].usage),  # type: ignore[union-attr]
+        End(None, account.events[-1].usage),  # type: ignore[union-attr]
     )  # fmt: skip
 
 

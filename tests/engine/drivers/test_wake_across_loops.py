@@ -22,13 +22,13 @@ def test_a_wakeup_whose_loop_is_closed_may_still_be_rung(elsewhere: bool) -> Non
     loop = asyncio.new_event_loop()
     wakeup, waiter = loop.run_until_complete(_waiting())
     loop.close()
-    told: list[Exception] = []
+    errors: list[Exception] = []
 
     def ring() -> None:
         try:
             wakeup.set()
         except Exception as error:
-            told.append(error)
+            errors.append(error)
 
     if elsewhere:
         thread = threading.Thread(target=ring)
@@ -36,7 +36,7 @@ def test_a_wakeup_whose_loop_is_closed_may_still_be_rung(elsewhere: bool) -> Non
         thread.join()
     else:
         ring()
-    assert (told, wakeup.is_set) == ([], True)
+    assert (errors, wakeup.is_set) == ([], True)
     waiter._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
