@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 MAX_OPENINGS: Final = 64
-"""Brackets in a text that are tried as the start of the JSON."""
+"""The number of brackets that are tried as the start of the JSON."""
 NOT_JSON: Final = (ValueError, TypeError)
 """What pydantic's parser raises; a TypeError for a lone surrogate, which UTF-8 cannot encode."""
 OPENING: Final = re.compile(r"[{\[]")

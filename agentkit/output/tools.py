@@ -126,7 +126,10 @@ class Parameters:
                 hint="wrap it in a function with annotated parameters",
             ) from error
         first = next(iter(signature.parameters), None)
-        if first in ("self", "cls") and signature.parameters[first].annotation is inspect._empty:
+        unannotated = (
+            first is not None and signature.parameters[first].annotation is inspect.Parameter.empty
+        )
+        if first in ("self", "cls") and unannotated:
             raise ConfigurationError(
                 f"tool {self._tool!r} is an unbound method",
                 hint="pass the bound method: instance.method",

@@ -15,18 +15,18 @@ _GRACE = 0.05
 
 
 class FakeClock:
-    """Seconds that pass only when they are advanced. Safe to use from many threads.
+    """A clock that moves only when it is advanced. Safe to use from many threads.
 
-    Give it to a manager or a breaker as `clock=`. Waits go through `sleep` and `asleep`, which
-    return at once::
+    Pass it to a manager or a breaker as `clock=`. Waits use `sleep` and `asleep`, which return
+    immediately::
 
         clock = FakeClock()
         llm = LLMManager(clock=clock)
         ...
         assert clock.sleeps == [1.0, 2.0]
 
-    Time limits on calls that are really under way (a sync callable with a timeout, say) are the
-    operating system's and pass in real time.
+    The time limit of a call that is in progress, such as a sync callable with a timeout, passes in
+    real time.
 
     Args:
         start: the first reading, in seconds (default 1000.0).

@@ -125,5 +125,5 @@ def _response(step: Any) -> Response[Any]:
         return Response(json.dumps(step), finish_reason="stop")
     raise ConfigurationError(
         f"a mock cannot return an object of type {type(step).__name__}",
-        hint="give a text, a Response, a dict, a pydantic instance, an exception or a function",
+        hint="use a str, a Response, a dict, a pydantic instance, an exception or a function",
     )

@@ -58,7 +58,7 @@ class ScriptedModel:
         latency: seconds that each call takes before its step (default 0).
         clock: the clock that pauses advance; without one they pass in real time. A silence lasts
             until the call is cancelled or `close` is called.
-        chunks: splits a text into the chunks of a stream (default: a chunk per word).
+        chunks: splits an answer into the chunks of a stream (default: a chunk per word).
     """
 
     def __init__(

@@ -80,7 +80,7 @@ Action: TypeAlias = "Pause | str | Response[Any] | StreamEvent"
 class Delivery:
     """How an answer is delivered: complete, or as a stream.
 
-    `reply` is the answer of faults without their own; `split` divides a text into chunks.
+    `reply` is the answer of faults without their own; `split` divides an answer into chunks.
     """
 
     stream: bool

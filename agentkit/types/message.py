@@ -21,7 +21,7 @@ class MessageRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to run a tool: the provider's `id`, the tool's `name`, parsed `arguments`."""
+    """A tool call of a model: the provider's `id`, the tool's `name`, parsed `arguments`."""
 
     id: str
     name: str

@@ -105,9 +105,9 @@ def test_a_tool_counts_with_its_name_description_and_schema() -> None:
 
 def test_the_schema_of_an_answer_counts() -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
-    wish = {"type": "json_schema", "name": "City", "schema": schema}
+    schema_format = {"type": "json_schema", "name": "City", "schema": schema}
     plain = estimate_need(Request(prompt="Hi")).input_tokens
-    asked = estimate_need(Request(prompt="Hi", response_format=wish)).input_tokens
+    asked = estimate_need(Request(prompt="Hi", response_format=schema_format)).input_tokens
     assert asked - plain == estimate_tokens(json.dumps(schema)) + 8
 
 
