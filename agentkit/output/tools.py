@@ -125,11 +125,8 @@ class Parameters:
                 f"the signature of tool {self._tool!r} cannot be read",
                 hint="wrap it in a function with annotated parameters",
             ) from error
-        first = next(iter(signature.parameters), None)
-        unannotated = (
-            first is not None and signature.parameters[first].annotation is inspect.Parameter.empty
-        )
-        if first in ("self", "cls") and unannotated:
+        first = next(iter(signature.parameters.values()), None)
+        if first and first.name in ("self", "cls") and first.annotation is first.empty:
             raise ConfigurationError(
                 f"tool {self._tool!r} is an unbound method",
                 hint="pass the bound method: instance.method",

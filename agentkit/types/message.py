@@ -30,10 +30,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a provider is told of it.
+    """The definition of a tool.
 
-    `parameters` is the JSON schema of its arguments, an object. `fn` runs it and never leaves the
-    process.
+    `parameters` is the JSON schema of its arguments, an object. `fn` runs the tool and is never
+    sent to a provider.
     """
 
     name: str

@@ -13,28 +13,28 @@ from agentkit.types.response import Response
 class Provider(Protocol):
     """What a model offers to the engine. Implement what you have; the engine crosses colours.
 
-    An object needs at least one of the four methods below; the others may be left out. Streams
-    yield `str` or `StreamEvent`; a provider whose `end_mark` is true must finish each stream with
-    an `End`, and a stream that stops without one counts as cut.
+    An object needs at least one of the four methods below. Streams yield `str` or `StreamEvent`; a
+    provider whose `end_mark` is true must finish each stream with an `End`, and a stream that stops
+    without one counts as interrupted.
 
     Optional attributes: `provider` (its name in telemetry, default ``"custom"``), `model` (the
     provider's own name of the model), `end_mark` (default true), `capabilities` (any of
     ``"messages"``, ``"tools"``, ``"prefill"``, ``"vision"``, ``"json_schema"``, ``"json_object"``:
-    without the last two the wish for JSON is put into words), `translate(exc)` (an `LLMError` for
-    one of its exceptions, or None for the general rules), `with_key(key)` (itself with another
-    API key, for a pool), `close()` and `aclose()`.
+    without the last two, the JSON schema is added to the prompt), `translate(exc)` (returns an
+    `LLMError` for one of its exceptions, or None for the general rules), `with_key(key)` (returns
+    the same provider with another API key, for a pool), `close()` and `aclose()`.
     """
 
     def send(self, request: Request) -> Response[Any] | str:
-        """Answer, blocking."""
+        """Return the answer, sync."""
         ...
 
     async def asend(self, request: Request) -> Response[Any] | str:
-        """Answer, async."""
+        """Return the answer, async."""
         ...
 
     def stream(self, request: Request) -> Iterator[str | StreamEvent]:
-        """Stream, blocking."""
+        """Yield the answer, sync."""
         ...
 
     def astream(self, request: Request) -> AsyncIterator[str | StreamEvent]:
