@@ -1,4 +1,4 @@
-"""Every error agentkit raises.
+"""The errors that agentkit raises.
 
 The tree (names after ``=`` are aliases, the very same objects)::
 
@@ -38,9 +38,9 @@ The tree (names after ``=`` are aliases, the very same objects)::
        ├─ ToolError
        └─ StepLimitError
 
-`MissingDependencyError` is also an `ImportError`, `ProviderTimeoutError` and
-`DeadlineExceededError` are also `TimeoutError`, `AllModelsFailedError` is also an
-`ExceptionGroup` with one cause a model. No message ever holds a key or a prompt.
+`MissingDependencyError` is also an `ImportError`, `NetworkError` a `ConnectionError`,
+`ProviderTimeoutError` and `DeadlineExceededError` a `TimeoutError`, and `AllModelsFailedError` an
+`ExceptionGroup` with one cause for each model. No message contains a key or a prompt.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def _rebuild(cls: type[LLMError], args: tuple[Any, ...], state: dict[str, Any]) 
 
 
 class LLMError(Exception):
-    """The root: whatever a call raises is one of these.
+    """The base class of every error that agentkit raises.
 
     Attributes:
         error_type: the value of the telemetry attribute ``error.type`` for this class.
-        hint: the one thing to try, or None.
-        ledger: what was attempted, or None when nothing was.
-        retryable: whether asking again later may help.
-        retry_after: seconds the other side asked to wait, or None.
-        details: what a provider says about the attempt, for its entry in the ledger, or None.
+        hint: the first thing to try, or None.
+        ledger: every attempt and skip, or None if no request was started.
+        retryable: whether a later retry may help.
+        retry_after: seconds to wait before a retry, or None.
+        details: additional information from the provider about the attempt, or None.
     """
 
     error_type: ClassVar[str] = "_OTHER"
@@ -99,25 +99,25 @@ class LLMError(Exception):
 
 
 class ConfigurationError(LLMError, ValueError):
-    """A setting, name or value that cannot work; found before anything is sent."""
+    """An invalid setting, name or value. Raised before anything is sent."""
 
     error_type = "configuration"
 
 
 class UnknownModelError(ConfigurationError):
-    """A model name that is not registered; the message suggests close names."""
+    """A model name that is not registered. The message suggests similar names."""
 
 
 class MissingDependencyError(ConfigurationError, ImportError):
-    """An optional package is missing; the hint is the command that installs it."""
+    """An optional package is missing. The hint is the command that installs it."""
 
 
 class ProviderError(LLMError):
-    """The model or the way to it failed.
+    """A request to a model failed.
 
     Attributes:
         provider: the provider's name.
-        model: the registered model name.
+        model: the registered name of the model.
         status: the HTTP status, or None.
         request_id: the provider's id of the request, or None.
     """
@@ -142,35 +142,35 @@ class ProviderError(LLMError):
 
 
 class RateLimitError(ProviderError):
-    """The provider throttles (429). `retry_after` holds the seconds it asked for, if it did."""
+    """The provider limits the rate of requests (429). `retry_after` is its Retry-After, or None."""
 
     error_type = "429"
     retryable = True
 
 
 class OverloadedError(ProviderError):
-    """The provider is out of capacity (503 or 529 with its own overload mark)."""
+    """The provider is out of capacity: 529, or 503 with a body that says so."""
 
     error_type = "529"
     retryable = True
 
 
 class ServerError(ProviderError):
-    """The provider failed (5xx), or asked to try again (409, 424, 425)."""
+    """The provider failed (5xx), or asked for a retry (409, 424, 425)."""
 
     error_type = "500"
     retryable = True
 
 
 class NetworkError(ProviderError, ConnectionError):
-    """No usable connection: refused, reset, unresolved."""
+    """The connection failed: refused, reset, or the name could not be resolved."""
 
     error_type = "connection_error"
     retryable = True
 
 
 class ProviderTimeoutError(ProviderError, TimeoutError):
-    """No answer, no first token or no next event within the attempt's time limit."""
+    """No response, no first token or no next event within the time limit of the attempt."""
 
     error_type = "timeout"
     retryable = True
@@ -183,13 +183,13 @@ class AuthenticationError(ProviderError):
 
 
 class InvalidRequestError(ProviderError):
-    """The request itself is at fault (400, 413, 422 and other 4xx): another try cannot help."""
+    """The request is invalid (400, 413, 422 and other 4xx), so that a retry cannot help."""
 
     error_type = "400"
 
 
 class RequestValidationError(InvalidRequestError):
-    """A request refused before sending. `validation_errors` lists each violation as text."""
+    """An invalid request, rejected before sending. `validation_errors` lists each violation."""
 
     def __init__(
         self, message: str = "", *, validation_errors: Sequence[str] = (), **kwargs: Any
@@ -199,7 +199,7 @@ class RequestValidationError(InvalidRequestError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """The prompt does not fit into the model's context window."""
+    """The prompt exceeds the context window of the model."""
 
     error_type = "context_length_exceeded"
 
@@ -211,20 +211,20 @@ class ModelNotFoundError(InvalidRequestError):
 
 
 class ContentFilterError(ProviderError):
-    """The provider refused by policy; routing around a refusal is off by default."""
+    """The provider's content filter rejected the request. There is no fallback by default."""
 
     error_type = "content_filter"
 
 
 class InvalidResponseError(ProviderError):
-    """An answer that cannot be used: None, not text, malformed or truncated."""
+    """A response that cannot be used: None, not text, malformed or truncated."""
 
     error_type = "invalid_response"
     retryable = True
 
 
 class StreamInterruptedError(InvalidResponseError):
-    """A stream broke after its first content. `partial` is the text that had arrived."""
+    """A stream broke after its first content. `partial` is the text up to then."""
 
     def __init__(self, message: str = "", *, partial: str = "", **kwargs: Any) -> None:
         super().__init__(message, **kwargs)
@@ -232,39 +232,39 @@ class StreamInterruptedError(InvalidResponseError):
 
 
 class CircuitOpenError(LLMError):
-    """The model's circuit breaker is open: nothing was sent. `retry_after` says for how long."""
+    """The circuit breaker is open: nothing was sent. `retry_after` is the time until a probe."""
 
     error_type = "circuit_open"
     retryable = True
 
 
 class PoolExhaustedError(LLMError):
-    """No worker, slot or key came free in time: nothing was sent."""
+    """No worker, slot or key became free in time: nothing was sent."""
 
     error_type = "rate_limited_local"
     retryable = True
 
 
 class BudgetExceededError(LLMError):
-    """The request does not fit into what is left of a token or money budget: nothing was sent."""
+    """The request exceeds what is left of a token or money budget: nothing was sent."""
 
     error_type = "budget_exceeded"
 
 
 class DeadlineExceededError(LLMError, TimeoutError):
-    """The request's deadline passed, or the next wait would not fit into what is left of it."""
+    """The deadline of the request has passed, or the next wait would exceed it."""
 
     error_type = "timeout"
     retryable = True
 
 
 class AllModelsFailedError(LLMError, ExceptionGroup[Exception]):
-    """Every model of the route failed or was skipped; `exceptions` holds one cause a model."""
+    """Every model of the route failed or was skipped. `exceptions` has one cause for each model."""
 
     error_type = "all_models_failed"
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], **_: Any) -> Self:
-        """An `ExceptionGroup` is made before it is initialised."""
+        """Create the group: an `ExceptionGroup` receives its exceptions here."""
         return super().__new__(cls, message, exceptions)
 
     def __init__(
@@ -292,14 +292,14 @@ class AllModelsFailedError(LLMError, ExceptionGroup[Exception]):
         return _rebuild, (type(self), (self.message, list(self.exceptions)), state)
 
     def derive(self, excs: Sequence[Exception], /) -> AllModelsFailedError:  # type: ignore[override]
-        """The same failure over a part of its causes (`ExceptionGroup.split` and `except*`)."""
+        """The same failure with some of its causes, for `ExceptionGroup.split` and ``except*``."""
         return AllModelsFailedError(
             self.message, excs, hint=self.hint, ledger=self.ledger, retry_after=self.retry_after
         )
 
 
 class StructuredOutputError(LLMError):
-    """No answer matched the schema. `raw` is the last text; `violations` name each path."""
+    """No response matched the schema. `raw` is the last text, `violations` lists each violation."""
 
     error_type = "invalid_response"
 
@@ -356,19 +356,19 @@ class ParallelExecutionError(ParallelProcessingError):
 
 
 class AgentError(LLMError):
-    """An agent could not do what it was asked to."""
+    """An agent could not complete its task."""
 
 
 class AgentStateError(AgentError):
-    """The agent's state does not allow this; the message names the state and what is allowed."""
+    """The agent's state does not allow this. The message names the state and what it allows."""
 
 
 class ToolError(AgentError):
-    """A tool failed, is unknown, or was given arguments that do not fit."""
+    """A tool failed, is unknown, or was called with invalid arguments."""
 
 
 class StepLimitError(AgentError):
-    """The agent used up its steps before it had an answer."""
+    """The agent reached the limit on its steps before it had an answer."""
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
-"""The values that travel through agentkit, and the protocols that others implement.
+"""The values that agentkit passes around, and the protocols that others implement.
 
-Everything here is immutable once built, except a `Ledger`, which a call writes while it runs.
+All values are immutable, except a `Ledger`, which grows while its request runs.
 """
 
 from agentkit.types.events import (

@@ -1,20 +1,20 @@
-"""Context managers for what has `close` or `aclose`."""
+"""Base classes that make a context manager of a class with `close` or `aclose`."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
 
-class Closing:
-    """Leaving a ``with`` closes it."""
+class Closing(ABC):
+    """Closes itself at the end of a ``with`` block."""
 
     __slots__ = ()
 
     @abstractmethod
     def close(self) -> Any:
-        """Let go of everything. Closing twice does nothing."""
+        """Release everything. Closing twice does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -28,14 +28,14 @@ class Closing:
         self.close()
 
 
-class AsyncClosing:
-    """Leaving an ``async with`` closes it."""
+class AsyncClosing(ABC):
+    """Closes itself at the end of an ``async with`` block."""
 
     __slots__ = ()
 
     @abstractmethod
     async def aclose(self) -> Any:
-        """Let go of everything. Closing twice does nothing."""
+        """Release everything. Closing twice does nothing."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The events of a stream, and the response that they add up to."""
+"""The events of a stream, and the response that they build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentkit.types.response import Quota, Response, Usage
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of text of a stream; `raw` is the provider's own event, where it has one."""
+    """The next piece of text. `raw` is the provider's own event, if there is one."""
 
     text: str
     raw: Any = field(default=None, compare=False, repr=False)
@@ -21,16 +21,16 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """The next piece of what the model thinks aloud; no part of the answer's text."""
+    """The next piece of the model's reasoning, which is not part of the text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class RawEvent:
-    """A provider's own event that carries no text, for those who read `.events()`.
+    """A provider's own event that carries no text. Only `.events()` yields it.
 
-    `details` is what the provider says about the attempt, where this event is the first to know.
+    `details` is additional information about the attempt, if it arrives with this event.
     """
 
     raw: Any
@@ -39,7 +39,7 @@ class RawEvent:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The stream broke and starts again at `model`: drop what was shown (`discarded`)."""
+    """The stream broke and starts again at `model`: discard the text so far (`discarded`)."""
 
     model: str
     discarded: str
@@ -48,7 +48,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The provider's own end mark: nothing is missing."""
+    """The end of a stream: the provider has sent everything."""
 
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -57,7 +57,7 @@ class End:
     quota: Quota | None = field(default=None, compare=False, repr=False)
     omitted: tuple[str, ...] = ()
     details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    """For `Response.details`."""
+    """See `Response.details`."""
 
 
 StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End
@@ -65,7 +65,7 @@ OnInterrupt: TypeAlias = Literal["raise", "restart", "continue"]
 
 
 class ResponseBuilder:
-    """Adds up the events of a stream to one complete `Response`.
+    """Builds one complete `Response` from the events of a stream.
 
     A `Restart` discards the text and the reasoning before it; raw events add nothing::
 

@@ -1,4 +1,4 @@
-"""What one call did: every attempt and every skip, in order."""
+"""The history of one call: every attempt and every skip, in order."""
 
 from __future__ import annotations
 
@@ -10,60 +10,61 @@ CacheResult: TypeAlias = Literal["off", "bypass", "miss", "hit", "shared", "erro
 
 
 class Entry(NamedTuple):
-    """One attempt at a model, or the reason why it was skipped. All times in seconds."""
+    """One attempt at a model, or a skip with its reason. All times are in seconds."""
 
     model: str
     """The registered name of the model."""
     provider: str
     """The name of its provider."""
     outcome: Outcome
-    """How the attempt ended, or that the model was skipped."""
+    """How the attempt ended; ``skipped`` if nothing was sent."""
     number: int = 0
-    """Which attempt at this model in this request, from 1; 0 for a skip."""
+    """The number of the attempt at this model in this request, from 1; 0 for a skip."""
     started: float = 0.0
-    """Since the request began."""
+    """Start of the attempt, counted from the beginning of the request."""
     duration: float = 0.0
-    """From the attempt's start to its end."""
+    """Time from the start of the attempt to its end."""
     delay: float = 0.0
-    """Back-off slept before it."""
+    """Back-off before the attempt."""
     waited: float = 0.0
-    """Waited for a free slot before it."""
+    """Time spent waiting for a free slot before the attempt."""
     error: str | None = None
-    """The class of the error."""
+    """The name of the error's class."""
     error_type: str | None = None
-    """The closed, low-cardinality list that telemetry uses: ``"429"``, ``"timeout"``, …"""
+    """The kind of error, from telemetry's closed list: ``"429"``, ``"timeout"``, …"""
     status: int | None = None
     """The HTTP status of a failure, or None."""
     reason: str | None = None
-    """Why a model was skipped, or why an attempt was let go of."""
+    """Why the model was skipped, or why the attempt was abandoned."""
     breaker: str = "closed"
-    """State of the model's circuit breaker when it was admitted or refused."""
+    """State of the model's circuit breaker when it admitted or refused the attempt."""
     cache: CacheResult = "off"
-    """What the response cache said for this model before the attempt."""
+    """Result of the response cache's look-up for this model before the attempt."""
     input_tokens: int = 0
-    """As the provider counted them."""
+    """Input tokens, as counted by the provider."""
     output_tokens: int = 0
-    """As the provider counted them."""
+    """Output tokens, as counted by the provider."""
     position: int = 0
     """Position of the model in the route, from 0."""
     first_token: float | None = None
-    """Of a stream: from the attempt's start to its first content."""
+    """For a stream, the time from the start of the attempt to the first content."""
     omitted: tuple[str, ...] = ()
-    """What the provider left out of the request, with the caller's leave."""
+    """What the provider left out of the request, with the caller's permission."""
     details: Mapping[str, Any] | None = None
-    """What the provider says about the attempt, where it says more than the fields above."""
+    """Additional information from the provider about the attempt."""
 
     @property
     def sent(self) -> bool:
-        """True for attempts, false for skips."""
+        """Whether this is an attempt, not a skip."""
         return self.number > 0
 
 
 class Ledger(Sequence[Entry]):
-    """A call's history: a sequence of entries, on every `Response` and every error.
+    """A sequence of entries, attached to every `Response` and every error.
 
     Attributes:
-        cache: the response cache's verdict for the model that answered (or was tried last).
+        cache: result of the response cache's look-up for the model that answered, or for the one
+            that was tried last.
         waited: seconds spent waiting for slots.
         slept: seconds of back-off.
         duration: seconds from start to end, set at the end.
@@ -81,7 +82,7 @@ class Ledger(Sequence[Entry]):
         self.answered_by: str | None = None
 
     def record(self, entry: Entry) -> None:
-        """Append `entry`; the engine calls this, in order."""
+        """Append `entry`. The engine calls this, in order."""
         self._entries.append(entry)
 
     @property
@@ -91,7 +92,7 @@ class Ledger(Sequence[Entry]):
 
     @property
     def retries(self) -> int:
-        """Attempts after the first on one model."""
+        """The number of attempts after the first one at each model."""
         return sum(entry.number > 1 for entry in self._entries)
 
     @overload
@@ -122,23 +123,23 @@ class Ledger(Sequence[Entry]):
     def __str__(self) -> str:
         if not self._entries:
             return f"{self.answered_by} (response cache)" if self.cache == "hit" else "nothing sent"
-        story = " · ".join(_brief(entry) for entry in self._entries)
+        brief = " · ".join(_brief(entry) for entry in self._entries)
         if self.cache in ("hit", "shared"):
-            story += f" · {self.answered_by} ✓ ({self.cache})"
-        return story
+            brief += f" · {self.answered_by} ✓ ({self.cache})"
+        return brief
 
     def __repr__(self) -> str:
         return f"<Ledger {self}>"
 
     def explain(self) -> str:
-        """What happened, as text: a line for each attempt and skip, then the totals."""
+        """The history as text: a line for each attempt and skip, then the totals."""
         shown = self._entries if len(self._entries) <= 20 else self._entries[:17]
         lines = [_line(entry) for entry in shown]
         if len(shown) < len(self._entries):
             lines.append(f"  … {len(self._entries) - len(shown)} more")
         if self.cache in ("hit", "shared"):
             source = "the response cache" if self.cache == "hit" else "an identical call"
-            lines.append(f"  answer of {self.answered_by} from {source}")
+            lines.append(f"  response of {self.answered_by} from {source}")
         end = f"answered by {self.answered_by}" if self.answered_by else "no answer"
         totals = [_count(len(self.sent), "attempt", "attempts")]
         if self.retries:

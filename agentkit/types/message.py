@@ -1,4 +1,4 @@
-"""Messages of a conversation, tools, and the calls of tools."""
+"""Messages of a conversation, tools, and tool calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentkit.errors import InvalidRequestError
 
 
 class MessageRole(StrEnum):
-    """Who speaks in a `Message`."""
+    """The role of the author of a `Message`."""
 
     SYSTEM = "system"
     USER = "user"
@@ -21,7 +21,7 @@ class MessageRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call of a model: the provider's `id`, the tool's `name`, parsed `arguments`."""
+    """A tool call of a model: the provider's `id`, the tool's `name`, the parsed `arguments`."""
 
     id: str
     name: str
@@ -49,11 +49,12 @@ class Message:
     `content` is text, or a sequence of provider-neutral content parts, which are dicts:
 
     - ``{"type": "text", "text": str}``
-    - ``{"type": "image", "data": bytes, "media_type": "image/png"}``, or ``"url": str`` for data
+    - ``{"type": "image", "data": bytes, "media_type": "image/png"}``, or ``"url": str`` instead of
+      ``"data"``
     - ``{"type": "document", "data": bytes, "media_type": "application/pdf", "name": str}``
 
-    An assistant's `tool_calls` are answered by messages of role ``tool`` with the call's id as
-    `tool_call_id`. `metadata` never leaves the process.
+    The result of each of an assistant's `tool_calls` is a message of role ``tool`` with the call's
+    id as `tool_call_id`. `metadata` never leaves the process.
     """
 
     role: MessageRole | str
@@ -73,7 +74,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text of the message; the text parts joined where the content has parts."""
+        """The text of the message. If the content has parts, the text parts are joined."""
         if isinstance(self.content, str):
             return self.content
         return "".join(str(part["text"]) for part in self.content if "text" in part)

@@ -1,8 +1,8 @@
-"""What the engine tells the outside while a call runs.
+"""Interfaces through which the engine reports its progress.
 
-One `Observer` a manager; it opens one `CallObserver` a request and that one `AttemptObserver` an
-attempt. The base classes do nothing: override what you need. The engine trusts implementations
-not to raise; `agentkit.telemetry` guards its own.
+A manager has one `Observer`. It creates a `CallObserver` for each request, which creates an
+`AttemptObserver` for each attempt. The base classes do nothing: override what you need. An
+implementation must not raise.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ from agentkit.types.ledger import CacheResult, Entry, Ledger
 CallOutcome: TypeAlias = Literal["success", "fallback_success", "cache_hit", "error", "cancelled"]
 RetryReason: TypeAlias = Literal["backoff", "retry_after", "next_key"]
 FallbackReason: TypeAlias = Literal[
-    "circuit_open", "retries_exhausted", "non_retryable", "timeout", "rate_limited",
-    "content_filter", "skipped",
-]  # fmt: skip
+    "circuit_open",
+    "retries_exhausted",
+    "non_retryable",
+    "timeout",
+    "rate_limited",
+    "content_filter",
+    "skipped",
+]
 
 
 class AttemptObserver:
-    """Watches one attempt, from just before it is sent until it is settled."""
+    """Observes one attempt, from just before it is sent until it is settled."""
 
     def scope(self) -> AbstractContextManager[object] | None:
-        """Entered around each step of user or SDK code, so that their spans nest; None: nothing."""
+        """A context for each step of user or SDK code, so that their spans are nested; or None."""
         return None
 
     def end(
@@ -35,32 +40,39 @@ class AttemptObserver:
 
 
 class CallObserver:
-    """Watches one request."""
+    """Observes one request."""
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request
     ) -> AttemptObserver:
-        """Attempt `number` (from 1) at `model`, the route's `index`-th target, is about to go."""
+        """Attempt `number` (from 1) at `model`, the target at `index`, is about to be sent."""
         return AttemptObserver()
 
-    def retry(self, model: str, provider: str, number: int, delay: float, error: BaseException,
-              reason: RetryReason) -> None:  # fmt: skip
+    def retry(
+        self,
+        model: str,
+        provider: str,
+        number: int,
+        delay: float,
+        error: BaseException,
+        reason: RetryReason,
+    ) -> None:
         """Attempt `number` at `model` will follow after `delay` seconds."""
 
     def fallback(self, source: str, to: str, reason: FallbackReason) -> None:
         """The call moves on from `source` to `to`."""
 
     def skipped(self, entry: Entry) -> None:
-        """A target was passed over without sending anything."""
+        """A target was skipped without sending anything."""
 
     def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
-        """The breaker of `model` left `previous` while an attempt of this call was under way."""
+        """The breaker of `model` changed to `state` during an attempt of this call."""
 
     def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
-        """The response cache was asked for `model` (bypass and off take no time)."""
+        """The response cache was looked up for `model`. A bypass takes 0 seconds."""
 
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
-        """The call waited `seconds` for a slot of `model`."""
+        """The call waited `seconds` for a slot of `model`; `acquired` says whether it got one."""
 
     def end(
         self,
@@ -69,15 +81,15 @@ class CallObserver:
         response: Response[Any] | None,
         error: BaseException | None,
     ) -> None:
-        """The request is over; called exactly once."""
+        """The request is over. Called exactly once."""
 
 
 class Observer:
-    """Watches one manager."""
+    """Observes one manager."""
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
-        """A request starts; `models` is its route in order."""
+        """A request starts; `models` are the names of its route, in order."""
         return CallObserver()
 
     def breaker_changed(self, breaker: str, previous: str, state: str) -> None:
-        """A circuit breaker moved: states are ``closed``, ``open``, ``half-open``."""
+        """A circuit breaker changed its state: ``closed``, ``open`` or ``half-open``."""

@@ -11,42 +11,47 @@ from agentkit.types.response import Response
 
 
 class Provider(Protocol):
-    """What a model offers to the engine. Implement what you have; the engine crosses colours.
+    """A model that the engine can call.
 
-    An object needs at least one of the four methods below. Streams yield `str` or `StreamEvent`; a
-    provider whose `end_mark` is true must finish each stream with an `End`, and a stream that stops
-    without one counts as interrupted.
+    Implement at least one of the four methods, and leave out the others: sync callers can use an
+    async method, and async callers a sync one. Streams yield `str` or `StreamEvent`. If `end_mark`
+    is true, each stream must finish with an `End`, and one that stops earlier was interrupted.
 
-    Optional attributes: `provider` (its name in telemetry, default ``"custom"``), `model` (the
-    provider's own name of the model), `end_mark` (default true), `capabilities` (any of
-    ``"messages"``, ``"tools"``, ``"prefill"``, ``"vision"``, ``"json_schema"``, ``"json_object"``:
-    without the last two, the JSON schema is added to the prompt), `translate(exc)` (returns an
-    `LLMError` for one of its exceptions, or None for the general rules), `with_key(key)` (returns
-    the same provider with another API key, for a pool), `close()` and `aclose()`.
+    Optional attributes:
+
+    - `provider`: its name in telemetry (default ``"custom"``)
+    - `model`: the provider's own name of the model
+    - `end_mark` (default true)
+    - `capabilities`: any of ``"messages"``, ``"tools"``, ``"prefill"``, ``"vision"``,
+      ``"json_schema"`` and ``"json_object"``. Without the last two, a JSON schema is added to the
+      prompt.
+    - `translate(exc)`: an `LLMError` for one of its exceptions, or None for the general rules
+    - `with_key(key)`: the same provider with another API key, for a pool
+    - `close()` and `aclose()`
     """
 
     def send(self, request: Request) -> Response[Any] | str:
-        """Return the answer, sync."""
+        """Return the response."""
         ...
 
     async def asend(self, request: Request) -> Response[Any] | str:
-        """Return the answer, async."""
+        """Like `send`, for asyncio."""
         ...
 
     def stream(self, request: Request) -> Iterator[str | StreamEvent]:
-        """Yield the answer, sync."""
+        """Yield the response piece by piece."""
         ...
 
     def astream(self, request: Request) -> AsyncIterator[str | StreamEvent]:
-        """Stream, async."""
+        """Like `stream`, for asyncio."""
         ...
 
 
 class Store(Protocol):
-    """Where the response cache keeps its bytes. Both methods may raise: a fault is a miss."""
+    """Keeps the bytes of a response cache. Both methods may raise: a fault counts as a miss."""
 
     def get(self, key: str) -> bytes | None:
-        """The bytes under `key`, or None when absent or expired."""
+        """The bytes under `key`, or None if they are absent or expired."""
         ...
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
@@ -55,10 +60,10 @@ class Store(Protocol):
 
 
 class Signal(Protocol):
-    """Something that can end a wait early: a breaker that opens, a slot that comes free."""
+    """An event that ends a wait early, such as a breaker that opens or a slot that becomes free."""
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once it happens, at once when it already has. `wake` must not block."""
+        """Call `wake` when it happens, or now if it has happened already. `wake` must not block."""
         ...
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
@@ -67,15 +72,15 @@ class Signal(Protocol):
 
 
 Now: TypeAlias = Callable[[], float]
-"""A reading of time: seconds from an arbitrary start, never going back."""
+"""A function that returns the time: seconds from an arbitrary start, never going back."""
 
 
 @runtime_checkable
 class Clock(Protocol):
-    """Time: a reading, and the waits that go with it.
+    """The current time, and ways to wait.
 
-    `LLMManager(clock=...)` takes one, or a plain function such as `time.monotonic`, whose waits are
-    real. In tests use `agentkit.testing.FakeClock`, whose waits return at once.
+    Pass one as `LLMManager(clock=...)`, or a plain function such as `time.monotonic`, for which
+    waits are real. In tests use `agentkit.testing.FakeClock`, whose waits return immediately.
     """
 
     def now(self) -> float:
@@ -83,7 +88,7 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float, until: Signal | None = None) -> bool:
-        """Wait `seconds`, in the calling thread; True when `until` fired first."""
+        """Block the calling thread for `seconds`. Returns True if `until` fired first."""
         ...
 
     async def asleep(self, seconds: float, until: Signal | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""What a caller asks for."""
+"""The request of a caller."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from agentkit.types.message import Message, MessageRole, ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asked for, provider-neutral.
+    """A provider-neutral request.
 
-    Either `prompt` (a plain text) or `messages` is set. `params` are the model's own options
-    (temperature, max_tokens, …) and are handed on untouched. `stream` says that the caller
-    wants events as they come. `timeout` is the seconds this attempt has, for a provider that can
-    bound its own sockets (None: not said). `response_format` is
-    ``{"type": "json_schema", "name": str, "schema": dict}`` or ``{"type": "json_object"}``: the
-    answer's text must be that JSON. `priority` orders those who wait for quota: higher goes first.
+    Either `prompt` (a string) or `messages` is set. `params` are the model's own options
+    (temperature, max_tokens, …), passed on unchanged. With `stream` the caller receives events as
+    they arrive. `timeout` is the time limit of this attempt in seconds, for a provider that can
+    limit the time of its own sockets; None if it is unknown. `response_format` is
+    ``{"type": "json_schema", "name": str, "schema": dict}`` or ``{"type": "json_object"}`` and
+    requires the text of the response to be such JSON. Requests with a higher `priority` get quota
+    first.
     """
 
     prompt: str | None = None
@@ -33,16 +34,17 @@ class Request:
 
     @property
     def conversation(self) -> tuple[Message, ...]:
-        """The messages; a plain prompt is one user message."""
+        """The messages. A prompt is a single user message."""
         if self.prompt is not None:
             return (Message(MessageRole.USER, self.prompt),)
         return self.messages
 
     @property
     def text(self) -> str:
-        """The request as one text: the documented rendering that a plain callable receives.
+        """The request as one string, which is what a plain callable receives.
 
-        A single user message is its text. A conversation is one ``role: text`` line a message.
+        A prompt or a single user message is its text. A conversation has one line ``role: text``
+        for each message.
         """
         if self.prompt is not None:
             return self.prompt

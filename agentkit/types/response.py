@@ -1,4 +1,4 @@
-"""A complete answer, its usage and the provider's rate limits."""
+"""A complete response, its usage and the provider's rate limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens billed for one answer, in tokens. `input_tokens` includes cached ones."""
+    """The tokens billed for one response. `input_tokens` includes cached ones."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -24,11 +24,11 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Input plus output, in tokens."""
+        """Input plus output tokens."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together, field by field."""
+        """The sum, field by field."""
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
@@ -40,7 +40,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A provider's own word on its limits a minute; None where it says nothing.
+    """The limits per minute that a provider reported; None for limits that it did not report.
 
     From response headers: ``x-ratelimit-limit-requests``, ``x-ratelimit-limit-tokens`` (OpenAI's
     tokens count input and output together), ``anthropic-ratelimit-input-tokens-limit``, …
@@ -54,15 +54,16 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Response(Generic[T_co]):
-    """One complete answer and how it came about.
+    """One complete response, and how it came about.
 
-    `model` is the registered name that answered and `provider` its provider. `parsed` is the
-    validated instance when a `response_model` was asked for. `cached` is true when the response
-    cache answered. `reasoning` is what the model thought aloud, where its provider shows it.
-    `quota` is what the provider said of its rate limits (see `Quota`). `omitted` names what a
-    provider left out of the request, with the caller's leave. `details` is what the provider says
-    about the attempt, for its entry in the ledger, and `raw` its own response, where it hands them
-    on. `ledger` holds every attempt and skip.
+    `model` is the registered name of the model that answered, and `provider` its provider. `parsed`
+    is the validated instance if the request had a `response_model`. `cached` is true if the
+    response came from the response cache. `reasoning` is the model's reasoning, if its provider
+    returns it. `quota` holds the rate limits that the provider reported (see `Quota`). `omitted`
+    names what the provider left out of the request, with the caller's permission. `details` is
+    additional information from the provider about the attempt, which is also in the ledger. `raw`
+    is the provider's own response, if the provider object passes it on. `ledger` holds every
+    attempt and skip.
     """
 
     text: str
