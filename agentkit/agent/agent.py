@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from agentkit.agent.callables import acall, call, name_of, require_callable
 from agentkit.agent.lifecycle import Lifecycle
-from agentkit.agent.loop import AgentResult, Limits, Run
+from agentkit.agent.loop import AgentResult, Run, RunLimits
 from agentkit.agent.memory import Memory
 from agentkit.agent.spans import Executions, Invocations
 from agentkit.agent.statistics import Performance, TaskFailure
@@ -221,7 +221,7 @@ class Agent:
         run = self._new_run(
             prompt,
             tools=tools,
-            limits=Limits(
+            limits=RunLimits(
                 max_steps=max_steps,
                 deadline=deadline,
                 max_cost=max_cost,
@@ -256,7 +256,7 @@ class Agent:
         run = self._new_run(
             prompt,
             tools=tools,
-            limits=Limits(
+            limits=RunLimits(
                 max_steps=max_steps,
                 deadline=deadline,
                 max_cost=max_cost,
@@ -314,7 +314,7 @@ class Agent:
         prompt: Prompt,
         *,
         tools: Sequence[Any] | None,
-        limits: Limits,
+        limits: RunLimits,
         memory: Memory | None,
         response_model: type[Any] | None,
         params: Mapping[str, Any],

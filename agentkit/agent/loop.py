@@ -61,7 +61,7 @@ class AgentResult(Generic[T_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """The limits of a run. Raises `ConfigurationError` for a value that cannot work."""
 
     max_steps: int
@@ -106,7 +106,7 @@ class Run:
         prompt: Prompt,
         toolbox: Toolbox,
         *,
-        limits: Limits,
+        limits: RunLimits,
         clock: Now,
         memory: Memory | None,
         response_model: type[Any] | None,

@@ -13,12 +13,13 @@ from typing import Final, NamedTuple
 from opentelemetry import context, metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram, MeterProvider, NoOpMeter
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
 
 from agentkit._version import __version__
 from agentkit.errors import LLMError
 from agentkit.telemetry import names as n
 from agentkit.telemetry.safe import guarded
+from agentkit.telemetry.spans import tracer_for
 from agentkit.types import ToolSpec
 
 
@@ -30,7 +31,6 @@ class ActiveSpan(NamedTuple):
 
 
 _NO_SPAN: Final[ActiveSpan | None] = None
-_NO_TRACER: Final[Tracer] = NoOpTracer()
 _NO_HISTOGRAM: Final[Histogram] = NoOpMeter(n.SCOPE).create_histogram(n.INVOKE_AGENT_DURATION.name)
 
 
@@ -43,7 +43,7 @@ class Operations:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        self._tracer = _tracer(tracer_provider)
+        self._tracer = tracer_for(tracer_provider)
         self._duration = _histogram(meter_provider, duration)
 
     @guarded(_NO_SPAN)
@@ -145,11 +145,6 @@ class Executions:
 
 def _error_type(error: Exception) -> str:
     return error.error_type if isinstance(error, LLMError) else LLMError.error_type
-
-
-@guarded(_NO_TRACER)
-def _tracer(provider: TracerProvider | None) -> Tracer:
-    return trace.get_tracer(n.SCOPE, __version__, provider)
 
 
 @guarded(_NO_HISTOGRAM)

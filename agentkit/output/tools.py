@@ -67,7 +67,7 @@ class Parameters:
     """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self._tool = name_of(fn)
+        self._tool = tool_name(fn)
         described = descriptions(fn)
         hints = self._hints(fn)
         preset = fn.keywords if isinstance(fn, functools.partial) else {}
@@ -209,7 +209,7 @@ def tool_spec(tool: Any) -> ToolSpec:
     )
 
 
-def name_of(fn: Callable[..., Any]) -> str:
+def tool_name(fn: Callable[..., Any]) -> str:
     """The name of a function, of the function in a partial, or of a callable object's class."""
     while isinstance(fn, functools.partial):
         fn = fn.func
@@ -249,7 +249,7 @@ def _of_mapping(tool: Mapping[str, Any]) -> ToolSpec:
 
 
 def _of_function(fn: Callable[..., Any]) -> ToolSpec:
-    name = name_of(fn)
+    name = tool_name(fn)
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"{name!r} cannot be the name of a tool",

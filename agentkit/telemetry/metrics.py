@@ -36,7 +36,10 @@ class Instruments:
     """Every instrument of one meter provider in one vocabulary."""
 
     def __init__(
-        self, provider: MeterProvider | None, profile: n.Profile, sources: weakref.WeakSet[Source]
+        self,
+        provider: MeterProvider | None,
+        profile: n.Profile,
+        managers: weakref.WeakSet[ObservedManager],
     ) -> None:
         meter = metrics.get_meter(n.SCOPE, __version__, provider)
         vocabulary = n.VOCABULARIES[profile]
@@ -76,7 +79,7 @@ class Instruments:
                 )
         self._tokens = [(records[each.metric.name], each) for each in vocabulary.tokens]
         self._labels: dict[tuple[str, str, str | None], Attributes] = {}
-        self._sources = sources
+        self._managers = managers
         for metric, callback in (
             (n.BREAKER_STATE_GAUGE, self._states),
             (n.BREAKER_FAILURE_RATE, self._rates),
@@ -89,9 +92,9 @@ class Instruments:
             n.GENERATE_ACTIVE.description,
         )
 
-    def observe(self, source: Source) -> None:
-        """Report the breakers and active requests of `source` as long as it exists."""
-        self._sources.add(source)
+    def observe(self, manager: ObservedManager) -> None:
+        """Report the breakers and active requests of `manager` as long as it exists."""
+        self._managers.add(manager)
 
     def labels(self, provider: str, model: str, error_type: str | None) -> Attributes:
         """The attributes of calls to one model, built once."""
@@ -143,19 +146,19 @@ class Instruments:
 
     @guarded(_NO_OBSERVATIONS)
     def _active(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(each.active, {n.MANAGER: each.manager}) for each in self._sources]
+        return [Observation(each.active, {n.MANAGER: each.name}) for each in self._managers]
 
     def _breakers(self) -> Iterable[tuple[Attributes, str, float]]:
-        for source in list(self._sources):
-            for name, (state, rate) in source.breakers().items():
-                yield {n.BREAKER: name, n.MANAGER: source.manager}, state, rate
+        for manager in list(self._managers):
+            for name, (state, rate) in manager.breakers().items():
+                yield {n.BREAKER: name, n.MANAGER: manager.name}, state, rate
 
 
-class Source:
+class ObservedManager:
     """What the observable instruments read of one manager; exists as long as the manager."""
 
-    def __init__(self, manager: str, breakers: Breakers) -> None:
-        self.manager = manager
+    def __init__(self, name: str, breakers: Breakers) -> None:
+        self.name = name
         self.breakers = breakers
         self.active = 0
         self._lock = fork_safe_lock()
@@ -169,12 +172,12 @@ class Source:
 class _ProviderInstruments:
     """The instruments of one provider, by profile.
 
-    They share their sources: an SDK keeps only the first callback of an observable instrument.
+    They share their managers: an SDK keeps only the first callback of an observable instrument.
     """
 
     def __init__(self) -> None:
         self.by_profile: dict[n.Profile, Instruments] = {}
-        self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self.managers: weakref.WeakSet[ObservedManager] = weakref.WeakSet()
 
 
 _by_provider: weakref.WeakKeyDictionary[Any, _ProviderInstruments] = weakref.WeakKeyDictionary()
@@ -205,5 +208,5 @@ def _found(provider: MeterProvider | None, profile: n.Profile) -> Instruments | 
             provider if provider is not None else _GLOBAL, _ProviderInstruments()
         )
         if profile not in made.by_profile:
-            made.by_profile[profile] = Instruments(provider, profile, made.sources)
+            made.by_profile[profile] = Instruments(provider, profile, made.managers)
         return made.by_profile[profile]

@@ -10,20 +10,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from opentelemetry import trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import NoOpTracer, Span, SpanKind, Tracer, TracerProvider
+from opentelemetry.trace import Span, SpanKind, TracerProvider
 
-from agentkit._version import __version__
 from agentkit.errors import ConfigurationError
 from agentkit.policy.budget import Price
 from agentkit.policy.validation import whole_number
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
-from agentkit.telemetry.metrics import Breakers, Source, instruments_for
+from agentkit.telemetry.metrics import Breakers, ObservedManager, instruments_for
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded
-from agentkit.telemetry.spans import NO_SPAN, CallSpan, Settings
+from agentkit.telemetry.spans import NO_SPAN, CallSpan, SpanSettings, tracer_for
 from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
 
@@ -91,17 +89,17 @@ class TelemetryObserver(Observer):
         breakers: Breakers,
         prices: Callable[[str], Price | None],
     ) -> None:
-        self._tracer = _tracer(telemetry.tracer_provider)
+        self._tracer = tracer_for(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
-        self._source = Source(manager, breakers)
-        self._instruments.observe(self._source)
+        self._observed = ObservedManager(manager, breakers)
+        self._instruments.observe(self._observed)
         self._span_name = f"{n.GENERATE} {manager}"
         self._manager = {n.MANAGER: manager}
-        self._settings = Settings(
+        self._settings = SpanSettings(
             manager=manager,
             tracer=self._tracer,
             instruments=self._instruments,
-            source=self._source,
+            observed=self._observed,
             recorder=recorder,
             capture=Capture(
                 mode_of(telemetry.content), telemetry.redactor, telemetry.max_content_chars
@@ -113,7 +111,7 @@ class TelemetryObserver(Observer):
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Start the request's span."""
-        self._source.count(1)
+        self._observed.count(1)
         return CallSpan(self._settings, self._start(models), self._manager)
 
     @guarded(NO_SPAN)
@@ -141,11 +139,3 @@ class TelemetryObserver(Observer):
             previous,
             extra={"breaker": breaker, "state": state, "previous_state": previous},
         )
-
-
-_NO_TRACER: Tracer = NoOpTracer()
-
-
-@guarded(_NO_TRACER)
-def _tracer(provider: TracerProvider | None) -> Tracer:
-    return trace.get_tracer(n.SCOPE, __version__, provider)

@@ -13,18 +13,22 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
+    NoOpTracer,
     Span,
     SpanKind,
     Status,
     StatusCode,
     Tracer,
+    TracerProvider,
+    get_tracer,
     set_span_in_context,
 )
 
+from agentkit._version import __version__
 from agentkit.policy.budget import Price
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
-from agentkit.telemetry.metrics import Instruments, Source
+from agentkit.telemetry.metrics import Instruments, ObservedManager
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded
 from agentkit.types import Request, Response
@@ -34,18 +38,19 @@ from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, 
 log = logging.getLogger("agentkit.calls")
 
 NO_SPAN: Span = INVALID_SPAN
+_NO_TRACER: Tracer = NoOpTracer()
 _NO_SCOPE: AbstractContextManager[object] | None = None
 _NO_CONTEXT: Context | None = None
 _CACHE_OUTCOMES = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
-class Settings(NamedTuple):
+class SpanSettings(NamedTuple):
     """What the spans of one manager share."""
 
     manager: str
     tracer: Tracer
     instruments: Instruments
-    source: Source
+    observed: ObservedManager
     recorder: Recorder
     capture: Capture
     prices: Callable[[str], Price | None]
@@ -58,7 +63,7 @@ class CallSpan(CallObserver):
 
     __slots__ = ("_attempts", "_context", "_labels", "_settings", "_span")
 
-    def __init__(self, settings: Settings, span: Span, labels: dict[str, Any]) -> None:
+    def __init__(self, settings: SpanSettings, span: Span, labels: dict[str, Any]) -> None:
         self._settings = settings
         self._span = span
         self._labels = labels
@@ -195,7 +200,7 @@ class CallSpan(CallObserver):
         error: BaseException | None,
     ) -> None:
         """End the request's span and count the request."""
-        self._settings.source.count(-1)
+        self._settings.observed.count(-1)
         self._settings.recorder.call(outcome)
         self._record(outcome, ledger, error)
         if self._context is not None:
@@ -247,7 +252,7 @@ class AttemptSpan(AttemptObserver):
     __slots__ = ("_parent", "_request", "_settings", "_span")
 
     def __init__(
-        self, settings: Settings, span: Span, parent: Context | None, request: Request
+        self, settings: SpanSettings, span: Span, parent: Context | None, request: Request
     ) -> None:
         self._settings = settings
         self._span = span
@@ -339,6 +344,12 @@ class AttemptSpan(AttemptObserver):
             span.set_attributes(output)
         if capture.on_events:
             span.add_event(n.DETAILS, _input(capture, self._request) | output)
+
+
+@guarded(_NO_TRACER)
+def tracer_for(provider: TracerProvider | None) -> Tracer:
+    """The tracer of `provider` (default: the global one); a no-op tracer if it raises."""
+    return get_tracer(n.SCOPE, __version__, provider)
 
 
 class _Scope:
