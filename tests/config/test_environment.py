@@ -197,7 +197,7 @@ def test_providers_that_are_not_a_mapping_are_a_problem_without_a_file_too() -> 
 
 
 @pytest.mark.promise("N5")
-def test_n5_no_key_is_ever_written_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_is_ever_written_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEYS", "k1,k2")
     monkeypatch.setenv("FROM_OUTSIDE", SECRET)
     monkeypatch.setenv("AGENTKIT_DEADLINE", "9")

@@ -29,10 +29,10 @@ def _writer() -> ModuleType:
 
 
 def test_schema_and_tables_are_current(writer: ModuleType) -> None:
-    said = "run `python docs/_hooks/configuration.py`"
-    assert writer.SCHEMA.read_text("utf-8") == writer.schema_text(), said
+    hint = "run `python docs/_hooks/configuration.py`"
+    assert writer.SCHEMA.read_text("utf-8") == writer.schema_text(), hint
     page = writer.PAGE.read_text("utf-8")
-    assert page == writer.page_text(page), said
+    assert page == writer.page_text(page), hint
     assert page.count("| field |") == 3
 
 

@@ -164,7 +164,7 @@ def flask() -> types.ModuleType:
 
 
 class Timer:
-    """The printed clean-up starts itself again for ever; here it is only told that it would."""
+    """The printed clean-up starts itself again for ever; here it only notes that it would."""
 
     begun: ClassVar[list[Timer]] = []
 
@@ -239,9 +239,9 @@ def test_what_the_reference_defines_works_too(
 ) -> None:
     """Functions and classes that the document defines and never calls."""
     namespace = run_reference(monkeypatch)
-    told = namespace["app"].routes["/chat"]()
-    assert (told["success"], told["response"]) == (True, ANSWER)
-    assert told["usage"]["total_tokens"] == 26
+    answered = namespace["app"].routes["/chat"]()
+    assert (answered["success"], answered["response"]) == (True, ANSWER)
+    assert answered["usage"]["total_tokens"] == 26
     assert namespace["ChatService"]().chat(namespace["message"]).get_content() == ANSWER
     assert namespace["chat"](namespace["message"]).success
     assert namespace["process_user_input"]("hi").success
@@ -323,7 +323,7 @@ def test_what_the_readme_defines_works_too(clients: FakeClients) -> None:
 
 
 @pytest.mark.promise("S1-77")
-def test_the_readme_tells_rejected_answers(
+def test_the_readme_shows_rejected_answers(
     clients: FakeClients, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clients.steps.append(lambda region, arguments: answer("short"))

@@ -72,7 +72,7 @@ async def execute(blocks: list[str], namespace: dict[str, Any]) -> None:
             await result
 
 
-async def whole(blocks: list[str], namespace: dict[str, Any]) -> None:
+async def run_all(blocks: list[str], namespace: dict[str, Any]) -> None:
     try:
         await execute(blocks, namespace)
     finally:
@@ -87,7 +87,7 @@ def test_the_client_module_document_runs_in_order(
     """`ConnectionPool` and `code_snippet` are names that the document uses and never defines."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
     namespace: dict[str, Any] = {"ConnectionPool": ConnectionPool, "code_snippet": "def f(x): ..."}
-    asyncio.run(whole(MODULE, namespace))
+    asyncio.run(run_all(MODULE, namespace))
     printed = capsys.readouterr().out
     assert "Paris." in printed
     assert "City: Paris" in printed
@@ -103,7 +103,7 @@ def test_the_client_module_document_prints_errors_as_promised(
 ) -> None:
     index = next(i for i, block in enumerate(MODULE) if "except RateLimitError" in block)
     server.always(faults.status(429, retry_after=7))
-    asyncio.run(whole([MODULE[0].replace("response = await", "0 and await").replace(
+    asyncio.run(run_all([MODULE[0].replace("response = await", "0 and await").replace(
         "print(response.content)", ""), MODULE[index]], {}))  # fmt: skip
     assert "Retry after: 7" in capsys.readouterr().out
 
@@ -113,7 +113,7 @@ def test_the_pooled_client_document_runs_in_order(
     server: WireServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     namespace: dict[str, Any] = {}
-    asyncio.run(whole(ARCHITECTURE, namespace))
+    asyncio.run(run_all(ARCHITECTURE, namespace))
     printed = capsys.readouterr().out
     assert printed.count("Paris.") >= 2
     assert "total_requests" in printed
@@ -127,7 +127,7 @@ def test_its_configuration_file_is_used_as_printed(
     (tmp_path / "config").mkdir()
     (tmp_path / "config/llm.yaml").write_text(YAML[0], "utf-8")
     namespace: dict[str, Any] = {}
-    asyncio.run(whole(ARCHITECTURE * 2, namespace))
+    asyncio.run(run_all(ARCHITECTURE * 2, namespace))
     asked = {(key_of(each), each.model) for each in server.requests}
     assert asked >= {
         ("key1", "claude-3-5-haiku-20241022"),

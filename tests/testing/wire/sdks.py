@@ -43,23 +43,23 @@ class Heard:
         elif event.type == "message_delta":
             self.finish = event.delta.stop_reason
 
-    def whole(self, message: Any) -> None:
+    def complete(self, message: Any) -> None:
         self.pieces = [block.text for block in message.content]
         self.finish = message.stop_reason
 
 
 @dataclass(frozen=True)
 class Client:
-    """One SDK in one colour."""
+    """One SDK, sync or async."""
 
     sdk: str
-    colour: str
+    mode: str
 
     def ask(self, server: WireServer, *, stream: bool, **options: Any) -> Heard:
         """Ask once; an error is kept, not raised."""
         heard = Heard()
         options = {"max_retries": 0, "timeout": 10.0, "api_key": "any", **options}
-        ask = _WAYS[self.sdk, self.colour]
+        ask = _WAYS[self.sdk, self.mode]
         try:
             ask(heard, server, stream, options)
         except Exception as error:
@@ -97,7 +97,7 @@ def _anthropic(heard: Heard, server: WireServer, stream: bool, options: dict[str
             for event in answer:
                 heard.anthropic(event)
         else:
-            heard.whole(answer)
+            heard.complete(answer)
 
 
 def _aanthropic(heard: Heard, server: WireServer, stream: bool, options: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def _aanthropic(heard: Heard, server: WireServer, stream: bool, options: dict[st
                 async for event in answer:
                     heard.anthropic(event)
             else:
-                heard.whole(answer)
+                heard.complete(answer)
 
     asyncio.run(ask())
 
@@ -123,7 +123,7 @@ _WAYS = {
 every_client = pytest.mark.parametrize(
     "client", [Client(*way) for way in _WAYS], ids=["-".join(way) for way in _WAYS]
 )
-streaming_or_not = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+streaming_or_not = pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

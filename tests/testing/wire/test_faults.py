@@ -197,7 +197,7 @@ def test_silence_lasts_until_the_client_gives_up(client: Client, stream: bool) -
     ids=repr,
 )
 @every_client
-def test_a_stream_breaks_where_it_was_told_to(
+def test_a_stream_breaks_where_the_script_says(
     client: Client, fault: faults.Fault, heard: list[str], cause: tuple[type[Exception], ...]
 ) -> None:
     with WireServer(reply=REPLY) as server:
@@ -210,7 +210,7 @@ def test_a_stream_breaks_where_it_was_told_to(
 
 @every_client
 def test_a_stream_without_an_end_mark_ends_quietly(client: Client) -> None:
-    """The trap: no error, and nothing but the missing finish reason tells that it was cut."""
+    """The trap: no error, and only the missing finish reason shows that it is incomplete."""
     with WireServer(reply=REPLY) as server:
         server.script(faults.missing_end())
         heard = client.ask(server, stream=True)

@@ -201,7 +201,7 @@ def test_requests_may_arrive_in_any_cut() -> None:
         b"POST /v1/messages HTTP/1.1\r\nno colon\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_answered_with_400(head: bytes) -> None:
+def test_an_invalid_request_is_answered_with_400(head: bytes) -> None:
     with WireServer() as server, connect(server) as client:
         client.sendall(head)
         received = b""
@@ -216,7 +216,7 @@ def test_waiting_in_vain_says_so() -> None:
 
 
 @pytest.mark.processes
-def test_the_interpreter_leaves_at_once_though_nobody_closed_the_server() -> None:
+def test_the_interpreter_exits_although_the_server_was_not_closed() -> None:
     script = (
         "from agentkit.testing import WireServer, faults\n"
         "import socket\n"

@@ -223,7 +223,7 @@ def test_a_function_decides_by_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [None, 503, {"text": "Paris"}])
-def test_nonsense_in_a_script_is_refused_at_once(nonsense: Any) -> None:
+def test_an_invalid_step_is_refused_immediately(nonsense: Any) -> None:
     server = WireServer()
     with pytest.raises(TypeError, match="neither a reply nor a fault"):
         server.script("fine", nonsense)
@@ -250,7 +250,9 @@ def test_a_reply_that_raises_is_reported_to_the_client(stream: bool) -> None:
         ("/v1/chat/completions", b"{", 400, "not a JSON object"),
     ],
 )
-def test_what_is_no_model_call_is_told_so(path: str, body: bytes, status: int, says: str) -> None:
+def test_an_unknown_path_is_answered_with_an_error(
+    path: str, body: bytes, status: int, says: str
+) -> None:
     with WireServer() as server:
         request = urllib.request.Request(server.url + path, body)
         with pytest.raises(urllib.error.HTTPError) as raised:
