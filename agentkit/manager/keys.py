@@ -1,4 +1,4 @@
-"""Several API keys behind one model: how many calls each takes, its limits, its health."""
+"""Several API keys behind one model: their limits, their health and their clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agentkit.policy.validation import number, optional_number, whole_number
 log = logging.getLogger("agentkit.pool")
 
 Make = Callable[[str, str | None], Any]
-"""A provider object for a key and, where keys have models of their own, a model."""
+"""Makes a provider object for a key and, if keys serve different models, a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,18 @@ class PoolConfig:
     """Sizes and times of a pool.
 
     Args:
-        min_size: connections made when the pool is built; the others are made when first used.
-        max_size: most calls under way over all keys together.
+        min_size: clients made when the pool is built; the others are made when first used.
+        max_size: the most concurrent calls over all keys.
         acquire_timeout: seconds a call waits for a key before `LLMPoolExhaustedError`; None: its
             part of the deadline.
-        idle_timeout: seconds without use after which a key's client is made anew; None: never.
-        max_lifetime: seconds after which a key's client is made anew; None: never.
-        retry_on_error: False: a single attempt a call.
-        health_check_interval: seconds without traffic after which a key is checked, where a
-            `health_check` was given.
+        idle_timeout: seconds without a call after which a key's client is replaced; None: never.
+        max_lifetime: seconds after which a key's client is replaced; None: never.
+        retry_on_error: False for a single attempt per call.
+        health_check_interval: seconds without traffic after which a key is checked, if there is a
+            `health_check`.
 
     Raises:
-        ConfigurationError: a value cannot work.
+        ConfigurationError: a value is out of range.
     """
 
     min_size: int = 1
@@ -193,23 +193,23 @@ def _close(endpoint: Endpoint | None) -> None:
 class ConnectionPool:
     """API keys for `LLMManager.register_model(..., pool=...)`.
 
-    A key takes up to `max_connections_per_key` calls at once. A 429 on one key moves the same
-    request to the next one without waiting; a refused key is not used again; a key that fails three
-    times in a row rests for 30 s while others can serve. Health is seen from traffic: no call is
-    paid for a check. `check_health` asks `health_check` about keys that had none lately.
+    Each key serves up to `max_connections_per_key` calls at a time. After a 429, the same request
+    continues with the next key without waiting. A refused key is not used again. A key that fails
+    three times in a row is not used for 30 s while others can serve. Health is taken from traffic,
+    so no call is paid for a check; `check_health` calls `health_check` for keys without traffic.
 
     Args:
         api_keys: the keys, each once.
-        max_connections_per_key: calls of one key at once (default 5), or one number a key.
+        max_connections_per_key: concurrent calls with a key (default 5), or one number per key.
         health_check_interval: seconds without traffic after which a key is due for a check.
-        models: the provider's model names, one a key, where keys serve different ones.
-        limits: requests and tokens a minute, one for all keys or one a key.
+        models: the provider's model names, one per key, if keys serve different models.
+        limits: requests and tokens per minute, for all keys or one per key.
         strategy: ``"round_robin"`` (default) or ``"least_loaded"``.
-        config: sizes and times; wins over `health_check_interval`.
-        health_check: asked with a provider object; False or an exception replaces its client.
+        config: sizes and times; takes precedence over `health_check_interval`.
+        health_check: called with a provider object; False or an exception replaces its client.
 
     Raises:
-        ConfigurationError: no key, an empty one, one twice, or counts that do not match.
+        ConfigurationError: there is no key, an empty or duplicate key, or the counts do not match.
     """
 
     def __init__(
@@ -308,7 +308,7 @@ class ConnectionPool:
         ]
 
     def status(self, now: float) -> list[dict[str, Any]]:
-        """For each model built on this pool: its keys by fingerprint, in use, waiting, resting."""
+        """The state of each model that uses this pool, with its keys by fingerprint."""
         return [pool_status(pool, now) for pool, _ in self._built]
 
     def __repr__(self) -> str:
@@ -319,7 +319,7 @@ class ConnectionPool:
 
 
 def pool_status(pool: Pool, now: float) -> dict[str, Any]:
-    """One pool as plain values; keys only by their fingerprint."""
+    """The state of a pool as plain values; keys only by their fingerprint."""
     return {
         "name": pool.name,
         "total_clients": len(pool.members),
@@ -349,7 +349,7 @@ def _checked_keys(keys: Any) -> tuple[str, ...]:
         keys = keys.split(",")
     found = tuple(key.strip() if isinstance(key, str) else key for key in keys)
     if not found:
-        raise ConfigurationError("a pool needs at least one API key", hint="give api_keys=[...]")
+        raise ConfigurationError("a pool needs at least one API key", hint="pass api_keys=[...]")
     for index, key in enumerate(found):
         if not isinstance(key, str) or not key:
             raise ConfigurationError(
@@ -358,7 +358,7 @@ def _checked_keys(keys: Any) -> tuple[str, ...]:
         if key in found[:index]:
             raise ConfigurationError(
                 f"API key {index + 1} is the same as key {found.index(key) + 1}",
-                hint="give each key once",
+                hint="pass each key once",
             )
     return found
 
@@ -370,6 +370,6 @@ def _one_each(what: str, values: Sequence[Any] | None, count: int) -> tuple[Any,
         return (values[0],) * count
     if len(values) != count:
         raise ConfigurationError(
-            f"{len(values)} {what} for {count} API keys", hint=f"give one, or {count}"
+            f"{len(values)} {what} for {count} API keys", hint=f"pass one, or {count}"
         )
     return tuple(values)

@@ -16,7 +16,6 @@ RATCHET: Mapping[str, int] = {
     "words": 965,
     "package-words": 199,
     "docstrings": 31,
-    "policy-clients": 2,
     "positional": 7,
     "fmt-skip": 129,
     "package-fmt-skip": 18,

@@ -159,8 +159,8 @@ def closed_clients(root: Path = ROOT) -> list[Finding]:
 
 
 def handles_a_client(call: ast.Call) -> bool:
-    """Whether `call` builds or closes something; to close a circuit is a decision."""
+    """Whether `call` builds or closes a client; a circuit or a coroutine is not one."""
     *owner, name = ast.unparse(call.func).lstrip("_").split(".")
     if name in {"close", "aclose"}:
-        return not (owner and owner[-1].lstrip("_") == "circuit")
+        return not (owner and owner[-1].lstrip("_") in {"circuit", "coroutine"})
     return name in {"provider_for", "shutdown"}

@@ -166,12 +166,12 @@ def test_a_client_may_be_taken_while_an_old_one_is_closed() -> None:
 
 
 def test_a_pool_serves_other_keys_while_a_client_is_made() -> None:
-    making, go_on = threading.Event(), threading.Event()
+    making, finish = threading.Event(), threading.Event()
 
     def make(key: str, model: str | None) -> Endpoint:
         if key == "slow":
             making.set()
-            assert go_on.wait(10)
+            assert finish.wait(10)
         return endpoint()
 
     def identity(provider: Any) -> Endpoint:
@@ -189,7 +189,7 @@ def test_a_pool_serves_other_keys_while_a_client_is_made() -> None:
     assert clients[quick].take(0.0) is not USUAL
     leases[1].release(0.0)
     assert pool.request(Need(), 0.0).granted
-    go_on.set()
+    finish.set()
     thread.join()
 
 

@@ -172,7 +172,7 @@ class CircuitBreaker:
 
     @property
     def retry_after(self) -> float:
-        """Seconds until a probe may go; 0.0 if a call would be admitted now."""
+        """Seconds until a probe is admitted; 0.0 if a call would be admitted now."""
         now = self._clock()
         with self._lock:
             return self._wait(now)
@@ -221,7 +221,7 @@ class CircuitBreaker:
             self._raised(permit, error, self._clock() - start)
             raise
         if isinstance(result, CoroutineType):
-            result.close()
+            _discard(result)
             permit.abandoned()
             raise _wrong_kind(self.name, "async", "acall")
         permit.succeeded(self._clock() - start)
@@ -327,7 +327,7 @@ class CircuitBreaker:
             permit.abandoned()
 
     def _wait(self, now: float) -> float:
-        """Seconds until a probe may go. A clock that went back is no reason to stay shut."""
+        """Seconds until a probe is admitted. A clock that went back does not keep it open."""
         state = self._circuit.state.name
         if state == "open" and now >= self._opened_at:
             return max(0.0, self._opened_at + self.policy.recovery_timeout - now)
@@ -435,6 +435,11 @@ class CircuitBreaker:
             too_late = self._circuit.state.name == "open" and self._wait(now) > 0.0
         if too_late:
             self._wake((wake,))
+
+
+def _discard(coroutine: CoroutineType[Any, Any, Any]) -> None:
+    """Close a coroutine that nothing will await, so that Python does not warn about it."""
+    coroutine.close()
 
 
 def _wrong_kind(name: str, kind: str, method: str) -> ConfigurationError:

@@ -1,4 +1,4 @@
-"""How many of the latest calls failed or were slow, in constant memory."""
+"""A sliding window over failed and slow calls, in constant memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens a request needs, estimated before it is sent."""
+"""An estimate of the tokens that a request needs, made before it is sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ALL: Final = _PLAIN | {
     b"g": 0.6,  # Korean
     b"e": 1.65,  # emoji
 }
-"""Beyond ASCII, tokens a character, told by the first byte of its UTF-8."""
+"""Beyond ASCII, tokens a character, identified by the first byte of its UTF-8."""
 
 
 def _classes() -> bytes:

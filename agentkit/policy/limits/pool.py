@@ -1,4 +1,4 @@
-"""Which key serves a call, and when: concurrency, quota and health of each key, one queue for all.
+"""The keys of a model, each with its concurrency, quota and health, and one queue of callers.
 
 A pool has one member per key; a model without keys has one member. `Pool.request` gives a `Lease`,
 granted immediately or in its turn. Callers are served first come, first served, and a large request

@@ -325,7 +325,7 @@ def test_an_untouched_breaker_has_zero_rates_and_no_opening() -> None:
     assert snapshot.opened_at is None
 
 
-def test_a_repr_tells_state_and_what_comes_next() -> None:
+def test_a_repr_shows_the_state_and_what_comes_next() -> None:
     breaker, clock = build()
     fail(breaker, 2)
     assert repr(breaker) == "<CircuitBreaker 'm' closed, 2/5 failures in a row>"

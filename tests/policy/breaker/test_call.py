@@ -144,7 +144,7 @@ def test_ignored_errors_pass_and_move_nothing(caller: Caller, ignore: Any, error
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), asyncio.CancelledError()]
 )
-def test_being_stopped_is_no_failure_and_frees_the_probe(
+def test_an_interrupt_does_not_count_and_frees_the_probe(
     caller: Caller, error: BaseException
 ) -> None:
     clock = TurnedClock()
@@ -193,7 +193,7 @@ def test_tasks_run_side_by_side() -> None:
     asyncio.run(main())
 
 
-def test_a_call_in_the_wrong_colour_is_refused_and_counts_for_nothing() -> None:
+def test_an_async_function_in_call_is_refused_and_does_not_count() -> None:
     breaker = make()
 
     async def func() -> None: ...

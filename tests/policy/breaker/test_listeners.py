@@ -81,7 +81,7 @@ def test_a_pybreaker_listener_hears_outcomes_and_changes() -> None:
     ]
 
 
-def test_what_counts_for_nothing_is_not_told() -> None:
+def test_what_does_not_count_is_not_reported() -> None:
     recorder = Recorder()
     breaker, _ = build(listeners=(recorder,))
     admitted(breaker).neutral()
@@ -143,11 +143,11 @@ def test_a_listener_may_use_the_breaker_and_changes_keep_their_order() -> None:
     assert breaker.state == "closed"
 
 
-def test_an_interrupt_in_a_listener_propagates_and_the_rest_is_told_later() -> None:
-    told: list[str] = []
+def test_an_interrupt_in_a_listener_propagates_and_the_rest_is_reported_later() -> None:
+    reported: list[str] = []
 
     def listener(name: str, previous: str, state: str) -> None:
-        told.append(state)
+        reported.append(state)
         if state == "open":
             raise KeyboardInterrupt
 
@@ -156,7 +156,7 @@ def test_an_interrupt_in_a_listener_propagates_and_the_rest_is_told_later() -> N
         fail(breaker)
     clock.now = 60.0
     succeed(breaker)
-    assert told == ["open", "half-open", "closed"]
+    assert reported == ["open", "half-open", "closed"]
 
 
 # The signal that wakes sleepers

@@ -12,15 +12,15 @@ import pytest
 from agentkit.errors import ConfigurationError
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 
-WHOLE = ("failure_threshold", "success_threshold", "minimum_calls")
+INTEGERS = ("failure_threshold", "success_threshold", "minimum_calls")
 SECONDS = ("recovery_timeout", "window", "slow_call_duration")
 RATES = ("failure_rate", "slow_call_rate")
 NEVER: tuple[Any, ...] = (0, -1, math.nan, math.inf, True, "5", [1])
 
 REFUSED = [
-    *((field, value) for field in (*WHOLE, *SECONDS, *RATES) for value in NEVER),
-    *((field, 1.5) for field in (*WHOLE, *RATES)),
-    *((field, None) for field in (*WHOLE, "recovery_timeout", "window", "slow_call_rate")),
+    *((field, value) for field in (*INTEGERS, *SECONDS, *RATES) for value in NEVER),
+    *((field, 1.5) for field in (*INTEGERS, *RATES)),
+    *((field, None) for field in (*INTEGERS, "recovery_timeout", "window", "slow_call_rate")),
     ("listeners", print),
     ("listeners", "listener"),
     ("listeners", (print, 5)),
@@ -51,7 +51,7 @@ def test_the_edges_are_allowed(field: str, value: Any) -> None:
     assert getattr(BreakerPolicy(**{field: value}), field) == value
 
 
-def test_an_async_listener_is_refused_for_nobody_would_await_it() -> None:
+def test_an_async_listener_is_refused_because_it_would_never_be_awaited() -> None:
     async def listener(name: str, previous: str, state: str) -> None: ...
 
     with pytest.raises(ConfigurationError, match="listeners"):

@@ -41,7 +41,7 @@ def test_what_left_the_window_counts_no_more() -> None:
     assert breaker.statistics().calls == 19
 
 
-def test_statistics_forget_what_left_the_window_although_nobody_called() -> None:
+def test_statistics_forget_what_left_the_window_without_a_call() -> None:
     breaker, clock = build()
     fail(breaker)
     clock.now += 60.0

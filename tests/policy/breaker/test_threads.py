@@ -136,12 +136,12 @@ def test_late_failures_after_the_opening_neither_reopen_nor_extend() -> None:
     assert breaker.would_admit()
 
 
-def test_changes_are_told_in_the_order_in_which_they_happened() -> None:
-    told: list[tuple[str, str]] = []
+def test_transitions_are_reported_in_the_order_in_which_they_happened() -> None:
+    reported: list[tuple[str, str]] = []
     policy = BreakerPolicy(failure_threshold=1, recovery_timeout=1.0)
     clock = TurnedClock()
     breaker = CircuitBreaker(
-        policy=policy, clock=clock, on_change=lambda _, old, new: told.append((old, new))
+        policy=policy, clock=clock, on_change=lambda _, old, new: reported.append((old, new))
     )
 
     def work(number: int) -> None:
@@ -154,13 +154,13 @@ def test_changes_are_told_in_the_order_in_which_they_happened() -> None:
 
     together(work, threads=8)
     state = "closed"
-    for previous, following in told:
+    for previous, following in reported:
         assert previous == state
         state = following
     assert state == breaker.state
 
 
-def test_a_slow_listener_holds_up_nobody_else() -> None:
+def test_a_slow_listener_holds_up_no_other_call() -> None:
     inside, release = threading.Event(), threading.Event()
 
     def slow(name: str, previous: str, state: str) -> None:

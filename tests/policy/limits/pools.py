@@ -27,7 +27,7 @@ def soonest(pool: Pool, need: Need, now: float) -> float:
 
 
 class Waiter:
-    """Somebody who waits: sleeps until the time it was told, or until it is woken."""
+    """A waiting caller: sleeps until the time it was given, or until it is woken."""
 
     def __init__(self, pool: Pool, need: Need, now: float, priority: int = 0) -> None:
         self.lease = pool.request(need, now, priority)

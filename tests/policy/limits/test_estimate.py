@@ -66,7 +66,7 @@ def test_two_texts_take_about_what_they_take_together(one: str, other: str) -> N
     assert abs(estimate_tokens(one) + estimate_tokens(other) - estimate_tokens(one + other)) <= 3
 
 
-def test_text_that_is_no_unicode_is_estimated() -> None:
+def test_text_that_is_not_unicode_is_estimated() -> None:
     assert estimate_tokens("\ud800") == 1
 
 
@@ -98,8 +98,8 @@ def test_a_tool_counts_with_its_name_description_and_schema() -> None:
         estimate_need(Request(prompt="Hi", tools=tools)).input_tokens
         for tools in ((), (tool,), (tool, tool))
     )
-    told = estimate_tokens("weather") + estimate_tokens("Tell the weather of a city.")
-    assert one - bare == told + estimate_tokens(json.dumps(schema)) + 8
+    texts = estimate_tokens("weather") + estimate_tokens("Tell the weather of a city.")
+    assert one - bare == texts + estimate_tokens(json.dumps(schema)) + 8
     assert two - one == one - bare
 
 
@@ -168,7 +168,7 @@ def test_an_image_of_another_dialect_counts_as_an_image(part: Any) -> None:
     assert of_message(part) == 1000
 
 
-def test_a_part_that_is_none_counts_nothing() -> None:
+def test_an_invalid_part_counts_nothing() -> None:
     assert of_message("text", 7) == 0
 
 

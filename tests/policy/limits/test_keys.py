@@ -22,7 +22,7 @@ def test_round_robin_is_an_exact_sequence() -> None:
     ]  # fmt: skip
 
 
-def test_round_robin_goes_on_after_a_key_that_cannot() -> None:
+def test_round_robin_continues_after_a_key_that_cannot() -> None:
     members = keys(3)
     pool = Pool(members)
     members[1].available_at = 5.0
@@ -100,7 +100,7 @@ def throttled(after: float | None) -> e.RateLimitError:
 
 
 @pytest.mark.parametrize(("after", "rest"), [(7.0, 7.0), (None, COOLDOWN)])
-def test_a_429_rests_its_key_and_asks_the_next_at_once(after: float | None, rest: float) -> None:
+def test_after_a_429_the_next_key_is_used_immediately(after: float | None, rest: float) -> None:
     pool = Pool(keys(2))
     assert fail(pool, throttled(after)) is Retry.IMMEDIATELY
     assert {served(pool.request(ONE, 0.0)) for _ in range(5)} == {"#2"}
@@ -108,7 +108,7 @@ def test_a_429_rests_its_key_and_asks_the_next_at_once(after: float | None, rest
     assert {served(pool.request(ONE, rest)) for _ in range(5)} == {"#1", "#2"}
 
 
-def test_when_every_key_rests_the_error_tells_when_the_first_is_back() -> None:
+def test_when_every_key_is_rate_limited_the_error_says_when_the_first_is_back() -> None:
     pool = Pool(keys(3))
     for after in (9.0, 4.0):
         assert fail(pool, throttled(after)) is Retry.IMMEDIATELY
@@ -148,7 +148,7 @@ def test_a_refused_key_retires_with_one_warning_that_names_its_fingerprint(
     assert {served(pool.request(ONE, 1e9)) for _ in range(5)} == {"#1"}
 
 
-def test_a_refused_key_asks_a_resting_one_rather_than_none() -> None:
+def test_after_a_refused_key_a_rate_limited_one_is_used_rather_than_none() -> None:
     pool = Pool(keys(2))
     fail(pool, throttled(3.0))
     assert fail(pool, e.AuthenticationError("no", status=401)) is Retry.IMMEDIATELY
@@ -172,7 +172,7 @@ def test_the_last_key_is_never_retired(caplog: pytest.LogCaptureFixture) -> None
         e.ModelNotFoundError("not with this key", status=404),
     ],
 )
-def test_what_may_change_under_the_same_key_rests_it(error: e.LLMError) -> None:
+def test_a_key_is_not_used_for_a_while_after_an_error_that_may_pass(error: e.LLMError) -> None:
     pool = Pool(keys(2))
     assert fail(pool, error) is Retry.IMMEDIATELY
     assert served(pool.request(ONE, COOLDOWN - 1)) == "#2"
@@ -227,7 +227,7 @@ def test_a_callers_own_fault_is_not_the_keys() -> None:
     assert [each.failures for each in members] == [0, 0]
 
 
-def test_resting_and_retired_keys_do_not_take_a_waiters_turn() -> None:
+def test_unavailable_and_retired_keys_do_not_take_a_waiters_turn() -> None:
     members = keys(2, slots=1)
     pool = Pool(members)
     first, second = pool.request(ONE, 0.0), pool.request(ONE, 0.0)

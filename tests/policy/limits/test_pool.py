@@ -1,4 +1,4 @@
-"""Who is served next: first come, first served, by priority, and nobody waits for ever."""
+"""Who is served next: first come, first served, by priority, and no caller waits forever."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_step_of_priority_is_worth_ten_seconds(steps: int, late: float, first:
 
 
 @pytest.mark.promise("S4-49")
-def test_nobody_starves_under_an_endless_stream_of_higher_priority() -> None:
+def test_no_caller_starves_under_an_endless_stream_of_higher_priority() -> None:
     pool = Pool(keys(1, slots=1))
     holder = pool.request(ONE, 0.0)
     plain = pool.request(ONE, 0.0)
@@ -133,7 +133,7 @@ def test_news_that_came_before_anybody_listened_is_not_lost() -> None:
     assert rung == [True]
 
 
-def test_the_head_is_told_when_time_alone_frees_quota() -> None:
+def test_the_head_learns_when_time_alone_frees_quota() -> None:
     pool = Pool(keys(1, slots=2, requests_per_minute=2))
     holders = [pool.request(ONE, 10.0), pool.request(ONE, 20.0)]
     waiter = Waiter(pool, ONE, 21.0)
@@ -156,7 +156,7 @@ def test_a_correction_wakes_the_head_early() -> None:
     assert waiter.news
 
 
-def test_what_was_not_sent_comes_back_whole() -> None:
+def test_what_was_not_sent_comes_back_completely() -> None:
     pool = Pool(keys(1, requests_per_minute=1))
     pool.request(ONE, 0.0).release(1.0, sent=False)
     assert pool.request(ONE, 1.0).granted
@@ -181,7 +181,7 @@ def test_a_release_in_the_middle_of_another_step_is_done_after_it() -> None:
     assert refused.in_use == 0
 
 
-def test_a_request_larger_than_every_limit_is_refused_at_once_and_takes_no_place() -> None:
+def test_a_request_larger_than_every_limit_is_refused_immediately_and_takes_no_place() -> None:
     pool = Pool([*keys(1, tokens_per_minute=100), *keys(1, tokens_per_minute=50)], name="gpt")
     with pytest.raises(e.PoolExhaustedError) as caught:
         pool.request(Need(80, 40), 0.0)
@@ -191,7 +191,7 @@ def test_a_request_larger_than_every_limit_is_refused_at_once_and_takes_no_place
     assert served(pool.request(Need(60, 40), 0.0)) == "#1", "one key is large enough"
 
 
-def test_a_waiter_that_a_learned_limit_makes_hopeless_is_refused_and_holds_nobody_up() -> None:
+def test_a_waiter_that_a_learned_limit_makes_hopeless_is_refused_and_holds_up_no_other() -> None:
     pool = Pool(keys(1, slots=1, tokens_per_minute=100))
     holder = pool.request(ONE, 0.0)
     large, small = Waiter(pool, Need(90, 0), 1.0), Waiter(pool, Need(5, 0), 1.0)

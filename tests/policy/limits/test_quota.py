@@ -124,7 +124,7 @@ def test_no_minute_exceeds_the_requests_whatever_the_real_usage(
 
 
 @given(LIMITS, STEPS, AMOUNTS, AMOUNTS)
-def test_the_wait_it_tells_is_exact(
+def test_the_wait_is_exact(
     limits: RateLimits, steps: list[tuple[str, int, int]], inputs: int, outputs: int
 ) -> None:
     log = Log(limits)
@@ -271,10 +271,10 @@ def test_a_clock_read_before_another_thread_and_used_after_it_keeps_the_order() 
 def test_a_request_larger_than_a_limit_is_known_at_once_and_by_name(name: str) -> None:
     window = RateWindow(RateLimits(**{name: 1}))
     need = Need(3, 2)
-    said = window.too_large(need)
-    assert (said is None) is (name == "requests_per_minute")
-    assert said is None or name in said
-    assert said is None or window.wait(need, 0.0) == math.inf
+    reason = window.too_large(need)
+    assert (reason is None) is (name == "requests_per_minute")
+    assert reason is None or name in reason
+    assert reason is None or window.wait(need, 0.0) == math.inf
 
 
 @given(
@@ -290,8 +290,8 @@ def test_learned_limits_only_tighten(quotas: list[Quota], limits: RateLimits) ->
         assert tightened is (after != before)
         assert window.limited is any(value is not None for value in after.values())
         for name in NAMES:
-            old, told = before[name], getattr(quota, name)
-            known = [each for each in (old, told) if each is not None and each > 0]
+            old, reported = before[name], getattr(quota, name)
+            known = [each for each in (old, reported) if each is not None and each > 0]
             assert after[name] == min(known, default=None)
 
 

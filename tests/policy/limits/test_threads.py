@@ -1,4 +1,4 @@
-"""Many callers, threads and tasks, at one pool: no limit is passed, nobody is forgotten."""
+"""Many callers, threads and tasks, at one pool: no limit is passed, and no caller is forgotten."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Noted(RateWindow):
 
 
 class Model:
-    """A provider in both colours that notes who is inside at once."""
+    """A sync and async provider that counts concurrent calls."""
 
     provider, capabilities = "fake", ("messages",)
 
@@ -261,7 +261,7 @@ def test_tasks_cancelled_at_any_moment_give_everything_back() -> None:
         assert llm.generate("and now?") == "fine"
 
 
-def test_a_loop_that_ends_with_calls_in_line_blocks_nobody() -> None:
+def test_a_loop_that_ends_with_calls_in_line_blocks_no_other() -> None:
     with LLMManager(cache=None, deadline=PATIENCE) as llm:
         llm.register_model("m", Model(), max_concurrency=1)
         pool = pool_of(llm)
