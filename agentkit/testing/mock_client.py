@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from agentkit._fork import fork_safe_lock
+from agentkit.engine.drivers.streams import AsyncStream
 from agentkit.errors import ConfigurationError
 from agentkit.manager.client import LLMClient
 from agentkit.manager.manager import LLMManager
@@ -54,7 +55,7 @@ class MockLLMClient(LLMClient):
         manager.register_model("mock", self._model)
         self.manager = manager
         """The manager behind the client."""
-        super().__init__(manager, None, "mock")
+        super().__init__(_Undelayed(manager), None, "mock")
 
     @property
     def calls(self) -> list[MockCall]:
@@ -70,10 +71,20 @@ class MockLLMClient(LLMClient):
         """Close the mock's manager. Safe to call twice."""
         await self.manager.aclose()
 
-    def _options(self, messages: Prompt, given: dict[str, Any]) -> tuple[Prompt, dict[str, Any]]:
-        # A Retry-After of an earlier response must not delay this call.
-        self.manager.reset_circuit_breaker("mock")
-        return super()._options(messages, given)
+
+class _Undelayed:
+    """The mock's manager, where a Retry-After of an earlier response does not delay a call."""
+
+    def __init__(self, manager: LLMManager) -> None:
+        self._manager = manager
+
+    async def acomplete(self, prompt: Prompt, **arguments: Any) -> Response[Any]:
+        self._manager.reset_circuit_breaker("mock")
+        return await self._manager.acomplete(prompt, **arguments)
+
+    def astream(self, prompt: Prompt, **arguments: Any) -> AsyncStream:
+        self._manager.reset_circuit_breaker("mock")
+        return self._manager.astream(prompt, **arguments)
 
 
 class _MockModel:
