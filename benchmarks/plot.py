@@ -84,7 +84,7 @@ def _themed(svg: str) -> str:
     for name, (light, _) in THEME.items():
         svg = svg.replace(light, f"var(--{name})")
     by_day, by_night = (
-        "; ".join(f"--{name}: {colours[index]}" for name, colours in THEME.items())
+        "; ".join(f"--{name}: {shades[index]}" for name, shades in THEME.items())
         for index in range(2)
     )
     style = f"svg {{ {by_day} }} @media (prefers-color-scheme: dark) {{ svg {{ {by_night} }} }}"

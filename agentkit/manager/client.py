@@ -102,7 +102,7 @@ class LLMClient:
         """The complete `Response`; with `response_model` the validated instance itself.
 
         Args:
-            messages: messages, or a text.
+            messages: messages, or a string.
             response_model: see `LLMManager.complete`.
             tools: offered to the model; when it calls one, the `Response` with its `tool_calls` is
                 returned, even with a `response_model`.

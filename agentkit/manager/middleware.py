@@ -93,7 +93,7 @@ class LoggingMiddleware(Middleware):
     def __call__(self, request: Request) -> Layer:
         """One attempt."""
         since = time.monotonic()
-        log.debug("asking with %s", self._told(request.text))
+        log.debug("sending %s", self._shown(request.text))
         try:
             response = yield request
         except Exception as error:
@@ -102,12 +102,15 @@ class LoggingMiddleware(Middleware):
             raise
         log.debug(
             "%s answered after %.3f s with %s (%d input, %d output tokens)",
-            response.model, time.monotonic() - since, self._told(response.text),
-            response.usage.input_tokens, response.usage.output_tokens,
-        )  # fmt: skip
+            response.model,
+            time.monotonic() - since,
+            self._shown(response.text),
+            response.usage.input_tokens,
+            response.usage.output_tokens,
+        )
         return response
 
-    def _told(self, text: str) -> str:
+    def _shown(self, text: str) -> str:
         return repr(text) if self._content else f"{len(text)} characters"
 
 

@@ -1,4 +1,4 @@
-"""From what a caller hands in to a `Request`, with errors that name the value and the remedy."""
+"""The `Request` for a prompt or a conversation, validated."""
 
 from __future__ import annotations
 
@@ -29,23 +29,35 @@ def request_for(
     offered = () if tools is None else tool_specs(tools)
     if not isinstance(prompt, str):
         return Request(
-            messages=_messages(prompt), params=params, tools=offered, use_cache=use_cache,
-            stream=stream, priority=priority,
-        )  # fmt: skip
+            messages=_messages(prompt),
+            params=params,
+            tools=offered,
+            use_cache=use_cache,
+            stream=stream,
+            priority=priority,
+        )
     if not prompt or prompt.isspace():
         raise RequestValidationError(
             "the prompt is empty",
             validation_errors=["prompt: empty"],
-            hint="give a text that is not only white space",
+            hint="pass a string that is not only white space",
         )
     return Request(
-        prompt=prompt, params=params, tools=offered, use_cache=use_cache, stream=stream,
+        prompt=prompt,
+        params=params,
+        tools=offered,
+        use_cache=use_cache,
+        stream=stream,
         priority=priority,
-    )  # fmt: skip
+    )
 
 
 def conversation(prompt: Prompt) -> tuple[Message, ...]:
-    """The messages of a prompt; a text is one user message. Raises `RequestValidationError`."""
+    """The messages of a prompt; a string is one user message.
+
+    Raises:
+        RequestValidationError: empty, or of another type.
+    """
     return request_for(prompt, {}).conversation
 
 

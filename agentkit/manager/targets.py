@@ -108,7 +108,7 @@ def build_target(
 ) -> Target:
     """One target from one registration. Raises `ConfigurationError`."""
     if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError(f"a model needs a name, got {name!r}", hint="give a text")
+        raise ConfigurationError(f"a model needs a name, got {name!r}", hint="pass a string")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationError(f"metadata must be a mapping, got {type(metadata).__name__}")
     facts = MappingProxyType(dict(metadata or {}))

@@ -34,7 +34,7 @@ class Deadline:
         return self.at - now
 
     def extend(self, seconds: float) -> None:
-        """Move it by `seconds`: the clock stood still while somebody else held the call."""
+        """Move it by `seconds`: the clock stood still while the caller held a stream."""
         self.at += seconds
 
 

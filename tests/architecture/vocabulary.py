@@ -40,6 +40,8 @@ RIGHT_USES = (
     r"a text (block|part|chunk|delta|event|file|field|format|document|editor|answer|message)s?",
     r"resting(?=\")|rests? on",
     r"you said",
+    r"(light|dark) colours?|colour (scheme|palette)s?",
+    r"is (?-i:NO)_\w+",
 )
 
 TEXTS = (

@@ -207,7 +207,7 @@ def test_invalid_lines_become_errors_and_are_not_sent(source: Path, target: Path
     assert [call.prompt for call in model.calls] == ["hi"]
     results = {each["index"]: each for each in read(target)}
     assert all(each["error"]["message"] for each in results.values() if each["id"] != "good")
-    assert "stands further up" in results[len(BAD) + 2]["error"]["message"]
+    assert "duplicate id" in results[len(BAD) + 2]["error"]["message"]
 
 
 def test_a_corrected_line_is_sent(source: Path, target: Path) -> None:
@@ -243,7 +243,7 @@ def test_an_output_with_other_content_is_not_changed(
     write(source, numbered(1))
     target.write_bytes(content)
     model = echo()
-    with pytest.raises(ConfigurationError, match="no output of a batch"):
+    with pytest.raises(ConfigurationError, match="not an output of a batch"):
         run(model, source, target)
     assert target.read_bytes() == content
     assert model.calls == ()

@@ -1,8 +1,8 @@
-"""A file of requests becomes a file of answers, and an interrupted run goes on where it was.
+"""Processing of a file of requests into a file of answers; an interrupted run can be continued.
 
-Both are JSON lines. Each item is written, whole and synced to disk, the moment it is finished; a
-run that begins again keeps what was answered and asks only the rest. At most the calls that were
-under way when a run was killed are made again.
+Both files are JSON lines. Each result is written and synced to disk as soon as its request
+finishes. A later run keeps the answers and sends only the other requests, so that at most the
+calls in flight when a run was killed are repeated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The input of a batch: a request a line, read one by one."""
+"""The input of a batch: one request per line, read one at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_IN_A_FILE: Final = {"response_model", "retry", "budget", "use_cache", "prio
 _SHOWN_IN_MESSAGES: Final = {"role", "content", "tool_call_id"}
 
 Key: TypeAlias = tuple[str, Any]
-"""What an item is known by: its id, else the number of its line."""
+"""The identity of a request: its id, or the number of its line."""
 
 
 class Line(NamedTuple):
@@ -28,12 +28,12 @@ class Line(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What it is known by."""
+        """Its identity."""
         return ("index", self.number) if self.id is None else ("id", self.id)
 
 
 def lines(source: Path) -> Iterator[Line]:
-    """The lines of the input, one by one; an id that came before is a problem of the later."""
+    """The lines of the input, one at a time; a duplicate id is a problem of the later line."""
     seen: set[Key] = set()
     try:
         with source.open("rb") as file:
@@ -43,7 +43,7 @@ def lines(source: Path) -> Iterator[Line]:
                     continue
                 line = _line(index, text.strip())
                 if line.id is not None and line.key in seen:
-                    line = line._replace(problem=f"the id {line.id!r} stands further up already")
+                    line = line._replace(problem=f"duplicate id {line.id!r}")
                 seen.add(line.key)
                 yield line
     except OSError as error:
@@ -55,23 +55,27 @@ def _line(index: int, text: bytes) -> Line:
     try:
         item = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Line(index, None, digest, None, f"the line is no JSON: {error}")
+        return Line(index, None, digest, None, f"the line is not JSON: {error}")
     if not isinstance(item, dict):
-        return Line(index, None, digest, None, f"the line is {type(item).__name__}, no object")
+        return Line(index, None, digest, None, f"the line is {type(item).__name__}, not an object")
     own = item.get("id")
     if own is not None and type(own) not in (str, int):
-        return Line(index, None, digest, None, "the id is neither text nor a whole number")
+        return Line(index, None, digest, None, "the id must be a string or an integer")
     return Line(index, own, digest, item, None)
 
 
 def arguments(line: Line) -> tuple[Any, dict[str, Any]]:
-    """The prompt and the options of a line. Raises `RequestValidationError`."""
+    """The prompt and the options of a line.
+
+    Raises:
+        RequestValidationError: the line is not a valid request.
+    """
     if line.item is None or line.problem is not None:
         raise RequestValidationError(line.problem or "")
     options = {name: value for name, value in line.item.items() if name != "id"}
     forbidden = sorted(_NOT_IN_A_FILE & options.keys())
     if forbidden:
-        raise RequestValidationError(f"{', '.join(forbidden)} cannot be given in a file")
+        raise RequestValidationError(f"{', '.join(forbidden)} cannot be set in a file")
     if len({"prompt", "messages"} & options.keys()) != 1:
         raise RequestValidationError("an item needs either a prompt or messages")
     if "messages" in options:
@@ -83,12 +87,14 @@ def arguments(line: Line) -> tuple[Any, dict[str, Any]]:
 
 
 def _messages(given: Any) -> list[Any]:
-    """Messages as `complete` takes them; what JSON cannot say of a message is refused."""
+    """Messages as `complete` takes them; only fields that JSON can express are allowed."""
     if not isinstance(given, list):
         raise RequestValidationError(f"messages is {type(given).__name__}, not a list")
     for index, each in enumerate(given):
         if not isinstance(each, dict) or not isinstance(each.get("content"), str):
-            raise RequestValidationError(f"message {index} is no object of role and text content")
+            raise RequestValidationError(
+                f"message {index} must be an object with a role and a string content"
+            )
         unknown = sorted(each.keys() - _SHOWN_IN_MESSAGES)
         if unknown:
             raise RequestValidationError(f"message {index} has unknown fields: {unknown}")

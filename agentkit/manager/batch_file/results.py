@@ -1,4 +1,4 @@
-"""The output of a batch: a result a line, each on the disk before the next counts."""
+"""The output of a batch: one result per line, each synced to disk before the next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BEGINNING: Final = b'{"index": '
 
 @contextmanager
 def opened(target: Path) -> Iterator[tuple[FileIO, dict[Key, str]]]:
-    """The output, locked and ready to append to, and the digests of the answers it holds."""
+    """The output, locked and ready to append to, and the digests of its answers."""
     try:
         file = _locked(target)
     except OSError as error:
@@ -31,7 +31,9 @@ def opened(target: Path) -> Iterator[tuple[FileIO, dict[Key, str]]]:
         for key, digest, text in _answers(target):
             answered[key] = digest
             size += len(text) + 1
-        if size != target.stat().st_size:  # something is not to be kept, or lacks its line end
+        if (
+            size != target.stat().st_size
+        ):  # there are failed requests, or the last line is incomplete
             try:
                 file = _cleaned(target, file)
             except OSError as error:
@@ -42,10 +44,10 @@ def opened(target: Path) -> Iterator[tuple[FileIO, dict[Key, str]]]:
 
 
 def _answers(target: Path) -> Iterator[tuple[Key, str, bytes]]:
-    """Key, digest and text of each answer in an output; failed items and a torn end are left out.
+    """Key, digest and text of each answer; failed requests and an incomplete end are left out.
 
     Raises:
-        ConfigurationError: a line is no such result; the file is somebody else's.
+        ConfigurationError: a line is not a result; the file is not an output of a batch.
     """
     torn = 0
     with target.open("rb") as file:
@@ -54,7 +56,7 @@ def _answers(target: Path) -> Iterator[tuple[Key, str, bytes]]:
             result = _result_in(text)
             if torn or (result is None and not text.startswith(_BEGINNING[: len(text)])):
                 raise ConfigurationError(
-                    f"{target} is no output of a batch: line {torn or number} is something else",
+                    f"{target} is not an output of a batch: line {torn or number} is not a result",
                     hint="name another output",
                 )
             if result is None:
@@ -70,20 +72,20 @@ class _Result(NamedTuple):
 
 
 def _result_in(text: bytes) -> _Result | None:
-    """What an output line is about; None where it is none."""
+    """The result in a line of the output; None if it is not a result."""
     try:
-        told = json.loads(text)
-        key = ("index", told["index"]) if told["id"] is None else ("id", told["id"])
-        return _Result(key, str(told["digest"]), "error" in told)
+        fields = json.loads(text)
+        key = ("index", fields["index"]) if fields["id"] is None else ("id", fields["id"])
+        return _Result(key, str(fields["digest"]), "error" in fields)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def append(file: FileIO, line: Line, result: Mapping[str, Any]) -> None:
-    """Write one line and see it on the disk; what cannot be written whole leaves nothing."""
-    told = {"index": line.number, "id": line.id, "digest": line.digest, **result}
-    text = json.dumps(told, ensure_ascii=False, default=str) + "\n"
-    data = text.encode("utf-8", "backslashreplace")  # half a character, as JSON escapes it
+    """Write one line and sync it to disk; a line that cannot be written is removed again."""
+    fields = {"index": line.number, "id": line.id, "digest": line.digest, **result}
+    text = json.dumps(fields, ensure_ascii=False, default=str) + "\n"
+    data = text.encode("utf-8", "backslashreplace")  # a lone surrogate, escaped as in JSON
     size = os.fstat(file.fileno()).st_size
     try:
         _write(file, data)
@@ -94,14 +96,14 @@ def append(file: FileIO, line: Line, result: Mapping[str, Any]) -> None:
 
 
 def _write(file: FileIO, data: bytes) -> None:
-    """All of it: a file without a buffer may take less at a time."""
+    """Write all of `data`: an unbuffered file may accept less at a time."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
 
 
 def _cleaned(target: Path, old: FileIO) -> FileIO:
-    """`target` with its answers alone, changed in one step; the new file is locked before that."""
+    """`target` with only its answers, replaced in one step by a file that is already locked."""
     draft = target.with_name(target.name + ".new")
     file = _open(draft)
     _lock(file, target)
@@ -115,7 +117,7 @@ def _cleaned(target: Path, old: FileIO) -> FileIO:
 
 
 def _locked(target: Path) -> FileIO:
-    """`target`, open and locked; never a file that was replaced before its lock came."""
+    """`target`, open and locked; never a file that was replaced before it was locked."""
     while True:
         file = _open(target)
         _lock(file, target)
@@ -130,7 +132,7 @@ def _open(path: Path) -> FileIO:
 
 
 def _lock(file: FileIO, target: Path) -> None:
-    """Lock it for this process; where the system has no such locks nothing happens."""
+    """Lock the file for this process, if the system supports such locks."""
     try:
         import fcntl
     except ImportError:
@@ -145,7 +147,7 @@ def _lock(file: FileIO, target: Path) -> None:
 
 
 def answer_of(response: Response[Any]) -> dict[str, Any]:
-    """What the output keeps of a response."""
+    """The fields of a response in the output."""
     return {
         "text": response.text,
         "model": response.model,
@@ -160,8 +162,7 @@ def answer_of(response: Response[Any]) -> dict[str, Any]:
 
 
 def error_of(error: Exception) -> dict[str, Any]:
-    """What the output says in place of an answer."""
+    """The fields of an error in the output."""
     message = error.message if isinstance(error, LLMError) else str(error)
     hint = error.hint if isinstance(error, LLMError) else None
-    told = {"type": type(error).__name__, "message": message, "hint": hint}
-    return {"error": told}
+    return {"error": {"type": type(error).__name__, "message": message, "hint": hint}}

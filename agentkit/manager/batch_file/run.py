@@ -1,4 +1,4 @@
-"""One run over a file: who is asked, what counts, and how an outage is waited out."""
+"""One run over a file, with its progress and its waits during an outage."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
 
 PATIENCE = 300.0
-"""Seconds for which an item is kept back for models that say when they can be asked again."""
-_LOOK_AGAIN = (0.1, 5.0)
-"""Least and most seconds between two looks: a model may be back before it said."""
+"""Seconds for which a request is held while models are unavailable."""
+_HOLD = (0.1, 5.0)
+"""Shortest and longest wait before the next try: a model may recover early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, in items.
+    """The progress of a run, in requests.
 
-    `total` counts the input, `kept` what an earlier run had answered, `answered` and `failed`
-    what this one did, `held` what waits for models that are out just now.
+    `total` is the number in the input, `kept` those that an earlier run answered, `answered` and
+    `failed` those of this run, and `held` those that wait for unavailable models.
     """
 
     total: int = 0
@@ -41,7 +41,7 @@ class Progress:
 
     @property
     def finished(self) -> int:
-        """How many items need nothing more in this run."""
+        """The number of requests that are finished."""
         return self.kept + self.answered + self.failed
 
 
@@ -56,45 +56,46 @@ async def complete_file(
 ) -> Progress:
     """Complete every line of `source` and append each result to `target`; failures do not stop it.
 
-    A line of `source` is an object with ``prompt`` (text) or ``messages`` (objects of role and
-    content), an ``id`` (text or whole number, its own; optional), ``model``, ``tools`` and
-    ``deadline`` of `LLMManager.complete`, and the model's own parameters. Blank lines are passed
-    over. A line of `target` holds ``index`` (from 0, by line), ``id``, ``digest`` (of the input
-    line) and either the answer (``text``, ``model``, ``provider``, ``finish_reason``, ``usage``,
-    ``tool_calls``) or ``error`` (``type``, ``message``, ``hint``). What cannot be sent is such an
-    error, too.
+    A line of `source` is a JSON object with a ``prompt`` (string) or ``messages`` (objects with
+    role and content). Optional fields are a unique ``id`` (string or integer), ``model``,
+    ``tools`` and ``deadline`` as in `LLMManager.complete`, and parameters of the model. Blank lines
+    are skipped. A line of `target` contains ``index`` (of the line, from 0), ``id``, ``digest`` (of
+    the input line) and either the answer (``text``, ``model``, ``provider``, ``finish_reason``,
+    ``usage``, ``tool_calls``) or an ``error`` (``type``, ``message``, ``hint``). An invalid line
+    gets such an error, too.
 
-    An outage does not use up the file: an item that fails with a `retry_after` (an open breaker, a
-    rate limit) is kept back and asked again, for at most `patience` seconds of its own and since
+    An outage does not use up the file: a request that fails with a `retry_after` (an open breaker,
+    a rate limit) is held and sent again, for at most `patience` seconds after its start and after
     the last answer of the run.
 
-    A `target` that exists is continued: answered items are skipped, failed ones are asked again
-    (their lines go), a torn last line is cut off. It is locked while the run lasts.
+    If `target` exists, the run continues it: answered requests are skipped, failed ones are sent
+    again (their lines are removed), and an incomplete last line is removed. The file is locked
+    during the run.
 
     Args:
-        manager: asks.
+        manager: the manager to use.
         source: the requests.
-        target: the results; made if it is not there.
-        max_concurrency: most requests under way at once (default 8).
-        patience: seconds to wait for models that are out (default 300; 0: their error counts).
+        target: the results; created if it does not exist.
+        max_concurrency: the maximum number of requests in flight (default 8).
+        patience: seconds to wait for unavailable models (default 300; 0 to fail immediately).
         on_progress: called at the start and whenever its `Progress` has changed.
 
     Raises:
-        ConfigurationError: `source` cannot be read, `target` is no file of such results, belongs
-            to other requests or is in use. Nothing is sent then.
+        ConfigurationError: `source` cannot be read, or `target` is not an output of a batch,
+            belongs to other requests or is in use. No request was sent.
     """
     whole_number("max_concurrency", max_concurrency)
     number("patience", patience)
     source, target = Path(source), Path(target)
     if not source.is_file():
-        raise ConfigurationError(f"{source} is no file", hint="check the path")
+        raise ConfigurationError(f"{source} is not a file", hint="check the path")
     if target.exists() and source.samefile(target):
-        raise ConfigurationError("input and output are one file", hint="name another output")
+        raise ConfigurationError("input and output are the same file", hint="name another output")
     with opened(target) as (file, answered):
         kept, total = _compare(source, answered, target)
         todo = (line for line in lines(source) if line.key not in answered or line.problem)
         run = _Run(manager, patience, Progress(total, kept), on_progress)
-        run.tell()
+        run.report()
 
         def keep(line: Line, result: dict[str, Any]) -> None:
             append(file, line, result)
@@ -103,12 +104,18 @@ async def complete_file(
         try:
             await arun_bounded(run.result, todo, keep, max_concurrency=max_concurrency)
         except OSError as error:
-            raise ConfigurationError(f"{target}: {error}", hint="make room, then go on") from None
+            raise ConfigurationError(
+                f"{target}: {error}", hint="free some space, then run it again"
+            ) from None
     return run.progress
 
 
 def _compare(source: Path, answered: Mapping[Key, str], target: Path) -> tuple[int, int]:
-    """How many items are answered already, of how many. Raises `ConfigurationError`."""
+    """The number of requests already answered, and the total.
+
+    Raises:
+        ConfigurationError: `target` belongs to other requests.
+    """
     kept = total = 0
     for line in lines(source):
         total += 1
@@ -118,14 +125,14 @@ def _compare(source: Path, answered: Mapping[Key, str], target: Path) -> tuple[i
         if known != line.digest:
             raise ConfigurationError(
                 f"{target} answers other requests: line {line.number + 1} of {source} has changed",
-                hint="name another output, or give the line as it was",
+                hint="name another output, or restore the line",
             )
         kept += 1
     return kept, total
 
 
 class _Run:
-    """Asks, counts, and waits out an outage."""
+    """Sends requests, counts results, and waits during an outage."""
 
     def __init__(
         self,
@@ -140,24 +147,24 @@ class _Run:
         self._on_progress = on_progress
         self._last_answer = time.monotonic()
 
-    def tell(self) -> None:
-        """Say how far it is."""
+    def report(self) -> None:
+        """Report the progress."""
         if self._on_progress is not None:
             self._on_progress(self.progress)
 
     def count(self, what: str, by: int = 1) -> None:
         """Add to one of the counts."""
         self.progress = replace(self.progress, **{what: getattr(self.progress, what) + by})
-        self.tell()
+        self.report()
 
     async def result(self, line: Line) -> dict[str, Any]:
-        """What the output says of `line`."""
+        """The fields of the output for `line`."""
         began = time.monotonic()
         while True:
             try:
                 prompt, options = arguments(line)
                 answer = answer_of(await self._manager.acomplete(prompt, **options))
-            except Exception as error:  # noqa: BLE001 - whatever a line brings about is its own error
+            except Exception as error:  # noqa: BLE001 - every error of a line is its result
                 until = min(began, self._last_answer) + self._patience
                 if not await self._waited(error, until):
                     return error_of(error)
@@ -166,10 +173,10 @@ class _Run:
                 return answer
 
     async def _waited(self, error: Exception, until: float) -> bool:
-        """Wait as long as `error` asks for, if it does and that is in time."""
+        """Wait for the `retry_after` of `error`, if it has one that ends before `until`."""
         if not isinstance(error, LLMError) or not error.retryable or error.retry_after is None:
             return False
-        least, most = _LOOK_AGAIN
+        least, most = _HOLD
         seconds = min(max(error.retry_after, least), most)
         if time.monotonic() + seconds > until:
             return False

@@ -70,7 +70,7 @@ DAMAGED = {
     "a header that breaks off": START + packed(b"\x01a\x04\x00") + END,
     "a header twice": START + packed(b"\x01a\x00\x01a\x00") + END,
     "a header that is no UTF-8": START + packed(b"\x01a\x07\x00\x02\xff\xfe") + END,
-    "a payload that is no JSON": START
+    "a payload that is not JSON": START
     + frame({":message-type": "event", ":event-type": "contentBlockDelta"}, b"not json")
     + END,
     "a payload of another kind": START
