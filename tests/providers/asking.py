@@ -30,9 +30,9 @@ CONVERSATION = [
     Message(MessageRole.TOOL, "rain", tool_call_id="call_1"),
     Message(MessageRole.USER, "And tomorrow?"),
 ]
-every_way = pytest.mark.parametrize("way", ["blocking", "async", "stream", "astream"])
-either_way = pytest.mark.parametrize("way", ["blocking", "astream"])
-"""Where colour and stream cannot matter one by one."""
+every_way = pytest.mark.parametrize("way", ["sync", "async", "stream", "astream"])
+either_way = pytest.mark.parametrize("way", ["sync", "astream"])
+"""For cases in which sync and async, complete and streamed, share their code."""
 
 
 class Asker:
@@ -45,22 +45,22 @@ class Asker:
 
     def ask(self, way: str, prompt: Any = "capital?", **options: Any) -> Response[Any]:
         """The answer, asked in one of the ways."""
-        if way == "blocking":
+        if way == "sync":
             return self.llm.complete(prompt, **options)
         if way == "stream":
-            with self.llm.stream(prompt, **options) as told:
-                list(told.events())
-            return told.response
+            with self.llm.stream(prompt, **options) as stream:
+                list(stream.events())
+            return stream.response
         return asyncio.run(self._ask(way, prompt, options))
 
     async def _ask(self, way: str, prompt: Any, options: dict[str, Any]) -> Response[Any]:
         try:
             if way == "async":
                 return await self.llm.acomplete(prompt, **options)
-            async with self.llm.astream(prompt, **options) as told:
-                async for _ in told.events():
+            async with self.llm.astream(prompt, **options) as stream:
+                async for _ in stream.events():
                     pass
-            return told.response
+            return stream.response
         finally:
             await self.adapter.aclose()
 
@@ -79,7 +79,7 @@ def asking(adapter: Any) -> Iterator[Asker]:
 def sent_body(
     adapter: Any, server: WireServer, prompt: Any = "capital?", **options: Any
 ) -> dict[str, Any]:
-    """The body that `server` receives for one whole answer."""
+    """The body that `server` receives for one complete answer."""
     with asking(adapter) as asker:
-        asker.ask("blocking", prompt, **options)
+        asker.ask("sync", prompt, **options)
     return server.requests[-1].body

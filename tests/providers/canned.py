@@ -38,28 +38,28 @@ class Canned:
 @contextmanager
 def canned() -> Iterator[Canned]:
     """A running server; its thread ends with the block."""
-    told = Canned()
+    answer = Canned()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers["content-length"])
-            told.requests.append(json.loads(self.rfile.read(length)))
+            answer.requests.append(json.loads(self.rfile.read(length)))
             self.send_response(200)
-            for name, value in {"content-type": told.content_type, **told.headers}.items():
+            for name, value in {"content-type": answer.content_type, **answer.headers}.items():
                 self.send_header(name, value)
-            self.send_header("content-length", str(len(told.body)))
+            self.send_header("content-length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(told.body)
+            self.wfile.write(answer.body)
 
         def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        told.url = f"http://127.0.0.1:{server.server_port}"
+        answer.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield told
+            yield answer
         finally:
             server.shutdown()
             thread.join()

@@ -24,7 +24,7 @@ Error = type[e.LLMError]
 
 @dataclass(frozen=True)
 class Provider:
-    """One adapter: its name in the catalogue and where it finds the server.
+    """One adapter: its name in the registry and the server's URL for it.
 
     `too_long` is its own way to say that a prompt does not fit; `extra` are settings it needs.
     """
@@ -79,10 +79,10 @@ class Case:
         outcome: the fault, an answer, or a function from the provider to either.
         error: what the attempt dies of.
         attempts: how many are made at the model, of two.
-        blame: what its breaker is told of each.
+        blame: how its breaker counts each.
         raises: the error that the caller gets; None: the next model answers.
         patience: seconds that an attempt is given where only a time limit ends it.
-        breaks: whether a stream breaks after its first content, which a caller is told at once.
+        breaks: whether a stream breaks after its first content, which the caller sees immediately.
     """
 
     outcome: Any
@@ -94,7 +94,7 @@ class Case:
     breaks: bool = False
 
     def expected(self, *, stream: bool) -> Case:
-        """The same, as a stream or a whole answer shows it."""
+        """The same for a stream or for a complete answer."""
         if not (stream and self.breaks):
             return self
         patience = None if self.patience is None else 0.5  # the first content must get through
@@ -172,11 +172,11 @@ CASES = {
 
 
 class Row(NamedTuple):
-    """One line of the fault table: see `Case`; `raises` is empty where the next model answers."""
+    """One line of the fault table: see `Case`; `raises` is empty if the next model answers."""
 
     fault: str
     provider: str
-    colour: Literal["blocking", "async"]
+    mode: Literal["sync", "async"]
     stream: bool
     error: str
     attempts: int
@@ -185,12 +185,12 @@ class Row(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """Every fault × provider × colour × whole or stream, with what it must come to."""
+    """Every fault × provider × sync or async × complete or streamed, with its outcome."""
     for fault, case in CASES.items():
         for provider in PROVIDERS:
             for stream in (False, True):
-                told = case.expected(stream=stream)
-                raises = told.raises.__name__ if told.raises else ""
-                figures = told.error.__name__, told.attempts, told.blame, raises
-                yield Row(fault, provider, "blocking", stream, *figures)
+                expected = case.expected(stream=stream)
+                raises = expected.raises.__name__ if expected.raises else ""
+                figures = expected.error.__name__, expected.attempts, expected.blame, raises
+                yield Row(fault, provider, "sync", stream, *figures)
                 yield Row(fault, provider, "async", stream, *figures)

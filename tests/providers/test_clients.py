@@ -39,7 +39,7 @@ def clients() -> SdkClients[Blocking, Async]:
     return SdkClients(Blocking, Async)
 
 
-def test_blocking_calls_share_one_client_also_when_threads_ask_at_once() -> None:
+def test_sync_calls_share_one_client_across_threads() -> None:
     held = clients()
     barrier = threading.Barrier(8)
 
@@ -75,7 +75,7 @@ def test_the_end_of_an_event_loop_closes_its_client_in_it() -> None:
     assert client.closed_in == [client.loop]
 
 
-def test_a_loop_closed_without_ceremony_leaves_no_entry_behind() -> None:
+def test_a_loop_closed_without_shutdown_leaves_no_client_behind() -> None:
     held = clients()
 
     async def main() -> weakref.ref[Async]:
@@ -93,7 +93,7 @@ def test_a_loop_closed_without_ceremony_leaves_no_entry_behind() -> None:
     held.close()
 
 
-def test_close_closes_each_client_once_and_the_next_ask_gets_new_ones() -> None:
+def test_close_closes_each_client_once_and_the_next_call_gets_new_ones() -> None:
     held = clients()
     blocking = held.sync()
 
@@ -111,7 +111,7 @@ def test_close_closes_each_client_once_and_the_next_ask_gets_new_ones() -> None:
     assert (len(mine.closed_in), len(later.closed_in)) == (1, 1)
 
 
-def test_closing_from_elsewhere_closes_a_client_in_the_loop_it_belongs_to() -> None:
+def test_close_from_another_thread_closes_a_client_in_its_own_loop() -> None:
     held = clients()
 
     async def main() -> tuple[Async, Async]:
@@ -128,7 +128,7 @@ def test_closing_from_elsewhere_closes_a_client_in_the_loop_it_belongs_to() -> N
     assert successor.closed_in == [mine.loop]
 
 
-def test_closing_reaches_a_loop_that_stands_still() -> None:
+def test_close_closes_the_client_of_a_loop_that_is_not_running() -> None:
     held = clients()
 
     async def main() -> Async:
@@ -141,7 +141,7 @@ def test_closing_reaches_a_loop_that_stands_still() -> None:
     assert client.closed_in == [loop]
 
 
-def test_a_client_that_fails_to_close_hurts_nobody() -> None:
+def test_an_error_while_closing_a_client_is_ignored() -> None:
     class Stubborn(Blocking):
         def close(self) -> None:
             raise OSError
@@ -188,8 +188,8 @@ def test_many_short_event_loops_leave_no_connection_open(provider: str) -> None:
         llm.register_model("m", provider_for(f"{provider}:some", api_key="k", base_url=url))
 
         async def leave_early() -> None:
-            async with llm.astream("capital?") as told:
-                async for _ in told:
+            async with llm.astream("capital?") as stream:
+                async for _ in stream:
                     break
 
         for _ in range(3):

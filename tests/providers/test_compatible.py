@@ -24,7 +24,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_asks_its_usual_address_without_a_key(name: str) -> None:
+def test_a_preset_has_its_default_address_and_needs_no_key(name: str) -> None:
     adapter = provider_for(f"{name}:llama3")
     assert adapter.base_url == PRESETS[name]
     assert adapter.provider == name
@@ -33,27 +33,27 @@ def test_a_preset_asks_its_usual_address_without_a_key(name: str) -> None:
 
 @pytest.mark.wire
 @pytest.mark.parametrize("name", [*PRESETS, "compatible"])
-def test_a_preset_can_be_sent_elsewhere(name: str) -> None:
+def test_a_preset_can_have_another_address(name: str) -> None:
     with WireServer(reply="hello") as server:
         adapter = provider_for(f"{name}:llama3", base_url=server.openai_url)
         with asking(adapter) as asker:
-            assert asker.ask("blocking", max_tokens=5).text == "hello"
+            assert asker.ask("sync", max_tokens=5).text == "hello"
         body = server.requests[0].body
     assert (body["model"], body["max_tokens"]) == ("llama3", 5), "its own name for the limit"
 
 
 @pytest.mark.wire
-def test_a_key_is_sent_where_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_sent_if_one_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "for-openai-alone")
     with WireServer() as server:
         for key in (None, "own-key"):
             with asking(Compatible("m", api_key=key, base_url=server.openai_url)) as asker:
-                asker.ask("blocking")
+                asker.ask("sync")
         sent = [each.headers["authorization"] for each in server.requests]
     assert sent == ["Bearer none", "Bearer own-key"]
 
 
-def test_the_address_comes_from_the_environment_or_is_missed(
+def test_the_address_comes_from_the_environment_or_is_required(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(ConfigurationError, match="base_url"):
@@ -70,20 +70,20 @@ def test_the_address_comes_from_the_environment_or_is_missed(
 @pytest.mark.wire
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 @either_way
-def test_what_a_server_thinks_aloud_is_kept_apart(way: str, field: str) -> None:
+def test_the_reasoning_of_a_server_is_separate_from_the_text(way: str, field: str) -> None:
     message = {"role": "assistant", "content": "Paris.", field: "France, so"}
     choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
     with canned() as server:
         server.json({"id": "x", "choices": [{**choice, "message": message}]})
         if way == "astream":
-            thought, said = {field: "France, so"}, {"content": "Paris."}
+            reasoning, content = {field: "France, so"}, {"content": "Paris."}
             server.events(
-                {"choices": [{"index": 0, "delta": thought}]},
-                {"choices": [{**choice, "delta": said}]},
+                {"choices": [{"index": 0, "delta": reasoning}]},
+                {"choices": [{**choice, "delta": content}]},
             )
         with asking(Compatible("m", base_url=server.url)) as asker:
-            told = asker.ask(way)
-    assert (told.text, told.reasoning) == ("Paris.", "France, so")
+            reply = asker.ask(way)
+    assert (reply.text, reply.reasoning) == ("Paris.", "France, so")
 
 
 @pytest.mark.wire
@@ -101,14 +101,15 @@ def test_groq_is_sent_the_same_conversation_through_its_own_sdk() -> None:
 
 
 @pytest.mark.wire
-def test_groqs_daily_requests_are_not_taken_for_a_minutes() -> None:
+def test_groqs_daily_request_limit_is_not_a_limit_per_minute() -> None:
     choice = {"index": 0, "finish_reason": "stop", "message": {"content": "Paris."}}
     with canned() as server:
         server.headers = {
-            "x-ratelimit-limit-requests": "14400", "x-ratelimit-limit-tokens": "6000",
-        }  # fmt: skip
+            "x-ratelimit-limit-requests": "14400",
+            "x-ratelimit-limit-tokens": "6000",
+        }
         server.json({"id": "x", "choices": [choice]})
         with asking(Groq("m", api_key="any", base_url=server.url)) as asker:
-            quota = asker.ask("blocking").quota
+            quota = asker.ask("sync").quota
     assert quota is not None
     assert (quota.requests_per_minute, quota.tokens_per_minute) == (None, 6000)

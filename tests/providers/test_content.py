@@ -1,4 +1,4 @@
-"""Message parts of every dialect become one shape; what is none is refused, never guessed."""
+"""Message parts of every vendor become one shape; invalid ones are rejected, never guessed."""
 
 from __future__ import annotations
 
@@ -53,18 +53,22 @@ DIALECTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"type": "image_url", "image_url": {"url": AT_URL["url"], "detail": "low"}},
         {**AT_URL, "detail": "low"},
     ),
-    ({"type": "input_image", "image_url": AT_URL["url"], "detail": "high"},
-     {**AT_URL, "detail": "high"}),
     (
-        {"type": "image",
-         "source": {"type": "base64", "media_type": "image/jpeg", "data": CODED}},
+        {"type": "input_image", "image_url": AT_URL["url"], "detail": "high"},
+        {**AT_URL, "detail": "high"},
+    ),
+    (
+        {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": CODED}},
         {**IMAGE, "media_type": "image/jpeg"},
     ),
     ({"type": "image", "source": {"type": "url", "url": AT_URL["url"]}}, AT_URL),
     (PDF, PDF),
     (
-        {"type": "document", "title": "report.pdf",
-         "source": {"type": "base64", "media_type": "application/pdf", "data": CODED}},
+        {
+            "type": "document",
+            "title": "report.pdf",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": CODED},
+        },
         PDF,
     ),
     (
@@ -72,22 +76,28 @@ DIALECTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"type": "document", "data": b"hi", "media_type": "text/plain", "name": "document"},
     ),
     (
-        {"type": "file", "file": {"filename": "report.pdf",
-                                  "file_data": f"data:application/pdf;base64,{CODED}"}},
+        {
+            "type": "file",
+            "file": {"filename": "report.pdf", "file_data": f"data:application/pdf;base64,{CODED}"},
+        },
         PDF,
     ),
     ({"type": "input_file", "filename": "report.pdf", "file_data": CODED}, PDF),
     (
         {"type": "input_file", "file_url": "https://example.com/a.pdf"},
-        {"type": "document", "url": "https://example.com/a.pdf",
-         "media_type": "application/pdf", "name": "document"},
+        {
+            "type": "document",
+            "url": "https://example.com/a.pdf",
+            "media_type": "application/pdf",
+            "name": "document",
+        },
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.promise("S2-41")
 @pytest.mark.parametrize(("part", "expected"), DIALECTS)
-def test_a_part_of_any_dialect_has_one_shape(
+def test_a_part_in_any_vendors_shape_is_normalised(
     part: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert only(part) == expected
@@ -96,7 +106,7 @@ def test_a_part_of_any_dialect_has_one_shape(
 REFUSED: list[Any] = [
     {"type": "telepathy"},
     {},
-    "just a text",
+    "just text",
     {"type": "text"},
     {"type": "text", "text": None},
     {"type": "text", "text": 3},
@@ -113,12 +123,12 @@ REFUSED: list[Any] = [
 
 
 @pytest.mark.parametrize("part", REFUSED)
-def test_what_is_no_part_is_refused_with_its_place(part: Any) -> None:
+def test_an_invalid_part_is_rejected_with_its_position(part: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"content\[1\]"):
         list(parts_of(Message("user", [{"type": "text", "text": "look:"}, part])))
 
 
-def test_a_refusal_shows_no_content() -> None:
+def test_the_error_of_an_invalid_part_does_not_contain_its_content() -> None:
     secret = "VERY-PRIVATE"
     with pytest.raises(InvalidRequestError) as caught:
         only({"type": "image", "data": f"{secret}!"})
@@ -127,28 +137,30 @@ def test_a_refusal_shows_no_content() -> None:
     assert caught.value.__suppress_context__
 
 
-def test_text_is_one_part_and_nothing_is_none() -> None:
+def test_text_is_one_part_and_empty_text_is_none() -> None:
     assert list(parts_of(Message("user", "hi"))) == [{"type": "text", "text": "hi"}]
     assert list(parts_of(Message("assistant", ""))) == []
 
 
 @given(st.binary(min_size=1))
-def test_data_survives_the_way_through_a_url(data: bytes) -> None:
+def test_data_survives_a_round_trip_through_a_data_url(data: bytes) -> None:
     url = data_url({"type": "image", "data": data, "media_type": "image/webp"})
     part = only({"type": "image_url", "image_url": {"url": url}})
     assert (part["data"], part["media_type"]) == (data, "image/webp")
     assert base64.b64decode(base64_of(part)) == data
 
 
-def test_an_address_stays_an_address() -> None:
+def test_a_url_stays_a_url() -> None:
     assert data_url(AT_URL) == AT_URL["url"]
 
 
 def test_system_messages_are_joined_and_the_others_keep_their_order() -> None:
     messages = [
-        Message("system", "Be brief."), Message("user", "1"),
-        Message("system", [{"type": "text", "text": "Be kind."}]), Message("assistant", "2"),
-    ]  # fmt: skip
+        Message("system", "Be brief."),
+        Message("user", "1"),
+        Message("system", [{"type": "text", "text": "Be kind."}]),
+        Message("assistant", "2"),
+    ]
     system, others = split_system(messages)
     assert system == "Be brief.\n\nBe kind."
     assert [each.text for each in others] == ["1", "2"]
@@ -178,7 +190,7 @@ def test_an_invalid_token_count_is_zero(reported: Any, counted: int) -> None:
 
 
 @given(st.text(), st.integers(12, 80))
-def test_an_id_fits_and_is_the_same_for_the_same(given_id: str, longest: int) -> None:
+def test_a_shortened_id_fits_and_is_stable(given_id: str, longest: int) -> None:
     fitting = shortened_id(given_id, longest)
     assert 0 < len(fitting) <= longest
     assert fitting == shortened_id(given_id, longest)

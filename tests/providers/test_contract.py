@@ -29,23 +29,23 @@ class Stage:
         for each in self.adapters.values():
             self.runner.run(each.aclose())
 
-    def ask(self, llm: LLMManager, colour: str, *, stream: bool) -> Response[Any]:
-        if colour == "async":
+    def ask(self, llm: LLMManager, mode: str, *, stream: bool) -> Response[Any]:
+        if mode == "async":
             return self.runner.run(_aask(llm, stream=stream))
         if not stream:
             return llm.complete("capital?")
-        with llm.stream("capital?") as told:
-            list(told.events())
-        return told.response
+        with llm.stream("capital?") as opened:
+            list(opened.events())
+        return opened.response
 
 
 async def _aask(llm: LLMManager, *, stream: bool) -> Response[Any]:
     if not stream:
         return await llm.acomplete("capital?")
-    async with llm.astream("capital?") as told:
-        async for _ in told.events():
+    async with llm.astream("capital?") as opened:
+        async for _ in opened.events():
             pass
-    return told.response
+    return opened.response
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,13 @@ def manager(adapter: Any, breaker: CircuitBreaker, patience: float | None = None
 
 
 def name_of(row: Row) -> str:
-    return f"{row.fault}-{row.provider}-{row.colour}-{'stream' if row.stream else 'whole'}"
+    return f"{row.fault}-{row.provider}-{row.mode}-{'stream' if row.stream else 'complete'}"
 
 
 @pytest.mark.promise("N12", "S2-22", "S2-33", "S2-34")
 @pytest.mark.wire
 @pytest.mark.parametrize("row", list(rows()), ids=name_of)
-def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None:
+def test_each_fault_has_the_outcome_of_the_table(row: Row, stage: Stage) -> None:
     outcome = CASES[row.fault].outcome
     if not isinstance(outcome, faults.Fault | Response):
         outcome = outcome(PROVIDERS[row.provider])
@@ -82,11 +82,11 @@ def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None
     with manager(stage.adapters[row.provider], breaker, patience) as llm:
         if row.raises:
             with pytest.raises(e.LLMError) as caught:
-                stage.ask(llm, row.colour, stream=row.stream)
+                stage.ask(llm, row.mode, stream=row.stream)
             assert type(caught.value).__name__ == row.raises
             ledger = caught.value.ledger
         else:
-            reply = stage.ask(llm, row.colour, stream=row.stream)
+            reply = stage.ask(llm, row.mode, stream=row.stream)
             assert reply.text == "from backup"
             ledger = reply.ledger
     assert ledger is not None
@@ -99,17 +99,17 @@ def test_each_fault_comes_to_what_the_table_says(row: Row, stage: Stage) -> None
 
 
 @pytest.mark.wire
-@pytest.mark.parametrize("colour", ["blocking", "async"])
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_refused_connection_is_a_network_error(
-    provider: str, colour: str, stream: bool, stage: Stage
+    provider: str, mode: str, stream: bool, stage: Stage
 ) -> None:
     with WireServer() as gone:
         adapter = PROVIDERS[provider].make(gone)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
     with manager(adapter, breaker) as llm:
-        reply = stage.ask(llm, colour, stream=stream)
+        reply = stage.ask(llm, mode, stream=stream)
     stage.runner.run(adapter.aclose())
     assert [entry.error for entry in reply.ledger.sent[:2]] == ["NetworkError"] * 2
     assert breaker.statistics().failures == 2
@@ -117,23 +117,23 @@ def test_a_refused_connection_is_a_network_error(
 
 @pytest.mark.promise("N12", "S2-32", "S2-34")
 @pytest.mark.wire
-@pytest.mark.parametrize("colour", ["blocking", "async"])
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_after_a_fault_the_same_adapter_answers(
-    provider: str, colour: str, stream: bool, stage: Stage
+    provider: str, mode: str, stream: bool, stage: Stage
 ) -> None:
     stage.server.clear()
     stage.server.script(faults.cut_stream(0, reset=True), faults.status(503))
     llm = LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=3, base_delay=0.002))
     with llm:
         llm.register_model("only", stage.adapters[provider])
-        reply = stage.ask(llm, colour, stream=stream)
+        reply = stage.ask(llm, mode, stream=stream)
     assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 3)
 
 
 def test_every_kind_of_fault_is_in_the_table() -> None:
-    """But for latency, which alone is no fault: nobody can tell it from silence."""
+    """Except latency, which cannot be distinguished from silence."""
     roots = {faults.Fault, faults.StreamFault, faults.BrokenStream, faults.Latency}
     kinds = {each for each in vars(faults).values() if isinstance(each, type)} - {Response}
     assert kinds - roots <= {type(case.outcome) for case in CASES.values()}

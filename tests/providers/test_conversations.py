@@ -24,7 +24,7 @@ pytestmark = pytest.mark.wire
 MODELS = {"openai": "gpt-x", "anthropic": "claude-sonnet-5-5", "google": "gemini-3-flash"}
 ANSWER = "Take an umbrella."
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-WEATHER = ToolSpec("weather", "Tells the weather.", SCHEMA)
+WEATHER = ToolSpec("weather", "Reports the weather.", SCHEMA)
 CALLS = (ToolCall("call_1", "weather", {"city": "Köln"}), ToolCall("call_2", "clock"))
 QUESTION = [
     Message("system", "Be brief."),
@@ -51,24 +51,41 @@ BODIES: dict[str, dict[str, Any]] = {
         "model": MODELS["openai"],
         "max_completion_tokens": 50,
         "temperature": 0,
-        "tools": [{
-            "type": "function",
-            "function": {
-                "name": "weather", "description": "Tells the weather.", "parameters": SCHEMA,
-            },
-        }],
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "weather",
+                    "description": "Reports the weather.",
+                    "parameters": SCHEMA,
+                },
+            }
+        ],
         "messages": [
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [
-                {"type": "text", "text": "Where is this?"},
-                {"type": "image_url", "image_url": {"url": DATA_URL}},
-            ]},
-            {"role": "assistant", "content": "Let me look.", "tool_calls": [
-                {"id": "call_1", "type": "function",
-                 "function": {"name": "weather", "arguments": '{"city": "Köln"}'}},
-                {"id": "call_2", "type": "function",
-                 "function": {"name": "clock", "arguments": "{}"}},
-            ]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Where is this?"},
+                    {"type": "image_url", "image_url": {"url": DATA_URL}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": "Let me look.",
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "weather", "arguments": '{"city": "Köln"}'},
+                    },
+                    {
+                        "id": "call_2",
+                        "type": "function",
+                        "function": {"name": "clock", "arguments": "{}"},
+                    },
+                ],
+            },
             {"role": "tool", "tool_call_id": "call_1", "content": '{"sky": "rain"}'},
             {"role": "tool", "tool_call_id": "call_2", "content": "noon"},
             {"role": "user", "content": "And tomorrow?"},
@@ -80,58 +97,106 @@ BODIES: dict[str, dict[str, Any]] = {
         "temperature": 0,
         "system": "Be brief.",
         "tools": [
-            {"name": "weather", "description": "Tells the weather.", "input_schema": SCHEMA},
+            {"name": "weather", "description": "Reports the weather.", "input_schema": SCHEMA},
         ],
         "messages": [
-            {"role": "user", "content": [
-                {"type": "text", "text": "Where is this?"},
-                {"type": "image", "source": {
-                    "type": "base64", "media_type": "image/png", "data": CODED,
-                }},
-            ]},
-            {"role": "assistant", "content": [
-                {"type": "text", "text": "Let me look."},
-                {"type": "tool_use", "id": "call_1", "name": "weather",
-                 "input": {"city": "Köln"}},
-                {"type": "tool_use", "id": "call_2", "name": "clock", "input": {}},
-            ]},
-            {"role": "user", "content": [
-                {"type": "tool_result", "tool_use_id": "call_1", "content": '{"sky": "rain"}'},
-                {"type": "tool_result", "tool_use_id": "call_2", "content": "noon"},
-                {"type": "text", "text": "And tomorrow?"},
-            ]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Where is this?"},
+                    {
+                        "type": "image",
+                        "source": {
+                            "type": "base64",
+                            "media_type": "image/png",
+                            "data": CODED,
+                        },
+                    },
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Let me look."},
+                    {
+                        "type": "tool_use",
+                        "id": "call_1",
+                        "name": "weather",
+                        "input": {"city": "Köln"},
+                    },
+                    {"type": "tool_use", "id": "call_2", "name": "clock", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "call_1", "content": '{"sky": "rain"}'},
+                    {"type": "tool_result", "tool_use_id": "call_2", "content": "noon"},
+                    {"type": "text", "text": "And tomorrow?"},
+                ],
+            },
         ],
     },
     "google": {
         "generationConfig": {"maxOutputTokens": 50, "temperature": 0},
         "systemInstruction": {"role": "user", "parts": [{"text": "Be brief."}]},
-        "tools": [{"functionDeclarations": [{
-            "name": "weather", "description": "Tells the weather.",
-            "parameters_json_schema": SCHEMA,
-        }]}],
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {
+                        "name": "weather",
+                        "description": "Reports the weather.",
+                        "parameters_json_schema": SCHEMA,
+                    }
+                ]
+            }
+        ],
         "contents": [
-            {"role": "user", "parts": [
-                {"text": "Where is this?"},
-                {"inlineData": {"data": CODED, "mime_type": "image/png"}},
-            ]},
-            {"role": "model", "parts": [
-                {"text": "Let me look."},
-                {"functionCall": {"id": "call_1", "name": "weather", "args": {"city": "Köln"}},
-                 "thoughtSignature": FOREIGN},
-                {"functionCall": {"id": "call_2", "name": "clock", "args": {}}},
-            ]},
-            {"role": "user", "parts": [
-                {"functionResponse": {
-                    "id": "call_1", "name": "weather", "response": {"sky": "rain"},
-                }},
-                {"functionResponse": {
-                    "id": "call_2", "name": "clock", "response": {"output": "noon"},
-                }},
-                {"text": "And tomorrow?"},
-            ]},
+            {
+                "role": "user",
+                "parts": [
+                    {"text": "Where is this?"},
+                    {"inlineData": {"data": CODED, "mime_type": "image/png"}},
+                ],
+            },
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "Let me look."},
+                    {
+                        "functionCall": {
+                            "id": "call_1",
+                            "name": "weather",
+                            "args": {"city": "Köln"},
+                        },
+                        "thoughtSignature": FOREIGN,
+                    },
+                    {"functionCall": {"id": "call_2", "name": "clock", "args": {}}},
+                ],
+            },
+            {
+                "role": "user",
+                "parts": [
+                    {
+                        "functionResponse": {
+                            "id": "call_1",
+                            "name": "weather",
+                            "response": {"sky": "rain"},
+                        }
+                    },
+                    {
+                        "functionResponse": {
+                            "id": "call_2",
+                            "name": "clock",
+                            "response": {"output": "noon"},
+                        }
+                    },
+                    {"text": "And tomorrow?"},
+                ],
+            },
         ],
     },
-}  # fmt: skip
+}
 """What each provider is sent for `CONVERSATION`, but for what makes a stream of it."""
 
 
@@ -157,21 +222,21 @@ class Chain:
     def ask(self, way: str, messages: list[Message]) -> Response[Any]:
         """The answer, asked in one of the ways."""
         options: dict[str, Any] = {"tools": [WEATHER], "max_tokens": 50, "temperature": 0}
-        if way == "blocking":
+        if way == "sync":
             return self.llm.complete(messages, **options)
         if way == "stream":
-            with self.llm.stream(messages, **options) as told:
-                list(told.events())
-            return told.response
+            with self.llm.stream(messages, **options) as stream:
+                list(stream.events())
+            return stream.response
         return asyncio.run(self._ask(way, messages, options))
 
     async def _ask(self, way: str, messages: list[Message], options: dict[str, Any]) -> Any:
         if way == "async":
             return await self.llm.acomplete(messages, **options)
-        async with self.llm.astream(messages, **options) as told:
-            async for _ in told.events():
+        async with self.llm.astream(messages, **options) as stream:
+            async for _ in stream.events():
                 pass
-        return told.response
+        return stream.response
 
     def fail(self, name: str, status: int) -> None:
         """The next request to that provider gets this status."""
@@ -203,9 +268,9 @@ def chain(*order: str, reply: str = ANSWER) -> Iterator[Chain]:
 @pytest.mark.parametrize("provider", MODELS)
 def test_the_same_messages_go_to_any_provider(provider: str, way: str) -> None:
     with chain(provider) as asked:
-        told = asked.ask(way, CONVERSATION)
+        reply = asked.ask(way, CONVERSATION)
         assert asked.bodies() == [(provider, BODIES[provider])]
-    assert told.text == ANSWER
+    assert reply.text == ANSWER
 
 
 @either_way
@@ -216,11 +281,11 @@ def test_a_fallback_in_the_middle_keeps_the_conversation(
 ) -> None:
     with chain(first, second) as asked:
         asked.fail(first, status)
-        told = asked.ask(way, CONVERSATION)
+        reply = asked.ask(way, CONVERSATION)
         assert asked.bodies() == [(first, BODIES[first]), (second, BODIES[second])]
-    assert (told.text, told.provider) == (ANSWER, second)
-    assert told.ledger is not None
-    assert [entry.model for entry in told.ledger.sent] == [first, second]
+    assert (reply.text, reply.provider) == (ANSWER, second)
+    assert reply.ledger is not None
+    assert [entry.model for entry in reply.ledger.sent] == [first, second]
 
 
 def turns(called: Response[Any]) -> list[Message]:
@@ -259,7 +324,7 @@ def calls_and_results(provider: str, body: dict[str, Any]) -> list[tuple[str, st
 
 @every_way
 @pytest.mark.parametrize("order", [*permutations(MODELS)], ids="-".join)
-def test_each_provider_goes_on_where_another_called_a_tool(
+def test_each_provider_continues_after_a_tool_call_of_another(
     order: tuple[str, str, str], way: str
 ) -> None:
     """The first calls a tool and fails, so does the second, and the third has all of it."""
@@ -275,9 +340,9 @@ def test_each_provider_goes_on_where_another_called_a_tool(
             messages += turns(called)
         for failing in order[:2]:
             asked.fail(failing, 503)
-        told = asked.ask(way, messages)
+        reply = asked.ask(way, messages)
         last = asked.bodies()[-3:]
-    assert (told.text, told.provider) == (ANSWER, order[2])
+    assert (reply.text, reply.provider) == (ANSWER, order[2])
     assert [provider for provider, _ in last] == list(order)
     for provider, body in last:
         found = calls_and_results(provider, body)
@@ -291,7 +356,7 @@ def test_each_provider_goes_on_where_another_called_a_tool(
 
 
 @every_way
-def test_a_model_gets_its_own_thoughts_back_after_another_went_on(way: str) -> None:
+def test_a_model_gets_its_own_reasoning_back_after_another_answered(way: str) -> None:
     """Gemini refuses a call of its own without the signature that came with it."""
     with chain("google", "anthropic") as asked:
         own, other = ToolCall("own", "weather", {"city": "Köln"}), ToolCall("other", "clock")

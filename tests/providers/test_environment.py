@@ -31,7 +31,7 @@ def headers_sent(adapter: Any, server: WireServer) -> dict[str, str]:
 @pytest.mark.wire
 @pytest.mark.parametrize("name", ["compatible", "ollama", "vllm", "llamacpp", "lmstudio", "local"])
 @pytest.mark.parametrize("key", [None, "key-of-the-server"])
-def test_nothing_of_openai_is_sent_to_anyone_else(
+def test_openais_variables_are_not_sent_to_other_servers(
     name: str, key: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in OPENAIS.items():
@@ -44,7 +44,7 @@ def test_nothing_of_openai_is_sent_to_anyone_else(
 
 
 @pytest.mark.wire
-def test_openai_itself_gets_what_is_meant_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_gets_its_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other side of the same: the SDK's variables keep working where they belong."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-openai")
     with WireServer() as server:
@@ -69,7 +69,7 @@ def test_the_address_comes_from_the_right_variable(
     assert made("m", base_url="http://other:2").base_url == "http://other:2"
 
 
-def test_an_address_in_the_environment_that_is_none_is_refused(
+def test_an_invalid_address_in_the_environment_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LOCAL_BASE_URL", "localhost:11434")

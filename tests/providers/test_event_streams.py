@@ -28,10 +28,10 @@ def chat(text: str) -> list[tuple[str | None, Any]]:
 def responses(text: str) -> list[tuple[str | None, Any]]:
     part = {"type": "output_text", "text": text, "annotations": []}
     message = {"type": "message", "id": "m", "role": "assistant", "content": [part]}
-    whole = {"id": "r", "status": "completed", "output": [message]}
+    response = {"id": "r", "status": "completed", "output": [message]}
     events: list[dict[str, Any]] = [
         {"type": "response.output_text.delta", "delta": text, "output_index": 0},
-        {"type": "response.completed", "response": whole},
+        {"type": "response.completed", "response": response},
     ]
     return [(str(each["type"]), each) for each in events]
 
@@ -58,9 +58,13 @@ def google(text: str) -> list[tuple[str | None, Any]]:
 
 
 PROTOCOLS = {
-    "openai": chat, "openai-responses": responses, "groq": chat, "ollama": chat,
-    "anthropic": anthropic, "google": google,
-}  # fmt: skip
+    "openai": chat,
+    "openai-responses": responses,
+    "groq": chat,
+    "ollama": chat,
+    "anthropic": anthropic,
+    "google": google,
+}
 
 
 def framed(events: Sequence[tuple[str | None, Any]], end: bytes = b"\n") -> list[bytes]:
@@ -94,38 +98,38 @@ FRAMINGS: dict[str, Callable[[Sequence[tuple[str | None, Any]]], list[bytes]]] =
 }
 
 
-def stream(provider: str, pieces: Sequence[bytes], colour: str) -> str:
+def stream(provider: str, pieces: Sequence[bytes], mode: str) -> str:
     with serving("text/event-stream", *pieces) as server:
         adapter = provider_for(f"{provider}:m", api_key="k", base_url=server.url)
         with LLMManager(enable_caching=False, max_retries=1) as llm:
             llm.register_model("only", adapter)
-            if colour == "blocking":
-                with llm.stream("hello?") as told:
-                    text = "".join(told)
+            if mode == "sync":
+                with llm.stream("hello?") as pieces_read:
+                    text = "".join(pieces_read)
                 adapter.close()
                 return text
 
             async def main() -> str:
-                async with llm.astream("hello?") as told:
-                    text = "".join([piece async for piece in told])
+                async with llm.astream("hello?") as pieces_read:
+                    text = "".join([piece async for piece in pieces_read])
                 await adapter.aclose()
                 return text
 
             return asyncio.run(main())
 
 
-colours = pytest.mark.parametrize("colour", ["blocking", "async"])
+sync_and_async = pytest.mark.parametrize("mode", ["sync", "async"])
 
 
-@colours
+@sync_and_async
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("provider", PROTOCOLS)
-def test_the_whole_text_arrives(provider: str, framing: str, colour: str) -> None:
+def test_the_complete_text_arrives(provider: str, framing: str, mode: str) -> None:
     pieces = FRAMINGS[framing](PROTOCOLS[provider](TEXT))
-    assert stream(provider, pieces, colour) == TEXT
+    assert stream(provider, pieces, mode) == TEXT
 
 
-@colours
+@sync_and_async
 @pytest.mark.parametrize("provider", PROTOCOLS)
-def test_an_event_may_be_ten_megabytes_long(provider: str, colour: str) -> None:
-    assert stream(provider, framed(PROTOCOLS[provider](LONG)), colour) == LONG
+def test_an_event_may_be_ten_megabytes_long(provider: str, mode: str) -> None:
+    assert stream(provider, framed(PROTOCOLS[provider](LONG)), mode) == LONG

@@ -38,15 +38,15 @@ class City(BaseModel):
 @pytest.mark.promise("S2-08")
 @every_provider
 @every_way
-def test_an_answer_is_told_whole(provider: str, way: str) -> None:
+def test_a_complete_answer_has_every_field(provider: str, way: str) -> None:
     cached = Usage(11, 7, cache_read_tokens=5)
     reply: Response[Any] = Response(ANSWER, usage=cached, reasoning="Let me think.")
     with WireServer(reply=reply) as server, asking(PROVIDERS[provider].make(server)) as asker:
-        told = asker.ask(way)
-    assert (told.text, told.reasoning, told.finish_reason) == (ANSWER, "Let me think.", "stop")
-    assert told.usage == cached
-    assert told.response_id
-    assert told.tool_calls == ()
+        reply = asker.ask(way)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == (ANSWER, "Let me think.", "stop")
+    assert reply.usage == cached
+    assert reply.response_id
+    assert reply.tool_calls == ()
 
 
 @every_provider
@@ -56,12 +56,12 @@ def test_tools_make_the_round_trip(provider: str, way: str) -> None:
         WireServer(reply=Response("Looking.", tool_calls=(CALL,))) as server,
         asking(PROVIDERS[provider].make(server)) as asker,
     ):
-        told = asker.ask(way, CONVERSATION, tools=[weather], tool_choice="weather")
-        assert [(each.name, each.arguments) for each in told.tool_calls] == [
+        reply = asker.ask(way, CONVERSATION, tools=[weather], tool_choice="weather")
+        assert [(each.name, each.arguments) for each in reply.tool_calls] == [
             (CALL.name, CALL.arguments)
         ]
-        assert told.tool_calls[0].id
-        assert told.finish_reason == "tool_calls"
+        assert reply.tool_calls[0].id
+        assert reply.finish_reason == "tool_calls"
         body = server.requests[0].body
     choice = body.get("tool_choice") or body["toolConfig"]
     assert "weather" in str(choice)
@@ -70,14 +70,14 @@ def test_tools_make_the_round_trip(provider: str, way: str) -> None:
 
 @every_provider
 @either_way
-def test_an_answer_of_a_type_is_asked_for_natively(provider: str, way: str) -> None:
+def test_structured_output_uses_the_providers_own_option(provider: str, way: str) -> None:
     with (
         WireServer(reply='{"name": "Paris", "people": 2}') as server,
         asking(PROVIDERS[provider].make(server)) as asker,
     ):
-        told = asker.ask(way, response_model=City)
+        reply = asker.ask(way, response_model=City)
         body = server.requests[0].body
-    assert told.parsed == City(name="Paris", people=2)
+    assert reply.parsed == City(name="Paris", people=2)
     fields = ("response_format", "text", "output_config", "generationConfig")
     (asked,) = (body[name] for name in fields if name in body)
     assert "schema" in str(asked).lower()
@@ -101,9 +101,9 @@ def test_a_temperature_of_zero_is_sent_and_none_leaves_a_default_out(
 
 
 @every_provider
-def test_what_the_sdk_does_not_know_travels_in_the_body(provider: str) -> None:
+def test_parameters_unknown_to_the_sdk_are_sent_in_the_body(provider: str) -> None:
     with WireServer() as server, asking(PROVIDERS[provider].make(server)) as asker:
-        asker.ask("blocking", top_k_of_the_house=3)
+        asker.ask("sync", top_k_of_the_house=3)
         assert server.requests[0].body["top_k_of_the_house"] == 3
 
 
@@ -138,7 +138,7 @@ def test_no_key_is_in_anything_that_is_printed(
 @every_provider
 @either_way
 @pytest.mark.parametrize("key", [f"{KEY}\nx: y", f"{KEY}é", f"{KEY} {KEY}", " "])
-def test_a_key_that_cannot_travel_is_refused_unprinted(provider: str, way: str, key: str) -> None:
+def test_a_key_that_cannot_be_sent_is_rejected_unprinted(provider: str, way: str, key: str) -> None:
     with WireServer() as server:
         if provider == "compatible" and not key.strip():
             return
@@ -151,24 +151,24 @@ def test_a_key_that_cannot_travel_is_refused_unprinted(provider: str, way: str, 
 
 
 @every_provider
-def test_one_adapter_serves_two_event_loops_and_blocking_callers(provider: str) -> None:
+def test_one_adapter_serves_two_event_loops_and_sync_callers(provider: str) -> None:
     with WireServer(reply=ANSWER) as server, asking(PROVIDERS[provider].make(server)) as asker:
-        ways = ("async", "blocking", "astream", "async", "stream")
+        ways = ("async", "sync", "astream", "async", "stream")
         assert [asker.ask(way).text for way in ways] == [ANSWER] * 5
 
 
 @every_provider
-def test_after_close_the_next_call_opens_anew(provider: str) -> None:
+def test_after_close_the_next_call_opens_a_new_connection(provider: str) -> None:
     with WireServer(reply=ANSWER) as server, asking(PROVIDERS[provider].make(server)) as asker:
-        asker.ask("blocking")
+        asker.ask("sync")
         asker.adapter.close()
         server.wait_until(lambda each: each.connections == 0)
-        assert asker.ask("blocking").text == ANSWER
+        assert asker.ask("sync").text == ANSWER
 
 
 @every_provider
 def test_a_closed_manager_leaves_no_connection_behind(provider: str) -> None:
-    """Of models that it made itself, in both colours; a forgotten socket would warn."""
+    """Of models that it made itself, sync and async; a socket left open would warn."""
 
     async def main(llm: LLMManager) -> None:
         async with llm:
@@ -193,20 +193,20 @@ def test_a_closed_manager_leaves_no_connection_behind(provider: str) -> None:
 @pytest.mark.promise("S4-26")
 @every_provider
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_that_is_left_early_lets_go_of_its_connection(provider: str, way: str) -> None:
+def test_a_stream_that_is_abandoned_closes_its_connection(provider: str, way: str) -> None:
     with (
         WireServer(reply="word " * 5000, chunk_delay=0.001) as server,
         asking(PROVIDERS[provider].make(server)) as asker,
     ):
         if way == "stream":
-            with asker.llm.stream("capital?") as told:
-                assert next(iter(told))
+            with asker.llm.stream("capital?") as stream:
+                assert next(iter(stream))
             server.wait_until(lambda each: each.connections == 0)
             return
 
         async def main() -> None:
-            async with asker.llm.astream("capital?") as told:
-                async for _ in told:
+            async with asker.llm.astream("capital?") as stream:
+                async for _ in stream:
                     break
             await asyncio.to_thread(server.wait_until, lambda each: each.connections == 0)
             await asker.adapter.aclose()
@@ -215,24 +215,24 @@ def test_a_stream_that_is_left_early_lets_go_of_its_connection(provider: str, wa
 
 
 @every_provider
-def test_the_events_of_a_stream_carry_the_sdks_own(provider: str) -> None:
+def test_stream_events_carry_the_sdks_own_events(provider: str) -> None:
     with (
         WireServer(reply=ANSWER) as server,
         asking(PROVIDERS[provider].make(server)) as asker,
-        asker.llm.stream("capital?") as told,
+        asker.llm.stream("capital?") as stream,
     ):
-        texts = [each for each in told.events() if isinstance(each, TextDelta)]
+        texts = [each for each in stream.events() if isinstance(each, TextDelta)]
     modules = {type(each.raw).__module__.partition(".")[0] for each in texts}
     assert len(modules) == 1
     assert not modules & {"agentkit", "builtins"}
 
 
 @every_provider
-def test_the_same_settings_go_with_another_key(provider: str) -> None:
+def test_with_key_keeps_the_settings(provider: str) -> None:
     with WireServer() as server:
         adapter = PROVIDERS[provider].make(server, temperature=0.25).with_key("another-key")
         with asking(adapter) as asker:
-            asker.ask("blocking")
+            asker.ask("sync")
         (request,) = server.requests
     assert "'temperature': 0.25" in str(request.body)
     assert request.model == MODEL
@@ -240,7 +240,7 @@ def test_the_same_settings_go_with_another_key(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", sorted(set(PROVIDERS) - {"google"}))
-def test_an_id_of_another_origin_is_cut_to_what_the_provider_takes(provider: str) -> None:
+def test_the_id_of_another_providers_tool_call_is_shortened(provider: str) -> None:
     long = "call_" + "x" * 90
     messages = [
         *CONVERSATION[:2],
@@ -248,12 +248,12 @@ def test_an_id_of_another_origin_is_cut_to_what_the_provider_takes(provider: str
         type(CONVERSATION[3])("tool", "rain", tool_call_id=long),
     ]
     with WireServer() as server, asking(PROVIDERS[provider].make(server)) as asker:
-        asker.ask("blocking", messages)
+        asker.ask("sync", messages)
         body = str(server.requests[0].body)
     assert long not in body
 
 
-def test_limits_are_learned_from_the_headers() -> None:
+def test_rate_limits_are_read_from_the_headers() -> None:
     from agentkit.providers.response_fields import quota_from_headers
 
     openais = {"x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000"}

@@ -13,7 +13,7 @@ from tests.helpers import manager_of
 
 
 @pytest.mark.promise("S3-03", "S3-07")
-def test_each_attempt_gets_the_options_in_a_dict_of_its_own() -> None:
+def test_each_attempt_gets_its_own_dict_of_options() -> None:
     seen: list[dict[str, Any]] = []
 
     def greedy(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -37,7 +37,7 @@ class Echo:
 
 
 @pytest.mark.promise("S2-14")
-def test_a_provider_with_one_method_has_every_way_of_asking() -> None:
+def test_a_provider_with_one_method_can_be_called_in_every_way() -> None:
     seen: list[str] = []
 
     class Seen(Middleware):

@@ -63,7 +63,7 @@ def test_the_key_is_read_from_the_environment_when_it_is_needed(
         assert key_sent(adapter, server) == KEY
 
 
-def test_the_first_variable_that_holds_something_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_variable_that_is_not_empty_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_API_KEY", "")
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     with WireServer() as server:
@@ -73,7 +73,7 @@ def test_the_first_variable_that_holds_something_counts(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", WITH_KEY)
 @pytest.mark.parametrize("key", [f"{KEY}\nX-Evil: 1", f"{KEY} {KEY}", f"{KEY}é", f"\x00{KEY}"])
-def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(name: str, key: str) -> None:
+def test_a_key_that_cannot_be_sent_is_rejected_without_being_shown(name: str, key: str) -> None:
     adapter = provider_for(f"{name}:some-model", api_key=key, base_url="http://127.0.0.1:9")
     with LLMManager(enable_caching=False, max_retries=1) as llm:
         llm.register_model("only", adapter)
@@ -95,12 +95,12 @@ def test_an_adapter_shows_no_key_and_another_key_makes_another_adapter(name: str
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1))
-def test_what_fits_into_a_header_is_a_key(key: str) -> None:
+def test_a_key_may_contain_any_visible_ascii_character(key: str) -> None:
     assert check_key(key, "openai") == key
 
 
 @pytest.mark.parametrize("name", WITHOUT_KEY)
-def test_a_server_that_wants_no_key_is_given_none(name: str) -> None:
+def test_a_server_without_keys_gets_a_placeholder(name: str) -> None:
     with WireServer() as server:
         adapter = provider_for(f"{name}:m", base_url=base_url(name, server))
         assert key_sent(adapter, server) == "none"

@@ -47,8 +47,9 @@ def test_a_provider_of_another_package_is_found_by_its_entry_point() -> None:
     assert provider_names()[-1] == "parrot"
     made = provider_for("parrot:grey", api_key=" k ", base_url="http://h/v1", volume=3)
     assert (made.model, made.settings) == (
-        "grey", {"api_key": "k", "base_url": "http://h/v1", "volume": 3},
-    )  # fmt: skip
+        "grey",
+        {"api_key": "k", "base_url": "http://h/v1", "volume": 3},
+    )
     with LLMManager(enable_caching=False) as llm:
         llm.register_model("bird", "parrot:grey")
         assert llm.generate("hello") == "grey: hello"
@@ -93,7 +94,7 @@ def test_an_unknown_provider_is_answered_with_a_suggestion(spec: str, hint: str)
 
 
 @pytest.mark.parametrize("spec", ["openai", "openai:", "openai:  "])
-def test_a_provider_without_a_model_is_refused(spec: str) -> None:
+def test_a_provider_without_a_model_is_rejected(spec: str) -> None:
     with pytest.raises(ConfigurationError, match="does not name a model"):
         provider_for(spec, api_key="any")
 
@@ -101,13 +102,13 @@ def test_a_provider_without_a_model_is_refused(spec: str) -> None:
 @pytest.mark.parametrize(
     "url", ["", "localhost:80", "ftp://host", "http://", "http://host:port", "http://[::1", "//h"]
 )
-def test_an_invalid_base_url_is_refused(url: str) -> None:
+def test_an_invalid_base_url_is_rejected(url: str) -> None:
     with pytest.raises(ConfigurationError, match="not a valid URL"):
         provider_for("openai:m", api_key="any", base_url=url)
 
 
 @pytest.mark.parametrize("key", ["", "  ", "\n"])
-def test_an_empty_key_is_refused_at_once(key: str) -> None:
+def test_an_empty_key_is_rejected_immediately(key: str) -> None:
     with pytest.raises(ConfigurationError, match="API key for openai is empty"):
         provider_for("openai:m", api_key=key)
 

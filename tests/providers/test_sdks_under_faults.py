@@ -1,4 +1,5 @@
-"""The real SDKs as inference functions, over real sockets: each fault, colour, whole and stream.
+"""The real SDKs as inference functions, over real sockets: each fault, sync and async, complete and
+streamed.
 
 The primary meets the fault, the backup answers; the ledger must say what the primary died of.
 """
@@ -57,7 +58,7 @@ BROKEN = {
 ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "capital?"}]}
 
 
-def openai_whole(server: WireServer) -> Any:
+def openai_complete(server: WireServer) -> Any:
     client = openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0)
 
     def model(prompt: str, kwargs: dict[str, Any]) -> Response[Any]:
@@ -107,7 +108,7 @@ def openai_async_stream(server: WireServer) -> Any:
     return model
 
 
-def anthropic_whole(server: WireServer) -> Any:
+def anthropic_complete(server: WireServer) -> Any:
     client = anthropic.Anthropic(base_url=server.anthropic_url, api_key="any", max_retries=0)
 
     def model(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -127,7 +128,11 @@ def anthropic_stream(server: WireServer) -> Any:
     return model
 
 
-WHOLE = {"openai": openai_whole, "openai-async": openai_async, "anthropic": anthropic_whole}
+COMPLETE = {
+    "openai": openai_complete,
+    "openai-async": openai_async,
+    "anthropic": anthropic_complete,
+}
 STREAMS = {
     "openai": openai_stream,
     "openai-async": openai_async_stream,
@@ -161,9 +166,9 @@ def manager(model: Any, *, silent: bool = False) -> LLMManager:
     return llm
 
 
-def read(llm: LLMManager, colour: str, **options: Any) -> Response[Any]:
-    """A stream read to its end, in either colour."""
-    if colour == "blocking":
+def read(llm: LLMManager, mode: str, **options: Any) -> Response[Any]:
+    """A stream read to its end, sync or async."""
+    if mode == "sync":
         with llm.stream("capital?", **options) as stream:
             list(stream.events())
         return stream.response
@@ -184,61 +189,57 @@ def check(reply: Response[Any], case: Case) -> None:
     assert len(tried) == case.attempts
 
 
-colours = pytest.mark.parametrize("colour", ["blocking", "async"])
+sync_and_async = pytest.mark.parametrize("mode", ["sync", "async"])
 
 
 @pytest.mark.promise("N12")
-@colours
-@pytest.mark.parametrize("sdk", WHOLE)
+@sync_and_async
+@pytest.mark.parametrize("sdk", COMPLETE)
 @pytest.mark.parametrize("fault", BEFORE)
-def test_a_whole_answer_survives(fault: str, sdk: str, colour: str) -> None:
+def test_a_complete_answer_survives_each_fault(fault: str, sdk: str, mode: str) -> None:
     case = BEFORE[fault]
     silent = case.error_type == "timeout"
-    with WireServer(reply=ANSWER) as server, manager(WHOLE[sdk](server), silent=silent) as llm:
+    with WireServer(reply=ANSWER) as server, manager(COMPLETE[sdk](server), silent=silent) as llm:
         server.always(case.fault)
         reply = (
-            llm.complete("capital?")
-            if colour == "blocking"
-            else asyncio.run(llm.acomplete("capital?"))
+            llm.complete("capital?") if mode == "sync" else asyncio.run(llm.acomplete("capital?"))
         )
         check(reply, case)
 
 
-@colours
+@sync_and_async
 @pytest.mark.parametrize("sdk", STREAMS)
 @pytest.mark.parametrize("fault", [*BEFORE, *STREAMED])
-def test_a_stream_falls_back_before_its_first_content(fault: str, sdk: str, colour: str) -> None:
+def test_a_stream_falls_back_before_its_first_content(fault: str, sdk: str, mode: str) -> None:
     case = {**BEFORE, **STREAMED}[fault]
     silent = case.error_type == "timeout"
     with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server), silent=silent) as llm:
         server.always(case.fault)
-        check(read(llm, colour), case)
+        check(read(llm, mode), case)
 
 
-@colours
+@sync_and_async
 @pytest.mark.parametrize("sdk", STREAMS)
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_stream_that_breaks_is_never_a_short_answer(fault: str, sdk: str, colour: str) -> None:
+def test_a_broken_stream_is_never_a_short_answer(fault: str, sdk: str, mode: str) -> None:
     silent = fault == "stalled"
     with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server), silent=silent) as llm:
         server.always(BROKEN[fault])
         with pytest.raises(StreamInterruptedError) as caught:
-            read(llm, colour)
+            read(llm, mode)
         assert ANSWER.startswith(caught.value.partial)
         assert caught.value.partial
-        reply = read(llm, colour, on_interrupt="restart")
+        reply = read(llm, mode, on_interrupt="restart")
         assert reply.text == "from backup"
 
 
-@colours
-@pytest.mark.parametrize("sdk", WHOLE)
-def test_without_a_fault_the_answer_is_whole(sdk: str, colour: str) -> None:
-    with WireServer(reply=ANSWER) as server, manager(WHOLE[sdk](server)) as llm:
+@sync_and_async
+@pytest.mark.parametrize("sdk", COMPLETE)
+def test_without_a_fault_the_answer_is_complete(sdk: str, mode: str) -> None:
+    with WireServer(reply=ANSWER) as server, manager(COMPLETE[sdk](server)) as llm:
         reply = (
-            llm.complete("capital?")
-            if colour == "blocking"
-            else asyncio.run(llm.acomplete("capital?"))
+            llm.complete("capital?") if mode == "sync" else asyncio.run(llm.acomplete("capital?"))
         )
         assert (reply.text, reply.model) == (ANSWER, "primary")
     with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server)) as llm:
-        assert read(llm, colour).text == ANSWER
+        assert read(llm, mode).text == ANSWER

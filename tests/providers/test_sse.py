@@ -1,4 +1,4 @@
-"""Event streams as the SDKs get them: without what they misread, however the packets are cut."""
+"""Event streams as the SDKs get them: without what they misread, wherever the packets end."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from agentkit.testing import WireServer, faults
 from agentkit.types import Request
 
 PROVIDERS = ["openai", "openai-responses", "groq", "anthropic", "vllm"]
-colours = pytest.mark.parametrize("colour", ["blocking", "async"])
+sync_and_async = pytest.mark.parametrize("mode", ["sync", "async"])
 every_provider = pytest.mark.parametrize("provider", PROVIDERS)
 
 
@@ -37,7 +37,7 @@ def deaf() -> Iterator[str]:
             each.close()
 
 
-def failure(adapter: Any, request: Request, colour: str) -> BaseException:
+def failure(adapter: Any, request: Request, mode: str) -> BaseException:
     async def main() -> None:
         try:
             await adapter.asend(request)
@@ -45,7 +45,7 @@ def failure(adapter: Any, request: Request, colour: str) -> BaseException:
             await adapter.aclose()
 
     try:
-        if colour == "async":
+        if mode == "async":
             asyncio.run(main())
         else:
             adapter.send(request)
@@ -56,28 +56,28 @@ def failure(adapter: Any, request: Request, colour: str) -> BaseException:
     pytest.fail("it answered")
 
 
-@colours
+@sync_and_async
 @every_provider
 @pytest.mark.parametrize("timeout", [None, 3600.0])
-def test_connecting_is_given_up_long_before_an_attempts_time_is_over(
-    provider: str, colour: str, timeout: float | None, deaf: str, monkeypatch: pytest.MonkeyPatch
+def test_the_connect_timeout_is_much_shorter_than_the_time_limit(
+    provider: str, mode: str, timeout: float | None, deaf: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sdk, "CONNECT_TIMEOUT", 0.1)
     adapter = provider_for(f"{provider}:m", api_key="k", base_url=deaf)
-    error = failure(adapter, Request(prompt="q", timeout=timeout), colour)
+    error = failure(adapter, Request(prompt="q", timeout=timeout), mode)
     assert isinstance(error, ProviderTimeoutError)
 
 
 @pytest.mark.wire
-@colours
+@sync_and_async
 @pytest.mark.parametrize("params", [{}, {"timeout": 0.2}], ids=["the attempt's", "the caller's"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_silence_ends_with_the_time_limit(
-    provider: str, colour: str, params: dict[str, float]
+    provider: str, mode: str, params: dict[str, float]
 ) -> None:
     with WireServer() as server:
         server.always(faults.silence())
         url = server.url if provider in ("anthropic", "groq") else server.openai_url
         adapter = provider_for(f"{provider}:m", api_key="k", base_url=url)
         request = Request(prompt="q", params=params, timeout=None if params else 0.2)
-        assert isinstance(failure(adapter, request, colour), ProviderTimeoutError)
+        assert isinstance(failure(adapter, request, mode), ProviderTimeoutError)

@@ -30,8 +30,8 @@ from tests.providers.canned import Canned, canned
 pytestmark = pytest.mark.wire
 
 MODEL = "claude-sonnet-5-5"
-WEATHER = ToolSpec("weather", "Tells the weather.")
-both_ways = pytest.mark.parametrize("way", ["blocking", "stream"])
+WEATHER = ToolSpec("weather", "Reports the weather.")
+both_ways = pytest.mark.parametrize("way", ["sync", "stream"])
 
 
 class City(BaseModel):
@@ -55,34 +55,34 @@ def body_of(
         return sent_body(adapter(server, model), server, prompt, **options)
 
 
-def said(role: str, content: Any, **rest: Any) -> Message:
+def message(role: str, content: Any, **rest: Any) -> Message:
     return Message(role, content, **rest)
 
 
-def test_system_messages_are_joined_wherever_they_stand() -> None:
-    body = body_of(said("system", "One."), said("user", "hi"), said("system", "Two."))
+def test_system_messages_are_joined_whatever_their_position() -> None:
+    body = body_of(message("system", "One."), message("user", "hi"), message("system", "Two."))
     assert body["system"] == "One.\n\nTwo."
     assert body["messages"] == [{"role": "user", "content": "hi"}]
 
 
-def test_results_of_calls_side_by_side_are_one_turn() -> None:
+def test_results_of_parallel_calls_are_one_turn() -> None:
     calls = (ToolCall("a", "weather"), ToolCall("b", "weather"))
     body = body_of(
-        said("user", "hi"),
-        said("assistant", "", tool_calls=calls),
-        said("tool", "rain", tool_call_id="a"),
-        said("tool", "sun", tool_call_id="b"),
+        message("user", "hi"),
+        message("assistant", "", tool_calls=calls),
+        message("tool", "rain", tool_call_id="a"),
+        message("tool", "sun", tool_call_id="b"),
     )
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
     assert [block["tool_use_id"] for block in body["messages"][2]["content"]] == ["a", "b"]
 
 
 @pytest.mark.parametrize("given", ["call:1/α", "functions.weather:0", "x" * 65, ""])
-def test_an_id_of_another_vendor_becomes_one_that_fits_in_both_places(given: str) -> None:
+def test_an_invalid_id_is_replaced_in_the_call_and_the_result(given: str) -> None:
     body = body_of(
-        said("user", "hi"),
-        said("assistant", "", tool_calls=(ToolCall(given, "weather"),)),
-        said("tool", "rain", tool_call_id=given),
+        message("user", "hi"),
+        message("assistant", "", tool_calls=(ToolCall(given, "weather"),)),
+        message("tool", "rain", tool_call_id=given),
     )
     (call,), (result,) = (turn["content"] for turn in body["messages"][1:])
     assert call["id"] == result["tool_use_id"] == valid_id(given)
@@ -90,7 +90,7 @@ def test_an_id_of_another_vendor_becomes_one_that_fits_in_both_places(given: str
     assert len(call["id"]) <= 64
 
 
-def test_ids_that_differ_only_in_odd_characters_stay_apart() -> None:
+def test_ids_that_differ_only_in_invalid_characters_stay_different() -> None:
     assert len({valid_id("call.1"), valid_id("call:1"), valid_id("call_1")}) == 3
 
 
@@ -104,14 +104,14 @@ def test_ids_that_differ_only_in_odd_characters_stay_apart() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:The model:DeprecationWarning")
-def test_the_limit_is_the_callers_or_that_of_the_family(
+def test_max_tokens_is_the_callers_or_that_of_the_model_family(
     model: str, params: dict[str, Any], expected: int
 ) -> None:
     assert body_of(model=model, **params)["max_tokens"] == expected
 
 
-def test_a_large_limit_needs_no_stream() -> None:
-    """The SDK refuses one unless it is told how long it may wait."""
+def test_a_large_max_tokens_does_not_require_a_stream() -> None:
+    """The SDK refuses one without a time limit."""
     with WireServer(reply="Paris.") as server:
         asked = adapter(server)
         assert asked.send(Request(prompt="capital?", params={"max_tokens": 100_000})).text
@@ -119,7 +119,7 @@ def test_a_large_limit_needs_no_stream() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("choice", "expected"),
     [
         ("auto", {"type": "auto"}),
         ("none", {"type": "none"}),
@@ -128,14 +128,14 @@ def test_a_large_limit_needs_no_stream() -> None:
         ({"type": "any"}, {"type": "any"}),
     ],
 )
-def test_a_tool_choice_is_put_into_its_words(wish: Any, expected: dict[str, Any]) -> None:
-    assert body_of(tools=[WEATHER], tool_choice=wish)["tool_choice"] == expected
+def test_a_tool_choice_is_translated(choice: Any, expected: dict[str, Any]) -> None:
+    assert body_of(tools=[WEATHER], tool_choice=choice)["tool_choice"] == expected
 
 
-def test_documents_addresses_and_cache_marks_travel() -> None:
+def test_documents_urls_and_cache_marks_are_sent() -> None:
     mark = {"type": "ephemeral"}
     body = body_of(
-        said(
+        message(
             "user",
             [
                 {"type": "document", "data": b"%PDF", "media_type": "application/pdf", "name": "P"},
@@ -156,54 +156,61 @@ def test_documents_addresses_and_cache_marks_travel() -> None:
     assert text == {"type": "text", "text": "Compare.", "cache_control": mark}
 
 
-def test_a_tool_may_answer_with_a_picture() -> None:
+def test_a_tool_result_may_be_an_image() -> None:
     picture = [{"type": "text", "text": "here"}, {"type": "image", "data": PNG}]
     body = body_of(
-        said("user", "hi"),
-        said("assistant", "", tool_calls=(ToolCall("a", "draw"),)),
-        said("tool", picture, tool_call_id="a"),
+        message("user", "hi"),
+        message("assistant", "", tool_calls=(ToolCall("a", "draw"),)),
+        message("tool", picture, tool_call_id="a"),
     )
     (result,) = body["messages"][2]["content"]
     assert [block["type"] for block in result["content"]] == ["text", "image"]
 
 
-def test_a_schema_stands_beside_the_callers_own_settings_of_the_output() -> None:
-    config = body_of(reply='{"name": "Paris"}', response_model=City,
-                     output_config={"effort": "low"})["output_config"]  # fmt: skip
+def test_a_schema_is_merged_with_the_callers_own_output_config() -> None:
+    config = body_of(
+        reply='{"name": "Paris"}', response_model=City, output_config={"effort": "low"}
+    )["output_config"]
     assert config["effort"] == "low"
     assert config["format"]["type"] == "json_schema"
     assert config["format"]["schema"]["additionalProperties"] is False
 
 
 @every_way
-def test_an_open_schema_is_a_tool_to_call(way: str) -> None:
+def test_an_open_schema_becomes_a_forced_tool_call(way: str) -> None:
     """Structured outputs know closed objects only."""
     call = ToolCall("toolu_1", "answer_as_json", {"counts": {"a": 1}})
     with WireServer(reply=Response("", tool_calls=(call,))) as server:
         with asking(adapter(server)) as asker:
-            told = asker.ask(way, response_model=Open)
+            reply = asker.ask(way, response_model=Open)
         body = server.requests[0].body
-    assert told.parsed == Open(counts={"a": 1})
-    assert (told.tool_calls, told.finish_reason) == ((), "stop")
+    assert reply.parsed == Open(counts={"a": 1})
+    assert (reply.tool_calls, reply.finish_reason) == ((), "stop")
     assert body["tools"][0]["input_schema"] == Open.model_json_schema()
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "response_format",
     [
         {"type": "json_schema", "name": "City", "schema": City.model_json_schema()},
         {"type": "json_schema", "json_schema": {"schema": City.model_json_schema()}},
     ],
 )
-def test_a_schema_among_the_parameters_counts_in_either_shape(wish: dict[str, Any]) -> None:
-    body = body_of(reply="{}", response_format=wish)
+def test_a_response_format_parameter_is_understood_in_either_shape(
+    response_format: dict[str, Any],
+) -> None:
+    body = body_of(reply="{}", response_format=response_format)
     assert body["output_config"]["format"]["type"] == "json_schema"
     assert "response_format" not in body
 
 
-def test_json_without_a_schema_is_asked_for_in_words() -> None:
-    body = body_of(said("system", "Be brief."), said("user", "hi"), reply="{}",
-                   response_format={"type": "json_object"})  # fmt: skip
+def test_json_mode_becomes_an_instruction_in_the_prompt() -> None:
+    body = body_of(
+        message("system", "Be brief."),
+        message("user", "hi"),
+        reply="{}",
+        response_format={"type": "json_object"},
+    )
     assert "JSON" in body["system"]
     assert "Be brief." in body["system"]
 
@@ -213,14 +220,14 @@ def test_json_without_a_schema_is_asked_for_in_words() -> None:
     ("reason", "expected"),
     [("stop_sequence", "stop"), ("max_tokens", "length"), ("pause_turn", "pause_turn")],
 )
-def test_a_stop_reason_is_told_in_the_common_words(way: str, reason: str, expected: str) -> None:
+def test_a_stop_reason_has_its_common_name(way: str, reason: str, expected: str) -> None:
     reply: Response[Any] = Response("Par", finish_reason=reason)
     with WireServer(reply=reply) as server, asking(adapter(server)) as asker:
         assert asker.ask(way).finish_reason == expected
 
 
 @every_way
-def test_a_refusal_is_told_apart_from_an_answer(way: str) -> None:
+def test_a_refusal_is_a_content_filter_error(way: str) -> None:
     refused: Response[Any] = Response("", finish_reason="content_filter")
     with (
         WireServer(reply=refused) as server,
@@ -231,7 +238,7 @@ def test_a_refusal_is_told_apart_from_an_answer(way: str) -> None:
 
 
 @every_way
-def test_an_overload_inside_a_successful_answer_is_told_as_itself(way: str) -> None:
+def test_an_overload_in_a_response_with_status_200_is_raised(way: str) -> None:
     with WireServer() as server, asking(adapter(server)) as asker:
         server.always(faults.stream_error(0, status=529))
         with pytest.raises(OverloadedError):
@@ -242,7 +249,7 @@ def test_an_error_carries_the_providers_id_of_the_request() -> None:
     with WireServer() as server, asking(adapter(server)) as asker:
         server.always(faults.status(500))
         with pytest.raises(ServerError) as caught:
-            asker.ask("blocking")
+            asker.ask("sync")
     assert caught.value.request_id == "req_1"
 
 
@@ -250,43 +257,56 @@ def test_an_error_carries_the_providers_id_of_the_request() -> None:
     ("model", "takes"),
     [("claude-3-5-haiku-latest", True), ("claude-opus-4-5", True), (MODEL, False)],
 )
-def test_only_models_that_go_on_from_a_beginning_say_so(model: str, takes: bool) -> None:
+def test_only_models_that_continue_an_answer_support_prefill(model: str, takes: bool) -> None:
     assert ("prefill" in AnthropicMessages(model).capabilities) is takes
 
 
-def test_a_beginning_ends_without_blanks() -> None:
+def test_a_prefill_ends_without_white_space() -> None:
     """The API refuses one that does not."""
-    body = body_of(said("user", "hi"), said("assistant", "The quick  \n"), model="claude-opus-4-5")
+    body = body_of(
+        message("user", "hi"), message("assistant", "The quick  \n"), model="claude-opus-4-5"
+    )
     assert body["messages"][-1] == {"role": "assistant", "content": "The quick"}
 
 
 def answer(*content: Any, **fields: Any) -> dict[str, Any]:
-    return {"id": "msg", "type": "message", "role": "assistant", "model": "m",
-            "content": list(content), "stop_reason": "end_turn",
-            "usage": {"input_tokens": 1, "output_tokens": 1}, **fields}  # fmt: skip
+    return {
+        "id": "msg",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": list(content),
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+        **fields,
+    }
 
 
 PARIS = {"type": "text", "text": "Paris."}
 
 
-def told(server: Canned, way: str) -> Response[Any]:
+def ask(server: Canned, way: str) -> Response[Any]:
     with asking(AnthropicMessages(MODEL, api_key="any", base_url=server.url)) as asker:
         return asker.ask(way)
 
 
-def test_a_call_of_no_name_is_an_invalid_answer() -> None:
+def test_a_tool_call_without_a_name_is_an_invalid_response() -> None:
     with canned() as server:
         server.json(answer({"type": "tool_use", "input": {}}))
         with pytest.raises(InvalidResponseError):
-            told(server, "blocking")
+            ask(server, "sync")
 
 
-def test_cached_tokens_are_counted_in() -> None:
-    usage = {"input_tokens": 4, "output_tokens": 2, "cache_read_input_tokens": 30,
-             "cache_creation_input_tokens": 10}  # fmt: skip
+def test_input_tokens_include_cached_ones() -> None:
+    usage = {
+        "input_tokens": 4,
+        "output_tokens": 2,
+        "cache_read_input_tokens": 30,
+        "cache_creation_input_tokens": 10,
+    }
     with canned() as server:
         server.json(answer(PARIS, usage=usage))
-        assert told(server, "blocking").usage == Usage(44, 2, 30, 10)
+        assert ask(server, "sync").usage == Usage(44, 2, 30, 10)
 
 
 def stream_of(block: Any, *deltas: Any, stop: str = "end_turn") -> list[dict[str, Any]]:
@@ -308,7 +328,7 @@ def block_of(index: int, block: Any, *deltas: Any) -> list[dict[str, Any]]:
 
 
 @both_ways
-def test_limits_are_learned_from_the_headers(way: str) -> None:
+def test_rate_limits_are_read_from_the_headers(way: str) -> None:
     with canned() as server:
         server.headers = {
             "anthropic-ratelimit-requests-limit": "50",
@@ -317,16 +337,17 @@ def test_limits_are_learned_from_the_headers(way: str) -> None:
         }
         server.json(answer(PARIS))
         if way == "stream":
-            server.events(*stream_of({"type": "text", "text": ""},
-                                     {"type": "text_delta", "text": "Paris."}))  # fmt: skip
-        assert told(server, way).quota == Quota(50, 40000, 8000)
+            server.events(
+                *stream_of({"type": "text", "text": ""}, {"type": "text_delta", "text": "Paris."})
+            )
+        assert ask(server, way).quota == Quota(50, 40000, 8000)
 
 
-def test_a_call_without_arguments_has_none() -> None:
+def test_a_tool_call_without_arguments_has_empty_ones() -> None:
     with canned() as server:
         block = {"type": "tool_use", "id": "toolu_1", "name": "now", "input": {}}
         server.events(*stream_of(block, stop="tool_use"))
-        reply = told(server, "stream")
+        reply = ask(server, "stream")
     assert reply.tool_calls == (ToolCall("toolu_1", "now", {}),)
     assert reply.finish_reason == "tool_calls"
 
@@ -349,7 +370,7 @@ def thinking_stream() -> list[dict[str, Any]]:
 
 
 @both_ways
-def test_thoughts_before_a_call_go_back_with_it_also_with_another_key(way: str) -> None:
+def test_thinking_before_a_tool_call_is_sent_back_even_with_another_key(way: str) -> None:
     """The API demands them of a model that thinks; a conversation has no place for them."""
     with canned() as server:
         first = AnthropicMessages(MODEL, api_key="any", base_url=server.url)
@@ -366,7 +387,7 @@ def test_thoughts_before_a_call_go_back_with_it_also_with_another_key(way: str) 
             Message(MessageRole.TOOL, "rain", tool_call_id="toolu_1"),
         ]
         with asking(second) as asker:
-            asker.ask("blocking", messages)
+            asker.ask("sync", messages)
         sent = server.requests[-1]["messages"][1]["content"]
     assert reply.reasoning == "Rain?"
     assert sent == [THOUGHT, HIDDEN, USE]

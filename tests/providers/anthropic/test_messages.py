@@ -24,25 +24,34 @@ def adapter(server: WireServer, model: str = MODERN, **settings: Any) -> Anthrop
 
 
 def test_the_body_of_a_conversation() -> None:
-    spec = ToolSpec("weather", "Tells the weather.", {"type": "object", "properties": {}})
+    spec = ToolSpec("weather", "Reports the weather.", {"type": "object", "properties": {}})
     with WireServer() as server:
         body = sent_body(
-            adapter(server), server, CONVERSATION,
-            tools=[spec], tool_choice="required", max_tokens=50, stop="END",
-        )  # fmt: skip
+            adapter(server),
+            server,
+            CONVERSATION,
+            tools=[spec],
+            tool_choice="required",
+            max_tokens=50,
+            stop="END",
+        )
     image = {
-        "type": "base64", "media_type": "image/png", "data": DATA_URL.partition(",")[2],
-    }  # fmt: skip
+        "type": "base64",
+        "media_type": "image/png",
+        "data": DATA_URL.partition(",")[2],
+    }
     assert body == {
         "model": MODERN,
         "max_tokens": 50,
         "stop_sequences": ["END"],
         "system": "Be brief.",
-        "tools": [{
-            "name": "weather",
-            "description": "Tells the weather.",
-            "input_schema": {"type": "object", "properties": {}},
-        }],
+        "tools": [
+            {
+                "name": "weather",
+                "description": "Reports the weather.",
+                "input_schema": {"type": "object", "properties": {}},
+            }
+        ],
         "tool_choice": {"type": "any"},
         "messages": [
             {
@@ -72,16 +81,16 @@ def test_the_body_of_a_conversation() -> None:
                 ],
             },
         ],
-    }  # fmt: skip
+    }
 
 
-def test_its_api_demands_a_limit_and_gets_one() -> None:
+def test_max_tokens_is_always_sent() -> None:
     with WireServer() as server:
         assert sent_body(adapter(server), server)["max_tokens"] == 8192
         assert sent_body(adapter(server, "claude-3-opus-latest"), server)["max_tokens"] == 4096
 
 
-def test_system_messages_may_come_anywhere_and_carry_cache_marks() -> None:
+def test_system_messages_may_have_any_position_and_carry_cache_marks() -> None:
     mark = {"type": "ephemeral"}
     parts = [{"type": "text", "text": "Long.", "cache_control": mark}]
     messages = [Message("user", "hi"), Message("system", parts), Message("user", "there")]
@@ -91,7 +100,7 @@ def test_system_messages_may_come_anywhere_and_carry_cache_marks() -> None:
     assert [each["role"] for each in body["messages"]] == ["user"]
 
 
-def test_a_modern_model_gets_the_schema_and_an_older_one_a_tool_to_call() -> None:
+def test_a_modern_model_gets_the_schema_and_an_older_one_a_forced_tool_call() -> None:
     with WireServer(reply='{"name": "Paris"}') as server:
         modern = sent_body(adapter(server), server, response_model=City)
         older = sent_body(adapter(server, OLDER), server, response_model=City)
@@ -102,26 +111,34 @@ def test_a_modern_model_gets_the_schema_and_an_older_one_a_tool_to_call() -> Non
 
 
 @either_way
-def test_the_tools_arguments_are_the_answer(way: str) -> None:
+def test_the_arguments_of_the_forced_call_are_the_answer(way: str) -> None:
     from agentkit.providers.anthropic.encoder import ANSWER_TOOL
     from agentkit.types import ToolCall
 
     reply: Response[Any] = Response("", tool_calls=(ToolCall("t", ANSWER_TOOL, {"name": "Köln"}),))
     with WireServer(reply=reply) as server, asking(adapter(server, OLDER)) as asker:
-        told = asker.ask(way, response_model=City)
-    assert told.parsed == City(name="Köln")
-    assert (told.tool_calls, told.finish_reason) == ((), "stop")
+        reply = asker.ask(way, response_model=City)
+    assert reply.parsed == City(name="Köln")
+    assert (reply.tool_calls, reply.finish_reason) == ((), "stop")
 
 
 def message(*content: Any, **fields: Any) -> dict[str, Any]:
-    return {"id": "msg", "type": "message", "role": "assistant", "model": "m",
-            "content": list(content), "stop_reason": "end_turn", "usage": {}, **fields}  # fmt: skip
+    return {
+        "id": "msg",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": list(content),
+        "stop_reason": "end_turn",
+        "usage": {},
+        **fields,
+    }
 
 
-def whole(server: Canned, told: Any) -> Response[Any]:
-    server.json(told)
+def complete(server: Canned, body: Any) -> Response[Any]:
+    server.json(body)
     with asking(AnthropicMessages(MODERN, api_key="any", base_url=server.url)) as asker:
-        return asker.ask("blocking")
+        return asker.ask("sync")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +156,9 @@ def whole(server: Canned, told: Any) -> Response[Any]:
     ],
     ids=str,
 )
-def test_an_odd_answer_is_an_invalid_one(odd: Any) -> None:
+def test_an_unexpected_response_is_an_invalid_response(odd: Any) -> None:
     with canned() as server, pytest.raises(e.InvalidResponseError):
-        whole(server, odd)
+        complete(server, odd)
 
 
 TEXT = {"type": "text", "text": "Paris."}
@@ -156,9 +173,9 @@ TEXT = {"type": "text", "text": "Paris."}
         ({"input_tokens": 4, "cache_read_input_tokens": 3, "output_tokens": 1}, Usage(7, 1, 3)),
     ],
 )
-def test_usage_that_is_missing_or_odd_counts_nothing(usage: Any, expected: Usage) -> None:
+def test_missing_or_invalid_usage_counts_as_zero(usage: Any, expected: Usage) -> None:
     with canned() as server:
-        assert whole(server, message(TEXT, usage=usage)).usage == expected
+        assert complete(server, message(TEXT, usage=usage)).usage == expected
 
 
 @pytest.mark.parametrize(
@@ -170,19 +187,21 @@ def test_usage_that_is_missing_or_odd_counts_nothing(usage: Any, expected: Usage
         ("phase_of_the_moon", "phase_of_the_moon"),
     ],
 )
-def test_the_reason_for_the_end_is_told_in_common_words(reason: str, expected: str) -> None:
+def test_a_stop_reason_has_its_common_name(reason: str, expected: str) -> None:
     with canned() as server:
-        assert whole(server, message(TEXT, stop_reason=reason)).finish_reason == expected
+        assert complete(server, message(TEXT, stop_reason=reason)).finish_reason == expected
 
 
-def test_a_refusal_is_told_apart_from_an_answer() -> None:
+def test_a_refusal_is_a_content_filter_error() -> None:
     with canned() as server, pytest.raises(e.ContentFilterError):
-        whole(server, message(TEXT, stop_reason="refusal"))
+        complete(server, message(TEXT, stop_reason="refusal"))
 
 
-def test_the_error_inside_a_successful_answer_is_raised_as_itself() -> None:
+def test_an_error_in_a_response_with_status_200_is_raised() -> None:
     with canned() as server, pytest.raises(e.OverloadedError):
-        whole(server, {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}})
+        complete(
+            server, {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+        )
 
 
 def start(index: int, block: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +227,7 @@ TOOL = start(0, {"type": "tool_use", "id": "t", "name": "weather", "input": {}})
     ],
     ids=str,
 )
-def test_an_odd_stream_is_an_invalid_answer(odd: list[Any]) -> None:
+def test_an_unexpected_stream_is_an_invalid_response(odd: list[Any]) -> None:
     with canned() as server:
         server.events(*odd)
         with (

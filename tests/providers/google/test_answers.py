@@ -17,7 +17,7 @@ from tests.providers.canned import Canned, canned
 pytestmark = pytest.mark.wire
 
 MODEL = "gemini-3.8-flash"
-both_ways = pytest.mark.parametrize("way", ["blocking", "stream"])
+both_ways = pytest.mark.parametrize("way", ["sync", "stream"])
 
 
 def adapter(server: WireServer) -> Google:
@@ -27,11 +27,15 @@ def adapter(server: WireServer) -> Google:
 @every_way
 @pytest.mark.parametrize(
     ("reason", "expected"),
-    [("STOP", "stop"), ("MAX_TOKENS", "length"), ("LANGUAGE", "language"),
-     ("PHASE_OF_THE_MOON", "phase_of_the_moon")],
-)  # fmt: skip
+    [
+        ("STOP", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("LANGUAGE", "language"),
+        ("PHASE_OF_THE_MOON", "phase_of_the_moon"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:PHASE_OF_THE_MOON is not a valid FinishReason")
-def test_a_finish_reason_is_told_in_the_common_words(way: str, reason: str, expected: str) -> None:
+def test_a_finish_reason_has_its_common_name(way: str, reason: str, expected: str) -> None:
     reply: Response[Any] = Response("Par", finish_reason=reason)
     with WireServer(reply=reply) as server, asking(adapter(server)) as asker:
         assert asker.ask(way).finish_reason == expected
@@ -48,7 +52,7 @@ def test_a_finish_reason_is_told_in_the_common_words(way: str, reason: str, expe
         ("STOP", e.InvalidResponseError),
     ],
 )
-def test_an_answer_without_content_is_no_answer(
+def test_an_answer_without_content_is_an_invalid_response(
     way: str, reason: str, error: type[e.LLMError]
 ) -> None:
     reply: Response[Any] = Response("", finish_reason=reason)
@@ -68,7 +72,7 @@ def answer(*parts: Any, **fields: Any) -> dict[str, Any]:
 PARIS = {"text": "Paris."}
 
 
-def told(server: Canned, way: str, *answers: Any) -> Response[Any]:
+def ask(server: Canned, way: str, *answers: Any) -> Response[Any]:
     server.json(answers[0])
     if way == "stream":
         lines = (f"data: {json.dumps(each)}\n\n" for each in answers)
@@ -101,23 +105,23 @@ def told(server: Canned, way: str, *answers: Any) -> Response[Any]:
     ],
     ids=str,
 )
-def test_an_odd_answer_is_an_invalid_one(odd: Any, way: str) -> None:
+def test_an_unexpected_response_is_an_invalid_response(odd: Any, way: str) -> None:
     with canned() as server, pytest.raises(e.InvalidResponseError):
-        told(server, way, odd)
+        ask(server, way, odd)
 
 
 @both_ways
 def test_a_blocked_prompt_is_refused(way: str) -> None:
     with canned() as server, pytest.raises(e.ContentFilterError):
-        told(server, way, {"promptFeedback": {"blockReason": "SAFETY"}})
+        ask(server, way, {"promptFeedback": {"blockReason": "SAFETY"}})
 
 
 @both_ways
-def test_an_answer_cut_before_its_first_word_says_so(way: str) -> None:
+def test_an_answer_truncated_before_its_first_word_has_finish_reason_length(way: str) -> None:
     """Thoughts may use up all that was allowed."""
     cut = {"candidates": [{"finishReason": "MAX_TOKENS", "index": 0}]}
     with canned() as server:
-        reply = told(server, way, cut)
+        reply = ask(server, way, cut)
     assert (reply.text, reply.finish_reason) == ("", "length")
 
 
@@ -129,32 +133,37 @@ def test_an_answer_cut_before_its_first_word_says_so(way: str) -> None:
         ({}, Usage()),
         ({"promptTokenCount": -5, "candidatesTokenCount": None}, Usage()),
         (
-            {"promptTokenCount": 44, "toolUsePromptTokenCount": 6, "candidatesTokenCount": 2,
-             "thoughtsTokenCount": 3, "cachedContentTokenCount": 30},
+            {
+                "promptTokenCount": 44,
+                "toolUsePromptTokenCount": 6,
+                "candidatesTokenCount": 2,
+                "thoughtsTokenCount": 3,
+                "cachedContentTokenCount": 30,
+            },
             Usage(50, 5, 30, 0, 3),
         ),
     ],
-)  # fmt: skip
-def test_usage_counts_thoughts_as_output_and_odd_numbers_not(
+)
+def test_usage_counts_thinking_as_output_and_ignores_invalid_numbers(
     usage: Any, expected: Usage, way: str
 ) -> None:
     with canned() as server:
-        reply = told(server, way, answer(PARIS, usageMetadata=usage))
+        reply = ask(server, way, answer(PARIS, usageMetadata=usage))
     assert (reply.text, reply.usage) == ("Paris.", expected)
 
 
 @both_ways
-def test_a_calls_own_id_is_kept_and_code_that_was_run_is_content(way: str) -> None:
+def test_the_id_of_a_call_is_kept_and_executed_code_counts_as_content(way: str) -> None:
     with canned() as server:
         call = {"functionCall": {"id": "own", "name": "now"}}
-        assert told(server, way, answer(call)).tool_calls == (ToolCall("own", "now", {}),)
+        assert ask(server, way, answer(call)).tool_calls == (ToolCall("own", "now", {}),)
         ran = {"executableCode": {"code": "1+1", "language": "PYTHON"}}
-        assert told(server, way, answer(ran)).text == ""
+        assert ask(server, way, answer(ran)).text == ""
 
 
 @every_way
 @pytest.mark.parametrize("reason", ["API_KEY_INVALID", "API_KEY_EXPIRED"])
-def test_a_wrong_key_is_told_though_its_status_says_otherwise(reason: str, way: str) -> None:
+def test_a_wrong_key_is_recognised_behind_a_status_400(reason: str, way: str) -> None:
     with WireServer() as server, asking(adapter(server)) as asker:
         server.always(faults.status(400, kind=reason))
         with pytest.raises(e.AuthenticationError) as caught:
@@ -163,7 +172,7 @@ def test_a_wrong_key_is_told_though_its_status_says_otherwise(reason: str, way: 
 
 
 @every_way
-def test_the_wait_it_asks_for_stands_in_the_body(way: str) -> None:
+def test_the_retry_delay_is_read_from_the_body(way: str) -> None:
     with WireServer() as server, asking(adapter(server)) as asker:
         server.always(faults.status(429, retry_after=34.5))
         with pytest.raises(e.RateLimitError) as caught:
@@ -171,7 +180,7 @@ def test_the_wait_it_asks_for_stands_in_the_body(way: str) -> None:
     assert caught.value.retry_after == 34.5
 
 
-def test_its_words_are_read_whether_or_not_a_header_repeats_them() -> None:
+def test_the_retry_delay_in_the_body_is_read_with_and_without_a_header() -> None:
     from google.genai.errors import ClientError, ServerError
 
     asked = Google(MODEL, api_key="any")

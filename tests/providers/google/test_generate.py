@@ -30,7 +30,7 @@ NEWER, OLDER = "gemini-3-flash", "gemini-2.5-flash"
 FOREIGN = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="
 """What Google documents for a call that its model did not make, in base64."""
 TOKEN = "dG9rZW4="  # where an answer may be taken up, in base64
-WEATHER = ToolSpec("weather", "Tells the weather.", {"type": "object", "properties": {}})
+WEATHER = ToolSpec("weather", "Reports the weather.", {"type": "object", "properties": {}})
 
 
 def adapter(server: WireServer, model: str = NEWER, **settings: Any) -> Google:
@@ -47,16 +47,22 @@ def contents(model: str, *messages: Message) -> list[dict[str, Any]]:
 def test_the_body_of_a_conversation() -> None:
     with WireServer() as server:
         body = sent_body(
-            adapter(server), server, CONVERSATION,
-            tools=[WEATHER], tool_choice="required", max_tokens=50, stop="END", temperature=0,
-        )  # fmt: skip
+            adapter(server),
+            server,
+            CONVERSATION,
+            tools=[WEATHER],
+            tool_choice="required",
+            max_tokens=50,
+            stop="END",
+            temperature=0,
+        )
         assert server.requests[0].model == NEWER
     function = {"id": "call_1", "name": "weather", "args": {"city": "Köln"}}
     result = {"id": "call_1", "name": "weather", "response": {"output": "rain"}}
     image = {"data": DATA_URL.partition(",")[2], "mime_type": "image/png"}
     declaration = {
         "name": "weather",
-        "description": "Tells the weather.",
+        "description": "Reports the weather.",
         "parameters_json_schema": {"type": "object", "properties": {}},
     }
     assert body == {
@@ -81,15 +87,18 @@ def test_the_body_of_a_conversation() -> None:
     }
 
 
-def test_an_address_and_a_document_travel_as_they_are() -> None:
+def test_a_url_and_a_document_are_sent_unchanged() -> None:
     address = "https://example.com/a.png"
     (turn,) = contents(
         NEWER,
-        Message("user", [
-            {"type": "image", "url": address, "media_type": "image/png"},
-            {"type": "document", "data": PNG, "media_type": "application/pdf"},
-        ]),
-    )  # fmt: skip
+        Message(
+            "user",
+            [
+                {"type": "image", "url": address, "media_type": "image/png"},
+                {"type": "document", "data": PNG, "media_type": "application/pdf"},
+            ],
+        ),
+    )
     inline = {"data": DATA_URL.partition(",")[2], "mime_type": "application/pdf"}
     assert turn["parts"] == [
         {"fileData": {"file_uri": address, "mime_type": "image/png"}},
@@ -106,7 +115,7 @@ def test_an_address_and_a_document_travel_as_they_are() -> None:
         ("weather", {"mode": "ANY", "allowedFunctionNames": ["weather"]}),
     ],
 )
-def test_the_choice_of_tools_in_its_words(choice: str, expected: dict[str, Any]) -> None:
+def test_a_tool_choice_is_translated(choice: str, expected: dict[str, Any]) -> None:
     with WireServer() as server:
         body = sent_body(adapter(server), server, tools=[WEATHER], tool_choice=choice)
     assert body["toolConfig"]["functionCallingConfig"] == expected
@@ -116,7 +125,7 @@ CALLS = (ToolCall("a", "weather", {"city": "Köln"}), ToolCall("b", "clock"))
 
 
 @pytest.mark.parametrize("ids", [("a", "b"), (None, None), ("b", "a")], ids=str)
-def test_results_find_their_calls_by_id_and_else_by_order(ids: tuple[str | None, ...]) -> None:
+def test_results_are_matched_to_calls_by_id_or_else_by_order(ids: tuple[str | None, ...]) -> None:
     texts = {"a": "rain", "b": "noon"}
     answers = [
         Message("tool", texts[given or known], tool_call_id=given)
@@ -125,11 +134,11 @@ def test_results_find_their_calls_by_id_and_else_by_order(ids: tuple[str | None,
     turns = contents(
         NEWER, Message("user", "?"), Message("assistant", "", tool_calls=CALLS), *answers
     )
-    told = {
+    results = {
         each["functionResponse"]["name"]: each["functionResponse"]["response"]["output"]
         for each in turns[2]["parts"]
     }
-    assert told == {"weather": "rain", "clock": "noon"}
+    assert results == {"weather": "rain", "clock": "noon"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +150,7 @@ def test_results_find_their_calls_by_id_and_else_by_order(ids: tuple[str | None,
         ("", {"output": ""}),
     ],
 )
-def test_a_result_is_an_object_its_own_or_one_around_it(text: str, expected: Any) -> None:
+def test_a_result_that_is_not_an_object_is_wrapped_in_one(text: str, expected: Any) -> None:
     turns = contents(
         NEWER,
         Message("user", "?"),
@@ -152,29 +161,29 @@ def test_a_result_is_an_object_its_own_or_one_around_it(text: str, expected: Any
 
 
 @every_way
-def test_a_thought_goes_back_with_the_call_it_led_to(way: str) -> None:
+def test_a_thought_signature_is_sent_back_with_its_call(way: str) -> None:
     with WireServer() as server, asking(adapter(server)) as asker:
         server.script(Response("", tool_calls=CALLS))
-        told = asker.ask(way, tools=[WEATHER])
+        reply = asker.ask(way, tools=[WEATHER])
         asker.ask(
             way,
             [
                 Message("user", "capital?"),
-                Message("assistant", "", tool_calls=told.tool_calls),
-                *(Message("tool", "?", tool_call_id=each.id) for each in told.tool_calls),
+                Message("assistant", "", tool_calls=reply.tool_calls),
+                *(Message("tool", "?", tool_call_id=each.id) for each in reply.tool_calls),
             ],
         )
         parts = server.requests[1].body["contents"][1]["parts"]
     assert [each["thoughtSignature"] for each in parts] == [signature_of(each) for each in CALLS]
-    assert len({each.id for each in told.tool_calls}) == 2, "calls without ids get some"
+    assert len({each.id for each in reply.tool_calls}) == 2, "calls without ids get some"
 
 
-def test_another_key_knows_what_the_first_was_told() -> None:
+def test_another_key_remembers_the_same_signatures() -> None:
     with WireServer() as server:
         server.script(Response("", tool_calls=(CALL,)))
         first = adapter(server)
         with asking(first) as asker:
-            (call,) = asker.ask("blocking", tools=[WEATHER]).tool_calls
+            (call,) = asker.ask("sync", tools=[WEATHER]).tool_calls
         messages = [
             Message("user", "?"),
             Message("assistant", "", tool_calls=(call,)),
@@ -184,7 +193,7 @@ def test_another_key_knows_what_the_first_was_told() -> None:
     assert body["contents"][1]["parts"][0]["thoughtSignature"] == signature_of(CALL)
 
 
-def test_only_models_that_want_signatures_get_one_for_the_first_foreign_call() -> None:
+def test_models_that_require_signatures_get_a_placeholder_for_foreign_calls() -> None:
     messages = Message("user", "?"), Message("assistant", "", tool_calls=CALLS)
     signed = [
         [each.get("thoughtSignature") for each in contents(model, *messages)[1]["parts"]]
@@ -193,7 +202,7 @@ def test_only_models_that_want_signatures_get_one_for_the_first_foreign_call() -
     assert signed == [[FOREIGN, None], [None, None]]
 
 
-def test_older_models_get_a_schema_in_words_beside_tools() -> None:
+def test_older_models_get_the_schema_in_the_prompt_if_there_are_tools() -> None:
     with WireServer(reply='{"name": "Paris"}') as server:
         newer = sent_body(adapter(server), server, response_model=City, tools=[WEATHER])
         older = sent_body(adapter(server, OLDER), server, response_model=City, tools=[WEATHER])
@@ -207,22 +216,22 @@ def test_older_models_get_a_schema_in_words_beside_tools() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "server_limit"), [(2.5, "10"), (30.2, "31")])
-def test_the_server_is_told_how_long_the_call_may_take(seconds: float, server_limit: str) -> None:
+def test_the_server_gets_the_time_limit(seconds: float, server_limit: str) -> None:
     with WireServer() as server:
         with asking(adapter(server)) as asker:
-            asker.ask("blocking", deadline=seconds)
+            asker.ask("sync", deadline=seconds)
         assert server.requests[0].headers["x-server-timeout"] == server_limit
 
 
 @either_way
-def test_a_value_that_the_sdk_refuses_is_an_invalid_request_that_names_it(way: str) -> None:
+def test_a_parameter_that_the_sdk_rejects_is_named_in_an_invalid_request(way: str) -> None:
     with WireServer() as server, asking(adapter(server)) as asker:
         with pytest.raises(e.InvalidRequestError, match="temperature"):
             asker.ask(way, temperature="hot")
         assert server.requests == ()
 
 
-def test_what_the_environment_says_of_googles_other_api_changes_nothing(
+def test_the_variables_of_vertex_ai_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("GOOGLE_GENAI_USE_ENTERPRISE", "GOOGLE_GENAI_USE_VERTEXAI"):
@@ -233,8 +242,8 @@ def test_what_the_environment_says_of_googles_other_api_changes_nothing(
 
 
 @every_way
-def test_the_sdk_asks_once(way: str) -> None:
-    """Its own retries would be counted by nobody."""
+def test_the_sdk_does_not_retry(way: str) -> None:
+    """No ledger would have its own retries."""
     with WireServer() as server, asking(adapter(server)) as asker:
         server.always(faults.status(503))
         with pytest.raises(e.ServerError):
@@ -247,27 +256,27 @@ def text(words: str, **candidate: Any) -> dict[str, Any]:
     return {"candidates": [{"content": content, "index": 0, **candidate}]}
 
 
-def ask(server: Canned, way: str, told: Any) -> Response[Any]:
-    """What an adapter makes of `told`, as a whole answer or the only chunk of a stream."""
+def ask(server: Canned, way: str, body: Any) -> Response[Any]:
+    """The reply to `body`, sent as a complete answer or as the only chunk of a stream."""
     if way in ("stream", "astream"):
-        server.events(told)
+        server.events(body)
     else:
-        server.json(told)
+        server.json(body)
     with asking(Google(NEWER, api_key="any", base_url=server.url)) as asker:
         return asker.ask(way)
 
 
 @either_way
-def test_an_answer_that_may_be_continued_is_not_continued_in_secret(way: str) -> None:
+def test_an_answer_that_may_be_continued_is_not_continued_silently(way: str) -> None:
     """Each further request is billed, and would be in no ledger."""
     with canned() as server:
-        told = ask(server, way, text("Par", finishReason="CONTINUATION", continuationToken=TOKEN))
-    assert (told.text, told.finish_reason) == ("Par", "length")
+        reply = ask(server, way, text("Par", finishReason="CONTINUATION", continuationToken=TOKEN))
+    assert (reply.text, reply.finish_reason) == ("Par", "length")
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_that_breaks_is_not_taken_up_again_in_secret(way: str) -> None:
+def test_a_broken_stream_is_not_resumed_silently(way: str) -> None:
     with canned() as server, pytest.raises(e.StreamInterruptedError):
         ask(server, way, text("Par", continuationToken=TOKEN))
     assert len(server.requests) == 1

@@ -24,7 +24,7 @@ from tests.providers.canned import Canned, canned
 
 pytestmark = pytest.mark.wire
 
-streamed_or_not = pytest.mark.parametrize("way", ["blocking", "stream"])
+streamed_or_not = pytest.mark.parametrize("way", ["sync", "stream"])
 
 
 def adapter(server: WireServer, **settings: Any) -> OpenAIChat:
@@ -33,7 +33,7 @@ def adapter(server: WireServer, **settings: Any) -> OpenAIChat:
 
 @pytest.mark.promise("S2-25")
 def test_the_body_of_a_conversation() -> None:
-    spec = ToolSpec("weather", "Tells the weather.", {"type": "object", "properties": {}})
+    spec = ToolSpec("weather", "Reports the weather.", {"type": "object", "properties": {}})
     with WireServer() as server:
         body = sent_body(
             adapter(server), server, CONVERSATION, tools=[spec], max_tokens=50, stop=["END"]
@@ -43,14 +43,16 @@ def test_the_body_of_a_conversation() -> None:
         "model": "gpt-x",
         "max_completion_tokens": 50,
         "stop": ["END"],
-        "tools": [{
-            "type": "function",
-            "function": {
-                "name": "weather",
-                "description": "Tells the weather.",
-                "parameters": {"type": "object", "properties": {}},
-            },
-        }],
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "weather",
+                    "description": "Reports the weather.",
+                    "parameters": {"type": "object", "properties": {}},
+                },
+            }
+        ],
         "messages": [
             {"role": "system", "content": "Be brief."},
             {
@@ -68,10 +70,10 @@ def test_the_body_of_a_conversation() -> None:
             {"role": "tool", "content": "rain", "tool_call_id": "call_1"},
             {"role": "user", "content": "And tomorrow?"},
         ],
-    }  # fmt: skip
+    }
 
 
-def test_a_schema_goes_in_strict_mode_and_an_open_one_as_it_is() -> None:
+def test_a_schema_is_sent_in_strict_mode_and_an_open_one_unchanged() -> None:
     class Page(BaseModel):
         title: str
         words: int = 0
@@ -89,7 +91,7 @@ def test_a_schema_goes_in_strict_mode_and_an_open_one_as_it_is() -> None:
 
 
 @pytest.mark.promise("S2-25")
-def test_json_mode_travels_and_a_stream_asks_for_its_usage() -> None:
+def test_json_mode_is_sent_and_a_stream_requests_its_usage() -> None:
     with WireServer(reply="{}") as server:
         body = sent_body(adapter(server), server, response_format={"type": "json_object"})
         assert body["response_format"] == {"type": "json_object"}
@@ -99,7 +101,7 @@ def test_json_mode_travels_and_a_stream_asks_for_its_usage() -> None:
 
 
 @every_way
-def test_a_cut_answer_says_so(way: str) -> None:
+def test_a_truncated_answer_has_finish_reason_length(way: str) -> None:
     with (
         WireServer(reply=Response("Par", finish_reason="length")) as server,
         asking(adapter(server)) as asker,
@@ -109,14 +111,20 @@ def test_a_cut_answer_says_so(way: str) -> None:
 
 def answer(message: Any = None, **fields: Any) -> dict[str, Any]:
     choice = {"index": 0, "message": message, "finish_reason": fields.pop("finish", "stop")}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m",
-            "choices": [choice], **fields}  # fmt: skip
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        **fields,
+    }
 
 
-def whole(server: Canned, asked: Any) -> Response[Any]:
+def complete(server: Canned, asked: Any) -> Response[Any]:
     server.json(asked)
     with asking(OpenAIChat("gpt-x", api_key="any", base_url=server.url)) as asker:
-        return asker.ask("blocking")
+        return asker.ask("sync")
 
 
 @pytest.mark.parametrize(
@@ -154,9 +162,9 @@ def whole(server: Canned, asked: Any) -> Response[Any]:
     ],
     ids=str,
 )
-def test_an_odd_answer_is_an_invalid_one(odd: Any) -> None:
+def test_an_unexpected_response_is_an_invalid_response(odd: Any) -> None:
     with canned() as server, pytest.raises(InvalidResponseError):
-        whole(server, odd)
+        complete(server, odd)
 
 
 @pytest.mark.parametrize(
@@ -170,26 +178,26 @@ def test_an_odd_answer_is_an_invalid_one(odd: Any) -> None:
         ({"prompt_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}}, Usage(4, 0, 3)),
     ],
 )
-def test_usage_that_is_missing_or_odd_counts_nothing(usage: Any, expected: Usage) -> None:
+def test_missing_or_invalid_usage_counts_as_zero(usage: Any, expected: Usage) -> None:
     with canned() as server:
-        told = whole(server, answer({"content": "Paris."}, usage=usage))
-    assert (told.text, told.usage) == ("Paris.", expected)
+        reply = complete(server, answer({"content": "Paris."}, usage=usage))
+    assert (reply.text, reply.usage) == ("Paris.", expected)
 
 
-def test_an_unknown_finish_reason_is_handed_on() -> None:
+def test_an_unknown_finish_reason_is_passed_on() -> None:
     with canned() as server:
-        told = whole(server, answer({"content": "Paris."}, finish="phase_of_the_moon"))
-    assert told.finish_reason == "phase_of_the_moon"
+        reply = complete(server, answer({"content": "Paris."}, finish="phase_of_the_moon"))
+    assert reply.finish_reason == "phase_of_the_moon"
 
 
-def test_a_refusal_is_told_apart_from_an_answer() -> None:
+def test_a_refusal_is_a_content_filter_error() -> None:
     with canned() as server, pytest.raises(ContentFilterError):
-        whole(server, answer({"content": None, "refusal": "I cannot help with that."}))
+        complete(server, answer({"content": None, "refusal": "I cannot help with that."}))
 
 
-def test_the_error_inside_a_successful_answer_is_raised_as_itself() -> None:
+def test_an_error_in_a_response_with_status_200_is_raised() -> None:
     with canned() as server, pytest.raises(RateLimitError):
-        whole(server, {"error": {"code": 429, "message": "slow down"}})
+        complete(server, {"error": {"code": 429, "message": "slow down"}})
 
 
 def chunk(delta: Any, finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -203,14 +211,19 @@ def streamed(server: Canned, asker_way: str = "stream") -> Response[Any]:
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_with_comments_blank_choices_and_odd_line_ends_is_read(way: str) -> None:
-    lines = [chunk({"content": "Grü"}), {"id": "x", "choices": []}, chunk({"content": "ße"}),
-             chunk({}, "stop"), {"choices": [], "usage": {"prompt_tokens": 2}}]  # fmt: skip
+def test_a_stream_with_comments_empty_choices_and_mixed_line_ends_is_read(way: str) -> None:
+    lines = [
+        chunk({"content": "Grü"}),
+        {"id": "x", "choices": []},
+        chunk({"content": "ße"}),
+        chunk({}, "stop"),
+        {"choices": [], "usage": {"prompt_tokens": 2}},
+    ]
     raw = ": a comment\r\r" + "".join(f"data: {json.dumps(each)}\r\r" for each in lines)
     with canned() as server:
         server.events(raw=(raw + "data: [DONE]\r\r").encode())
-        told = streamed(server, way)
-    assert (told.text, told.usage) == ("Grüße", Usage(2))
+        reply = streamed(server, way)
+    assert (reply.text, reply.usage) == ("Grüße", Usage(2))
 
 
 @pytest.mark.parametrize(
@@ -220,13 +233,15 @@ def test_a_stream_with_comments_blank_choices_and_odd_line_ends_is_read(way: str
         [chunk("text"), chunk({}, "stop")],
         [7],
         [[1, 2]],
-        [chunk({"tool_calls": [{"index": 0, "function": {"name": "w", "arguments": "{"}}]}),
-         chunk({}, "tool_calls")],
+        [
+            chunk({"tool_calls": [{"index": 0, "function": {"name": "w", "arguments": "{"}}]}),
+            chunk({}, "tool_calls"),
+        ],
         [{"choices": "none"}],
     ],
     ids=str,
-)  # fmt: skip
-def test_an_odd_stream_is_an_invalid_answer(odd: list[Any]) -> None:
+)
+def test_an_unexpected_stream_is_an_invalid_response(odd: list[Any]) -> None:
     with canned() as server:
         server.events(raw=b"".join(b"data: %s\n\n" % _json(each) for each in odd))
         with pytest.raises(InvalidResponseError):
@@ -237,7 +252,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def test_a_streamed_refusal_is_told_apart() -> None:
+def test_a_streamed_refusal_is_a_content_filter_error() -> None:
     with canned() as server:
         server.events(chunk({"refusal": "I cannot."}), chunk({}, "stop"))
         with pytest.raises(ContentFilterError):
@@ -252,7 +267,7 @@ def test_an_event_of_ten_megabytes_is_read() -> None:
 
 
 @streamed_or_not
-def test_the_answers_own_limits_are_learned(way: str) -> None:
+def test_rate_limits_are_read_from_the_headers(way: str) -> None:
     with canned() as server:
         server.headers = {"x-ratelimit-limit-requests": "500"}
         server.json(answer({"content": "Paris."}))
@@ -260,10 +275,10 @@ def test_the_answers_own_limits_are_learned(way: str) -> None:
             server.events(chunk({"content": "Paris."}), chunk({}, "stop"))
         asker = Asker(OpenAIChat("gpt-x", api_key="any", base_url=server.url))
         with asker.llm:
-            told = asker.ask(way)
+            reply = asker.ask(way)
         asker.adapter.close()
-    assert told.quota is not None
-    assert told.quota.requests_per_minute == 500
+    assert reply.quota is not None
+    assert reply.quota.requests_per_minute == 500
 
 
 def test_no_key_is_a_configuration_error_that_names_the_variable() -> None:
@@ -272,4 +287,4 @@ def test_no_key_is_a_configuration_error_that_names_the_variable() -> None:
         asking(OpenAIChat("m", base_url=server.openai_url)) as asker,
         pytest.raises(LLMError, match="OPENAI_API_KEY"),
     ):
-        asker.ask("blocking")
+        asker.ask("sync")

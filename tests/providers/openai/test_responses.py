@@ -25,9 +25,14 @@ def test_the_body_of_a_conversation() -> None:
     spec = ToolSpec("weather", "", {"type": "object", "properties": {}})
     with WireServer() as server:
         body = sent_body(
-            adapter(server), server, CONVERSATION,
-            tools=[spec], tool_choice="weather", max_tokens=50, reasoning_effort="low",
-        )  # fmt: skip
+            adapter(server),
+            server,
+            CONVERSATION,
+            tools=[spec],
+            tool_choice="weather",
+            max_tokens=50,
+            reasoning_effort="low",
+        )
     parameters = {"type": "object", "properties": {}}
     assert body == {
         "model": "gpt-x",
@@ -60,7 +65,7 @@ def test_the_body_of_a_conversation() -> None:
     }
 
 
-def test_files_go_as_data_or_as_an_address() -> None:
+def test_files_are_sent_as_data_or_as_a_url() -> None:
     parts: list[dict[str, Any]] = [
         {"type": "document", "data": b"%PDF", "media_type": "application/pdf", "name": "a.pdf"},
         {"type": "document", "url": "https://example.org/b.pdf"},
@@ -76,7 +81,7 @@ def test_files_go_as_data_or_as_an_address() -> None:
     assert linked == {"type": "input_file", "file_url": "https://example.org/b.pdf"}
 
 
-def test_a_schema_json_mode_and_a_wish_to_store() -> None:
+def test_a_schema_json_mode_and_the_store_option() -> None:
     class Page(BaseModel):
         title: str
 
@@ -92,30 +97,42 @@ def test_a_schema_json_mode_and_a_wish_to_store() -> None:
 
 
 @every_way
-def test_a_cut_answer_says_so_and_may_be_empty(way: str) -> None:
+def test_a_truncated_answer_has_finish_reason_length_and_may_be_empty(way: str) -> None:
     with (
         WireServer(reply=Response("", finish_reason="length", usage=Usage(3, 9))) as server,
         asking(adapter(server)) as asker,
     ):
-        told = asker.ask(way)
-    assert (told.text, told.finish_reason, told.usage) == ("", "length", Usage(3, 9))
+        reply = asker.ask(way)
+    assert (reply.text, reply.finish_reason, reply.usage) == ("", "length", Usage(3, 9))
 
 
 def response(*output: Any, status: str = "completed", **fields: Any) -> dict[str, Any]:
-    return {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": status,
-            "output": list(output), **fields}  # fmt: skip
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": status,
+        "output": list(output),
+        **fields,
+    }
 
 
 def message(*content: Any) -> dict[str, Any]:
-    return {"type": "message", "id": "m", "role": "assistant", "status": "completed",
-            "content": list(content)}  # fmt: skip
+    return {
+        "type": "message",
+        "id": "m",
+        "role": "assistant",
+        "status": "completed",
+        "content": list(content),
+    }
 
 
-def asked(server: Canned, way: str, told: Any) -> Response[Any]:
-    """The same whole response, as JSON or as a stream's last event."""
-    server.json(told)
+def asked(server: Canned, way: str, body: Any) -> Response[Any]:
+    """The reply to one response, sent as JSON or as the last event of a stream."""
+    server.json(body)
     if "stream" in way:
-        server.events({"type": f"response.{told['status']}", "response": told})
+        server.events({"type": f"response.{body['status']}", "response": body})
     with asking(OpenAIResponses("gpt-x", api_key="any", base_url=server.url)) as asker:
         return asker.ask(way)
 
@@ -138,7 +155,7 @@ _CALL = {"type": "function_call", "id": "fc", "call_id": "c", "name": "weather"}
     ],
     ids=str,
 )
-def test_an_odd_response_is_an_invalid_answer(way: str, odd: Any) -> None:
+def test_an_unexpected_response_is_an_invalid_response(way: str, odd: Any) -> None:
     with canned() as server, pytest.raises(e.InvalidResponseError):
         asked(server, way, odd)
 
@@ -168,7 +185,7 @@ def test_a_failed_response_is_the_error_of_its_code(
 
 
 @either_way
-def test_a_refusal_is_told_apart_from_an_answer(way: str) -> None:
+def test_a_refusal_is_a_content_filter_error(way: str) -> None:
     with canned() as server, pytest.raises(e.ContentFilterError):
         asked(server, way, response(message({"type": "refusal", "refusal": "I cannot."})))
 
@@ -186,7 +203,7 @@ def test_an_error_event_ends_a_stream(way: str, status: int, error: type[e.LLMEr
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_stream_without_its_last_event_is_no_answer(way: str) -> None:
+def test_a_stream_without_its_last_event_is_not_an_answer(way: str) -> None:
     with canned() as server:
         delta = {"type": "response.output_text.delta", "delta": "Par", "item_id": "m"}
         server.events({"type": "response.created", "response": response()}, delta)
@@ -200,19 +217,19 @@ def test_a_stream_without_its_last_event_is_no_answer(way: str) -> None:
 
 @either_way
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": -1, "output_tokens": "x"}])
-def test_usage_that_is_missing_or_odd_counts_nothing(way: str, usage: Any) -> None:
+def test_missing_or_invalid_usage_counts_as_zero(way: str, usage: Any) -> None:
     text = {"type": "output_text", "text": "Paris.", "annotations": []}
     with canned() as server:
         assert asked(server, way, response(message(text), usage=usage)).usage == Usage()
 
 
-@pytest.mark.parametrize("way", ["blocking", "async"])
-def test_summaries_of_thoughts_are_kept_apart(way: str) -> None:
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_reasoning_summaries_are_separated(way: str) -> None:
     thoughts = [{"type": "summary_text", "text": text} for text in ("First.", "Then.")]
-    told = response(
+    body = response(
         {"type": "reasoning", "id": "r", "summary": thoughts},
         message({"type": "output_text", "text": "Paris.", "annotations": []}),
     )
     with canned() as server:
-        reply = asked(server, way, told)
+        reply = asked(server, way, body)
     assert (reply.text, reply.reasoning) == ("Paris.", "First.\n\nThen.")

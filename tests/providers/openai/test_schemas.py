@@ -13,14 +13,14 @@ from pydantic import AnyUrl, BaseModel, Field
 from agentkit.providers.json_schema import strict_schema
 
 
-class Colour(Enum):
+class Paint(Enum):
     RED = "red"
     BLUE = "blue"
 
 
 class Leaf(BaseModel):
     name: str = Field(description="what it is called")
-    colour: Colour = Field(Colour.RED, description="how it looks")
+    paint: Paint = Field(Paint.RED, description="how it looks")
     born: date | None = None
 
 
@@ -48,7 +48,7 @@ def nodes(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", [Leaf, Tree, Nested])
-def test_every_object_is_closed_and_requires_all_it_names(kind: type[BaseModel]) -> None:
+def test_every_object_is_closed_and_requires_all_its_properties(kind: type[BaseModel]) -> None:
     strict = strict_schema(kind.model_json_schema())
     assert strict is not None
     objects = [each for each in nodes(strict) if each.get("type") == "object"]
@@ -59,7 +59,7 @@ def test_every_object_is_closed_and_requires_all_it_names(kind: type[BaseModel])
 
 
 @pytest.mark.parametrize("kind", [Leaf, Tree, Nested])
-def test_the_top_is_an_object_and_references_stand_alone(kind: type[BaseModel]) -> None:
+def test_the_top_is_an_object_and_references_have_no_siblings(kind: type[BaseModel]) -> None:
     strict = strict_schema(kind.model_json_schema())
     assert strict is not None
     assert (strict["type"], "$ref" in strict) == ("object", False)
@@ -70,13 +70,13 @@ def test_the_top_is_an_object_and_references_stand_alone(kind: type[BaseModel]) 
         assert name in strict[group]
 
 
-def test_the_schema_given_is_left_as_it_was() -> None:
+def test_the_given_schema_is_not_changed() -> None:
     schema = Nested.model_json_schema()
     strict_schema(schema)
     assert schema == Nested.model_json_schema()
 
 
-def test_a_property_may_be_called_as_a_keyword_is() -> None:
+def test_a_property_may_have_the_name_of_a_keyword() -> None:
     class Odd(BaseModel):
         title: str
         default: int = 3
@@ -111,7 +111,7 @@ class Short(BaseModel):
 
 
 @pytest.mark.parametrize("kind", [Free, Guarded, Page, Pair, Whatever, Short])
-def test_what_strict_mode_would_refuse_is_not_called_strict(kind: type[BaseModel]) -> None:
+def test_a_schema_that_strict_mode_rejects_is_not_strict(kind: type[BaseModel]) -> None:
     assert strict_schema(kind.model_json_schema()) is None
 
 
@@ -125,5 +125,5 @@ def test_what_strict_mode_would_refuse_is_not_called_strict(kind: type[BaseModel
         {},
     ],
 )
-def test_a_top_that_is_no_object_is_not_strict(schema: dict[str, Any]) -> None:
+def test_a_schema_whose_top_is_not_an_object_is_not_strict(schema: dict[str, Any]) -> None:
     assert strict_schema(schema) is None

@@ -114,9 +114,9 @@ def _aanthropic(heard: Heard, server: WireServer, stream: bool, options: dict[st
 
 
 _WAYS = {
-    ("openai", "blocking"): _openai,
+    ("openai", "sync"): _openai,
     ("openai", "async"): _aopenai,
-    ("anthropic", "blocking"): _anthropic,
+    ("anthropic", "sync"): _anthropic,
     ("anthropic", "async"): _aanthropic,
 }
 

@@ -77,7 +77,7 @@ def test_a_status_is_the_sdks_own_error(
 
 
 @every_client
-def test_an_error_can_say_what_a_test_needs(client: Client) -> None:
+def test_the_message_and_the_kind_of_an_error_can_be_chosen(client: Client) -> None:
     headers = (("x-ratelimit-remaining-requests", "0"),)
     fault = faults.status(400, kind="context_length_exceeded", message="Too long.", headers=headers)
     with WireServer() as server:
@@ -105,7 +105,7 @@ def test_an_error_can_say_what_a_test_needs(client: Client) -> None:
     ],
 )
 @every_client
-def test_the_wait_asked_for_is_in_the_headers(
+def test_the_retry_delay_is_in_the_headers(
     client: Client, fault: faults.Status, header: str, value: str | None
 ) -> None:
     with WireServer() as server:
@@ -117,7 +117,7 @@ def test_the_wait_asked_for_is_in_the_headers(
 
 @every_client
 @streaming_or_not
-def test_the_sdks_own_retries_see_the_script(client: Client, stream: bool) -> None:
+def test_the_sdks_own_retries_follow_the_script(client: Client, stream: bool) -> None:
     with WireServer(reply=REPLY) as server:
         server.script(faults.status(503, retry_after_ms=1), faults.status(429, retry_after_ms=1))
         assert client.ask(server, stream=stream, max_retries=2).text == REPLY
@@ -127,7 +127,7 @@ def test_the_sdks_own_retries_see_the_script(client: Client, stream: bool) -> No
 @pytest.mark.parametrize("fault", [faults.reset(), faults.disconnect()], ids=repr)
 @every_client
 @streaming_or_not
-def test_a_connection_that_ends_without_an_answer(
+def test_a_connection_that_is_closed_without_an_answer(
     client: Client, stream: bool, fault: faults.Fault
 ) -> None:
     with WireServer() as server:
@@ -162,7 +162,7 @@ def test_a_reset_is_a_reset_and_a_close_is_a_close() -> None:
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_cut_stream_ends_without_the_mark_of_http(reset: bool) -> None:
+def test_a_cut_stream_has_no_last_chunk(reset: bool) -> None:
     with WireServer(reply=REPLY) as server:
         server.script(faults.cut_stream(2, reset=reset))
         received, error = raw(server, stream=True)
@@ -220,7 +220,7 @@ def test_a_stream_without_an_end_mark_ends_quietly(client: Client) -> None:
 
 
 @every_client
-def test_an_error_comes_in_the_midst_of_a_stream(client: Client) -> None:
+def test_an_error_in_the_middle_of_a_stream(client: Client) -> None:
     with WireServer(reply=REPLY) as server:
         server.script(faults.stream_error(2, status=529, message="Busy."))
         heard = client.ask(server, stream=True)
@@ -248,7 +248,7 @@ def test_an_error_comes_in_the_midst_of_a_stream(client: Client) -> None:
     ids=repr,
 )
 @every_client
-def test_a_fault_of_streams_spoils_a_whole_answer_too(
+def test_stream_faults_also_apply_to_complete_answers(
     client: Client, fault: faults.Fault, cause: tuple[type[Exception], ...]
 ) -> None:
     with WireServer(reply=REPLY) as server:
@@ -281,9 +281,7 @@ def test_an_error_inside_a_200_without_streaming(provider: str) -> None:
 )
 @every_client
 @streaming_or_not
-def test_what_is_only_slow_is_right_in_the_end(
-    client: Client, stream: bool, fault: faults.Fault
-) -> None:
+def test_a_slow_answer_is_correct(client: Client, stream: bool, fault: faults.Fault) -> None:
     with WireServer(reply=REPLY) as server:
         server.script(fault)
         heard = client.ask(server, stream=stream)
@@ -294,12 +292,12 @@ def test_what_is_only_slow_is_right_in_the_end(
 def test_a_delay_can_end_in_another_fault() -> None:
     with WireServer() as server:
         server.script(faults.latency(0.001, faults.latency(0.001, faults.status(503))))
-        error = Client("openai", "blocking").ask(server, stream=False).error
+        error = Client("openai", "sync").ask(server, stream=False).error
     assert isinstance(error, openai.InternalServerError)
 
 
 @every_client
-def test_a_fault_may_bring_the_answer_it_spoils(client: Client) -> None:
+def test_a_fault_may_have_its_own_answer(client: Client) -> None:
     with WireServer(reply="unused") as server:
         server.script(faults.cut_stream(1, reply="alpha beta"))
         assert client.ask(server, stream=True).pieces == ["alpha"]
@@ -314,7 +312,7 @@ def test_a_fault_is_a_plain_value(fault: faults.Fault) -> None:
         fault.code = 200  # type: ignore[attr-defined]
 
 
-def test_every_kind_of_fault_is_tried_here() -> None:
+def test_every_kind_of_fault_is_tested_here() -> None:
     roots = {faults.Fault, faults.StreamFault, faults.BrokenStream}
     kinds = {v for v in vars(faults).values() if isinstance(v, type)} - {Response}
     assert kinds - roots == {type(fault) for fault in EVERY_FAULT}
@@ -331,6 +329,6 @@ def test_every_kind_of_fault_is_tried_here() -> None:
         (faults.slow_chunks, {"seconds": float("inf")}),
     ],
 )
-def test_a_fault_out_of_range_is_refused(make: Any, arguments: dict[str, Any]) -> None:
+def test_a_fault_out_of_range_is_rejected(make: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         make(**arguments)

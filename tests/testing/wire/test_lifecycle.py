@@ -86,7 +86,7 @@ def test_five_hundred_clients_at_once_are_all_answered(stream: bool) -> None:
     assert all(answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(end) for answer in answers)
 
 
-def test_closing_ends_a_silent_crowd() -> None:
+def test_closing_ends_many_silent_connections() -> None:
     with ExitStack() as clients:
         with WireServer() as server:
             server.always(faults.silence())
@@ -111,7 +111,7 @@ def test_closing_ends_a_stalled_stream_of_an_sdk() -> None:
     assert pieces == ["", "one"]
 
 
-def test_closing_while_clients_arrive_loses_none_of_them() -> None:
+def test_closing_while_clients_connect_leaks_no_socket() -> None:
     """A connection that is half accepted when the server closes is closed, too."""
     for _ in range(10):
         with ExitStack() as clients:
@@ -122,7 +122,7 @@ def test_closing_while_clients_arrive_loses_none_of_them() -> None:
             assert all(hung_up(client) for client in arriving)
 
 
-def test_a_client_that_leaves_frees_its_place() -> None:
+def test_a_client_that_disconnects_is_forgotten() -> None:
     with WireServer(reply="one two", chunk_delay=60) as server:
         for stream in (False, True):
             server.script(*[] if stream else [faults.latency(60)])
@@ -132,7 +132,7 @@ def test_a_client_that_leaves_frees_its_place() -> None:
             server.wait_until(lambda s: s.connections == 0)
 
 
-def test_closing_twice_is_closing_once_and_the_address_then_refuses() -> None:
+def test_close_is_idempotent_and_the_address_then_refuses() -> None:
     with WireServer() as server:
         server.close()
         server.close()
@@ -141,7 +141,7 @@ def test_closing_twice_is_closing_once_and_the_address_then_refuses() -> None:
     assert raised.value.errno == errno.ECONNREFUSED
 
 
-def test_a_server_never_started_can_be_closed_and_has_no_address() -> None:
+def test_a_server_that_was_never_started_can_be_closed_and_has_no_address() -> None:
     server = WireServer()
     server.close()
     with pytest.raises(RuntimeError, match="context manager"):
@@ -155,7 +155,7 @@ def test_a_server_starts_once() -> None:
         server.start()
 
 
-def test_what_was_recorded_can_be_read_after_closing() -> None:
+def test_recorded_requests_can_be_read_after_closing() -> None:
     with WireServer() as server:
         httpx2.post(f"{server.openai_url}/chat/completions", json=ASKED)
     assert [r.body for r in server.requests] == [ASKED]
@@ -179,7 +179,7 @@ def test_a_connection_serves_one_request_after_the_other() -> None:
             assert server.connections == 1
 
 
-def test_requests_may_arrive_in_any_cut() -> None:
+def test_requests_may_arrive_in_any_pieces() -> None:
     with WireServer(reply="Paris.") as server, connect(server) as client:
         twice = request(server) + request(server, extra="Connection: close\r\n")
         for index in range(0, len(twice), 7):
@@ -210,7 +210,7 @@ def test_an_invalid_request_is_answered_with_400(head: bytes) -> None:
     assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
-def test_waiting_in_vain_says_so() -> None:
+def test_wait_until_raises_after_its_timeout() -> None:
     with WireServer() as server, pytest.raises(TimeoutError, match="requests=0"):
         server.wait_until(lambda s: bool(s.requests), timeout=0.01)
 
@@ -231,8 +231,11 @@ def test_the_interpreter_exits_although_the_server_was_not_closed() -> None:
     )
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
-        capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 

@@ -49,13 +49,13 @@ def test_each_call_is_recorded(client: Client, stream: bool) -> None:
 
 
 @every_client
-def test_a_stream_comes_in_pieces_of_a_word(client: Client) -> None:
+def test_a_stream_has_one_piece_for_each_word(client: Client) -> None:
     with WireServer(reply="one two  three") as server:
         assert client.ask(server, stream=True).pieces == ["one", " two", "  three"]
 
 
 @every_client
-def test_the_pieces_and_their_pace_can_be_chosen(client: Client) -> None:
+def test_the_pieces_and_their_delay_can_be_chosen(client: Client) -> None:
     with WireServer(reply="abc", chunks=list, chunk_delay=0.001) as server:
         assert client.ask(server, stream=True).pieces == ["a", "b", "c"]
 
@@ -111,7 +111,7 @@ def test_openai_gets_usage_ids_and_tool_calls() -> None:
     assert answer.usage.prompt_tokens_details.cached_tokens == 5
 
 
-def test_openai_gets_no_usage_chunk_unless_it_asks() -> None:
+def test_openai_gets_no_usage_chunk_unless_requested() -> None:
     with (
         WireServer() as server,
         openai.OpenAI(base_url=server.openai_url, api_key="any") as client,
@@ -149,7 +149,7 @@ def test_anthropic_gets_usage_ids_and_tool_calls() -> None:
 )
 @every_client
 @streaming_or_not
-def test_each_provider_has_its_own_word_for_the_end(
+def test_each_provider_has_its_own_finish_reasons(
     client: Client, stream: bool, reason: str, openais: str, anthropics: str
 ) -> None:
     with WireServer(reply=Response("Par", finish_reason=reason)) as server:
@@ -157,7 +157,7 @@ def test_each_provider_has_its_own_word_for_the_end(
     assert heard.finish == (openais if client.sdk == "openai" else anthropics)
 
 
-def test_openai_can_list_the_models_that_were_named() -> None:
+def test_openai_can_list_the_models() -> None:
     with (
         WireServer() as server,
         openai.OpenAI(base_url=server.openai_url, api_key="any") as client,
@@ -168,8 +168,8 @@ def test_openai_can_list_the_models_that_were_named() -> None:
         assert len(server.requests) == 1, "only model calls are recorded"
 
 
-def test_a_script_is_followed_in_order_and_then_the_usual_reply() -> None:
-    client = Client("openai", "blocking")
+def test_a_script_is_followed_in_order_and_then_the_default_reply() -> None:
+    client = Client("openai", "sync")
     with WireServer(reply="usual") as server:
         server.script(faults.status(503), "first")
         server.script(lambda body: f"asked {body['model']}")
@@ -178,8 +178,8 @@ def test_a_script_is_followed_in_order_and_then_the_usual_reply() -> None:
     assert [each.text for each in heard[1:]] == ["first", f"asked {MODEL}", "usual"]
 
 
-def test_a_models_script_comes_before_the_common_one_and_scripts_before_what_stands() -> None:
-    client = Client("anthropic", "blocking")
+def test_a_models_script_comes_first_and_scripts_come_before_standing_outcomes() -> None:
+    client = Client("anthropic", "sync")
     with WireServer(reply="usual") as server:
         server.always("common standing")
         server.always("own standing", model=MODEL)
@@ -207,7 +207,7 @@ def test_one_model_fails_while_another_answers() -> None:
         assert [r.model for r in server.requests] == ["primary", "backup"] * 2
 
 
-def test_a_function_decides_by_what_was_asked() -> None:
+def test_a_function_can_decide_by_the_request() -> None:
     def by_question(body: dict[str, Any]) -> str | faults.Fault:
         return "Paris." if "France" in str(body["messages"]) else faults.status(400)
 
@@ -237,7 +237,7 @@ def test_a_reply_that_raises_is_reported_to_the_client(stream: bool) -> None:
         return str(body["no such key"])
 
     with WireServer(reply=reply) as server:
-        heard = Client("openai", "blocking").ask(server, stream=stream)
+        heard = Client("openai", "sync").ask(server, stream=stream)
     assert isinstance(heard.error, openai.InternalServerError)
     assert "KeyError('no such key')" in str(heard.error)
 
