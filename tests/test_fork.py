@@ -84,10 +84,10 @@ def work():
     middleware.metrics
 """,
     "metric instruments": """
-from agentkit.telemetry.metrics import Source
-source = Source("m", dict)
+from agentkit.telemetry.metrics import ObservedManager
+manager = ObservedManager("m", dict)
 def work():
-    source.count(Number(1))
+    manager.count(Number(1))
 """,
     "breaker": """
 from agentkit import BreakerPolicy, CircuitBreaker
@@ -164,6 +164,30 @@ clients = SdkClients(lambda: open(os.devnull), lambda: None)
 def work():
     clients.sync()
     clients.close()
+""",
+    "key client": """
+from agentkit.manager.keys import KeyClient
+from agentkit.providers.endpoint import endpoint_of
+endpoint = endpoint_of(lambda p, k: "", name="a", provider="p", fingerprint="", durable=False)
+client = KeyClient(lambda: object(), lambda provider: endpoint, endpoint, name="k", idle_timeout=1)
+def work():
+    client.give_back(client.take(0.0), 10.0)
+""",
+    "shared call": """
+from agentkit import LLMManager
+llm = LLMManager(cache="memory", cache_ttl=1e-9)
+llm.register_model("a", lambda prompt, kwargs: "text")
+def work():
+    llm.complete("the same")
+""",
+    "event loop": """
+from agentkit import LLMManager
+llm = LLMManager(cache=None)
+async def model(prompt, kwargs):
+    return "text"
+llm.register_model("a", model)
+def work():
+    llm.complete("hi")
 """,
     "clock": """
 from agentkit.testing import FakeClock

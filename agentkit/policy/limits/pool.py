@@ -412,12 +412,15 @@ class Pool:
             return classification
         wakes: list[Wake] = []
         with self._lock:
+            was_retired = member.retired
             others = [each for each in self.members if each is not member and not each.retired]
             if others:
                 back_at = min(each.available_at for each in others)
                 classification = self._suspend(member, error, classification, back_at, now)
                 if member.retired:
                     self._refuse_too_large(wakes)
+        if member.retired and not was_retired:
+            log.warning("%s: key %s was refused and is not used again", self.name, member.name)
         self._unlocked(wakes)
         return classification
 
@@ -449,9 +452,8 @@ class Pool:
                 if alone:
                     return classification
                 member.available_at = now + COOLDOWN
-            elif not member.retired:
+            else:
                 member.retired = True
-                log.warning("%s: key %s was refused and is not used again", self.name, member.name)
             return elsewhere
         member.failures += 1
         if member.failures >= UNHEALTHY_AFTER and not alone:
