@@ -1,4 +1,4 @@
-"""What was tried for one answer: attempts at models, and checks of what they answered."""
+"""The attempts of one request, and the validations of its responses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class RequestAttempt:
     """One request that was sent.
 
     Attributes:
-        model_id: the id that was really sent.
+        model_id: the id that was sent.
         model_used: the name the caller gave.
-        region: where to.
+        region: where it was sent.
         access_method: ``direct``, ``regional_cris`` or ``global_cris``.
         attempt_number: from 1, over all targets.
         start_time, end_time: seconds since the request began.
         error: why it failed, or None.
-        success: whether it answered.
+        success: whether there was an answer.
     """
 
     model_id: str
@@ -76,7 +76,7 @@ class RequestAttempt:
         return None if self.end_time is None else (self.end_time - self.start_time) * 1000
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON has it."""
+        """Every field as a JSON value."""
         return {
             "model_id": self.model_id,
             "model_used": self.model_used,
@@ -97,7 +97,7 @@ class RequestAttempt:
 
 @dataclass(slots=True)
 class ValidationResult:
-    """What a validator says of an answer: accepted or not, and why not."""
+    """The result of a validation: whether the response is accepted, and why not."""
 
     success: bool
     error_message: str | None = None
@@ -120,14 +120,14 @@ class ValidationResult:
 
 @dataclass(slots=True)
 class ValidationAttempt:
-    """One check of one answer; `failed_content` is the text that was not accepted."""
+    """One validation; `failed_content` is the text of a rejected response."""
 
     attempt_number: int
     validation_result: ValidationResult
     failed_content: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON has it."""
+        """Every field as a JSON value."""
         return {
             "attempt_number": self.attempt_number,
             "validation_result": self.validation_result.to_dict(),

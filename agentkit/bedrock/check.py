@@ -63,13 +63,13 @@ class ResponseCheck:
         """The same request, with the rejected answer and the reason if that is wanted."""
         if not self._config.feedback:
             return asked
-        said = (
+        added = (
             (MessageRole.ASSISTANT, rejected.raw or "(empty)"),
             (MessageRole.USER, f"That answer was not accepted: {rejected.violations[0]}"),
         )
         call: ConverseCall = asked.params[CONVERSE]
-        turns = [{"role": role.value, "content": [{"text": text}]} for role, text in said]
+        turns = [{"role": role.value, "content": [{"text": text}]} for role, text in added]
         arguments = {**call.arguments, "messages": [*call.arguments["messages"], *turns]}
         call = replace(call, arguments=arguments, turns=call.turns + len(turns))
-        messages = (*asked.messages, *(Message(role, text) for role, text in said))
+        messages = (*asked.messages, *(Message(role, text) for role, text in added))
         return replace(asked, messages=messages, params={**asked.params, CONVERSE: call})

@@ -1,4 +1,4 @@
-"""One Converse request as a value, for parallel runs and for keeping."""
+"""One Converse request as a value, for parallel runs and to store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAMES = {
 
 @dataclass(slots=True)
 class FailureEntry:
-    """One failure of a request, as it is kept."""
+    """One failure of a request."""
 
     attempt_number: int
     exception: Exception
@@ -52,10 +52,10 @@ class FailureEntry:
 
 @dataclass(slots=True)
 class BedrockConverseRequest:
-    """Everything that one request says; only `messages` is required.
+    """One request; only `messages` is required.
 
-    The other fields are those of `LLMManager.converse`. `request_id` is made up when left out, and
-    differs for each request. `priority`: a higher one starts first in a parallel run.
+    The other fields are those of `LLMManager.converse`. `request_id` defaults to a unique one.
+    Requests with a higher `priority` start first in a parallel run.
     """
 
     messages: list[dict[str, Any]]
@@ -79,13 +79,13 @@ class BedrockConverseRequest:
 
     def __post_init__(self) -> None:
         if not self.request_id:
-            said = f"{pack(self.messages)!r}{next(_counter)}".encode()
+            content = f"{pack(self.messages)!r}{next(_counter)}".encode()
             self.request_id = (
-                f"req_{hashlib.sha256(said).hexdigest()[:12]}_{time.time_ns() // 1000}"
+                f"req_{hashlib.sha256(content).hexdigest()[:12]}_{time.time_ns() // 1000}"
             )
 
     def to_converse_args(self) -> dict[str, Any]:
-        """What is set, by the service's names."""
+        """The fields that are set, by the service's names."""
         return {
             theirs: value
             for ours, theirs in _NAMES.items()
@@ -93,21 +93,21 @@ class BedrockConverseRequest:
         }
 
     def arguments(self) -> dict[str, Any]:
-        """What is set, as keyword arguments of `LLMManager.converse`."""
+        """The fields that are set, as keyword arguments of `LLMManager.converse`."""
         names = [*_NAMES, "model_specific_config"]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def record_failure(
         self, exception: Exception, model: str | None = None, region: str | None = None
     ) -> None:
-        """Keep a failure."""
+        """Add a failure to the history."""
         self.retry_count += 1
         self.failure_history.append(
             FailureEntry(self.retry_count, exception, model=model, region=region)
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What was asked, as JSON has it (bytes as base64); failures are not part of it."""
+        """The request as a JSON value (bytes as base64), without its failures."""
         left_out = {"failure_history", "model_specific_config"}
         return {
             each.name: pack(getattr(self, each.name))

@@ -1,4 +1,4 @@
-"""The former way to ask about models, kept for code written against it."""
+"""The former catalogue, kept for code written against it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnifiedModelManager(BedrockModelCatalog):
         super().__init__(*args, **kwargs)
 
     def refresh_unified_data(self) -> None:
-        """Ask AWS now; see `BedrockModelCatalog.refresh_catalog`."""
+        """See `BedrockModelCatalog.refresh_catalog`."""
         self.refresh_catalog()
 
     def ensure_data_available(self) -> None:
@@ -35,23 +35,23 @@ class UnifiedModelManager(BedrockModelCatalog):
         return self.is_model_available(model_name, region)
 
     def get_recommended_access(self, model_name: str, region: str) -> ModelAccessInfo | None:
-        """How a model is reached from `region`; the first of its routes is recommended."""
+        """See `BedrockModelCatalog.get_model_access_info`; the first route is recommended."""
         return self.get_model_access_info(model_name, region)
 
 
 class LookedUp:
-    """A catalogue out of any object with ``get_model_access_info(model_name, region)``.
+    """A catalogue from any object with ``get_model_access_info(model_name, region)``.
 
     Args:
-        source: answers with a `ModelAccessInfo`, or None where a model is not reached. Its
-            ``refresh_unified_data()``, if there is one, is called for a refresh.
+        source: returns a `ModelAccessInfo`, or None where a model cannot be reached. Its
+            ``refresh_unified_data()``, if it has one, is called to refresh.
     """
 
     def __init__(self, source: Any) -> None:
         self._source = source
 
     def get_model_access_info(self, model_name: str, region: str) -> ModelAccessInfo | None:
-        """What the object says."""
+        """The object's answer."""
         found: ModelAccessInfo | None = self._source.get_model_access_info(model_name, region)
         return found
 
@@ -63,10 +63,10 @@ class LookedUp:
         return access.routes(preference) if access else ()
 
     def resolve(self, model_name: str) -> None:
-        """Nothing else is known of a model."""
+        """Nothing else is known about a model."""
 
     def refresh_catalog(self) -> None:
-        """Let the object ask anew, if it can."""
+        """Refresh the object, if it can be refreshed."""
         refresh = getattr(self._source, "refresh_unified_data", None)
         if refresh is not None:
             refresh()

@@ -1,4 +1,4 @@
-"""Streamed answers on a terminal: the text as it comes, then what it took."""
+"""Streamed answers on a terminal: the text, then a summary."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def display_streaming_response(
     response: StreamingResponse, console: Console | None = None, *, summary: bool = True
 ) -> str:
-    """Print the answer as it comes, then its summary; returns the text.
+    """Print the answer while it arrives, then its summary; returns the text.
 
     Args:
-        response: a stream that was not read yet.
-        console: where to (default: a console on stdout).
-        summary: whether the two tables follow.
+        response: a stream that has not been read.
+        console: where to print (default: stdout).
+        summary: whether to print the two tables.
 
     Raises:
         MissingDependencyError: rich is not installed.
-        LLMError: what ended the stream; the text so far stays printed.
+        LLMError: the stream failed; the text so far stays printed.
     """
     out = console or _console()
     try:
@@ -42,7 +42,7 @@ def display_streaming_response(
 
 
 def display_streaming_summary(response: Streamed, console: Console | None = None) -> None:
-    """Print model, Region, tokens and times (milliseconds) of a stream that was read."""
+    """Print model, Region, tokens and times in milliseconds of a stream that has been read."""
     metrics = response.get_metrics()
     rows = {
         "model": response.model_used,
@@ -59,7 +59,7 @@ def display_streaming_summary(response: Streamed, console: Console | None = None
 
 
 def display_recovery_information(response: Streamed, console: Console | None = None) -> None:
-    """Print what broke on the way and where the answer came from; nothing if nothing broke."""
+    """Print the errors of a stream and where its answer came from; nothing without errors."""
     if not response.get_stream_errors():
         return
     rows = {name.replace("_", " "): value for name, value in response.get_recovery_info().items()}
@@ -91,6 +91,6 @@ def _console() -> Console:
         from rich.console import Console
     except ImportError:
         raise MissingDependencyError(
-            "showing a stream needs the package rich", hint="pip install 'agentkit-llms[cli]'"
+            "the display functions need the package rich", hint="pip install 'agentkit-llms[cli]'"
         ) from None
     return Console()

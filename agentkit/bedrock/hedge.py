@@ -1,6 +1,6 @@
-"""A second request when the first is slow: the one that answers first counts.
+"""Hedging: a second request if the first is slow; the first answer counts.
 
-Both are paid for, so nothing here happens unless it was asked for.
+Both requests cost, so a run is hedged only if its configuration says so.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ R = TypeVar("R")
 def hedged(
     first: Callable[[], R], second: Callable[[], R], after: float, good: Callable[[R], bool]
 ) -> R:
-    """What `first` gives; `second` begins when it took longer than `after` seconds.
+    """The result of `first`, or of `second`, which starts after `after` seconds without a result.
 
-    The first good result counts, else the last one. The other call is let go of: it ends by
-    itself, and its answer is dropped.
+    The first good result counts, else the last one. The other call is abandoned: it ends by
+    itself, and its result is dropped.
     """
     threads = ThreadPoolExecutor(2, "agentkit-hedge")
     try:
@@ -45,7 +45,7 @@ async def ahedged(
     after: float,
     good: Callable[[R], bool],
 ) -> R:
-    """Like `hedged`, for asyncio; the other call is cancelled, which cuts its connection."""
+    """Like `hedged`, for asyncio; the other call is cancelled, which closes its connection."""
     tasks = {asyncio.ensure_future(first())}
     try:
         done, pending = await asyncio.wait(tasks, timeout=after)

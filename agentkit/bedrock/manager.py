@@ -1,4 +1,4 @@
-"""Many models, many Regions, one answer: the Bedrock door of the manager."""
+"""The manager of Bedrock models: many models, many Regions, one answer."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from agentkit.types.context import AsyncClosing, Closing
 
 
 class LLMManager(Closing, AsyncClosing):
-    """Asks the given models in the given Regions until one answers.
+    """Sends requests to the given models in the given Regions until one answers.
 
-    Each model in each Region is a target of its own, with a circuit breaker; the engine asks one
-    after the other, each once a round, until there is an answer, the attempts are used up or
-    `timeout` has passed. There is no wait before a Region that was not asked yet. Nothing is
-    fetched when the manager is made. Safe to use from many threads and event loops.
+    Each model in each Region is a target with its own circuit breaker. A request tries one target
+    after the other, each once per round, until there is an answer, the attempts are used up or
+    `timeout` has passed. It does not wait before a target that it has not tried yet. Making a
+    manager fetches nothing. Safe to use from many threads and event loops.
 
     Args:
         models: names (``"Claude 3 Haiku"``), model ids or ARNs, the preferred first.
         regions: Region codes, the preferred first.
-        auth_config: who asks (default: the SDK's own chain).
+        auth_config: the credentials (default: those that the SDK finds).
         boto3_config: limits of the connections.
-        retry_config: attempts, waits, order of the targets.
+        retry_config: attempts, delays and the order of the targets.
         cache_config: where cache points are placed in prompts (default: nowhere).
         unified_model_manager: a catalogue to use, or any object that has
             ``get_model_access_info(model_name, region)``.
         catalog_cache_mode, catalog_cache_directory, force_refresh, ignore_cache_age: see
             `BedrockModelCatalog`.
         force_download: the same as `force_refresh`.
-        strict_cache_mode: neither an expired catalogue cache nor the bundled data will do.
-        default_inference_config: ``inferenceConfig`` of every request; a request's own wins.
+        strict_cache_mode: use neither an expired catalogue cache nor the bundled data.
+        default_inference_config: ``inferenceConfig`` of every request, unless it has its own.
         model_specific_config: fields for particular models, by name or one for all.
-        timeout: seconds for one request with everything it waits for (default 300).
-        log_level: accepted; levels of loggers belong to the application.
-        raise_on_failure: False returns a `BedrockResponse` of no success instead of raising.
+        timeout: seconds for one request, with everything that it waits for (default 300).
+        log_level: accepted, without effect: the application configures loggers.
+        raise_on_failure: False returns an unsuccessful `BedrockResponse` instead of raising.
         max_concurrency: requests of asyncio callers that run at once (default 50).
         telemetry: see `agentkit.LLMManager`.
-        endpoint_url: another address than AWS's.
+        endpoint_url: an address to use instead of AWS's own.
         clients: connections to share with another manager.
 
     Raises:
-        ConfigurationError: no models or Regions, a Region that is none, a bad value.
-        UnknownModelError: a name that no model bears; close names are suggested.
+        ConfigurationError: no models or Regions, an invalid Region, or a value out of range.
+        UnknownModelError: no model has this name; the message suggests close ones.
     """
 
     def __init__(
@@ -114,9 +114,14 @@ class LLMManager(Closing, AsyncClosing):
             use_api=force_refresh or force_download,
         )
         self._targets = Targets(
-            self._models, self._regions, self._catalog, self._clients, self._retry,
-            timeout=self._timeout, telemetry=telemetry,
-        )  # fmt: skip
+            self._models,
+            self._regions,
+            catalog=self._catalog,
+            clients=self._clients,
+            retry=self._retry,
+            timeout=self._timeout,
+            telemetry=telemetry,
+        )
         self._dispatcher = Dispatcher(self._targets, self._timeout)
 
     def converse(
@@ -133,25 +138,26 @@ class LLMManager(Closing, AsyncClosing):
         response_validation_config: ResponseValidationConfig | None = None,
         **options: Any,
     ) -> BedrockResponse:
-        """The first answer.
+        """Send a conversation and return the answer.
 
         Args:
             messages: the conversation, as `MessageBuilder` builds it.
             system: system blocks.
             inference_config: over the manager's defaults.
-            additional_model_request_fields: model-specific fields, sent as they are.
+            additional_model_request_fields: model-specific fields.
             additional_model_response_field_paths: JSON pointers into the model's own response.
-            guardrail_config: never left out, whatever a model refuses.
+            guardrail_config: never left out, even if a model refuses it.
             tool_config: the tools.
             request_metadata: for the service's own logs.
             prompt_variables: of a managed prompt.
-            response_validation_config: a check of answers; each rejected one is asked anew.
+            response_validation_config: validation of responses, with a new request for each
+                rejected one.
             options: output_config, performance_config, service_tier, model_specific_config,
                 enable_extended_context, timeout (seconds), raises (over raise_on_failure).
 
         Raises:
-            RequestValidationError: the request cannot be sent as it is; nothing was.
-            RetryExhaustedError: nobody answered; `.response` tells the attempts.
+            RequestValidationError: the request is invalid; nothing was sent.
+            RetryExhaustedError: no target answered; `.response` has the attempts.
             AuthenticationError: every target refused the credentials.
             LLMError: anything else that ended the request.
         """
@@ -209,11 +215,11 @@ class LLMManager(Closing, AsyncClosing):
     def converse_stream(
         self, messages: Sequence[Mapping[str, Any]], **options: Any
     ) -> StreamingResponse:
-        """The answer as it comes; the options are `converse`'s, without validation.
+        """The answer as a stream; the options are those of `converse`, without validation.
 
-        Until the first content every target may be asked. A stream that breaks after it goes on
-        at the next target whose model continues a begun answer; where none does, it raises
-        `StreamInterruptedError`. Nothing is shown twice.
+        Every target may be tried until the first content. A stream that breaks after it continues
+        at the next target whose model accepts a partial answer; without one, it raises
+        `StreamInterruptedError`. No text is repeated.
         """
         prepared = self._prepare_stream(messages, options)
         return StreamingResponse(self._dispatcher.stream(prepared), self._targets)
@@ -231,7 +237,7 @@ class LLMManager(Closing, AsyncClosing):
         response_validation_config: ResponseValidationConfig | None = None,
         **options: Any,
     ) -> BedrockResponse:
-        """`converse` with everything that `request` says."""
+        """Like `converse`, with the fields of `request`."""
         return self.converse(
             **request.arguments(), response_validation_config=response_validation_config, **options
         )
@@ -256,7 +262,7 @@ class LLMManager(Closing, AsyncClosing):
         return list(self._regions)
 
     def get_model_access_info(self, model_name: str, region: str) -> dict[str, Any] | None:
-        """How a model is reached from a Region; None when it is not."""
+        """The ways to a model from a Region; None if there is none."""
         info = self._catalog.get_model_access_info(model_name, region)
         return None if info is None else info.to_dict()
 
@@ -276,7 +282,7 @@ class LLMManager(Closing, AsyncClosing):
         return self._targets.core.get_metrics()
 
     def validate_configuration(self) -> dict[str, Any]:
-        """What works, what does not, and what will surprise; sends no request to a model.
+        """What works and what does not; sends no request to a model.
 
         Making the first client may look for credentials on this machine, as the SDK does.
 
@@ -304,12 +310,12 @@ class LLMManager(Closing, AsyncClosing):
         }
 
     def refresh_model_data(self) -> None:
-        """Ask AWS which models there are. Raises `APIFetchError` when no Region answers."""
+        """Fetch the catalogue from AWS. Raises `APIFetchError` if no Region answers."""
         self._catalog.refresh_catalog()
         self._targets.renew()
 
     def close(self) -> None:
-        """Let go of threads and connections. Closing twice does nothing."""
+        """Release threads and connections. Closing twice is harmless."""
         self._targets.core.close()
         if self._owned:
             self._clients.close()
@@ -345,10 +351,15 @@ class LLMManager(Closing, AsyncClosing):
 
 
 _FIELDS = (
-    "system", "inference_config", "additional_model_request_fields",
-    "additional_model_response_field_paths", "guardrail_config", "tool_config",
-    "request_metadata", "prompt_variables",
-)  # fmt: skip
+    "system",
+    "inference_config",
+    "additional_model_request_fields",
+    "additional_model_response_field_paths",
+    "guardrail_config",
+    "tool_config",
+    "request_metadata",
+    "prompt_variables",
+)
 
 
 def _listed(name: str, values: Any) -> list[str]:

@@ -1,6 +1,6 @@
-"""How the Bedrock managers retry, check, place cache points and run in parallel.
+"""The settings of the Bedrock managers: retries, validation, models, parallel runs.
 
-Two spellings of the same settings are understood; contradictory values for one are refused.
+Some settings have two names. Contradictory values for one setting are refused.
 """
 
 from __future__ import annotations
@@ -49,30 +49,29 @@ class LinearRetry(RetryPolicy):
 
 
 class RetryConfig:
-    """Attempts, waits and the order of targets. Immutable.
+    """Attempts, delays and the order of targets. Immutable.
 
     Args:
-        max_attempts: attempts in all, over all targets (default 4).
-        max_retries: the same counted as extra attempts (default 3): ``max_attempts - 1``.
-        base_delay, retry_delay: nominal seconds before a target is asked again (default 1.0).
-        max_delay, max_retry_delay: cap of a wait in seconds (default 60.0).
-        backoff_multiplier: growth of the wait (default 2.0): a factor, of ``LINEAR_BACKOFF`` the
-            seconds added.
-        jitter: fraction of the nominal wait (default 0.25); True means the default, False none.
-        strategy: a way waits grow (``EXPONENTIAL_BACKOFF``, ``LINEAR_BACKOFF``,
-            ``FIXED_DELAY``), or an order of targets.
+        max_attempts: attempts of one request, over all targets (default 4).
+        max_retries: the same without the first attempt (default 3).
+        base_delay, retry_delay: nominal seconds before a target is tried again (default 1.0).
+        max_delay, max_retry_delay: the longest delay in seconds (default 60.0).
+        backoff_multiplier: growth of the delay (default 2.0): a factor, or the seconds that
+            ``LINEAR_BACKOFF`` adds.
+        jitter: fraction of the nominal delay (default 0.25); True means the default, False none.
+        strategy: how delays grow (``EXPONENTIAL_BACKOFF``, ``LINEAR_BACKOFF``, ``FIXED_DELAY``),
+            or an order of targets.
         retry_strategy: an order of targets: ``REGION_FIRST`` (all Regions of the first model,
             default) or ``MODEL_FIRST`` (all models in the first Region).
         enable_feature_fallback: whether a feature that a model refuses may be left out (default
-            True); what was left out stands in the response's ``features_disabled``. Guardrails
-            never are.
-        retryable_exceptions, retryable_errors: names or classes that are retried besides.
-        non_retryable_exceptions: names or classes that are not.
+            True); the response lists it in ``features_disabled``. Guardrails are never left out.
+        retryable_exceptions, retryable_errors: names or classes of further errors to retry.
+        non_retryable_exceptions: names or classes of errors not to retry.
         region_order: ``"fixed"`` (default), ``"rotate"``, ``"shuffle"`` or ``"health"``.
         access_method_preference: ways to a model, the preferred first (default: regional
-            profiles, then direct; global ones only when named here).
-        enable_circuit_breaker, circuit_breaker_threshold, circuit_breaker_timeout: one breaker a
-            target (default on, 5 failures, 60.0 s).
+            profiles, then direct access; global profiles only if named here).
+        enable_circuit_breaker, circuit_breaker_threshold, circuit_breaker_timeout: one breaker
+            for each target (default: on, 5 failures, 60.0 s).
 
     Raises:
         ConfigurationError: a value out of range, or two spellings that contradict each other.
@@ -165,17 +164,17 @@ class RetryConfig:
 
     @property
     def strategy(self) -> RetryStrategy:
-        """How waits grow."""
+        """How delays grow."""
         return self.backoff
 
     def policy(self) -> RetryPolicy:
-        """The engine's policy for one target."""
+        """As the engine's policy for one target."""
         kind = LinearRetry if self.backoff is RetryStrategy.LINEAR_BACKOFF else RetryPolicy
         growth = 1.0 if self.backoff is RetryStrategy.FIXED_DELAY else self.backoff_multiplier
         return kind(self.max_attempts, self.base_delay, growth, self.max_delay, self.jitter)
 
     def retry_on(self) -> Callable[[BaseException], bool | None] | None:
-        """The caller's own rows of the error table, or None."""
+        """The rows of the caller for the engine's error table, or None."""
         retryable, not_retryable = self.retryable, self.non_retryable
         if not retryable and not not_retryable:
             return None
@@ -199,17 +198,16 @@ class RetryConfig:
 
 
 class ResponseValidationConfig:
-    """A check of answers, and how often to ask again: each time a new request.
+    """Validation of responses, and how often to ask again: each time with a new request.
 
     Args:
-        response_validation_function, validation_function: called with the `BedrockResponse`;
-            rejects with a falsy result, a `ValidationResult` of no success, or an exception.
-            None accepts.
-        response_validation_retries: requests after a rejected answer (default 3).
-        max_validation_attempts: the same counted with the first: ``retries + 1``.
+        response_validation_function, validation_function: called with the `BedrockResponse`; a
+            false result, a failed `ValidationResult` or an exception rejects it. None accepts.
+        response_validation_retries: requests after a rejected response (default 3).
+        max_validation_attempts: the same, with the first request: ``retries + 1``.
         response_validation_delay, validation_retry_delay: seconds before asking again
             (default 0.0).
-        feedback: whether the rejected answer and the reason go back to the model (default False).
+        feedback: whether the model receives the rejected answer and the reason (default False).
     """
 
     def __init__(
@@ -232,7 +230,7 @@ class ResponseValidationConfig:
         )
         if not callable(function):
             raise ConfigurationError(
-                f"the validation function is {function!r}",
+                f"the validation function must be callable, got {function!r}",
                 hint="give a function of the response that returns a bool or ValidationResult",
             )
         self.function: Validator = function
@@ -263,33 +261,33 @@ class ResponseValidationConfig:
         self.feedback = bool(feedback)
 
     def check(self, response: Any) -> ValidationResult:
-        """What the function says of `response`."""
+        """The result of the validation function for `response`."""
         try:
-            verdict = self.function(response)
+            result = self.function(response)
         except Exception as error:  # noqa: BLE001 - a validator rejects by raising, too
             return ValidationResult(False, f"{type(error).__name__}: {error}")
-        if isinstance(verdict, ValidationResult):
-            return verdict
-        if verdict is None or verdict:
+        if isinstance(result, ValidationResult):
+            return result
+        if result is None or result:
             return ValidationResult(True)
         return ValidationResult(False, "the validation function returned a falsy result")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpecificConfig:
-    """Fields for particular models: `custom_fields` go into ``additionalModelRequestFields``."""
+    """Model-specific fields: `custom_fields` become ``additionalModelRequestFields``."""
 
     enable_extended_context: bool = False
     custom_fields: Mapping[str, Any] | None = None
 
     def fields(self) -> dict[str, Any]:
-        """What it adds to the model-specific fields."""
+        """The model-specific fields that it adds."""
         beta = {"anthropic_beta": ["context-1m-2025-08-07"]} if self.enable_extended_context else {}
         return {**beta, **(self.custom_fields or {})}
 
 
 class FailureHandlingStrategy(StrEnum):
-    """What a failed request of a parallel run does to the others."""
+    """The effect of a failed request on the others of a parallel run."""
 
     CONTINUE_ON_FAILURE = "continue_on_failure"
     STOP_ON_FIRST_FAILURE = "stop_on_first_failure"
@@ -297,7 +295,7 @@ class FailureHandlingStrategy(StrEnum):
 
 
 class LoadBalancingStrategy(StrEnum):
-    """Which Region a request of a parallel run is assigned to."""
+    """How the requests of a parallel run are assigned to Regions."""
 
     ROUND_ROBIN = "round_robin"
     RANDOM = "random"
@@ -306,19 +304,20 @@ class LoadBalancingStrategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParallelProcessingConfig:
-    """How a parallel run goes.
+    """The settings of a parallel run.
 
     Args:
-        max_concurrent_requests: requests under way at once (default 5).
+        max_concurrent_requests: the most requests at once (default 5).
         request_timeout_seconds: seconds for one request, all its attempts included (default 300).
-        failure_handling_strategy: what a failure does to the others.
+        failure_handling_strategy: the effect of a failure on the other requests.
         load_balancing_strategy: how Regions are assigned.
-        failure_threshold: fraction of failed requests at which STOP_ON_THRESHOLD stops (0.5).
+        failure_threshold: fraction of failed requests at which STOP_ON_THRESHOLD stops
+            (default 0.5).
         enable_request_prioritization: requests with a higher ``priority`` start first.
-        enable_automatic_retry: False: one attempt a request.
-        max_retries_per_request: in place of the manager's own, counted as extra attempts.
-        hedge_after_seconds: a request that is slower is sent a second time, to another Region,
-            and the first answer counts; both are paid for (default None: never).
+        enable_automatic_retry: False: one attempt for each request.
+        max_retries_per_request: retries of a request, instead of the manager's own number.
+        hedge_after_seconds: seconds after which a request is sent a second time, to another
+            Region; the first answer counts, and both cost (default None: never).
 
     Raises:
         ConfigurationError: a value out of range, or an unknown strategy.
@@ -358,15 +357,15 @@ def _strategies(strategy: Any, order: Any) -> tuple[RetryStrategy, RetryStrategy
             target = found
         elif found is RetryStrategy.CUSTOM:
             raise ConfigurationError(
-                f"{name}=CUSTOM says nothing of the waits",
-                hint="use EXPONENTIAL_BACKOFF, LINEAR_BACKOFF or FIXED_DELAY with its delays",
+                f"{name}=CUSTOM does not define the delays",
+                hint="use EXPONENTIAL_BACKOFF, LINEAR_BACKOFF or FIXED_DELAY",
             )
         elif name == "strategy":
             backoff = found
         else:
             raise ConfigurationError(
-                f"retry_strategy={found.name} is no order of targets",
-                hint="use REGION_FIRST or MODEL_FIRST; strategy= says how waits grow",
+                f"retry_strategy={found.name} is not an order of targets",
+                hint="use REGION_FIRST or MODEL_FIRST; strategy= sets how delays grow",
             )
     return target, backoff
 

@@ -57,7 +57,7 @@ class ParallelLLMManager(LLMManager):
         super().__init__(models, regions, **options)
 
     def get_parallel_config(self) -> ParallelProcessingConfig:
-        """How parallel runs go."""
+        """The settings of parallel runs."""
         return self._parallel
 
     def converse_parallel(
@@ -69,20 +69,20 @@ class ParallelLLMManager(LLMManager):
         on_progress: Progress | None = None,
         resume_from: ParallelResponse | None = None,
     ) -> ParallelResponse:
-        """Carry out `requests`, at most ``max_concurrent_requests`` at once.
+        """Send `requests`, at most ``max_concurrent_requests`` at once.
 
         Args:
-            requests: each with its own `request_id`; one without gets its own.
-            target_regions_per_request: Regions that a request asks first, as assigned (default 2;
-                more than there are is as many as there are). The others follow.
-            response_validation_config: a check of each answer.
+            requests: with different ids.
+            target_regions_per_request: how many assigned Regions a request tries first (default
+                2; at most all). The others follow.
+            response_validation_config: validation of each response.
             on_progress: called with (finished, total).
-            resume_from: an earlier run of the same requests; what it answered is kept, and only
-                the rest is asked.
+            resume_from: an earlier run of the same requests; its answers are kept, and only the
+                rest is sent.
 
         Raises:
-            RequestIdCollisionError: two requests have one id.
-            ParallelExecutionError: a failure stopped the run; `.response` keeps what was done.
+            RequestIdCollisionError: two requests have the same id.
+            ParallelExecutionError: a failure stopped the run; `.response` has what was finished.
         """
         run = _Run(
             self,
@@ -175,7 +175,7 @@ class _Run:
         )
 
     def finish(self) -> ParallelResponse:
-        """Everything that was done, or the error that stopped the run."""
+        """The response of the run. Raises `ParallelExecutionError` if it was stopped."""
         ids = [id_ for id_ in self._requests if id_ in self._done]
         response = ParallelResponse(
             request_responses={id_: self._done[id_] for id_ in ids},
@@ -189,9 +189,9 @@ class _Run:
             failed = len(response.get_failed_responses())
             raise ParallelExecutionError(
                 f"{failed} of {len(ids)} requests failed and the run was stopped; "
-                f"{len(self._requests) - len(ids)} were not begun",
+                f"{len(self._requests) - len(ids)} were not sent",
                 response=response,
-                hint="what was done is in .response; CONTINUE_ON_FAILURE goes on",
+                hint="the finished ones are in .response; CONTINUE_ON_FAILURE sends them all",
             )
         return response
 
@@ -199,7 +199,7 @@ class _Run:
         have = len(self._manager.get_available_regions())
         if self._regions_each <= have:
             return []
-        return [f"{self._regions_each} Regions a request were asked for; there are {have}"]
+        return [f"{self._regions_each} Regions per request were requested, but there are {have}"]
 
     def _send(self, assigned: _Assigned) -> BedrockResponse:
         first, second = self._ways(self._manager.converse_with_request, assigned)
@@ -315,11 +315,11 @@ def _distinct(requests: Any) -> Mapping[str, BedrockConverseRequest]:
     for request in requests:
         if not isinstance(request, BedrockConverseRequest):
             raise ConfigurationError(
-                f"a request is {type(request).__name__}", hint="use BedrockConverseRequest"
+                f"a request must be a BedrockConverseRequest, got {type(request).__name__}"
             )
         if request.request_id in found:
             raise RequestIdCollisionError(
-                f"two requests have the id {request.request_id!r}", hint="ids must differ"
+                f"two requests have the id {request.request_id!r}", hint="give each its own id"
             )
         found[request.request_id] = request
     return found

@@ -1,4 +1,4 @@
-"""The answers to many Bedrock requests, by their ids."""
+"""The responses of a parallel run, by request id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ParallelExecutionStats:
         average_request_duration_ms, max_request_duration_ms, min_request_duration_ms: over all
             requests; 0 without any.
         concurrent_executions: the most requests that ran at once, as measured.
-        region_distribution: answers by the Region that really gave them.
+        region_distribution: the number of answers by the Region that gave them.
     """
 
     total_requests: int = 0
@@ -59,13 +59,13 @@ class ParallelExecutionStats:
 
 @dataclass(slots=True)
 class ParallelResponse:
-    """Answers and failures of one parallel run, in the order of the requests.
+    """The responses of one parallel run, in the order of the requests.
 
     Attributes:
-        request_responses: the response of each request, by its id; a failed one keeps its error.
-        total_duration_ms: of the whole run, in milliseconds.
+        request_responses: the response of each request, by id; a failed one has its error.
+        total_duration_ms: of the run, in milliseconds.
         parallel_execution_stats: see `ParallelExecutionStats`.
-        warnings: what the caller should know.
+        warnings: remarks for the caller.
         timed_out_request_ids: requests that ran out of time.
         original_requests: the requests themselves, by their ids.
     """
@@ -128,11 +128,11 @@ class ParallelResponse:
         }
 
     def get_warnings(self) -> list[str]:
-        """What the caller should know of the run."""
+        """The `warnings`."""
         return list(self.warnings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The run as JSON has it, without the original requests."""
+        """The run as a JSON value, without the original requests."""
         stats = self.parallel_execution_stats
         counts = {name: getattr(stats, name) for name in ParallelExecutionStats.__slots__}
         return {
@@ -147,7 +147,7 @@ class ParallelResponse:
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """`to_dict` as a JSON text."""
+        """`to_dict` as a JSON string."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
 

@@ -28,31 +28,31 @@ def provider(
     """The provider object of one model in one Region.
 
     Args:
-        model: a name, id or ARN; ``@region`` behind it, else ``AWS_REGION``.
-        base_url: another address than AWS's own.
-        auth_config: who asks (default: the SDK's own chain).
+        model: a name, id or ARN, with ``@region`` appended (default: ``AWS_REGION``).
+        base_url: an address to use instead of AWS's own.
+        auth_config: the credentials (default: those that the SDK finds).
         preference: ways to the model, the preferred first.
-        settings: none are known; an API key is refused, since Bedrock takes AWS credentials.
+        settings: there are none; an API key is refused, as Bedrock needs AWS credentials.
 
     Raises:
-        ConfigurationError: no Region, or the model is not reached from it.
-        UnknownModelError: a name that no model bears.
+        ConfigurationError: no Region, or the model cannot be reached from it.
+        UnknownModelError: no model has this name.
     """
     if settings:
         raise ConfigurationError(
-            f"a Bedrock model takes no {', '.join(sorted(settings))}",
+            f"a Bedrock model has no setting {', '.join(sorted(settings))}",
             hint="credentials are AWS's: a profile, environment variables, a role, or auth_config=",
         )
     name, _, region = model.rpartition("@") if "@" in model else (model, "", "")
     region = region or next((os.environ[each] for each in _VARIABLES if os.environ.get(each)), "")
     if not region:
         raise ConfigurationError(
-            f"bedrock:{model} names no Region", hint="write 'bedrock:<model>@<region>'"
+            f"bedrock:{model} has no Region", hint="write 'bedrock:<model>@<region>'"
         )
     routes = BedrockModelCatalog(use_api=False).routes(name, check_region(region), preference)
     if not routes:
         raise ConfigurationError(
-            f"{name} is not reached from {region}",
-            hint="`agentkit bedrock catalog list --region` says what is",
+            f"{name} cannot be reached from {region}",
+            hint="`agentkit bedrock catalog list --region` lists what can",
         )
     return ConverseTarget(name, region, routes, Clients(auth_config, endpoint_url=base_url))

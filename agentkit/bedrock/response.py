@@ -1,4 +1,4 @@
-"""The answer to one Bedrock request, or the account of why there is none."""
+"""The answer to one Bedrock request, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PROFILES: Final = {ModelAccessMethod.REGIONAL_CRIS, ModelAccessMethod.GLOBAL_CR
 
 @dataclass(slots=True)
 class BedrockResponse:
-    """What came back, from where, and what it took.
+    """An answer, where it came from, and the attempts it took.
 
     Attributes:
         success: whether there is an answer.
@@ -48,14 +48,14 @@ class BedrockResponse:
         attempts: every request sent, in order.
         total_duration_ms: from start to end.
         api_latency_ms: what the service itself measured.
-        warnings: what the caller should know.
+        warnings: remarks for the caller.
         features_disabled: what was left out of the request.
-        validation_attempts: checks of answers, in order.
+        validation_attempts: validations of answers, in order.
         parameters_removed: fields left out of the request.
-        original_additional_fields, final_additional_fields: model-specific fields, as asked for
-            and as sent.
-        ledger: every attempt and skip, as the engine tells it.
-        final_error: what ended a request without an answer.
+        original_additional_fields, final_additional_fields: model-specific fields, as given and
+            as sent.
+        ledger: every attempt and skip.
+        final_error: the error of a request without an answer.
     """
 
     success: bool
@@ -99,32 +99,32 @@ class BedrockResponse:
         return [block for block in self.get_content_blocks() if kind in block]
 
     def get_text_blocks(self) -> list[str]:
-        """The texts, one a block."""
+        """The texts of the blocks."""
         return texts_of(self.get_content_blocks())
 
     def get_tool_uses(self) -> list[ToolUse]:
-        """The tools the model wants to run."""
+        """The tool calls of the answer."""
         return content.tool_uses_of(self.get_content_blocks())
 
     def get_reasoning(self) -> list[ReasoningContent]:
-        """What the model thought; no part of `get_content`."""
+        """The reasoning of the model; never part of `get_content`."""
         return content.reasoning_of(self.get_content_blocks())
 
     def get_citations(self) -> list[Citation]:
-        """The places the answer rests on."""
+        """The sources that the answer cites."""
         return content.citations_of(self.get_content_blocks())
 
     def get_structured_output(self) -> Any:
-        """The answer's text read as JSON; None when there is no answer.
+        """The text of the answer, parsed as JSON; None when there is no answer.
 
         Raises:
-            InvalidResponseError: the text is no JSON.
+            InvalidResponseError: the text is not valid JSON.
         """
         text = self.get_content()
         try:
             return None if text is None else json.loads(text)
         except ValueError as error:
-            raise InvalidResponseError(f"the answer is no JSON: {error}") from error
+            raise InvalidResponseError(f"the answer is not valid JSON: {error}") from error
 
     def get_usage(self) -> BedrockUsage | None:
         """Tokens of the answer, see `BedrockUsage`; None when there is no answer."""
@@ -166,7 +166,7 @@ class BedrockResponse:
         cache_read_price: float | None = None,
         cache_write_price: float | None = None,
     ) -> CacheEfficiency | None:
-        """What prompt caching did, see `CacheEfficiency`; prices are for 1,000 tokens."""
+        """The effect of prompt caching, see `CacheEfficiency`; prices are for 1,000 tokens."""
         usage = self.get_usage()
         if usage is None:
             return None
@@ -198,16 +198,16 @@ class BedrockResponse:
         return None if reason is None else str(reason)
 
     def get_stop_reason_category(self) -> StopReasonCategory:
-        """What that means for a next try."""
+        """What the stop reason means for another try."""
         return content.category_of(self.get_stop_reason())
 
     def get_additional_model_response_fields(self) -> dict[str, Any] | None:
-        """The model-specific fields that were asked for."""
+        """The model-specific fields that were requested."""
         value = self._data("additionalModelResponseFields")
         return None if value is None else dict(value)
 
     def get_guardrail_trace(self) -> dict[str, Any] | None:
-        """What the guardrail found, when its trace was asked for."""
+        """The trace of the guardrail, if it was requested."""
         return (self._data("trace") or {}).get("guardrail")
 
     def was_successful(self) -> bool:
@@ -215,24 +215,24 @@ class BedrockResponse:
         return self.success
 
     def get_warnings(self) -> list[str]:
-        """What the caller should know."""
+        """The `warnings`."""
         return list(self.warnings)
 
     def get_last_error(self) -> Exception | None:
-        """The error of the last attempt that failed; of a request that sent none, why."""
+        """The error of the last failed attempt, or of a request that was never sent."""
         errors = self.get_all_errors()
         return errors[-1] if errors else self.final_error
 
     def get_all_errors(self) -> list[Exception]:
-        """The errors of all attempts that failed, in order."""
+        """The errors of all failed attempts, in order."""
         return [attempt.error for attempt in self.attempts if attempt.error is not None]
 
     def get_attempt_count(self) -> int:
-        """Requests sent."""
+        """The number of requests sent."""
         return len(self.attempts)
 
     def get_successful_attempt(self) -> RequestAttempt | None:
-        """The attempt that answered; after rejected answers, the last one."""
+        """The attempt that answered; if several did, the last one."""
         return next((attempt for attempt in reversed(self.attempts) if attempt.success), None)
 
     def had_validation_failures(self) -> bool:
@@ -240,7 +240,7 @@ class BedrockResponse:
         return bool(self.get_validation_errors())
 
     def get_validation_attempt_count(self) -> int:
-        """Answers checked."""
+        """The number of answers that were validated."""
         return len(self.validation_attempts)
 
     def get_validation_errors(self) -> list[dict[str, Any]]:
@@ -271,7 +271,7 @@ class BedrockResponse:
         return self.access_method_used in _PROFILES
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON has it; bytes are base64 under ``$bytes``."""
+        """Every field as a JSON value; bytes are base64 under ``$bytes``."""
         packed = {one.name: pack(getattr(self, one.name)) for one in fields(self)}
         packed["attempts"] = [attempt.to_dict() for attempt in self.attempts]
         packed["validation_attempts"] = [one.to_dict() for one in self.validation_attempts]
@@ -280,12 +280,12 @@ class BedrockResponse:
         return packed
 
     def to_json(self, indent: int | None = None) -> str:
-        """`to_dict` as a JSON text."""
+        """`to_dict` as a JSON string."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     @classmethod
     def from_dict(cls, packed: Mapping[str, Any]) -> BedrockResponse:
-        """The inverse of `to_dict`; errors come back as errors of our tree."""
+        """The inverse of `to_dict`; errors become errors of our tree."""
         values = {name: unpack(value) for name, value in packed.items()}
         values["attempts"] = [RequestAttempt.from_dict(one) for one in packed["attempts"]]
         checks = packed["validation_attempts"]

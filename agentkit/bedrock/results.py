@@ -1,4 +1,4 @@
-"""What the engine gives back, in the words of the Bedrock documents."""
+"""Responses and errors of the engine, as those of the Bedrock documents."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def success(
 def failure(
     ledger: Ledger, targets: Targets, *, checks: Sequence[ValidationAttempt] = ()
 ) -> BedrockResponse:
-    """The account of a request without an answer."""
+    """The response of a request without an answer."""
     return BedrockResponse(
         success=False,
         attempts=targets.attempts(ledger),
@@ -75,10 +75,10 @@ def failure(
 
 
 def final_error(error: LLMError, response: BedrockResponse) -> LLMError:
-    """What the caller sees: a request that used up its attempts is one kind of error.
+    """The error to raise: a request that used up its attempts has one type, whatever failed last.
 
     Its attributes ``response``, ``attempts_made``, ``last_errors``, ``models_tried`` and
-    ``regions_tried`` say what was tried.
+    ``regions_tried`` describe the attempts.
     """
     causes = list(error.exceptions) if isinstance(error, AllModelsFailedError) else [error]
     refusals = [each for each in causes if isinstance(each, AuthenticationError)]

@@ -1,4 +1,4 @@
-"""Values of a response as JSON and back: bytes and errors included."""
+"""Conversion of a response to JSON and back, with bytes and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEDGER: Final = ("cache", "waited", "slept", "duration", "answered_by")
 
 
 def pack(value: Any) -> Any:
-    """`value` as JSON has it; bytes are ``{"$bytes": base64}``, dates ISO texts."""
+    """`value` as a JSON value; bytes become ``{"$bytes": base64}``, dates ISO strings."""
     if isinstance(value, bytes | bytearray):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
@@ -30,7 +30,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The inverse of `pack`, but for dates and foreign types, which stay texts."""
+    """The inverse of `pack`, except that dates and foreign types stay strings."""
     if isinstance(value, Mapping):
         if set(value) == {"$bytes"}:
             return base64.b64decode(value["$bytes"])
@@ -47,7 +47,7 @@ def pack_error(error: BaseException | None) -> dict[str, str] | None:
 
 
 def unpack_error(packed: Mapping[str, str] | None) -> Exception | None:
-    """An error of our tree with the message; one that cannot be rebuilt is an `LLMError`."""
+    """An error of our tree with the message; an unknown one becomes an `LLMError`."""
     if packed is None:
         return None
     cls: Any = getattr(errors, packed["type"], None)
@@ -58,7 +58,7 @@ def unpack_error(packed: Mapping[str, str] | None) -> Exception | None:
 
 
 def pack_ledger(ledger: Ledger) -> dict[str, Any]:
-    """A ledger's entries and sums."""
+    """The entries and totals of a ledger."""
     sums = {name: getattr(ledger, name) for name in _LEDGER}
     # The details are those of the attempts, which a response keeps beside its ledger.
     entries = [entry._replace(details=None)._asdict() for entry in ledger]

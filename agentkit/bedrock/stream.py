@@ -1,4 +1,4 @@
-"""Streamed answers of Bedrock: text as it comes, the service's own events beside it."""
+"""Streamed answers of Bedrock: text, with the events of the service beside it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from agentkit.types.ledger import Ledger
 
 
 class StreamChunk(str):
-    """A piece of the answer's text (empty for other events), with the service's own `event`.
+    """A chunk of the answer's text (empty for other events), with the service's own `event`.
 
-    It reads like the event, too: ``chunk["contentBlockDelta"]["delta"]["text"]``, and without the
-    inner name: ``chunk["contentBlockDelta"]["text"]``, ``chunk["contentBlockStart"]["toolUse"]``.
+    It can also be read like the event, with or without the inner name:
+    ``chunk["contentBlockDelta"]["delta"]["text"]``, ``chunk["contentBlockDelta"]["text"]``.
     """
 
     __slots__ = ("event",)
     event: Mapping[str, Any]
 
     def __new__(cls, text: str, event: Mapping[str, Any]) -> Self:
-        """Text and event together."""
+        """A chunk of `text` from `event`."""
         made = super().__new__(cls, text)
         made.event = event
         return made
@@ -39,7 +39,7 @@ class StreamChunk(str):
         return _opened(self.event[key]) if isinstance(key, str) else super().__getitem__(key)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A field of the event, as of a dict."""
+        """A field of the event, like `dict.get`."""
         return self[name] if name in self.event else default
 
 
@@ -94,15 +94,15 @@ class _StreamState:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the answer ended."""
+        """Why the answer ended, in the service's words."""
         return self._stop
 
     def get_full_content(self) -> str:
-        """The text so far; all of it once the stream is through."""
+        """The text so far; complete once the stream has ended."""
         return "".join(self._parts)
 
     def get_content_parts(self) -> list[str]:
-        """The pieces of text, as they came."""
+        """The chunks of text so far."""
         return list(self._parts)
 
     def get_stream_errors(self) -> list[Exception]:
@@ -111,15 +111,15 @@ class _StreamState:
         return [*errors, *([self._error] if self._error is not None else [])]
 
     def get_tool_uses(self) -> list[ToolUse]:
-        """Tools that the model wants to run; known at the end."""
+        """The tool calls of the answer; known at the end."""
         return [ToolUse(each.id, each.name, dict(each.arguments)) for each in self._calls]
 
     def get_reasoning(self) -> list[ReasoningContent]:
-        """What the model thought aloud; never part of the text."""
+        """The reasoning of the model; never part of the text."""
         return [ReasoningContent("".join(self._reasoning))] if self._reasoning else []
 
     def get_citations(self) -> list[Citation]:
-        """Sources that the answer names, as they came."""
+        """The sources that the answer cites, so far."""
         found = [
             event["contentBlockDelta"]["delta"]["citation"]
             for event in self._events
@@ -157,12 +157,12 @@ class _StreamState:
         return 0 if usage is None else usage[name]
 
     def get_guardrail_trace(self) -> dict[str, Any] | None:
-        """What the guardrail says of itself, when it was asked to."""
+        """The trace of the guardrail, if it was requested."""
         trace = self._metadata.get("trace") or {}
         return trace.get("guardrail")
 
     def get_metrics(self) -> dict[str, Any]:
-        """Milliseconds to first and last text and between, counts, the service's own latency."""
+        """Times in milliseconds, counts, and the latency that the service measured."""
         began, first, last = self._began, self._first, self._last
 
         def since(moment: float | None) -> float | None:
@@ -181,7 +181,7 @@ class _StreamState:
         }
 
     def is_streaming_complete(self) -> bool:
-        """Whether the end was reached."""
+        """Whether the answer is complete."""
         return self._complete
 
     def get_target_switches(self) -> int:
@@ -189,7 +189,7 @@ class _StreamState:
         return sum(one.model != other.model for one, other in pairwise(self._ledger.sent))
 
     def get_recovery_info(self) -> dict[str, Any]:
-        """Exceptions on the way, how many were recovered, and where the answer came from."""
+        """The number of errors, how many were recovered, and where the answer came from."""
         errors = len(self.get_stream_errors())
         return {
             "total_exceptions": errors,
@@ -202,7 +202,7 @@ class _StreamState:
         }
 
     def _take(self, event: StreamEvent) -> StreamChunk | None:
-        """One of the engine's events as a chunk."""
+        """The chunk of one of the engine's events, if it has one."""
         if isinstance(event, TextDelta):
             self._last = time.monotonic()
             self._first = self._first or self._last
@@ -244,10 +244,10 @@ class _StreamState:
 
 
 class StreamingResponse(_StreamState, Closing):
-    """An answer as it comes: iterate its text, or `events()` for everything.
+    """A streamed answer: iterate it for text, or `events()` for everything.
 
-    A context manager; leaving it early cuts the connection. Nothing is sent before the first
-    piece is asked for.
+    A context manager; leaving it early closes the connection. Nothing is sent before the first
+    chunk is requested.
     """
 
     def __init__(self, stream: Stream, targets: Targets) -> None:
@@ -262,12 +262,12 @@ class StreamingResponse(_StreamState, Closing):
         return next(self._source)
 
     def events(self) -> Iterator[Mapping[str, Any]]:
-        """The service's own events, in order."""
+        """The events of the service, in order."""
         for chunk in self._source:
             yield chunk.event
 
     def close(self) -> None:
-        """Leave it: the connection is cut, the attempt is not the model's fault."""
+        """Close the connection; the attempt does not count as a failure."""
         self._stream.close()
 
     def _chunks(self) -> Iterator[StreamChunk]:
@@ -297,12 +297,12 @@ class AsyncStreamingResponse(_StreamState, AsyncClosing):
         return await anext(self._source)
 
     async def events(self) -> AsyncIterator[Mapping[str, Any]]:
-        """The service's own events, in order."""
+        """The events of the service, in order."""
         async for chunk in self._source:
             yield chunk.event
 
     async def aclose(self) -> None:
-        """Leave it: the connection is cut."""
+        """Close the connection; the attempt does not count as a failure."""
         await self._stream.aclose()
 
     async def _chunks(self) -> AsyncIterator[StreamChunk]:
@@ -322,6 +322,6 @@ def _delta(delta: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _opened(value: Any) -> Any:
-    """What an event holds, with the fields of its delta or start beside it."""
+    """The fields of an event, with those of its delta or start added."""
     inner = (value.get("delta") or value.get("start")) if isinstance(value, Mapping) else None
     return {**inner, **value} if inner else value

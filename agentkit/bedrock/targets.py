@@ -1,4 +1,4 @@
-"""The targets of a Bedrock manager: each model in each Region, on one core manager."""
+"""The targets of a Bedrock manager: each model in each Region."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from agentkit.types.ledger import Entry, Ledger
 
 
 class Targets:
-    """Resolves names into targets and makes the route of each request.
+    """Resolves models and Regions into targets, and makes the route of each request.
 
-    `core` is the manager that holds the targets; `names` are theirs: ``<model> @ <region>``.
+    `core` is the manager that has the targets, under the names ``<model> @ <region>``.
     """
 
     def __init__(
         self,
         models: Sequence[str],
         regions: Sequence[str],
+        *,
         catalog: BedrockModelCatalog,
         clients: Clients,
         retry: RetryConfig,
-        *,
         timeout: float,
         telemetry: Telemetry | None,
     ) -> None:
@@ -71,11 +71,11 @@ class Targets:
         return list(self.converse)
 
     def renew(self) -> None:
-        """Resolve every model in every Region anew.
+        """Resolve every model in every Region again.
 
         Raises:
-            UnknownModelError: a name that no model bears.
-            ConfigurationError: no model is reached from any Region.
+            UnknownModelError: no model has one of the names.
+            ConfigurationError: no model can be reached from any Region.
         """
         found: dict[str, ConverseTarget] = {}
         warnings: list[str] = []
@@ -88,17 +88,17 @@ class Targets:
                     target = ConverseTarget(model, region, routes, self._clients)
                     found[target_name(model, region)] = target
                 else:
-                    warnings.append(f"{model} is not reached from {region}")
+                    warnings.append(f"{model} cannot be reached from {region}")
             info = self._catalog.resolve(model)
             if info is not None and info.retired:
                 warnings.append(f"{model} is retired: the service may refuse it")
             if not reached:
-                warnings.append(f"{model} is not reached from any of the Regions")
+                warnings.append(f"{model} cannot be reached from any of the Regions")
         if not found:
             raise ConfigurationError(
-                f"none of {', '.join(self._models)} is reached from {', '.join(self._regions)}",
-                hint="list_models(region=...) of the catalogue says what is; global inference "
-                "profiles must be asked for with access_method_preference",
+                f"none of {', '.join(self._models)} can be reached from {', '.join(self._regions)}",
+                hint="list_models(region=...) of the catalogue lists what can; global inference "
+                "profiles need access_method_preference",
             )
         self.converse, self.warnings = found, warnings
         for name, target in found.items():
@@ -111,9 +111,9 @@ class Targets:
             )
 
     def route(self, regions: Sequence[str] | None = None, attempts: int | None = None) -> Route:
-        """The route of one request: targets in this request's order, in rounds.
+        """The route of one request, in rounds.
 
-        `regions` are asked first, in that order, before the others.
+        It tries `regions` first, in that order, and makes at most `attempts`.
         """
         wanted = [
             target_name(model, region)

@@ -179,7 +179,7 @@ def test_b24_stopping_at_the_first_failure_begins_no_more_and_keeps_what_was_don
     kept = told.value.response
     assert kept.successful_request_ids == ["r0", "r1"]
     assert kept.failed_request_ids == ["r2"]
-    assert "2 were not begun" in str(told.value)
+    assert "2 were not sent" in str(told.value)
 
 
 @both

@@ -268,7 +268,7 @@ def test_a_json_answer_is_read() -> None:
         return BedrockResponse(True, {"output": {"message": {"content": [{"text": text}]}}})
 
     assert answer('{"a": 1}').get_structured_output() == {"a": 1}
-    with pytest.raises(InvalidResponseError, match="no JSON"):
+    with pytest.raises(InvalidResponseError, match="not valid JSON"):
         answer("words").get_structured_output()
 
 

@@ -1,4 +1,4 @@
-"""Asks AWS which models each Region offers, many Regions at once, within a time limit."""
+"""The models of each Region, fetched from AWS within a time limit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from agentkit.providers.bedrock.sessions import explain
 
 _logger = logging.getLogger(__name__)
 _SOCKET_TIMEOUT: Final = 10.0
-"""Seconds; so that a thread that came too late does not outlive its catalogue by much."""
+"""Seconds; so that a late thread does not outlive its catalogue by much."""
 _SOURCE: Final = "ListFoundationModels, ListInferenceProfiles"
 _USABLE: Final = {"ON_DEMAND", "INFERENCE_PROFILE"}
 
 
 @dataclass(slots=True)
 class Fetched:
-    """What AWS said: rows of models by id, Regions that answered, and why others did not."""
+    """The answer of AWS: models by id, the Regions that answered, and why others did not."""
 
     models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     direct: dict[str, set[str]] = field(default_factory=dict)
@@ -36,10 +36,10 @@ class Fetched:
 def fetch(clients: Any, regions: Iterable[str], *, timeout: float, max_workers: int) -> Fetched:
     """The models of `regions`, with up to `max_workers` threads, in at most `timeout` seconds.
 
-    A Region that fails or is late is told in `failures` and does not harm the others.
+    A Region that fails or is late is listed in `failures` and does not affect the others.
 
     Raises:
-        APIFetchError: not one Region answered.
+        APIFetchError: no Region answered.
     """
     fetched = Fetched()
     pool = ThreadPoolExecutor(max_workers, "agentkit-bedrock-catalog")
@@ -59,9 +59,9 @@ def fetch(clients: Any, regions: Iterable[str], *, timeout: float, max_workers: 
     if fetched.failures:
         _logger.info("Regions without an answer: %s", fetched.failures)
     if not fetched.regions:
-        why = "; ".join(sorted(set(fetched.failures.values()))) or "there is no Region to ask"
+        why = "; ".join(sorted(set(fetched.failures.values()))) or "no Region was given"
         raise APIFetchError(
-            f"no Region told its models: {why}",
+            f"no Region listed its models: {why}",
             failures=fetched.failures,
             hint="check credentials, network and the permissions bedrock:ListFoundationModels and "
             "bedrock:ListInferenceProfiles",
@@ -72,10 +72,10 @@ def fetch(clients: Any, regions: Iterable[str], *, timeout: float, max_workers: 
 def merge(
     known: Iterable[UnifiedModelInfo], fetched: Fetched, today: str
 ) -> tuple[UnifiedModelInfo, ...]:
-    """What was `known`, corrected by what AWS said on the day `today` (ISO).
+    """The `known` models, updated with the answer of AWS on the day `today` (ISO).
 
-    Facts of Regions that did not answer stay. A model that no Region lists any more stays, too, and
-    is marked as retired once every commercial Region it was in has answered.
+    What is known about Regions that did not answer is kept. So is a model that no Region lists any
+    more; it is marked as retired once every commercial Region it was in has answered.
     """
     models = {model.model_id: model for model in known}
     for id_, row in fetched.models.items():
@@ -112,7 +112,7 @@ def _add(fetched: Fetched, region: str, models: list[Any], profiles: list[Any]) 
 def _updated(
     old: UnifiedModelInfo | None, id_: str, row: Mapping[str, Any], fetched: Fetched, today: str
 ) -> UnifiedModelInfo:
-    """The row of AWS, with the old facts of the Regions that did not answer."""
+    """The row of AWS, with what was known about the Regions that did not answer."""
     silent = {} if old is None else {one: at - fetched.regions for one, at in old.profiles.items()}
     now = fetched.profiles.get(id_, {})
     profiles = {

@@ -1,7 +1,6 @@
-"""Where the catalogue's models come from when AWS is not asked: the bundle and the catalogue cache.
+"""The bundled catalogue, and the cache of the catalogue that AWS returned last.
 
-The bundle ships with the package. The catalogue cache holds what AWS last said: in a file that
-processes share, or in this process's memory.
+The bundle ships with the package. The cache is a file that processes share, or in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _FORMAT: Final = 1
 
 
 class CacheMode(StrEnum):
-    """Where the catalogue cache is: in a file, in this process's memory, or nowhere."""
+    """The location of the catalogue cache: a file, the memory of this process, or none."""
 
     FILE = "file"
     MEMORY = "memory"
@@ -35,7 +34,7 @@ class CacheMode(StrEnum):
 
 
 class CatalogSource(StrEnum):
-    """Where the catalogue's data came from."""
+    """The source of the catalogue's data."""
 
     API = "API"
     CACHE = "CACHE"
@@ -49,7 +48,7 @@ class CatalogSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Models at one moment.
+    """The models at one moment.
 
     Attributes:
         models: every model.
@@ -88,8 +87,8 @@ def bundled() -> Snapshot:
 class FileCache:
     """The catalogue cache in a file.
 
-    A file of another format or of another minor version of the package, a damaged or an expired one
-    is not used.
+    A file is not used if it is damaged or expired, or if another format or minor version of the
+    package wrote it.
 
     Args:
         directory: its folder (default: the user's cache directory).
@@ -103,7 +102,7 @@ class FileCache:
         self._file = JsonFile(self.path)
 
     def load(self, now: dt.datetime, *, any_age: bool = False) -> Snapshot | None:
-        """What was stored, or None."""
+        """The stored models, or None."""
         data = self._file.read()
         try:
             if data is None or (data["format"], data["package"]) != (_FORMAT, _minor()):
@@ -118,7 +117,7 @@ class FileCache:
             return None
 
     def save(self, snapshot: Snapshot) -> None:
-        """Store `snapshot` for this and other processes; a fault is logged, not raised."""
+        """Store `snapshot` for this and other processes; an error is logged, not raised."""
         self._file.write(
             {
                 "format": _FORMAT,
@@ -134,7 +133,7 @@ class FileCache:
         self._file.delete()
 
     def locked(self) -> Any:
-        """A context in which no other process asks AWS for the same file."""
+        """A context in which no other process fetches the same file from AWS."""
         return self._file.locked()
 
 
@@ -149,7 +148,7 @@ class MemoryCache:
         self._max_age = max_age
 
     def load(self, now: dt.datetime, *, any_age: bool = False) -> Snapshot | None:
-        """What was kept, or None."""
+        """The stored models, or None."""
         with self._lock:
             kept = self._kept.get(self._key)
         if kept is None:
@@ -160,17 +159,17 @@ class MemoryCache:
         )
 
     def save(self, snapshot: Snapshot) -> None:
-        """Keep `snapshot` for this process."""
+        """Store `snapshot` for this process."""
         with self._lock:
             self._kept[self._key] = snapshot
 
     def clear(self) -> None:
-        """Forget it."""
+        """Remove the stored models."""
         with self._lock:
             self._kept.pop(self._key, None)
 
     def locked(self) -> Any:
-        """No other process shares it."""
+        """A context without a lock, as no other process shares the cache."""
         return contextlib.nullcontext()
 
 

@@ -1,10 +1,10 @@
-"""Which models Bedrock offers, where, and under which ids.
+"""The catalogue of Bedrock's models, their Regions and ids.
 
     catalog = BedrockModelCatalog()
     catalog.routes("Claude 3 Haiku", "us-east-1")
 
-Answers come from the catalogue cache, else from AWS, else from the data that ships with the
-package. Nothing is read or asked at construction.
+The data comes from the catalogue cache, or else from AWS, or else from the package. Nothing is read
+or fetched at construction.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from agentkit.bedrock.catalog.cache import (
 )
 from agentkit.bedrock.catalog.model_ids import NameIndex, explicit_routes, is_explicit
 from agentkit.bedrock.catalog.models import ModelAccessInfo, UnifiedModelInfo
-from agentkit.errors import CatalogUnavailableError, ConfigurationError, LLMError
+from agentkit.errors import CatalogUnavailableError, LLMError
 from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.regions import get_commercial_regions
 from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod, ModelRoute
+from agentkit.providers.bedrock.validation import member
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogMetadata:
-    """Where the catalogue's data came from.
+    """The source of the catalogue's data.
 
     Attributes:
         source: API, CACHE or BUNDLED.
@@ -60,23 +61,23 @@ class CatalogMetadata:
 
 
 class BedrockModelCatalog:
-    """Looks up models; for many threads at once.
+    """Looks up models. Safe to use from many threads.
 
     Args:
-        auth_manager: an `AuthConfig` or `Clients`: who asks AWS. Without one AWS is asked only when
-            the environment or the AWS configuration files hold credentials.
-        cache_mode: where the catalogue cache is (default FILE).
+        auth_manager: an `AuthConfig` or `Clients`. Without one, AWS is asked only if the
+            environment or the AWS configuration files have credentials.
+        cache_mode: the location of the catalogue cache (default FILE).
         cache_directory: its folder (default: the user's cache directory).
         cache_max_age_hours: hours after which it is expired (default 24).
         force_refresh: do not read the catalogue cache.
-        timeout: seconds that asking AWS may take altogether (default 30).
-        max_workers: Regions asked at once (default 10).
-        fallback_to_bundled: use the package's data when AWS does not answer (default); False: that
-            is a `CatalogUnavailableError`.
+        timeout: seconds to fetch the data of all Regions (default 30).
+        max_workers: Regions to ask at once (default 10).
+        fallback_to_bundled: use the data of the package when AWS does not answer (default); False
+            raises `CatalogUnavailableError` instead.
         ignore_cache_age: use a catalogue cache of any age.
-        use_api: False: AWS is asked by `refresh_catalog` only.
+        use_api: False: only `refresh_catalog` asks AWS.
         regions: the Regions to ask (default: all commercial ones).
-        now: the clock (aware datetimes); a test passes its own.
+        now: the clock (aware datetimes); tests pass their own.
 
     Raises:
         ConfigurationError: a value out of range.
@@ -98,12 +99,7 @@ class BedrockModelCatalog:
         regions: Iterable[str] | None = None,
         now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
-        try:
-            self._mode = CacheMode(str(cache_mode).lower())
-        except ValueError:
-            raise ConfigurationError(
-                f"unknown cache mode {cache_mode!r}", hint="use CacheMode.FILE, MEMORY or NONE"
-            ) from None
+        self._mode = member("cache_mode", CacheMode, cache_mode)
         self._auth = auth_manager
         self._max_age = number("cache_max_age_hours", cache_max_age_hours) * 3600
         self._force_refresh = force_refresh
@@ -128,7 +124,7 @@ class BedrockModelCatalog:
 
     @property
     def cache_mode(self) -> CacheMode:
-        """Where the catalogue cache is."""
+        """The location of the catalogue cache."""
         return self._mode
 
     @property
@@ -138,7 +134,7 @@ class BedrockModelCatalog:
 
     @property
     def is_catalog_loaded(self) -> bool:
-        """Whether the data is at hand already."""
+        """Whether the data has been loaded."""
         return self._state is not None
 
     @overload
@@ -150,20 +146,20 @@ class BedrockModelCatalog:
     def get_model_info(
         self, model_name: str, region: str | None = None
     ) -> UnifiedModelInfo | ModelAccessInfo | None:
-        """What is known of a model, by name, id or ARN; with `region`, how that reaches it.
+        """A model by name, id or ARN; with `region`, the ways to it from there.
 
-        Both have `model_id`, `inference_profile_id` and `supports_streaming`. None when the model
-        is unknown or not reached from `region`.
+        Both have `model_id`, `inference_profile_id` and `supports_streaming`. None if the model is
+        unknown or cannot be reached from `region`.
         """
         model = self._index().find(model_name)
         return model if model is None or region is None else model.at(region)
 
     def get_model_access_info(self, model_name: str, region: str) -> ModelAccessInfo | None:
-        """How a model is reached from `region`; None when it is unknown or not reached."""
+        """The ways to a model from `region`; None if it is unknown or cannot be reached."""
         return self.get_model_info(model_name, region)
 
     def is_model_available(self, model_name: str, region: str | None = None) -> bool:
-        """Whether a model is known and reached, from `region` or from anywhere."""
+        """Whether a model is known and can be reached, from `region` or from anywhere."""
         model = self._index().find(model_name)
         return model is not None and (region is None or model.at(region) is not None)
 
@@ -174,7 +170,7 @@ class BedrockModelCatalog:
         streaming_only: bool = False,
         include_retired: bool = True,
     ) -> list[UnifiedModelInfo]:
-        """The models reached from `region`, of `provider` (any letter case), sorted by name."""
+        """The models that `region` reaches, of `provider` (in any letter case), sorted by name."""
         wanted = provider.casefold() if provider is not None else None
         return sorted(
             (
@@ -189,10 +185,10 @@ class BedrockModelCatalog:
         )
 
     def resolve(self, model_name: str) -> UnifiedModelInfo | None:
-        """The model of a name; None for an id or ARN that the catalogue does not hold.
+        """The model of a name; None for an id or ARN that the catalogue does not contain.
 
         Raises:
-            UnknownModelError: a name that no model bears; the message suggests close ones.
+            UnknownModelError: no model has this name; the message suggests close ones.
         """
         return self._index().resolve(model_name)
 
@@ -202,12 +198,12 @@ class BedrockModelCatalog:
         region: str,
         preference: Sequence[ModelAccessMethod] = DEFAULT_PREFERENCE,
     ) -> tuple[ModelRoute, ...]:
-        """The ways to a model from `region`, the preferred first; empty when there is none.
+        """The ways to a model from `region`, the preferred first; empty if there is none.
 
-        Global profiles are used only when `preference` names them. An id or ARN is used as it is.
+        Global profiles are used only if `preference` names them. An id or ARN is used as it is.
 
         Raises:
-            UnknownModelError: a name that no model bears.
+            UnknownModelError: no model has this name.
         """
         model = self.resolve(model_name)
         if is_explicit(model_name):
@@ -216,7 +212,7 @@ class BedrockModelCatalog:
         return access.routes(preference) if access else ()
 
     def get_catalog_metadata(self) -> CatalogMetadata:
-        """Where the data came from; loads it if need be."""
+        """The source of the data, which is loaded if necessary."""
         snapshot = self._snapshot()
         return CatalogMetadata(
             source=snapshot.source,
@@ -227,15 +223,15 @@ class BedrockModelCatalog:
         )
 
     def ensure_catalog_available(self) -> None:
-        """Load the data now rather than at the first question.
+        """Load the data now.
 
         Raises:
-            CatalogUnavailableError: no source answered, and the bundle is not allowed.
+            CatalogUnavailableError: no source answered, and the bundled data is not allowed.
         """
         self._snapshot()
 
     def refresh_catalog(self) -> CatalogMetadata:
-        """Ask AWS now and store what it says; when it does not answer, the old data stays.
+        """Fetch the data from AWS and store it; if AWS does not answer, the old data stays.
 
         Raises:
             APIFetchError: no Region answered.
@@ -245,14 +241,14 @@ class BedrockModelCatalog:
         return self.get_catalog_metadata()
 
     def clear_cache(self) -> None:
-        """Empty the catalogue cache; the next question loads anew."""
+        """Empty the catalogue cache; the next use loads the data again."""
         with self._lock:
             self._state = None
             if self._cache is not None:
                 self._cache.clear()
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the data in the form of the bundle that ships with the package, a row a line."""
+        """Write the data in the format of the bundled file, one model per line."""
         snapshot = self._snapshot()
         rows = ",\n".join(
             f"    {json.dumps(model.to_dict(), ensure_ascii=False)}" for model in snapshot.models
@@ -285,7 +281,7 @@ class BedrockModelCatalog:
         return self._set(snapshot)[0]
 
     def _load(self) -> Snapshot:
-        """The catalogue cache, AWS, an expired catalogue cache, the bundle: the first there is."""
+        """The catalogue cache, AWS, an expired catalogue cache, the bundle: the first available."""
         if cached := self._from_cache(any_age=self._any_age):
             return cached
         if self._use_api and (self._auth is not None or _credentials_in_sight()):
@@ -302,14 +298,14 @@ class BedrockModelCatalog:
                     return cached
         if not self._fallback:
             raise CatalogUnavailableError(
-                "the model catalogue is not available: there is no catalogue cache, and AWS is not "
-                "asked without credentials",
+                "the model catalogue is not available: there is no catalogue cache, and no "
+                "credentials to ask AWS",
                 hint="pass auth_manager=AuthConfig(…), or allow fallback_to_bundled",
             )
         return bundled()
 
     def _ask_once(self) -> Snapshot:
-        """Of processes that share a catalogue cache, one asks and the others wait for it."""
+        """Fetch the data; of several processes that share a cache, one does and the others wait."""
         if self._cache is None:
             return self._fetch()
         with self._cache.locked():
@@ -336,12 +332,15 @@ class BedrockModelCatalog:
 
 
 def _credentials_in_sight() -> bool:
-    """Whether the environment or the files of AWS hold credentials, told without asking anybody."""
+    """Whether the environment or the files of AWS have credentials; sends nothing."""
     names = (
-        "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_BEARER_TOKEN_BEDROCK",
-    )  # fmt: skip
+    )
     if any(os.environ.get(name) for name in names):
         return True
     given = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")

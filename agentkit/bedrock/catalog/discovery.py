@@ -1,4 +1,4 @@
-"""Finds out which Regions offer Bedrock."""
+"""The discovery of the Regions that offer Bedrock."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _PARAMETER: Final = "/aws/service/global-infrastructure/services/bedrock/regions
 
 
 class BedrockRegionDiscovery:
-    """Finds the Regions that offer Bedrock and remembers them in the region cache, a file.
+    """Finds the Regions that offer Bedrock and stores them in a file, the region cache.
 
-    Asked in turn: the region cache, AWS itself (its public parameters, with `clients`), the list
-    that botocore ships, the list in this module. The first that answers wins; nothing is asked at
+    The first of these sources that answers wins: the region cache, the public parameters of AWS
+    (with `clients`), the list of botocore, the list of this package. Nothing is read or fetched at
     construction.
 
     Args:
         cache_dir: folder of the region cache (default: the user's cache directory).
-        cache_ttl_hours: hours after which it is asked again (default 24).
-        clients: an `agentkit.bedrock.Clients`; without one AWS is not asked.
-        clock: seconds since the epoch; a test passes its own.
+        cache_ttl_hours: hours after which the region cache expires (default 24).
+        clients: an `agentkit.bedrock.Clients`; without one, AWS is not asked.
+        clock: seconds since the epoch; tests pass their own.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class BedrockRegionDiscovery:
     def get_bedrock_regions(
         self, force_refresh: bool = False, area: Area | Iterable[Area] | None = None
     ) -> list[str]:
-        """The Regions that offer Bedrock, sorted, those of `area` only when it is given."""
+        """The Regions that offer Bedrock, sorted; with `area`, only those there."""
         cached = None if force_refresh else self._cached()
         if cached is not None:
             return filter_regions(cached["regions"], area)
         source, regions = self._discover()
-        if source == "aws" or self._clients is None:  # a list that only stands in is not kept
+        if source == "aws" or self._clients is None:  # a substitute is not stored
             entry = {"regions": regions, "source": source, "time": self._clock()}
             JsonFile(self.cache_file).write(entry)
         return filter_regions(regions, area)
@@ -109,9 +109,9 @@ class BedrockRegionDiscovery:
             try:
                 if found := self._from_aws():
                     return "aws", found
-            except Exception as error:  # noqa: BLE001 - whatever AWS says, a list is at hand
+            except Exception as error:  # noqa: BLE001 - whatever AWS answers, there is a list
                 reason = error.message if isinstance(error, LLMError) else type(error).__name__
-                _logger.warning("the Regions could not be asked from AWS: %s", reason)
+                _logger.warning("the Regions could not be fetched from AWS: %s", reason)
         return "botocore" if (
             found := regions_of_botocore()
         ) else "static", found or get_all_regions()
@@ -125,7 +125,7 @@ class BedrockRegionDiscovery:
 
 
 def regions_of_botocore() -> list[str]:
-    """What the installed botocore lists; its data file alone is read."""
+    """The Regions that the installed botocore lists; only its data file is read."""
     try:
         import botocore
     except ImportError:

@@ -1,4 +1,4 @@
-"""Small JSON files that several processes share: written whole or not at all, never trusted."""
+"""Small JSON files that several processes share: replaced atomically, never trusted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, Final
 
 _logger = logging.getLogger(__name__)
 _LARGEST: Final = 32_000_000
-"""Bytes; a larger file is none of ours."""
+"""Bytes; a larger file was not written here."""
 
 
 def user_directory() -> Path:
-    """Where cache files go by default: ``AGENTKIT_CACHE_DIR``, else the user's cache directory."""
+    """The default folder of cache files: ``AGENTKIT_CACHE_DIR``, else the user's cache folder."""
     given = os.environ.get("AGENTKIT_CACHE_DIR")
     if given:
         return Path(given)
@@ -27,13 +27,13 @@ def user_directory() -> Path:
 
 
 class JsonFile:
-    """One JSON file. Faults are logged and never raised: a cache file is only ever a shortcut."""
+    """One JSON file. Errors are logged and never raised, as a cache file can be made again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> Any:
-        """What the file holds; None when it is absent, unreadable, too large or no JSON."""
+        """The content; None if the file is absent, unreadable, too large or invalid."""
         try:
             with self.path.open("rb") as file:
                 text = file.read(_LARGEST + 1)
@@ -45,7 +45,7 @@ class JsonFile:
             return None
 
     def write(self, value: Any) -> bool:
-        """Replace the file in one step, readable by its owner only; False if that failed."""
+        """Replace the file atomically, readable by its owner only; False if that failed."""
         temporary = None
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,15 +61,15 @@ class JsonFile:
         return True
 
     def delete(self) -> None:
-        """Remove the file, if it is there and can be removed."""
+        """Remove the file, if possible."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out that lock the same file; without a lock where none can be had.
+        """Lock the file against other processes, where the system supports it.
 
-        The kernel frees the lock of a process that dies.
+        The kernel releases the lock of a process that dies.
         """
         try:
             import fcntl

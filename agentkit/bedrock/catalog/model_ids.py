@@ -1,8 +1,7 @@
-"""From what a caller writes to a model: friendly names, model ids, profile ids and ARNs.
+"""Friendly names, model ids, profile ids and ARNs, and the models they stand for.
 
-A name matches when it says the same: letter case, punctuation and the order of its words do not
-matter, and the provider may stand in front. Nothing is guessed; an unknown name is an error that
-suggests close ones.
+Letter case, punctuation and the order of the words of a name do not matter, and it may start with
+the provider. Nothing is guessed; an unknown name is an error that suggests close ones.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ Key = tuple[str, ...]
 
 
 def is_explicit(text: str) -> bool:
-    """Whether `text` is an ARN, a model id or a profile id: these are used as they are."""
+    """Whether `text` is an ARN, a model id or a profile id, which are used as they are."""
     return bool(_ARN.fullmatch(text) or _ID.fullmatch(text))
 
 
 def base_id(text: str) -> str:
-    """The model's own id in an ARN, a profile id or a model id."""
+    """The id of the model in an ARN, a profile id or a model id."""
     last = text.rsplit("/", 1)[-1] if text.startswith("arn:") else text
     head, _, rest = last.partition(".")
     return rest if head in _GEOGRAPHIES and "." in rest else last
@@ -38,9 +37,9 @@ def base_id(text: str) -> str:
 def explicit_routes(
     text: str, region: str, known: UnifiedModelInfo | None
 ) -> tuple[ModelRoute, ...]:
-    """The ways for an id or ARN: as it is; a plain model id has its regional profile behind it.
+    """The ways to an id or ARN: as it is; for a plain model id, also its regional profile.
 
-    An ARN of another Region reaches nothing from here.
+    An ARN of another Region cannot be reached from `region`.
     """
     if arn := _ARN.fullmatch(text):
         place = arn[2]
@@ -50,7 +49,7 @@ def explicit_routes(
     access = known.at(region) if known else None
     spare = access.routes((ModelAccessMethod.REGIONAL_CRIS,)) if access else ()
     if access and spare and not access.has_direct_access:
-        return spare  # the service refuses the plain id here and asks for the profile's
+        return spare  # here the service refuses the plain id and requires the profile's
     return (ModelRoute(ModelAccessMethod.DIRECT, text), *spare)
 
 
@@ -63,7 +62,7 @@ def _method(text: str) -> ModelAccessMethod:
 
 
 def name_key(name: str) -> Key:
-    """What a name says: its words in lower case and sorted, with ``3 5`` and ``3-5`` as ``3.5``."""
+    """The sorted words of a name in lower case, with ``3 5`` and ``3-5`` as ``3.5``."""
     words = re.sub(r"[^a-z0-9+.]+", " ", name.casefold()).split()
     joined: list[str] = []
     for word in (stripped for one in words if (stripped := one.strip("."))):
@@ -88,29 +87,29 @@ class NameIndex:
         for model in ordered:
             self._by_name.setdefault(name_key(model.model_name), model)
             self._by_name.setdefault(name_key(f"{model.provider} {model.model_name}"), model)
-        for model in ordered:  # what an id says is a name, too, where no model bears it
-            said = _VERSION.sub("", model.model_id).split(".", 1)[-1]
-            self._by_name.setdefault(name_key(said), model)
+        for model in ordered:  # an id without its version is a name as well, unless a model has it
+            name = _VERSION.sub("", model.model_id).split(".", 1)[-1]
+            self._by_name.setdefault(name_key(name), model)
         self.names = sorted({model.model_name for model in ordered})
 
     def find(self, name: str) -> UnifiedModelInfo | None:
-        """The model of a name, id or ARN; None when there is none."""
+        """The model of a name, id or ARN, or None."""
         if is_explicit(name):
             return self.by_id.get(base_id(name))
         return self._by_name.get(name_key(name))
 
     def resolve(self, name: object) -> UnifiedModelInfo | None:
-        """The model of a name; for an id or ARN that the catalogue does not hold, None.
+        """The model of a name; None for an id or ARN that the catalogue does not contain.
 
         Raises:
-            UnknownModelError: a name that no model bears.
+            UnknownModelError: no model has this name.
         """
         found = self.find(name) if isinstance(name, str) else None
         if found is None and not (isinstance(name, str) and is_explicit(name)):
             raise UnknownModelError(
                 f"no Bedrock model is called {name!r}" + self._suggest(str(name)),
                 hint="use a name of the catalogue (list_models), or a model id or ARN; "
-                "refresh_catalog() learns new models",
+                "refresh_catalog() fetches new models",
             )
         return found
 

@@ -1,4 +1,4 @@
-"""What the catalogue knows of a model, and the ways to reach it from a Region."""
+"""The models of the catalogue, and the ways to reach them from a Region."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GLOBAL: Final = "global."
 
 @dataclass(frozen=True, slots=True)
 class ModelAccessInfo:
-    """How a model is reached from one Region."""
+    """The ways to a model from one Region."""
 
     region: str
     model_name: str
@@ -30,14 +30,14 @@ class ModelAccessInfo:
 
     @property
     def access_methods(self) -> list[ModelAccessMethod]:
-        """What is possible, in the default order, global last."""
+        """The possible methods, in the default order, global last."""
         every = (*DEFAULT_PREFERENCE, ModelAccessMethod.GLOBAL_CRIS)
         return [route.method for route in self.routes(every)]
 
     def routes(
         self, preference: Sequence[ModelAccessMethod] = DEFAULT_PREFERENCE
     ) -> tuple[ModelRoute, ...]:
-        """The possible ways among those of `preference`, in its order."""
+        """The possible routes among those of `preference`, in its order."""
         ids = {
             ModelAccessMethod.REGIONAL_CRIS: self.regional_cris_profile_id,
             ModelAccessMethod.DIRECT: self.model_id if self.has_direct_access else None,
@@ -59,19 +59,19 @@ class ModelAccessInfo:
 
 @dataclass(frozen=True, slots=True)
 class UnifiedModelInfo:
-    """One model: its ids, what it takes and gives, and the Regions it is reached from.
+    """One model: its ids, its modalities, and the Regions that can reach it.
 
     Attributes:
         model_name: the friendly name.
-        provider: who made it.
+        provider: its maker.
         model_id: its own id.
         input_modalities, output_modalities: ``text``, ``image``, ``video``, …
         streaming_supported: whether its answers can be streamed.
-        direct: Regions in which requests may name `model_id` itself.
-        profiles: for each inference profile's id, the Regions it can be called from.
+        direct: Regions in which requests may use `model_id`.
+        profiles: for the id of each inference profile, the Regions that can use it.
         retired: the service no longer offers it, as far as the source knows.
         end_of_life: the day (ISO) after which requests fail, where it is known.
-        source, date: where these facts come from and of which day (ISO) they are.
+        source, date: the source of these data, and their day (ISO).
     """
 
     model_id: str
@@ -94,19 +94,19 @@ class UnifiedModelInfo:
 
     @property
     def regions(self) -> list[str]:
-        """Every Region from which it is reached by any way, sorted."""
+        """Every Region that can reach it, sorted."""
         return sorted(self.direct.union(*self.profiles.values()))
 
     @property
     def inference_profile_id(self) -> str | None:
-        """The profile called from the most Regions, regional before global; None without any."""
+        """The profile of the most Regions, regional before global; None without any."""
         ids = sorted(
             self.profiles, key=lambda id_: (id_.startswith(GLOBAL), -len(self.profiles[id_]), id_)
         )
         return ids[0] if ids else None
 
     def at(self, region: str) -> ModelAccessInfo | None:
-        """The ways to it from `region`; None when there is none."""
+        """The ways to it from `region`, or None."""
         here = [id_ for id_, regions in self.profiles.items() if region in regions]
         if not here and region not in self.direct:
             return None
@@ -127,7 +127,7 @@ class UnifiedModelInfo:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The row of the catalogue's files."""
+        """The model as a row of the catalogue's files."""
         row: dict[str, Any] = {
             "id": self.model_id,
             "name": self.model_name,
@@ -151,7 +151,7 @@ class UnifiedModelInfo:
         """The model of a row.
 
         Raises:
-            KeyError, TypeError, ValueError: the row is damaged.
+            KeyError, TypeError, ValueError: the row is invalid.
         """
         return cls(
             model_id=_text(row["id"]),
@@ -173,7 +173,7 @@ class UnifiedModelInfo:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected a text, got {value!r}")
+        raise TypeError(f"expected a str, got {value!r}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The content blocks of the Converse API, each made by one function and checked as it is made."""
+"""The content blocks of the Converse API: one function makes and checks each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOOL_USE_ID: Final = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 def build_cache_point(
     cache_type: str = "default", ttl: CachePointTTLEnum | str | None = None
 ) -> Block:
-    """A cache point: what precedes it in the prompt may be cached by the service.
+    """A cache point: the service may cache the prompt before it.
 
     Args:
         cache_type: ``"default"`` is the only type the service knows.
@@ -42,20 +42,20 @@ def build_cache_point(
 def build_json_schema_output_config(
     schema: Mapping[str, Any] | str, name: str = "answer", description: str | None = None
 ) -> Block:
-    """The ``outputConfig`` of a request whose answer must be JSON of `schema`.
+    """The ``outputConfig`` of a request whose answer must be JSON that matches `schema`.
 
     The service takes the schema as a JSON string; a mapping is encoded.
 
     Raises:
-        RequestValidationError: `schema` is a string that is no JSON object, or cannot be encoded.
+        RequestValidationError: `schema` is not a JSON object, or cannot be encoded.
     """
     try:
         parsed = json.loads(schema) if isinstance(schema, str) else dict(schema)
         text = json.dumps(parsed, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise invalid(f"the schema is no JSON: {error}") from error
+        raise invalid(f"the schema is not valid JSON: {error}") from error
     if not isinstance(parsed, dict):
-        raise invalid(f"a JSON schema is an object, not {type(parsed).__name__}")
+        raise invalid(f"a JSON schema must be an object, got {type(parsed).__name__}")
     definition: Block = {"schema": text, "name": name}
     if description is not None:
         definition["description"] = description
@@ -69,11 +69,11 @@ def s3_source(uri: str, bucket_owner: str | None = None) -> Block:
         RequestValidationError: `uri` is not ``s3://bucket/key``, or the owner not 12 digits.
     """
     if not re.fullmatch(r"s3://[a-z0-9.\-]{3,63}/.+", uri or ""):
-        raise invalid(f"{uri!r} is no S3 address", "write s3://bucket/key")
+        raise invalid(f"{uri!r} is not an S3 URI", "write s3://bucket/key")
     location: Block = {"uri": uri}
     if bucket_owner is not None:
         if not re.fullmatch(r"[0-9]{12}", bucket_owner):
-            raise invalid(f"bucket owner {bucket_owner!r} is no account id of 12 digits")
+            raise invalid(f"bucket owner {bucket_owner!r} is not an account id of 12 digits")
         location["bucketOwner"] = bucket_owner
     return {"s3Location": location}
 
@@ -81,7 +81,7 @@ def s3_source(uri: str, bucket_owner: str | None = None) -> Block:
 def guard_content(
     text: str, qualifiers: Iterable[GuardContentQualifierEnum | str] | None = None
 ) -> Block:
-    """A text that a guardrail looks at, with what it is to be taken for."""
+    """A text for a guardrail to assess, and what it is."""
     inner: Block = {"text": text}
     if qualifiers is not None:
         given = [qualifiers] if isinstance(qualifiers, str) else list(qualifiers)
@@ -92,15 +92,16 @@ def guard_content(
 
 
 def tool_use(tool_use_id: str, name: str, input: Mapping[str, Any]) -> Block:  # noqa: A002
-    """An assistant's wish to run a tool.
+    """A tool call of the assistant.
 
     Raises:
-        RequestValidationError: an id or name the service does not accept, or no mapping as input.
+        RequestValidationError: the service does not accept the id or the name, or `input` is not a
+            mapping.
     """
     if not _TOOL_NAME.fullmatch(name):
-        raise invalid(f"{name!r} is no tool name", "1–64 letters, digits, _ or -")
+        raise invalid(f"{name!r} is not a tool name", "1–64 letters, digits, _ or -")
     if not isinstance(input, Mapping):
-        raise invalid(f"a tool's input is a mapping, not {type(input).__name__}")
+        raise invalid(f"the input of a tool must be a mapping, got {type(input).__name__}")
     return {"toolUse": {"toolUseId": checked_id(tool_use_id), "name": name, "input": dict(input)}}
 
 
@@ -109,7 +110,7 @@ def tool_result(
     content: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
     status: ToolResultStatusEnum | str | None = None,
 ) -> Block:
-    """What a tool answered: a text, a JSON object, or a list of result blocks as they are.
+    """The result of a tool: a string, a JSON object, or a list of result blocks.
 
     Raises:
         RequestValidationError: an unknown status, an unacceptable id, or content of another type.
@@ -124,7 +125,7 @@ def tool_result(
         blocks = [dict(block) for block in given]
     else:
         kind = type(given).__name__
-        raise invalid(f"a tool's result is a text, a mapping or a list of blocks, not {kind}")
+        raise invalid(f"a tool result must be a string, a mapping or a list of blocks, got {kind}")
     result: Block = {"toolUseId": checked_id(tool_use_id), "content": blocks}
     if status is not None:
         result["status"] = member(ToolResultStatusEnum, status, "status").value
@@ -134,13 +135,13 @@ def tool_result(
 def reasoning(
     text: str | None, signature: str | None = None, redacted: bytes | None = None
 ) -> Block:
-    """Reasoning of an earlier answer, given back unchanged: a signed text, or redacted bytes.
+    """The reasoning of an earlier answer, unchanged: a signed text, or redacted bytes.
 
     Raises:
-        RequestValidationError: both a text and redacted bytes, or neither.
+        RequestValidationError: both text and redacted bytes, or neither.
     """
     if (text is None) == (redacted is None):
-        raise invalid("reasoning is either a text or redacted bytes")
+        raise invalid("reasoning is either text or redacted bytes")
     if redacted is not None:
         return {"reasoningContent": {"redactedContent": bytes(redacted)}}
     inner: Block = {"text": text}
@@ -156,12 +157,12 @@ def checked_id(tool_use_id: str) -> str:
         RequestValidationError: it does not.
     """
     if not _TOOL_USE_ID.fullmatch(tool_use_id):
-        raise invalid(f"{tool_use_id!r} is no tool use id")
+        raise invalid(f"{tool_use_id!r} is not a tool use id")
     return tool_use_id
 
 
 def member(enum: Any, value: Any, what: str) -> Any:
-    """`value` as a member of `enum`; a wrong type is found at once.
+    """`value` as a member of `enum`.
 
     Raises:
         RequestValidationError: no such member.
@@ -170,4 +171,4 @@ def member(enum: Any, value: Any, what: str) -> Any:
         return enum(value)
     except ValueError:
         known = ", ".join(one.value for one in enum)
-        raise invalid(f"{value!r} is no {what}", f"use one of: {known}") from None
+        raise invalid(f"{value!r} is not a {what}", f"use one of: {known}") from None

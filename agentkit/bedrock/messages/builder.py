@@ -1,8 +1,8 @@
-"""Builds a message of the Converse API, block by block.
+"""Messages of the Converse API, built block by block.
 
     message = create_user_message().add_text("What is this?").add_local_image("photo.jpg").build()
 
-Every method returns the builder, checks what it is given at once and reads no more than it needs.
+Every method returns the builder, checks its arguments immediately and reads no more than it needs.
 Texts are stripped of white space at both ends.
 """
 
@@ -53,13 +53,13 @@ class MessageBuilder:
 
     Args:
         role: who speaks.
-        allowed_folder: when given, local files must lie in it or below it, links followed.
+        allowed_folder: if given, local files must be in it or below it, after following links.
 
     Raises:
         RequestValidationError: by every method, for what the service would refuse: too many
             blocks (100), images (20), documents (5) or videos (1), a file that is empty, too large
-            or of no known format, images or documents of an assistant. Its `validation_errors`
-            say what is wrong.
+            or of an unknown format, images or documents of an assistant. Its `validation_errors`
+            list the problems.
     """
 
     def __init__(self, role: RolesEnum | str, *, allowed_folder: PathLike | None = None) -> None:
@@ -75,9 +75,9 @@ class MessageBuilder:
         return self._role
 
     def add_text(self, text: str, cacheable: bool = False) -> Self:
-        """Add a text; `cacheable` puts a cache point behind it."""
+        """Add text; `cacheable` adds a cache point after it."""
         if not isinstance(text, str):
-            raise invalid(f"a text is a str, not {type(text).__name__}")
+            raise invalid(f"text must be a str, got {type(text).__name__}")
         stripped = text.strip()
         if not stripped:
             raise invalid("the text is empty or white space only")
@@ -91,7 +91,7 @@ class MessageBuilder:
         filename: str | None = None,
         max_size_mb: float = IMAGE_MB,
     ) -> Self:
-        """Add an image. `format` wins over detection from `data` and `filename`."""
+        """Add an image; without `format`, it is detected from `data` and `filename`."""
         limit = byte_limit("image", max_size_mb, IMAGE_MB)
         return self._image(_checked(data, limit, "image"), format, filename)
 
@@ -101,7 +101,7 @@ class MessageBuilder:
         format: ImageFormatEnum | str | None = None,  # noqa: A002
         max_size_mb: float = IMAGE_MB,
     ) -> Self:
-        """Add an image from a file. Raises also FileNotFoundError."""
+        """Add an image from a file. Also raises FileNotFoundError."""
         data = self._read(path, byte_limit("image", max_size_mb, IMAGE_MB))
         return self._image(data, format, os.fspath(path))
 
@@ -111,7 +111,7 @@ class MessageBuilder:
         format: ImageFormatEnum | str,  # noqa: A002
         bucket_owner: str | None = None,
     ) -> Self:
-        """Add an image that lies in S3; `bucket_owner` is the account's 12 digits."""
+        """Add an image in S3; `bucket_owner` is an account id of 12 digits."""
         known = blocks.member(ImageFormatEnum, format, "image format")
         return self._file("image", known, blocks.s3_source(uri, bucket_owner))
 
@@ -127,9 +127,9 @@ class MessageBuilder:
     ) -> Self:
         """Add a document.
 
-        Its `name` (default: that of the file without its extension, else ``Document``) is made to
-        fit the service's rule, see `agentkit.providers.bedrock.encoding.document_name`. `context`
-        tells the model about the document; with `citations_enabled` answers cite it.
+        Its `name` (default: that of the file without its extension, else ``Document``) is changed
+        to a form that the service accepts, see `agentkit.providers.bedrock.encoding.document_name`.
+        `context` describes the document to the model; with `citations_enabled`, answers cite it.
         """
         limit = byte_limit("document", max_size_mb, DOCUMENT_MB)
         data = _checked(data, limit, "document")
@@ -144,7 +144,7 @@ class MessageBuilder:
         citations_enabled: bool = False,
         context: str | None = None,
     ) -> Self:
-        """Add a document from a file, as `add_document_bytes`. Raises also FileNotFoundError."""
+        """Add a document from a file, like `add_document_bytes`. Also raises FileNotFoundError."""
         data = self._read(path, byte_limit("document", max_size_mb, DOCUMENT_MB))
         return self._document(data, format, os.fspath(path), name, citations_enabled, context)
 
@@ -157,7 +157,7 @@ class MessageBuilder:
         citations_enabled: bool = False,
         context: str | None = None,
     ) -> Self:
-        """Add a document that lies in S3, as `add_document_bytes`."""
+        """Add a document in S3, like `add_document_bytes`."""
         known = blocks.member(DocumentFormatEnum, format, "document format")
         source = blocks.s3_source(uri, bucket_owner)
         extra = self._document_fields(name, uri, citations_enabled, context)
@@ -170,7 +170,7 @@ class MessageBuilder:
         filename: str | None = None,
         max_size_mb: float = VIDEO_MB,
     ) -> Self:
-        """Add a video. AVI is recognised and refused: the service does not take it."""
+        """Add a video. AVI is recognised and refused: the service does not accept it."""
         limit = byte_limit("video", max_size_mb, VIDEO_MB)
         return self._video(_checked(data, limit, "video"), format, filename)
 
@@ -180,7 +180,7 @@ class MessageBuilder:
         format: VideoFormatEnum | str | None = None,  # noqa: A002
         max_size_mb: float = VIDEO_MB,
     ) -> Self:
-        """Add a video from a file. Raises also FileNotFoundError."""
+        """Add a video from a file. Also raises FileNotFoundError."""
         data = self._read(path, byte_limit("video", max_size_mb, VIDEO_MB))
         return self._video(data, format, os.fspath(path))
 
@@ -190,7 +190,7 @@ class MessageBuilder:
         format: VideoFormatEnum | str,  # noqa: A002
         bucket_owner: str | None = None,
     ) -> Self:
-        """Add a video that lies in S3."""
+        """Add a video in S3."""
         known = blocks.member(VideoFormatEnum, format, "video format")
         refuse_avi(known)
         return self._file("video", known, blocks.s3_source(uri, bucket_owner))
@@ -198,10 +198,10 @@ class MessageBuilder:
     def add_cache_point(
         self, cache_type: str = "default", ttl: CachePointTTLEnum | str | None = None
     ) -> Self:
-        """Let the service cache the prompt up to here: behind a block, at most four a request."""
+        """Let the service cache the prompt up to here: after a block, at most four per request."""
         block = blocks.build_cache_point(cache_type, ttl)
         if not self._blocks or "cachePoint" in self._blocks[-1]:
-            raise invalid("a cache point follows a block that is to be cached")
+            raise invalid("a cache point must follow a block to cache")
         if self._counts["cachePoint"] == MAX_CACHE_POINTS:
             raise invalid(f"a request holds at most {MAX_CACHE_POINTS} cache points")
         return self._append(block)
@@ -211,11 +211,11 @@ class MessageBuilder:
         text: str,
         qualifiers: Iterable[GuardContentQualifierEnum | str] | None = None,
     ) -> Self:
-        """Add a text that a guardrail looks at."""
+        """Add text for a guardrail to assess."""
         return self._append(blocks.guard_content(text, qualifiers))
 
     def add_tool_use(self, tool_use_id: str, name: str, input: Mapping[str, Any]) -> Self:  # noqa: A002
-        """Add an assistant's wish to run a tool."""
+        """Add a tool call of the assistant."""
         self._only(RolesEnum.ASSISTANT, "a tool use")
         return self._append(blocks.tool_use(tool_use_id, name, input))
 
@@ -225,7 +225,7 @@ class MessageBuilder:
         content: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
         status: ToolResultStatusEnum | str | None = None,
     ) -> Self:
-        """Add what a tool answered: a text, a JSON object, or result blocks as they are."""
+        """Add the result of a tool: a string, a JSON object, or result blocks."""
         self._only(RolesEnum.USER, "a tool result")
         return self._append(blocks.tool_result(tool_use_id, content, status))
 
@@ -235,20 +235,20 @@ class MessageBuilder:
         signature: str | None = None,
         redacted_content: bytes | None = None,
     ) -> Self:
-        """Give an answer's reasoning back to the model, unchanged."""
+        """Add the reasoning of an earlier answer, unchanged."""
         self._only(RolesEnum.ASSISTANT, "reasoning")
         return self._append(blocks.reasoning(text, signature, redacted_content))
 
     def build(self) -> dict[str, Any]:
-        """The message as the Converse API takes it; later changes to the builder leave it alone.
+        """The message for the Converse API; later changes to the builder do not affect it.
 
-        A document without any text can be built; a request with it is refused before it is sent.
+        A document without text can be built, but a request with it is refused before it is sent.
 
         Raises:
             RequestValidationError: no content.
         """
         if not self._blocks:
-            raise invalid("the message has no content", "add a text or another block")
+            raise invalid("the message has no content", "add text or another block")
         return {"role": self._role.value, "content": copy.deepcopy(self._blocks)}
 
     def _image(self, data: bytes, format_: Any, filename: str | None) -> Self:
@@ -295,7 +295,7 @@ class MessageBuilder:
 
     def _only(self, role: RolesEnum, what: str) -> None:
         if self._role is not role:
-            raise invalid(f"the service takes {what} from the {role.value} only")
+            raise invalid(f"the service accepts {what} from the {role.value} only")
 
     def _read(self, path: PathLike, limit: int) -> bytes:
         return read_file(path, limit=limit, allowed_folder=self._allowed_folder)
@@ -336,7 +336,7 @@ def create_assistant_message() -> MessageBuilder:
 
 def _checked(data: bytes, limit: int, kind: str) -> bytes:
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise invalid(f"{kind} data must be bytes, not {type(data).__name__}")
+        raise invalid(f"{kind} data must be bytes, got {type(data).__name__}")
     check_size(len(data), limit, f"the {kind}")
     return bytes(data)
 

@@ -1,8 +1,8 @@
-"""Prompt caching: where a request's cache points go.
+"""Prompt caching: the placement of cache points.
 
-The service takes at most four cache points in a request, over tools, system and messages, in that
-order, and caches only prefixes of a least size. A point that would lie behind a shorter prefix is
-not placed; points that the caller placed are kept and counted.
+The service accepts at most four cache points in a request, over tools, system and messages, in that
+order, and caches only prefixes of a minimum size. A point after a shorter prefix is not placed;
+points that the caller placed are kept and counted.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _IMAGE: Final = 450
 _DOCUMENT: Final = 1000
 _VIDEO: Final = 2000
 _OTHER: Final = 10
-"""Tokens of blocks without text, about."""
+"""The approximate number of tokens of blocks without text."""
 _LEAST_PREFIX: Final = 1024
-"""Tokens of the shortest prefix that any model caches (some want up to 4,096)."""
+"""Tokens of the shortest prefix that any model caches (some need up to 4,096)."""
 
 
 class CacheStrategy(StrEnum):
-    """How eagerly cache points are placed."""
+    """How many cache points are placed."""
 
     CONSERVATIVE = "conservative"
     AGGRESSIVE = "aggressive"
@@ -38,7 +38,7 @@ class CacheStrategy(StrEnum):
 
 
 class CacheErrorHandling(StrEnum):
-    """What follows when a model refuses cache points."""
+    """What happens when a model refuses cache points."""
 
     GRACEFUL_DEGRADATION = "graceful_degradation"
     WARN_AND_CONTINUE = "warn_and_continue"
@@ -50,14 +50,14 @@ class CacheConfig:
     """Placement of cache points.
 
     Args:
-        enabled: off by default: cached tokens are billed higher when they are written.
-        strategy: CONSERVATIVE places one point behind the part of the prompt that is likely to
-            come again; AGGRESSIVE one after each large block; CUSTOM follows `custom_rules`.
-        error_handling: FAIL_FAST never leaves the points out, whatever the retry says; the others
-            leave them out and say so in the response's warnings.
-        auto_cache_system_messages: whether tools and system prompt get a point, too.
-        cache_point_threshold: tokens that a point must have before it, besides the service's own
-            least prefix of 1,024 (default 1,000).
+        enabled: off by default, as writing tokens to the cache costs more.
+        strategy: CONSERVATIVE places one point after the part of the prompt that is likely to
+            be repeated; AGGRESSIVE one after each large block; CUSTOM follows `custom_rules`.
+        error_handling: FAIL_FAST never leaves the points out, even if `RetryConfig` allows it; the
+            others leave them out and add a warning to the response.
+        auto_cache_system_messages: whether tools and system prompt get a point as well.
+        cache_point_threshold: the fewest tokens before a point (default 1,000); never fewer than
+            the 1,024 of the service.
         ttl: ``"5m"`` or ``"1h"``; None leaves it to the service (5 minutes).
         custom_rules: ``cache_text_blocks_over`` (tokens) and ``cache_all_images`` (bool).
 
@@ -84,21 +84,21 @@ class CacheConfig:
 
 
 def with_cache_points(arguments: Arguments, config: CacheConfig) -> Arguments:
-    """A copy of Converse's arguments with cache points placed; the original is not changed."""
+    """A copy of Converse's arguments with cache points; the original is not changed."""
     placing = _Placing(config, MAX_CACHE_POINTS - _present(arguments))
     changed = dict(arguments)
     if config.auto_cache_system_messages:
         if "toolConfig" in arguments:
             tools = arguments["toolConfig"]
-            changed["toolConfig"] = {**tools, "tools": placing.behind(tools["tools"])}
+            changed["toolConfig"] = {**tools, "tools": placing.after(tools["tools"])}
         if "system" in arguments:
-            changed["system"] = placing.behind(arguments["system"])
+            changed["system"] = placing.after(arguments["system"])
     changed["messages"] = placing.within(arguments["messages"])
     return changed
 
 
 class _Placing:
-    """Places points from the front, as long as there are any."""
+    """Places points from the front, until none are left."""
 
     def __init__(self, config: CacheConfig, left: int) -> None:
         self._config = config
@@ -107,8 +107,8 @@ class _Placing:
         self._since = 0
         self._least = max(_LEAST_PREFIX, config.cache_point_threshold)
 
-    def behind(self, blocks: list[Any]) -> list[Any]:
-        """One point behind all of `blocks`."""
+    def after(self, blocks: list[Any]) -> list[Any]:
+        """`blocks` with one point after all of them."""
         self._grow(sum(map(block_tokens, blocks)))
         if any("cachePoint" in block for block in blocks) or not self._may():
             return list(blocks)
@@ -116,7 +116,7 @@ class _Placing:
         return [*blocks, self._point()]
 
     def within(self, messages: list[Any]) -> list[Any]:
-        """Points in the messages. The last block never has one behind it: it is what changes."""
+        """`messages` with points. None follows the last block, which is what changes."""
         blocks = [(n, block) for n, each in enumerate(messages) for block in each["content"]]
         marks = self._marks([block for _, block in blocks])
         placed: list[list[Any]] = [[] for _ in messages]
@@ -127,7 +127,7 @@ class _Placing:
         return [{**each, "content": own} for each, own in zip(messages, placed, strict=True)]
 
     def _marks(self, blocks: list[Any]) -> set[int]:
-        """After which blocks a point goes."""
+        """The indexes of the blocks that a point follows."""
         if any("cachePoint" in block for block in blocks):
             return set()
         eager = self._config.strategy is not CacheStrategy.CONSERVATIVE
@@ -165,7 +165,7 @@ class _Placing:
 
 
 def block_tokens(block: Any) -> int:
-    """Tokens of one block, about."""
+    """The approximate number of tokens of one block."""
     if "text" in block:
         return text_tokens(block["text"])
     for kind, tokens in (("image", _IMAGE), ("document", _DOCUMENT), ("video", _VIDEO)):

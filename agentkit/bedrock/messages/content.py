@@ -1,4 +1,4 @@
-"""Reads the parts of a Converse response: texts, tool uses, reasoning, citations, why it ended."""
+"""The parts of a Converse response: tool calls, reasoning, citations, stop reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 
 class ResponseContentType(StrEnum):
-    """Kinds of blocks in an answer; the values are the keys of the Converse API."""
+    """The kinds of blocks in an answer; the values are the keys of the Converse API."""
 
     TEXT = "text"
     IMAGE = "image"
@@ -38,7 +38,7 @@ class StopReasonEnum(StrEnum):
 
 
 class StopReasonCategory(StrEnum):
-    """What the end of an answer means for a next try."""
+    """What the stop reason of an answer means for another try."""
 
     TERMINAL = "terminal"
     RETRY_DIFFERENT_TARGET = "retry_different_target"
@@ -55,7 +55,7 @@ _CATEGORIES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A model's wish to run a tool."""
+    """A tool call."""
 
     tool_use_id: str
     name: str
@@ -64,7 +64,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningContent:
-    """What a model thought: a text with its signature, or bytes that only the service can read."""
+    """The reasoning of a model: signed text, or bytes that only the service can read."""
 
     text: str | None = None
     signature: str | None = None
@@ -73,7 +73,7 @@ class ReasoningContent:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A place that an answer rests on; `location` is the service's own form."""
+    """A source that an answer cites; `location` is as the service sent it."""
 
     title: str | None = None
     source: str | None = None
@@ -90,7 +90,7 @@ class CacheDetail:
 
 
 def category_of(stop_reason: str | None) -> StopReasonCategory:
-    """What `stop_reason` means for a next try; UNKNOWN for none and for new ones."""
+    """What `stop_reason` means for another try; UNKNOWN for None and for new ones."""
     try:
         return _CATEGORIES.get(StopReasonEnum(stop_reason or ""), StopReasonCategory.TERMINAL)
     except ValueError:
@@ -104,13 +104,13 @@ def blocks_of(data: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def tool_uses_of(blocks: list[dict[str, Any]]) -> list[ToolUse]:
-    """The tools the model wants to run."""
+    """The tool calls, in order."""
     uses = (block["toolUse"] for block in blocks if "toolUse" in block)
     return [ToolUse(use["toolUseId"], use["name"], use.get("input") or {}) for use in uses]
 
 
 def reasoning_of(blocks: list[dict[str, Any]]) -> list[ReasoningContent]:
-    """What the model thought, in order."""
+    """The reasoning, in order."""
     found = []
     for block in (one["reasoningContent"] for one in blocks if "reasoningContent" in one):
         text = block.get("reasoningText") or {}
@@ -121,7 +121,7 @@ def reasoning_of(blocks: list[dict[str, Any]]) -> list[ReasoningContent]:
 
 
 def citations_of(blocks: list[dict[str, Any]]) -> list[Citation]:
-    """The places the answer rests on, in order."""
+    """The cited sources, in order."""
     return [
         Citation(
             one.get("title"),

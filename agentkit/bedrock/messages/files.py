@@ -1,8 +1,8 @@
-"""Reads a file that becomes part of a message, and nothing it should not.
+"""Files for messages, read safely.
 
-Only regular files; the size is checked before anything is read and again after, so that a file
-that grows meanwhile is noticed; with an allowed folder, nothing outside of it, however many
-symbolic links lead there.
+Only regular files are read. The size is checked before and after reading, so that a file that
+changes meanwhile is noticed. With an allowed folder, nothing outside of it is read, whatever
+symbolic links say.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def read_file(
 
     Args:
         path: the file; a symbolic link to a regular file is followed.
-        limit: the most bytes it may have.
-        allowed_folder: when given, the file must really lie in it or below it, links resolved.
+        limit: the most bytes that it may have.
+        allowed_folder: if given, the file must be in it or below it, after resolving links.
 
     Raises:
-        FileNotFoundError: no such file, or a folder is at the path.
+        FileNotFoundError: there is no such file, or it is a folder.
         RequestValidationError: a device, pipe or socket; empty; too large; outside the allowed
             folder; unreadable; or changed in size while it was read.
     """
@@ -48,13 +48,13 @@ def read_file(
         if stat.S_ISDIR(status.st_mode):
             raise FileNotFoundError(f"{name!r} is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
-            raise _refused(f"{name!r} is no regular file (a device, pipe or socket)")
+            raise _refused(f"{name!r} is not a regular file but a device, pipe or socket")
         check_size(status.st_size, limit, f"{name!r}")
         data = file.read(limit + 1)
     if len(data) != status.st_size:
         raise _refused(
             f"{name!r} changed while it was read: {status.st_size:,} bytes became {len(data):,}",
-            hint="wait until the file is written, then try again",
+            hint="try again once the file is written",
         )
     return data
 
@@ -64,22 +64,22 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 
 def check_size(size: int, limit: int, what: str) -> None:
-    """Refuse `size` bytes when they are none or more than `limit`.
+    """Refuse an empty file, and one of more than `limit` bytes.
 
     Raises:
-        RequestValidationError: 0 bytes, or more than `limit`.
+        RequestValidationError: the size is refused.
     """
     if size == 0:
         raise _refused(f"{what} is empty (0 bytes)")
     if size > limit:
         raise _refused(
             f"{what} has {size:,} bytes; the limit is {limit:,}",
-            hint="shrink it, or raise max_size_mb if the model takes more",
+            hint="shrink it, or raise max_size_mb if the model accepts more",
         )
 
 
 def _resolved(name: str, allowed_folder: str | os.PathLike[str] | None) -> Path:
-    """The file itself, with every link on the way followed (an exchange after this is refused)."""
+    """The file, with every link followed; opening it follows no further link."""
     try:
         real = Path(name).resolve(strict=True)
         folder = None if allowed_folder is None else Path(allowed_folder).resolve(strict=True)
@@ -89,7 +89,7 @@ def _resolved(name: str, allowed_folder: str | os.PathLike[str] | None) -> Path:
         raise _refused(f"{name!r} cannot be resolved: {error}") from error
     if folder is not None and not real.is_relative_to(folder):
         raise _refused(
-            f"{name!r} lies outside the allowed folder {os.fspath(folder)!r}",
+            f"{name!r} is outside the allowed folder {os.fspath(folder)!r}",
             hint="symbolic links are followed before this is checked",
         )
     if real.is_dir():

@@ -1,7 +1,7 @@
-"""What a block of a Bedrock message may be, and how a file's format is told.
+"""The words and file formats of Bedrock messages, and the detection of formats.
 
-The values of the enums are those of the Converse API's service model. A file's format is told by
-its first bytes where they say it, by its name otherwise; where the two disagree, the bytes win.
+The values of the enums are those of the Converse API. The format of a file is detected from its
+first bytes, or else from its name; if the two disagree, the bytes win.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agentkit.errors import RequestValidationError
 
 
 class RolesEnum(StrEnum):
-    """Who speaks."""
+    """The author of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -62,7 +62,7 @@ class VideoFormatEnum(StrEnum):
 
 
 class DetectionMethodEnum(StrEnum):
-    """How a format was told: by the file's content, its extension, both, or the caller."""
+    """How a format was detected: from the content, the extension, both, or not at all."""
 
     CONTENT = "content"
     EXTENSION = "extension"
@@ -71,14 +71,14 @@ class DetectionMethodEnum(StrEnum):
 
 
 class ToolResultStatusEnum(StrEnum):
-    """How a tool's run ended."""
+    """The outcome of a tool call."""
 
     SUCCESS = "success"
     ERROR = "error"
 
 
 class GuardContentQualifierEnum(StrEnum):
-    """What a guardrail is to take a text for."""
+    """What a guardrail takes a text for."""
 
     GROUNDING_SOURCE = "grounding_source"
     QUERY = "query"
@@ -86,7 +86,7 @@ class GuardContentQualifierEnum(StrEnum):
 
 
 class CachePointTTLEnum(StrEnum):
-    """How long a prompt's prefix stays cached: five minutes or one hour."""
+    """How long the prefix of a prompt stays cached."""
 
     FIVE_MINUTES = "5m"
     ONE_HOUR = "1h"
@@ -96,7 +96,7 @@ F = TypeVar("F", ImageFormatEnum, DocumentFormatEnum, VideoFormatEnum)
 
 
 class Detected(NamedTuple):
-    """A format, how it was told, and how sure that is (0 to 1)."""
+    """A format, how it was detected, and with what confidence (0 to 1)."""
 
     format: ImageFormatEnum | DocumentFormatEnum | VideoFormatEnum
     method: DetectionMethodEnum
@@ -110,53 +110,47 @@ _KIND: Final[dict[type[StrEnum], str]] = {
     VideoFormatEnum: "video",
 }
 _EXTENSIONS: Final = {
-    "jpg": "jpeg", "jpe": "jpeg", "htm": "html", "text": "txt", "log": "txt", "markdown": "md",
-    "m4v": "mp4", "qt": "mov", "3gp": "three_gp", "3gpp": "three_gp", "3g2": "three_gp",
-}  # fmt: skip
+    **dict.fromkeys(("jpg", "jpe"), "jpeg"),
+    **dict.fromkeys(("text", "log"), "txt"),
+    **dict.fromkeys(("3gp", "3gpp", "3g2"), "three_gp"),
+    "htm": "html",
+    "markdown": "md",
+    "m4v": "mp4",
+    "qt": "mov",
+}
 _TEXTUAL: Final = {".md", ".markdown", ".txt", ".text", ".log", ".csv"}
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 def detect(data: bytes, filename: str | None, kind: type[F]) -> Detected:
-    """The format of `data`, a file called `filename`, which is to be of `kind`.
+    """The format of `data`, a file called `filename`, among those of `kind`.
 
-    Confidence: 0.95 when content and name agree, 0.75 for the content alone, 0.50 for the name
-    alone. Plain text formats (TXT, MD, CSV, HTML without a mark) have no first bytes of their own
-    and are told by the name.
+    The confidence is 0.95 if content and name agree, 0.75 for the content alone, and 0.50 for the
+    name alone. Plain text formats (TXT, MD, CSV, HTML without a doctype) have no typical first
+    bytes and are detected from the name.
 
     Raises:
-        RequestValidationError: neither says it, or it is a format the service does not take.
+        RequestValidationError: the format is unknown, or the service does not accept it.
     """
-    told = content_format(data, filename, kind)
-    named = (
-        None
-        if not told and _of_another_kind(data, filename, kind)
-        else extension_format(filename, kind)
-    )
-    if told and named:
-        method, confidence = (
-            (DetectionMethodEnum.COMBINED, _BOTH)
-            if _same(told, named)
-            else (DetectionMethodEnum.CONTENT, _CONTENT)
-        )
-        return Detected(
-            named if method is DetectionMethodEnum.COMBINED else told, method, confidence
-        )
-    if told:
-        return Detected(told, DetectionMethodEnum.CONTENT, _CONTENT)
-    if named:
+    found = content_format(data, filename, kind)
+    named = extension_format(filename, kind)
+    if found and named and _same(found, named):
+        return Detected(named, DetectionMethodEnum.COMBINED, _BOTH)
+    if found:
+        return Detected(found, DetectionMethodEnum.CONTENT, _CONTENT)
+    if named and not _is_of_another_kind(data, filename, kind):
         return Detected(named, DetectionMethodEnum.EXTENSION, _NAME)
     known = ", ".join(member.value for member in kind)
-    problem = f"the {_KIND[kind]}{f' {filename!r}' if filename else ''} is of no known format"
+    problem = f"the {_KIND[kind]}{f' {filename!r}' if filename else ''} has an unknown format"
     raise RequestValidationError(
         problem,
         validation_errors=[problem],
-        hint=f"pass format=…, or give the file's name; known formats: {known}",
+        hint=f"pass format=…, or the name of the file; known formats: {known}",
     )
 
 
 def extension_format(filename: str | None, kind: type[F]) -> F | None:
-    """What the name alone says, or None."""
+    """The format by the name alone, or None."""
     suffix = PurePath(filename).suffix.lstrip(".").lower() if filename else ""
     try:
         return kind(_EXTENSIONS.get(suffix, suffix))
@@ -165,16 +159,16 @@ def extension_format(filename: str | None, kind: type[F]) -> F | None:
 
 
 def content_format(data: bytes, filename: str | None, kind: type[F]) -> F | None:
-    """What the first bytes say, or None; `filename` only helps where formats share a container."""
-    value = _TOLD[kind](data, filename)
+    """The format by the first bytes, or None; `filename` helps where formats share a container."""
+    value = _DETECTORS[kind](data, filename)
     return kind(value) if value else None
 
 
 def refuse_avi(format: object) -> None:  # noqa: A002 - the API's own word
-    """AVI is recognised so that it can be refused with the reason.
+    """Refuse AVI, which is recognised so that the error can say why.
 
     Raises:
-        RequestValidationError: always for AVI.
+        RequestValidationError: the format is AVI.
     """
     if format is VideoFormatEnum.AVI:
         problem = "the video is AVI, a format the Converse API does not accept"
@@ -186,15 +180,15 @@ def refuse_avi(format: object) -> None:  # noqa: A002 - the API's own word
         )
 
 
-def _of_another_kind(data: bytes, filename: str | None, kind: type[F]) -> bool:
-    """A PDF called photo.png is no image."""
+def _is_of_another_kind(data: bytes, filename: str | None, kind: type[F]) -> bool:
+    """Whether the content is another kind of file: a PDF called photo.png is not an image."""
     others: tuple[type[StrEnum], ...] = tuple(other for other in _KIND if other is not kind)
-    return any(_TOLD[other](data, filename) for other in others)
+    return any(_DETECTORS[other](data, filename) for other in others)
 
 
-def _same(told: str, named: str) -> bool:
+def _same(found: str, named: str) -> bool:
     """MPEG and MPG are two names of one container."""
-    return told == named or {told, named} <= {"mpeg", "mpg"}
+    return found == named or {found, named} <= {"mpeg", "mpg"}
 
 
 def _image(data: bytes, _: str | None) -> str | None:
@@ -209,7 +203,7 @@ def _image(data: bytes, _: str | None) -> str | None:
 
 def _document(data: bytes, filename: str | None) -> str | None:
     textual = bool(filename) and PurePath(str(filename)).suffix.lower() in _TEXTUAL
-    # The standard allows a header within the first 1,024 bytes; a text may only talk of one.
+    # The standard allows a header within the first 1,024 bytes; a text may merely mention one.
     if data.startswith(b"%PDF-") or (b"%PDF-" in data[:1024] and not textual):
         return "pdf"
     if data.startswith(b"PK\x03\x04"):
@@ -261,7 +255,7 @@ def _video(data: bytes, _: str | None) -> str | None:
     return "avi" if data[:4] == b"RIFF" and data[8:12] == b"AVI " else None
 
 
-_TOLD: Final[dict[type[StrEnum], Callable[[bytes, str | None], str | None]]] = {
+_DETECTORS: Final[dict[type[StrEnum], Callable[[bytes, str | None], str | None]]] = {
     ImageFormatEnum: _image,
     DocumentFormatEnum: _document,
     VideoFormatEnum: _video,

@@ -1,4 +1,4 @@
-"""What the Converse API accepts at most.
+"""The limits of the Converse API.
 
 Sources: the API reference of ``Message`` and ``DocumentBlock`` (images, documents) and the
 service's quotas (video, blocks). One megabyte is 1,000,000 bytes throughout.
@@ -24,16 +24,16 @@ MAX_CACHE_POINTS: Final = 4
 
 
 def byte_limit(kind: str, max_size_mb: float, service_mb: float) -> int:
-    """The limit in bytes that the caller set; above the service's own there is a warning.
+    """The limit that the caller set, in bytes; one above the service's own gives a warning.
 
     Raises:
-        ConfigurationError: not a positive number.
+        ConfigurationError: it is not a positive number.
     """
     number("max_size_mb", max_size_mb, above=True)
     if max_size_mb > service_mb:
         warnings.warn(
             f"max_size_mb={max_size_mb:g} is above the {service_mb:g} MB that the service documents"
-            f" for a {kind}: it may refuse what is accepted here",
+            f" for a {kind}: it may refuse the file",
             stacklevel=3,
         )
     return round(max_size_mb * MEGABYTE)

@@ -1,4 +1,4 @@
-"""Finds what the Converse API would refuse in a list of messages, before anything is sent."""
+"""Validation of messages, before anything is sent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from agentkit.errors import RequestValidationError
 
 
 def check_messages(messages: Any, system: Any = None, tool_config: Any = None) -> None:
-    """Refuse what the service would refuse, with every problem at once.
+    """Refuse what the service would refuse, with all problems at once.
 
-    Checked: messages and their content are non-empty lists, roles are known, the first message is
-    the user's, blocks are mappings with one key, the counts of blocks, images, documents and
-    videos in a message, documents come with a text, and at most four cache points in system, tools
-    and messages together.
+    Messages and their content must be non-empty lists, roles known, and the first message the
+    user's; blocks mappings with one key, and not too many blocks, images, documents and videos in a
+    message; a document needs text beside it; and system, tools and messages together have at most
+    four cache points.
 
     Raises:
-        RequestValidationError: `validation_errors` lists each problem with its place.
+        RequestValidationError: `validation_errors` lists each problem with its location.
     """
     problems = list(_problems(messages))
     if not problems:
@@ -51,7 +51,7 @@ def _problems(messages: Any) -> Iterator[str]:
         yield from (f"messages[{number}]: {problem}" for problem in _of_message(message))
     first = messages[0]
     if isinstance(first, Mapping) and first.get("role") == RolesEnum.ASSISTANT.value:
-        yield "messages[0]: a conversation begins with the user"
+        yield "messages[0]: a conversation starts with the user"
 
 
 def _of_message(message: Mapping[str, Any]) -> Iterator[str]:
@@ -69,14 +69,14 @@ def _of_message(message: Mapping[str, Any]) -> Iterator[str]:
     kinds: list[str] = []
     for place, block in enumerate(content):
         if not isinstance(block, Mapping) or len(block) != 1:
-            yield f"content[{place}] must be a mapping with one key, the block's kind"
+            yield f"content[{place}] must be a mapping with one key, the kind of the block"
         else:
             kinds.append(next(iter(block)))
     for kind, most in MAX_OF_KIND.items():
         if kinds.count(kind) > most:
             yield f"{kinds.count(kind)} blocks of kind {kind}; at most {most}"
     if "document" in kinds and "text" not in kinds:
-        yield "a message with a document needs a text, too"
+        yield "a message with a document needs text as well"
 
 
 def _is_list(value: Any) -> bool:

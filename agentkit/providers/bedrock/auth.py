@@ -1,7 +1,8 @@
-"""Who asks: how requests to AWS get their credentials.
+"""Credentials of requests to AWS.
 
-An `AuthConfig` says it, and nothing is read, opened or asked until the first client is needed (see
-`agentkit.providers.bedrock.sessions`). Secrets are wrapped, so that no representation shows them.
+An `AuthConfig` names their source. Nothing is read, opened or sent until the first client is needed
+(see `agentkit.providers.bedrock.sessions`). Secrets are wrapped, so that no representation shows
+them.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import whole_number
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.secret import Secret
+from agentkit.providers.bedrock.validation import member, one_of
 
 
 class AuthenticationType(StrEnum):
-    """Where credentials come from."""
+    """The source of credentials."""
 
     PROFILE = "profile"
     """A named profile of the AWS configuration files."""
     ENVIRONMENT = "environment"
     """Only the environment: AWS_ACCESS_KEY_ID and its companions, or a Bedrock API key."""
     CREDENTIALS = "credentials"
-    """The keys given here."""
+    """The keys of this configuration."""
     IAM_ROLE = "iam_role"
-    """The role of `role_arn`, assumed through STS and renewed in time; without one, the role this
-    machine runs under (web identity, container or instance)."""
+    """The role of `role_arn`, assumed through STS and renewed before it expires; without one, the
+    role of this machine (web identity, container or instance)."""
     AUTO = "auto"
     """The default chain of the AWS SDK: environment, files, container, instance."""
 
@@ -39,15 +41,15 @@ _FIELDS_OF: Final = {
     AuthenticationType.ENVIRONMENT: set[str](),
     AuthenticationType.CREDENTIALS: {"access_key_id", "secret_access_key", "session_token"},
     AuthenticationType.IAM_ROLE: {
-        "profile_name", "access_key_id", "secret_access_key", "session_token", "role_arn",
-        "external_id", "role_session_name", "assume_role_duration",
+        *("profile_name", "access_key_id", "secret_access_key", "session_token"),
+        *("role_arn", "external_id", "role_session_name", "assume_role_duration"),
     },
     AuthenticationType.AUTO: set[str](),
-}  # fmt: skip
+}
 _SHOWN: Final = (
-    "profile_name", "access_key_id", "secret_access_key", "session_token", "region", "role_arn",
-    "external_id",
-)  # fmt: skip
+    *("profile_name", "access_key_id", "secret_access_key", "session_token"),
+    *("region", "role_arn", "external_id"),
+)
 _ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/.+")
 _SESSION_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
@@ -56,23 +58,24 @@ _SESSION_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 class AuthConfig:
     """How requests are authenticated.
 
-    Two spellings are accepted for three fields; both together must agree.
+    Three fields have two spellings; given together, they must agree.
 
     Args:
-        auth_type: where credentials come from (default AUTO).
+        auth_type: the source of the credentials (default AUTO).
         profile_name: for PROFILE; for IAM_ROLE, the profile that assumes the role.
         access_key_id, secret_access_key: for CREDENTIALS; for IAM_ROLE, the keys that assume the
             role. Also ``access_key``, ``secret_key``.
         session_token: of temporary keys.
         region: the Region of the session, and of STS. Also ``region_override``.
         role_arn: for IAM_ROLE, the role to assume.
-        external_id: what the role's trust policy asks for.
-        role_session_name: how the session is called in audit logs (default ``agentkit``).
-        assume_role_duration: seconds the role's credentials last, 900 to 43,200 (default 3,600).
+        external_id: the id that the trust policy of the role requires.
+        role_session_name: the name of the session in audit logs (default ``agentkit``).
+        assume_role_duration: lifetime of the role's credentials in seconds, 900 to 43,200
+            (default 3,600).
 
     Raises:
-        ConfigurationError: a field is missing, malformed, contradicts its other spelling, or is
-            not used by this `auth_type`.
+        ConfigurationError: a field is missing or malformed, contradicts its other spelling, or
+            this `auth_type` does not use it.
     """
 
     auth_type: AuthenticationType
@@ -103,24 +106,24 @@ class AuthConfig:
         role_session_name: str | None = None,
         assume_role_duration: int | None = None,
     ) -> None:
-        # Wrapped and forgotten first: a traceback that shows local variables shows no secret.
+        # Wrapped and deleted first, so that a traceback with local variables shows no secret.
         secrets = [_wrap(secret_access_key), _wrap(secret_key), _wrap(session_token)]
         del secret_access_key, secret_key, session_token
         values: dict[str, Any] = {
             "profile_name": profile_name,
-            "access_key_id": _one("access_key_id", access_key_id, "access_key", access_key),
-            "secret_access_key": _one("secret_access_key", secrets[0], "secret_key", secrets[1]),
+            "access_key_id": one_of("access_key_id", access_key_id, "access_key", access_key),
+            "secret_access_key": one_of("secret_access_key", secrets[0], "secret_key", secrets[1]),
             "session_token": secrets[2],
             "role_arn": role_arn,
             "external_id": external_id,
             "role_session_name": role_session_name,
             "assume_role_duration": assume_role_duration,
         }
-        kind = _kind(auth_type)
+        kind = member("auth_type", AuthenticationType, auth_type)
         _check(kind, values)
         values["role_session_name"] = role_session_name or "agentkit"
         values["assume_role_duration"] = assume_role_duration or 3600
-        place = _one("region", region, "region_override", region_override)
+        place = one_of("region", region, "region_override", region_override)
         values["region"] = None if place is None else check_region(place)
         for name, value in {"auth_type": kind, **values}.items():
             object.__setattr__(self, name, value)
@@ -149,38 +152,19 @@ class AuthConfig:
         return f"AuthConfig({self._shown('auth_type')}{given})"
 
     def _shown(self, name: str) -> Any:
-        """A field, or None while the config is still being made (a traceback may show it)."""
+        """A field; None during `__init__`, as a traceback may show the object."""
         return getattr(self, name, None)
-
-
-def _kind(auth_type: Any) -> AuthenticationType:
-    try:
-        return AuthenticationType(str(auth_type).lower())
-    except ValueError:
-        known = ", ".join(one.name for one in AuthenticationType)
-        raise ConfigurationError(
-            f"unknown authentication type {auth_type!r}", hint=f"use one of: {known}"
-        ) from None
 
 
 def _wrap(secret: Any) -> Secret | None:
     return secret if secret is None or isinstance(secret, Secret) else Secret(secret)
 
 
-def _one(name: str, value: Any, other_name: str, other: Any) -> Any:
-    if value is not None and other is not None and value != other:
-        raise ConfigurationError(
-            f"{name} and {other_name} contradict each other",
-            hint=f"they are two spellings of one setting: give {name} only",
-        )
-    return other if value is None else value
-
-
 def _check(kind: AuthenticationType, values: dict[str, Any]) -> None:
     given = {name for name, value in values.items() if value is not None}
     if unused := given - _FIELDS_OF[kind]:
         raise ConfigurationError(
-            f"{_words(unused)} given, which authentication by {kind.name} does not use",
+            f"authentication by {kind.name} does not use {_words(unused)}",
             hint="leave it out, or choose the authentication type that uses it",
         )
     if kind is AuthenticationType.PROFILE and not values["profile_name"]:
@@ -191,18 +175,20 @@ def _check(kind: AuthenticationType, values: dict[str, Any]) -> None:
     keys = {"access_key_id", "secret_access_key"}
     if missing := keys - given:
         if kind is AuthenticationType.CREDENTIALS:
-            raise ConfigurationError(f"authentication by CREDENTIALS needs {_words(missing)}, too")
+            raise ConfigurationError(
+                f"authentication by CREDENTIALS needs {_words(missing)} as well"
+            )
         if len(missing) == 1 or "session_token" in given:
             raise ConfigurationError(f"the keys are incomplete: {_words(missing)} missing")
     elif "profile_name" in given:
         raise ConfigurationError("give either a profile_name or keys to assume the role, not both")
     for name in ("secret_access_key", "session_token"):
-        if name in given and not _is_text(values[name].reveal()):
-            raise ConfigurationError(f"{name} must be a non-empty text")
+        if name in given and not _is_nonempty_string(values[name].reveal()):
+            raise ConfigurationError(f"{name} must be a non-empty string")
     _check_role(values)
 
 
-def _is_text(value: Any) -> bool:
+def _is_nonempty_string(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
@@ -210,10 +196,10 @@ def _check_role(values: dict[str, Any]) -> None:
     role = values["role_arn"]
     if role is None:
         if values["external_id"] is not None:
-            raise ConfigurationError("external_id is for assuming a role: give role_arn, too")
+            raise ConfigurationError("external_id is used to assume a role: give role_arn as well")
     elif not _ROLE.fullmatch(role):
         raise ConfigurationError(
-            f"{role!r} is no role", hint="write arn:aws:iam::123456789012:role/Name"
+            f"{role!r} is not the ARN of a role", hint="write arn:aws:iam::123456789012:role/Name"
         )
     name = values["role_session_name"]
     if name is not None and not _SESSION_NAME.fullmatch(name):

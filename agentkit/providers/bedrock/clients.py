@@ -1,6 +1,6 @@
-"""The AWS clients: one for a service and a Region, shared by all threads, made at first use.
+"""The AWS clients: one for each service and Region, shared by all threads, made when first used.
 
-Retries are the engine's alone, so every client sends each request once.
+Only the engine retries, so a client sends each request once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Boto3Config:
     Args:
         read_timeout: seconds a socket may be silent (default 600).
         connect_timeout: seconds to connect (default 60).
-        max_pool_connections: connections kept for a Region (default 10; never fewer than the
-            requests that may run at once).
-        retries_max_attempts: accepted with a warning and without effect: retries are configured
-            with `RetryConfig`, once for all layers.
+        max_pool_connections: connections kept open for each Region (default 10; never fewer than
+            the requests that may run at once).
+        retries_max_attempts: accepted with a warning, without effect: `RetryConfig` configures
+            retries, once for all layers.
 
     Raises:
         ConfigurationError: a value out of range.
@@ -55,17 +55,17 @@ class Boto3Config:
 
 
 class Clients(Closing):
-    """Clients and threads of one `AuthConfig`; for many threads at once, also after a fork.
+    """The clients and threads of one `AuthConfig`. Safe to use from many threads, and after a fork.
 
     Args:
-        auth: who asks (default: the SDK's own chain).
+        auth: the credentials (default: those that the SDK finds).
         boto3_config: limits of the connections.
         concurrency: requests that run at once; the size of the thread pool and, at least, of the
             connection pool of each Region (default 50).
-        endpoint_url: another address than AWS's own, for every service.
-        session_factory: makes the session of `auth`; a test passes its own.
+        endpoint_url: an address to use instead of AWS's own, for every service.
+        session_factory: makes the session of `auth`; tests pass their own.
 
-    Nothing is read, opened or started before the first client or thread is asked for.
+    Nothing is read, opened or started before the first client or thread is needed.
     """
 
     def __init__(
@@ -93,23 +93,23 @@ class Clients(Closing):
         self._executor: ThreadPoolExecutor | None = None
 
     def runtime(self, region: str) -> Any:
-        """The client that talks to models in `region`."""
+        """The client that sends requests to models in `region`."""
         return self.get("bedrock-runtime", region)
 
     def control(self, region: str) -> Any:
-        """The client that lists models and profiles of `region`."""
+        """The client that lists the models and profiles of `region`."""
         return self.get("bedrock", region)
 
     def get(self, service: str, region: str, *, timeout: float | None = None) -> Any:
-        """The one client of `service` in `region`.
+        """The client of `service` in `region`.
 
         Args:
-            service: the SDK's name of the service.
-            region: the Region's code.
-            timeout: seconds; when given, tightens the socket limits of a client made now.
+            service: the name that the SDK gives the service.
+            region: the code of the Region.
+            timeout: seconds; if given, an upper limit of the timeouts of a client made now.
 
         Raises:
-            ConfigurationError: `region` is no Region's code.
+            ConfigurationError: `region` is not the code of a Region.
             MissingDependencyError: boto3 is not installed.
             AuthenticationError: the session cannot be made.
         """
@@ -133,14 +133,14 @@ class Clients(Closing):
 
     @property
     def executor(self) -> ThreadPoolExecutor:
-        """The threads that carry blocking calls for asyncio: `concurrency` of them at most."""
+        """The threads for requests of asyncio callers: at most `concurrency`."""
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.concurrency, "agentkit-bedrock")
             return self._executor
 
     def close(self) -> None:
-        """Close the connections and let the threads end; the next use opens anew."""
+        """Close the connections and end the threads; the next use opens new ones."""
         with self._lock:
             clients, executor = list(self._clients.values()), self._executor
             self._clients, self._executor, self._session = {}, None, None

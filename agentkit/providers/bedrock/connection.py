@@ -1,6 +1,6 @@
-"""The connection under each request: silent no longer than its attempt may, cut by any thread.
+"""The connection of each request: with the time limit of its attempt, and closed from any thread.
 
-The SDK offers neither, so its connections are given a class that knows whose request they carry.
+The SDK offers neither, so its connections get a class that knows which request they carry.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _line: ContextVar[Line | None] = ContextVar("agentkit_bedrock_line", default=Non
 
 
 class Line:
-    """The way of one request through whatever connection carries it.
+    """One request, whichever connection carries it.
 
     Args:
-        silence: seconds its socket may be silent; None: as long as the client allows.
+        silence: seconds without data after which its socket times out; None: as the client says.
     """
 
     def __init__(self, silence: float | None = None) -> None:
@@ -32,7 +32,7 @@ class Line:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Requests that this thread sends meanwhile go along this line."""
+        """Requests that this thread sends in this context belong to this line."""
         token = _line.set(self)
         try:
             yield
@@ -40,18 +40,18 @@ class Line:
             _line.reset(token)
 
     def release(self) -> None:
-        """The answer is complete: the connection is somebody else's from now on."""
+        """The response is complete: from now on, the connection belongs to another request."""
         with self._lock:
             self._connection = None
 
     def cut(self) -> None:
-        """Nobody waits any more: wake the thread that does, and send nothing further."""
+        """Cancel: unblock the reading thread, and send nothing more."""
         with self._lock:
             self.gone = True
             connection = self._connection
             if connection is not None and connection.line is self:
                 with suppress(OSError, TypeError):  # TypeError: it has no socket yet
-                    # A TLS socket's own shutdown would let another thread go on in plain text.
+                    # A TLS socket's own shutdown would let another thread continue in plain text.
                     socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def _take(self, connection: Any) -> None:
@@ -61,7 +61,7 @@ class Line:
 
     def _check(self) -> None:
         if self.gone:
-            raise ConnectionAbortedError("nobody waits for the answer")
+            raise ConnectionAbortedError("the request was cancelled")
 
     def _limit(self, timeout: Any) -> Any:
         if self.silence is None or not isinstance(timeout, int | float):
@@ -72,8 +72,8 @@ class Line:
 def reachable(client: Any) -> None:
     """Give the connections of an SDK client the class that obeys a `Line`.
 
-    A client whose inside is another than expected stays as it is; its requests end when the
-    client's own limits say so.
+    A client with other internals than expected stays as it is; its own time limits end its
+    requests.
     """
     session = getattr(getattr(client, "_endpoint", None), "http_session", None)
     pools = getattr(session, "_pool_classes_by_scheme", None)

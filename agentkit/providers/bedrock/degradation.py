@@ -1,4 +1,4 @@
-"""Leaving a feature out of a request, when that was allowed and a model refused it."""
+"""Requests without a feature that a model refuses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _BLOCKS: Final = {"images": "image", "documents": "document", "video": "video"}
 
 
 def without(arguments: Arguments, feature: str, fields: Iterable[str] = ()) -> Arguments | None:
-    """A copy of Converse's arguments without `feature`; None when they cannot do without it.
+    """A copy of Converse's arguments without `feature`; None if that is impossible.
 
-    They cannot when they do not use it, when a message would be left empty, or when a guardrail
-    would go with it.
+    It is if they do not use the feature, if a message would be empty without it, or if a guardrail
+    would be removed with it.
 
     Args:
-        arguments: what was to be sent; nothing of it is changed.
+        arguments: of the request; they are not changed.
         feature: tools, caching, documents, images, video or additional_fields.
-        fields: of the additional fields, those to leave out; none: all of them.
+        fields: which of the additional fields to leave out; empty: all of them.
     """
     if feature == "tools":
         return _without_tools(arguments)

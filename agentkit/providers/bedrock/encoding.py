@@ -1,7 +1,7 @@
-"""Between the messages of the Converse API and the provider-neutral `agentkit.types.Message`.
+"""Conversion between messages of the Converse API and provider-neutral ones.
 
-Blocks that have no neutral form (video, cache points, reasoning, …) travel as the part
-``{"type": "bedrock", "block": {…}}``, so that a message comes back as it was.
+Blocks without a neutral form (video, cache points, reasoning, …) become the part
+``{"type": "bedrock", "block": {…}}``, so that a message survives the round trip unchanged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DOCUMENT_FORMATS = {media: name for name, media in _DOCUMENT_TYPES.items()}
 
 
 def to_messages(message: Mapping[str, Any]) -> list[Message]:
-    """A Converse message as core messages: its tool results are messages of role ``tool``."""
+    """A Converse message as neutral ones: each tool result becomes a message of role ``tool``."""
     parts: list[Mapping[str, Any]] = []
     calls: list[ToolCall] = []
     results: list[Message] = []
@@ -57,12 +57,12 @@ def to_messages(message: Mapping[str, Any]) -> list[Message]:
 
 
 def from_messages(messages: Iterable[Message]) -> tuple[list[Block], list[Block]]:
-    """Core messages as (system blocks, Converse messages).
+    """Neutral messages as (system blocks, Converse messages).
 
-    Neighbours of one role become one message, as the service wants roles to alternate.
+    Consecutive messages of one role are merged, as the service requires roles to alternate.
 
     Raises:
-        RequestValidationError: a part the service cannot take, such as an image at a web address.
+        RequestValidationError: the service does not accept a part, such as the URL of an image.
     """
     system: list[Block] = []
     turns: list[Block] = []
@@ -171,11 +171,11 @@ def _block(part: Mapping[str, Any]) -> Block:
         media, source = _source(part)
         name = document_name(str(part.get("name") or ""))
         return {"document": {"format": _document_format(media), "name": name, "source": source}}
-    raise invalid(f"a content part of type {kind!r} has no form in the Converse API")
+    raise invalid(f"a content part of type {kind!r} cannot be sent to the Converse API")
 
 
 def _source(part: Mapping[str, Any]) -> tuple[str, Block]:
-    """The media type, and where the bytes come from: given, a data URL, or S3."""
+    """The media type and the source: bytes, a data URL, or S3."""
     media = str(part.get("media_type") or "")
     if "data" in part:
         return media, {"bytes": part["data"]}
@@ -187,9 +187,9 @@ def _source(part: Mapping[str, Any]) -> tuple[str, Block]:
         try:
             return media or head, {"bytes": base64.b64decode(data, validate=True)}
         except binascii.Error as error:
-            raise invalid(f"a data URL with broken base64: {error}") from error
+            raise invalid(f"a data URL with invalid base64: {error}") from error
     raise invalid(
-        "the Converse API takes bytes or S3 addresses, no web addresses",
+        "the Converse API accepts bytes and S3 URIs, not web addresses",
         "download the file and pass its bytes",
     )
 
@@ -197,23 +197,23 @@ def _source(part: Mapping[str, Any]) -> tuple[str, Block]:
 def _image_format(media: str) -> str:
     name = media.removeprefix("image/").replace("jpg", "jpeg")
     if name not in _IMAGE_FORMATS:
-        raise invalid(f"the Converse API takes no images of type {media!r}")
+        raise invalid(f"the Converse API does not accept images of type {media!r}")
     return name
 
 
 def _document_format(media: str) -> str:
     name = _DOCUMENT_FORMATS.get(media, media)
     if name not in _DOCUMENT_TYPES:
-        raise invalid(f"the Converse API takes no documents of type {media!r}")
+        raise invalid(f"the Converse API does not accept documents of type {media!r}")
     return name
 
 
 def document_name(name: str, taken: frozenset[str] | set[str] = frozenset()) -> str:
-    """`name` as the service accepts it, and different from the `taken` ones.
+    """`name` in a form that the service accepts, and different from the `taken` ones.
 
-    The rule: letters, digits, single spaces, hyphens, parentheses and square brackets, at most 200
-    characters. Accents are dropped, other characters become a space; what leaves nothing becomes
-    ``Document``. A taken name gets a number: ``report (2)``.
+    The service accepts letters, digits, single spaces, hyphens, parentheses and square brackets,
+    at most 200 characters. Accents are dropped, and other characters become spaces. An empty name
+    becomes ``Document``, and a taken one gets a number: ``report (2)``.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     clean = " ".join(re.sub(r"[^A-Za-z0-9\-()\[\]]", " ", plain).split())

@@ -1,4 +1,4 @@
-"""What the errors of the service mean, by their codes, and which feature a refusal is about."""
+"""The errors of the service as errors of our tree, and the features that it refuses."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _CODES: Final[dict[str, tuple[type[e.ProviderError], int]]] = {
     "validation": (e.InvalidRequestError, 400),
     "conflict": (e.ServerError, 409),
 }
-"""By code in lower case without ``Exception``: errors of the call and of a stream are spelled
-differently (``ThrottlingException``, ``throttlingException``)."""
+"""By code, in lower case and without ``Exception``: calls and streams spell them differently
+(``ThrottlingException``, ``throttlingException``)."""
 
 _WRAPPED: Final = r"\A(?:The model returned the following errors: )?"
 _TOO_LONG: Final = re.compile(
@@ -54,27 +54,33 @@ _REFUSED: Final = re.compile(
     re.IGNORECASE,
 )
 _FEATURES: Final = {
-    "tool": "tools", "document": "documents", "image": "images", "video": "video",
-    "prompt": "caching", "cach": "caching", "additional": "additional_fields",
-}  # fmt: skip
+    "tool": "tools",
+    "document": "documents",
+    "image": "images",
+    "video": "video",
+    "prompt": "caching",
+    "cach": "caching",
+    "additional": "additional_fields",
+}
+"""By the beginning of the word in the message."""
 _EXTRA: Final = re.compile(
     r"(?:#(?P<path>[^\s:]*): )?extraneous key \[(?P<key>[^\]]+)\] is not permitted"
     r"|(?P<dotted>[\w.-]+): Extra inputs are not permitted",
     re.IGNORECASE,
 )
-"""The sentences are those of recorded answers: the service has no code for an unsupported feature.
-One that names a detail (``toolConfig.toolChoice.any``) or a schema is about a wrong request."""
+"""Sentences of recorded responses: the service has no code for an unsupported feature. One that
+names a detail (``toolConfig.toolChoice.any``) or a schema is about an invalid request."""
 
 
 class Refusal(NamedTuple):
-    """A feature that a model refuses; of additional fields, which ones (none: all of them)."""
+    """A feature that a model refuses; for additional fields, which ones (empty: all of them)."""
 
     feature: str
     fields: tuple[str, ...] = ()
 
 
 def code_of(exc: BaseException) -> str:
-    """The service's own code of an error, in lower case without ``Exception``; or ``""``."""
+    """The service's code of an error, in lower case and without ``Exception``; or ``""``."""
     response = getattr(exc, "response", None)
     error = response.get("Error") if isinstance(response, Mapping) else None
     code = error.get("Code") if isinstance(error, Mapping) else None
@@ -82,18 +88,18 @@ def code_of(exc: BaseException) -> str:
 
 
 def message_of(exc: BaseException) -> str:
-    """The service's own words."""
+    """The service's message."""
     response: Any = getattr(exc, "response", None) or {}
     return str(response.get("Error", {}).get("Message", ""))
 
 
 def needs_profile(exc: BaseException) -> bool:
-    """Whether the model is reached through an inference profile only."""
+    """Whether the model can be reached through an inference profile only."""
     return code_of(exc) == "validation" and bool(_NEEDS_PROFILE.search(message_of(exc)))
 
 
 def refused_feature(exc: BaseException, arguments: Mapping[str, Any]) -> Refusal | None:
-    """The feature of `arguments` that the model refuses. Guardrails are never among them."""
+    """The feature of `arguments` that the model refuses, if any; never a guardrail."""
     message = message_of(exc)
     if code_of(exc) != "validation" or "guardrail" in message.lower():
         return None
@@ -116,11 +122,11 @@ def _outermost(found: re.Match[str]) -> str:
 
 _DAMAGED: Final = {"EventStreamError", "ParserError", "ResponseParserError"}
 _VALUE: Final = re.compile(r"(Invalid type for parameter [^\n]*?, )value: .*?, type:", re.DOTALL)
-"""The validator quotes the caller's value, which no message may hold."""
+"""The validator quotes the value of the caller, which no message may contain."""
 
 
 def translate(exc: Exception, *, model: str) -> e.LLMError | None:
-    """An error of our tree for one of botocore's; None for what it did not raise."""
+    """The error of our tree for one of botocore's; None for any other exception."""
     known = explain(exc)
     if known is not None:
         known.__cause__ = exc
@@ -137,11 +143,11 @@ def translate(exc: Exception, *, model: str) -> e.LLMError | None:
         error = _of_validator(exc)
     elif "Timeout" in kind.__name__:
         error = e.ProviderTimeoutError(
-            f"{model} gave no answer: {kind.__name__}", provider=PROVIDER, model=model
+            f"{model} did not answer: {kind.__name__}", provider=PROVIDER, model=model
         )
     elif ancestors & _DAMAGED:
         error = e.InvalidResponseError(
-            f"{model} sent a damaged answer: {kind.__name__}", provider=PROVIDER, model=model
+            f"{model} sent an invalid response: {kind.__name__}", provider=PROVIDER, model=model
         )
     elif "ClientError" in ancestors:
         return None
@@ -157,7 +163,7 @@ def _of_validator(exc: Exception) -> e.RequestValidationError:
     report = _VALUE.sub(r"\1type:", str(exc))
     problems = [each.strip() for each in report.splitlines()[1:]] or [report]
     return e.RequestValidationError(
-        f"the request does not match the service's model: {problems[0]}",
+        f"the request does not match the service's schema: {problems[0]}",
         validation_errors=problems,
         hint="nothing was sent; see validation_errors",
     )
@@ -185,7 +191,7 @@ def _of_service(exc: Exception, code: str, model: str) -> e.ProviderError:
 _HINTS: Final[dict[type[e.ProviderError], str]] = {
     e.AuthenticationError: "check the account's access to this model in this Region",
     e.ModelNotFoundError: "check the model's id and the Region",
-    e.InvalidRequestError: "the request itself was refused; see __cause__ for the service's words",
+    e.InvalidRequestError: "the request was refused; see __cause__ for the service's message",
     e.ContextLengthError: "shorten the conversation, or add a model with a larger context",
 }
 

@@ -15,9 +15,13 @@ from agentkit.providers.response_fields import json_arguments
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
 
 _FINISH: Final = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter", "model_context_window_exceeded": "length",
-}  # fmt: skip
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "guardrail_intervened": "content_filter",
+}
 _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
 _CONTENT: Final = ("contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
 _UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
@@ -25,13 +29,13 @@ _UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeEr
 
 
 def finish_of(stop: str | None, model: str) -> str | None:
-    """The engine's word for a ``stopReason``.
+    """The engine's finish reason for a ``stopReason``.
 
-    What a guardrail says instead of an answer is an answer.
+    The text of a guardrail that intervened counts as an answer.
 
     Raises:
-        ContentFilterError: the model's maker withheld the answer.
-        InvalidResponseError: the service says that the answer is malformed.
+        ContentFilterError: the provider of the model withheld the answer.
+        InvalidResponseError: the service calls the answer malformed.
     """
     if stop == "content_filtered":
         raise ContentFilterError(f"{model} declined to answer", provider=PROVIDER, model=model)
@@ -41,7 +45,7 @@ def finish_of(stop: str | None, model: str) -> str | None:
 
 
 def damaged(model: str, problem: str) -> InvalidResponseError:
-    """The error of an answer that cannot be used."""
+    """The error of an unusable response."""
     return InvalidResponseError(f"{model} {problem}", provider=PROVIDER, model=model)
 
 
@@ -77,7 +81,7 @@ def read(
         except StopIteration:
             break
         except _UNREADABLE as error:
-            raise damaged(model, "sent a frame that cannot be read") from error
+            raise damaged(model, "sent an invalid frame") from error
         yield reader.read(event)
     yield from reader.end(response_id)
 
@@ -136,14 +140,14 @@ class _Reader:
         return f"\n{text}" if begins_line else text
 
     def _check_order(self, event: dict[str, Any]) -> None:
-        """A frame that is missing or in the wrong place may be a hole in the answer."""
+        """A frame that is missing or out of place may mean that text is missing."""
         if "messageStart" in event:
             if self._started:
-                raise damaged(self._model, "began its answer twice")
+                raise damaged(self._model, "started its answer twice")
             self._started = True
         elif any(name in event for name in _CONTENT):
             if not self._started:
-                raise damaged(self._model, "sent content before the beginning of its answer")
+                raise damaged(self._model, "sent content before the start of its answer")
             if self._stop is not None:
                 raise damaged(self._model, "sent content after the end of its answer")
 
@@ -152,7 +156,7 @@ class _Reader:
             return {}
         delta: dict[str, Any] | None = event["contentBlockDelta"].get("delta")
         if not delta:
-            raise damaged(self._model, "sent a piece of content without content")
+            raise damaged(self._model, "sent an empty content delta")
         return delta
 
     def _collect(self, event: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -164,7 +168,7 @@ class _Reader:
         elif "toolUse" in delta:
             index = event["contentBlockDelta"].get("contentBlockIndex", 0)
             if index not in self._calls:
-                raise damaged(self._model, "sent a tool's arguments before the tool's name")
+                raise damaged(self._model, "sent the arguments of a tool call before its name")
             self._calls[index]["input"] += delta["toolUse"].get("input", "")
         elif "messageStop" in event:
             self._stop = event["messageStop"].get("stopReason") or "end_turn"
@@ -173,14 +177,14 @@ class _Reader:
 
 
 class Relay:
-    """Carries a stream's events from the thread that reads them to the event loop."""
+    """Passes the events of a stream from the thread that reads it to the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
 
     def put(self, item: StreamEvent | BaseException | None) -> None:
-        """The next event, the error that ended it, or None at its end."""
+        """Pass the next event, the error that ended the stream, or None at its end."""
         with suppress(RuntimeError):  # the loop is closed: no one is listening
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 

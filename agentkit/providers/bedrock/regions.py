@@ -55,7 +55,7 @@ class AWSRegions:
 
 
 class GeographicArea(StrEnum):
-    """Where a Region lies; the value is the first part of its code (GOV: ``us-gov``)."""
+    """The location of a Region; the value is the first part of its code (GOV: ``us-gov``)."""
 
     US = "us"
     GOV = "us-gov"
@@ -83,12 +83,12 @@ def get_all_regions(area: Area | Iterable[Area] | None = None) -> list[str]:
 
 
 def get_commercial_regions(area: Area | Iterable[Area] | None = None) -> list[str]:
-    """The same without the government's Regions."""
+    """Every such Region but those of the US government, sorted."""
     return [one for one in get_all_regions(area) if area_of(one) is not GeographicArea.GOV]
 
 
 def get_regions_by_area(area: Area | Iterable[Area]) -> list[str]:
-    """The Regions of one geographic area, or of several: ``get_regions_by_area("EU")``."""
+    """The Regions of one or several geographic areas: ``get_regions_by_area("EU")``."""
     return get_all_regions(area)
 
 
@@ -98,7 +98,7 @@ def is_region_code(value: object) -> bool:
 
 
 def filter_regions(regions: Iterable[str], area: Area | Iterable[Area] | None = None) -> list[str]:
-    """Those of `regions` that lie in `area` (or in any of several), sorted; None keeps all.
+    """The Regions of `regions` in `area`, or in any of several areas, sorted; None keeps all.
 
     Raises:
         ConfigurationError: an unknown area.
@@ -110,7 +110,7 @@ def filter_regions(regions: Iterable[str], area: Area | Iterable[Area] | None = 
 
 
 def area_of(region: str) -> GeographicArea | None:
-    """The geographic area of a Region's code, or None when its first part is unknown."""
+    """The geographic area of a Region's code; None if its first part is unknown."""
     if region.startswith("us-gov-"):
         return GeographicArea.GOV
     try:
@@ -120,8 +120,9 @@ def area_of(region: str) -> GeographicArea | None:
 
 
 def check_region(region: Any) -> str:
-    """`region`, if it has the form of a Region's code; one unknown here is accepted, as new ones
-    appear, with a log line.
+    """`region`, if it has the form of a Region's code.
+
+    An unknown Region is accepted with a log line, as AWS adds new ones.
 
     Raises:
         ConfigurationError: it has another form.
@@ -132,7 +133,7 @@ def check_region(region: Any) -> str:
     meant = f"; did you mean {', '.join(close)}?" if close else ""
     if not is_region_code(region):
         raise ConfigurationError(
-            f"{region!r} is no AWS Region{meant}", hint="a Region is written like us-east-1"
+            f"{region!r} is not an AWS Region{meant}", hint="write it like us-east-1"
         )
     _logger.debug("Region %s is not known to offer Bedrock%s", region, meant)
     return str(region)

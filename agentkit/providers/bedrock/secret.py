@@ -1,4 +1,4 @@
-"""A secret that shows itself to nobody but who asks for it."""
+"""A secret hidden from repr, str, logs and pickles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agentkit.errors import AuthenticationError
 
 
 class Secret:
-    """Wraps a secret: `repr`, `str`, logs and tracebacks show ``***``, and pickles leave it out."""
+    """Wraps a secret: `repr`, `str`, logs and tracebacks show ``***``, and pickles omit it."""
 
     __slots__ = ("_value",)
 
@@ -19,11 +19,11 @@ class Secret:
         """The secret.
 
         Raises:
-            AuthenticationError: it was left behind when its owner was pickled.
+            AuthenticationError: the secret was omitted from a pickle.
         """
         if self._value is None:
             raise AuthenticationError(
-                "secrets do not travel in pickles",
+                "pickles do not contain secrets",
                 hint="build the AuthConfig in the process that uses it, or use a profile, the "
                 "environment or a role",
             )

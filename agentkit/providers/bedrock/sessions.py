@@ -1,8 +1,8 @@
-"""Makes the one AWS session of an `AuthConfig`, when it is first needed.
+"""AWS sessions, made from an `AuthConfig` when first needed.
 
-A session reads configuration files and the environment; it asks nobody. A role is assumed when the
-first request is signed and renewed by botocore before its credentials expire (from 15 minutes
-before it, and without fail from 10 minutes before it), never once a request.
+A session reads configuration files and the environment, and sends nothing. A role is assumed when
+the first request is signed. botocore renews it before its credentials expire: it tries from 15
+minutes before, and must from 10 minutes before.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ Now = Callable[[], dt.datetime]
 _EXPIRED: Final = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _SKEWED: Final = {"SignatureDoesNotMatch", "InvalidSignatureException", "RequestTimeTooSkewed"}
 _UNKNOWN_KEY: Final = {
-    "InvalidClientTokenId", "UnrecognizedClientException", "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException", "IncompleteSignature", "InvalidAccessKeyId",
-}  # fmt: skip
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "UnrecognizedClientException",
+}
 
 
 def boto3() -> Any:
@@ -58,7 +62,7 @@ def open_session(config: AuthConfig, *, now: Now | None = None) -> Any:
 
 
 def explain(error: BaseException) -> AuthenticationError | None:
-    """The error of our tree for what AWS or its SDK says of credentials; None for anything else."""
+    """The error of our tree for an error about credentials; None for any other."""
     response = getattr(error, "response", None) or {}  # errors of the connection have None
     code = response.get("Error", {}).get("Code", "")
     name = type(error).__name__
@@ -82,7 +86,7 @@ def explain(error: BaseException) -> AuthenticationError | None:
 
 
 def _plain(sdk: Any, config: AuthConfig) -> Any:
-    """A session of a profile, of given keys, or of the default chain."""
+    """A session with a profile, with given keys, or with what the SDK finds."""
     from botocore.exceptions import BotoCoreError
 
     secret, token = config.secret_access_key, config.session_token
@@ -126,7 +130,7 @@ def _from_environment(config: AuthConfig) -> Any:
 
 def _nothing_in_environment(problem: str) -> AuthenticationError:
     return AuthenticationError(
-        f"the environment holds no credentials: {problem}",
+        f"there are no credentials in the environment: {problem}",
         provider="aws.bedrock",
         hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN if temporary), or "
         "AWS_BEARER_TOKEN_BEDROCK",
@@ -134,7 +138,7 @@ def _nothing_in_environment(problem: str) -> AuthenticationError:
 
 
 def _from_machine(config: AuthConfig) -> Any:
-    """The role this machine runs under; keys and profiles of a person are not looked at."""
+    """A session with the role of this machine; keys and profiles of a person are ignored."""
     from botocore.credentials import create_credential_resolver
 
     def resolver_of(core: Any) -> Any:
@@ -172,14 +176,14 @@ def _from_role(config: AuthConfig, now: Now | None) -> Any:
 
 
 class _Sts:
-    """Assumes the role of a config; its client is made at the first need and kept."""
+    """Assumes the role of a configuration; its client is made when first needed."""
 
     def __init__(self, config: AuthConfig) -> None:
         self._config = config
         self._client: Any = None
 
     def assume(self) -> dict[str, str]:
-        """Fresh credentials, in the form botocore's refreshable credentials want."""
+        """New credentials, in the form of botocore's refreshable credentials."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         config = self._config

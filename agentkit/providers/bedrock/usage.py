@@ -1,4 +1,4 @@
-"""What one answer cost in tokens, readable under each name in use, and what caching saved."""
+"""The tokens of one answer, under every name in use, and the effect of prompt caching."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALIASES: Final = {theirs: ours for ours, theirs in _FIELDS.items()} | {
 
 
 class BedrockUsage(dict[str, int]):
-    """Tokens of one answer, as the service counts them.
+    """The tokens of one answer, as the service counts them.
 
     Keys: input_tokens (without those read from or written to the prompt cache), output_tokens,
     total_tokens, cache_read_tokens, cache_write_tokens. Other spellings (``inputTokens``,
@@ -35,7 +35,7 @@ class BedrockUsage(dict[str, int]):
 
     @classmethod
     def of(cls, usage: Mapping[str, Any]) -> BedrockUsage:
-        """From the ``usage`` of a Converse response; missing counts are 0."""
+        """The usage in a Converse response; missing counts are 0."""
         made = cls({ours: int(usage.get(theirs) or 0) for ours, theirs in _FIELDS.items()})
         if not made["total_tokens"]:
             made["total_tokens"] = sum(made.values())
@@ -54,7 +54,7 @@ class BedrockUsage(dict[str, int]):
         return super().__contains__(_ALIASES.get(str(key), key))
 
     def to_usage(self) -> Usage:
-        """The same as an `agentkit.types.Usage`, whose input_tokens include cached ones."""
+        """As an `agentkit.types.Usage`, whose input_tokens include cached ones."""
         read, written = self["cache_read_tokens"], self["cache_write_tokens"]
         return Usage(
             input_tokens=self["input_tokens"] + read + written,
@@ -65,12 +65,12 @@ class BedrockUsage(dict[str, int]):
 
 
 class CacheEfficiency(dict[str, Any]):
-    """What prompt caching did for one answer; as a text, its hit ratio in percent.
+    """The effect of prompt caching on one answer; its `str` is the hit ratio in percent.
 
     Keys: cache_hit_ratio (read / (read + written + uncached), 0 to 1), cache_effectiveness
     (read / (read + written), 0 to 1), cache_savings_tokens, cache_read_tokens,
     cache_write_tokens, cache_savings_cost (None without prices), latency_reduction_ms (None: the
-    service does not tell it).
+    service does not report it).
     """
 
     @classmethod
@@ -81,10 +81,10 @@ class CacheEfficiency(dict[str, Any]):
         cache_read_price: float | None = None,
         cache_write_price: float | None = None,
     ) -> CacheEfficiency:
-        """From `usage`; prices are the caller's, for 1,000 tokens, in any currency.
+        """The effect on `usage`; prices are for 1,000 tokens, in any currency.
 
-        The saving is what the tokens read would have cost more as plain input, less what the
-        tokens written cost more than plain input (as much as input, when no price is given).
+        The saving is what the tokens read from the cache would have cost more as plain input, less
+        what the tokens written cost more than plain input (nothing more, without a price).
         """
         read, written = usage["cache_read_tokens"], usage["cache_write_tokens"]
         prompt = read + written + usage["input_tokens"]

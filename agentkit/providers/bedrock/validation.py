@@ -1,4 +1,4 @@
-"""Settings that are one of a few words, or that have two names."""
+"""Validation of settings that are one of a few words, or that have two names."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ Kind = TypeVar("Kind", bound=StrEnum)
 
 
 def member(name: str, kind: type[Kind], given: Any) -> Kind:
-    """`given` as a member of `kind`; its value is understood, too.
+    """`given` as a member of `kind`, or the member with that value in any letter case.
 
     Raises:
         ConfigurationError: there is no such member.
     """
     try:
-        return kind(given)
+        return kind(str(given).lower())
     except ValueError:
-        raise ConfigurationError(
-            f"{name} is {given!r}", hint=f"use one of {', '.join(each.name for each in kind)}"
-        ) from None
+        known = ", ".join(each.name for each in kind)
+        raise ConfigurationError(f"unknown {name} {given!r}", hint=f"use one of: {known}") from None
 
 
-def one_of(name: str, value: Any, other_name: str, other: Any, usual: Any) -> Any:
-    """The one of two spellings that is given.
+def one_of(name: str, value: Any, other_name: str, other: Any, default: Any = None) -> Any:
+    """The value of a setting with two names; `default` if neither is given.
 
     Raises:
-        ConfigurationError: both are, and they differ.
+        ConfigurationError: both are given, and they differ.
     """
     if value is not None and other is not None and value != other:
         raise ConfigurationError(
-            f"{name}={value!r} contradicts {other_name}={other!r}", hint="give one of the two"
+            f"{name} and {other_name} contradict each other",
+            hint=f"they are two names of one setting: give {name} only",
         )
     given = other if value is None else value
-    return usual if given is None else given
+    return default if given is None else given

@@ -169,7 +169,7 @@ def test_when_the_bundle_is_not_allowed_that_is_an_error(tmp_path: Path) -> None
         catalog(aws, tmp_path, fallback_to_bundled=False).list_models()
     assert isinstance(caught.value.__cause__, APIFetchError)
     assert caught.value.__cause__.failures == dict.fromkeys((EAST, WEST), "AccessDeniedException")
-    with pytest.raises(CatalogUnavailableError, match="without credentials"):
+    with pytest.raises(CatalogUnavailableError, match="no credentials"):
         catalog(None, tmp_path, fallback_to_bundled=False).list_models()
 
 

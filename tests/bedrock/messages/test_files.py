@@ -41,13 +41,13 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.promise("S1-14")
 def test_a_device_is_refused() -> None:
-    with pytest.raises(RequestValidationError, match="no regular file"):
+    with pytest.raises(RequestValidationError, match="not a regular file"):
         read_file("/dev/null", limit=5)
 
 
 def test_a_pipe_without_a_writer_is_refused_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RequestValidationError, match="no regular file"):
+    with pytest.raises(RequestValidationError, match="not a regular file"):
         read_file(tmp_path / "pipe", limit=5)
 
 

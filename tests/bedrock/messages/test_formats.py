@@ -79,7 +79,7 @@ def test_words_that_look_like_a_video_are_words(words: bytes) -> None:
 
 
 def test_a_file_of_another_kind_is_refused_whatever_its_name() -> None:
-    with pytest.raises(RequestValidationError, match="no known format"):
+    with pytest.raises(RequestValidationError, match="unknown format"):
         detect(s.PDF, "photo.png", I)
 
 

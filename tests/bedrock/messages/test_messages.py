@@ -199,13 +199,13 @@ def test_counts_are_those_of_the_service() -> None:
 
 @pytest.mark.promise("S1-41")
 def test_cache_points_follow_content_and_are_at_most_four() -> None:
-    with pytest.raises(RequestValidationError, match="follows a block"):
+    with pytest.raises(RequestValidationError, match="must follow a block"):
         create_user_message().add_cache_point()
     builder = create_user_message()
     for number in range(4):
         builder.add_text(str(number), cacheable=True)
     assert builder.build()["content"][1] == {"cachePoint": {"type": "default"}}
-    with pytest.raises(RequestValidationError, match="follows a block"):
+    with pytest.raises(RequestValidationError, match="must follow a block"):
         builder.add_cache_point()
     with pytest.raises(RequestValidationError, match="at most 4"):
         builder.add_text("more").add_cache_point()
@@ -302,7 +302,7 @@ def test_a_message_needs_content_and_a_document_needs_a_text() -> None:
     with pytest.raises(RequestValidationError, match="no content"):
         create_user_message().build()
     built = create_user_message().add_document_bytes(s.PDF).build()
-    with pytest.raises(RequestValidationError, match="needs a text"):
+    with pytest.raises(RequestValidationError, match="needs text"):
         check_messages([built])
 
 
@@ -360,7 +360,7 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(RequestValidationError) as caught:
         check_messages(messages)
     problems = "\n".join(caught.value.validation_errors)
-    for expected in ("robot", "not str", "21 blocks", "needs a text", "one key", "is empty"):
+    for expected in ("robot", "not str", "21 blocks", "needs text", "one key", "is empty"):
         assert expected in problems
 
 

@@ -69,10 +69,10 @@ def test_contradicting_spellings_are_refused(fields: dict[str, Any]) -> None:
         ("PROFILE", {}, "needs a profile_name"),
         ("CREDENTIALS", {"access_key": "a"}, "secret_access_key"),
         ("CREDENTIALS", {"access_key": "a", "secret_key": ""}, "non-empty"),
-        ("CREDENTIALS", {"access_key": "a", "secret_key": b"bytes"}, "text"),
+        ("CREDENTIALS", {"access_key": "a", "secret_key": b"bytes"}, "string"),
         ("IAM_ROLE", {"access_key": "a"}, "incomplete"),
         ("IAM_ROLE", {"session_token": "a"}, "incomplete"),
-        ("IAM_ROLE", {"role_arn": "BedrockRole"}, "no role"),
+        ("IAM_ROLE", {"role_arn": "BedrockRole"}, "not the ARN of a role"),
         ("IAM_ROLE", {"external_id": "x"}, "role_arn"),
         ("IAM_ROLE", {"role_arn": ROLE, "role_session_name": "no spaces"}, "STS"),
         ("IAM_ROLE", {"role_arn": ROLE, "assume_role_duration": 60}, "at least 900"),
@@ -82,8 +82,8 @@ def test_contradicting_spellings_are_refused(fields: dict[str, Any]) -> None:
         ("PROFILE", {"profile_name": "p", "role_arn": ROLE}, "does not use"),
         ("ENVIRONMENT", {"profile_name": "p"}, "does not use"),
         ("AUTO", {"access_key": "a", "secret_key": "b"}, "does not use"),
-        ("AUTO", {"region": "the moon"}, "no AWS Region"),
-        ("KERBEROS", {}, "unknown authentication type"),
+        ("AUTO", {"region": "the moon"}, "not an AWS Region"),
+        ("KERBEROS", {}, "unknown auth_type"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_told_at_once(kind: str, fields: dict[str, Any], problem: str) -> None:

@@ -90,7 +90,7 @@ def test_another_address_can_be_given() -> None:
 @pytest.mark.parametrize("bad", ["", "us_east_1", "US-EAST-1", "https://evil", None, 5])
 def test_a_wrong_region_is_refused_before_anything_is_made(bad: Any) -> None:
     sessions = Sessions()
-    with pytest.raises(ConfigurationError, match="no AWS Region"):
+    with pytest.raises(ConfigurationError, match="not an AWS Region"):
         Clients(KEYS, session_factory=sessions).runtime(bad)
     assert sessions.configs == []
 
