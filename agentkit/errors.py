@@ -89,7 +89,8 @@ class LLMError(Exception):
         self.message = message
         self.hint = hint
         self.ledger = ledger
-        self.retry_after = retry_after
+        numeric = isinstance(retry_after, int | float) and retry_after >= 0
+        self.retry_after = retry_after if numeric else None
 
     def __str__(self) -> str:
         return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message

@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
-from agentkit.errors import InvalidResponseError, LLMError, ProviderTimeoutError, RateLimitError
+from agentkit.errors import (
+    InvalidResponseError,
+    LLMError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+)
 from agentkit.policy.breaker import Permit
 from agentkit.policy.budget import Spending
 from agentkit.policy.classification import Blame, Classification, Retry, classify
@@ -21,6 +27,9 @@ from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import Entry, Outcome
 
 log = logging.getLogger("agentkit.engine")
+
+LONGEST_RATE_LIMIT = 3600.0
+"""Seconds after which a rate-limited target is tried again, whatever its Retry-After says."""
 
 _LEASE_MARGIN = 5.0
 """Seconds past its time limit after which a probe counts as lost."""
@@ -105,18 +114,19 @@ class Attempt:
         self.has_all_time = self.allotted >= left
         """Whether nothing but the deadline of the request limits it."""
 
-    def addressed(self, request: Request) -> Request:
-        """`request` as the endpoint of this attempt needs it."""
+    def addressed(self, request: Request, silence: float) -> Request:
+        """`request` as the endpoint of this attempt needs it.
+
+        `silence` is how many seconds its sockets may be silent.
+        """
         endpoint = self.endpoint
         if request.response_format is not None and endpoint.worded is not None:
             request = endpoint.worded(request)
-        return replace(request, timeout=self.allotted) if endpoint.timed else request
+        return replace(request, timeout=silence) if endpoint.timed else request
 
     def present(self, exc: Exception) -> Exception:
         """`exc` as an error of our tree, for middleware."""
-        return (
-            self._timeout_error(exc) if isinstance(exc, TimedOut) else self.endpoint.translate(exc)
-        )
+        return self._timeout_error(exc) if isinstance(exc, TimedOut) else self._translated(exc)
 
     def reached_content(self) -> None:
         """Note the first content of a stream; a probe has passed with it."""
@@ -158,19 +168,41 @@ class Attempt:
         if isinstance(exc, TimedOut):
             return self._time_out(exc)
         duration = call.rules.now() - self.started
-        error = self.endpoint.translate(exc)
+        error = self._translated(exc)
         classification = classify(error, target.retry_on)
+        if isinstance(error, ProviderTimeoutError) and self._is_own_limit(duration):
+            return self._time_out(TimedOut(), error)
         if self.lease is not None:
             classification = self.lease.failed(error, classification, call.rules.now())
         after = error.retry_after if isinstance(error, RateLimitError) else None
         if after is not None and classification.retry is not Retry.IMMEDIATELY:
-            until = call.rules.now() + after
+            until = call.rules.now() + min(after, LONGEST_RATE_LIMIT)
             target.rate_limited_until = max(target.rate_limited_until, until)
+            if self.delay:  # the previous Retry-After was honoured in vain
+                classification = classification._replace(blame=Blame.CONSECUTIVE)
         if classification.log_traceback:
             log.error("%s raised %s", target.name, type(exc).__name__, exc_info=exc)
         self._report_failure(classification.blame, error, duration)
         self._settle("failure", duration, error=error)
         return Failure(error, classification, self.number)
+
+    def _is_own_limit(self, duration: float) -> bool:
+        """Whether the endpoint's sockets timed out at the limit that this attempt gave them."""
+        return self.endpoint.timed and self.first_token is None and duration >= self.allotted
+
+    def _translated(self, exc: Exception) -> LLMError:
+        """`exc` as an error of our tree, even if the endpoint's own translation raises."""
+        try:
+            return self.endpoint.translate(exc)
+        except Exception:
+            log.exception("translate of %s raised", self.target.name)
+            error = ProviderError(
+                f"{self.target.name} raised {type(exc).__name__}",
+                provider=self.target.provider,
+                model=self.target.name,
+            )
+            error.__cause__ = exc
+            return error
 
     def abandon(self, reason: str) -> None:
         """Settle without an outcome: cancelled, closed early, out of time; nothing if settled."""
@@ -181,14 +213,15 @@ class Attempt:
         duration = self.call.rules.now() - self.started
         self._settle("abandoned", duration, reason=reason)
 
-    def _time_out(self, exc: TimedOut) -> Failure:
+    def _time_out(self, exc: TimedOut, error: ProviderTimeoutError | None = None) -> Failure:
+        """Settle an attempt whose time is up; `error` is the endpoint's own, where it has one."""
         if self.first_token is not None:
             if self.call.time_left() > 0:
                 return self.fail(self._stall_error())
             self.abandon("deadline")
             raise self.call.deadline_error(f"the stream of {self.target.name} was still going")
         target, duration = self.target, self.call.rules.now() - self.started
-        error = self._timeout_error(exc)
+        error = error or self._timeout_error(exc)
         classification = classify(error)
         if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
             self._report_failure(Blame.FAILURE, error, duration)

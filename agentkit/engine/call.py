@@ -15,6 +15,7 @@ from agentkit.errors import (
     CircuitOpenError,
     ConfigurationError,
     DeadlineExceededError,
+    InvalidRequestError,
     LLMError,
     ProviderTimeoutError,
     RateLimitError,
@@ -61,6 +62,11 @@ Outcome: TypeAlias = Response[Any] | LLMError
 """What became of a request at one target."""
 
 _NO_BUDGETS: tuple[Budget, ...] = ()
+
+_OUTAGES: frozenset[FallbackReason] = frozenset(
+    {"circuit_open", "rate_limited", "retries_exhausted", "timeout"}
+)
+"""Reasons to leave a target that have nothing to do with the request itself."""
 
 
 def _no_key(_request: Request, _target: Target) -> str | None:
@@ -191,9 +197,23 @@ class Call:
             on_content_filter=self.rules.fallback_on_content_filter,
         )
         if fallback is Fallback.NEVER:
-            raise error
+            if not self._is_about_the_fallback(error):
+                raise error
+            fallback = Fallback.NEXT
         opened = isinstance(error, CircuitOpenError)
         self.leave(target, error, "circuit_open" if opened else classification.reason, fallback)
+
+    def _is_about_the_fallback(self, error: LLMError) -> bool:
+        """Whether `error` may concern a fallback alone: a parameter meant for a primary in outage.
+
+        Raising it would hide the outage. In the rounds order all targets get the same request.
+        """
+        return (
+            isinstance(error, InvalidRequestError)
+            and self.walk.route.order == "sequential"
+            and self._left is not None
+            and self._left[1] in _OUTAGES
+        )
 
     def leave(
         self,
@@ -293,11 +313,10 @@ class Call:
             return None
         if isinstance(error, StructuredOutputError):
             return 0.0
-        policy, after = self.walk.policy(target), error.retry_after
-        if after is not None and after > policy.max_retry_after:
+        after = error.retry_after
+        delay = self.walk.policy(target).delay(number, after, self.rules.rng)
+        if delay is None:
             return None
-        rng = self.rules.rng
-        delay = policy.backoff(number, rng) if after is None else policy.after(after, rng)
         left = self.time_left()
         if delay >= left:
             if another:
@@ -368,11 +387,21 @@ class Call:
 
     def copy_error(self, target: Target, error: Exception) -> Exception:
         """A copy of the `error` of a shared call, recorded as the reason to skip `target`."""
-        mine = copy.copy(error)
-        mine.__cause__ = error.__cause__
+        mine = _copy(error)
         if isinstance(mine, LLMError):
             self.record_skip(target.name, target.provider, "shared_call_failed", mine)
         return mine
+
+
+def _copy(error: Exception) -> Exception:
+    """`error` once more, without its traceback; its constructor may want other arguments."""
+    try:
+        mine = copy.copy(error)
+    except Exception:
+        mine = type(error).__new__(type(error), *error.args)
+        mine.__dict__.update(error.__dict__)
+    mine.__cause__ = error.__cause__
+    return mine
 
 
 def _both(first: Budget | None, second: Budget | None) -> tuple[Budget, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Protocol, TypeGuard
+from typing import Any, NoReturn, Protocol, TypeGuard
 
 from agentkit.engine.attempt import Attempt
 from agentkit.engine.call import Call
@@ -19,6 +19,7 @@ from agentkit.errors import (
     LLMError,
     StreamInterruptedError,
 )
+from agentkit.policy.classification import Fallback, classify
 from agentkit.policy.target import Target
 from agentkit.types import (
     End,
@@ -113,7 +114,7 @@ class CompleteExchange:
         raw = yield from Send(
             target=target,
             endpoint=endpoint,
-            request=attempt.addressed(request),
+            request=attempt.addressed(request, attempt.allotted),
             timeout=attempt.allotted,
             cuttable=target.timeout is not None,
             scope=attempt.watch.scope,
@@ -161,6 +162,12 @@ class CompleteExchange:
 
 COMPLETE = CompleteExchange()
 
+_HINTS: dict[OnInterrupt, str] = {
+    "raise": "use on_interrupt='restart' to start again at the next model",
+    "restart": "add a fallback, or allow more attempts with retry=RetryPolicy(max_attempts=...)",
+    "continue": "add a fallback that supports prefill, or use on_interrupt='restart'",
+}
+
 
 class StreamExchange:
     """Open a stream and emit its events.
@@ -174,8 +181,13 @@ class StreamExchange:
     def __init__(self, on_interrupt: OnInterrupt, shared: SharedCall | None = None) -> None:
         self._on_interrupt = on_interrupt
         self._shared = shared
+        self._interrupted: StreamInterruptedError | None = None
+        self._original: Request | None = None
+        """The request before anything was added to it."""
         self._shown = ""
         """The text of interrupted streams that the next target restarts or continues."""
+        self._seam = ""
+        """White space at the end of `_shown` that the prefill lost, and that may come again."""
         self._events: list[StreamEvent] = []
         self._source: Source | None = None
         self._end: End | None = None
@@ -211,7 +223,7 @@ class StreamExchange:
         self._source = source = yield from Open(
             target=target,
             endpoint=attempt.endpoint,
-            request=attempt.addressed(request),
+            request=attempt.addressed(request, self._longest_silence(attempt)),
             cuttable=attempt.limit is not None,
             scope=attempt.watch.scope,
         )
@@ -227,6 +239,8 @@ class StreamExchange:
         for early in prelude:
             yield from self.emit(call, early)
         while event is not None and type(event) is not End:
+            if self._seam and isinstance(event, TextDelta):
+                event = self._without_seam(event)
             self._events.append(event)
             yield from self.emit(call, event)
             event = yield from _pull(call, target, source, target.timeout)
@@ -251,7 +265,7 @@ class StreamExchange:
             model=attempt.target.name,
             status=getattr(cause, "status", None),
             partial=partial,
-            hint="use on_interrupt='restart' to start again at the next model",
+            hint=_HINTS[self._on_interrupt],
         )
         error.__cause__ = cause
         return error
@@ -286,26 +300,96 @@ class StreamExchange:
         return call.checked(response)
 
     def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
-        """Restart or continue an interrupted stream at the next target, or raise `error`."""
-        if not isinstance(error, StreamInterruptedError):
-            call.leave_or_raise(target, error)
-            return
-        error.partial = self._shown + error.partial
-        if self._on_interrupt == "raise" or not self._may_go_on(call):
-            call.ledger.answered_by = None
-            raise error
-        self._shown = error.partial
-        call.leave(target, error, "non_retryable")
-        if self._on_interrupt == "continue":
-            call.request = call.asked = _prefilled(call.request, self._shown)
+        """Restart or continue an interrupted stream, at the next target if there is one.
 
-    def _may_go_on(self, call: Call) -> bool:
-        """Whether a target is left; to continue, it must support prefill."""
-        left = [each for each in call.walk.ahead() if call.time_left() > 0]
+        Raises `error` when it ends the request; when no target continues what was shown, the
+        interruption itself, whose `partial` has the text.
+        """
+        if isinstance(error, StreamInterruptedError):
+            error.partial = self._shown + error.partial
+            if not self._goes_on(call, target, error):
+                self._raise(call, error)
+            self._interrupted, self._shown = error, error.partial
+            if self._on_interrupt == "continue":
+                call.request = call.asked = self._prefilled(call.request)
+        elif self._interrupted is None or self._on_interrupt != "continue":
+            call.leave_or_raise(target, error)
+        else:
+            call.leave(target, error, "non_retryable")
+            if not self._may_continue(call):
+                self._raise(call, self._interrupted)
+
+    def _goes_on(self, call: Call, target: Target, error: StreamInterruptedError) -> bool:
+        """Leave `target`, or return to it when it is the last; False when nothing may follow."""
+        if self._on_interrupt == "raise":
+            return False
+        cause = error.__cause__ if isinstance(error.__cause__, LLMError) else error
+        classification = classify(cause, target.retry_on)
+        fallback = classification.fallback_under(
+            on_invalid=call.rules.fallback_on_invalid,
+            on_content_filter=call.rules.fallback_on_content_filter,
+        )
+        if fallback is Fallback.NEVER:
+            return False
         if self._on_interrupt == "continue":
-            call.walk.drop_where(lambda each: "prefill" not in each.endpoint.capabilities)
-            return any("prefill" in each.endpoint.capabilities for each in left)
-        return bool(left)
+            call.leave(target, error, "non_retryable", fallback)
+            return self._may_continue(call)
+        if call.walk.count_ahead() and call.time_left() > 0:
+            call.leave(target, error, "non_retryable", fallback)
+            return True
+        number = call.walk.tried.get(call.walk.position, 1)
+        delay = call.retry_delay(target, number, cause, classification)
+        if delay is None:
+            return False
+        call.walk.return_at(call.rules.now() + delay)
+        call.leave(target, error, "non_retryable")
+        return True
+
+    def _may_continue(self, call: Call) -> bool:
+        """Whether a target is left that takes the shown text as the beginning of its answer.
+
+        A prefill is not compatible with tools, JSON output and reasoning.
+        """
+        request = call.request
+        options = {"thinking", "reasoning", "reasoning_effort"} & request.params.keys()
+        if request.tools or request.response_format is not None or options:
+            return False
+        call.walk.drop_where(lambda each: "prefill" not in each.endpoint.capabilities)
+        return call.walk.count_ahead() > 0 and call.time_left() > 0
+
+    def _raise(self, call: Call, error: StreamInterruptedError) -> NoReturn:
+        call.ledger.answered_by = None
+        raise error
+
+    def _prefilled(self, request: Request) -> Request:
+        """`request` with what was shown as the beginning of the answer.
+
+        Without the white space at its end, which some providers refuse and others drop.
+        """
+        if self._original is None:
+            self._original = request
+        text = self._shown.rstrip()
+        self._seam = self._shown[len(text) :]
+        messages = self._original.conversation
+        if text:
+            messages = (*messages, Message(MessageRole.ASSISTANT, text))
+        return replace(self._original, prompt=None, messages=messages, use_cache=False)
+
+    def _without_seam(self, event: TextDelta) -> TextDelta:
+        """`event` without the white space that was shown already."""
+        text, seam = event.text, self._seam
+        common = next((i for i, (a, b) in enumerate(zip(text, seam, strict=False)) if a != b), None)
+        common = min(len(text), len(seam)) if common is None else common
+        self._seam = seam[common:] if common == len(text) else ""
+        return replace(event, text=text[common:]) if common else event
+
+    def _longest_silence(self, attempt: Attempt) -> float:
+        """The limit of the first token is over after it: later events have the usual limit."""
+        target = attempt.target
+        if target.first_token_timeout is None:
+            return attempt.allotted
+        later = attempt.call.time_left() if target.timeout is None else target.timeout
+        return max(attempt.allotted, later)
 
 
 def stopped(target: Target, events: Iterable[StreamEvent]) -> StreamInterruptedError:
@@ -321,12 +405,6 @@ def stopped(target: Target, events: Iterable[StreamEvent]) -> StreamInterruptedE
 def _text_of(events: Iterable[StreamEvent]) -> str:
     """The texts of `events`, joined."""
     return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def _prefilled(request: Request, shown: str) -> Request:
-    """`request` with what was shown as the beginning of the answer."""
-    messages = (*request.conversation, Message(MessageRole.ASSISTANT, shown))
-    return replace(request, prompt=None, messages=messages, use_cache=False)
 
 
 def _already_shown(what: str) -> ConfigurationError:

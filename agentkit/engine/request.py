@@ -160,6 +160,8 @@ def make_attempt(
     except BaseException:
         attempt.abandon("cancelled" if attempt.first_token is None else "closed_early")
         raise
+    finally:
+        attempt.abandon("unsettled")  # only if settling itself raised: nothing stays held
     yield from exchange.release()
     if isinstance(result, Response):
         yield from exchange.finish(call, result)

@@ -7,12 +7,15 @@ of error.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from agentkit import errors as e
 from agentkit.types.observer import FallbackReason
+
+log = logging.getLogger("agentkit.policy")
 
 
 class Blame(Enum):
@@ -128,7 +131,11 @@ def classify(error: e.LLMError, retry_on: RetryOn | None = None) -> Classificati
 def _override(original: Exception, retry_on: RetryOn) -> Classification | None:
     if isinstance(retry_on, tuple | type):
         return _TRANSIENT if isinstance(original, retry_on) else None
-    answer = retry_on(original)
+    try:
+        answer = retry_on(original)
+    except Exception:
+        log.exception("retry_on raised for %s; the error table applies", type(original).__name__)
+        return None
     if answer is None:
         return None
     return _TRANSIENT if answer else _NEUTRAL_FALLBACK

@@ -63,8 +63,21 @@ class RetryPolicy:
         return min(nominal * (1.0 + self.jitter * (2.0 * rng() - 1.0)), self.max_delay)
 
     def after(self, retry_after: float, rng: Callable[[], float] = random.random) -> float:
-        """Seconds to wait when the provider said `retry_after`: never less than it said."""
+        """Seconds to wait after a Retry-After of so many seconds: never less than it asks for."""
         return retry_after * (1.0 + self.jitter * rng())
+
+    def delay(
+        self, retry: int, retry_after: float | None, rng: Callable[[], float] = random.random
+    ) -> float | None:
+        """Seconds to wait before the `retry`-th retry (from 1); None: `retry_after` is too long.
+
+        With a Retry-After, the longer of the two: a provider that says 0 gets no retry storm.
+        """
+        if retry_after is None:
+            return self.backoff(retry, rng)
+        if retry_after > self.max_retry_after:
+            return None
+        return max(self.backoff(retry, rng), self.after(retry_after, rng))
 
 
 class RetryBudget:

@@ -56,7 +56,7 @@ class Route:
 class Walk(ABC):
     """One request on its way along a route: who is next, who is left, who is done."""
 
-    __slots__ = ("_done", "_retry", "attempts", "position", "route", "tried")
+    __slots__ = ("_done", "_due", "_retry", "attempts", "position", "route", "tried")
 
     def __init__(self, route: Route, retry: RetryPolicy | None) -> None:
         self.route = route
@@ -67,6 +67,8 @@ class Walk(ABC):
         """Attempts by position."""
         self._retry = retry
         self._done: set[int] = set()
+        self._due: dict[int, float] = {}
+        """Clock time by position before which a target is not asked again."""
 
     @abstractmethod
     def next_stop(self) -> Stop | None:
@@ -91,9 +93,13 @@ class Walk(ABC):
         True: stay and wait for it. False: other targets come first; the walk returns to this one.
         """
 
-    @abstractmethod
+    def return_at(self, time: float) -> None:
+        """Do not leave the current target for good: it is asked again at clock time `time`."""
+        self._due[self.position] = time
+
     def not_before(self) -> float:
-        """Clock time before which the current target is not asked again."""
+        """Clock time before which the current target is not asked again; forgotten once read."""
+        return self._due.pop(self.position, -1.0)
 
     def policy(self, target: Target) -> RetryPolicy:
         """The retry policy of this request at `target`."""
@@ -107,7 +113,12 @@ class Walk(ABC):
         return number
 
     def leave(self, fallback: Fallback = Fallback.NEXT) -> None:
-        """Leave the current target for good, and drop the targets that `fallback` rules out."""
+        """Leave the current target, and drop the targets that `fallback` rules out.
+
+        It is left for good unless the walk is to return to it.
+        """
+        if self.position in self._due:
+            return
         self._done.add(self.position)
         target = self.route.stops[self.position]
         if isinstance(target, Target) and fallback is not Fallback.NEXT:
@@ -172,20 +183,11 @@ class SequentialWalk(Walk):
         """Always in place."""
         return True
 
-    def not_before(self) -> float:
-        """At once: a wait happens in place, before the next attempt."""
-        return -1.0
-
 
 class RoundsWalk(Walk):
     """One attempt at each target per round, with a limit on the attempts of the request."""
 
-    __slots__ = ("_due",)
-
-    def __init__(self, route: Route, retry: RetryPolicy | None) -> None:
-        super().__init__(route, retry)
-        self._due: dict[int, float] = {}
-        """Clock time by position at which a target is asked again."""
+    __slots__ = ()
 
     def next_stop(self) -> Stop | None:
         """The next stop of the round, or the first of the next round."""
@@ -216,14 +218,5 @@ class RoundsWalk(Walk):
 
     def repeat_at(self, time: float) -> bool:
         """In a later round, not before `time`."""
-        self._due[self.position] = time
+        self.return_at(time)
         return False
-
-    def not_before(self) -> float:
-        """The time that `repeat_at` set, once."""
-        return self._due.pop(self.position, -1.0)
-
-    def leave(self, fallback: Fallback = Fallback.NEXT) -> None:
-        """Leave the current target, unless a later round returns to it."""
-        if self.position not in self._due:
-            super().leave(fallback)

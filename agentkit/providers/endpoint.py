@@ -18,7 +18,7 @@ from agentkit.policy.target import Endpoint
 from agentkit.providers.errors import translate
 from agentkit.providers.function import FunctionProvider
 from agentkit.providers.json_schema import with_json_instruction
-from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta
+from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta, Usage
 from agentkit.types.ledger import Ledger
 
 _METHODS = ("send", "asend", "stream", "astream")
@@ -89,6 +89,7 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
     if isinstance(raw, str):
         return Response(raw, model=name, provider=provider, ledger=ledger)
     if isinstance(raw, Response) and isinstance(raw.text, str):
+        _check_usage(raw, name, provider)
         return replace(raw, model=name, provider=provider, cached=False, ledger=ledger)
     if inspect.iscoroutine(raw):
         raw.close()
@@ -104,6 +105,19 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
         model=name,
         hint=hints.get(kind, "return a str or an agentkit.Response"),
     )
+
+
+def _check_usage(response: Response[Any], name: str, provider: str) -> None:
+    """Refuse what cannot be counted, before limits and budgets count it."""
+    usage: Any = response.usage
+    counts = [usage.input_tokens, usage.output_tokens] if isinstance(usage, Usage) else [None]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise InvalidResponseError(
+            f"{name} returned {usage!r} as its usage",
+            provider=provider,
+            model=name,
+            hint="return a Usage of whole numbers, or leave it out",
+        )
 
 
 def _complete(

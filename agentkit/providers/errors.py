@@ -178,7 +178,7 @@ def _seconds(value: Any) -> float | None:
         seconds = float(value)
     except (TypeError, ValueError):
         return None
-    return seconds if 0.0 <= seconds < 1e9 else None
+    return seconds if seconds >= 0.0 else None  # never for NaN
 
 
 def _until(header: str, sent: str | None) -> float | None:

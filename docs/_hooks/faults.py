@@ -21,7 +21,12 @@ _TABLE = "(<!-- {} -->\n).*?(<!-- end -->)"
 _HEAD = (
     "| fault | asked for | error | attempts | breaker | caller gets |\n|---|---|---|---|---|---|\n"
 )
-_BREAKER = {"failure": "failure", "consecutive": "consecutive failure", "neutral": "neutral"}
+_BREAKER = {
+    "failure": "failure",
+    "consecutive": "consecutive failure",
+    "neutral": "neutral",
+    "in vain": "neutral, then consecutive failure",
+}
 
 
 class _Line(NamedTuple):

@@ -18,7 +18,7 @@ from agentkit.types import Response
 MODEL = "some-model"
 ANSWER = "The capital is Paris."
 
-Blame = Literal["failure", "consecutive", "neutral"]
+Blame = Literal["failure", "consecutive", "neutral", "in vain"]
 Error = type[e.LLMError]
 
 
@@ -134,10 +134,10 @@ CASES = {
     "status 425": _status(425, e.ServerError, 2, "failure"),
     "status 429": _status(429, e.RateLimitError, 2, "consecutive"),
     "status 429, retry-after: 0.01": Case(
-        faults.status(429, retry_after=0.01), e.RateLimitError, 2, "neutral"
+        faults.status(429, retry_after=0.01), e.RateLimitError, 2, "in vain"
     ),
     "status 429, retry-after-ms: 10": Case(
-        faults.status(429, retry_after_ms=10), e.RateLimitError, 2, "neutral"
+        faults.status(429, retry_after_ms=10), e.RateLimitError, 2, "in vain"
     ),
     "status 429, retry-after: 60": Case(
         faults.status(429, retry_after=60), e.RateLimitError, 1, "neutral"

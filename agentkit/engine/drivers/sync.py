@@ -15,6 +15,7 @@ from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.workers import Workers
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
+from agentkit.errors import ProviderError
 from agentkit.types import StreamEvent
 
 R = TypeVar("R")
@@ -171,8 +172,21 @@ def send(effect: fx.Send) -> Any:
 
 async def asend(effect: fx.Send) -> Any:
     """Call the model's async function."""
+    import asyncio
+
     with effect.scope() or _NO_SCOPE:
-        return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
+        try:
+            return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            name = effect.target.name
+            raise ProviderError(
+                f"{name} cancelled itself",
+                model=name,
+                hint="its function raised CancelledError; look for a task or scope it cancels",
+            ) from error
 
 
 def _run_on_worker(
