@@ -120,8 +120,8 @@ class Attempt:
         `silence` is how many seconds its sockets may be silent.
         """
         endpoint = self.endpoint
-        if request.response_format is not None and endpoint.worded is not None:
-            request = endpoint.worded(request)
+        if request.response_format is not None and endpoint.with_json_instruction is not None:
+            request = endpoint.with_json_instruction(request)
         return replace(request, timeout=silence) if endpoint.timed else request
 
     def present(self, exc: Exception) -> Exception:

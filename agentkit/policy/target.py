@@ -38,7 +38,7 @@ class Endpoint:
     """Whether `fingerprint` means the same in another process."""
     timed: bool = False
     """Whether it limits the time of its own sockets by `Request.timeout`."""
-    worded: Callable[[Request], Request] | None = None
+    with_json_instruction: Callable[[Request], Request] | None = None
     """Adds a request's `response_format` to the prompt, for a model without such an option."""
     close: Callable[[], None] | None = None
     """Closes its connections; called once nothing uses it any more."""

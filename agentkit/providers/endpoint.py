@@ -66,7 +66,7 @@ def endpoint_of(
         fingerprint=fingerprint,
         durable=durable,
         timed=bool(getattr(registered, "timed", False)),
-        worded=None if takes_format else with_json_instruction,
+        with_json_instruction=None if takes_format else with_json_instruction,
         close=getattr(registered, "close", None),
         aclose=getattr(registered, "aclose", None),
     )

@@ -180,7 +180,7 @@ def disk_hit() -> Figures:
 
 
 def sdk() -> Figures:
-    from agentkit.providers.openai.chat import OpenAIChat
+    from agentkit.providers.openai import OpenAIChat
     from benchmarks.sdk import URL, bare
 
     async def run() -> Figures:
