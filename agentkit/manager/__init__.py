@@ -1,1 +1,1 @@
-"""`LLMManager`: registered models, and what becomes of each request to them."""
+"""`LLMManager`: registered models, and the requests to them."""

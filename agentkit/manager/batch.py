@@ -1,4 +1,4 @@
-"""Many requests with bounded concurrency; results in order, failures kept beside answers."""
+"""Many requests with limited concurrency: responses and errors in the order of the requests."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from agentkit.manager.runner import arun_bounded, run_bounded
 from agentkit.types import Response
 
 Item: TypeAlias = Any
-"""A prompt, a list of messages, or a dict of `complete`'s arguments (the prompt under
-``"prompt"`` or ``"messages"``)."""
+"""A prompt, a list of messages, or a dict with arguments of `complete` (the prompt as ``"prompt"``
+or ``"messages"``)."""
 Result: TypeAlias = "Response[Any] | LLMError"
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (finished, total) after each item, one call at a time."""
+"""A function of (finished, total), called after each item, one call at a time."""
 
 
 class BatchResult(Sequence["Response[Any] | LLMError"]):
-    """What became of each request, in the order given."""
+    """A sequence with the response or the error of each request, in order."""
 
     def __init__(self, results: Sequence[Response[Any] | LLMError]) -> None:
         self._results = tuple(results)
 
     @property
     def responses(self) -> list[Response[Any]]:
-        """The answers, failures left out."""
+        """The responses, without the errors."""
         return [each for each in self._results if isinstance(each, Response)]
 
     @property
     def errors(self) -> list[LLMError]:
-        """The failures."""
+        """The errors, without the responses."""
         return [each for each in self._results if isinstance(each, LLMError)]
 
     def raise_for_errors(self) -> None:
-        """Raise an `ExceptionGroup` of the failures, if there are any."""
+        """Raise an `ExceptionGroup` of the errors, if there are any."""
         if self.errors:
             raise ExceptionGroup(f"{len(self.errors)} of {len(self)} requests failed", self.errors)
 
@@ -53,10 +53,10 @@ class BatchResult(Sequence["Response[Any] | LLMError"]):
 
 
 def arguments(item: Item) -> tuple[Any, dict[str, Any]]:
-    """The prompt and the keyword arguments of one item.
+    """The prompt and the keyword arguments of an item.
 
     Raises:
-        RequestValidationError: a dict without a prompt.
+        RequestValidationError: a dict has no prompt.
     """
     if not isinstance(item, Mapping):
         return item, {}
@@ -66,7 +66,7 @@ def arguments(item: Item) -> tuple[Any, dict[str, Any]]:
             return rest.pop(name), rest
     raise RequestValidationError(
         f"a batch item has no prompt, only {sorted(map(str, rest))}",
-        hint='put the prompt under "prompt" (or "messages")',
+        hint='pass the prompt as "prompt" or "messages"',
     )
 
 
@@ -77,7 +77,7 @@ def run_batch(
     max_concurrency: int,
     on_progress: Progress | None,
 ) -> BatchResult:
-    """Run `complete` over `items` on threads of their own."""
+    """Run `complete` for each of `items`, on threads of its own."""
     batch = _Batch(items, on_progress)
 
     def call(index: int) -> Result:
@@ -104,7 +104,7 @@ async def arun_batch(
     max_concurrency: int,
     on_progress: Progress | None,
 ) -> BatchResult:
-    """Run `acomplete` over `items` as tasks; cancelling it cancels what is in progress."""
+    """Run `acomplete` for each of `items`, as tasks, which are cancelled together with it."""
     batch = _Batch(items, on_progress)
 
     async def call(index: int) -> Result:
@@ -128,7 +128,7 @@ class _Batch:
         self._on_progress = on_progress
 
     def keep(self, index: int, result: Result) -> None:
-        """Item `index` is finished."""
+        """Keep the result of item `index`, and report the progress."""
         self.results[index] = result
         self._finished += 1
         if self._on_progress is not None:

@@ -1,4 +1,4 @@
-"""An async client of one provider, over the manager that has its keys."""
+"""An async client of one provider, backed by a manager."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Completer(Protocol):
-    """What a client needs of its manager."""
+    """The part of a manager that a client uses."""
 
     async def acomplete(self, prompt: Prompt, **options: Any) -> Response[Any]:
         """See `LLMManager.acomplete`."""
@@ -29,7 +29,7 @@ class Completer(Protocol):
 
 
 class LLMProvider(StrEnum):
-    """Providers by name; any other is given as text."""
+    """Providers by name. Any other provider is a string."""
 
     ANTHROPIC = "anthropic"
     OPENAI = "openai"
@@ -40,15 +40,15 @@ class LLMProvider(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMConfig:
-    """Options of a call, for ``client.complete(messages, **config.to_dict())``.
+    """The options of a call: ``await client.complete(messages, **config.to_dict())``.
 
     Args:
-        temperature: randomness; None leaves it to the provider, 0 is kept.
-        max_tokens: limit on the tokens of the answer; None leaves it to the provider.
-        max_retries: attempts in all (default 3).
+        temperature: the randomness of the response (default: the provider's).
+        max_tokens: the most tokens of the response (default: the provider's).
+        max_retries: the most attempts, the first included (default 3).
         retry_delay: nominal seconds before the first retry (default 1.0).
-        timeout: seconds for the whole call, retries included (default 30.0).
-        system_prompt: put before the conversation.
+        timeout: time limit of the call in seconds, retries included (default 30.0).
+        system_prompt: a system message to put before the conversation.
     """
 
     temperature: float | None = None
@@ -59,14 +59,14 @@ class LLMConfig:
     system_prompt: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that is set, as keyword arguments of `LLMClient.complete`."""
+        """The options that are set, as keyword arguments of `LLMClient.complete`."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class LLMClient:
-    """Asks one provider of a manager (or its whole chain); every policy is the manager's.
+    """Sends to one provider of a manager, or to its entire route, with the manager's policies.
 
-    Made by `LLMManager.get_client`. Works in any event loop, and in several.
+    Created by `LLMManager.get_client`. Works in any event loop, and in several.
     """
 
     def __init__(self, manager: Completer, models: tuple[str, ...] | None, provider: str) -> None:
@@ -99,17 +99,17 @@ class LLMClient:
         tools: Sequence[Any] | None = None,
         **options: Any,
     ) -> Any:
-        """The complete `Response`; with `response_model` the validated instance itself.
+        """Return the complete `Response`, or with `response_model` the validated instance.
 
         Args:
-            messages: messages, or a string.
+            messages: a list of messages, or a string.
             response_model: see `LLMManager.complete`.
-            tools: offered to the model; when it calls one, the `Response` with its `tool_calls` is
-                returned, even with a `response_model`.
-            options: those of `LLMConfig`, `deadline`, and the model's own parameters.
+            tools: the tools that the model may call. If it calls one, the `Response` with its
+                `tool_calls` is returned, even with a `response_model`.
+            options: the options of `LLMConfig`, `deadline`, and the model's own parameters.
 
         Raises:
-            LLMError: no model answered; `.ledger` has every attempt.
+            LLMError: no model answered. `.ledger` lists every attempt.
         """
         prompt, options = self._options(messages, options)
         response = await self._manager.acomplete(
@@ -119,21 +119,21 @@ class LLMClient:
         return response if response_model is None or calls_tools else response.parsed
 
     async def chat(self, text: str, **options: Any) -> str:
-        """The text of the answer to one message."""
+        """Return the text of the response to one message."""
         response: Response[Any] = await self.complete(text, **options)
         return response.text
 
     def stream_complete(self, messages: Prompt, **options: Any) -> AsyncStream:
-        """The answer as it comes: ``async for chunk in client.stream_complete(messages)``."""
+        """Return a stream of text: ``async for chunk in client.stream_complete(messages)``."""
         prompt, options = self._options(messages, options)
         return self._manager.astream(prompt, model=self._models, **options)
 
     def stream_chat(self, text: str, **options: Any) -> AsyncStream:
-        """The answer to one message as it comes."""
+        """Return a stream of the response to one message."""
         return self.stream_complete(text, **options)
 
     async def close(self) -> None:
-        """Does nothing: the manager keeps the connections. Safe to call twice."""
+        """Does nothing, as the connections belong to the manager."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,12 +157,12 @@ class LLMClient:
         if timeout is not None:
             options.setdefault("deadline", timeout)
         if attempts is not None or delay is not None:
-            usual = RetryPolicy()
+            default = RetryPolicy()
             options.setdefault(
                 "retry",
                 RetryPolicy(
-                    max_attempts=usual.max_attempts if attempts is None else attempts,
-                    base_delay=usual.base_delay if delay is None else delay,
+                    max_attempts=default.max_attempts if attempts is None else attempts,
+                    base_delay=default.base_delay if delay is None else delay,
                 ),
             )
         if system is None:

@@ -1,4 +1,4 @@
-"""Requests on their way through the engine: the one place where they are sent."""
+"""The dispatcher: the one place from which requests are sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INTERRUPTS = ("raise", "restart", "continue")
 
 
 class Dispatcher:
-    """Sends requests along the routes of a registry, sync and async, complete and streamed.
+    """Sends requests along the routes of a registry: sync and async, complete and streamed.
 
     Every policy of the manager applies. `model` is a name, a list of names, a `Route`, or None for
     the active model and the fallback chain.
@@ -48,7 +48,7 @@ class Dispatcher:
         Deadline(deadline, 0.0)
         self.name = name
         self.closed = False
-        """Whether `close` was called: a closed dispatcher sends nothing."""
+        """Whether `close` was called. A closed dispatcher sends nothing."""
         self._registry = registry
         self._runtime = runtime
         self._rules = rules
@@ -70,15 +70,15 @@ class Dispatcher:
         """Send `request` and return the response.
 
         Args:
-            request: what to send.
-            model: which models are asked, in order.
-            deadline: seconds for the request (default: the manager's).
-            retry: in place of each model's own policy.
+            request: the request.
+            model: the models to try, in order.
+            deadline: time limit of the request in seconds (default: the manager's).
+            retry: the retry policy, instead of each model's own.
             budget: a spending budget of this request, beside the manager's.
-            check: what the response must pass; a rejected one is asked for again.
+            check: validates the response. The request is repeated if it rejects one.
 
         Raises:
-            LLMError: there is no response; `.ledger` has every attempt.
+            LLMError: no model answered. `.ledger` lists every attempt.
         """
         call = self._call(
             request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=True
@@ -115,9 +115,9 @@ class Dispatcher:
         check: Check | None = None,
         partial_builder: PartialBuilder | None = None,
     ) -> Stream:
-        """A stream of the response; nothing is sent before its first event is asked for.
+        """Return a stream of the response. Nothing is sent before it is read.
 
-        `check` applies to the complete response at the end. `partial_builder` builds the instances
+        `check` validates the complete response at the end. `partial_builder` builds the instances
         of `Stream.partials`. The other arguments are those of `run`.
         """
         flow = self._stream_flow(
@@ -146,7 +146,7 @@ class Dispatcher:
         check: Check | None = None,
         partial_builder: PartialBuilder | None = None,
     ) -> AsyncStream:
-        """Like `stream`, for asyncio; itself not a coroutine."""
+        """Like `stream`, for asyncio. It is not a coroutine itself."""
         flow = self._stream_flow(
             request,
             model,
@@ -166,16 +166,16 @@ class Dispatcher:
         return model if isinstance(model, Route) else self._registry.route(model)
 
     def price(self, name: str) -> Price | None:
-        """The price of the model called `name`; None when it has none."""
+        """The price of the model called `name`, or None if it has no price."""
         return self._registry.price(name)
 
     @property
     def stuck_calls(self) -> int:
-        """Worker threads that are still held by calls that outlived their timeout."""
+        """The number of worker threads occupied by calls that outlived their time limit."""
         return self._runtime.workers.stuck
 
     def close(self) -> list[str]:
-        """End every thread and task of this dispatcher; the labels of what was under way."""
+        """End every thread and task. Returns the labels of the calls under way."""
         if self.closed:
             return []
         self.closed = True
@@ -190,7 +190,7 @@ class Dispatcher:
         deadline: float | None,
         **options: Any,
     ) -> Flow[Response[Any]]:
-        """Check the arguments now; the request begins with the first event that is read."""
+        """Check the arguments now. The request starts when the first event is read."""
         if on_interrupt not in _INTERRUPTS:
             raise ConfigurationError(
                 f"on_interrupt is {on_interrupt!r}", hint=f"use one of {', '.join(_INTERRUPTS)}"
@@ -217,7 +217,7 @@ class Dispatcher:
         sync: bool,
     ) -> Call:
         if self.closed:
-            raise ConfigurationError(f"manager {self.name!r} is closed", hint="make a new one")
+            raise ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
         route = model if isinstance(model, Route) else self._registry.route(model)
         if self._route_order is not None:
             stops = self._route_order(route.stops, self._health)

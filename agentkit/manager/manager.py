@@ -1,4 +1,4 @@
-"""The manager: registered models behind every policy of the engine."""
+"""`LLMManager`: registered models, and every policy of the engine around them."""
 
 from __future__ import annotations
 
@@ -35,40 +35,46 @@ log = logging.getLogger("agentkit.manager")
 
 
 class LLMManager(Closing, AsyncClosing):
-    """Registered models behind retries, circuit breakers, a fallback chain and a response cache.
+    """Calls registered models with retries, circuit breakers, fallbacks and a response cache.
 
-    Every method named ``x`` has a twin ``ax`` with the same signature for asyncio; both run the
-    same engine and share breakers, limits and the response cache. Safe to use from many threads
-    and event loops at once.
+    Each method ``x`` that sends requests has a twin ``ax`` for asyncio with the same signature.
+    Both run the same engine, and share breakers, limits and the response cache. Safe to use from
+    many threads and event loops.
 
     Args:
-        max_retries: attempts in all for each model (default 3; 1 is a single attempt).
+        max_retries: the most attempts at each model, the first included (default 3; 1 is a single
+            attempt).
         enable_caching: whether the response cache is on (default True).
-        name: names this manager in telemetry and threads.
-        retry: the default `RetryPolicy` of models; wins over `max_retries`.
+        name: the name of this manager in telemetry and of its threads.
+        retry: the default `RetryPolicy` of models, instead of `max_retries`.
         breaker: the default `BreakerPolicy` of models; False: no breakers.
-        cache: what the response cache keeps answers in: ``"disk"`` (memory over disk, default),
-            ``"memory"``, a `Store`, or None (off).
-        cache_dir: its directory (default ``AGENTKIT_CACHE_DIR`` or the user's cache directory).
-        cache_ttl: seconds for which an answer is kept (default 3600).
-        cache_namespace: enters every key; `clear_cache` clears this namespace only.
-        deadline: seconds for a whole request, retries and fallbacks included (default 300;
+        cache: where the response cache keeps responses: ``"disk"`` (memory and disk, the default),
+            ``"memory"``, a `Store` (memory and this store), or None (off).
+        cache_dir: the directory of the response cache (default ``AGENTKIT_CACHE_DIR``, or else the
+            user's cache directory).
+        cache_ttl: seconds for which a cached response is valid (default 3600).
+        cache_namespace: separates the cached responses of this manager from others;
+            `clear_cache` clears this namespace only.
+        deadline: time limit of a request in seconds, retries and fallbacks included (default 300;
             None: no limit).
         middleware: generator functions around each request or attempt, outermost first.
-        telemetry: a `Telemetry`; default: spans and metrics through the OpenTelemetry API.
-        route_order: reorders each request's models by health, e.g. `HealthAware()`.
-        budget: a limit on the tokens or money of all calls together; a request that does not fit
+        telemetry: a `Telemetry` (default: spans and metrics through the OpenTelemetry API).
+        route_order: orders the models of each request by their health, e.g. `HealthAware()`.
+        budget: a limit on the tokens or money of all requests together. A request that exceeds it
             is not sent.
-        fallback_on_invalid: ask a model of another provider when one rejects the request.
-        fallback_on_content_filter: ask the next model when one refuses by policy.
-        clock: for tests, a `FakeClock` or a function that gives seconds and never goes back
-            (default `time.monotonic`).
-        rng: uniform [0, 1) for jitter, for tests (default `random.random`).
-        max_workers: how many worker threads may run sync callables (default 128).
-        strict: unknown names in a fallback chain raise instead of warning.
+        fallback_on_invalid: whether to try a model of another provider if one rejects the request
+            as invalid.
+        fallback_on_content_filter: whether to try the next model if a content filter rejects the
+            request.
+        clock: for tests, a `FakeClock` or a function that returns seconds (default
+            `time.monotonic`).
+        rng: for tests, a function that returns the random numbers for jitter (default
+            `random.random`).
+        max_workers: the most worker threads for sync callables (default 128).
+        strict: whether an unknown name in a fallback chain is an error instead of a warning.
 
     Raises:
-        ConfigurationError: a value cannot work; the message names it and the remedy.
+        ConfigurationError: a value is invalid. The message names it, and how to fix it.
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class LLMManager(Closing, AsyncClosing):
         self._now = waiting.now
         self._defaults = defaults_of(max_retries, retry, breaker, middleware)
         self.registry = ModelRegistry(strict=strict)
-        """The models, the active one, the fallback chain, and the routes they make."""
+        """The models, the active one, the fallback chain, and the routes they form."""
         self._recorder = Recorder(clock=self._now)
         self._cache, key = build_cache(
             cache if enable_caching else None,
@@ -136,13 +142,13 @@ class LLMManager(Closing, AsyncClosing):
             route_order=route_order,
             health=self._recorder.health,
         )
-        """Sends requests; every other method that asks a model goes through it."""
+        """Sends the requests of every other method."""
 
     def generate(self, prompt: str, use_cache: bool = True, **kwargs: Any) -> str:
-        """The text of the first model that answers; `kwargs` reach it as they are.
+        """Return the text of the response; `kwargs` are passed to the model unchanged.
 
         Raises:
-            LLMError: no model answered; `.ledger` has every attempt.
+            LLMError: no model answered. `.ledger` lists every attempt.
         """
         return self.dispatcher.run(request_for(prompt, kwargs, use_cache=use_cache)).text
 
@@ -165,24 +171,26 @@ class LLMManager(Closing, AsyncClosing):
         priority: int = 0,
         **params: Any,
     ) -> Response[Any]:
-        """The complete `Response`: text, usage, the model that answered, and the ledger.
+        """Return the complete `Response`: text, usage, the model that answered, and the ledger.
 
         Args:
-            prompt: text, or a list of messages.
-            model: ask this model (or these, in order) in place of the active model and the chain.
-            response_model: a pydantic model or any type pydantic can validate; the answer's JSON
-                is validated into `Response.parsed`, and violations go back to the model.
-            tools: asked of models that can use them; others are skipped.
-            use_cache: False neither reads nor writes the response cache.
-            deadline: seconds for this request (default: the manager's).
-            retry: for this request in place of each model's own policy.
+            prompt: a string, or a list of messages.
+            model: send to this model, or to these in order, instead of the active model and the
+                fallback chain.
+            response_model: a pydantic model, or any type that pydantic can validate. The JSON of
+                the response is validated into `Response.parsed`. If it does not match, the model
+                is asked again with the list of violations.
+            tools: the tools that the model may call. Models that cannot call tools are skipped.
+            use_cache: whether to read and write the response cache (default True).
+            deadline: time limit of this request in seconds (default: the manager's).
+            retry: the retry policy of this request, instead of each model's own.
             budget: a limit on the tokens or money of this request, beside the manager's.
             priority: requests with a higher priority get quota first (default 0; one step is
                 worth ten seconds of waiting, so that no request starves).
             params: the model's own options.
 
         Raises:
-            LLMError: no model answered; `.ledger` has every attempt.
+            LLMError: no model answered. `.ledger` lists every attempt.
         """
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
         check, request = _check_for(response_model, request)
@@ -226,17 +234,23 @@ class LLMManager(Closing, AsyncClosing):
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
     ) -> Stream:
-        """A stream of text; nothing is sent before the first event is asked for.
+        """Return a stream of the response's text. Nothing is sent before it is read.
 
-        Up to the first content every retry and fallback is made. When the stream breaks after it,
-        `on_interrupt` decides: ``"raise"`` a `StreamInterruptedError` with `.partial`;
-        ``"restart"`` at the next model after a `Restart` event (read `.events()`); ``"continue"``
-        at the next model that supports prefill.
+        Up to the first content, retries and fallbacks work as in `complete`. If the stream breaks
+        later, `on_interrupt` decides:
 
-        With `response_model` the text is its JSON, `.partials()` yields instances that fill up, and
-        the complete answer is validated at the end: it becomes ``.response.parsed``, or a
-        `StructuredOutputError` is raised. Such a request is not asked again, and the response cache
-        neither answers it nor keeps its answer.
+        - ``"raise"`` (default) raises a `StreamInterruptedError` with the text so far as
+          `.partial`.
+        - ``"restart"`` emits a `Restart` event and starts again at the next model; read
+          `.events()`.
+        - ``"continue"`` continues the text at the next model that supports prefill.
+
+        With `response_model` the text is JSON. `.partials()` yields instances as they fill up. The
+        complete response is validated at the end: the instance is ``.response.parsed``, and a
+        `StructuredOutputError` is raised if it does not match. Such a request is not repeated, and
+        does not use the response cache.
+
+        The other arguments are those of `complete`.
         """
         request = request_for(
             prompt,
@@ -273,7 +287,7 @@ class LLMManager(Closing, AsyncClosing):
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
     ) -> AsyncStream:
-        """Like `stream`, for ``async for`` and ``async with``; itself not a coroutine."""
+        """Like `stream`, for ``async for`` and ``async with``. It is not a coroutine itself."""
         request = request_for(
             prompt,
             params,
@@ -301,10 +315,11 @@ class LLMManager(Closing, AsyncClosing):
         max_concurrency: int = 8,
         on_progress: Progress | None = None,
     ) -> BatchResult:
-        """Complete many requests, at most `max_concurrency` at once; failures do not stop it.
+        """Complete many requests, at most `max_concurrency` at a time.
 
-        Each request is a prompt, a list of messages, or a dict of `complete`'s arguments.
-        `on_progress` is called with (finished, total).
+        Each request is a prompt, a list of messages, or a dict with arguments of `complete`. A
+        failed request does not stop the others. `on_progress` is called with the numbers of
+        finished and of all requests.
         """
         return run_batch(
             self.complete, requests, max_concurrency=max_concurrency, on_progress=on_progress
@@ -323,12 +338,13 @@ class LLMManager(Closing, AsyncClosing):
         )
 
     def get_client(self, provider: str | None = None) -> LLMClient:
-        """An async client of one provider: its registered name, or every model of that provider.
+        """Return an async client of the model called `provider`, or of that provider's models.
 
-        Without `provider` the client asks the active model and the fallback chain.
+        Without `provider` the client uses the active model and the fallback chain.
 
         Raises:
-            ConfigurationError: no model is registered. UnknownModelError: none of `provider`.
+            ConfigurationError: no model is registered.
+            UnknownModelError: no model has this name or provider.
         """
         if provider is None:
             self.registry.route(None)
@@ -359,30 +375,39 @@ class LLMManager(Closing, AsyncClosing):
         """Register a model under `name`.
 
         Args:
-            name: how this model is called from now on.
-            inference_fn: ``f(prompt, kwargs)``, sync or async, a generator or async generator of
-                text (a stream), a `Provider` object, or text such as ``"openai:<model>"``, whose
-                key comes from the environment or the pool. The manager closes the connections of
-                models that are registered by text; closing an object is up to you. A function whose
-                first parameter is named ``messages`` gets the list of messages.
-            metadata: kept as it is. Read are ``provider``, ``context_window`` (tokens),
-                ``version`` (names the callable's behaviour for the response cache) and
-                ``cost_per_1k_tokens`` (USD).
-            retry: instead of the manager's default.
-            breaker: instead of the manager's default; may be a shared `CircuitBreaker`, or False
-                for none.
-            timeout: seconds for one attempt; of a stream, between two events. A sync callable with
-                a timeout runs on a worker thread, and is abandoned when the time is up.
-            first_token_timeout: seconds to the first content of a stream.
-            retry_on: exception types that count as failure and are retried, or a function
-                ``f(exc)`` that returns True (failure, retry), False (neutral, next model) or None.
-            max_concurrency: how many calls of this model may run at once.
-            limits: requests and tokens per minute; calls queue for them.
+            name: the name of the model in this manager.
+            inference_fn: one of these:
+
+                - a string such as ``"openai:<model>"``; its API key comes from the environment or
+                  the pool
+                - a function ``f(prompt, kwargs)``, sync or async, that returns text, or a generator
+                  function that yields text as a stream. If the first parameter is named
+                  ``messages``, it receives the list of messages.
+                - a `Provider` object
+
+                The manager closes the connections of models that are registered by a string.
+                Closing a provider object is up to you.
+            metadata: facts about the model, available from `get_model_info`. The manager uses
+                ``provider``, ``context_window`` (tokens), ``cost_per_1k_tokens`` (USD), and
+                ``version`` (identifies the behaviour of a callable in the response cache).
+            retry: the retry policy, instead of the manager's default.
+            breaker: the breaker policy, instead of the manager's default; or a shared
+                `CircuitBreaker`; or False for no breaker.
+            timeout: time limit of an attempt in seconds, or for a stream, of the time between two
+                events. A sync callable with a timeout runs on a worker thread, which is abandoned
+                when the time is up.
+            first_token_timeout: time limit for the first content of a stream, in seconds.
+            retry_on: exception types that count as a failure and are retried, or a function
+                ``f(exc)`` that returns True (a failure, retried), False (not a failure; the next
+                model is tried), or None (use the default rules).
+            max_concurrency: the most calls of this model at the same time.
+            limits: requests and tokens per minute. Calls wait until they fit.
             pool: several API keys, each with its own limits and health.
-            replace: allow that `name` is registered already.
+            replace: whether to replace a registered model of the same name.
 
         Raises:
-            ConfigurationError: a bad value, a taken name, not callable, wrong parameters.
+            ConfigurationError: a value is invalid, the name is taken, or `inference_fn` is not
+                callable or has the wrong parameters.
         """
         target = build_target(
             name,
@@ -403,34 +428,36 @@ class LLMManager(Closing, AsyncClosing):
         self.registry.register(target, replace=replace)
 
     def unregister_model(self, name: str) -> None:
-        """Forget a model. Raises `UnknownModelError`."""
+        """Remove a model. Raises `UnknownModelError`."""
         self.registry.unregister(name)
         self._recorder.forget(name)
 
     def set_active_model(self, name: str) -> None:
-        """The model that is asked first. Raises `UnknownModelError`."""
+        """Make `name` the first model of every request. Raises `UnknownModelError`."""
         self.registry.set_active(name)
 
     def set_fallback_chain(self, names: Sequence[str]) -> None:
-        """The models asked after the active one, in order; alone it is the whole route.
+        """Set the models to try after the active one, in order.
 
-        A name that is not registered is warned about once and skipped, unless `strict`.
+        Without an active model, the chain is the entire route. A name that is not registered is
+        skipped with a warning, or an `UnknownModelError` if the manager is `strict`.
         """
         self.registry.set_chain(names)
 
     def list_models(self) -> list[str]:
-        """Registered names, in registration order."""
+        """The names of the registered models, in order of registration."""
         return list(self.registry.targets)
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called: a closed manager answers no more."""
+        """Whether `close` was called. A closed manager sends nothing."""
         return self.dispatcher.closed
 
     def get_metrics(self) -> dict[str, Any]:
-        """Totals of this manager since it was made; rates are fractions from 0 to 1.
+        """The totals of this manager since its creation. Rates are fractions from 0 to 1.
 
-        `stuck_calls` counts worker threads still held by calls that outlived their timeout.
+        ``stuck_calls`` is the number of worker threads that are occupied by calls which outlived
+        their time limit.
         """
         return {
             **self._recorder.metrics(),
@@ -440,10 +467,10 @@ class LLMManager(Closing, AsyncClosing):
         }
 
     def get_model_info(self, name: str) -> dict[str, Any]:
-        """A model's metadata, statistics (seconds, counted by attempt) and breaker state.
+        """The metadata, the statistics (by attempt, in seconds) and the breaker state of a model.
 
         Raises:
-            UnknownModelError: it is not registered.
+            UnknownModelError: the model is not registered.
         """
         target = self.registry.get(name)
         return {
@@ -454,11 +481,11 @@ class LLMManager(Closing, AsyncClosing):
         }
 
     def get_status(self) -> dict[str, Any]:
-        """Everything at once: metrics, each model's info, key pools, and the response cache.
+        """The state of the manager: metrics, models, key pools, and the response cache.
 
-        Besides the keys of `get_metrics`, ``["metrics"]`` holds tokens, latency, errors_by_type,
-        requests_by_model and tokens_by_model (see `Recorder.breakdown`), and the same for each
-        provider under ``providers``.
+        ``["metrics"]`` has the keys of `get_metrics`, a breakdown by model and error (``tokens``,
+        ``latency``, ``errors_by_type``, ``requests_by_model``, ``tokens_by_model``), and under
+        ``providers`` the same breakdown for each provider.
         """
         targets = self.registry.targets
         by_provider: dict[str, list[str]] = {}
@@ -485,40 +512,40 @@ class LLMManager(Closing, AsyncClosing):
         }
 
     def health(self, name: str) -> Health:
-        """How `name` did lately: success rate and latency. Raises `UnknownModelError`."""
+        """The recent success rate and latency of a model. Raises `UnknownModelError`."""
         self.registry.get(name)
         return self._recorder.health(name)
 
     def clear_cache(self) -> None:
-        """Empty the response cache of this manager's namespace, in memory and on disk."""
+        """Delete the cached responses of this manager's namespace, in memory and in the store."""
         if self._cache is not None:
             self._cache.clear()
 
     def reset_circuit_breaker(self, name: str) -> None:
-        """Close a model's breaker by hand and forget its rest. Raises `UnknownModelError`."""
+        """Close a model's breaker, and forget a rate limit. Raises `UnknownModelError`."""
         target = self.registry.get(name)
         target.rate_limited_until = -1.0
         if target.breaker is not None:
             target.breaker.reset()
 
     def close(self) -> list[str]:
-        """End every thread and task this manager started; what was still under way, by label.
+        """End every thread and task of this manager. Returns the labels of the calls under way.
 
-        Sync calls in other threads cannot be ended; they finish on their own. Closing twice does
-        nothing; a closed manager answers no more.
+        Sync calls in other threads cannot be stopped, and finish on their own. Closing twice does
+        nothing. A closed manager sends nothing.
         """
         if self.closed:
             return []
-        cut = self.dispatcher.close()
+        under_way = self.dispatcher.close()
         self.registry.close()
         if self._cache is not None:
             self._cache.close()
-        if cut:
-            log.warning("closed manager %s with %d calls under way", self.name, len(cut))
-        return cut
+        if under_way:
+            log.warning("closed manager %s with %d calls under way", self.name, len(under_way))
+        return under_way
 
     async def aclose(self) -> list[str]:
-        """Like `close`, for asyncio, without blocking the loop."""
+        """Like `close`, for asyncio; the event loop is not blocked."""
         import asyncio
 
         if not self.closed:

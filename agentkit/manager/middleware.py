@@ -1,9 +1,9 @@
-"""The four ready-made middleware classes. Two set the engine's policies, two watch attempts.
+"""The four ready-made middleware classes. Two set the engine's policies, two observe attempts.
 
-There is one retry loop and one limiter, the engine's: `RateLimitMiddleware` and `RetryMiddleware`
-only say how they work for the models of a manager. Around each attempt the order is always the
-same: limits, retry, then the other middleware in the order given, then the provider; a retried
-attempt takes from the limits again.
+The only retry loop and the only limiter are the engine's. `RateLimitMiddleware` and
+`RetryMiddleware` configure them for all models of a manager. Around each attempt the order is
+always the same: retry, limits, the other middleware in the given order, the provider. So each
+attempt counts against the limits, retries included.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ log = logging.getLogger("agentkit.requests")
 
 
 class RateLimitMiddleware(Middleware):
-    """The manager's models keep within these limits a minute, each key (or model) on its own.
+    """Limits the requests and tokens per minute of each model, or of each API key in a pool.
 
     Args:
-        requests_per_minute: default 50; None: no limit of that kind.
-        input_tokens_per_minute: default 50,000.
-        output_tokens_per_minute: default 10,000.
-        on_limit: ``"wait"`` in line within the deadline (default), or ``"raise"`` a
-            `PoolExhaustedError` at once where no other model is left.
+        requests_per_minute: the most requests (default 50; None: no limit).
+        input_tokens_per_minute: the most input tokens (default 50,000; None: no limit).
+        output_tokens_per_minute: the most output tokens (default 10,000; None: no limit).
+        on_limit: ``"wait"`` (default) waits within the deadline; ``"raise"`` tries the next model,
+            and raises a `PoolExhaustedError` if there is none.
 
     Raises:
-        ConfigurationError: a limit below one, or an unknown `on_limit`.
+        ConfigurationError: a limit is below 1, or `on_limit` is unknown.
     """
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "policy"
@@ -56,14 +56,14 @@ class RateLimitMiddleware(Middleware):
 
 
 class RetryMiddleware(Middleware):
-    """The manager's models are asked again by this schedule.
+    """Sets the retry policy of the manager's models (see `RetryPolicy`).
 
     Args:
-        max_retries: attempts in all (default 3).
+        max_retries: the most attempts, the first included (default 3).
         base_delay: nominal seconds before the first retry (default 1.0).
-        max_delay: cap of a wait in seconds (default 60.0).
-        exponential_base: growth from retry to retry (default 2.0).
-        jitter: fraction of the nominal wait (default 0.25).
+        max_delay: the longest wait in seconds (default 60.0).
+        exponential_base: growth of the wait from retry to retry (default 2.0).
+        jitter: random variation, as a fraction of the wait (default 0.25).
     """
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "policy"
@@ -80,9 +80,10 @@ class RetryMiddleware(Middleware):
 
 
 class LoggingMiddleware(Middleware):
-    """Logs each attempt to ``agentkit.requests``: sent, answered (DEBUG), failed (WARNING).
+    """Logs each attempt to ``agentkit.requests``: sent and answered at DEBUG, failed at WARNING.
 
-    Sizes, tokens and seconds only; with ``content=True`` the texts, too, which may hold secrets.
+    The messages contain sizes, tokens and seconds, and with ``content=True`` also the texts, which
+    may contain secrets.
     """
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "attempt"
@@ -91,7 +92,7 @@ class LoggingMiddleware(Middleware):
         self._content = content
 
     def __call__(self, request: Request) -> Layer:
-        """One attempt."""
+        """Log one attempt."""
         since = time.monotonic()
         log.debug("sending %s", self._shown(request.text))
         try:
@@ -115,7 +116,7 @@ class LoggingMiddleware(Middleware):
 
 
 class MetricsMiddleware(Middleware):
-    """Counts attempts: `metrics` has requests, successes, failures, tokens and errors by type."""
+    """Counts attempts: requests, successes, failures, tokens and errors by type (see `metrics`)."""
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "attempt"
 
@@ -126,7 +127,7 @@ class MetricsMiddleware(Middleware):
         self._seconds = 0.0
 
     def __call__(self, request: Request) -> Layer:
-        """One attempt."""
+        """Count one attempt."""
         since = time.monotonic()
         try:
             response = yield request
@@ -148,7 +149,7 @@ class MetricsMiddleware(Middleware):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The counts so far; `total_seconds` is what the successes took."""
+        """The counts so far. ``total_seconds`` is the duration of all successes."""
         with self._lock:
             done, failed = self._counts["successful_requests"], self._counts["failed_requests"]
             return {

@@ -1,4 +1,4 @@
-"""The models of a manager by name, the active one, the fallback chain, and their routes."""
+"""The models of a manager by name, the active one, the fallback chain, and the routes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ log = logging.getLogger("agentkit.registry")
 
 
 class ModelRegistry:
-    """The models of a manager, and the routes they make.
+    """The models of a manager, and the routes they form.
 
-    The tables are copied on write: readers never lock, and a route is built once per change.
+    The tables are copied on write, so that readers never lock. A route is built once per change.
     """
 
     def __init__(self, *, strict: bool) -> None:
@@ -36,21 +36,21 @@ class ModelRegistry:
 
     @property
     def targets(self) -> MappingProxyType[str, Target]:
-        """The registered targets, in registration order."""
+        """The registered targets, in order of registration."""
         return self._targets
 
     @property
     def active(self) -> str | None:
-        """Name of the active model, or None."""
+        """The name of the active model, or None."""
         return self._active
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The fallback chain, duplicates removed."""
+        """The fallback chain without duplicates."""
         return self._chain
 
     def register(self, target: Target, *, replace: bool = False) -> None:
-        """Register `target`; the one it replaces is retired.
+        """Register `target`, and retire the one that it replaces.
 
         Raises:
             ConfigurationError: the name is taken and `replace` is false.
@@ -58,7 +58,7 @@ class ModelRegistry:
         with self._lock:
             if target.name in self._targets and not replace:
                 raise ConfigurationError(
-                    f"a model named {target.name!r} is registered already",
+                    f"a model named {target.name!r} is already registered",
                     hint="choose another name, or pass replace=True",
                 )
             old = self._targets.get(target.name)
@@ -67,7 +67,7 @@ class ModelRegistry:
             self._retire(old)
 
     def unregister(self, name: str) -> None:
-        """Retire the model called `name`; the name stays in the chain and is skipped there.
+        """Retire the model called `name`. The name stays in the chain, and is skipped there.
 
         Raises:
             UnknownModelError: it is not registered.
@@ -83,7 +83,7 @@ class ModelRegistry:
         """The target called `name`.
 
         Raises:
-            UnknownModelError: it is not registered; the message suggests close names.
+            UnknownModelError: it is not registered. The message suggests similar names.
         """
         given: Any = name
         target = self._targets.get(given) if isinstance(given, str) else None
@@ -92,18 +92,18 @@ class ModelRegistry:
         return target
 
     def set_active(self, name: str) -> None:
-        """Ask `name` first. Raises `UnknownModelError`."""
+        """Make `name` the first model of every request. Raises `UnknownModelError`."""
         self.get(name)
         with self._lock:
             self._active = name
             self._changed(dict(self._targets))
 
     def set_chain(self, names: Iterable[str]) -> None:
-        """Fall back along `names`. A name that is not registered is warned about and kept.
+        """Set the fallback chain. A name that is not registered is kept, with a warning.
 
         Raises:
-            ConfigurationError: empty, or not a list of names.
-            UnknownModelError: strict, and a name is not registered.
+            ConfigurationError: `names` is empty, or not a list of names.
+            UnknownModelError: the registry is strict, and a name is not registered.
         """
         chain = self._names(names, "the fallback chain")
         for name in chain:
@@ -116,7 +116,7 @@ class ModelRegistry:
             self._changed(dict(self._targets))
 
     def route(self, model: str | Sequence[str] | None) -> Route:
-        """The route of one request: the default one, or just the model(s) named.
+        """The route to the named models, or the default route for None.
 
         Raises:
             UnknownModelError: a named model is not registered.
@@ -133,12 +133,12 @@ class ModelRegistry:
         return route
 
     def price(self, name: str) -> Price | None:
-        """The price of the model called `name`; None when it has none."""
+        """The price of the model called `name`, or None if it has no price."""
         target = self._targets.get(name)
         return None if target is None else target.price
 
     def breaker_states(self) -> dict[str, tuple[str, float]]:
-        """The state and the failure rate of each circuit breaker, by its name."""
+        """The state and the failure rate of each circuit breaker, by name."""
         return {
             breaker.name: (breaker.state, breaker.statistics().failure_rate)
             for target in self._targets.values()
@@ -146,7 +146,7 @@ class ModelRegistry:
         }
 
     def close(self) -> None:
-        """Close the connections that were made for the models."""
+        """Close the connections that the manager made for the models."""
         for target in (*self._targets.values(), *self._retired):
             close_target(target)
 
@@ -156,7 +156,7 @@ class ModelRegistry:
             await aclose_target(target)
 
     def _retire(self, target: Target) -> None:
-        """`target` gets no new calls: close it once no call uses it, at the latest in `close`."""
+        """Close `target`, which gets no new calls, once it is idle, or at the latest in `close`."""
         self._retired.append(target)
         for old in [each for each in self._retired if is_idle(each)]:
             self._retired.remove(old)

@@ -21,10 +21,10 @@ def request_for(
     stream: bool = False,
     priority: int = 0,
 ) -> Request:
-    """The request for a prompt (text) or a conversation (messages, or dicts of role and content).
+    """The request for a prompt (a string) or a conversation (messages, or dicts of their fields).
 
     Raises:
-        RequestValidationError: empty, or of another type.
+        RequestValidationError: `prompt` is empty, or of another type.
     """
     offered = () if tools is None else tool_specs(tools)
     if not isinstance(prompt, str):
@@ -56,7 +56,7 @@ def conversation(prompt: Prompt) -> tuple[Message, ...]:
     """The messages of a prompt; a string is one user message.
 
     Raises:
-        RequestValidationError: empty, or of another type.
+        RequestValidationError: `prompt` is empty, or of another type.
     """
     return request_for(prompt, {}).conversation
 
@@ -66,7 +66,7 @@ def _messages(prompt: Any) -> tuple[Message, ...]:
         raise RequestValidationError(
             f"the prompt must be a str or a list of messages, got {type(prompt).__name__}",
             validation_errors=[f"prompt: {type(prompt).__name__}"],
-            hint="pass text, Message objects, or dicts with role and content",
+            hint="pass a string, or a list of Message objects or dicts with role and content",
         )
     if not prompt:
         raise RequestValidationError(

@@ -1,4 +1,4 @@
-"""Targets, default policies and the response cache, made from the values that users pass in."""
+"""Targets, default policies and the response cache, built from the values that users pass."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _registrations = itertools.count(1)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProviderSpec:
-    """A provider's model by name, such as ``openai:<model>``, and how it is made."""
+    """A provider and its model, such as ``openai:<model>``, with the settings to create it."""
 
     text: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def make(self, key: str | None = None, model: str | None = None) -> Any:
-        """The provider object; `key` and `model` in place of the usual ones."""
+        """Create the provider object, with another API `key` or `model` if given."""
         from agentkit.providers.registry import provider_for
 
         prefix, _, own = self.text.partition(":")
@@ -46,7 +46,7 @@ class ProviderSpec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a model gets when its registration says nothing else."""
+    """The policies of models whose registration does not set them."""
 
     max_retries: int
     retry: RetryPolicy | None
@@ -63,7 +63,7 @@ class Defaults:
         elif self.max_retries not in (_DEFAULT_ATTEMPTS, self.retry.max_attempts):
             raise ConfigurationError(
                 f"max_retries={self.max_retries} contradicts retry={self.retry}",
-                hint="give one of the two",
+                hint="set one of the two",
             )
 
 
@@ -73,16 +73,16 @@ def defaults_of(
     breaker: BreakerPolicy | bool | None,
     middleware: Sequence[Any],
 ) -> Defaults:
-    """The defaults of a manager, those that its policy middleware sets included.
+    """The defaults of a manager, including those that its policy middleware sets.
 
     Raises:
-        ConfigurationError: a policy is given twice, or a value cannot work.
+        ConfigurationError: a policy is set twice, or a value is invalid.
     """
     limits = [each for each in middleware if isinstance(each, RateLimitMiddleware)]
     retries = [each.policy for each in middleware if isinstance(each, RetryMiddleware)]
     if len(limits) > 1 or len(retries) + (retry is not None) > 1:
         what = "limits" if len(limits) > 1 else "retry policy"
-        raise ConfigurationError(f"the {what} is given twice", hint="keep one of them")
+        raise ConfigurationError(f"the {what} is set twice", hint="keep one of them")
     retry = retries[0] if retries else retry
     if not limits:
         return Defaults(max_retries, retry, breaker)
@@ -106,7 +106,7 @@ def build_target(
     limits: RateLimits | None = None,
     pool: ConnectionPool | None = None,
 ) -> Target:
-    """One target from one registration. Raises `ConfigurationError`."""
+    """The target of a registration. Raises `ConfigurationError`."""
     if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(f"a model needs a name, got {name!r}", hint="pass a string")
     if metadata is not None and not isinstance(metadata, Mapping):
@@ -168,12 +168,12 @@ def build_target(
 
 
 def is_idle(target: Target) -> bool:
-    """Whether no call is known to use it; without a pool its calls are not counted."""
+    """Whether no call uses `target`. False without a pool, as its calls are not counted."""
     return target.pool is not None and target.pool.in_use == 0
 
 
 def close_target(target: Target) -> None:
-    """Close the connections that were made for `target`."""
+    """Close the connections that the manager made for `target`."""
     for endpoint in _endpoints_of(target):
         if endpoint.close is not None:
             endpoint.close()
@@ -193,15 +193,15 @@ def _endpoints_of(target: Target) -> list[Endpoint]:
 
 
 def keyed(spec: ProviderSpec | None, provider: Any) -> Make:
-    """How a provider object is made for another key, or for another model."""
+    """A function that creates the provider object for another key, or for another model."""
 
     def make(key: str, model: str | None) -> Any:
         if spec is not None:
             return spec.make(key, model)
         if model is not None:
             raise ConfigurationError(
-                f"{type(provider).__name__} takes no other model",
-                hint="register it as text, such as 'openai:<model>'",
+                f"{type(provider).__name__} cannot be used with another model",
+                hint="register it as a string, such as 'openai:<model>'",
             )
         return provider.with_key(key)
 
@@ -227,13 +227,13 @@ def _pool(
             raise ConfigurationError(f"pool must be a ConnectionPool, got {pool!r}")
         if not takes_keys:
             raise ConfigurationError(
-                f"model {name!r} has a pool of keys but takes no key",
-                hint="register text such as 'openai:<model>', or a provider with with_key(key)",
+                f"model {name!r} has a pool of keys but its provider does not accept a key",
+                hint="register a string such as 'openai:<model>', or a provider with with_key(key)",
             )
         if limits is not None or max_concurrency is not None:
             raise ConfigurationError(
                 f"model {name!r} has a pool and limits of its own",
-                hint="give the limits to the ConnectionPool: they hold for each key",
+                hint="pass the limits to the ConnectionPool: they apply to each key",
             )
         return pool.build(
             name,
@@ -251,14 +251,15 @@ def _pool(
 
 
 def price_of(metadata: Mapping[str, Any]) -> Price | None:
-    """What the metadata says a model costs. Raises `ConfigurationError` for a bad number."""
+    """The price in a model's metadata, if there is one. Raises `ConfigurationError`."""
     both = metadata.get("cost_per_1k_tokens")
-    inwards = metadata.get("cost_per_1k_input_tokens", both)
-    outwards = metadata.get("cost_per_1k_output_tokens", both)
-    if not all(type(each) in (int, float) for each in (inwards, outwards)):
+    input_cost = metadata.get("cost_per_1k_input_tokens", both)
+    output_cost = metadata.get("cost_per_1k_output_tokens", both)
+    if not all(type(each) in (int, float) for each in (input_cost, output_cost)):
         return None
     return Price(
-        number("cost_per_1k_input_tokens", inwards), number("cost_per_1k_output_tokens", outwards)
+        input=number("cost_per_1k_input_tokens", input_cost),
+        output=number("cost_per_1k_output_tokens", output_cost),
     )
 
 
@@ -291,7 +292,7 @@ def build_cache(
     namespace: str,
     clock: Now | None,
 ) -> tuple[ResponseCache | None, Callable[[Request, Target], str | None]]:
-    """The response cache, and how a request's key in it is made."""
+    """The response cache, and the function that computes the key of a request."""
 
     def key(request: Request, target: Target) -> str | None:
         return request_key(
