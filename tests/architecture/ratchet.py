@@ -14,11 +14,8 @@ RATCHET: Mapping[str, int] = {
     "private-names": 2,
     "gerunds": 2,
     "words": 801,
-    "package-words": 125,
     "docstrings": 21,
     "positional": 5,
-    "fmt-skip": 121,
-    "package-fmt-skip": 10,
 }
 
 

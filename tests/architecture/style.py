@@ -47,9 +47,10 @@ def every_python_file(root: Path = ROOT) -> list[Path]:
 
 
 def gerund_modules(root: Path = ROOT) -> list[Finding]:
-    """Modules and packages named after an activity instead of a thing."""
+    """Modules and packages named after an activity instead of a thing, old paths left out."""
     package = root / "agentkit"
-    names = {path.relative_to(package).with_suffix("") for path in package_files(root)}
+    files = [path for path in package_files(root) if not _is_moved(path)]
+    names = {path.relative_to(package).with_suffix("") for path in files}
     names |= {parent for name in names for parent in name.parents if parent.name}
     return [
         Finding(package / name, 1, name.name)

@@ -72,12 +72,13 @@ class SdkTransport:
         create = self._create(self._clients.sync())
         raw = create(**self._arguments(create, body, read_timeout))
         remove_byte_order_mark(raw.http_response)
-        events = raw.parse()
+        stream = raw.parse()
+        events = stream.__stream__()  # a generator of ours: closing `stream` leaves its own open
         try:
             yield Reply(events, raw.headers)
         finally:
-            _reader(events).close()
             events.close()
+            stream.close()
 
     @asynccontextmanager
     async def astream(self, body: Body, *, read_timeout: float | None) -> AsyncIterator[Reply]:
@@ -85,12 +86,13 @@ class SdkTransport:
         create = self._create(self._clients.of_loop())
         raw = await create(**self._arguments(create, body, read_timeout))
         remove_byte_order_mark(raw.http_response)
-        events = await _parsed(raw)
+        stream = await _parsed(raw)
+        events = stream.__stream__()
         try:
             yield Reply(events, raw.headers)
         finally:
-            await _reader(events).aclose()
-            await events.close()
+            await events.aclose()
+            await stream.close()
 
     def translate(self, exc: Exception, model: str) -> LLMError | None:
         """An invalid response if the SDK cannot parse, an invalid request if it cannot send.
@@ -141,8 +143,3 @@ class SdkTransport:
 async def _parsed(raw: Any) -> Any:
     parsed = raw.parse()
     return await parsed if hasattr(parsed, "__await__") else parsed
-
-
-def _reader(events: Any) -> Any:
-    """The generator that reads a stream: closing the stream alone leaves it to the collector."""
-    return events._iterator
