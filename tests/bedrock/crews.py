@@ -38,9 +38,9 @@ def jobs(count: int, **how: Any) -> list[BedrockConverseRequest]:
 
 
 def carry_out(
-    crew_: ParallelLLMManager, requests: Any, colour: str = "sync", *args: Any, **how: Any
+    crew_: ParallelLLMManager, requests: Any, mode: str = "sync", *args: Any, **how: Any
 ) -> ParallelResponse:
-    if colour == "sync":
+    if mode == "sync":
         return crew_.converse_parallel(requests, *args, **how)
     return asyncio.run(crew_.aconverse_parallel(requests, *args, **how))
 

@@ -79,7 +79,7 @@ class EventStream:
 
 
 class FakeClients:
-    """In the place of `Clients`. A step is a text, a dict, an exception, a list of events, or a
+    """In the place of `Clients`. A step is a string, a dict, an exception, a list of events, or a
     function of the arguments that gives one."""
 
     def __init__(self, *steps: Any, then: Any = None, **regions: Iterable[Any]) -> None:

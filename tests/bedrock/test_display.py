@@ -42,7 +42,7 @@ def test_long_lines_are_not_broken() -> None:
     assert shown(words, summary=False) == (words, words + "\n")
 
 
-def test_what_broke_on_the_way_is_told() -> None:
+def test_what_broke_on_the_way_is_row() -> None:
     _, printed = shown(throttled(), "fine")
     assert "Recovery" in printed
     assert "RateLimitError" in printed

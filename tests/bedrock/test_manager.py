@@ -40,20 +40,20 @@ TOOLS = {
 }  # fmt: skip
 
 
-def ask(llm: Any, colour: str, **how: Any) -> Any:
-    if colour == "sync":
+def ask(llm: Any, mode: str, **how: Any) -> Any:
+    if mode == "sync":
         return llm.converse([message()], **how)
     return asyncio.run(llm.aconverse([message()], **how))
 
 
-both = pytest.mark.parametrize("colour", ["sync", "async"])
+both = pytest.mark.parametrize("mode", ["sync", "async"])
 
 
 @pytest.mark.promise("B21", "S0-04", "S0-22", "S0-23", "S1-28")
 @both
-def test_the_first_target_answers_and_says_so(colour: str) -> None:
+def test_the_first_target_answers_and_says_so(mode: str) -> None:
     clients = FakeClients("Paris")
-    response = ask(manager(clients), colour)
+    response = ask(manager(clients), mode)
     assert response.success
     assert response.get_content() == "Paris"
     assert (response.model_used, response.region_used) == (HAIKU, EAST)
@@ -67,9 +67,9 @@ def test_the_first_target_answers_and_says_so(colour: str) -> None:
 
 @pytest.mark.promise("S0-01", "S0-05", "S0-06", "S0-42", "S1-23")
 @both
-def test_every_region_of_a_model_then_the_next_model(colour: str) -> None:
+def test_every_region_of_a_model_then_the_next_model(mode: str) -> None:
     clients = FakeClients(throttled(), throttled(), "Paris")
-    response = ask(manager(clients, models=[HAIKU, SONNET]), colour)
+    response = ask(manager(clients, models=[HAIKU, SONNET]), mode)
     assert [(each.model_used, each.region) for each in response.attempts] == [
         (HAIKU, EAST), (HAIKU, WEST), (SONNET, EAST),
     ]  # fmt: skip
@@ -80,30 +80,30 @@ def test_every_region_of_a_model_then_the_next_model(colour: str) -> None:
 def test_b4_one_target_is_asked_again_until_the_attempts_are_used_up() -> None:
     clients = FakeClients(then=throttled())
     llm = manager(clients, regions=[EAST], retry={"max_retries": 3})
-    with pytest.raises(RetryExhaustedError) as told:
+    with pytest.raises(RetryExhaustedError) as raised:
         llm.converse([message()])
     assert len(clients.asked) == 4
-    assert told.value.attempts_made == len(clients.asked)  # type: ignore[attr-defined]
+    assert raised.value.attempts_made == len(clients.asked)  # type: ignore[attr-defined]
 
 
 @pytest.mark.promise("S0-29", "S0-65")
 def test_attempts_are_bounded_over_all_targets() -> None:
     clients = FakeClients(then=throttled())
     llm = manager(clients, regions=[EAST, WEST, EU], retry={"max_attempts": 2})
-    with pytest.raises(RetryExhaustedError) as told:
+    with pytest.raises(RetryExhaustedError) as raised:
         llm.converse([message()])
     assert clients.order == [EAST, WEST]
-    assert told.value.regions_tried == [EAST, WEST]  # type: ignore[attr-defined]
-    assert not told.value.response.success  # type: ignore[attr-defined]
+    assert raised.value.regions_tried == [EAST, WEST]  # type: ignore[attr-defined]
+    assert not raised.value.response.success  # type: ignore[attr-defined]
 
 
 @pytest.mark.promise("B5", "S0-65")
 def test_b5_the_callers_fault_ends_the_request_at_once() -> None:
     clients = FakeClients(then=refused("ValidationException", "messages: wrong"))
-    with pytest.raises(InvalidRequestError) as told:
+    with pytest.raises(InvalidRequestError) as raised:
         manager(clients, models=[HAIKU, SONNET]).converse([message()])
     assert len(clients.asked) == 1
-    assert isinstance(told.value, LLMManagerError)
+    assert isinstance(raised.value, LLMManagerError)
 
 
 @pytest.mark.promise("B5", "S0-30", "S0-65")
@@ -123,7 +123,7 @@ def test_b1_a_guardrail_is_never_left_out() -> None:
 
 
 @pytest.mark.promise("B3", "S0-41", "S0-53", "S1-24", "S1-53")
-def test_b2_b3_what_is_left_out_is_told() -> None:
+def test_b2_b3_what_is_left_out_is_row() -> None:
     no_tools = refused("ValidationException", "This model doesn't support tool use.")
     clients = FakeClients(no_tools, "fine")
     response = manager(clients).converse([message()], tool_config=TOOLS)
@@ -205,10 +205,10 @@ class TestValidation:
             validation_function=lambda response: ValidationResult(False, "too short", {"n": 5}),
             max_validation_attempts=2,
         )
-        with pytest.raises(RetryExhaustedError) as told:
+        with pytest.raises(RetryExhaustedError) as raised:
             manager(clients).converse([message()], response_validation_config=config)
         assert len(clients.asked) == 2
-        errors = told.value.response.get_validation_errors()  # type: ignore[attr-defined]
+        errors = raised.value.response.get_validation_errors()  # type: ignore[attr-defined]
         assert [each["error_message"] for each in errors] == ["too short", "too short"]
         assert [each["error_details"] for each in errors] == [{"n": 5}] * 2
 
@@ -238,10 +238,10 @@ def test_b25_the_timeout_cuts_a_silent_region() -> None:
         return "late"
 
     clients = FakeClients(then=silent)
-    with pytest.raises((DeadlineExceededError, RetryExhaustedError)) as told:
+    with pytest.raises((DeadlineExceededError, RetryExhaustedError)) as raised:
         manager(clients, regions=[EAST], timeout=1.0).converse([message()], timeout=0.2)
     held.set()
-    assert told.value.ledger is not None
+    assert raised.value.ledger is not None
 
 
 @pytest.mark.promise("S0-28")
@@ -251,8 +251,8 @@ def test_bad_arguments_are_refused_before_anything_is_sent() -> None:
     for wrong in ([], [{"role": "user", "content": []}], "hi", [{"role": "judge"}]):
         with pytest.raises(RequestValidationError):
             llm.converse(wrong)  # type: ignore[arg-type]
-    with pytest.raises(RequestValidationError, match="colour"):
-        llm.converse([message()], colour="red")
+    with pytest.raises(RequestValidationError, match="mode"):
+        llm.converse([message()], mode="red")
     assert clients.asked == []
 
 
@@ -267,7 +267,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent() -> None:
         ({"timeout": 0}, ConfigurationError),
     ],
 )
-def test_what_cannot_work_is_said_at_once(how: dict[str, Any], error: type[Exception]) -> None:
+def test_what_cannot_work_is_refused(how: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         manager(FakeClients(), **how)
 
@@ -292,12 +292,12 @@ def test_two_spellings_of_retries_are_one_and_contradictions_are_refused() -> No
 @pytest.mark.promise("S0-36")
 def test_the_configuration_says_what_will_surprise() -> None:
     llm = manager(FakeClients(), models=[HAIKU, SONNET], retry={"max_attempts": 2})
-    told = llm.validate_configuration()
-    assert set(told) == {
+    result = llm.validate_configuration()
+    assert set(result) == {
         "valid", "errors", "warnings", "model_region_combinations", "auth_status",
     }  # fmt: skip
-    assert told["model_region_combinations"] == 4
-    assert any("2 attempts for 4 targets" in each for each in told["warnings"])
+    assert result["model_region_combinations"] == 4
+    assert any("2 attempts for 4 targets" in each for each in result["warnings"])
 
 
 def test_region_orders() -> None:

@@ -79,10 +79,10 @@ def test_no_wait_is_longer_than_the_cap(
 def test_one_target_is_asked_again_after_each_of_these_waits() -> None:
     clients = FakeClients(then=throttled())
     retry = {"max_attempts": 5, "base_delay": 0.001, "jitter": 0.0}
-    with pytest.raises(RetryExhaustedError) as told:
+    with pytest.raises(RetryExhaustedError) as raised:
         manager(clients, regions=[EAST], retry=retry).converse([message()])
-    assert told.value.ledger is not None
-    delays = [entry.delay for entry in told.value.ledger.sent]
+    assert raised.value.ledger is not None
+    delays = [entry.delay for entry in raised.value.ledger.sent]
     assert delays == pytest.approx([0, 0.001, 0.002, 0.004, 0.008], abs=5e-4)
 
 
@@ -188,22 +188,22 @@ def test_both_spellings_of_a_validation_are_one() -> None:
 
 @pytest.mark.promise("S0-52", "S1-78")
 @pytest.mark.parametrize(
-    ("said", "accepted"),
+    ("result", "accepted"),
     [
         (True, True), (None, True), ("words", True), (False, False), ("", False), (0, False),
         (ValidationResult(True), True), (ValidationResult(False, "no"), False),
         (ValueError("no"), False),
     ],
 )  # fmt: skip
-def test_a_validator_speaks_in_any_of_these_ways(said: Any, accepted: bool) -> None:
+def test_a_validator_speaks_in_any_of_these_ways(result: Any, accepted: bool) -> None:
     def check(response: Any) -> Any:
-        if isinstance(said, Exception):
-            raise said
-        return said
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    verdict = ResponseValidationConfig(check).check(object())
-    assert verdict.success is accepted
-    assert accepted or verdict.error_message
+    validation = ResponseValidationConfig(check).check(object())
+    assert validation.success is accepted
+    assert accepted or validation.error_message
 
 
 def test_a_rejected_answer_waits_as_configured() -> None:

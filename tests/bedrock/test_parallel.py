@@ -40,7 +40,7 @@ MADE_UP = AuthConfig(
     auth_type=AuthenticationType.CREDENTIALS, access_key_id="AKIA", secret_access_key="made up"
 )
 
-both = pytest.mark.parametrize("colour", ["sync", "async"])
+both = pytest.mark.parametrize("mode", ["sync", "async"])
 
 
 def failing(*numbers: int) -> Callable[[str, dict[str, Any]], Any]:
@@ -49,8 +49,8 @@ def failing(*numbers: int) -> Callable[[str, dict[str, Any]], Any]:
 
 
 @both
-def test_answers_are_kept_by_id_in_the_order_of_the_requests(colour: str) -> None:
-    run = carry_out(crew(FakeClients(then=echo)), jobs(7), colour)
+def test_answers_are_kept_by_id_in_the_order_of_the_requests(mode: str) -> None:
+    run = carry_out(crew(FakeClients(then=echo)), jobs(7), mode)
     assert run.success
     assert list(run.request_responses) == [f"r{number}" for number in range(7)]
     assert run.request_responses["r4"].get_content() == "answer 4"
@@ -59,7 +59,7 @@ def test_answers_are_kept_by_id_in_the_order_of_the_requests(colour: str) -> Non
 
 @pytest.mark.promise("S1-51")
 @both
-def test_concurrency_is_real_and_the_limit_holds(colour: str) -> None:
+def test_concurrency_is_real_and_the_limit_holds(mode: str) -> None:
     """Four meet at a barrier: fewer at once would never pass it, and a fifth breaks the count."""
     barrier = threading.Barrier(4, timeout=10)
     lock = threading.Lock()
@@ -75,7 +75,7 @@ def test_concurrency_is_real_and_the_limit_holds(colour: str) -> None:
             running -= 1
         return "met"
 
-    run = carry_out(crew(FakeClients(then=meet), max_concurrent_requests=4), jobs(12), colour)
+    run = carry_out(crew(FakeClients(then=meet), max_concurrent_requests=4), jobs(12), mode)
     assert run.success
     assert most == 4
     assert run.parallel_execution_stats.concurrent_executions == 4
@@ -83,9 +83,9 @@ def test_concurrency_is_real_and_the_limit_holds(colour: str) -> None:
 
 @pytest.mark.promise("B23", "S1-46")
 @both
-def test_b23_first_attempts_go_where_they_were_assigned(colour: str) -> None:
+def test_b23_first_attempts_go_where_they_were_assigned(mode: str) -> None:
     clients = FakeClients(then=echo)
-    run = carry_out(crew(clients), jobs(6), colour)
+    run = carry_out(crew(clients), jobs(6), mode)
     assert Counter(clients.order) == dict.fromkeys(REGIONS, 2)
     assert run.parallel_execution_stats.region_distribution == dict.fromkeys(REGIONS, 2)
     went = {text_of(sent): region for region, sent in clients.asked}
@@ -93,7 +93,7 @@ def test_b23_first_attempts_go_where_they_were_assigned(colour: str) -> None:
 
 
 @pytest.mark.promise("B23")
-def test_b23_the_distribution_tells_who_answered_not_who_was_to() -> None:
+def test_b23_the_distribution_counts_the_regions_that_answered() -> None:
     clients = FakeClients(then=echo, us_east_1=[DEAD] * 9)
     run = carry_out(crew(clients, [EAST, WEST]), jobs(4), "sync", 1)
     assert run.parallel_execution_stats.region_distribution == {WEST: 4}
@@ -108,9 +108,9 @@ def test_the_second_region_of_an_assignment_is_the_next_one() -> None:
 
 @pytest.mark.promise("S1-50")
 @both
-def test_round_robin_is_even_within_one(colour: str) -> None:
+def test_round_robin_is_even_within_one(mode: str) -> None:
     clients = FakeClients(then=echo)
-    carry_out(crew(clients), jobs(100), colour)
+    carry_out(crew(clients), jobs(100), mode)
     counts = Counter(clients.order).values()
     assert max(counts) - min(counts) <= 1
 
@@ -145,8 +145,8 @@ def test_least_loaded_goes_to_the_region_with_the_fewest_under_way() -> None:
 
 @pytest.mark.promise("S0-57")
 @both
-def test_a_failure_leaves_the_others_alone(colour: str) -> None:
-    run = carry_out(crew(FakeClients(then=failing(1, 3))), jobs(5), colour)
+def test_a_failure_leaves_the_others_alone(mode: str) -> None:
+    run = carry_out(crew(FakeClients(then=failing(1, 3))), jobs(5), mode)
     assert run.failed_request_ids == ["r1", "r3"]
     assert run.get_success_rate() == 0.6
     assert f"{run.get_success_rate():.1%}" == "60.0%"
@@ -154,10 +154,10 @@ def test_a_failure_leaves_the_others_alone(colour: str) -> None:
 
 @pytest.mark.promise("B25")
 @both
-def test_b25_a_failed_request_keeps_its_exception_attempts_and_ledger(colour: str) -> None:
+def test_b25_a_failed_request_keeps_its_exception_attempts_and_ledger(mode: str) -> None:
     clients = FakeClients(then=throttled())
     requests = jobs(1)
-    run = carry_out(crew(clients, [EAST, WEST], retry={"max_attempts": 3}), requests, colour)
+    run = carry_out(crew(clients, [EAST, WEST], retry={"max_attempts": 3}), requests, mode)
     (failed,) = run.get_failed_responses().values()
     assert len(failed.attempts) == len(clients.asked) == len(failed.ledger.sent) == 3
     assert run.get_failed_by_exception_type() == {"RateLimitError": ["r0"]}
@@ -168,45 +168,43 @@ def test_b25_a_failed_request_keeps_its_exception_attempts_and_ledger(colour: st
 @pytest.mark.promise("B24")
 @both
 def test_b24_stopping_at_the_first_failure_begins_no_more_and_keeps_what_was_done(
-    colour: str,
+    mode: str,
 ) -> None:
     clients = FakeClients(then=failing(2))
     how: dict[str, Any] = {"failure_handling_strategy": STOP_FIRST, "max_concurrent_requests": 1}
-    with pytest.raises(ParallelExecutionError) as told:
-        carry_out(crew(clients, **how), jobs(5), colour)
-    assert isinstance(told.value, ParallelProcessingError)
+    with pytest.raises(ParallelExecutionError) as raised:
+        carry_out(crew(clients, **how), jobs(5), mode)
+    assert isinstance(raised.value, ParallelProcessingError)
     assert len(clients.asked) == 3
-    kept = told.value.response
+    kept = raised.value.response
     assert kept.successful_request_ids == ["r0", "r1"]
     assert kept.failed_request_ids == ["r2"]
-    assert "2 were not sent" in str(told.value)
+    assert "2 were not sent" in str(raised.value)
 
 
 @both
-def test_b24_stopping_at_a_threshold_counts_over_all_requests(colour: str) -> None:
+def test_b24_stopping_at_a_threshold_counts_over_all_requests(mode: str) -> None:
     clients = FakeClients(then=failing(0, 1, 3, 5))
     how: dict[str, Any] = {
         "failure_handling_strategy": STOP_THRESHOLD,
         "max_concurrent_requests": 1,
     }
-    with pytest.raises(ParallelExecutionError) as told:
-        carry_out(crew(clients, failure_threshold=0.3, **how), jobs(10), colour)
+    with pytest.raises(ParallelExecutionError) as raised:
+        carry_out(crew(clients, failure_threshold=0.3, **how), jobs(10), mode)
     assert len(clients.asked) == 4
-    assert told.value.response.failed_request_ids == ["r0", "r1", "r3"]
+    assert raised.value.response.failed_request_ids == ["r0", "r1", "r3"]
     below = crew(FakeClients(then=failing(0, 1, 3, 5)), failure_threshold=0.5, **how)
-    assert carry_out(below, jobs(10), colour).get_success_rate() == 0.6
+    assert carry_out(below, jobs(10), mode).get_success_rate() == 0.6
 
 
 @pytest.mark.promise("B25")
 @pytest.mark.wire
 @both
-def test_b25_a_timeout_cuts_a_silent_call_short_and_the_others_go_on(colour: str) -> None:
+def test_b25_a_timeout_ends_a_silent_call_and_the_others_continue(mode: str) -> None:
     with WireServer(reply="x") as server, clients_at(server.bedrock_url) as clients:
         server.script(faults.silence())
         config = ParallelProcessingConfig(max_concurrent_requests=1, request_timeout_seconds=0.3)
-        run = carry_out(
-            ParallelLLMManager([HAIKU], [EAST], config, clients=clients), jobs(3), colour
-        )
+        run = carry_out(ParallelLLMManager([HAIKU], [EAST], config, clients=clients), jobs(3), mode)
     assert run.total_duration_ms < 5_000
     assert run.timed_out_request_ids == ["r0"]
     assert run.successful_request_ids == ["r1", "r2"]
@@ -214,7 +212,7 @@ def test_b25_a_timeout_cuts_a_silent_call_short_and_the_others_go_on(colour: str
 
 
 @both
-def test_higher_priorities_start_first_and_equal_ones_in_order(colour: str) -> None:
+def test_higher_priorities_start_first_and_equal_ones_in_order(mode: str) -> None:
     requests = jobs(5)
     requests[3].priority, requests[1].priority = 9, 4
     for prioritised, order in ((True, "31024"), (False, "01234")):
@@ -223,23 +221,23 @@ def test_higher_priorities_start_first_and_equal_ones_in_order(colour: str) -> N
             "max_concurrent_requests": 1,
             "enable_request_prioritization": prioritised,
         }
-        run = carry_out(crew(clients, **how), requests, colour)
+        run = carry_out(crew(clients, **how), requests, mode)
         assert "".join(text_of(sent) for _, sent in clients.asked) == order
         assert list(run.request_responses) == [f"r{number}" for number in range(5)]
 
 
 @both
-def test_progress_is_told_after_each_request(colour: str) -> None:
+def test_progress_is_reported_after_each_request(mode: str) -> None:
     seen: list[tuple[int, int]] = []
     carry_out(
-        crew(FakeClients(then=failing(2))), jobs(6), colour,
+        crew(FakeClients(then=failing(2))), jobs(6), mode,
         on_progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert seen == [(number, 6) for number in range(1, 7)]
 
 
 @both
-def test_attempts_are_as_configured_or_as_the_request_says(colour: str) -> None:
+def test_attempts_are_as_configured_or_as_the_request_says(mode: str) -> None:
     cases: list[tuple[dict[str, Any], int | None, int]] = [
         ({"max_retries_per_request": 1}, None, 2),
         ({"max_retries_per_request": 1}, 4, 5),
@@ -247,15 +245,15 @@ def test_attempts_are_as_configured_or_as_the_request_says(colour: str) -> None:
     ]
     for how, own, expected in cases:
         clients = FakeClients(then=throttled())
-        carry_out(crew(clients, **how), jobs(1, max_retries=own), colour)
+        carry_out(crew(clients, **how), jobs(1, max_retries=own), mode)
         assert len(clients.asked) == expected
 
 
 @both
-def test_a_request_that_cannot_be_sent_is_one_failure_not_the_end_of_the_run(colour: str) -> None:
+def test_a_request_that_cannot_be_sent_is_one_failure_not_the_end_of_the_run(mode: str) -> None:
     clients = FakeClients(then=echo)
     requests = [*jobs(2), BedrockConverseRequest([], request_id="bad")]
-    run = carry_out(crew(clients), requests, colour)
+    run = carry_out(crew(clients), requests, mode)
     assert run.successful_request_ids == ["r0", "r1"]
     assert isinstance(run.request_responses["bad"].get_last_error(), RequestValidationError)
     assert run.get_failed_by_exception_type() == {"RequestValidationError": ["bad"]}
@@ -263,17 +261,17 @@ def test_a_request_that_cannot_be_sent_is_one_failure_not_the_end_of_the_run(col
 
 
 @both
-def test_answers_are_validated_each(colour: str) -> None:
+def test_answers_are_validated_each(mode: str) -> None:
     clients = FakeClients("bad", then=echo)
     check = ResponseValidationConfig(lambda response: "bad" not in response.get_content())
-    run = carry_out(crew(clients, max_concurrent_requests=1), jobs(2), colour, 2, check)
+    run = carry_out(crew(clients, max_concurrent_requests=1), jobs(2), mode, 2, check)
     assert run.success
     assert run.request_responses["r0"].had_validation_failures()
     assert not run.request_responses["r1"].had_validation_failures()
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_region_that_dies_midway_through_500_requests_loses_none(colour: str) -> None:
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_region_that_dies_midway_through_500_requests_loses_none(mode: str) -> None:
     concurrency, deaths = 20, Counter[str]()
     lock = threading.Lock()
     count = 0
@@ -289,7 +287,7 @@ def test_a_region_that_dies_midway_through_500_requests_loses_none(colour: str) 
 
     run = carry_out(
         crew(FakeClients(then=step), [EAST, WEST], max_concurrent_requests=concurrency),
-        jobs(500), colour,
+        jobs(500), mode,
     )  # fmt: skip
     assert run.get_success_rate() == 1.0
     assert len(run.request_responses) == 500
@@ -315,13 +313,13 @@ def test_two_requests_of_one_id_are_refused_before_anything_is_sent() -> None:
 
 @pytest.mark.promise("S1-45")
 def test_ids_that_are_made_up_never_collide() -> None:
-    said = [message("the same")]
-    made = {BedrockConverseRequest(said).request_id for _ in range(10_000)}
+    messages = [message("the same")]
+    made = {BedrockConverseRequest(messages).request_id for _ in range(10_000)}
     assert len(made) == 10_000
 
 
 @pytest.mark.parametrize("wrong", [[], None, "hi", [{"messages": []}], BedrockConverseRequest([])])
-def test_what_is_no_list_of_requests_is_refused(wrong: Any) -> None:
+def test_an_invalid_list_of_requests_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError):
         carry_out(crew(FakeClients()), wrong)
 
@@ -342,14 +340,14 @@ def test_configurations_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
         ParallelProcessingConfig(**wrong)
 
 
-def test_regions_each_are_at_least_one_and_too_many_is_told() -> None:
+def test_regions_each_are_at_least_one_and_too_many_is_row() -> None:
     with pytest.raises(ConfigurationError):
         carry_out(crew(FakeClients(then=echo)), jobs(1), "sync", 0)
     run = carry_out(crew(FakeClients(then=echo), [EAST]), jobs(1), "sync", 2)
     assert "there are 1" in run.get_warnings()[0]
 
 
-def test_one_manager_does_both_and_tells_its_configuration() -> None:
+def test_one_manager_does_both_and_returns_its_configuration() -> None:
     clients = FakeClients(then=echo)
     manager = crew(clients, max_concurrent_requests=3)
     assert manager.get_parallel_config().max_concurrent_requests == 3

@@ -92,7 +92,7 @@ def test_warnings_are_those_of_the_run(run: ParallelResponse) -> None:
     assert run.get_warnings() == ["one"]
 
 
-def test_a_run_of_nothing_is_no_success_and_divides_by_nothing() -> None:
+def test_an_empty_run_is_not_a_success_and_divides_by_nothing() -> None:
     empty = ParallelResponse(parallel_execution_stats=ParallelExecutionStats.of([]))
     assert not empty.success
     assert empty.get_success_rate() == 0.0
@@ -105,6 +105,6 @@ def test_a_run_of_answers_only_is_a_success() -> None:
 
 
 def test_a_run_is_json(run: ParallelResponse) -> None:
-    told = json.loads(run.to_json(indent=2))
-    assert told["parallel_execution_stats"]["success_rate"] == 0.75
-    assert told["request_responses"]["c"]["attempts"][0]["error"]["type"] == "RateLimitError"
+    result = json.loads(run.to_json(indent=2))
+    assert result["parallel_execution_stats"]["success_rate"] == 0.75
+    assert result["request_responses"]["c"]["attempts"][0]["error"]["type"] == "RateLimitError"

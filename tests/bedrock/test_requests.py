@@ -87,9 +87,9 @@ def test_a_tool_round_trip_is_two_requests() -> None:
     first = llm.converse([asked], tool_config=tools)
     (call,) = first.get_tool_uses()
     assert (call.name, dict(call.input)) == ("look", {"at": "sky"})
-    said = create_assistant_message().add_tool_use(call.tool_use_id, call.name, call.input).build()
+    turn = create_assistant_message().add_tool_use(call.tool_use_id, call.name, call.input)
     result = create_user_message().add_tool_result(call.tool_use_id, "blue", "success").build()
-    second = llm.converse([asked, said, result], tool_config=tools)
+    second = llm.converse([asked, turn.build(), result], tool_config=tools)
     assert second.get_content() == "It is blue."
 
 
@@ -129,13 +129,13 @@ def test_a_failure_can_be_a_response() -> None:
 
 @pytest.mark.promise("S0-30")
 def test_missing_credentials_are_an_error_of_their_own() -> None:
-    class Nobody(FakeClients):
+    class WithoutCredentials(FakeClients):
         def runtime(self, region: str) -> Any:
             raise AuthenticationError("no credentials", hint="configure them")
 
     with pytest.raises(AuthenticationError, match="no credentials"):
-        manager(Nobody()).converse([message()])
-    caught = manager(Nobody()).validate_configuration()
+        manager(WithoutCredentials()).converse([message()])
+    caught = manager(WithoutCredentials()).validate_configuration()
     assert (caught["valid"], caught["auth_status"]) == (False, "failed")
 
 

@@ -1,4 +1,4 @@
-"""A response tells its content, cost, times and history in the names that both documents print."""
+"""A response gives its content, cost, times and history under the names of both documents."""
 
 from __future__ import annotations
 
@@ -307,22 +307,22 @@ def test_cache_ratios_stay_between_zero_and_one(plain: int, read: int, written: 
     usage = BedrockUsage.of(
         {"inputTokens": plain, "cacheReadInputTokens": read, "cacheWriteInputTokens": written}
     )
-    told = CacheEfficiency.of(usage)
-    assert 0 <= told["cache_hit_ratio"] <= 1
-    assert 0 <= told["cache_effectiveness"] <= 1
-    assert str(told).endswith("%")
+    result = CacheEfficiency.of(usage)
+    assert 0 <= result["cache_hit_ratio"] <= 1
+    assert 0 <= result["cache_effectiveness"] <= 1
+    assert str(result).endswith("%")
 
 
 @pytest.mark.promise("B19", "S1-43")
 def test_the_saving_is_counted_with_the_callers_prices(response: BedrockResponse) -> None:
-    told = response.get_cache_efficiency(3.0, 0.3, 3.75)
-    assert told is not None
-    assert told["cache_hit_ratio"] == 1000 / 1060
-    assert told["cache_savings_cost"] == pytest.approx((1000 * 2.7 - 50 * 0.75) / 1000)
+    result = response.get_cache_efficiency(3.0, 0.3, 3.75)
+    assert result is not None
+    assert result["cache_hit_ratio"] == 1000 / 1060
+    assert result["cache_savings_cost"] == pytest.approx((1000 * 2.7 - 50 * 0.75) / 1000)
     unpriced = response.get_cache_efficiency()
     assert unpriced is not None
     assert unpriced["cache_savings_cost"] is None
-    assert str(told) == "94.3%"
+    assert str(result) == "94.3%"
 
 
 def test_a_missing_total_is_the_sum() -> None:

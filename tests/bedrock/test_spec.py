@@ -48,7 +48,7 @@ def test_it_stands_in_a_chain_with_others(monkeypatch: pytest.MonkeyPatch) -> No
         ("bedrock:Claude 3 Haiku@us-east-1", {"api_key": "k"}, ConfigurationError),
     ],
 )
-def test_what_cannot_work_is_said(
+def test_what_cannot_work_is_refused(
     text: str, how: dict[str, Any], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(error):

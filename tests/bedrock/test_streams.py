@@ -24,8 +24,8 @@ EAST, WEST = "us-east-1", "us-west-2"
 BROKEN = refused("modelStreamErrorException", "boom", 424)
 
 
-def read(llm: Any, colour: str, **how: Any) -> tuple[list[str], Any]:
-    if colour == "sync":
+def read(llm: Any, mode: str, **how: Any) -> tuple[list[str], Any]:
+    if mode == "sync":
         stream = llm.converse_stream([message()], **how)
         return [str(chunk) for chunk in stream if chunk], stream
 
@@ -36,13 +36,13 @@ def read(llm: Any, colour: str, **how: Any) -> tuple[list[str], Any]:
     return asyncio.run(main())
 
 
-both = pytest.mark.parametrize("colour", ["sync", "async"])
+both = pytest.mark.parametrize("mode", ["sync", "async"])
 
 
 @pytest.mark.promise("S0-31", "S0-50", "S1-34")
 @both
-def test_text_usage_and_metrics(colour: str) -> None:
-    texts, stream = read(manager(FakeClients("Hello| world")), colour)
+def test_text_usage_and_metrics(mode: str) -> None:
+    texts, stream = read(manager(FakeClients("Hello| world")), mode)
     assert texts == ["Hello", " world"]
     assert stream.get_full_content() == "Hello world"
     assert stream.is_streaming_complete()
@@ -109,14 +109,14 @@ def test_tool_use_and_reasoning_stand_apart() -> None:
 
 @pytest.mark.promise("B8")
 @both
-def test_b8_a_refused_stream_is_an_error(colour: str) -> None:
+def test_b8_a_refused_stream_is_an_error(mode: str) -> None:
     clients = FakeClients(then=refused("AccessDeniedException", status=403))
     with pytest.raises(AuthenticationError):
-        read(manager(clients, regions=[EAST]), colour)
+        read(manager(clients, regions=[EAST]), mode)
 
 
 @pytest.mark.promise("B9", "S0-51")
-def test_b9_interrupted_everywhere_is_no_success_and_shows_nothing_twice() -> None:
+def test_b9_interrupted_everywhere_is_a_failure_and_shows_nothing_twice() -> None:
     clients = FakeClients(then=lambda region, sent: [*text_events("Hello ", stop=None), BROKEN])
     stream = manager(clients, models=["Claude Sonnet 5"]).converse_stream([message()])
     shown: list[str] = []
@@ -128,14 +128,14 @@ def test_b9_interrupted_everywhere_is_no_success_and_shows_nothing_twice() -> No
 
 @pytest.mark.promise("B10", "S1-33")
 @both
-def test_b10_recovery_goes_on_where_it_broke_and_leaves_the_callers_messages_alone(
-    colour: str,
+def test_b10_recovery_continues_where_it_broke_and_leaves_the_callers_messages_alone(
+    mode: str,
 ) -> None:
     clients = FakeClients([*text_events("Hello ", "world ", stop=None), BROKEN], " how are you|?")
     llm = manager(clients)
     asked = [message()]
     before = repr(asked)
-    if colour == "sync":
+    if mode == "sync":
         stream: Any = llm.converse_stream(asked)
         text = "".join(stream)
     else:
@@ -156,27 +156,27 @@ def test_b10_recovery_goes_on_where_it_broke_and_leaves_the_callers_messages_alo
 
 @pytest.mark.promise("B11")
 @both
-def test_b11_in_band_errors_before_content_move_on(colour: str) -> None:
+def test_b11_in_band_errors_before_content_move_on(mode: str) -> None:
     throttle = refused("throttlingException", status=429)
     clients = FakeClients([{"messageStart": {"role": "assistant"}}, throttle], "fine")
-    texts, stream = read(manager(clients), colour)
+    texts, stream = read(manager(clients), mode)
     assert texts == ["fine"]
     assert stream.region_used == WEST
     assert len(stream.attempts) == 2
 
 
 @both
-def test_a_stream_without_its_end_is_cut(colour: str) -> None:
+def test_a_stream_without_its_end_is_interrupted(mode: str) -> None:
     clients = FakeClients(then=lambda region, arguments: text_events("Hello", stop=None))
     with pytest.raises((StreamInterruptedError, RetryExhaustedError)):
-        read(manager(clients, models=["Claude Sonnet 5"], regions=[EAST]), colour)
+        read(manager(clients, models=["Claude Sonnet 5"], regions=[EAST]), mode)
 
 
 @both
-def test_leaving_early_closes_the_stream(colour: str) -> None:
+def test_leaving_early_closes_the_stream(mode: str) -> None:
     clients = FakeClients("one|two|three")
     llm = manager(clients)
-    if colour == "sync":
+    if mode == "sync":
         with llm.converse_stream([message()]) as stream:
             next(chunk for chunk in stream if chunk)
     else:
@@ -192,15 +192,15 @@ def test_leaving_early_closes_the_stream(colour: str) -> None:
 
 
 @both
-def test_fallback_before_content_is_free(colour: str) -> None:
+def test_fallback_before_content_is_free(mode: str) -> None:
     clients = FakeClients(throttled(), "fine")
-    texts, stream = read(manager(clients), colour)
+    texts, stream = read(manager(clients), mode)
     assert texts == ["fine"]
     assert stream.get_target_switches() == 1
 
 
 @both
-def test_text_blocks_are_a_line_each_in_a_stream_as_in_a_complete_answer(colour: str) -> None:
+def test_text_blocks_are_a_line_each_in_a_stream_as_in_a_complete_answer(mode: str) -> None:
     blocks = [{"text": "Paris."}, {"text": ""}, {"text": "And Rome."}]
     message_ = {"role": "assistant", "content": blocks}
     complete = manager(FakeClients({"output": {"message": message_}, "stopReason": "end_turn"}))
@@ -211,6 +211,6 @@ def test_text_blocks_are_a_line_each_in_a_stream_as_in_a_complete_answer(colour:
             events.append({"contentBlockDelta": delta})
         events.append({"contentBlockStop": {"contentBlockIndex": index}})
     events.append({"messageStop": {"stopReason": "end_turn"}})
-    texts, stream = read(manager(FakeClients(events)), colour)
+    texts, stream = read(manager(FakeClients(events)), mode)
     assert complete.converse([message()]).get_content() == "Paris.\nAnd Rome."
     assert stream.get_full_content() == "".join(texts) == "Paris.\nAnd Rome."

@@ -81,7 +81,7 @@ def s3_source(uri: str, bucket_owner: str | None = None) -> Block:
 def guard_content(
     text: str, qualifiers: Iterable[GuardContentQualifierEnum | str] | None = None
 ) -> Block:
-    """A text for a guardrail to assess, and what it is."""
+    """Text for a guardrail to assess, and what it is."""
     inner: Block = {"text": text}
     if qualifiers is not None:
         given = [qualifiers] if isinstance(qualifiers, str) else list(qualifiers)

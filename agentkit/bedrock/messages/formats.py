@@ -78,7 +78,7 @@ class ToolResultStatusEnum(StrEnum):
 
 
 class GuardContentQualifierEnum(StrEnum):
-    """What a guardrail takes a text for."""
+    """What a text is for a guardrail."""
 
     GROUNDING_SOURCE = "grounding_source"
     QUERY = "query"
@@ -203,7 +203,7 @@ def _image(data: bytes, _: str | None) -> str | None:
 
 def _document(data: bytes, filename: str | None) -> str | None:
     textual = bool(filename) and PurePath(str(filename)).suffix.lower() in _TEXTUAL
-    # The standard allows a header within the first 1,024 bytes; a text may merely mention one.
+    # The standard allows a header within the first 1,024 bytes; other text may mention one.
     if data.startswith(b"%PDF-") or (b"%PDF-" in data[:1024] and not textual):
         return "pdf"
     if data.startswith(b"PK\x03\x04"):

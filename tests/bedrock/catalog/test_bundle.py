@@ -60,7 +60,7 @@ def test_an_exported_catalogue_is_the_bundle_again(
     assert bundled().models == tuple(sorted(found.list_models(), key=lambda one: one.model_id))
 
 
-def test_a_damaged_bundle_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_bundle_is_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data.json").write_text("{}")
     monkeypatch.setattr(cache_module, "files", lambda _: tmp_path)
     with pytest.raises(BundledDataError, match="damaged"):

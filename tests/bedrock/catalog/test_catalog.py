@@ -136,7 +136,7 @@ def test_a_forced_refresh_does_not_read_the_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("S1-68")
-def test_without_credentials_the_bundle_answers_and_nobody_is_asked(tmp_path: Path) -> None:
+def test_without_credentials_the_bundle_answers_and_aws_is_not_asked(tmp_path: Path) -> None:
     found = BedrockModelCatalog(cache_directory=tmp_path)
     metadata = found.get_catalog_metadata()
     assert metadata.source.value == "BUNDLED"
@@ -232,7 +232,7 @@ def test_what_aws_no_longer_lists_is_marked_and_kept(tmp_path: Path) -> None:
     assert "Ray v2" not in [one.model_name for one in found.list_models(include_retired=False)]
 
 
-def test_a_governments_region_that_nobody_asked_does_not_keep_a_model_alive(tmp_path: Path) -> None:
+def test_a_government_region_that_was_not_asked_does_not_keep_a_model_alive(tmp_path: Path) -> None:
     places = [EAST, WEST, "us-gov-west-1"]
     row = {"id": "maker.a:0", "name": "A", "provider": "M", "input": [], "output": []}
     rest = {"streaming": True, "profiles": {}, "source": "https://x", "date": "2026-01-01"}
@@ -243,7 +243,7 @@ def test_a_governments_region_that_nobody_asked_does_not_keep_a_model_alive(tmp_
     assert not alive.retired
 
 
-def test_variants_for_provisioned_throughput_are_no_models(tmp_path: Path) -> None:
+def test_variants_for_provisioned_throughput_are_left_out(tmp_path: Path) -> None:
     aws = ControlPlane()
     aws.answer(EAST, [summary("maker.a:0:48k", "PROVISIONED"), summary("maker.a:0")])
     found = catalog(aws, tmp_path, regions=[EAST])
@@ -251,7 +251,7 @@ def test_variants_for_provisioned_throughput_are_no_models(tmp_path: Path) -> No
     assert found.resolve("maker.a:0:48k") is None
 
 
-def test_a_models_end_of_life_is_told(tmp_path: Path) -> None:
+def test_a_models_end_of_life_is_row(tmp_path: Path) -> None:
     ends = {"status": "LEGACY", "endOfLifeTime": START}
     aws = ControlPlane()
     aws.answer(EAST, [summary("maker.a:0", modelLifecycle=ends)])
@@ -315,7 +315,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing_else(tmp_path: Path) ->
     assert found.get_catalog_metadata().source is CatalogSource.API
 
 
-def test_two_that_need_a_refresh_at_once_ask_once_and_read_one_whole_file(tmp_path: Path) -> None:
+def test_concurrent_refreshes_ask_once_and_read_a_complete_file(tmp_path: Path) -> None:
     aws = answering()
     start, sources = threading.Barrier(2), []
 

@@ -61,7 +61,7 @@ def test_every_printed_name_and_every_id_is_its_model(
 
 @pytest.mark.promise("B22")
 @pytest.mark.parametrize("name", ["Claude Opus 9", "Claude 4 Haiku", "Claud 3 Haiku", "Haiku", ""])
-def test_an_unknown_name_is_no_other_model(catalog: BedrockModelCatalog, name: str) -> None:
+def test_an_unknown_name_never_finds_another_model(catalog: BedrockModelCatalog, name: str) -> None:
     assert catalog.get_model_info(name) is None
     assert not catalog.is_model_available(name, "us-east-1")
     with pytest.raises(UnknownModelError, match="no Bedrock model"):
@@ -133,7 +133,7 @@ def test_an_arn_is_used_in_its_own_region_only(catalog: BedrockModelCatalog) -> 
         ("", False), ("anthropic.", False),
     ],
 )  # fmt: skip
-def test_ids_are_told_from_names(text: str, explicit: bool) -> None:
+def test_ids_are_distinguished_from_names(text: str, explicit: bool) -> None:
     assert is_explicit(text) is explicit
 
 

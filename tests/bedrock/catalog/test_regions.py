@@ -65,7 +65,7 @@ def test_large_areas_hold_only_their_own() -> None:
         get_regions_by_area("moon")
 
 
-def test_a_misspelt_region_is_told_and_a_new_one_is_accepted() -> None:
+def test_a_misspelt_region_is_reported_and_a_new_one_is_accepted() -> None:
     with pytest.raises(ConfigurationError, match="did you mean us-east-1"):
         check_region("us_east-1")
     assert check_region("eu-west-9") == "eu-west-9"

@@ -1,4 +1,4 @@
-"""Processes that share a cache file see it whole, one at a time where they ask for the lock."""
+"""Processes that share a cache file read it complete, and one at a time if they lock it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(
     assert [one.name for one in tmp_path.iterdir()] == ["shared.json"]
 
 
-def test_a_lock_that_cannot_be_had_stops_nobody(tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_had_is_not_needed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with JsonFile(tmp_path / "file" / "below").locked():
         pass

@@ -22,7 +22,7 @@ from tests.bedrock.messages.samples import PNG, accepts
 from tests.bedrock.runtime import FakeClients, manager, message, refused
 
 LONG = "word " * 1200
-"""A text of more than the least prefix."""
+"""Text of more than the shortest prefix."""
 SHORT = "brief"
 TOOLS = {
     "tools": [{"toolSpec": {"name": "look", "description": LONG,
@@ -197,7 +197,7 @@ class TestAModelWithoutPromptCaching:
     LONG = create_user_message().add_text(LONG).add_text("question").build()
 
     @pytest.mark.promise("B17")
-    def test_b17_the_points_are_left_out_and_it_is_told(self) -> None:
+    def test_b17_the_points_are_left_out_and_it_is_reported(self) -> None:
         clients = FakeClients(self.REFUSAL, "fine")
         llm = manager(clients, cache_config=CacheConfig(enabled=True))
         response = llm.converse([self.LONG], [text(LONG)])
@@ -214,7 +214,7 @@ class TestAModelWithoutPromptCaching:
 
 
 def test_the_callers_messages_stay_as_they_were() -> None:
-    asked = [message(LONG), {"role": "assistant", "content": [text("so?")]}, message("go on")]
+    asked = [message(LONG), {"role": "assistant", "content": [text("so?")]}, message("continue")]
     before = copy.deepcopy(asked)
     manager(FakeClients("x"), cache_config=CacheConfig(enabled=True)).converse(asked)
     assert asked == before

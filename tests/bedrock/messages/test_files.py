@@ -12,7 +12,7 @@ from agentkit.bedrock.messages.files import read_file
 from agentkit.errors import RequestValidationError
 
 
-def test_a_file_of_exactly_the_limit_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     assert read_file(path, limit=5) == b"12345"
@@ -34,7 +34,7 @@ def test_what_is_not_there_is_not_read(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("S1-13")
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="folder"):
         read_file(tmp_path, limit=5)
 

@@ -45,20 +45,20 @@ NAMES: list[tuple[str, Any, str]] = [
 @pytest.mark.promise("B13", "S0-25", "S1-05")
 @pytest.mark.parametrize(("data", "kind", "format_"), CONTENT)
 def test_the_bytes_alone_tell_the_format(data: bytes, kind: Any, format_: str) -> None:
-    told = detect(data, None, kind)
-    assert (told.format.value, told.method, told.confidence) == (format_, "content", 0.75)
+    result = detect(data, None, kind)
+    assert (result.format.value, result.method, result.confidence) == (format_, "content", 0.75)
 
 
 @pytest.mark.promise("S1-04")
 @pytest.mark.parametrize(("name", "kind", "format_"), NAMES)
-def test_the_name_alone_tells_the_format(name: str, kind: Any, format_: str) -> None:
-    told = detect(b"plain words", name, kind)
-    assert (told.format.value, told.method, told.confidence) == (format_, "extension", 0.5)
+def test_the_name_alone_is_enough(name: str, kind: Any, format_: str) -> None:
+    result = detect(b"plain words", name, kind)
+    assert (result.format.value, result.method, result.confidence) == (format_, "extension", 0.5)
 
 
 def test_content_and_name_that_agree_are_surest() -> None:
-    told = detect(s.PNG, "chart.png", I)
-    assert told == (I.PNG, DetectionMethodEnum.COMBINED, 0.95)
+    result = detect(s.PNG, "chart.png", I)
+    assert result == (I.PNG, DetectionMethodEnum.COMBINED, 0.95)
     assert detect(s.MPEG, "clip.mpg", V).format is V.MPG
 
 
@@ -67,7 +67,7 @@ def test_the_bytes_win_over_a_wrong_name() -> None:
     assert detect(s.JPEG_JFIF, "photo.png", I).format is I.JPEG
 
 
-def test_a_text_that_shows_html_or_talks_of_pdf_is_what_its_name_says() -> None:
+def test_text_that_contains_html_or_mentions_pdf_has_the_format_of_its_name() -> None:
     assert detect(s.HTML, "page.md", D).format is D.MD
     assert detect(b"the header is %PDF-1.7", "notes.txt", D).format is D.TXT
     assert detect(b"\n\n%PDF-1.4", None, D).format is D.PDF
@@ -83,7 +83,7 @@ def test_a_file_of_another_kind_is_refused_whatever_its_name() -> None:
         detect(s.PDF, "photo.png", I)
 
 
-def test_what_nothing_tells_is_refused_with_the_known_formats() -> None:
+def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     with pytest.raises(RequestValidationError, match=r"pdf, csv") as caught:
         detect(b"PK\x03\x04 broken zip", "file.bin", D)
     assert caught.value.validation_errors

@@ -53,13 +53,13 @@ def test_the_factories_set_the_role() -> None:
 
 @pytest.mark.promise("S1-17")
 @pytest.mark.parametrize("bad", ["system", "", None, 5])
-def test_an_unknown_role_is_refused_at_once(bad: Any) -> None:
+def test_an_unknown_role_is_refused_immediately(bad: Any) -> None:
     with pytest.raises(RequestValidationError, match="role"):
         create_message(bad)
 
 
 @pytest.mark.parametrize("bad", ["", "  \n", None, 5])
-def test_a_text_needs_words(bad: Any) -> None:
+def test_text_must_not_be_blank(bad: Any) -> None:
     with pytest.raises(RequestValidationError):
         create_user_message().add_text(bad)
 
@@ -228,7 +228,7 @@ def test_blocks_of_the_wrong_speaker_are_refused() -> None:
 
 
 def test_a_tool_round_trip_is_accepted() -> None:
-    wish = (
+    calls = (
         create_assistant_message().add_text("I look").add_tool_use("id-1", "weather", {"at": "X"})
     )
     results = (
@@ -237,7 +237,7 @@ def test_a_tool_round_trip_is_accepted() -> None:
         .add_tool_result("id-2", {"temperature": 20})
         .add_tool_result("id-3", [{"text": "a"}, {"json": {}}], "error")
     )
-    assert s.accepts(wish.build(), results.build())
+    assert s.accepts(calls.build(), results.build())
     for bad in ((" bad id", "x", None), ("id", b"bytes", None), ("id", "x", "maybe")):
         with pytest.raises(RequestValidationError):
             create_user_message().add_tool_result(*bad)
@@ -298,7 +298,7 @@ def test_a_long_taken_name_still_gets_its_number() -> None:
     assert document_name("x" * 300, {"x" * 200}) == "x" * 196 + " (2)"
 
 
-def test_a_message_needs_content_and_a_document_needs_a_text() -> None:
+def test_a_message_needs_content_and_a_document_needs_text() -> None:
     with pytest.raises(RequestValidationError, match="no content"):
         create_user_message().build()
     built = create_user_message().add_document_bytes(s.PDF).build()
@@ -328,7 +328,7 @@ def test_a_schema_travels_as_a_json_string() -> None:
             build_json_schema_output_config(bad)
 
 
-def test_wrong_bytes_are_refused_at_once() -> None:
+def test_wrong_bytes_are_refused_immediately() -> None:
     with pytest.raises(RequestValidationError, match="must be bytes"):
         create_user_message().add_image_bytes("text")  # type: ignore[arg-type]
 
@@ -344,14 +344,14 @@ def test_a_good_request_has_no_problems_and_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("messages", [[], "text", None, {"role": "user"}, [5], [{}]])
-def test_what_is_no_conversation_is_refused(messages: Any) -> None:
+def test_an_invalid_conversation_is_refused(messages: Any) -> None:
     with pytest.raises(RequestValidationError) as caught:
         check_messages(messages)
     assert caught.value.validation_errors
 
 
 @pytest.mark.promise("S0-28")
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     messages = [
         {"role": "robot", "content": "text"},
         {"role": "user", "content": [{"image": {}}] * 21 + [{"document": {}}, {"a": 1, "b": 2}]},

@@ -12,8 +12,8 @@ import pytest
 from agentkit.bedrock import AuthConfig, AuthenticationType
 from agentkit.errors import AuthenticationError, ConfigurationError
 
-KEY = "made-up-secret-of-nobody"
-TOKEN = "made-up-token-of-nobody"
+KEY = "made-up-secret"
+TOKEN = "made-up-token"
 ROLE = "arn:aws:iam::123456789012:role/BedrockRole"
 
 
@@ -86,7 +86,7 @@ def test_contradicting_spellings_are_refused(fields: dict[str, Any]) -> None:
         ("KERBEROS", {}, "unknown auth_type"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_told_at_once(kind: str, fields: dict[str, Any], problem: str) -> None:
+def test_what_cannot_work_is_refused(kind: str, fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         AuthConfig(kind, **fields)
 

@@ -19,9 +19,9 @@ from agentkit.types import End, Message, RawEvent, ReasoningDelta, TextDelta, To
 from tests.bedrock.runtime import until
 from tests.providers.bedrock.wired import (
     ANSWER,
-    COLOURS,
     DIRECT,
     MODEL,
+    MODES,
     PROFILE,
     REGION,
     REGIONAL,
@@ -53,9 +53,9 @@ NEEDS_PROFILE = faults.status(
 )
 
 every_way = pytest.mark.parametrize(
-    ("colour", "stream"), [(colour, stream) for colour in COLOURS for stream in (False, True)]
+    ("mode", "stream"), [(mode, stream) for mode in MODES for stream in (False, True)]
 )
-colours = pytest.mark.parametrize("colour", COLOURS)
+modes = pytest.mark.parametrize("mode", MODES)
 
 
 @pytest.fixture
@@ -71,12 +71,12 @@ def clients(server: WireServer) -> Iterator[Clients]:
 
 
 @every_way
-def test_an_answer_with_everything_arrives_whole(
-    clients: Clients, server: WireServer, colour: str, stream: bool
+def test_an_answer_with_everything_arrives_text_of(
+    clients: Clients, server: WireServer, mode: str, stream: bool
 ) -> None:
     server.always(RICH)
     with manager(target(clients)) as llm:
-        reply = ask(llm, colour, stream=stream)
+        reply = ask(llm, mode, stream=stream)
     assert (reply.text, reply.reasoning) == (RICH.text, RICH.reasoning)
     assert reply.tool_calls == CALLS
     assert reply.usage == RICH.usage
@@ -86,13 +86,13 @@ def test_an_answer_with_everything_arrives_whole(
 
 
 @pytest.mark.promise("B12")
-@colours
+@modes
 def test_b12_reasoning_and_tool_use_stand_apart_from_the_text(
-    clients: Clients, server: WireServer, colour: str
+    clients: Clients, server: WireServer, mode: str
 ) -> None:
     server.always(RICH)
     with manager(target(clients)) as llm:
-        events, _ = heard(llm, colour)
+        events, _ = heard(llm, mode)
     texts = [each for each in events if isinstance(each, TextDelta)]
     assert [each.text for each in texts] == ["It", " depends."]
     assert [each.text for each in events if isinstance(each, ReasoningDelta)] == ["Think first."]
@@ -162,35 +162,35 @@ def test_model_ids_with_colons_and_slashes_arrive_as_they_are(
 ) -> None:
     adapter = target(clients, DIRECT._replace(model_id=arn), region="eu-west-1")
     with manager(adapter) as llm:
-        assert ask(llm, "blocking").text == ANSWER
-        assert ask(llm, "blocking", stream=True).text == ANSWER
+        assert ask(llm, "sync").text == ANSWER
+        assert ask(llm, "sync", stream=True).text == ANSWER
     assert {each.model for each in server.requests} == {arn}
     assert {region_of(each) for each in server.requests} == {"eu-west-1"}
 
 
 @every_way
 def test_a_request_that_is_malformed_is_never_sent(
-    clients: Clients, server: WireServer, colour: str, stream: bool
+    clients: Clients, server: WireServer, mode: str, stream: bool
 ) -> None:
     wrong = given(inferenceConfig={"temperature": "very secret"}, unheard={"of": 1})
     refused = pytest.raises(e.RequestValidationError, match="nothing was sent")
-    with manager(target(clients), attempts=3) as llm, refused as told:
-        ask(llm, colour, stream=stream, **wrong)
-    assert len(told.value.validation_errors) == 2
-    assert "temperature" in str(told.value.validation_errors)
-    assert "very secret" not in f"{told.value} {told.value.validation_errors}"
+    with manager(target(clients), attempts=3) as llm, refused as raised:
+        ask(llm, mode, stream=stream, **wrong)
+    assert len(raised.value.validation_errors) == 2
+    assert "temperature" in str(raised.value.validation_errors)
+    assert "very secret" not in f"{raised.value} {raised.value.validation_errors}"
     assert server.requests == ()
 
 
 class TestTheWayToAModel:
     @every_way
     def test_is_chosen_inside_one_attempt_and_remembered(
-        self, clients: Clients, server: WireServer, colour: str, stream: bool
+        self, clients: Clients, server: WireServer, mode: str, stream: bool
     ) -> None:
         server.always(NEEDS_PROFILE, model=MODEL)
         with manager(target(clients, DIRECT, REGIONAL)) as llm:
-            reply = ask(llm, colour, stream=stream, **given())
-            again = ask(llm, colour, stream=stream)
+            reply = ask(llm, mode, stream=stream, **given())
+            again = ask(llm, mode, stream=stream)
         assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 1)
         assert again.text == ANSWER
         assert [each.model for each in server.requests] == [MODEL, PROFILE, PROFILE]
@@ -208,7 +208,7 @@ class TestTheWayToAModel:
     def test_is_an_error_when_there_is_no_other(self, clients: Clients, server: WireServer) -> None:
         server.always(NEEDS_PROFILE)
         with manager(target(clients)) as llm, pytest.raises(e.InvalidRequestError) as raised:
-            ask(llm, "blocking", **given())
+            ask(llm, "sync", **given())
         assert len(server.requests) == 1
         (details,) = details_of(raised.value)
         assert details is not None
@@ -218,13 +218,13 @@ class TestTheWayToAModel:
         server.always(faults.status(400, message="messages: on no account"))
         llm = manager(target(clients, DIRECT, REGIONAL))
         with llm, pytest.raises(e.InvalidRequestError):
-            ask(llm, "blocking")
+            ask(llm, "sync")
         assert [each.model for each in server.requests] == [MODEL]
 
 
 @every_way
 def test_the_sdk_retries_nothing(
-    server: WireServer, monkeypatch: pytest.MonkeyPatch, colour: str, stream: bool
+    server: WireServer, monkeypatch: pytest.MonkeyPatch, mode: str, stream: bool
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "4")
     monkeypatch.setenv("AWS_RETRY_MODE", "legacy")
@@ -236,7 +236,7 @@ def test_the_sdk_retries_nothing(
             manager(target(clients)) as llm,
             pytest.raises(e.ProviderError),
         ):
-            ask(llm, colour, stream=stream)
+            ask(llm, mode, stream=stream)
         assert len(server.requests) == 1
 
 
@@ -249,7 +249,7 @@ def test_many_threads_share_one_client(clients: Clients, server: WireServer) -> 
         def work() -> None:
             start.wait()
             for number in range(5):
-                reply = ask(llm, "blocking", stream=bool(number % 2))
+                reply = ask(llm, "sync", stream=bool(number % 2))
                 replies.append(reply.text)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
@@ -261,21 +261,21 @@ def test_many_threads_share_one_client(clients: Clients, server: WireServer) -> 
     assert server.connections <= 4
 
 
-@colours
+@modes
 def test_a_connection_is_kept_for_the_next_request(
-    clients: Clients, server: WireServer, colour: str
+    clients: Clients, server: WireServer, mode: str
 ) -> None:
     with manager(target(clients)) as llm:
         for stream in (False, True, True, False):
-            assert ask(llm, colour, stream=stream).text == ANSWER
+            assert ask(llm, mode, stream=stream).text == ANSWER
     assert server.connections == 1
 
 
 def test_leaving_a_stream_early_closes_its_connection(server: WireServer) -> None:
     server.always(faults.stalled_stream(2))
     with clients_at(server.bedrock_url) as clients, manager(target(clients)) as llm:
-        with llm.stream("capital?") as told:
-            assert next(iter(told)) == "The"
+        with llm.stream("capital?") as opened:
+            assert next(iter(opened)) == "The"
         server.wait_until(lambda at: at.connections == 0)
 
 
@@ -286,8 +286,8 @@ def test_leaving_an_async_stream_early_cuts_its_connection_and_frees_its_thread(
 
     async def main(clients: Clients) -> None:
         with manager(target(clients)) as llm:
-            async with llm.astream("capital?") as told:
-                async for text in told:
+            async with llm.astream("capital?") as opened:
+                async for text in opened:
                     assert text == "The"
                     break
             await asyncio.to_thread(server.wait_until, lambda at: at.connections == 0)
@@ -298,7 +298,7 @@ def test_leaving_an_async_stream_early_cuts_its_connection_and_frees_its_thread(
 
 
 @pytest.mark.parametrize("fault", [faults.silence(), faults.stalled_stream(0)], ids=repr)
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 def test_a_cancelled_call_cuts_its_connection_and_frees_its_thread(
     server: WireServer, stream: bool, fault: faults.Fault
 ) -> None:
@@ -306,7 +306,7 @@ def test_a_cancelled_call_cuts_its_connection_and_frees_its_thread(
 
     async def main(clients: Clients) -> None:
         with manager(target(clients)) as llm:
-            task = asyncio.create_task(_whole(llm, stream, **given()))
+            task = asyncio.create_task(_text_of(llm, stream, **given()))
             await asyncio.to_thread(server.wait_until, lambda at: len(at.requests) == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -318,15 +318,15 @@ def test_a_cancelled_call_cuts_its_connection_and_frees_its_thread(
         assert_all_threads_are_free(clients)
 
 
-def test_a_stream_that_nobody_waits_for_any_more_is_never_asked_for(server: WireServer) -> None:
+def test_a_stream_that_was_cancelled_before_its_turn_is_never_requested(server: WireServer) -> None:
     server.always(faults.silence())
 
     async def main(clients: Clients) -> None:
         with manager(target(clients)) as llm:
-            waiting = [asyncio.create_task(_whole(llm, True)) for _ in range(clients.concurrency)]
+            waiting = [asyncio.create_task(_text_of(llm, True)) for _ in range(clients.concurrency)]
             busy = clients.concurrency
             await asyncio.to_thread(server.wait_until, lambda at: len(at.requests) == busy)
-            late = asyncio.create_task(_whole(llm, True, **given()))
+            late = asyncio.create_task(_text_of(llm, True, **given()))
             await asyncio.sleep(0)
             for task in (late, *waiting):
                 task.cancel()
@@ -339,14 +339,14 @@ def test_a_stream_that_nobody_waits_for_any_more_is_never_asked_for(server: Wire
         assert len(server.requests) == clients.concurrency
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 def test_a_silent_service_holds_no_thread_for_longer_than_the_attempt(
     clients: Clients, server: WireServer, stream: bool
 ) -> None:
     server.always(faults.stalled_stream(1))
     with manager(target(clients), timeout=0.2) as llm:
         with pytest.raises((e.ProviderTimeoutError, e.StreamInterruptedError)):
-            ask(llm, "blocking", stream=stream)
+            ask(llm, "sync", stream=stream)
         server.wait_until(lambda at: at.connections == 0)
         until(lambda: llm.get_metrics()["stuck_calls"] == 0)
 
@@ -357,8 +357,8 @@ def test_a_connection_of_another_request_is_never_cut(clients: Clients, server: 
     async def main() -> None:
         with manager(adapter) as llm:
             for _ in range(5):
-                async with llm.astream("capital?") as told:
-                    async for _ in told.events():
+                async with llm.astream("capital?") as opened:
+                    async for _ in opened.events():
                         pass
                 assert (await llm.acomplete("capital?")).text == ANSWER
 
@@ -374,11 +374,11 @@ def assert_all_threads_are_free(clients: Clients) -> None:
         done.result()
 
 
-async def _whole(llm: Any, stream: bool, **params: Any) -> str:
+async def _text_of(llm: Any, stream: bool, **params: Any) -> str:
     if not stream:
         return str((await llm.acomplete("capital?", **params)).text)
-    async with llm.astream("capital?", **params) as told:
-        return "".join([text async for text in told])
+    async with llm.astream("capital?", **params) as opened:
+        return "".join([text async for text in opened])
 
 
 def test_a_target_names_itself_without_its_credentials(clients: Clients) -> None:

@@ -14,7 +14,7 @@ from agentkit.types import Message, ToolCall
 from tests.bedrock.messages import samples as s
 
 
-def test_a_text_is_a_text_both_ways() -> None:
+def test_text_stays_text_both_ways() -> None:
     message = create_user_message().add_text("hi").build()
     (core,) = to_messages(message)
     assert (core.role, core.content) == ("user", "hi")

@@ -21,7 +21,7 @@ from agentkit.types import Restart
 from tests.providers.bedrock.wired import (
     ANSWER,
     AUTH,
-    COLOURS,
+    MODES,
     ask,
     clients_at,
     details_of,
@@ -34,7 +34,7 @@ from tests.providers.contract import CASES as SHARED
 from tests.providers.contract import Case
 
 
-def _told(code: int, kind: str, error: type[e.LLMError], attempts: int, blame: Any) -> Case:
+def _row(code: int, kind: str, error: type[e.LLMError], attempts: int, blame: Any) -> Case:
     return Case(faults.status(code, kind=kind), error, attempts, blame)
 
 
@@ -45,20 +45,20 @@ OWN = {
         1,
         "neutral",
     ),
-    "ModelNotReadyException": _told(429, "ModelNotReadyException", e.OverloadedError, 2, "failure"),
-    "ServiceQuotaExceededException": _told(
+    "ModelNotReadyException": _row(429, "ModelNotReadyException", e.OverloadedError, 2, "failure"),
+    "ServiceQuotaExceededException": _row(
         400, "ServiceQuotaExceededException", e.RateLimitError, 2, "consecutive"
     ),
-    "ExpiredTokenException": _told(
+    "ExpiredTokenException": _row(
         403, "ExpiredTokenException", e.AuthenticationError, 1, "failure"
     ),
-    "clock skewed": _told(403, "InvalidSignatureException", e.AuthenticationError, 1, "failure"),
-    "a code nobody knows": _told(503, "SurpriseException", e.ServerError, 2, "failure"),
+    "clock skewed": _row(403, "InvalidSignatureException", e.AuthenticationError, 1, "failure"),
+    "an unknown code": _row(503, "SurpriseException", e.ServerError, 2, "failure"),
     "status 529": Case(faults.status(529), e.ServerError, 2, "failure"),
 }
 OVERLOADED = Case(faults.status(503), e.OverloadedError, 2, "failure")
 CASES = {**SHARED, "status 503": OVERLOADED, **OWN}
-WHOLE_ONLY = {
+COMPLETE_ONLY = {
     fault: replace(CASES[fault], error=e.InvalidResponseError, blame="failure")
     for fault in (
         "cut",
@@ -91,18 +91,18 @@ def stage() -> Iterator[Stage]:
 
 
 every_way = pytest.mark.parametrize(
-    ("colour", "stream"), [(colour, stream) for colour in COLOURS for stream in (False, True)]
+    ("mode", "stream"), [(mode, stream) for mode in MODES for stream in (False, True)]
 )
-colours = pytest.mark.parametrize("colour", COLOURS)
+modes = pytest.mark.parametrize("mode", MODES)
 
 
 @pytest.mark.wire
 @every_way
 @pytest.mark.parametrize("fault", CASES)
 def test_each_fault_comes_to_what_the_table_says(
-    stage: Stage, fault: str, colour: str, stream: bool
+    stage: Stage, fault: str, mode: str, stream: bool
 ) -> None:
-    case = (CASES if stream else {**CASES, **WHOLE_ONLY})[fault].expected(stream=stream)
+    case = (CASES if stream else {**CASES, **COMPLETE_ONLY})[fault].expected(stream=stream)
     stage.server.clear()
     stage.server.always(case.outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
@@ -112,11 +112,11 @@ def test_each_fault_comes_to_what_the_table_says(
     )  # fmt: skip
     with llm:
         if case.raises:
-            with pytest.raises(case.raises) as told:
-                ask(llm, colour, stream=stream)
-            ledger = told.value.ledger
+            with pytest.raises(case.raises) as raised:
+                ask(llm, mode, stream=stream)
+            ledger = raised.value.ledger
         else:
-            reply = ask(llm, colour, stream=stream)
+            reply = ask(llm, mode, stream=stream)
             assert reply.text == "from backup"
             ledger = reply.ledger
     assert ledger is not None
@@ -151,16 +151,16 @@ def test_every_error_of_the_service_model_has_its_class(
 ) -> None:
     stage.server.clear()
     stage.server.always(faults.status(status, kind=code, retry_after=0.5))
-    with manager(target(stage.clients)) as llm, pytest.raises(error) as told:
-        ask(llm, "blocking", **given())
-    assert type(told.value) is error
-    assert (told.value.status, told.value.request_id) == (status, "req_1")
-    assert told.value.retry_after == 0.5
-    assert isinstance(told.value.__cause__, ClientError)
-    (details,) = details_of(told.value)
+    with manager(target(stage.clients)) as llm, pytest.raises(error) as raised:
+        ask(llm, "sync", **given())
+    assert type(raised.value) is error
+    assert (raised.value.status, raised.value.request_id) == (status, "req_1")
+    assert raised.value.retry_after == 0.5
+    assert isinstance(raised.value.__cause__, ClientError)
+    (details,) = details_of(raised.value)
     assert details is not None
     assert type(details["error"]) is error
-    assert details["error"].__cause__ is told.value.__cause__
+    assert details["error"].__cause__ is raised.value.__cause__
 
 
 @pytest.mark.wire
@@ -174,7 +174,7 @@ def test_no_error_of_the_service_model_is_missing(stage: Stage) -> None:
 
 
 @pytest.mark.wire
-@colours
+@modes
 @pytest.mark.parametrize("spelling", ["exception", "error:{0}", "error:{1}"])
 @pytest.mark.parametrize(
     ("code", "error"),
@@ -187,7 +187,7 @@ def test_no_error_of_the_service_model_is_missing(stage: Stage) -> None:
     ],
 )
 def test_b11_an_error_within_a_stream_is_the_same_in_every_spelling(
-    stage: Stage, code: str, error: type[e.LLMError], spelling: str, colour: str
+    stage: Stage, code: str, error: type[e.LLMError], spelling: str, mode: str
 ) -> None:
     small = code[0].lower() + code[1:]
     kind = small if spelling == "exception" else spelling.format(code, small)
@@ -196,10 +196,10 @@ def test_b11_an_error_within_a_stream_is_the_same_in_every_spelling(
     with manager(target(stage.clients), attempts=2, backup=True) as llm:
         if error is e.InvalidRequestError:
             with pytest.raises(error) as raised:
-                ask(llm, colour, stream=True, **given())
+                ask(llm, mode, stream=True, **given())
             details = details_of(raised.value)
         else:
-            reply = ask(llm, colour, stream=True, **given())
+            reply = ask(llm, mode, stream=True, **given())
             assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 2)
             details = details_of(reply)
     assert details[0] is not None
@@ -207,45 +207,45 @@ def test_b11_an_error_within_a_stream_is_the_same_in_every_spelling(
 
 
 @pytest.mark.wire
-@colours
+@modes
 @pytest.mark.parametrize("kind", ["throttlingException", "error:ThrottlingException"])
-def test_b11_an_error_after_content_is_no_short_answer(
-    stage: Stage, kind: str, colour: str
+def test_b11_an_error_after_content_is_never_a_short_answer(
+    stage: Stage, kind: str, mode: str
 ) -> None:
     stage.server.clear()
     stage.server.always(faults.stream_error(2, kind=kind))
     llm = manager(target(stage.clients), attempts=2)
-    with llm, pytest.raises(e.StreamInterruptedError) as told:
-        ask(llm, colour, stream=True, **given())
-    assert told.value.partial == "The capital"
-    (details,) = details_of(told.value)
+    with llm, pytest.raises(e.StreamInterruptedError) as raised:
+        ask(llm, mode, stream=True, **given())
+    assert raised.value.partial == "The capital"
+    (details,) = details_of(raised.value)
     assert details is not None
     assert type(details["error"]) is e.RateLimitError
 
 
 @pytest.mark.wire
-@colours
-def test_b11_too_long_a_prompt_is_told_within_a_stream_too(stage: Stage, colour: str) -> None:
-    told = faults.stream_error(
+@modes
+def test_b11_too_long_a_prompt_is_recognized_within_a_stream_too(stage: Stage, mode: str) -> None:
+    result = faults.stream_error(
         0, kind="validationException", message="Input is too long for requested model."
     )
     stage.server.clear()
-    stage.server.always(told)
+    stage.server.always(result)
     with manager(target(stage.clients)) as llm, pytest.raises(e.ContextLengthError):
-        ask(llm, colour, stream=True)
+        ask(llm, mode, stream=True)
 
 
 @pytest.mark.wire
-@colours
-def test_b8_a_refused_stream_is_an_error(stage: Stage, colour: str) -> None:
+@modes
+def test_b8_a_refused_stream_is_an_error(stage: Stage, mode: str) -> None:
     stage.server.clear()
     stage.server.always(faults.status(403))
     with manager(target(stage.clients)) as llm, pytest.raises(e.AuthenticationError):
-        ask(llm, colour, stream=True)
+        ask(llm, mode, stream=True)
 
 
 @pytest.mark.wire
-@colours
+@modes
 @pytest.mark.parametrize(
     "fault",
     [
@@ -259,25 +259,25 @@ def test_b8_a_refused_stream_is_an_error(stage: Stage, colour: str) -> None:
     ids=repr,
 )
 def test_b9_a_broken_stream_is_never_a_success(
-    stage: Stage, fault: faults.Fault, colour: str
+    stage: Stage, fault: faults.Fault, mode: str
 ) -> None:
     stage.server.clear()
     stage.server.always(fault)
     llm = manager(target(stage.clients), attempts=2)
-    with llm, pytest.raises(e.StreamInterruptedError) as told:
-        ask(llm, colour, stream=True)
-    assert told.value.partial
-    assert ANSWER.startswith(told.value.partial)
+    with llm, pytest.raises(e.StreamInterruptedError) as raised:
+        ask(llm, mode, stream=True)
+    assert raised.value.partial
+    assert ANSWER.startswith(raised.value.partial)
     assert len(stage.server.requests) == 1
 
 
 @pytest.mark.wire
-@colours
-def test_b9_what_broke_is_never_part_of_what_comes_after_it(stage: Stage, colour: str) -> None:
+@modes
+def test_b9_what_broke_is_never_part_of_what_comes_after_it(stage: Stage, mode: str) -> None:
     stage.server.clear()
     stage.server.script(faults.cut_stream(2))
     with manager(target(stage.clients), backup=True) as llm:
-        events, reply = heard(llm, colour, on_interrupt="restart")
+        events, reply = heard(llm, mode, on_interrupt="restart")
     (restart,) = (each for each in events if isinstance(each, Restart))
     assert restart.discarded == "The capital"
     assert reply.text == "from backup"
@@ -285,23 +285,23 @@ def test_b9_what_broke_is_never_part_of_what_comes_after_it(stage: Stage, colour
 
 @pytest.mark.wire
 @every_way
-def test_a_refused_connection_is_a_network_error(colour: str, stream: bool) -> None:
+def test_a_refused_connection_is_a_network_error(mode: str, stream: bool) -> None:
     with WireServer() as gone:
         url = gone.bedrock_url
     with (
         clients_at(url) as clients,
         manager(target(clients), attempts=2) as llm,
-        pytest.raises(e.NetworkError) as told,
+        pytest.raises(e.NetworkError) as raised,
     ):
-        ask(llm, colour, stream=stream)
-    assert told.value.ledger is not None
-    assert len(told.value.ledger.sent) == 2
+        ask(llm, mode, stream=stream)
+    assert raised.value.ledger is not None
+    assert len(raised.value.ledger.sent) == 2
 
 
 @pytest.mark.wire
 @every_way
 def test_missing_credentials_are_an_authentication_error(
-    monkeypatch: pytest.MonkeyPatch, colour: str, stream: bool
+    monkeypatch: pytest.MonkeyPatch, mode: str, stream: bool
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -310,7 +310,7 @@ def test_missing_credentials_are_an_authentication_error(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with WireServer() as server, Clients(endpoint_url=server.bedrock_url) as clients:
         with manager(target(clients)) as llm, pytest.raises(e.AuthenticationError):
-            ask(llm, colour, stream=stream)
+            ask(llm, mode, stream=stream)
         assert server.requests == ()
 
 
@@ -334,7 +334,7 @@ def test_missing_credentials_are_an_authentication_error(
         ),
     ],
 )
-def test_a_prompt_that_is_too_long_is_told_by_its_recorded_words(message: str) -> None:
+def test_a_prompt_that_is_too_long_is_recognized_by_its_recorded_message(message: str) -> None:
     assert type(translate(refused(message), model="m")) is e.ContextLengthError
 
 
@@ -377,10 +377,10 @@ def test_errors_of_the_sdk_itself_have_their_class(exc: Exception, error: type[e
 def test_no_error_holds_a_secret_or_the_prompt(stage: Stage) -> None:
     stage.server.clear()
     stage.server.always(faults.status(403, kind="InvalidSignatureException"))
-    with manager(target(stage.clients)) as llm, pytest.raises(e.AuthenticationError) as told:
-        ask(llm, "blocking", prompt_or_messages="a very private question")
+    with manager(target(stage.clients)) as llm, pytest.raises(e.AuthenticationError) as raised:
+        ask(llm, "sync", prompt_or_messages="a very private question")
     assert AUTH.secret_access_key is not None
-    shown = f"{told.value!r} {told.value} {told.value.__cause__!r} {told.value.ledger}"
+    shown = f"{raised.value!r} {raised.value} {raised.value.__cause__!r} {raised.value.ledger}"
     assert AUTH.secret_access_key.reveal() not in shown
     assert "private" not in shown
 

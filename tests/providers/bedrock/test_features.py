@@ -16,8 +16,8 @@ from agentkit.providers.bedrock.errors import Refusal, refused_feature
 from agentkit.testing import WireServer, faults
 from tests.providers.bedrock.wired import (
     ANSWER,
-    COLOURS,
     DIRECT,
+    MODES,
     REGIONAL,
     ask,
     clients_at,
@@ -42,7 +42,7 @@ FULL: dict[str, Any] = {
     "guardrailConfig": GUARD,
 }
 USER = "This model doesn't support the {} field for user messages. Remove {} and try again."
-SAID = {
+FEATURE_REFUSALS = {
     "This model doesn't support tool use.": "tools",
     "This model doesn't support tool use in streaming mode.": "tools",
     "This model doesn't support the toolConfig field. Remove toolConfig and try again.": "tools",
@@ -96,9 +96,9 @@ def refusal(message: str, code: str = "ValidationException") -> ClientError:
 
 
 class TestWhatARefusalIsAbout:
-    @pytest.mark.parametrize("message", SAID)
+    @pytest.mark.parametrize("message", FEATURE_REFUSALS)
     def test_is_what_it_names(self, message: str) -> None:
-        assert refused_feature(refusal(message), FULL) == Refusal(SAID[message])
+        assert refused_feature(refusal(message), FULL) == Refusal(FEATURE_REFUSALS[message])
 
     @pytest.mark.parametrize("message", OF_FIELDS)
     def test_are_the_fields_it_names(self, message: str) -> None:
@@ -111,11 +111,11 @@ class TestWhatARefusalIsAbout:
         assert refused_feature(refusal(message), FULL) is None
 
     @pytest.mark.parametrize("code", ["ThrottlingException", "AccessDeniedException", ""])
-    @pytest.mark.parametrize("message", [*SAID, *OF_FIELDS])
+    @pytest.mark.parametrize("message", [*FEATURE_REFUSALS, *OF_FIELDS])
     def test_b2_is_nothing_in_any_other_error(self, message: str, code: str) -> None:
         assert refused_feature(refusal(message, code), FULL) is None
 
-    def test_is_nothing_in_what_is_no_error_of_the_service(self) -> None:
+    def test_is_nothing_in_other_errors(self) -> None:
         assert refused_feature(ValueError("This model doesn't support tool use."), FULL) is None
 
 
@@ -191,7 +191,7 @@ def clients(running: tuple[WireServer, Clients]) -> Clients:
 
 
 every_way = pytest.mark.parametrize(
-    ("colour", "stream"), [(colour, stream) for colour in COLOURS for stream in (False, True)]
+    ("mode", "stream"), [(mode, stream) for mode in MODES for stream in (False, True)]
 )
 NO_TOOLS = faults.status(400, message="This model doesn't support tool use.")
 NO_IMAGES = faults.status(400, message=USER.format("image", "image"))
@@ -204,13 +204,13 @@ def omitted(outcome: Any) -> list[tuple[str, ...]]:
 
 class TestOverSockets:
     @every_way
-    def test_a_refused_feature_is_left_out_inside_one_attempt_and_told(
-        self, server: WireServer, clients: Clients, colour: str, stream: bool
+    def test_a_refused_feature_is_left_out_inside_one_attempt_and_row(
+        self, server: WireServer, clients: Clients, mode: str, stream: bool
     ) -> None:
         server.script(NO_TOOLS, NO_IMAGES)
         before = copy.deepcopy(FULL)
         with manager(target_of(clients)) as llm:
-            reply = ask(llm, colour, stream=stream, **given(FEATURES, **FULL))
+            reply = ask(llm, mode, stream=stream, **given(FEATURES, **FULL))
         assert before == FULL
         assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 1)
         assert omitted(reply) == [("tools", "images")]
@@ -221,18 +221,18 @@ class TestOverSockets:
 
     @every_way
     def test_without_leave_it_is_an_error(
-        self, server: WireServer, clients: Clients, colour: str, stream: bool
+        self, server: WireServer, clients: Clients, mode: str, stream: bool
     ) -> None:
         server.always(NO_TOOLS)
         with manager(target_of(clients)) as llm, pytest.raises(e.InvalidRequestError) as raised:
-            ask(llm, colour, stream=stream, **given(**FULL))
+            ask(llm, mode, stream=stream, **given(**FULL))
         assert len(server.requests) == 1
         assert omitted(raised.value) == [()]
 
     def test_what_is_to_be_kept_is_kept(self, server: WireServer, clients: Clients) -> None:
         server.always(NO_TOOLS)
         with manager(target_of(clients)) as llm, pytest.raises(e.InvalidRequestError):
-            ask(llm, "blocking", **given(FEATURES - {"tools"}, **FULL))
+            ask(llm, "sync", **given(FEATURES - {"tools"}, **FULL))
         assert len(server.requests) == 1
 
     @every_way
@@ -247,12 +247,12 @@ class TestOverSockets:
         ],
     )
     def test_b1_a_guardrail_is_never_left_out(
-        self, server: WireServer, clients: Clients, message: str, colour: str, stream: bool
+        self, server: WireServer, clients: Clients, message: str, mode: str, stream: bool
     ) -> None:
         server.always(faults.status(400, message=message))
         llm = manager(target_of(clients), attempts=3)
         with llm, pytest.raises(e.InvalidRequestError) as raised:
-            ask(llm, colour, stream=stream, **given(FEATURES, **FULL))
+            ask(llm, mode, stream=stream, **given(FEATURES, **FULL))
         (asked,) = server.requests
         assert asked.body["guardrailConfig"] == GUARD
         assert omitted(raised.value) == [()]
@@ -262,12 +262,12 @@ class TestOverSockets:
     ) -> None:
         server.script(faults.status(429, message="This model doesn't support tool use."))
         with manager(target_of(clients), attempts=2) as llm:
-            reply = ask(llm, "blocking", **given(FEATURES, **FULL))
+            reply = ask(llm, "sync", **given(FEATURES, **FULL))
         assert reply.text == ANSWER
         assert omitted(reply) == [(), ()]
         assert all("toolConfig" in each.body for each in server.requests)
 
-    def test_fields_go_one_by_one_and_are_told_once(
+    def test_fields_go_one_by_one_and_are_reported_once(
         self, server: WireServer, clients: Clients
     ) -> None:
         server.script(
@@ -277,7 +277,7 @@ class TestOverSockets:
             )
         )
         with manager(target_of(clients)) as llm:
-            reply = ask(llm, "blocking", **given(FEATURES, **FULL))
+            reply = ask(llm, "sync", **given(FEATURES, **FULL))
         name = "additionalModelRequestFields"
         left = [sorted(each.body.get(name, {})) for each in server.requests]
         assert left == [["thinking", "top_k"], ["thinking"], []]
@@ -291,18 +291,18 @@ class TestOverSockets:
         words = "Retry your request with the ID or ARN of an inference profile"
         server.script(faults.status(400, message=words), NO_TOOLS)
         with manager(target_of(clients, DIRECT, REGIONAL)) as llm:
-            reply = ask(llm, "blocking", **given(FEATURES, **FULL))
+            reply = ask(llm, "sync", **given(FEATURES, **FULL))
         assert (reply.text, len(reply.ledger.sent)) == (ANSWER, 1)
         assert reply.details is not None
         assert reply.details["model_id"] == REGIONAL.model_id
         assert omitted(reply) == [("tools",)]
 
-    def test_b6_the_next_request_is_sent_whole_again(
+    def test_b6_the_next_request_is_sent_complete_again(
         self, server: WireServer, clients: Clients
     ) -> None:
         server.script(NO_TOOLS)
         with manager(target_of(clients)) as llm:
             for _ in range(2):
-                ask(llm, "blocking", **given(FEATURES, **FULL))
+                ask(llm, "sync", **given(FEATURES, **FULL))
         asked = ["toolConfig" in each.body for each in server.requests]
         assert asked == [True, False, True]

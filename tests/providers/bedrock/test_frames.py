@@ -11,7 +11,7 @@ import pytest
 from agentkit import errors as e
 from agentkit.testing.wire.bedrock import event, frame
 from tests.providers.bedrock.wired import (
-    COLOURS,
+    MODES,
     ask,
     clients_at,
     details_of,
@@ -34,11 +34,11 @@ def piece(text: str, index: int = 0) -> bytes:
     return event("contentBlockDelta", contentBlockIndex=index, delta={"text": text})
 
 
-colours = pytest.mark.parametrize("colour", COLOURS)
+modes = pytest.mark.parametrize("mode", MODES)
 
 
-def changed(whole: bytes, place: int) -> bytes:
-    return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+def changed(frame_: bytes, place: int) -> bytes:
+    return frame_[:place] + bytes([frame_[place] ^ 1]) + frame_[place + 1 :]
 
 
 def prelude(total: int, headers: int) -> bytes:
@@ -69,7 +69,7 @@ DAMAGED = {
     "a header of no known kind": START + packed(b"\x01a\x63") + END,
     "a header that breaks off": START + packed(b"\x01a\x04\x00") + END,
     "a header twice": START + packed(b"\x01a\x00\x01a\x00") + END,
-    "a header that is no UTF-8": START + packed(b"\x01a\x07\x00\x02\xff\xfe") + END,
+    "a header that is not UTF-8": START + packed(b"\x01a\x07\x00\x02\xff\xfe") + END,
     "a payload that is not JSON": START
     + frame({":message-type": "event", ":event-type": "contentBlockDelta"}, b"not json")
     + END,
@@ -77,9 +77,9 @@ DAMAGED = {
     + frame({":message-type": "event", ":event-type": "contentBlockDelta"}, b"[1, 2]")
     + END,
     "an exception without a name": START + frame({":message-type": "exception"}),
-    "an exception nobody knows": START
+    "an unknown exception": START
     + frame({":message-type": "exception", ":exception-type": "surpriseException"}, b"{}"),
-    "an error nobody knows": START + frame({":message-type": "error", ":error-code": "Surprise"}),
+    "an unknown error": START + frame({":message-type": "error", ":error-code": "Surprise"}),
     "no messageStart": HALF + END,
     "two beginnings": START + START + END,
     "content after the end": START + STOP + HALF + END,
@@ -87,7 +87,7 @@ DAMAGED = {
     "arguments without a tool": START
     + event("contentBlockDelta", contentBlockIndex=1, delta=TOOL)
     + END,
-    "arguments that are no JSON": START
+    "arguments that are not JSON": START
     + event("contentBlockStart", contentBlockIndex=0, start={"toolUse": USE})
     + event("contentBlockDelta", contentBlockIndex=0, delta={"toolUse": {"input": '{"a'}})
     + END,
@@ -98,16 +98,16 @@ DAMAGED = {
 }  # fmt: skip
 
 
-@colours
+@modes
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_frame_is_an_error_of_our_tree(damage: str, colour: str) -> None:
+def test_a_damaged_frame_is_an_error_of_our_tree(damage: str, mode: str) -> None:
     with (
         serving(EVENT_STREAM, DAMAGED[damage]) as server,
         clients_at(server.url.removesuffix("/v1")) as clients,
         manager(target(clients)) as llm,
         pytest.raises(e.InvalidResponseError),
     ):
-        ask(llm, colour, stream=True)
+        ask(llm, mode, stream=True)
 
 
 def test_an_event_of_a_kind_to_come_is_passed_over() -> None:
@@ -117,21 +117,21 @@ def test_an_event_of_a_kind_to_come_is_passed_over() -> None:
         clients_at(server.url.removesuffix("/v1")) as clients,
         manager(target(clients)) as llm,
     ):
-        assert ask(llm, "blocking", stream=True).text == "fine"
+        assert ask(llm, "sync", stream=True).text == "fine"
 
 
-@colours
-def test_a_frame_of_sixteen_megabytes_is_an_answer(colour: str) -> None:
+@modes
+def test_a_frame_of_sixteen_megabytes_is_an_answer(mode: str) -> None:
     long = "x" * (16 * 1024 * 1024)
     with (
         serving(EVENT_STREAM, START + piece(long) + END) as server,
         clients_at(server.url.removesuffix("/v1")) as clients,
         manager(target(clients)) as llm,
     ):
-        assert ask(llm, colour, stream=True).text == long
+        assert ask(llm, mode, stream=True).text == long
 
 
-WHOLE = {
+COMPLETE = {
     "no JSON": b"<html>",
     "nothing": b"",
     "another object": b'{"hello": 1}',
@@ -143,16 +143,16 @@ WHOLE = {
 }  # fmt: skip
 
 
-@colours
-@pytest.mark.parametrize("body", WHOLE)
-def test_a_whole_answer_that_makes_no_sense_is_an_error_of_our_tree(body: str, colour: str) -> None:
+@modes
+@pytest.mark.parametrize("body", COMPLETE)
+def test_an_invalid_complete_answer_is_an_error_of_our_tree(body: str, mode: str) -> None:
     with (
-        serving("application/json", WHOLE[body]) as server,
+        serving("application/json", COMPLETE[body]) as server,
         clients_at(server.url.removesuffix("/v1")) as clients,
         manager(target(clients)) as llm,
         pytest.raises(e.InvalidResponseError) as raised,
     ):
-        ask(llm, colour, **given())
+        ask(llm, mode, **given())
     (details,) = details_of(raised.value)
     assert details is not None
     assert isinstance(details["error"], e.InvalidResponseError)

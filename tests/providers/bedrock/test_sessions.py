@@ -43,7 +43,7 @@ def test_a_profile_gives_its_keys_and_region() -> None:
     assert session.region_name == "eu-west-1"
 
 
-def test_an_unknown_profile_is_told_with_the_remedy() -> None:
+def test_an_unknown_profile_is_reported_with_the_remedy() -> None:
     with pytest.raises(AuthenticationError, match="absent") as caught:
         open_session(AuthConfig(AuthenticationType.PROFILE, profile_name="absent"))
     assert "list-profiles" in (caught.value.hint or "")
@@ -190,7 +190,7 @@ def test_many_threads_assume_the_role_once(sts: Sts) -> None:
         ("InvalidClientTokenId", "check the keys"),
     ],
 )
-def test_a_role_that_cannot_be_assumed_is_told_with_the_remedy(
+def test_a_role_that_cannot_be_assumed_is_reported_with_the_remedy(
     sts: Sts, code: str, hint: str
 ) -> None:
     sts.stub.add_client_error("assume_role", code)

@@ -32,7 +32,7 @@ REGION = "us-east-1"
 DIRECT = ModelRoute(ModelAccessMethod.DIRECT, MODEL)
 REGIONAL = ModelRoute(ModelAccessMethod.REGIONAL_CRIS, PROFILE)
 ANSWER = "The capital is Paris."
-COLOURS = ("blocking", "async")
+MODES = ("sync", "async")
 
 
 def region_of(request: RecordedRequest) -> str:
@@ -79,24 +79,24 @@ def manager(
     return llm
 
 
-def ask(llm: LLMManager, colour: str, *, stream: bool = False, **asked: Any) -> Response[Any]:
-    """The whole answer, asked for in one of four ways."""
-    return heard(llm, colour, stream=stream, **asked)[1]
+def ask(llm: LLMManager, mode: str, *, stream: bool = False, **asked: Any) -> Response[Any]:
+    """The complete answer, sync or async, streamed or not."""
+    return heard(llm, mode, stream=stream, **asked)[1]
 
 
 def heard(
-    llm: LLMManager, colour: str, *, stream: bool = True, **asked: Any
+    llm: LLMManager, mode: str, *, stream: bool = True, **asked: Any
 ) -> tuple[list[StreamEvent], Response[Any]]:
-    """The events of a stream and the whole answer."""
+    """The events of a stream and the complete answer."""
     asked = {"prompt_or_messages": "capital?", **asked}
     prompt = asked.pop("prompt_or_messages")
-    if colour == "async":
+    if mode == "async":
         return asyncio.run(_aheard(llm, prompt, stream, asked))
     if not stream:
         return [], llm.complete(prompt, **asked)
-    with llm.stream(prompt, **asked) as told:
-        events = list(told.events())
-    return events, told.response
+    with llm.stream(prompt, **asked) as opened:
+        events = list(opened.events())
+    return events, opened.response
 
 
 async def _aheard(
@@ -104,15 +104,15 @@ async def _aheard(
 ) -> tuple[list[StreamEvent], Response[Any]]:
     if not stream:
         return [], await llm.acomplete(prompt, **asked)
-    async with llm.astream(prompt, **asked) as told:
-        events = [event async for event in told.events()]
-    return events, told.response
+    async with llm.astream(prompt, **asked) as opened:
+        events = [event async for event in opened.events()]
+    return events, opened.response
 
 
 def given(omittable: Iterable[str] = (), **arguments: Any) -> dict[str, Any]:
     """Parameters of a request with Converse's own arguments."""
-    said = [{"role": "user", "content": [{"text": "capital?"}]}]
-    call = ConverseCall({"messages": said, **arguments}, omittable=frozenset(omittable))
+    messages = [{"role": "user", "content": [{"text": "capital?"}]}]
+    call = ConverseCall({"messages": messages, **arguments}, omittable=frozenset(omittable))
     return {CONVERSE: call}
 
 
