@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentkit.bedrock.serialization import pack, pack_error, unpack, unpack_error
+from agentkit.bedrock.serialization import pack, unpack, unpack_error
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.types.ledger import Entry
 
@@ -77,17 +77,8 @@ class RequestAttempt:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as a JSON value."""
-        return {
-            "model_id": self.model_id,
-            "model_used": self.model_used,
-            "region": self.region,
-            "access_method": self.access_method,
-            "attempt_number": self.attempt_number,
-            "start_time": self.start_time,
-            "end_time": self.end_time,
-            "error": pack_error(self.error),
-            "success": self.success,
-        }
+        packed: dict[str, Any] = pack(self)
+        return packed
 
     @classmethod
     def from_dict(cls, packed: Mapping[str, Any]) -> RequestAttempt:
@@ -104,12 +95,9 @@ class ValidationResult:
     error_details: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """success, error_message, error_details."""
-        return {
-            "success": self.success,
-            "error_message": self.error_message,
-            "error_details": pack(self.error_details),
-        }
+        """Every field as a JSON value."""
+        packed: dict[str, Any] = pack(self)
+        return packed
 
     @classmethod
     def from_dict(cls, packed: Mapping[str, Any]) -> ValidationResult:
@@ -128,11 +116,8 @@ class ValidationAttempt:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as a JSON value."""
-        return {
-            "attempt_number": self.attempt_number,
-            "validation_result": self.validation_result.to_dict(),
-            "failed_content": self.failed_content,
-        }
+        packed: dict[str, Any] = pack(self)
+        return packed
 
     @classmethod
     def from_dict(cls, packed: Mapping[str, Any]) -> ValidationAttempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agentkit.bedrock.attempts import RequestAttempt, ValidationAttempt
@@ -17,14 +17,7 @@ from agentkit.bedrock.messages.content import (
     StopReasonCategory,
     ToolUse,
 )
-from agentkit.bedrock.serialization import (
-    pack,
-    pack_error,
-    pack_ledger,
-    unpack,
-    unpack_error,
-    unpack_ledger,
-)
+from agentkit.bedrock.serialization import pack, unpack, unpack_error, unpack_ledger
 from agentkit.errors import InvalidResponseError
 from agentkit.providers.bedrock.encoding import joined, texts_of
 from agentkit.providers.bedrock.routes import ModelAccessMethod
@@ -272,11 +265,7 @@ class BedrockResponse:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as a JSON value; bytes are base64 under ``$bytes``."""
-        packed = {one.name: pack(getattr(self, one.name)) for one in fields(self)}
-        packed["attempts"] = [attempt.to_dict() for attempt in self.attempts]
-        packed["validation_attempts"] = [one.to_dict() for one in self.validation_attempts]
-        packed["final_error"] = pack_error(self.final_error)
-        packed["ledger"] = pack_ledger(self.ledger)
+        packed: dict[str, Any] = pack(self)
         return packed
 
     def to_json(self, indent: int | None = None) -> str:

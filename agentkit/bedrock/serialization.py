@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 from agentkit import errors
@@ -16,16 +17,26 @@ _LEDGER: Final = ("cache", "waited", "slept", "duration", "answered_by")
 
 
 def pack(value: Any) -> Any:
-    """`value` as a JSON value; bytes become ``{"$bytes": base64}``, dates ISO strings."""
+    """`value` as a JSON value: a dataclass by its fields, an error by its class and message.
+
+    Bytes become ``{"$bytes": base64}``, dates ISO strings.
+    """
     if isinstance(value, bytes | bytearray):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
         packed = {str(key): pack(one) for key, one in value.items()}
         return {"$dict": packed} if set(packed) in _MARKS else packed
+    if isinstance(value, Ledger):
+        return _pack_ledger(value)
     if isinstance(value, list | tuple):
         return [pack(one) for one in value]
     if isinstance(value, dt.datetime | dt.date):
         return value.isoformat()
+    if isinstance(value, BaseException):
+        message = getattr(value, "message", None) or str(value)
+        return {"type": type(value).__name__, "message": message}
+    if is_dataclass(value):
+        return {one.name: pack(getattr(value, one.name)) for one in fields(value)}
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
@@ -39,13 +50,6 @@ def unpack(value: Any) -> Any:
     return [unpack(one) for one in value] if isinstance(value, list) else value
 
 
-def pack_error(error: BaseException | None) -> dict[str, str] | None:
-    """An error's class and message."""
-    if error is None:
-        return None
-    return {"type": type(error).__name__, "message": getattr(error, "message", None) or str(error)}
-
-
 def unpack_error(packed: Mapping[str, str] | None) -> Exception | None:
     """An error of our tree with the message; an unknown one becomes an `LLMError`."""
     if packed is None:
@@ -57,7 +61,7 @@ def unpack_error(packed: Mapping[str, str] | None) -> Exception | None:
     return cls(packed["message"])  # type: ignore[no-any-return]
 
 
-def pack_ledger(ledger: Ledger) -> dict[str, Any]:
+def _pack_ledger(ledger: Ledger) -> dict[str, Any]:
     """The entries and totals of a ledger."""
     sums = {name: getattr(ledger, name) for name in _LEDGER}
     # The details are those of the attempts, which a response keeps beside its ledger.
@@ -66,7 +70,7 @@ def pack_ledger(ledger: Ledger) -> dict[str, Any]:
 
 
 def unpack_ledger(packed: Mapping[str, Any]) -> Ledger:
-    """The inverse of `pack_ledger`."""
+    """A ledger from its packed form."""
     ledger = Ledger(
         [Entry(**{**entry, "omitted": tuple(entry["omitted"])}) for entry in packed["entries"]]
     )

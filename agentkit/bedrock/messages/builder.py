@@ -13,8 +13,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self
 
 from agentkit.bedrock.messages import blocks
 from agentkit.bedrock.messages.files import check_size, read_file
@@ -44,8 +45,20 @@ from agentkit.providers.bedrock.errors import invalid
 _logger = logging.getLogger(__name__)
 _NEARLY_FULL: Final = 80
 """Blocks from which a log line warns that a message holds at most 100."""
-F = TypeVar("F", ImageFormatEnum, DocumentFormatEnum, VideoFormatEnum)
 PathLike = str | os.PathLike[str]
+
+
+class _Kind(NamedTuple):
+    """A kind of file in a message."""
+
+    name: str
+    formats: Any
+    most_mb: float
+
+
+_IMAGE: Final = _Kind("image", ImageFormatEnum, IMAGE_MB)
+_DOCUMENT: Final = _Kind("document", DocumentFormatEnum, DOCUMENT_MB)
+_VIDEO: Final = _Kind("video", VideoFormatEnum, VIDEO_MB)
 
 
 class MessageBuilder:
@@ -81,7 +94,7 @@ class MessageBuilder:
         stripped = text.strip()
         if not stripped:
             raise invalid("the text is empty or white space only")
-        self._add("text", stripped)
+        self._append({"text": stripped})
         return self.add_cache_point() if cacheable else self
 
     def add_image_bytes(
@@ -92,8 +105,8 @@ class MessageBuilder:
         max_size_mb: float = IMAGE_MB,
     ) -> Self:
         """Add an image; without `format`, it is detected from `data` and `filename`."""
-        limit = byte_limit("image", max_size_mb, IMAGE_MB)
-        return self._image(_checked(data, limit, "image"), format, filename)
+        checked = _checked(_IMAGE, data, max_size_mb)
+        return self._add_file(_IMAGE, checked, format, filename)
 
     def add_local_image(
         self,
@@ -102,8 +115,8 @@ class MessageBuilder:
         max_size_mb: float = IMAGE_MB,
     ) -> Self:
         """Add an image from a file. Also raises FileNotFoundError."""
-        data = self._read(path, byte_limit("image", max_size_mb, IMAGE_MB))
-        return self._image(data, format, os.fspath(path))
+        data = self._read(_IMAGE, path, max_size_mb)
+        return self._add_file(_IMAGE, data, format, os.fspath(path))
 
     def add_image_s3(
         self,
@@ -112,8 +125,7 @@ class MessageBuilder:
         bucket_owner: str | None = None,
     ) -> Self:
         """Add an image in S3; `bucket_owner` is an account id of 12 digits."""
-        known = blocks.member(ImageFormatEnum, format, "image format")
-        return self._file("image", known, blocks.s3_source(uri, bucket_owner))
+        return self._add_s3(_IMAGE, uri, format, bucket_owner)
 
     def add_document_bytes(
         self,
@@ -131,9 +143,9 @@ class MessageBuilder:
         to a form that the service accepts, see `agentkit.providers.bedrock.encoding.document_name`.
         `context` describes the document to the model; with `citations_enabled`, answers cite it.
         """
-        limit = byte_limit("document", max_size_mb, DOCUMENT_MB)
-        data = _checked(data, limit, "document")
-        return self._document(data, format, filename, name, citations_enabled, context)
+        checked = _checked(_DOCUMENT, data, max_size_mb)
+        extra = self._document_fields(name, filename, citations_enabled, context)
+        return self._add_file(_DOCUMENT, checked, format, filename, **extra)
 
     def add_local_document(
         self,
@@ -145,8 +157,10 @@ class MessageBuilder:
         context: str | None = None,
     ) -> Self:
         """Add a document from a file, like `add_document_bytes`. Also raises FileNotFoundError."""
-        data = self._read(path, byte_limit("document", max_size_mb, DOCUMENT_MB))
-        return self._document(data, format, os.fspath(path), name, citations_enabled, context)
+        data = self._read(_DOCUMENT, path, max_size_mb)
+        filename = os.fspath(path)
+        extra = self._document_fields(name, filename, citations_enabled, context)
+        return self._add_file(_DOCUMENT, data, format, filename, **extra)
 
     def add_document_s3(
         self,
@@ -158,10 +172,8 @@ class MessageBuilder:
         context: str | None = None,
     ) -> Self:
         """Add a document in S3, like `add_document_bytes`."""
-        known = blocks.member(DocumentFormatEnum, format, "document format")
-        source = blocks.s3_source(uri, bucket_owner)
         extra = self._document_fields(name, uri, citations_enabled, context)
-        return self._file("document", known, source, extra)
+        return self._add_s3(_DOCUMENT, uri, format, bucket_owner, **extra)
 
     def add_video_bytes(
         self,
@@ -171,8 +183,8 @@ class MessageBuilder:
         max_size_mb: float = VIDEO_MB,
     ) -> Self:
         """Add a video. AVI is recognised and refused: the service does not accept it."""
-        limit = byte_limit("video", max_size_mb, VIDEO_MB)
-        return self._video(_checked(data, limit, "video"), format, filename)
+        checked = _checked(_VIDEO, data, max_size_mb)
+        return self._add_file(_VIDEO, checked, format, filename)
 
     def add_local_video(
         self,
@@ -181,8 +193,8 @@ class MessageBuilder:
         max_size_mb: float = VIDEO_MB,
     ) -> Self:
         """Add a video from a file. Also raises FileNotFoundError."""
-        data = self._read(path, byte_limit("video", max_size_mb, VIDEO_MB))
-        return self._video(data, format, os.fspath(path))
+        data = self._read(_VIDEO, path, max_size_mb)
+        return self._add_file(_VIDEO, data, format, os.fspath(path))
 
     def add_video_s3(
         self,
@@ -191,9 +203,7 @@ class MessageBuilder:
         bucket_owner: str | None = None,
     ) -> Self:
         """Add a video in S3."""
-        known = blocks.member(VideoFormatEnum, format, "video format")
-        refuse_avi(known)
-        return self._file("video", known, blocks.s3_source(uri, bucket_owner))
+        return self._add_s3(_VIDEO, uri, format, bucket_owner)
 
     def add_cache_point(
         self, cache_type: str = "default", ttl: CachePointTTLEnum | str | None = None
@@ -216,7 +226,7 @@ class MessageBuilder:
 
     def add_tool_use(self, tool_use_id: str, name: str, input: Mapping[str, Any]) -> Self:  # noqa: A002
         """Add a tool call of the assistant."""
-        self._only(RolesEnum.ASSISTANT, "a tool use")
+        self._require(RolesEnum.ASSISTANT, "a tool use")
         return self._append(blocks.tool_use(tool_use_id, name, input))
 
     def add_tool_result(
@@ -226,7 +236,7 @@ class MessageBuilder:
         status: ToolResultStatusEnum | str | None = None,
     ) -> Self:
         """Add the result of a tool: a string, a JSON object, or result blocks."""
-        self._only(RolesEnum.USER, "a tool result")
+        self._require(RolesEnum.USER, "a tool result")
         return self._append(blocks.tool_result(tool_use_id, content, status))
 
     def add_reasoning_content(
@@ -236,7 +246,7 @@ class MessageBuilder:
         redacted_content: bytes | None = None,
     ) -> Self:
         """Add the reasoning of an earlier answer, unchanged."""
-        self._only(RolesEnum.ASSISTANT, "reasoning")
+        self._require(RolesEnum.ASSISTANT, "reasoning")
         return self._append(blocks.reasoning(text, signature, redacted_content))
 
     def build(self) -> dict[str, Any]:
@@ -251,26 +261,33 @@ class MessageBuilder:
             raise invalid("the message has no content", "add text or another block")
         return {"role": self._role.value, "content": copy.deepcopy(self._blocks)}
 
-    def _image(self, data: bytes, format_: Any, filename: str | None) -> Self:
-        return self._file("image", _format(ImageFormatEnum, data, format_, filename), _bytes(data))
-
-    def _video(self, data: bytes, format_: Any, filename: str | None) -> Self:
-        known = _format(VideoFormatEnum, data, format_, filename)
-        refuse_avi(known)
-        return self._file("video", known, _bytes(data))
-
-    def _document(
-        self,
-        data: bytes,
-        format_: Any,
-        filename: str | None,
-        name: str | None,
-        citations: bool,
-        context: str | None,
+    def _add_file(
+        self, kind: _Kind, data: bytes, given: Any, filename: str | None, **extra: Any
     ) -> Self:
-        known = _format(DocumentFormatEnum, data, format_, filename)
-        extra = self._document_fields(name, filename, citations, context)
-        return self._file("document", known, _bytes(data), extra)
+        format_ = (
+            detect(data, filename, kind.formats).format
+            if given is None
+            else blocks.member(kind.formats, given, "format")
+        )
+        return self._add_source(kind, format_, {"bytes": data}, extra)
+
+    def _add_s3(
+        self, kind: _Kind, uri: str, given: Any, bucket_owner: str | None, **extra: Any
+    ) -> Self:
+        format_ = blocks.member(kind.formats, given, f"{kind.name} format")
+        return self._add_source(kind, format_, blocks.s3_source(uri, bucket_owner), extra)
+
+    def _add_source(
+        self, kind: _Kind, format_: StrEnum, source: blocks.Block, extra: blocks.Block
+    ) -> Self:
+        refuse_avi(format_)
+        self._require(RolesEnum.USER, f"a {kind.name}")
+        most = MAX_OF_KIND[kind.name]
+        if self._counts[kind.name] == most:
+            raise invalid(f"a message holds at most {most} blocks of kind {kind.name}")
+        self._append({kind.name: {"format": format_.value, "source": source, **extra}})
+        self._names.update({extra["name"]} if extra else ())
+        return self
 
     def _document_fields(
         self, name: str | None, filename: str | None, citations: bool, context: str | None
@@ -283,25 +300,13 @@ class MessageBuilder:
             fields["citations"] = {"enabled": True}
         return fields
 
-    def _file(
-        self, kind: str, format_: F, source: blocks.Block, extra: blocks.Block | None = None
-    ) -> Self:
-        self._only(RolesEnum.USER, f"a {kind}")
-        if self._counts[kind] == MAX_OF_KIND[kind]:
-            raise invalid(f"a message holds at most {MAX_OF_KIND[kind]} blocks of kind {kind}")
-        self._add(kind, {"format": format_.value, "source": source, **(extra or {})})
-        self._names.update({extra["name"]} if extra else ())
-        return self
-
-    def _only(self, role: RolesEnum, what: str) -> None:
+    def _require(self, role: RolesEnum, what: str) -> None:
         if self._role is not role:
             raise invalid(f"the service accepts {what} from the {role.value} only")
 
-    def _read(self, path: PathLike, limit: int) -> bytes:
+    def _read(self, kind: _Kind, path: PathLike, max_size_mb: float) -> bytes:
+        limit = byte_limit(kind.name, max_size_mb, kind.most_mb)
         return read_file(path, limit=limit, allowed_folder=self._allowed_folder)
-
-    def _add(self, kind: str, value: Any) -> None:
-        self._append({kind: value})
 
     def _append(self, block: blocks.Block) -> Self:
         if len(self._blocks) == MAX_BLOCKS:
@@ -334,18 +339,9 @@ def create_assistant_message() -> MessageBuilder:
     return MessageBuilder(RolesEnum.ASSISTANT)
 
 
-def _checked(data: bytes, limit: int, kind: str) -> bytes:
+def _checked(kind: _Kind, data: bytes, max_size_mb: float) -> bytes:
+    limit = byte_limit(kind.name, max_size_mb, kind.most_mb)
     if not isinstance(data, bytes | bytearray | memoryview):
-        raise invalid(f"{kind} data must be bytes, got {type(data).__name__}")
-    check_size(len(data), limit, f"the {kind}")
+        raise invalid(f"{kind.name} data must be bytes, got {type(data).__name__}")
+    check_size(len(data), limit, f"the {kind.name}")
     return bytes(data)
-
-
-def _format(kind: type[F], data: bytes, given: Any, filename: str | None) -> F:
-    if given is not None:
-        return blocks.member(kind, given, "format")  # type: ignore[no-any-return]
-    return kind(detect(data, filename, kind).format.value)
-
-
-def _bytes(data: bytes) -> blocks.Block:
-    return {"bytes": data}

@@ -34,6 +34,6 @@ def byte_limit(kind: str, max_size_mb: float, service_mb: float) -> int:
         warnings.warn(
             f"max_size_mb={max_size_mb:g} is above the {service_mb:g} MB that the service documents"
             f" for a {kind}: it may refuse the file",
-            stacklevel=3,
+            stacklevel=4,
         )
     return round(max_size_mb * MEGABYTE)
