@@ -79,4 +79,4 @@ def astream(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
 
 Ask = Callable[..., str]
 each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
-"""The four ways to ask a manager for a text."""
+"""The four ways to ask a manager for text."""

@@ -1,1 +1,1 @@
-"""What to do next, as generators that yield effects, and the two drivers that carry them out."""
+"""The engine: decisions as generators that yield effects, and the drivers that perform them."""

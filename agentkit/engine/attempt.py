@@ -150,7 +150,7 @@ class Attempt:
         return response
 
     def reject(self, error: LLMError, response: Response[Any]) -> Failure:
-        """Settle with a response that failed the check, which is no fault of the target."""
+        """Settle with a response that failed the check, which does not count against the target."""
         duration = self.call.rules.now() - self.started
         if self.permit is not None:
             self.permit.neutral()
@@ -235,7 +235,7 @@ class Attempt:
             self._settle("abandoned", duration, error=error, reason=reason)
         if self.has_all_time:
             self.call.causes[target.name] = error
-            why = f"{target.name} was cut after {duration:.1f} s"
+            why = f"{target.name} timed out after {duration:.1f} s"
             raise self.call.deadline_error(why) from error
         return Failure(error, classification, self.number)
 

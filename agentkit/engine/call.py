@@ -304,7 +304,9 @@ class Call:
         if kind is Retry.NEVER or not self.walk.may_repeat():
             return None
         if kind is Retry.IMMEDIATELY:
-            self.observer.retry(target.name, target.provider, number + 1, 0.0, error, "next_key")
+            self.observer.retry(
+                target.name, target.provider, number + 1, delay=0.0, error=error, reason="next_key"
+            )
             return 0.0
         another = self.walk.another_left(self.rules.now())
         if kind is Retry.IF_LAST_TARGET and another:
@@ -330,7 +332,9 @@ class Call:
             self.record_skip(target.name, target.provider, "retry_budget_exhausted")
             return None
         reason: RetryReason = "backoff" if after is None else "retry_after"
-        self.observer.retry(target.name, target.provider, number + 1, delay, error, reason)
+        self.observer.retry(
+            target.name, target.provider, number + 1, delay=delay, error=error, reason=reason
+        )
         return delay
 
     def deadline_error(self, why: str) -> DeadlineExceededError:

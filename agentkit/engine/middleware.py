@@ -34,7 +34,7 @@ Proceed: TypeAlias = Callable[[Request], Flow[Response[Any]]]
 class Middleware:
     """A middleware as a class: override the three methods you need.
 
-    `level` says whether it surrounds the whole ``"request"`` (default) or each ``"attempt"``. A
+    `level` says whether it surrounds the entire ``"request"`` (default) or each ``"attempt"``. A
     middleware of level ``"policy"`` surrounds nothing: the manager reads its policy from it.
     """
 

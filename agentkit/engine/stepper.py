@@ -27,7 +27,7 @@ class Stepper(Generic[R]):
         self.result: R
 
     def advance(self, value: Any = None) -> None:
-        """Start the flow, or go on after an effect whose result is `value`."""
+        """Start the flow, or continue after an effect whose result is `value`."""
         try:
             self.effect = self._send(value)
         except StopIteration as end:
@@ -37,7 +37,7 @@ class Stepper(Generic[R]):
             raise
 
     def fail(self, error: BaseException) -> None:
-        """Go on after an effect that raised `error`."""
+        """Continue after an effect that raised `error`."""
         try:
             self.effect = self._flow.throw(presentable(error))
         except StopIteration as end:

@@ -31,7 +31,7 @@ PATIENCE: Final = 300.0
 """Seconds for which an item waits for models that say when they will be available again."""
 
 _MIN_WAIT, _MAX_WAIT = 0.1, 5.0
-"""Seconds between two tries: a model may be available sooner than it said."""
+"""Shortest and longest wait before the next try: a model may recover early."""
 _NOT_IN_A_FILE: Final = {"response_model", "retry", "budget", "use_cache", "priority", "self"}
 _MESSAGE_FIELDS: Final = {"role", "content", "tool_call_id"}
 _RESULT_START: Final = b'{"index": '

@@ -1,1 +1,1 @@
-"""What to do next, decided without doing anything: no I/O, no clock, no dice of its own."""
+"""Pure decisions: no I/O, and the clock and the dice are arguments."""

@@ -1,4 +1,4 @@
-"""What an error means for the breaker, for a retry, and for the fallback.
+"""The meaning of an error for the breaker, for a retry, and for the fallback.
 
 The type and the status decide, never the text of the message. `_TABLE` has one row for each kind
 of error.

@@ -1,4 +1,4 @@
-"""Whether and when to ask the same model again."""
+"""The retry policy: whether and when the same model is tried again."""
 
 from __future__ import annotations
 

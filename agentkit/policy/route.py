@@ -1,4 +1,4 @@
-"""Which target is asked next.
+"""The choice of the next target.
 
 A `Route` is an ordered list of stops, and a `Walk` takes one request along it. There are two
 orders. *Sequential* makes every attempt at one target before it moves to the next. *Rounds* makes

@@ -69,7 +69,9 @@ def shown(cls: type, secrets: list[str]) -> str:
     given |= {name: [SENTINEL] if name.endswith("s") else SENTINEL for name in secrets}
     try:
         instance = cls(**given)
-    except Exception:  # "x" was no good value: judge a dataclass by what its repr would include
+    except (
+        Exception
+    ):  # "x" is not a valid value: check the fields that the repr of a dataclass includes
         declared = fields(cls) if is_dataclass(cls) else ()
         return " ".join(
             SENTINEL

@@ -1,4 +1,4 @@
-"""Whoever knows one colour of a method knows the other."""
+"""The sync and the async version of a method take the same arguments."""
 
 from __future__ import annotations
 

@@ -126,17 +126,17 @@ class TestContinue:
 
 class TestRestart:
     def test_the_only_target_is_asked_again_within_its_attempts(self) -> None:
-        asked = stream({"a": [CUT, CUT, "whole"]}, "restart", attempts=3)
-        assert asked.text == "whole"
+        asked = stream({"a": [CUT, CUT, "complete"]}, "restart", attempts=3)
+        assert asked.text == "complete"
         restarts = [each for each in asked.played.emitted if isinstance(each, Restart)]
         assert [(each.model, each.discarded) for each in restarts] == [("a", "one")] * 2
         assert asked.played.sleeps == (1.0, 2.0)
         assert [entry.number for entry in asked.ledger] == [1, 2, 3]
 
     def test_the_last_target_is_asked_again_after_the_others(self) -> None:
-        asked = stream({"a": [CUT], "b": [CUT, "whole"]}, "restart", attempts=2)
+        asked = stream({"a": [CUT], "b": [CUT, "complete"]}, "restart", attempts=2)
         assert asked.order == ["a", "b", "b"]
-        assert asked.text == "whole"
+        assert asked.text == "complete"
 
     def test_used_up_attempts_raise_with_a_hint_for_this_mode(self) -> None:
         asked = stream({"a": [CUT, CUT]}, "restart", attempts=2)

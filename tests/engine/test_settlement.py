@@ -112,7 +112,7 @@ class TestInvalidAfterAnOutage:
         script: dict[str, list[Step]] = {"a": [down], "b": [refused], "c": ["fine"]}
         assert stage.ask(*models, script=script).text == "fine"
 
-    def test_at_the_end_of_the_route_both_are_told(self) -> None:
+    def test_at_the_end_of_the_route_both_are_reported(self) -> None:
         stage = Stage()
         models = stage.target("a", retry=ONCE), stage.target("b")
         script = {"a": [faults.status(503)], "b": [faults.status(400)]}

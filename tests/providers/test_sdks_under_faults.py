@@ -50,7 +50,7 @@ STREAMED = {
 }
 BROKEN = {
     "cut": faults.cut_stream(2),
-    "cut-by-reset": faults.cut_stream(2, reset=True),
+    "reset-midway": faults.cut_stream(2, reset=True),
     "stalled": faults.stalled_stream(2),
     "malformed-chunk": faults.malformed_chunk(2),
     "error-inside-200": faults.stream_error(2),

@@ -1,4 +1,4 @@
-"""What the drivers need of the world; one a manager."""
+"""The threads, event loop, clock and shared calls of one manager, for its drivers."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Stream(_StreamState, Closing):
 
         Raises:
             ConfigurationError: the stream was made without a `response_model`.
-            StructuredOutputError: the whole answer does not match; `raw` holds it.
+            StructuredOutputError: the complete answer does not match; `raw` holds it.
         """
         return self._partials(self._require_builder())
 
