@@ -22,10 +22,12 @@ HAIKU, SONNET = "Claude 3 Haiku", "Claude 3.5 Sonnet"
 def refused(code: str, message: str = "no", status: int = 400) -> ClientError:
     """An error as the SDK raises it."""
     return ClientError(
-        {"Error": {"Code": code, "Message": message},
-         "ResponseMetadata": {"HTTPStatusCode": status}},
+        {
+            "Error": {"Code": code, "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        },
         "Converse",
-    )  # fmt: skip
+    )
 
 
 def throttled() -> ClientError:

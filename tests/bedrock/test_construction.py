@@ -75,9 +75,12 @@ def test_access_of_known_and_unknown_models_and_regions() -> None:
     found = llm.get_model_access_info(HAIKU, EAST)
     assert found is not None
     assert set(found) == {
-        "access_methods", "model_id", "regional_cris_profile_id", "global_cris_profile_id",
+        "access_methods",
+        "model_id",
+        "regional_cris_profile_id",
+        "global_cris_profile_id",
         "region",
-    }  # fmt: skip
+    }
     assert found["access_methods"] == ["regional_cris", "direct"]
     assert llm.get_model_access_info("Claude 9 Haiku", EAST) is None
     assert llm.get_model_access_info(HAIKU, "me-south-1") is None

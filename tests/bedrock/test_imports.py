@@ -44,9 +44,10 @@ def test_importing_every_name_loads_no_sdk_and_opens_no_socket() -> None:
 @pytest.mark.promise("S1-85")
 def test_every_error_is_an_llm_manager_error() -> None:
     errors = [
-        found for name in bedrock.__all__
+        found
+        for name in bedrock.__all__
         if isinstance(found := getattr(bedrock, name), type) and issubclass(found, BaseException)
-    ]  # fmt: skip
+    ]
     assert len(errors) > 8
     assert all(issubclass(each, LLMManagerError) for each in errors)
 
@@ -63,10 +64,20 @@ def test_a_consumer_passes_strict_type_checks(tmp_path: Path) -> None:
     )
     assert (ROOT / "agentkit/py.typed").exists()
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"),
-         str(tmp_path / "consumer.py")],
-        capture_output=True, text=True, check=False, cwd=ROOT,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            str(ROOT / ".mypy_cache"),
+            str(tmp_path / "consumer.py"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
     assert checked.returncode == 0, checked.stdout
 
 

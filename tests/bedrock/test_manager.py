@@ -35,9 +35,10 @@ from tests.bedrock.runtime import (
 EAST, WEST, EU = "us-east-1", "us-west-2", "eu-west-1"
 GUARD = {"guardrailIdentifier": "gr-1", "guardrailVersion": "1"}
 TOOLS = {
-    "tools": [{"toolSpec": {"name": "t", "description": "d",
-                            "inputSchema": {"json": {"type": "object"}}}}]
-}  # fmt: skip
+    "tools": [
+        {"toolSpec": {"name": "t", "description": "d", "inputSchema": {"json": {"type": "object"}}}}
+    ]
+}
 
 
 def ask(llm: Any, mode: str, **how: Any) -> Any:
@@ -71,8 +72,10 @@ def test_every_region_of_a_model_then_the_next_model(mode: str) -> None:
     clients = FakeClients(throttled(), throttled(), "Paris")
     response = ask(manager(clients, models=[HAIKU, SONNET]), mode)
     assert [(each.model_used, each.region) for each in response.attempts] == [
-        (HAIKU, EAST), (HAIKU, WEST), (SONNET, EAST),
-    ]  # fmt: skip
+        (HAIKU, EAST),
+        (HAIKU, WEST),
+        (SONNET, EAST),
+    ]
     assert response.ledger.slept == 0.0
 
 
@@ -173,9 +176,10 @@ def test_the_way_to_a_model_costs_no_attempt_and_is_remembered() -> None:
     )
     clients = FakeClients(profile, "one", "two")
     llm = manager(
-        clients, regions=[EAST],
+        clients,
+        regions=[EAST],
         retry={"access_method_preference": ["direct", "regional_cris"]},
-    )  # fmt: skip
+    )
     first = llm.converse([message()])
     assert len(first.attempts) == 1
     assert first.access_method_used == "regional_cris"
@@ -281,10 +285,13 @@ def test_two_spellings_of_retries_are_one_and_contradictions_are_refused() -> No
     )
     assert both_halves.retry_strategy is RetryStrategy.MODEL_FIRST
     for wrong in (
-        {"max_attempts": 3, "max_retries": 3}, {"base_delay": 1.0, "retry_delay": 2.0},
-        {"max_retries": -1}, {"retry_strategy": "sideways"}, {"region_order": "random"},
+        {"max_attempts": 3, "max_retries": 3},
+        {"base_delay": 1.0, "retry_delay": 2.0},
+        {"max_retries": -1},
+        {"retry_strategy": "sideways"},
+        {"region_order": "random"},
         {"access_method_preference": ["teleport"]},
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConfigurationError):
             RetryConfig(**wrong)
 
@@ -294,8 +301,12 @@ def test_the_configuration_says_what_will_surprise() -> None:
     llm = manager(FakeClients(), models=[HAIKU, SONNET], retry={"max_attempts": 2})
     result = llm.validate_configuration()
     assert set(result) == {
-        "valid", "errors", "warnings", "model_region_combinations", "auth_status",
-    }  # fmt: skip
+        "valid",
+        "errors",
+        "warnings",
+        "model_region_combinations",
+        "auth_status",
+    }
     assert result["model_region_combinations"] == 4
     assert any("2 attempts for 4 targets" in each for each in result["warnings"])
 
@@ -321,13 +332,21 @@ def test_defaults_and_model_fields_reach_the_request() -> None:
     clients = FakeClients(then="x")
     defaults = {"maxTokens": 10, "temperature": 0.7}
     llm = manager(
-        clients, default_inference_config=defaults,
+        clients,
+        default_inference_config=defaults,
         model_specific_config={"top_k": 5},
-    )  # fmt: skip
+    )
     llm.converse(
-        [message()], [{"text": "be brief"}], {"temperature": 0}, {"x": 1}, ["/stop_sequence"],
-        None, TOOLS, {"who": "me"}, enable_extended_context=True,
-    )  # fmt: skip
+        [message()],
+        [{"text": "be brief"}],
+        {"temperature": 0},
+        {"x": 1},
+        ["/stop_sequence"],
+        None,
+        TOOLS,
+        {"who": "me"},
+        enable_extended_context=True,
+    )
     (_, sent) = clients.asked[0]
     assert sent["inferenceConfig"] == {"maxTokens": 10, "temperature": 0}
     assert sent["system"] == [{"text": "be brief"}]

@@ -123,9 +123,13 @@ def test_classes_and_names_that_are_not_retried() -> None:
 def test_what_is_retried_is_counted_in_the_statistics() -> None:
     llm = manager(
         FakeClients(),
-        retry={"max_retries": 5, "retryable_errors": ["A", "B"], "retry_strategy": "model_first",
-               "enable_feature_fallback": False},
-    )  # fmt: skip
+        retry={
+            "max_retries": 5,
+            "retryable_errors": ["A", "B"],
+            "retry_strategy": "model_first",
+            "enable_feature_fallback": False,
+        },
+    )
     assert llm.get_retry_stats() == {
         "max_retries": 5,
         "retry_strategy": "model_first",
@@ -173,14 +177,18 @@ def test_both_spellings_of_a_validation_are_one() -> None:
         0,
     )
     wrongs: list[dict[str, Any]] = [
-        {}, {"validation_function": "check"},
+        {},
+        {"validation_function": "check"},
         {"validation_function": check, "max_validation_attempts": 0},
         {"validation_function": check, "response_validation_retries": -1},
         {"validation_function": check, "validation_retry_delay": -0.5},
         {"validation_function": check, "response_validation_function": print},
-        {"validation_function": check, "max_validation_attempts": 3,
-         "response_validation_retries": 3},
-    ]  # fmt: skip
+        {
+            "validation_function": check,
+            "max_validation_attempts": 3,
+            "response_validation_retries": 3,
+        },
+    ]
     for wrong in wrongs:
         with pytest.raises(ConfigurationError):
             ResponseValidationConfig(**wrong)
@@ -190,11 +198,17 @@ def test_both_spellings_of_a_validation_are_one() -> None:
 @pytest.mark.parametrize(
     ("result", "accepted"),
     [
-        (True, True), (None, True), ("words", True), (False, False), ("", False), (0, False),
-        (ValidationResult(True), True), (ValidationResult(False, "no"), False),
+        (True, True),
+        (None, True),
+        ("words", True),
+        (False, False),
+        ("", False),
+        (0, False),
+        (ValidationResult(True), True),
+        (ValidationResult(False, "no"), False),
         (ValueError("no"), False),
     ],
-)  # fmt: skip
+)
 def test_a_validator_speaks_in_any_of_these_ways(result: Any, accepted: bool) -> None:
     def check(response: Any) -> Any:
         if isinstance(result, Exception):

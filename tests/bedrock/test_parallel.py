@@ -230,9 +230,11 @@ def test_higher_priorities_start_first_and_equal_ones_in_order(mode: str) -> Non
 def test_progress_is_reported_after_each_request(mode: str) -> None:
     seen: list[tuple[int, int]] = []
     carry_out(
-        crew(FakeClients(then=failing(2))), jobs(6), mode,
+        crew(FakeClients(then=failing(2))),
+        jobs(6),
+        mode,
         on_progress=lambda done, total: seen.append((done, total)),
-    )  # fmt: skip
+    )
     assert seen == [(number, 6) for number in range(1, 7)]
 
 
@@ -287,8 +289,9 @@ def test_a_region_that_dies_midway_through_500_requests_loses_none(mode: str) ->
 
     run = carry_out(
         crew(FakeClients(then=step), [EAST, WEST], max_concurrent_requests=concurrency),
-        jobs(500), mode,
-    )  # fmt: skip
+        jobs(500),
+        mode,
+    )
     assert run.get_success_rate() == 1.0
     assert len(run.request_responses) == 500
     # Five failures in a row open the breaker, and as many calls as run at once may be under way by

@@ -69,17 +69,25 @@ def test_every_field_reaches_the_service() -> None:
     assert sent["toolConfig"]["tools"] == tools
     assert sent["promptVariables"] == {"name": {"text": "value"}}
     assert set(sent) == {
-        "modelId", "messages", "system", "inferenceConfig", "additionalModelRequestFields",
-        "additionalModelResponseFieldPaths", "guardrailConfig", "toolConfig", "requestMetadata",
+        "modelId",
+        "messages",
+        "system",
+        "inferenceConfig",
+        "additionalModelRequestFields",
+        "additionalModelResponseFieldPaths",
+        "guardrailConfig",
+        "toolConfig",
+        "requestMetadata",
         "promptVariables",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.promise("S1-86")
 def test_a_tool_round_trip_is_two_requests() -> None:
     use = {"toolUse": {"toolUseId": "u1", "name": "look", "input": {"at": "sky"}}}
-    wants = answer("", output={"message": {"role": "assistant", "content": [use]}},
-                   stopReason="tool_use")  # fmt: skip
+    wants = answer(
+        "", output={"message": {"role": "assistant", "content": [use]}}, stopReason="tool_use"
+    )
     clients = FakeClients(wants, "It is blue.")
     llm = manager(clients)
     tools = {"tools": [{"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object"}}}}]}
@@ -99,9 +107,12 @@ def test_both_orders_of_two_models_in_three_regions(strategy: RetryStrategy) -> 
     clients = FakeClients(then=DEAD)
     regions = [EAST, WEST, "us-east-2"]
     llm = manager(
-        clients, models=[HAIKU, SONNET], regions=regions, raise_on_failure=False,
+        clients,
+        models=[HAIKU, SONNET],
+        regions=regions,
+        raise_on_failure=False,
         retry={"max_attempts": 6, "retry_strategy": strategy},
-    )  # fmt: skip
+    )
     response = llm.converse([message()])
     places = [(each.model_used, each.region_used) for each in response.attempts]
     by_region = [

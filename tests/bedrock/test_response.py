@@ -285,11 +285,15 @@ def test_a_response_survives_json_bytes_and_errors_included(response: BedrockRes
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.binary()
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.binary()
     | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("$bytes"), inner),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @pytest.mark.promise("S0-48")

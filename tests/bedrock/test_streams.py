@@ -71,10 +71,12 @@ def test_an_event_of_a_chunk_is_read_with_or_without_its_inner_name() -> None:
     start = {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "u1", "name": "look"}}}
     call = {"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{}"}}}
     events = [
-        {"messageStart": {"role": "assistant"}}, {"contentBlockStart": start},
-        {"contentBlockDelta": call}, {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockStart": start},
+        {"contentBlockDelta": call},
+        {"contentBlockStop": {"contentBlockIndex": 0}},
         {"messageStop": {"stopReason": "tool_use"}},
-    ]  # fmt: skip
+    ]
     chunks = list(manager(FakeClients(events)).converse_stream([message()]))
     begun = next(chunk["contentBlockStart"] for chunk in chunks if chunk.get("contentBlockStart"))
     assert begun["toolUse"] == begun["start"]["toolUse"] == {"toolUseId": "u1", "name": "look"}
@@ -88,16 +90,28 @@ def test_an_event_of_a_chunk_is_read_with_or_without_its_inner_name() -> None:
 def test_tool_use_and_reasoning_stand_apart() -> None:
     events: list[Any] = [
         {"messageStart": {"role": "assistant"}},
-        {"contentBlockDelta": {"contentBlockIndex": 0,
-                               "delta": {"reasoningContent": {"text": "hm"}}}},
+        {
+            "contentBlockDelta": {
+                "contentBlockIndex": 0,
+                "delta": {"reasoningContent": {"text": "hm"}},
+            }
+        },
         {"contentBlockDelta": {"contentBlockIndex": 1, "delta": {"text": "See:"}}},
-        {"contentBlockStart": {"contentBlockIndex": 2,
-                               "start": {"toolUse": {"toolUseId": "u1", "name": "look"}}}},
-        {"contentBlockDelta": {"contentBlockIndex": 2,
-                               "delta": {"toolUse": {"input": '{"at": "sky"}'}}}},
+        {
+            "contentBlockStart": {
+                "contentBlockIndex": 2,
+                "start": {"toolUse": {"toolUseId": "u1", "name": "look"}},
+            }
+        },
+        {
+            "contentBlockDelta": {
+                "contentBlockIndex": 2,
+                "delta": {"toolUse": {"input": '{"at": "sky"}'}},
+            }
+        },
         {"contentBlockStop": {"contentBlockIndex": 2}},
         {"messageStop": {"stopReason": "tool_use"}},
-    ]  # fmt: skip
+    ]
     stream = manager(FakeClients(events)).converse_stream([message()])
     raw = list(stream.events())
     assert stream.get_full_content() == "See:"

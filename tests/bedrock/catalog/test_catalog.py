@@ -295,10 +295,16 @@ def test_a_corrupt_cache_file_is_ignored_and_replaced(content: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "damage",
     [
-        {"format": 2}, {"package": "0.0"}, {"time": "soon"}, {"time": 5}, {"models": 5},
-        {"models": [{"id": 5}]}, {"regions": None}, {"time": "2999-01-01T00:00:00+00:00"},
+        {"format": 2},
+        {"package": "0.0"},
+        {"time": "soon"},
+        {"time": 5},
+        {"models": 5},
+        {"models": [{"id": 5}]},
+        {"regions": None},
+        {"time": "2999-01-01T00:00:00+00:00"},
     ],
-)  # fmt: skip
+)
 def test_a_cache_of_another_form_or_version_is_not_used(
     damage: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -345,9 +351,12 @@ def test_sources_compare_in_any_letter_case() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"cache_mode": "tape"}, {"cache_max_age_hours": -1}, {"timeout": 0}, {"max_workers": 0},
+        {"cache_mode": "tape"},
+        {"cache_max_age_hours": -1},
+        {"timeout": 0},
+        {"max_workers": 0},
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         BedrockModelCatalog(**fields)

@@ -128,11 +128,17 @@ def test_an_arn_is_used_in_its_own_region_only(catalog: BedrockModelCatalog) -> 
 @pytest.mark.parametrize(
     ("text", "explicit"),
     [
-        (HAIKU, True), (f"us-gov.{HAIKU}", True), (ARN, True), ("deepseek.r1-v1:0", True),
-        ("Claude 3.5 Sonnet", False), ("claude-3.5-sonnet", False), ("arn:aws:s3:::x", False),
-        ("", False), ("anthropic.", False),
+        (HAIKU, True),
+        (f"us-gov.{HAIKU}", True),
+        (ARN, True),
+        ("deepseek.r1-v1:0", True),
+        ("Claude 3.5 Sonnet", False),
+        ("claude-3.5-sonnet", False),
+        ("arn:aws:s3:::x", False),
+        ("", False),
+        ("anthropic.", False),
     ],
-)  # fmt: skip
+)
 def test_ids_are_distinguished_from_names(text: str, explicit: bool) -> None:
     assert is_explicit(text) is explicit
 

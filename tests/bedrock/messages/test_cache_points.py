@@ -25,9 +25,16 @@ LONG = "word " * 1200
 """Text of more than the shortest prefix."""
 SHORT = "brief"
 TOOLS = {
-    "tools": [{"toolSpec": {"name": "look", "description": LONG,
-                            "inputSchema": {"json": {"type": "object"}}}}]
-}  # fmt: skip
+    "tools": [
+        {
+            "toolSpec": {
+                "name": "look",
+                "description": LONG,
+                "inputSchema": {"json": {"type": "object"}},
+            }
+        }
+    ]
+}
 POINT = {"cachePoint": {"type": "default"}}
 
 
@@ -140,9 +147,10 @@ def test_the_callers_points_count_towards_the_four() -> None:
 
 def test_points_live_as_long_as_configured() -> None:
     (point,) = (
-        block for block in content(placed(turns(text(LONG), text(SHORT)), ttl="1h"))
+        block
+        for block in content(placed(turns(text(LONG), text(SHORT)), ttl="1h"))
         if "cachePoint" in block
-    )  # fmt: skip
+    )
     assert point["cachePoint"] == {"type": "default", "ttl": "1h"}
 
 

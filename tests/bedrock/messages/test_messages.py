@@ -81,8 +81,14 @@ def test_a_chain_of_all_kinds_is_in_order_and_accepted(tmp_path: Path) -> None:
         .build()
     )
     assert [next(iter(block)) for block in message["content"]] == [
-        "text", "image", "document", "video", "cachePoint", "guardContent", "toolResult",
-    ]  # fmt: skip
+        "text",
+        "image",
+        "document",
+        "video",
+        "cachePoint",
+        "guardContent",
+        "toolResult",
+    ]
     document = message["content"][2]["document"]
     assert (document["format"], document["name"]) == ("xlsx", "data v2")
     assert document["citations"] == {"enabled": True}
@@ -93,11 +99,17 @@ def test_a_chain_of_all_kinds_is_in_order_and_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "format_"),
     [
-        ("a.pdf", s.PDF, "pdf"), ("a.csv", b"a,b\n1,2", "csv"), ("a.doc", s.DOC, "doc"),
-        ("a.docx", s.DOCX, "docx"), ("a.xls", s.XLS, "xls"), ("a.xlsx", s.XLSX, "xlsx"),
-        ("a.html", s.HTML, "html"), ("a.txt", b"words", "txt"), ("a.md", b"# words", "md"),
+        ("a.pdf", s.PDF, "pdf"),
+        ("a.csv", b"a,b\n1,2", "csv"),
+        ("a.doc", s.DOC, "doc"),
+        ("a.docx", s.DOCX, "docx"),
+        ("a.xls", s.XLS, "xls"),
+        ("a.xlsx", s.XLSX, "xlsx"),
+        ("a.html", s.HTML, "html"),
+        ("a.txt", b"words", "txt"),
+        ("a.md", b"# words", "md"),
     ],
-)  # fmt: skip
+)
 def test_each_document_format_is_sent_as_itself(
     name: str, data: bytes, format_: str, tmp_path: Path
 ) -> None:

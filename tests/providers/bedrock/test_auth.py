@@ -77,15 +77,18 @@ def test_contradicting_spellings_are_refused(fields: dict[str, Any]) -> None:
         ("IAM_ROLE", {"role_arn": ROLE, "role_session_name": "no spaces"}, "STS"),
         ("IAM_ROLE", {"role_arn": ROLE, "assume_role_duration": 60}, "at least 900"),
         ("IAM_ROLE", {"role_arn": ROLE, "assume_role_duration": 90_000}, "at most"),
-        ("IAM_ROLE", {"role_arn": ROLE, "profile_name": "p", "access_key": "a", "secret_key": "b"},
-         "not both"),
+        (
+            "IAM_ROLE",
+            {"role_arn": ROLE, "profile_name": "p", "access_key": "a", "secret_key": "b"},
+            "not both",
+        ),
         ("PROFILE", {"profile_name": "p", "role_arn": ROLE}, "does not use"),
         ("ENVIRONMENT", {"profile_name": "p"}, "does not use"),
         ("AUTO", {"access_key": "a", "secret_key": "b"}, "does not use"),
         ("AUTO", {"region": "the moon"}, "not an AWS Region"),
         ("KERBEROS", {}, "unknown auth_type"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_is_refused(kind: str, fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         AuthConfig(kind, **fields)

@@ -107,9 +107,12 @@ def test_each_fault_comes_to_what_the_table_says(
     stage.server.always(case.outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
     llm = manager(
-        target(stage.clients), breaker=breaker, timeout=case.patience or 20.0, attempts=2,
+        target(stage.clients),
+        breaker=breaker,
+        timeout=case.patience or 20.0,
+        attempts=2,
         backup=True,
-    )  # fmt: skip
+    )
     with llm:
         if case.raises:
             with pytest.raises(case.raises) as raised:

@@ -95,7 +95,7 @@ DAMAGED = {
     "nothing at all": b"",
     "nothing but its beginning": START,
     "no event stream": b'{"message": "a proxy was here"}' * 4,
-}  # fmt: skip
+}
 
 
 @modes
@@ -137,10 +137,12 @@ COMPLETE = {
     "another object": b'{"hello": 1}',
     "no message": b'{"output": {}, "stopReason": "end_turn"}',
     "a malformed tool call": json.dumps(
-        {"output": {"message": {"role": "assistant", "content": []}},
-         "stopReason": "malformed_tool_use"}
+        {
+            "output": {"message": {"role": "assistant", "content": []}},
+            "stopReason": "malformed_tool_use",
+        }
     ).encode(),
-}  # fmt: skip
+}
 
 
 @modes
