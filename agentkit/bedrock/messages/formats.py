@@ -78,7 +78,7 @@ class ToolResultStatusEnum(StrEnum):
 
 
 class GuardContentQualifierEnum(StrEnum):
-    """What a text is for a guardrail."""
+    """What a guardrail takes text for."""
 
     GROUNDING_SOURCE = "grounding_source"
     QUERY = "query"
