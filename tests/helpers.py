@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from agentkit import LLMManager
+from agentkit import CircuitBreaker, LLMManager, RetryPolicy
 from agentkit.testing import FakeClock, RecordedRequest
 
 
@@ -36,6 +36,24 @@ def manager_of(*models: Any, clock: FakeClock | None = None, **options: Any) -> 
         llm.register_model(name, model)
     if names:
         llm.set_fallback_chain(names)
+    return llm
+
+
+def with_backup(
+    model: Any,
+    *,
+    attempts: int = 2,
+    timeout: float = 20.0,
+    breaker: CircuitBreaker | None = None,
+    backup: bool = True,
+) -> LLMManager:
+    """A manager of `model` as "primary", and of one that answers "from backup"."""
+    retry = RetryPolicy(max_attempts=attempts, base_delay=0.002)
+    llm = LLMManager(enable_caching=False, retry=retry)
+    llm.register_model("primary", model, breaker=breaker, timeout=timeout)
+    if backup:
+        llm.register_model("backup", lambda prompt, kwargs: "from backup")
+        llm.set_fallback_chain(["primary", "backup"])
     return llm
 
 

@@ -251,10 +251,11 @@ def test_a_blocking_model_does_not_stop_the_loop() -> None:
 @pytest.mark.promise("S4-40")
 @pytest.mark.parametrize("leaving", ["error", "cancelled"])
 def test_leaving_a_context_in_any_way_gives_everything_back(leaving: str) -> None:
-    entered: list[str] = []
+    entered = asyncio.Event()
+    calls: list[asyncio.Task[str]] = []
 
     async def hangs(prompt: str, kwargs: dict[str, Any]) -> str:
-        entered.append(prompt)
+        entered.set()
         await asyncio.Event().wait()
         return "never"
 
@@ -264,21 +265,19 @@ def test_leaving_a_context_in_any_way_gives_everything_back(leaving: str) -> Non
 
             async def inside() -> None:
                 async with llm.get_client() as client:
-                    asked = asyncio.create_task(client.chat("hi"))
-                    while not entered:
-                        await asyncio.sleep(0)
+                    calls.append(asyncio.create_task(client.chat("hi")))
+                    await entered.wait()
                     if leaving == "error":
-                        asked.cancel()
+                        calls[0].cancel()
                         raise RuntimeError("the caller's own")
-                    await asked
+                    await calls[0]
 
             task = asyncio.create_task(inside())
-            while not entered:
-                await asyncio.sleep(0)
+            await entered.wait()
+            await asyncio.sleep(0)  # now the task waits for its call
             if leaving == "cancelled":
                 task.cancel()
-            await asyncio.wait([task])
-            await asyncio.sleep(0)
+            await asyncio.wait([task, *calls])
             assert task.cancelled() == (leaving == "cancelled")
             assert llm.get_status()["pools"]["m"]["in_use_clients"] == 0
         if leaving == "error":

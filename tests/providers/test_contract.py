@@ -12,6 +12,7 @@ from agentkit import BreakerPolicy, CircuitBreaker, LLMManager, Response, RetryP
 from agentkit import errors as e
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
+from tests.helpers import with_backup
 from tests.providers.contract import ANSWER, CASES, PROVIDERS, Row, rows
 
 
@@ -56,14 +57,6 @@ def stage() -> Iterator[Stage]:
         made.close()
 
 
-def manager(adapter: Any, breaker: CircuitBreaker, patience: float | None = None) -> LLMManager:
-    llm = LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=2, base_delay=0.002))
-    llm.register_model("primary", adapter, breaker=breaker, timeout=patience or 20.0)
-    llm.register_model("backup", lambda prompt, kwargs: "from backup")
-    llm.set_fallback_chain(["primary", "backup"])
-    return llm
-
-
 def name_of(row: Row) -> str:
     return f"{row.fault}-{row.provider}-{row.mode}-{'stream' if row.stream else 'complete'}"
 
@@ -79,7 +72,9 @@ def test_each_fault_has_the_outcome_of_the_table(row: Row, stage: Stage) -> None
     stage.server.always(outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
     patience = CASES[row.fault].expected(stream=row.stream).patience
-    with manager(stage.adapters[row.provider], breaker, patience) as llm:
+    with with_backup(
+        stage.adapters[row.provider], breaker=breaker, timeout=patience or 20.0
+    ) as llm:
         if row.raises:
             with pytest.raises(e.LLMError) as caught:
                 stage.ask(llm, row.mode, stream=row.stream)
@@ -109,7 +104,7 @@ def test_a_refused_connection_is_a_network_error(
     with WireServer() as gone:
         adapter = PROVIDERS[provider].make(gone)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
-    with manager(adapter, breaker) as llm:
+    with with_backup(adapter, breaker=breaker) as llm:
         reply = stage.ask(llm, mode, stream=stream)
     stage.runner.run(adapter.aclose())
     assert [entry.error for entry in reply.ledger.sent[:2]] == ["NetworkError"] * 2

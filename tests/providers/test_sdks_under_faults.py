@@ -16,8 +16,9 @@ import anthropic
 import openai
 import pytest
 
-from agentkit import LLMManager, Response, RetryPolicy, StreamInterruptedError, Usage
+from agentkit import LLMManager, Response, StreamInterruptedError, Usage
 from agentkit.testing import WireServer, faults
+from tests.helpers import with_backup
 
 MODEL = "primary-model"
 ANSWER = "The capital is Paris."
@@ -156,14 +157,9 @@ pytestmark = [
 ]
 
 
-def manager(model: Any, *, silent: bool = False) -> LLMManager:
-    """`silent`: the fault is one that only a time limit ends."""
-    retry = RetryPolicy(max_attempts=2, base_delay=0.005)
-    llm = LLMManager(enable_caching=False, retry=retry)
-    llm.register_model("primary", model, {"provider": "openai"}, timeout=0.8 if silent else 20)
-    llm.register_model("backup", lambda prompt, kwargs: "from backup")
-    llm.set_fallback_chain(["primary", "backup"])
-    return llm
+def patience(silent: bool) -> float:
+    """Seconds for an attempt; `silent`: the fault is one that only a time limit ends."""
+    return 0.8 if silent else 20.0
 
 
 def read(llm: LLMManager, mode: str, **options: Any) -> Response[Any]:
@@ -199,7 +195,10 @@ sync_and_async = pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_complete_answer_survives_each_fault(fault: str, sdk: str, mode: str) -> None:
     case = BEFORE[fault]
     silent = case.error_type == "timeout"
-    with WireServer(reply=ANSWER) as server, manager(COMPLETE[sdk](server), silent=silent) as llm:
+    with (
+        WireServer(reply=ANSWER) as server,
+        with_backup(COMPLETE[sdk](server), timeout=patience(silent)) as llm,
+    ):
         server.always(case.fault)
         reply = (
             llm.complete("capital?") if mode == "sync" else asyncio.run(llm.acomplete("capital?"))
@@ -213,7 +212,10 @@ def test_a_complete_answer_survives_each_fault(fault: str, sdk: str, mode: str) 
 def test_a_stream_falls_back_before_its_first_content(fault: str, sdk: str, mode: str) -> None:
     case = {**BEFORE, **STREAMED}[fault]
     silent = case.error_type == "timeout"
-    with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server), silent=silent) as llm:
+    with (
+        WireServer(reply=ANSWER) as server,
+        with_backup(STREAMS[sdk](server), timeout=patience(silent)) as llm,
+    ):
         server.always(case.fault)
         check(read(llm, mode), case)
 
@@ -223,7 +225,10 @@ def test_a_stream_falls_back_before_its_first_content(fault: str, sdk: str, mode
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_stream_is_never_a_short_answer(fault: str, sdk: str, mode: str) -> None:
     silent = fault == "stalled"
-    with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server), silent=silent) as llm:
+    with (
+        WireServer(reply=ANSWER) as server,
+        with_backup(STREAMS[sdk](server), timeout=patience(silent)) as llm,
+    ):
         server.always(BROKEN[fault])
         with pytest.raises(StreamInterruptedError) as caught:
             read(llm, mode)
@@ -236,10 +241,10 @@ def test_a_broken_stream_is_never_a_short_answer(fault: str, sdk: str, mode: str
 @sync_and_async
 @pytest.mark.parametrize("sdk", COMPLETE)
 def test_without_a_fault_the_answer_is_complete(sdk: str, mode: str) -> None:
-    with WireServer(reply=ANSWER) as server, manager(COMPLETE[sdk](server)) as llm:
+    with WireServer(reply=ANSWER) as server, with_backup(COMPLETE[sdk](server)) as llm:
         reply = (
             llm.complete("capital?") if mode == "sync" else asyncio.run(llm.acomplete("capital?"))
         )
         assert (reply.text, reply.model) == (ANSWER, "primary")
-    with WireServer(reply=ANSWER) as server, manager(STREAMS[sdk](server)) as llm:
+    with WireServer(reply=ANSWER) as server, with_backup(STREAMS[sdk](server)) as llm:
         assert read(llm, mode).text == ANSWER

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from agentkit import LLMManager, Response, RetryPolicy
+from agentkit import LLMManager, Response
 from agentkit.bedrock import AuthConfig, AuthenticationType, Boto3Config
 from agentkit.policy.breaker import CircuitBreaker
 from agentkit.providers.bedrock.clients import Clients
@@ -20,6 +20,7 @@ from agentkit.providers.bedrock.sessions import open_session
 from agentkit.testing import WireServer
 from agentkit.testing.wire.protocol import RecordedRequest
 from agentkit.types import StreamEvent
+from tests.helpers import with_backup
 
 AUTH = AuthConfig(
     auth_type=AuthenticationType.CREDENTIALS,
@@ -70,13 +71,7 @@ def manager(
     backup: bool = False,
 ) -> LLMManager:
     """A manager of one target, with a model to fall back on if wanted."""
-    retry = RetryPolicy(max_attempts=attempts, base_delay=0.002)
-    llm = LLMManager(enable_caching=False, retry=retry)
-    llm.register_model("primary", adapter, breaker=breaker, timeout=timeout)
-    if backup:
-        llm.register_model("backup", lambda prompt, kwargs: "from backup")
-        llm.set_fallback_chain(["primary", "backup"])
-    return llm
+    return with_backup(adapter, breaker=breaker, timeout=timeout, attempts=attempts, backup=backup)
 
 
 def ask(llm: LLMManager, mode: str, *, stream: bool = False, **asked: Any) -> Response[Any]:
