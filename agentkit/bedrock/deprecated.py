@@ -39,7 +39,7 @@ class UnifiedModelManager(BedrockModelCatalog):
         return self.get_model_access_info(model_name, region)
 
 
-class LookedUp:
+class CatalogAdapter:
     """A catalogue from any object with ``get_model_access_info(model_name, region)``.
 
     Args:

@@ -30,7 +30,7 @@ _PASSED_ON = ("output_config", "performance_config", "service_tier")
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRequest:
     """One checked request: what is sent, and how."""
 
     call: ConverseCall
@@ -66,7 +66,7 @@ def prepare(
     specific: Mapping[str, Any] | ModelSpecificConfig | None,
     cache_config: CacheConfig | None,
     fallback: bool,
-) -> Prepared:
+) -> PreparedRequest:
     """Check everything before anything is sent.
 
     Raises:
@@ -98,7 +98,7 @@ def prepare(
         arguments = with_cache_points(arguments, cache_config)
         if cache_config.error_handling is CacheErrorHandling.FAIL_FAST:
             omittable -= {"caching"}
-    return Prepared(
+    return PreparedRequest(
         ConverseCall(arguments, omittable=omittable),
         validation=validation,
         timeout=None if timeout is None else number("timeout", timeout, above=True),
@@ -119,7 +119,7 @@ class Dispatcher:
         self._targets = targets
         self._timeout = timeout
 
-    def run(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
+    def run(self, prepared: PreparedRequest, *, raises: bool) -> BedrockResponse:
         """The response, sync."""
         check = self._check(prepared)
         try:
@@ -130,7 +130,7 @@ class Dispatcher:
             return self._failed(check, error, raises)
         return self._answered(prepared, check, response)
 
-    async def arun(self, prepared: Prepared, *, raises: bool) -> BedrockResponse:
+    async def arun(self, prepared: PreparedRequest, *, raises: bool) -> BedrockResponse:
         """The response, for asyncio."""
         check = self._check(prepared)
         try:
@@ -141,25 +141,25 @@ class Dispatcher:
             return self._failed(check, error, raises)
         return self._answered(prepared, check, response)
 
-    def stream(self, prepared: Prepared) -> Stream:
+    def stream(self, prepared: PreparedRequest) -> Stream:
         """The engine's stream, sync."""
         return self._targets.core.dispatcher.stream(
             prepared.request(stream=True), on_interrupt="continue", **self._options(prepared)
         )
 
-    def astream(self, prepared: Prepared) -> AsyncStream:
+    def astream(self, prepared: PreparedRequest) -> AsyncStream:
         """The engine's stream, for asyncio."""
         return self._targets.core.dispatcher.astream(
             prepared.request(stream=True), on_interrupt="continue", **self._options(prepared)
         )
 
-    def _options(self, prepared: Prepared) -> dict[str, Any]:
+    def _options(self, prepared: PreparedRequest) -> dict[str, Any]:
         return {
             "model": self._targets.route(prepared.regions, prepared.attempts),
             "deadline": prepared.timeout or self._timeout,
         }
 
-    def _check(self, prepared: Prepared) -> ResponseCheck | None:
+    def _check(self, prepared: PreparedRequest) -> ResponseCheck | None:
         if prepared.validation is None:
             return None
         check = ResponseCheck(
@@ -168,7 +168,7 @@ class Dispatcher:
         return check
 
     def _answered(
-        self, prepared: Prepared, check: ResponseCheck | None, response: Response[Any]
+        self, prepared: PreparedRequest, check: ResponseCheck | None, response: Response[Any]
     ) -> BedrockResponse:
         return results.success(
             response,

@@ -10,8 +10,8 @@ from typing import Any
 from agentkit.bedrock.catalog.cache import CacheMode
 from agentkit.bedrock.catalog.catalog import BedrockModelCatalog
 from agentkit.bedrock.converse_request import BedrockConverseRequest
-from agentkit.bedrock.deprecated import LookedUp
-from agentkit.bedrock.dispatch import Dispatcher, Prepared, prepare
+from agentkit.bedrock.deprecated import CatalogAdapter
+from agentkit.bedrock.dispatch import Dispatcher, PreparedRequest, prepare
 from agentkit.bedrock.messages.cache_points import CacheConfig
 from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConfig, RetryConfig
 from agentkit.bedrock.response import BedrockResponse
@@ -103,7 +103,7 @@ class LLMManager(Closing, AsyncClosing):
         )
         given: Any = catalog or unified_model_manager
         if given is not None and not isinstance(given, BedrockModelCatalog):
-            given = LookedUp(given)
+            given = CatalogAdapter(given)
         self._catalog: BedrockModelCatalog = given or BedrockModelCatalog(
             self._clients,
             cache_mode=catalog_cache_mode,
@@ -288,7 +288,7 @@ class LLMManager(Closing, AsyncClosing):
 
         Keys: valid, errors, warnings, model_region_combinations, auth_status.
         """
-        errors = [] if self._targets.names else ["no model is reached from any of the Regions"]
+        errors = [] if self._targets.names else ["no model can be reached from any of the Regions"]
         warnings = list(self._targets.warnings)
         if self._retry.max_attempts < len(self._targets.names):
             warnings.append(
@@ -312,7 +312,7 @@ class LLMManager(Closing, AsyncClosing):
     def refresh_model_data(self) -> None:
         """Fetch the catalogue from AWS. Raises `APIFetchError` if no Region answers."""
         self._catalog.refresh_catalog()
-        self._targets.renew()
+        self._targets.refresh()
 
     def close(self) -> None:
         """Release threads and connections. Closing twice is harmless."""
@@ -329,7 +329,7 @@ class LLMManager(Closing, AsyncClosing):
     def __repr__(self) -> str:
         return f"<LLMManager {', '.join(self._models)} in {', '.join(self._regions)}>"
 
-    def _prepare_stream(self, messages: Any, options: dict[str, Any]) -> Prepared:
+    def _prepare_stream(self, messages: Any, options: dict[str, Any]) -> PreparedRequest:
         given = {name: options.pop(name, None) for name in _FIELDS}
         return self._prepare({"messages": messages, **given}, options)
 
@@ -338,7 +338,7 @@ class LLMManager(Closing, AsyncClosing):
         given: dict[str, Any],
         options: dict[str, Any],
         validation: ResponseValidationConfig | None = None,
-    ) -> Prepared:
+    ) -> PreparedRequest:
         inference = {**self._inference, **(given["inference_config"] or {})}
         return prepare(
             {**given, "inference_config": inference or None},

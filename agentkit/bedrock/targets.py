@@ -15,7 +15,6 @@ from agentkit.manager.manager import LLMManager as Core
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.health import HealthAware
 from agentkit.policy.route import Route
-from agentkit.policy.target import Target
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.errors import PROVIDER
@@ -63,14 +62,14 @@ class Targets:
         )
         self.converse: dict[str, ConverseTarget] = {}
         self.warnings: list[str] = []
-        self.renew()
+        self.refresh()
 
     @property
     def names(self) -> list[str]:
         """The targets that can be reached, in the configured order."""
         return list(self.converse)
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         """Resolve every model in every Region again.
 
         Raises:
@@ -140,10 +139,6 @@ class Targets:
             region=region,
             route=None if target is None else target.routes[0],
         )
-
-    def target(self, name: str) -> Target:
-        """The engine's target of a name."""
-        return self.core.registry.get(name)
 
     def _ordered(self, first: Sequence[str] | None) -> list[tuple[str, str]]:
         """(model, Region) in the order of this request."""

@@ -284,9 +284,9 @@ class BedrockModelCatalog:
         """The catalogue cache, AWS, an expired catalogue cache, the bundle: the first available."""
         if cached := self._from_cache(any_age=self._any_age):
             return cached
-        if self._use_api and (self._auth is not None or _credentials_in_sight()):
+        if self._use_api and (self._auth is not None or _credentials_exist()):
             try:
-                return self._ask_once()
+                return self._fetch_once()
             except LLMError as error:
                 reason = getattr(error, "message", str(error))
                 _logger.warning("the model catalogue could not be refreshed: %s", reason)
@@ -304,7 +304,7 @@ class BedrockModelCatalog:
             )
         return bundled()
 
-    def _ask_once(self) -> Snapshot:
+    def _fetch_once(self) -> Snapshot:
         """Fetch the data; of several processes that share a cache, one does and the others wait."""
         if self._cache is None:
             return self._fetch()
@@ -331,7 +331,7 @@ class BedrockModelCatalog:
         return fetch(clients, self._regions, timeout=self._timeout, max_workers=self._max_workers)
 
 
-def _credentials_in_sight() -> bool:
+def _credentials_exist() -> bool:
     """Whether the environment or the files of AWS have credentials; sends nothing."""
     names = (
         "AWS_ACCESS_KEY_ID",

@@ -15,7 +15,7 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit._version import __version__
 from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.auth import AuthConfig
-from agentkit.providers.bedrock.connection import reachable
+from agentkit.providers.bedrock.connection import control_connections
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.sessions import open_session
 from agentkit.types.context import Closing
@@ -86,7 +86,7 @@ class Clients(Closing):
         on_fork(self._start)
 
     def _start(self) -> None:
-        """Nothing open. A forked child must not speak on its parent's connections."""
+        """Open nothing yet; a forked child must not use its parent's connections."""
         self._lock = fork_safe_lock()
         self._session: Any = None
         self._clients: dict[tuple[str, str], Any] = {}
@@ -127,7 +127,7 @@ class Clients(Closing):
                     endpoint_url=self._endpoint_url,
                     config=self._config(timeout),
                 )
-                reachable(client)
+                control_connections(client)
                 self._clients[key] = client
             return self._clients[key]
 

@@ -14,42 +14,45 @@ from typing import Any
 
 from agentkit._fork import fork_safe_lock
 
-_line: ContextVar[Line | None] = ContextVar("agentkit_bedrock_line", default=None)
+_current: ContextVar[RequestConnection | None] = ContextVar(
+    "agentkit_bedrock_connection", default=None
+)
 
 
-class Line:
-    """One request, whichever connection carries it.
+class RequestConnection:
+    """The connection of one request, whichever of the pool it is.
 
     Args:
-        silence: seconds without data after which its socket times out; None: as the client says.
+        read_timeout: seconds without data after which its socket times out; None: those of the
+            client.
     """
 
-    def __init__(self, silence: float | None = None) -> None:
-        self.silence = silence
-        self.gone = False
+    def __init__(self, read_timeout: float | None = None) -> None:
+        self._read_timeout = read_timeout
+        self.cancelled = False
         self._lock = fork_safe_lock()
         self._connection: Any = None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Requests that this thread sends in this context belong to this line."""
-        token = _line.set(self)
+    def used(self) -> Iterator[None]:
+        """Use it for what this thread sends in this context."""
+        token = _current.set(self)
         try:
             yield
         finally:
-            _line.reset(token)
+            _current.reset(token)
 
     def release(self) -> None:
         """The response is complete: from now on, the connection belongs to another request."""
         with self._lock:
             self._connection = None
 
-    def cut(self) -> None:
-        """Cancel: unblock the reading thread, and send nothing more."""
+    def cancel(self) -> None:
+        """Unblock the reading thread, and send nothing more."""
         with self._lock:
-            self.gone = True
+            self.cancelled = True
             connection = self._connection
-            if connection is not None and connection.line is self:
+            if connection is not None and connection.request_connection is self:
                 with suppress(OSError, TypeError):  # TypeError: it has no socket yet
                     # A TLS socket's own shutdown would let another thread continue in plain text.
                     socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
@@ -57,20 +60,20 @@ class Line:
     def _take(self, connection: Any) -> None:
         with self._lock:
             self._check()
-            self._connection, connection.line = connection, self
+            self._connection, connection.request_connection = connection, self
 
     def _check(self) -> None:
-        if self.gone:
+        if self.cancelled:
             raise ConnectionAbortedError("the request was cancelled")
 
     def _limit(self, timeout: Any) -> Any:
-        if self.silence is None or not isinstance(timeout, int | float):
+        if self._read_timeout is None or not isinstance(timeout, int | float):
             return timeout
-        return min(timeout, self.silence)
+        return min(timeout, self._read_timeout)
 
 
-def reachable(client: Any) -> None:
-    """Give the connections of an SDK client the class that obeys a `Line`.
+def control_connections(client: Any) -> None:
+    """Give the connections of an SDK client a class that obeys a `RequestConnection`.
 
     A client with other internals than expected stays as it is; its own time limits end its
     requests.
@@ -86,7 +89,7 @@ def _pools() -> dict[str, Any]:
     from botocore import awsrequest
 
     def of(pool: Any) -> Any:
-        connection = type("Connection", (_OnLine, pool.ConnectionCls), {})
+        connection = type("Connection", (_Controlled, pool.ConnectionCls), {})
         return type("Pool", (pool,), {"ConnectionCls": connection})
 
     return {
@@ -95,22 +98,22 @@ def _pools() -> dict[str, Any]:
     }
 
 
-class _OnLine:
+class _Controlled:
     """A mixin for the SDK's connections."""
 
-    line: Line | None = None
+    request_connection: RequestConnection | None = None
     timeout: Any
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
-        line = _line.get()
-        if line is not None:
-            line._take(self)
-            self.timeout = line._limit(self.timeout)
+        current = _current.get()
+        if current is not None:
+            current._take(self)
+            self.timeout = current._limit(self.timeout)
         return super().request(*args, **kwargs)  # type: ignore[misc]
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        line = _line.get()
-        if line is not None:
-            line._check()
-            self.timeout = line._limit(self.timeout)
+        current = _current.get()
+        if current is not None:
+            current._check()
+            self.timeout = current._limit(self.timeout)
         return super().getresponse(*args, **kwargs)  # type: ignore[misc]

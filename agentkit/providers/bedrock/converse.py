@@ -15,9 +15,9 @@ from agentkit.errors import LLMError
 from agentkit.providers import errors as general
 from agentkit.providers.bedrock import errors
 from agentkit.providers.bedrock.clients import Clients
-from agentkit.providers.bedrock.connection import Line
+from agentkit.providers.bedrock.connection import RequestConnection
 from agentkit.providers.bedrock.encoding import joined, texts_of
-from agentkit.providers.bedrock.events import Relay, damaged, finish_of, read
+from agentkit.providers.bedrock.events import Relay, finish_of, invalid_response, read
 from agentkit.providers.bedrock.exchange import Exchange
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.bedrock.usage import BedrockUsage
@@ -57,33 +57,33 @@ class ConverseTarget:
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
-        return self._send(request, Line(request.timeout))
+        return self._send(request, RequestConnection(request.timeout))
 
     async def asend(self, request: Request) -> Response[Any]:
         """Answer on a thread of the clients' own pool; cancelling closes the connection."""
-        line = Line(request.timeout)
-        ask = functools.partial(copy_context().run, self._send, request, line)
+        connection = RequestConnection(request.timeout)
+        ask = functools.partial(copy_context().run, self._send, request, connection)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._clients.executor, ask)
         finally:
-            line.cut()
+            connection.cancel()
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Stream, blocking."""
-        return self._stream(request, Line(request.timeout))
+        return self._stream(request, RequestConnection(request.timeout))
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
         """Stream from a thread of the clients' own pool; leaving closes the connection."""
-        line = Line(request.timeout)
+        connection = RequestConnection(request.timeout)
         relay = Relay(asyncio.get_running_loop())
-        work = functools.partial(copy_context().run, self._relay, request, line, relay)
+        work = functools.partial(copy_context().run, self._relay, request, connection, relay)
         reader = self._clients.executor.submit(work)
         try:
             async for event in relay:
                 yield event
         finally:
             reader.cancel()
-            line.cut()
+            connection.cancel()
 
     def translate(self, exc: Exception) -> LLMError | None:
         """An error of our tree for one of botocore's."""
@@ -96,21 +96,23 @@ class ConverseTarget:
     def __repr__(self) -> str:
         return f"<ConverseTarget {self._name}>"
 
-    def _send(self, request: Request, line: Line) -> Response[Any]:
+    def _send(self, request: Request, connection: RequestConnection) -> Response[Any]:
         exchange = Exchange(request, self.routes)
         with self._described(exchange):
             client = self._clients.runtime(self.region)
-            with line.held():
+            with connection.used():
                 data = exchange.send(client.converse)
-            line.release()
+            connection.release()
             self._prefer(exchange.route)
             return self._response(data, exchange)
 
-    def _stream(self, request: Request, line: Line) -> Generator[StreamEvent, None, None]:
+    def _stream(
+        self, request: Request, connection: RequestConnection
+    ) -> Generator[StreamEvent, None, None]:
         exchange = Exchange(request, self.routes)
         with self._described(exchange):
             client = self._clients.runtime(self.region)
-            with line.held():
+            with connection.used():
                 data = exchange.send(client.converse_stream)
             self._prefer(exchange.route)
             source = data["stream"]
@@ -123,15 +125,15 @@ class ConverseTarget:
                     trims_start=exchange.trims_start,
                 )
             finally:
-                line.release()
+                connection.release()
                 source.close()
 
-    def _relay(self, request: Request, line: Line, relay: Relay) -> None:
-        events = self._stream(request, line)
+    def _relay(self, request: Request, connection: RequestConnection, relay: Relay) -> None:
+        events = self._stream(request, connection)
         try:
             for event in events:
                 relay.put(event)
-                if line.gone:
+                if connection.cancelled:
                     events.close()
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             relay.put(error)
@@ -148,7 +150,7 @@ class ConverseTarget:
 
     @contextmanager
     def _described(self, exchange: Exchange) -> Iterator[None]:
-        """Errors are translated, and say what was sent."""
+        """Translate errors, and add what was sent."""
         try:
             yield
         except Exception as exc:
@@ -165,7 +167,7 @@ class ConverseTarget:
     def _response(self, data: dict[str, Any], exchange: Exchange) -> Response[Any]:
         message = (data.get("output") or {}).get("message")
         if message is None:
-            raise damaged(self._name, "answered without a message")
+            raise invalid_response(self._name, "answered without a message")
         blocks = message.get("content") or []
         calls = tuple(
             ToolCall(use["toolUseId"], use["name"], use.get("input") or {})

@@ -40,11 +40,11 @@ def finish_of(stop: str | None, model: str) -> str | None:
     if stop == "content_filtered":
         raise ContentFilterError(f"{model} declined to answer", provider=PROVIDER, model=model)
     if stop in _MALFORMED:
-        raise damaged(model, f"gave up: {stop}")
+        raise invalid_response(model, f"gave up: {stop}")
     return _FINISH.get(stop or "", stop)
 
 
-def damaged(model: str, problem: str) -> InvalidResponseError:
+def invalid_response(model: str, problem: str) -> InvalidResponseError:
     """The error of an unusable response."""
     return InvalidResponseError(f"{model} {problem}", provider=PROVIDER, model=model)
 
@@ -81,7 +81,7 @@ def read(
         except StopIteration:
             break
         except _UNREADABLE as error:
-            raise damaged(model, "sent an invalid frame") from error
+            raise invalid_response(model, "sent an invalid frame") from error
         yield reader.read(event)
     yield from reader.end(response_id)
 
@@ -143,20 +143,20 @@ class _Reader:
         """A frame that is missing or out of place may mean that text is missing."""
         if "messageStart" in event:
             if self._started:
-                raise damaged(self._model, "started its answer twice")
+                raise invalid_response(self._model, "started its answer twice")
             self._started = True
         elif any(name in event for name in _CONTENT):
             if not self._started:
-                raise damaged(self._model, "sent content before the start of its answer")
+                raise invalid_response(self._model, "sent content before the start of its answer")
             if self._stop is not None:
-                raise damaged(self._model, "sent content after the end of its answer")
+                raise invalid_response(self._model, "sent content after the end of its answer")
 
     def _delta(self, event: dict[str, Any]) -> dict[str, Any]:
         if "contentBlockDelta" not in event:
             return {}
         delta: dict[str, Any] | None = event["contentBlockDelta"].get("delta")
         if not delta:
-            raise damaged(self._model, "sent an empty content delta")
+            raise invalid_response(self._model, "sent an empty content delta")
         return delta
 
     def _collect(self, event: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -168,7 +168,9 @@ class _Reader:
         elif "toolUse" in delta:
             index = event["contentBlockDelta"].get("contentBlockIndex", 0)
             if index not in self._calls:
-                raise damaged(self._model, "sent the arguments of a tool call before its name")
+                raise invalid_response(
+                    self._model, "sent the arguments of a tool call before its name"
+                )
             self._calls[index]["input"] += delta["toolUse"].get("input", "")
         elif "messageStop" in event:
             self._stop = event["messageStop"].get("stopReason") or "end_turn"

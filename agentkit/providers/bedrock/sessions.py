@@ -46,8 +46,8 @@ def open_session(config: AuthConfig, *, now: Now | None = None) -> Any:
     """A boto3 session that authenticates as `config` says.
 
     Args:
-        config: who asks.
-        now: the clock (aware datetimes) that decides when a role is renewed; a test passes its own.
+        config: the source of the credentials.
+        now: the clock (aware datetimes) that decides when a role is renewed; tests pass their own.
 
     Raises:
         AuthenticationError: no such profile, or no credentials in the environment.
