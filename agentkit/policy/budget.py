@@ -1,4 +1,4 @@
-"""Most tokens and money that calls may take; what does not fit any more is not sent."""
+"""Spending budgets: limits on the tokens and the money that calls may use."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from agentkit.types import Usage
 
 
 class Price(NamedTuple):
-    """US dollars for 1,000 input and 1,000 output tokens, as the user states them."""
+    """US dollars for 1,000 input tokens and for 1,000 output tokens."""
 
     input: float
     output: float
 
     def of(self, input_tokens: int, output_tokens: int) -> float:
-        """US dollars for this many tokens."""
+        """The price of so many tokens, in US dollars."""
         return (input_tokens * self.input + output_tokens * self.output) / 1000.0
 
 
 class Spending:
-    """What one attempt set aside of a budget."""
+    """The part of a budget that is reserved for an attempt."""
 
     __slots__ = ("price", "tokens", "usd")
 
@@ -34,24 +34,25 @@ class Spending:
 
 
 class Budget:
-    """A bound for one call (`complete(budget=...)`) or for all calls of a manager together.
+    """A limit on the tokens or the money of a call, or of all calls of a manager together.
 
-    Before an attempt its estimated tokens are set aside (input by length, output by ``max_tokens``
-    or 1,024); afterwards the real usage takes their place. Safe to use from many threads, and for
-    several managers at once.
+    Pass it to `LLMManager.complete` or to `LLMManager`. Before an attempt, its estimated tokens are
+    reserved: input by length, output by ``max_tokens`` or 1,024. Afterwards the actual usage
+    replaces the estimate. Safe to use from many threads, and for several managers.
 
     Args:
-        tokens: most tokens, input and output together; None: no bound.
-        usd: most US dollars; models need ``cost_per_1k_tokens`` in their metadata, or
-            ``cost_per_1k_input_tokens`` and ``cost_per_1k_output_tokens``.
+        tokens: the most tokens, input and output together (default: no limit).
+        usd: the most US dollars (default: no limit). It requires models with
+            ``cost_per_1k_tokens`` in their metadata, or with ``cost_per_1k_input_tokens`` and
+            ``cost_per_1k_output_tokens``.
 
     Raises:
-        ConfigurationError: neither is given, or one is not positive.
+        ConfigurationError: both are missing, or one is not positive.
     """
 
     def __init__(self, *, tokens: int | None = None, usd: float | None = None) -> None:
         if tokens is None and usd is None:
-            raise ConfigurationError("a budget bounds nothing", hint="give tokens= or usd=")
+            raise ConfigurationError("a budget needs a limit", hint="set tokens= or usd=")
         self.tokens = None if tokens is None else whole_number("tokens", tokens)
         self.usd = None if usd is None else number("usd", usd, above=True)
         self._lock = fork_safe_lock()
@@ -60,34 +61,35 @@ class Budget:
 
     @property
     def spent_tokens(self) -> int:
-        """Tokens taken or set aside so far."""
+        """Tokens used or reserved so far."""
         return self._tokens
 
     @property
     def spent_usd(self) -> float:
-        """US dollars taken or set aside so far."""
+        """US dollars used or reserved so far."""
         return self._usd
 
     @property
     def exhausted(self) -> bool:
-        """Whether a bound is reached: nothing more fits."""
+        """Whether a limit has been reached."""
         return (self.tokens is not None and self._tokens >= self.tokens) or (
             self.usd is not None and self._usd >= self.usd
         )
 
     def charge(self, usage: Usage, price: Price | None) -> None:
-        """Count `usage` that was not set aside before."""
+        """Count `usage` that was not reserved before."""
         self.settle(Spending(0, 0.0, price), usage)
 
     def reserve(self, need: Need, price: Price | None, model: str) -> Spending:
-        """Set `need` aside.
+        """Reserve `need` for an attempt.
 
         Raises:
-            BudgetExceededError: it does not fit. ConfigurationError: the model has no price.
+            BudgetExceededError: it exceeds what is left.
+            ConfigurationError: the model has no price.
         """
         if self.usd is not None and price is None:
             raise ConfigurationError(
-                f"{model} has no price, so a budget in USD cannot hold it",
+                f"{model} has no price, which a budget in USD requires",
                 hint="register it with metadata {'cost_per_1k_tokens': ...}",
             )
         tokens = need.input_tokens + need.output_tokens
@@ -95,13 +97,13 @@ class Budget:
         with self._lock:
             if self.tokens is not None and self._tokens + tokens > self.tokens:
                 raise BudgetExceededError(
-                    f"{model} may take {tokens:,} tokens and {max(self.tokens - self._tokens, 0):,}"
+                    f"{model} may use {tokens:,} tokens, but {max(self.tokens - self._tokens, 0):,}"
                     f" of {self.tokens:,} are left",
                     hint="raise the budget, or lower max_tokens=",
                 )
             if self.usd is not None and self._usd + usd > self.usd:
                 raise BudgetExceededError(
-                    f"{model} may cost {usd:.4f} USD and {max(self.usd - self._usd, 0.0):.4f}"
+                    f"{model} may cost {usd:.4f} USD, but {max(self.usd - self._usd, 0.0):.4f}"
                     f" of {self.usd:.4f} are left",
                     hint="raise the budget, lower max_tokens=, or add a cheaper fallback",
                 )
@@ -110,7 +112,7 @@ class Budget:
         return Spending(tokens, usd, price)
 
     def settle(self, spending: Spending, usage: Usage | None) -> None:
-        """Put the real `usage` in the place of what was set aside; None: the estimate stands."""
+        """Replace the estimate by the actual `usage`; if that is None, keep the estimate."""
         if usage is None:
             return
         tokens = usage.input_tokens + usage.output_tokens

@@ -1,7 +1,7 @@
 """The meaning of an error for the breaker, for a retry, and for the fallback.
 
-The type and the status decide, never the text of the message. `_TABLE` has one row for each kind
-of error.
+The type and the status of an error decide, never the text of its message. `_TABLE` has one row for
+each kind of error.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ log = logging.getLogger("agentkit.policy")
 
 
 class Blame(Enum):
-    """How the breaker counts the error."""
+    """How the circuit breaker counts the error."""
 
     FAILURE = "failure"
     CONSECUTIVE = "consecutive"
-    """Counts for the consecutive rule, not for the rate."""
+    """Counts as a consecutive failure, but not in the failure rate."""
     NEUTRAL = "neutral"
 
 
 class Retry(Enum):
-    """Whether the same target is asked again."""
+    """Whether the same target is tried again."""
 
     IMMEDIATELY = "with another key"
     AFTER_DELAY = "after a delay"
@@ -37,7 +37,7 @@ class Retry(Enum):
 
 
 class Fallback(Enum):
-    """Which targets may be asked next."""
+    """Which targets may be tried next."""
 
     NEXT = "the next one"
     LARGER_CONTEXT = "only one with a larger or unknown context"
@@ -55,7 +55,7 @@ class Classification(NamedTuple):
     log_traceback: bool = False
 
     def fallback_under(self, *, on_invalid: bool, on_content_filter: bool) -> Fallback:
-        """The fallback that a manager's options allow after this error."""
+        """The fallback after this error under the options of a manager."""
         if self.fallback is not Fallback.NEVER:
             return self.fallback
         if self.reason == "content_filter":
@@ -111,10 +111,11 @@ _NEUTRAL = (ValueError, KeyError, PermissionError)
 
 
 def classify(error: e.LLMError, retry_on: RetryOn | None = None) -> Classification:
-    """The table's row for `error`; for a wrapped foreign exception, its row.
+    """The row of the table for `error`, or for the foreign exception that it wraps.
 
-    `retry_on` overrides the table: exception types, or a function of the original exception that
-    returns True (a failure, retried), False (neutral, next target) or None (use the table).
+    `retry_on` overrides the table. It is one or more exception types, or a function of the original
+    exception that returns True (a failure, retried), False (neutral, next target) or None (use the
+    table).
     """
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else None
     if retry_on is not None:
@@ -134,7 +135,9 @@ def _override(original: Exception, retry_on: RetryOn) -> Classification | None:
     try:
         answer = retry_on(original)
     except Exception:
-        log.exception("retry_on raised for %s; the error table applies", type(original).__name__)
+        log.exception(
+            "retry_on raised an exception for %s; using the error table", type(original).__name__
+        )
         return None
     if answer is None:
         return None

@@ -1,4 +1,4 @@
-"""One time limit over everything a request does."""
+"""The deadline of a request, and the share of an attempt in the time that is left."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import number
 
 DEFAULT_PATIENCE = 10.0
-"""Seconds after which an attempt without a timeout of its own counts as silent."""
+"""Seconds without a response after which an attempt without its own timeout is a failure."""
 
 
 class Deadline:
-    """A point in time that a request must not pass. `seconds=None` never passes.
+    """The time at which a request must be finished: `seconds` from `now`, or never for None.
 
     Raises:
         ConfigurationError: `seconds` is not a positive number.
@@ -25,24 +25,24 @@ class Deadline:
             self.at = math.inf
         else:
             if type(seconds) is not float or not 0.0 < seconds < math.inf:
-                number("deadline", seconds, above=True, hint="give seconds, or None for no limit")
+                number("deadline", seconds, above=True, hint="pass seconds, or None for no limit")
             self.at = now + seconds
         self.seconds = seconds
 
     def left(self, now: float) -> float:
-        """Seconds left at `now`; zero or less when it has passed."""
+        """Seconds left at `now`; zero or less if it has passed."""
         return self.at - now
 
     def extend(self, seconds: float) -> None:
-        """Move it by `seconds`: the clock stood still while the caller held a stream."""
+        """Postpone it by `seconds`, for which the caller of a stream held an event."""
         self.at += seconds
 
 
 def share(left: float, own: float | None, targets_left: int) -> float:
-    """Seconds that the next attempt gets, of `left` for the whole request.
+    """The time limit of the next attempt, of the `left` seconds of its request.
 
-    `own` is the model's own timeout. A model without one gets an equal part of what is left, so
-    that a silent primary cannot eat the time of its `targets_left - 1` fallbacks.
+    `own` is the model's own timeout. A model without one gets an equal share of what is left, so
+    that it leaves time for its `targets_left - 1` fallbacks if it does not respond.
     """
     if targets_left < 1:
         raise ConfigurationError(f"targets_left must be at least 1, got {targets_left}")

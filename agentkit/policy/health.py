@@ -1,4 +1,4 @@
-"""Orders of a route that look at how its models did lately."""
+"""Orders of a route by the recent health of its models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from agentkit.policy.validation import number, whole_number
 
 
 class Health(Protocol):
-    """How a model did lately (see `agentkit.telemetry.recorder`)."""
+    """The recent health of a model (see `agentkit.telemetry.recorder`)."""
 
     @property
     def success_rate(self) -> float:
-        """Fraction of recent attempts that succeeded."""
+        """The fraction of recent attempts that succeeded."""
         ...
 
     @property
     def p50_latency(self) -> float:
-        """Median latency of recent successes, in seconds."""
+        """The median latency of recent successes, in seconds."""
         ...
 
     @property
     def samples(self) -> int:
-        """How many recent attempts this speaks of."""
+        """The number of recent attempts that these figures cover."""
         ...
 
 
@@ -35,12 +35,12 @@ RouteOrder: TypeAlias = Callable[[Sequence[Stop], Callable[[str], Health]], Sequ
 
 @dataclass(frozen=True, slots=True)
 class HealthAware:
-    """A route order that asks healthy models first.
+    """A route order that puts healthy models first.
 
-    A model whose recent success rate is below `unhealthy_below` (fraction, default 0.5), or whose
-    breaker is open, goes to the end. Among the healthy ones the given order stays, unless one's
-    median latency is more than `slower_by` times (default 3.0) that of the fastest: then it goes
-    behind the faster ones. Fewer than `min_samples` attempts (default 5) count as healthy.
+    Unhealthy models go to the end: those with an open breaker, or with a recent success rate below
+    `unhealthy_below` (a fraction, default 0.5). Before them go slow models, whose median latency is
+    more than `slower_by` times (default 3.0) that of the fastest model. Otherwise the given order
+    is kept. A model with fewer than `min_samples` recent attempts (default 5) counts as healthy.
     """
 
     min_samples: int = 5

@@ -18,20 +18,20 @@ RETRY_AFTER_TIMEOUT_COSTS = 10
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a model is asked in one request, and the waits in between.
+    """How often a model is tried in one request, and how long to wait in between.
 
     Args:
-        max_attempts: attempts in all, the first included (default 3; 1 never retries).
+        max_attempts: the most attempts, the first included (default 3; 1 never retries).
         base_delay: nominal wait before the first retry, in seconds (default 1.0).
         multiplier: growth of the wait from retry to retry (default 2.0).
-        max_delay: cap of a wait, in seconds (default 60.0).
-        jitter: fraction of the nominal wait; a wait is uniform in nominal × (1 ± jitter), then
-            capped (default 0.25; 0 gives the literal schedule 1, 2, 4, 8 …).
-        max_retry_after: longest wait that a provider's Retry-After may ask for, in seconds
-            (default 5.0); a longer one moves the call to the next model.
-        budget: tokens of the retry budget kept for each model (default 500; None: no budget). A
-            retry costs 5, after a timeout 10; a success at the first attempt earns 1 (the scheme of
-            botocore's standard mode). An empty budget stops retries, never first attempts.
+        max_delay: the longest wait, in seconds (default 60.0).
+        jitter: random variation, as a fraction of the wait (default 0.25): a wait is uniformly
+            distributed in nominal × (1 ± jitter). With 0 the waits are exactly 1, 2, 4, 8 … s.
+        max_retry_after: the longest Retry-After to wait for, in seconds (default 5.0). If a
+            provider asks for more, the next model is tried.
+        budget: size of the retry budget of each model (default 500; None: no limit). A retry costs
+            5, a retry after a timeout 10, and a success at the first attempt earns 1, as in
+            botocore's standard mode. An empty budget stops retries, never first attempts.
 
     Raises:
         ConfigurationError: a value is negative, NaN or otherwise out of range.
@@ -58,20 +58,20 @@ class RetryPolicy:
             whole_number("budget", self.budget, minimum=0)
 
     def backoff(self, retry: int, rng: Callable[[], float] = random.random) -> float:
-        """Seconds to wait before the `retry`-th retry (from 1); `rng` gives uniform [0, 1)."""
+        """Seconds to wait before retry number `retry` (from 1). `rng` is uniform in [0, 1)."""
         nominal = self.base_delay * self.multiplier ** min(retry - 1, _LARGEST_EXPONENT)
         return min(nominal * (1.0 + self.jitter * (2.0 * rng() - 1.0)), self.max_delay)
 
     def after(self, retry_after: float, rng: Callable[[], float] = random.random) -> float:
-        """Seconds to wait after a Retry-After of so many seconds: never less than it asks for."""
+        """Seconds to wait for a Retry-After of `retry_after` seconds: never less."""
         return retry_after * (1.0 + self.jitter * rng())
 
     def delay(
         self, retry: int, retry_after: float | None, rng: Callable[[], float] = random.random
     ) -> float | None:
-        """Seconds to wait before the `retry`-th retry (from 1); None: `retry_after` is too long.
+        """Seconds to wait before retry number `retry` (from 1); None if `retry_after` is too long.
 
-        With a Retry-After, the longer of the two: a provider that says 0 gets no retry storm.
+        A Retry-After never shortens the back-off, so that one of 0 does not cause a retry storm.
         """
         if retry_after is None:
             return self.backoff(retry, rng)
@@ -81,7 +81,7 @@ class RetryPolicy:
 
 
 class RetryBudget:
-    """A token bucket that stops retry storms: retries spend, clean successes earn."""
+    """A token bucket that prevents retry storms: retries cost tokens, first successes earn them."""
 
     __slots__ = ("_lock", "capacity", "tokens")
 
@@ -91,7 +91,7 @@ class RetryBudget:
         self._lock = fork_safe_lock()
 
     def spend(self, cost: int) -> bool:
-        """Take `cost` tokens; False, and nothing taken, when there are not enough."""
+        """Take `cost` tokens. If there are not enough, take none and return False."""
         with self._lock:
             if self.tokens < cost:
                 return False
@@ -99,7 +99,7 @@ class RetryBudget:
             return True
 
     def earn(self) -> None:
-        """A first attempt succeeded."""
+        """Add a token, after a first attempt has succeeded."""
         if self.tokens < self.capacity:
             with self._lock:
                 self.tokens = min(self.capacity, self.tokens + FIRST_SUCCESS_EARNS)

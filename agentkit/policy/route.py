@@ -1,8 +1,8 @@
 """The choice of the next target.
 
-A `Route` is an ordered list of stops, and a `Walk` takes one request along it. There are two
-orders. *Sequential* makes every attempt at one target before it moves to the next. *Rounds* makes
-one attempt at each target per round and counts attempts over the whole request.
+A `Route` is an ordered list of stops, and a `Walk` is the progress of one request along it. There
+are two orders. *Sequential* makes every attempt at one target before it moves to the next. *Rounds*
+makes one attempt at each target per round, and limits the attempts of the request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Order: TypeAlias = Literal["sequential", "rounds"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Missing:
-    """A name in a chain that is not registered."""
+    """A name in the fallback chain that is not registered."""
 
     name: str
 
@@ -32,14 +32,14 @@ Stop: TypeAlias = Target | Missing
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """Ordered stops; `max_attempts` limits the attempts of a request in the *rounds* order."""
+    """An ordered list of stops. `max_attempts` applies to the *rounds* order."""
 
     stops: tuple[Stop, ...]
     order: Order = "sequential"
     max_attempts: int = 3
     names: tuple[str, ...] = ()
     after: tuple[int, ...] = ()
-    """For each stop, how many registered targets follow it."""
+    """For each stop, the number of registered targets after it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(stop.name for stop in self.stops))
@@ -48,13 +48,13 @@ class Route:
         object.__setattr__(self, "after", tuple(following))
 
     def walk(self, retry: RetryPolicy | None = None) -> Walk:
-        """A walk for one request; `retry` replaces the policies of the targets."""
+        """Start a walk for one request. `retry` replaces the policies of the targets."""
         kind = SequentialWalk if self.order == "sequential" else RoundsWalk
         return kind(self, retry)
 
 
 class Walk(ABC):
-    """One request on its way along a route: who is next, who is left, who is done."""
+    """The progress of one request along a route: targets that are next, left and done."""
 
     __slots__ = ("_done", "_due", "_retry", "attempts", "position", "route", "tried")
 
@@ -64,23 +64,23 @@ class Walk(ABC):
         """Index of the current stop."""
         self.attempts = 0
         self.tried: dict[int, int] = {}
-        """Attempts by position."""
+        """Number of attempts by position."""
         self._retry = retry
         self._done: set[int] = set()
         self._due: dict[int, float] = {}
-        """Clock time by position before which a target is not asked again."""
+        """Clock time by position before which a target is not tried again."""
 
     @abstractmethod
     def next_stop(self) -> Stop | None:
-        """The stop to try now, or None when nothing is left to try."""
+        """The stop to try now, or None if nothing is left to try."""
 
     @abstractmethod
     def may_repeat(self) -> bool:
-        """Whether the limit on attempts allows another one at the current stop."""
+        """Whether the limit on attempts allows another attempt at the current stop."""
 
     @abstractmethod
     def ahead(self) -> Iterator[Target]:
-        """Registered targets that could still be asked after the current one."""
+        """The registered targets that may still be tried after the current one."""
 
     @abstractmethod
     def count_ahead(self) -> int:
@@ -88,17 +88,17 @@ class Walk(ABC):
 
     @abstractmethod
     def repeat_at(self, time: float) -> bool:
-        """Ask the current target again at clock time `time`.
+        """Try the current target again at clock time `time`.
 
-        True: stay and wait for it. False: other targets come first; the walk returns to this one.
+        True: wait for it now. False: try other targets first; the walk returns to this one.
         """
 
     def return_at(self, time: float) -> None:
-        """Do not leave the current target for good: it is asked again at clock time `time`."""
+        """Return to the current target at clock time `time`, instead of leaving it for good."""
         self._due[self.position] = time
 
     def not_before(self) -> float:
-        """Clock time before which the current target is not asked again; forgotten once read."""
+        """Clock time before which the current target is not tried again. Reading it clears it."""
         return self._due.pop(self.position, -1.0)
 
     def policy(self, target: Target) -> RetryPolicy:
@@ -106,7 +106,7 @@ class Walk(ABC):
         return target.retry if self._retry is None else self._retry
 
     def count_attempt(self) -> int:
-        """Count an attempt at the current stop; its number there, from 1."""
+        """Count an attempt at the current stop. Returns its number there, from 1."""
         self.attempts += 1
         number = self.tried.get(self.position, 0) + 1
         self.tried[self.position] = number
@@ -115,7 +115,7 @@ class Walk(ABC):
     def leave(self, fallback: Fallback = Fallback.NEXT) -> None:
         """Leave the current target, and drop the targets that `fallback` rules out.
 
-        It is left for good unless the walk is to return to it.
+        The target is left for good, unless the walk returns to it later.
         """
         if self.position in self._due:
             return
@@ -125,13 +125,13 @@ class Walk(ABC):
             self.drop_where(lambda other: not _follows(other, target, fallback))
 
     def drop_where(self, hopeless: Callable[[Target], bool]) -> None:
-        """Drop every other target for which `hopeless` holds."""
+        """Drop every other target for which `hopeless` returns true."""
         for index, stop in enumerate(self.route.stops):
             if index != self.position and isinstance(stop, Target) and hopeless(stop):
                 self._done.add(index)
 
     def another_left(self, now: float) -> bool:
-        """Whether another target could answer: its breaker admits, it is not rate limited long."""
+        """Whether another target could answer: one whose breaker and rate limit admit a request."""
         return any(
             (target.breaker is None or target.breaker.would_admit())
             and target.rate_limited_for(now) <= self.policy(target).max_retry_after
@@ -140,7 +140,7 @@ class Walk(ABC):
 
 
 def _follows(other: Target, target: Target, fallback: Fallback) -> bool:
-    """Whether `other` may be asked after `target` failed with an error of this `fallback`."""
+    """Whether `other` may be tried after `target` failed with an error of this `fallback`."""
     if fallback is Fallback.OTHER_PROVIDER:
         return other.provider != target.provider
     if target.context_window is None or other.context_window is None:
@@ -175,12 +175,12 @@ class SequentialWalk(Walk):
                 yield stop
 
     def count_ahead(self) -> int:
-        """Counted without walking a long route."""
+        """The number of targets in `ahead`, without iterating over a long route."""
         dropped = sum(index > self.position for index in self._done)
         return self.route.after[self.position] - dropped
 
     def repeat_at(self, time: float) -> bool:
-        """Always in place."""
+        """Always wait for it now."""
         return True
 
 
@@ -213,10 +213,10 @@ class RoundsWalk(Walk):
                 yield stop
 
     def count_ahead(self) -> int:
-        """Counted one by one."""
+        """The number of targets in `ahead`."""
         return sum(1 for _ in self.ahead())
 
     def repeat_at(self, time: float) -> bool:
-        """In a later round, not before `time`."""
+        """Try it again in a later round, not before `time`."""
         self.return_at(time)
         return False

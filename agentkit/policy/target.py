@@ -1,4 +1,4 @@
-"""One registered model, with its policies and its state, and the ways to call it."""
+"""A registered model with its policies and its state, and the ways to call it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from agentkit.types.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """How a target is called: up to four functions, sync and async, complete and streamed.
+    """The ways to call a target: up to four functions, sync and async, complete and streamed.
 
-    `send` and `asend` return whatever the model returns; `accept` turns that into a `Response`
-    with the given ledger, or raises `InvalidResponseError`. `translate` maps a foreign exception
-    into the error tree. `end_mark` says that a stream must finish with an `End` event.
+    `send` and `asend` return what the model returns. `accept` turns it into a `Response` with the
+    given ledger, or raises an `InvalidResponseError`. `translate` turns a foreign exception into an
+    error of agentkit. If `end_mark` is true, a stream must finish with an `End` event.
     """
 
     accept: Callable[[Any, Ledger], Response[Any]]
@@ -35,15 +35,15 @@ class Endpoint:
     capabilities: frozenset[str] = frozenset()
     fingerprint: str = ""
     durable: bool = False
-    """Whether `fingerprint` means the same in another process."""
+    """Whether `fingerprint` is the same in other processes."""
     timed: bool = False
-    """Whether it limits the time of its own sockets by `Request.timeout`."""
+    """Whether it applies `Request.timeout` to its own sockets."""
     with_json_instruction: Callable[[Request], Request] | None = None
     """Adds a request's `response_format` to the prompt, for a model without such an option."""
     close: Callable[[], None] | None = None
-    """Closes its connections; called once nothing uses it any more."""
+    """Closes its connections. Called when nothing uses them any more."""
     aclose: Callable[[], Awaitable[None]] | None = None
-    """The same for connections of the running event loop."""
+    """Like `close`, for the connections of the running event loop."""
 
 
 class EndpointSource(Protocol):
@@ -65,7 +65,7 @@ class EndpointSource(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Target:
-    """One registered model with its policies and its state."""
+    """A registered model with its policies and its state."""
 
     name: str
     provider: str
@@ -83,15 +83,15 @@ class Target:
     clients: Mapping[Member, EndpointSource] = field(default_factory=dict)
     """For the keys of `pool`; a pool without keys has none."""
     owned: bool = False
-    """Whether the endpoint was made by the manager, which then closes it."""
+    """Whether the manager created the endpoint, and so has to close it."""
     rate_limited_until: float = field(default=-1.0, compare=False)
-    """Clock time until which a Retry-After holds."""
+    """Clock time until which it is rate limited by a Retry-After."""
 
     def rate_limited_for(self, now: float) -> float:
-        """Seconds for which it is still rate limited; zero or less when it may be asked."""
+        """Seconds for which it is still rate limited; zero or less if it is not."""
         return self.rate_limited_until - now
 
     @property
     def breaker_state(self) -> str:
-        """``closed``, ``open`` or ``half-open``; closed where there is no breaker."""
+        """``closed``, ``open`` or ``half-open``. Without a breaker it is ``closed``."""
         return "closed" if self.breaker is None else self.breaker.state

@@ -1,4 +1,4 @@
-"""Validation of policy values, with messages that name the value and the remedy."""
+"""Validation of settings, with messages that name the value and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def number(
     maximum: float = math.inf,
     hint: str | None = None,
 ) -> float:
-    """`value` as it is, if it is a finite number in range.
+    """Return `value` if it is a finite number in range.
 
     Raises:
         ConfigurationError: not a number, NaN, infinite, or out of range.
@@ -25,7 +25,7 @@ def number(
     bound = f"greater than {minimum:g}" if above else f"at least {minimum:g}"
     if maximum != math.inf:
         bound += f" and at most {maximum:g}"
-    remedy = hint or f"give a finite number {bound}"
+    remedy = hint or f"pass a finite number {bound}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{name} must be a number, got {value!r}", hint=remedy)
     if (
@@ -39,17 +39,17 @@ def number(
 
 
 def optional_number(name: str, value: Any, **limits: Any) -> float | None:
-    """Like `number`, but None passes."""
+    """Like `number`, but None is allowed."""
     return None if value is None else number(name, value, **limits)
 
 
 def whole_number(name: str, value: Any, *, minimum: int = 1, hint: str | None = None) -> int:
-    """`value` as it is, if it is an `int` of at least `minimum`.
+    """Return `value` if it is an `int` of at least `minimum`.
 
     Raises:
         ConfigurationError: not an int, or too small.
     """
-    remedy = hint or f"give a whole number of at least {minimum}"
+    remedy = hint or f"pass a whole number of at least {minimum}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationError(f"{name} must be a whole number, got {value!r}", hint=remedy)
     if value < minimum:
