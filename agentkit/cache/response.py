@@ -66,7 +66,7 @@ class ResponseCache:
         wall: Callable[[], float] = time.time,
         memory: RecentTable[Response[Any]] | None = None,
     ) -> None:
-        self._ttl = number("cache_ttl", ttl, above=True, hint="pass seconds, such as 3600 for an hour")
+        self._ttl = number("cache_ttl", ttl, above=True, hint="pass seconds, such as 3600")
         given: Any = namespace
         if not isinstance(given, str):
             raise ConfigurationError(f"cache_namespace must be a str, got {namespace!r}")

@@ -1,1 +1,1 @@
-"""The engine: decisions as generators that yield effects, and the drivers that perform them."""
+"""The engine: the path of a request as generators that yield effects, and the drivers."""

@@ -29,14 +29,14 @@ from agentkit.types.ledger import Entry, Outcome
 log = logging.getLogger("agentkit.engine")
 
 LONGEST_RATE_LIMIT = 3600.0
-"""Seconds after which a rate-limited target is tried again, whatever its Retry-After says."""
+"""Seconds after which a rate-limited target is tried again, even if its Retry-After is longer."""
 
 _LEASE_MARGIN = 5.0
-"""Seconds past its time limit after which a probe counts as lost."""
+"""Seconds after its time limit when a probe counts as lost."""
 
 
 class Failure(NamedTuple):
-    """A settled attempt without a response."""
+    """A settled attempt that failed."""
 
     error: LLMError
     classification: Classification
@@ -44,7 +44,7 @@ class Failure(NamedTuple):
 
 
 class Attempt:
-    """Holds a permit, perhaps a lease and reserved budget; gives all of them back when settled."""
+    """One attempt, with its permit, its lease and its reserved budget, until it is settled."""
 
     __slots__ = (
         "_settled",
@@ -95,11 +95,11 @@ class Attempt:
         self.position = call.walk.position
         self.state = "closed" if permit is None else permit.state
         self.first_token: float | None = None
-        """Seconds to the first content of a stream; None before it, and for complete responses."""
+        """Seconds to the first content of a stream; None before it, and for a complete response."""
         self.raised: Exception | None = None
-        """What the exchange raised."""
+        """The exception that the exchange raised."""
         self.presented: Exception | None = None
-        """The same, as middleware sees it."""
+        """The same exception, as middleware sees it."""
         self._settled = False
         call.sent += 1
         self.watch = call.observer.attempt(
@@ -112,12 +112,12 @@ class Attempt:
         else:
             self.allotted = share(left, limit, 1)
         self.has_all_time = self.allotted >= left
-        """Whether nothing but the deadline of the request limits it."""
+        """Whether only the deadline of the request limits it."""
 
     def addressed(self, request: Request, silence: float) -> Request:
-        """`request` as the endpoint of this attempt needs it.
+        """`request` in the form that the endpoint of this attempt needs.
 
-        `silence` is how many seconds its sockets may be silent.
+        `silence` is the time limit of its sockets, in seconds.
         """
         endpoint = self.endpoint
         if request.response_format is not None and endpoint.with_json_instruction is not None:
@@ -125,11 +125,11 @@ class Attempt:
         return replace(request, timeout=silence) if endpoint.timed else request
 
     def present(self, exc: Exception) -> Exception:
-        """`exc` as an error of our tree, for middleware."""
+        """`exc` as an error of agentkit, for middleware."""
         return self._timeout_error(exc) if isinstance(exc, TimedOut) else self._translated(exc)
 
     def reached_content(self) -> None:
-        """Note the first content of a stream; a probe has passed with it."""
+        """Note the first content of a stream. For a probe of the breaker it is a success."""
         self.first_token = self.call.rules.now() - self.started
         breaker = self.target.breaker
         if self.permit is not None and breaker is not None and self.permit.probe:
@@ -150,7 +150,7 @@ class Attempt:
         return response
 
     def reject(self, error: LLMError, response: Response[Any]) -> Failure:
-        """Settle with a response that failed the check, which does not count against the target."""
+        """Settle with a response that failed the check, which is not a failure of the target."""
         duration = self.call.rules.now() - self.started
         if self.permit is not None:
             self.permit.neutral()
@@ -159,7 +159,7 @@ class Attempt:
         return Failure(error, classify(error, None), self.number)
 
     def fail(self, exc: Exception) -> Failure:
-        """Settle with what was raised: translate it, classify it, report it to the breaker.
+        """Settle with an exception: translate it, classify it, report it to the breaker.
 
         Raises:
             DeadlineExceededError: the deadline of the request ended the attempt.
@@ -178,7 +178,7 @@ class Attempt:
         if after is not None and classification.retry is not Retry.IMMEDIATELY:
             until = call.rules.now() + min(after, LONGEST_RATE_LIMIT)
             target.rate_limited_until = max(target.rate_limited_until, until)
-            if self.delay:  # the previous Retry-After was honoured in vain
+            if self.delay:  # waiting for the previous Retry-After did not help
                 classification = classification._replace(blame=Blame.CONSECUTIVE)
         if classification.log_traceback:
             log.error("%s raised %s", target.name, type(exc).__name__, exc_info=exc)
@@ -187,15 +187,15 @@ class Attempt:
         return Failure(error, classification, self.number)
 
     def _is_own_limit(self, duration: float) -> bool:
-        """Whether the endpoint's sockets timed out at the limit that this attempt gave them."""
+        """Whether the endpoint's sockets timed out at the time limit of this attempt."""
         return self.endpoint.timed and self.first_token is None and duration >= self.allotted
 
     def _translated(self, exc: Exception) -> LLMError:
-        """`exc` as an error of our tree, even if the endpoint's own translation raises."""
+        """`exc` as an error of agentkit, even if the endpoint's own translation raises."""
         try:
             return self.endpoint.translate(exc)
         except Exception:
-            log.exception("translate of %s raised", self.target.name)
+            log.exception("translate() of %s raised an exception", self.target.name)
             error = ProviderError(
                 f"{self.target.name} raised {type(exc).__name__}",
                 provider=self.target.provider,
@@ -205,7 +205,7 @@ class Attempt:
             return error
 
     def abandon(self, reason: str) -> None:
-        """Settle without an outcome: cancelled, closed early, out of time; nothing if settled."""
+        """Settle without an outcome: cancelled, closed early, or out of time. At most once."""
         if self._settled:
             return
         if self.permit is not None:
@@ -214,12 +214,12 @@ class Attempt:
         self._settle("abandoned", duration, reason=reason)
 
     def _time_out(self, exc: TimedOut, error: ProviderTimeoutError | None = None) -> Failure:
-        """Settle an attempt whose time is up; `error` is the endpoint's own, where it has one."""
+        """Settle an attempt whose time is up, with the endpoint's own `error` if there is one."""
         if self.first_token is not None:
             if self.call.time_left() > 0:
                 return self.fail(self._stall_error())
             self.abandon("deadline")
-            raise self.call.deadline_error(f"the stream of {self.target.name} was still going")
+            raise self.call.deadline_error(f"the stream of {self.target.name} had not ended")
         target, duration = self.target, self.call.rules.now() - self.started
         error = error or self._timeout_error(exc)
         classification = classify(error)
@@ -242,10 +242,10 @@ class Attempt:
     def _timeout_error(self, exc: Exception) -> ProviderTimeoutError:
         target = self.target
         error = ProviderTimeoutError(
-            f"{target.name} gave no answer within {self.allotted:.3g} s",
+            f"{target.name} did not respond within {self.allotted:.3g} s",
             provider=target.provider,
             model=target.name,
-            hint="raise timeout= or first_token_timeout= of the model if this is its usual pace",
+            hint="raise the model's timeout= or first_token_timeout= if it usually takes so long",
         )
         error.__cause__ = exc.__cause__
         return error
@@ -329,11 +329,12 @@ def begin_attempt(
 ) -> Flow[Attempt | LLMError]:
     """Reserve the budget, wait for a lease, ask the breaker, and start the clock.
 
-    An error when the attempt cannot begin: it does not fit into a budget, no lease came free
-    within this target's share of the time, or the breaker refuses. The ledger has it as a skip.
+    Returns an error if the attempt cannot begin: it exceeds a budget, no lease became free within
+    this target's share of the time, or the breaker does not admit it. The error is recorded as a
+    skip.
 
     Raises:
-        DeadlineExceededError: no lease comes free within the deadline.
+        DeadlineExceededError: no lease becomes free within the deadline.
     """
     spendings = _reserve(call, target) if call.budgets else ()
     if isinstance(spendings, LLMError):
@@ -372,7 +373,7 @@ def begin_attempt(
 
 
 def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:
-    """Reserve the estimate in every budget of `call`, or in none; the error of one that refuses."""
+    """Reserve the estimate in every budget of `call`. Returns the error if one is exceeded."""
     need = estimate_need(call.request)
     spendings: list[Spending] = []
     for budget in call.budgets:
@@ -387,13 +388,13 @@ def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:
 
 
 def _give_back(call: Call, spendings: Sequence[Spending]) -> None:
-    """Give the reserved budget back: nothing was sent."""
+    """Return the reserved budget, as nothing was sent."""
     for budget, spending in zip(call.budgets, spendings, strict=False):
         budget.settle(spending, Usage())
 
 
 def _tokens_used(outcome: Outcome, usage: Usage | None, error: LLMError | None) -> Usage | None:
-    """What an attempt took of its quota; None where only the estimate is known."""
+    """The tokens that an attempt used, or None if only the estimate is known."""
     if usage is not None and usage.total_tokens > 0:
         return usage
     unknown = error is None or isinstance(error, ProviderTimeoutError | InvalidResponseError)

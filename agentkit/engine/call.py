@@ -1,4 +1,4 @@
-"""The state of one request: where it stands on its route, its time, its ledger and its causes."""
+"""The state of one request: its place on the route, its deadline, its ledger, its errors."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ from agentkit.types.observer import CallObserver, FallbackReason, Observer, Retr
 
 
 class Check(Protocol):
-    """What a response must pass, and the request to send when it does not."""
+    """Validates responses, and makes a new request after a rejected one."""
 
     @property
     def retries(self) -> int | None:
-        """How often a rejected request is asked anew, from the top of its route.
+        """How often the request is repeated after a rejected response, from the start of its route.
 
-        None: a rejected response is a failed attempt, and retried as one.
+        None: a rejected response is a failed attempt, and retried like one.
         """
         ...
 
     @property
     def delay(self) -> float:
-        """Seconds before a request is asked anew."""
+        """Seconds to wait before the request is repeated."""
         ...
 
     def accept(self, response: Response[Any]) -> Response[Any]:
-        """The response, enriched. Raises `StructuredOutputError` to reject it."""
+        """Return the response with its parsed value, or raise `StructuredOutputError`."""
         ...
 
     def again(self, asked: Request, rejected: StructuredOutputError) -> Request:
-        """A new request that names the violations."""
+        """Return a new request that names the violations."""
         ...
 
 
 Outcome: TypeAlias = Response[Any] | LLMError
-"""What became of a request at one target."""
+"""The outcome of a request at one target."""
 
 _NO_BUDGETS: tuple[Budget, ...] = ()
 
 _OUTAGES: frozenset[FallbackReason] = frozenset(
     {"circuit_open", "rate_limited", "retries_exhausted", "timeout"}
 )
-"""Reasons to leave a target that have nothing to do with the request itself."""
+"""Reasons to leave a target that do not depend on the request."""
 
 
 def _no_key(_request: Request, _target: Target) -> str | None:
@@ -75,14 +75,14 @@ def _no_key(_request: Request, _target: Target) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What all calls of one manager share."""
+    """The settings that all calls of a manager share."""
 
     observer: Observer
     shared_calls: SharedCalls
     now: Callable[[], float] = time.monotonic
     rng: Callable[[], float] = random.random
     key: Callable[[Request, Target], str | None] = _no_key
-    """The response cache's key, or None when the request has none."""
+    """The key in the response cache, or None if the request has none."""
     caching: bool = False
     fallback_on_invalid: bool = False
     fallback_on_content_filter: bool = False
@@ -91,10 +91,10 @@ class Rules:
 
 
 class Call:
-    """One request: its state, and the decisions that need all of it.
+    """One request: its state, and the decisions that depend on it.
 
-    Which target is next is decided by its `walk` (see `agentkit.policy.route`), what an error
-    means by `agentkit.policy.classification`.
+    Its `walk` decides which target is next (see `agentkit.policy.route`), and
+    `agentkit.policy.classification` decides what an error means.
     """
 
     __slots__ = (
@@ -133,9 +133,9 @@ class Call:
     ) -> None:
         self.rules = rules
         self.asked = request
-        """What the caller asked for."""
+        """The request of the caller."""
         self.request = request
-        """What is sent: `asked`, or what the check made of it after a rejected response."""
+        """The request to send: `asked`, or the one that the check made after a rejection."""
         self.retry = retry
         self.budgets = _both(rules.budget, budget) if rules.budget or budget else _NO_BUDGETS
         self.walk = route.walk(retry)
@@ -147,15 +147,15 @@ class Call:
         self.ledger = Ledger()
         self.observer: CallObserver = rules.observer.begin(request, route.names)
         self.causes: dict[str, Exception] = {}
-        """Why each target was left, by name."""
+        """The error for which each target was left, by name."""
         self.overdue: DeadlineExceededError | None = None
         self.cache: CacheResult = "off"
         self.sent = 0
         self._left: tuple[str, FallbackReason] | None = None
-        """The target that was left last, and why."""
+        """The target that was left last, and the reason."""
 
     def restart(self, request: Request) -> None:
-        """Ask `request`, from the top of the route if anything was tried before."""
+        """Continue with `request`, from the start of the route if a target was tried before."""
         if self.sent or self.causes:
             self.walk = self.walk.route.walk(self.retry)
             self.causes.clear()
@@ -167,10 +167,12 @@ class Call:
         return self.deadline.at - self.rules.now()
 
     def next_target(self) -> Target | None:
-        """The next target worth trying, skips recorded; None at the end of the route.
+        """The next target that can handle the request, or None at the end of the route.
+
+        Stops that cannot handle it are recorded as skips.
 
         Raises:
-            DeadlineExceededError: no time is left for it.
+            DeadlineExceededError: no time is left.
         """
         while (stop := self.walk.next_stop()) is not None:
             if isinstance(stop, Missing):
@@ -190,7 +192,7 @@ class Call:
         return None
 
     def leave_or_raise(self, target: Target, error: LLMError) -> None:
-        """Leave `target` because of `error`; raises it when it ends the request."""
+        """Leave `target` because of `error`, or raise `error` if it ends the request."""
         classification = classify(error, target.retry_on)
         fallback = classification.fallback_under(
             on_invalid=self.rules.fallback_on_invalid,
@@ -204,9 +206,10 @@ class Call:
         self.leave(target, error, "circuit_open" if opened else classification.reason, fallback)
 
     def _is_about_the_fallback(self, error: LLMError) -> bool:
-        """Whether `error` may concern a fallback alone: a parameter meant for a primary in outage.
+        """Whether a fallback alone may reject the request, as its parameters were for the primary.
 
-        Raising it would hide the outage. In the rounds order all targets get the same request.
+        Raising that error would hide the outage of the primary. In the rounds order all targets
+        get the same request.
         """
         return (
             isinstance(error, InvalidRequestError)
@@ -222,13 +225,13 @@ class Call:
         reason: FallbackReason,
         fallback: Fallback = Fallback.NEXT,
     ) -> None:
-        """Leave `target` because of `error`; `reason` is reported with the next fallback."""
+        """Leave `target` because of `error`. `reason` is reported with the next fallback."""
         self.causes[target.name] = error
         self._left = (target.name, reason)
         self.walk.leave(fallback)
 
     def _skip(self, model: str, provider: str, reason: str, error: LLMError) -> None:
-        """Leave a stop to which nothing can be sent."""
+        """Leave a stop that cannot handle the request."""
         self.record_skip(model, provider, reason, error)
         self.causes[model] = error
         self._left = (model, "skipped")
@@ -243,7 +246,7 @@ class Call:
         *,
         breaker: str = "closed",
     ) -> None:
-        """Record why nothing is sent to `model` now."""
+        """Record the reason why nothing is sent to `model`."""
         entry = Entry(
             model,
             provider,
@@ -260,7 +263,7 @@ class Call:
         self.observer.skipped(entry)
 
     def cache_key(self, target: Target) -> str | None:
-        """The response-cache key for this request at `target`; None: neither read nor written."""
+        """The key of this request to `target` in the response cache. None: do not use the cache."""
         rules = self.rules
         if not rules.caching:
             return None
@@ -271,9 +274,9 @@ class Call:
         return key
 
     def initial_delay(self, target: Target) -> float | RateLimitError:
-        """Seconds to wait before the first attempt of this visit, usually none.
+        """Seconds to wait before the first attempt at `target`, usually 0.
 
-        The error of a rate-limited target for which waiting is not worth it.
+        If `target` is rate limited and waiting is not worth it, the error is returned instead.
         """
         now = self.rules.now()
         delay = self.walk.not_before() - now
@@ -295,10 +298,10 @@ class Call:
     def retry_delay(
         self, target: Target, number: int, error: LLMError, classification: Classification
     ) -> float | None:
-        """Seconds until `target` is asked again after attempt `number`; None: it is not.
+        """Seconds until `target` is tried again after attempt `number`. None: do not retry.
 
         Raises:
-            DeadlineExceededError: the delay does not fit and no other target is left.
+            DeadlineExceededError: the delay exceeds the deadline, and no other target is left.
         """
         kind = classification.retry
         if kind is Retry.NEVER or not self.walk.may_repeat():
@@ -324,7 +327,7 @@ class Call:
             if another:
                 return None
             raise self.deadline_error(
-                f"the next attempt would wait {delay:.1f} s and {max(left, 0):.1f} s are left"
+                f"the next attempt would wait {delay:.1f} s, but {max(left, 0):.1f} s are left"
             ) from error
         timed_out = isinstance(error, ProviderTimeoutError)
         cost = RETRY_AFTER_TIMEOUT_COSTS if timed_out else RETRY_COSTS
@@ -338,7 +341,7 @@ class Call:
         return delay
 
     def deadline_error(self, why: str) -> DeadlineExceededError:
-        """The error of a request that ran out of time."""
+        """The error of a request whose time is up."""
         limit = self.deadline.seconds
         error = DeadlineExceededError(
             f"no answer within the deadline of {limit:g} s: {why}",
@@ -350,7 +353,7 @@ class Call:
         return error
 
     def failure(self) -> Exception:
-        """The error at the end of the route."""
+        """The error of a request for which no target answered."""
         causes = list(self.causes.values())
         if len(self.walk.route.stops) == 1 and causes:
             return causes[0]
@@ -359,12 +362,12 @@ class Call:
         return AllModelsFailedError(
             f"all {count} models failed" if count != 1 else "the only model tried failed",
             causes or [ConfigurationError("the route is empty")],
-            hint="see .ledger.explain() for every attempt, and .exceptions for one cause a model",
+            hint="see .ledger.explain() for every attempt, and .exceptions for each model's cause",
             retry_after=min(waits, default=None),
         )
 
     def checked(self, response: Response[Any]) -> Response[Any]:
-        """`response` after the check of each attempt. Raises `StructuredOutputError`."""
+        """Check the response of an attempt. Raises `StructuredOutputError`."""
         if self.check is None or self.check.retries is not None:
             return response
         return self.check.accept(response)
@@ -376,9 +379,9 @@ class Call:
         return replace(response, ledger=self.ledger)
 
     def adopted(self, response: Response[Any], result: CacheResult) -> Response[Any] | None:
-        """The response of another call as this call's own; None when it fails the check.
+        """A copy of another call's response for this call, or None if it fails the check.
 
-        The key covers the schema, not every validator: what passed one type may not pass the next.
+        The key covers the schema but not validators, so that types with the same schema may differ.
         """
         try:
             own = replace(response, cached=result == "hit", quota=None, ledger=self.ledger)
@@ -390,7 +393,7 @@ class Call:
         return own
 
     def copy_error(self, target: Target, error: Exception) -> Exception:
-        """A copy of the `error` of a shared call, recorded as the reason to skip `target`."""
+        """Copy the `error` of a shared call, and record it as the reason to skip `target`."""
         mine = _copy(error)
         if isinstance(mine, LLMError):
             self.record_skip(target.name, target.provider, "shared_call_failed", mine)
@@ -398,7 +401,7 @@ class Call:
 
 
 def _copy(error: Exception) -> Exception:
-    """`error` once more, without its traceback; its constructor may want other arguments."""
+    """Copy `error` without its traceback, even if its constructor has other parameters."""
     try:
         mine = copy.copy(error)
     except Exception:
@@ -414,5 +417,5 @@ def _both(first: Budget | None, second: Budget | None) -> tuple[Budget, ...]:
 
 def _not_registered(name: str) -> UnknownModelError:
     return UnknownModelError(
-        f"{name!r} is in the fallback chain but not registered", hint="register it or drop it"
+        f"{name!r} is in the fallback chain but not registered", hint="register it or remove it"
     )

@@ -1,7 +1,8 @@
-"""The closed set of things a flow may ask the world to do.
+"""The effects: everything that a flow may ask its driver to do.
 
-A flow is a generator. It yields an `Effect`, and the driver sends the result back or throws what
-happened instead. ``answer = yield from Sleep(1.0)`` is typed: each effect knows its result.
+A flow is a generator that yields an `Effect`. The driver performs it and sends back the result, or
+throws the exception that was raised. The result is typed: ``woken = yield from Sleep(1.0)`` is a
+bool.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Scope: TypeAlias = Callable[[], AbstractContextManager[object] | None]
 
 
 class Effect(Generic[T]):
-    """Something to be done by a driver, with a result of type `T`."""
+    """An operation for the driver, with a result of type `T`."""
 
     __slots__ = ()
 
@@ -33,32 +34,32 @@ class Effect(Generic[T]):
 Flow: TypeAlias = Generator[Effect[Any], Any, R]
 
 
-class TimedOut(Exception):  # noqa: N818 - a driver's answer, never shown to a caller
-    """The driver's answer to `Send`, `Open` and `Pull` when their time limit ran out."""
+class TimedOut(Exception):  # noqa: N818 - internal; callers never see it
+    """Thrown into the flow when the time limit of a `Send`, `Open` or `Pull` has passed."""
 
 
 class Source(Protocol):
-    """An opened stream. Only the driver that opened it touches it."""
+    """An open stream. Only the driver that opened it uses it."""
 
 
 class Running(Protocol):
-    """A flow that a driver runs on the side."""
+    """A flow that a driver runs beside another one."""
 
     def alive(self) -> bool:
-        """False when it ended, or can never end because its event loop is gone."""
+        """Whether it still runs; false also if its event loop is gone, so that it can never end."""
         ...
 
     def cancel(self) -> None:
-        """Stop it soon; may be called from any thread."""
+        """Stop it soon. Safe to call from any thread."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Send(Effect[Any]):
-    """Call the model; the result is what it returned, raw.
+    """Call the model. The result is what the model returned, unchanged.
 
-    `timeout` is in seconds; `cuttable` says that the model has a limit of its own, for which a
-    blocking call gives up its caller's thread.
+    `timeout` is in seconds. If `cuttable`, the model has a time limit of its own, and a sync call
+    runs on a worker thread so that it can be abandoned.
     """
 
     target: Target
@@ -71,7 +72,7 @@ class Send(Effect[Any]):
 
 @dataclass(slots=True, eq=False)
 class Open(Effect[Source]):
-    """Open a stream; the result is a handle for `Pull` and `Close`."""
+    """Open a stream. The result is a handle for `Pull` and `Close`."""
 
     target: Target
     endpoint: Endpoint
@@ -82,7 +83,7 @@ class Open(Effect[Source]):
 
 @dataclass(slots=True, eq=False)
 class Pull(Effect["str | StreamEvent | None"]):
-    """The next event of a source within `timeout` seconds; None when it is at its end."""
+    """Get the next event of a source within `timeout` seconds, or None at its end."""
 
     source: Source
     timeout: float | None
@@ -90,14 +91,14 @@ class Pull(Effect["str | StreamEvent | None"]):
 
 @dataclass(slots=True, eq=False)
 class Close(Effect[None]):
-    """Release a source; faults while closing are dropped."""
+    """Close a source. Errors while closing are ignored."""
 
     source: Source
 
 
 @dataclass(slots=True, eq=False)
 class Sleep(Effect[bool]):
-    """Wait `seconds`; True when `until` fired first."""
+    """Wait for `seconds`. The result is True if `until` fired first."""
 
     seconds: float
     until: Signal | None = None
@@ -105,7 +106,7 @@ class Sleep(Effect[bool]):
 
 @dataclass(slots=True, eq=False)
 class Load(Effect["Response[Any] | None"]):
-    """Ask the response cache; `durable` keys may be on disk."""
+    """Look up a response in the cache. Only a `durable` key is looked up in the store."""
 
     key: str
     durable: bool
@@ -113,7 +114,7 @@ class Load(Effect["Response[Any] | None"]):
 
 @dataclass(slots=True, eq=False)
 class Store(Effect[None]):
-    """Put a complete answer into the response cache."""
+    """Put a complete response into the cache."""
 
     key: str
     response: Response[Any]
@@ -122,9 +123,10 @@ class Store(Effect[None]):
 
 @dataclass(slots=True, eq=False)
 class Launch(Effect[Running]):
-    """Run `flow` beside the one that asks: as a task under asyncio, else on a worker thread.
+    """Run `flow` beside this one: as a task under asyncio, otherwise on a worker thread.
 
-    `leads` names the shared call that the flow leads, so that nothing inside waits for it.
+    `leads` is the key of the shared call that the flow leads, so that nothing in it waits for the
+    shared call itself.
     """
 
     flow: Flow[None]
@@ -133,6 +135,6 @@ class Launch(Effect[Running]):
 
 @dataclass(slots=True, eq=False)
 class Emit(Effect[None]):
-    """Hand an event to the consumer of a stream; only the stream drivers know it."""
+    """Pass an event to the consumer of a stream."""
 
     event: StreamEvent

@@ -1,6 +1,6 @@
-"""How one attempt is made: a complete response, or a stream of events up to its end.
+"""Exchanges: how one attempt is made, as a complete response or as a stream of events.
 
-The path of a request (`agentkit.engine.request`) is written once and parametrised by an exchange.
+The path of a request (`agentkit.engine.request`) is the same for both, and takes an exchange.
 """
 
 from __future__ import annotations
@@ -38,55 +38,55 @@ from agentkit.types import (
 
 
 class Exchange(Protocol):
-    """One way to ask a target. An instance serves one request."""
+    """A way to send a request to a target. An instance is used for one request."""
 
     prefix: str
-    """Keeps the shared calls of this kind apart from those of another kind."""
+    """Prefix of the keys of shared calls, which are separate for each kind of exchange."""
     aside: bool
-    """Whether a shared call runs at its own pace, beside the caller that leads it."""
+    """Whether a shared call runs beside its leader, who does not slow it down."""
 
     def time_limit(self, target: Target) -> float | None:
-        """The target's own limit on one attempt, in seconds."""
+        """The target's own time limit for an attempt, in seconds."""
         ...
 
     def begin(self, call: Call, target: Target) -> Flow[None]:
-        """Prepare for `target`, before its cache or attempts are tried."""
+        """Prepare for `target`, before the cache is looked up and attempts are made."""
         ...
 
     def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
-        """Send `request` and return the response; whatever goes wrong is raised as it is."""
+        """Send `request` and return the response. Every exception is raised unchanged."""
         ...
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
-        """`response` after the check of an attempt. Raises `StructuredOutputError`."""
+        """Check the response of an attempt. Raises `StructuredOutputError`."""
         ...
 
     def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
-        """The error of an attempt whose content was shown before `cause`; None: nothing was."""
+        """The error of an attempt that showed content before `cause`; None if it showed none."""
         ...
 
     def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Hand over the end of a settled attempt's response."""
+        """Pass on the end of the response, after its attempt was settled."""
         ...
 
     def release(self) -> Flow[None]:
-        """Release what the attempt has open."""
+        """Release what the attempt has opened."""
         ...
 
     def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Hand over a response for which this call sent nothing."""
+        """Pass on a response for which this call sent nothing."""
         ...
 
     def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
-        """Hand over an event of a shared call."""
+        """Pass on an event of a shared call."""
         ...
 
     def into(self, shared: SharedCall) -> Exchange:
-        """The exchange of a shared call's leader."""
+        """The exchange for the leader of `shared`."""
         ...
 
     def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
-        """The response of the request. Raises `DeadlineExceededError` when it came too late."""
+        """The response of the request. Raises `DeadlineExceededError` if it was too late."""
         ...
 
     def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
@@ -105,7 +105,7 @@ class CompleteExchange:
         return target.timeout
 
     def begin(self, call: Call, target: Target) -> Flow[None]:
-        """Nothing to prepare."""
+        """Prepare nothing."""
         yield from ()
 
     def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
@@ -122,23 +122,23 @@ class CompleteExchange:
         return endpoint.accept(raw, attempt.call.ledger)
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
-        """Every attempt is checked, so that a rejected response can be asked for again."""
+        """Check each attempt, so that a rejected response can be retried."""
         return attempt.call.checked(response)
 
     def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
-        """None: a complete response is shown at its end."""
+        """None: a complete response is shown only at its end."""
         return None
 
     def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Nothing more to hand over."""
+        """Pass on nothing more."""
         yield from ()
 
     def release(self) -> Flow[None]:
-        """Nothing is open."""
+        """Release nothing."""
         yield from ()
 
     def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Nothing to hand over but the response."""
+        """Pass on nothing but the response."""
         yield from ()
 
     def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
@@ -146,17 +146,17 @@ class CompleteExchange:
         raise TypeError(f"a complete response emitted {event!r}")
 
     def into(self, shared: SharedCall) -> CompleteExchange:
-        """The same: the response is all that is shared."""
+        """The same exchange: only the response is shared."""
         return self
 
     def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
-        """The response, if it came before the deadline."""
+        """The response, if it arrived before the deadline."""
         if call.time_left() < 0:
-            raise call.deadline_error(f"{target.name} answered after it had passed")
+            raise call.deadline_error(f"{target.name} answered too late")
         return response
 
     def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
-        """As the classification of the error says."""
+        """Leave `target`, or raise `error` if its classification says so."""
         call.leave_or_raise(target, error)
 
 
@@ -172,7 +172,7 @@ _HINTS: dict[OnInterrupt, str] = {
 class StreamExchange:
     """Open a stream and emit its events.
 
-    Up to the first content a failure is retried like any other. After it, `on_interrupt` decides.
+    Up to the first content, a failure is retried as usual. Later, `on_interrupt` decides.
     """
 
     prefix = "stream:"
@@ -183,29 +183,29 @@ class StreamExchange:
         self._shared = shared
         self._interrupted: StreamInterruptedError | None = None
         self._original: Request | None = None
-        """The request before anything was added to it."""
+        """The request before a prefill was added."""
         self._shown = ""
         """The text of interrupted streams that the next target restarts or continues."""
         self._seam = ""
-        """White space at the end of `_shown` that the prefill lost, and that may come again."""
+        """White space at the end of `_shown` that is not in the prefill, and may be repeated."""
         self._events: list[StreamEvent] = []
         self._source: Source | None = None
         self._end: End | None = None
 
     def time_limit(self, target: Target) -> float | None:
-        """The limit on the time to the first content."""
+        """The time limit for the first content."""
         limit = target.first_token_timeout
         return target.timeout if limit is None else limit
 
     def begin(self, call: Call, target: Target) -> Flow[None]:
-        """Announce a restart when text of another target was shown."""
+        """Emit a `Restart` if text of another target was shown."""
         if self._shown and self._on_interrupt == "restart":
             reason = type(next(reversed(call.causes.values()))).__name__
             yield from self.emit(call, Restart(target.name, self._shown, reason))
             self._shown = ""
 
     def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
-        """Hand `event` over; the deadline stands still while the consumer holds it."""
+        """Pass on `event`. The deadline is extended by the time for which the consumer holds it."""
         if self._shared is not None:
             self._shared.put(event)
             return
@@ -214,7 +214,7 @@ class StreamExchange:
         call.deadline.extend(call.rules.now() - since)
 
     def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
-        """Emit every event but the end; the response of the whole stream."""
+        """Emit every event except the end, and return the complete response."""
         call, target = attempt.call, attempt.target
         if attempt.first_token is not None:
             raise _already_shown("send a stream again")
@@ -248,13 +248,13 @@ class StreamExchange:
         return _response(target, self._events, self._end)
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
-        """Unchecked, as the text is shown already: `conclude` checks the complete response."""
+        """Do not check, as the text is already shown. `conclude` checks the complete response."""
         if attempt.first_token is not None and self._end is None:
             raise _already_shown("replace a stream")
         return response
 
     def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
-        """After the first content an error interrupts the stream."""
+        """The interruption of a stream by an error after the first content."""
         foreign_at_end = self._end is not None and not isinstance(cause, LLMError)
         if attempt.first_token is None or foreign_at_end:
             return None
@@ -271,7 +271,7 @@ class StreamExchange:
         return error
 
     def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Emit the end mark; a response that middleware gave itself is emitted as one chunk."""
+        """Emit the end, or a response that middleware returned itself as one chunk."""
         if self._end is not None:
             yield from self.emit(call, self._end)
         else:
@@ -284,17 +284,17 @@ class StreamExchange:
             yield from Close(source)
 
     def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """A finished response as a stream: one chunk and the end."""
+        """Emit a complete response as one chunk and the end."""
         if response.text:
             yield from self.emit(call, TextDelta(response.text))
         yield from self.emit(call, End(response.finish_reason, response.usage, response.tool_calls))
 
     def into(self, shared: SharedCall) -> StreamExchange:
-        """The same, with the events put into `shared`."""
+        """An exchange that puts its events into `shared`."""
         return StreamExchange(self._on_interrupt, shared)
 
     def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
-        """The response with the text that other targets showed before, checked at last."""
+        """The response with the text that other targets showed before, after the check."""
         if self._shown:
             response = replace(response, text=self._shown + response.text)
         return call.checked(response)
@@ -302,8 +302,8 @@ class StreamExchange:
     def leave_or_raise(self, call: Call, target: Target, error: LLMError) -> None:
         """Restart or continue an interrupted stream, at the next target if there is one.
 
-        Raises `error` when it ends the request; when no target continues what was shown, the
-        interruption itself, whose `partial` has the text.
+        Raises `error` if it ends the request. If no target can continue the shown text, the
+        interruption is raised, whose `partial` is that text.
         """
         if isinstance(error, StreamInterruptedError):
             error.partial = self._shown + error.partial
@@ -320,7 +320,7 @@ class StreamExchange:
                 self._raise(call, self._interrupted)
 
     def _goes_on(self, call: Call, target: Target, error: StreamInterruptedError) -> bool:
-        """Leave `target`, or return to it when it is the last; False when nothing may follow."""
+        """Leave `target`, or return to it if it is the last. False: raise the error."""
         if self._on_interrupt == "raise":
             return False
         cause = error.__cause__ if isinstance(error.__cause__, LLMError) else error
@@ -346,9 +346,9 @@ class StreamExchange:
         return True
 
     def _may_continue(self, call: Call) -> bool:
-        """Whether a target is left that takes the shown text as the beginning of its answer.
+        """Whether a target is left that can continue the shown text from a prefill.
 
-        A prefill is not compatible with tools, JSON output and reasoning.
+        A prefill cannot be combined with tools, JSON output or reasoning.
         """
         request = call.request
         options = {"thinking", "reasoning", "reasoning_effort"} & request.params.keys()
@@ -362,9 +362,9 @@ class StreamExchange:
         raise error
 
     def _prefilled(self, request: Request) -> Request:
-        """`request` with what was shown as the beginning of the answer.
+        """`request` with the shown text as a prefill.
 
-        Without the white space at its end, which some providers refuse and others drop.
+        White space at its end is left out, as some providers reject it and others drop it.
         """
         if self._original is None:
             self._original = request
@@ -376,7 +376,7 @@ class StreamExchange:
         return replace(self._original, prompt=None, messages=messages, use_cache=False)
 
     def _without_seam(self, event: TextDelta) -> TextDelta:
-        """`event` without the white space that was shown already."""
+        """`event` without white space that was already shown."""
         text, seam = event.text, self._seam
         common = next((i for i, (a, b) in enumerate(zip(text, seam, strict=False)) if a != b), None)
         common = min(len(text), len(seam)) if common is None else common
@@ -384,7 +384,7 @@ class StreamExchange:
         return replace(event, text=text[common:]) if common else event
 
     def _longest_silence(self, attempt: Attempt) -> float:
-        """The limit of the first token is over after it: later events have the usual limit."""
+        """The longest time limit of an event, as those after the first have another limit."""
         target = attempt.target
         if target.first_token_timeout is None:
             return attempt.allotted
@@ -403,14 +403,14 @@ def stopped(target: Target, events: Iterable[StreamEvent]) -> StreamInterruptedE
 
 
 def _text_of(events: Iterable[StreamEvent]) -> str:
-    """The texts of `events`, joined."""
+    """The text of `events`."""
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 def _already_shown(what: str) -> ConfigurationError:
     return ConfigurationError(
-        f"an attempt middleware cannot {what} of which text has been shown",
-        hint="answer or send again before the first content, or give it level = 'request'",
+        f"attempt middleware cannot {what} after text has been shown",
+        hint="do it before the first content, or use middleware with level = 'request'",
     )
 
 
@@ -421,9 +421,9 @@ def _is_prelude(event: StreamEvent | None) -> TypeGuard[TextDelta | RawEvent]:
 def _pull(
     call: Call, target: Target, source: Source, limit: float | None
 ) -> Flow[StreamEvent | None]:
-    """The next event within `limit` seconds and the deadline; text becomes a `TextDelta`."""
+    """The next event, within `limit` seconds and the deadline. A str becomes a `TextDelta`."""
     left = call.time_left()
-    if left <= 0:  # a stream that is read in the caller's own thread has no other time limit
+    if left <= 0:  # the only time limit of a stream that is read in the caller's thread
         raise TimedOut
     event = yield from Pull(source, left if limit is None else min(limit, left))
     if isinstance(event, str):
@@ -439,12 +439,12 @@ def _pull(
 
 
 def _checked_end(target: Target, event: StreamEvent | None) -> End:
-    """The end of a stream; without the end mark that its endpoint promises it was cut short."""
+    """The end of a stream. Raises `InvalidResponseError` if a required end mark is missing."""
     if isinstance(event, End):
         return event
     if target.endpoint.end_mark:
         raise InvalidResponseError(
-            f"the stream of {target.name} stopped without its end mark",
+            f"the stream of {target.name} stopped without an end mark",
             provider=target.provider,
             model=target.name,
         )
@@ -452,7 +452,7 @@ def _checked_end(target: Target, event: StreamEvent | None) -> End:
 
 
 def _response(target: Target, events: Iterable[StreamEvent], end: End) -> Response[Any]:
-    """The finished response of a stream."""
+    """The complete response of a stream."""
     return Response(
         text=_text_of(events),
         usage=end.usage or Usage(),

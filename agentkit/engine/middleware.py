@@ -1,15 +1,15 @@
 """User code around a request or around each attempt, written once for sync and async.
 
 A middleware is a generator function,
-``def mw(request): response = yield request; return response``, or an object of a class derived
-from `Middleware`. It may change the request it yields and the response it returns, return without
-yielding (nothing is sent), catch what the inside raises, or yield again to send again. What it
-raises itself never counts against the model: around an attempt, an `LLMError` of its own moves the
-request to the next model; anything else ends the request as it is.
+``def mw(request): response = yield request; return response``, or an instance of a subclass of
+`Middleware`. It may change the request that it yields and the response that it returns, return
+without yielding (nothing is sent), catch exceptions at the ``yield``, or yield again to send again.
+An exception of its own never counts against the model: around an attempt, an `LLMError` moves the
+request to the next model; any other exception ends the request unchanged.
 
-A stream passes the same middleware; what it receives is the `.response`, after the text. The one
-difference: text that has been shown cannot be taken back. Answering in place of a broken stream or
-sending it again is possible up to its first content, and a `ConfigurationError` after it.
+Streams use the same middleware, which receives the complete response after the text. There is one
+difference: text that has been shown cannot be taken back. Up to the first content a middleware may
+replace a stream or send it again; later this is a `ConfigurationError`.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from agentkit.errors import ConfigurationError
 from agentkit.types import Request, Response
 
 Layer: TypeAlias = Generator[Request, Response[Any], Response[Any]]
-"""A middleware at work on one request or attempt."""
+"""A running middleware, around one request or attempt."""
 
 MiddlewareFn: TypeAlias = Callable[[Request], Layer]
-"""Its optional attribute `level` is ``"request"`` (default) or ``"attempt"``."""
+"""A middleware. Its optional attribute `level` is ``"request"`` (default) or ``"attempt"``."""
 
 Proceed: TypeAlias = Callable[[Request], Flow[Response[Any]]]
 
 
 class Middleware:
-    """A middleware as a class: override the three methods you need.
+    """A middleware as a class: override the methods you need.
 
-    `level` says whether it surrounds the entire ``"request"`` (default) or each ``"attempt"``. A
-    middleware of level ``"policy"`` surrounds nothing: the manager reads its policy from it.
+    With `level` ``"request"`` (default) it surrounds the entire request, and with ``"attempt"``
+    each attempt. A middleware of level ``"policy"`` only configures the manager.
     """
 
     level: ClassVar[Literal["request", "attempt", "policy"]] = "request"
-    """What the middleware surrounds."""
+    """The level: ``"request"`` (default), ``"attempt"`` or ``"policy"``."""
 
     def process_request(self, request: Request) -> Request:
-        """The request to send in place of `request`."""
+        """Return the request to send in place of `request`."""
         return request
 
     def process_response(self, request: Request, response: Response[Any]) -> Response[Any]:
-        """The response to return in place of `response`."""
+        """Return a response in place of `response`."""
         return response
 
     def process_error(self, request: Request, error: Exception) -> Response[Any]:
-        """A response instead of `error`; raises it by default."""
+        """Return a response in place of `error`, or raise. By default, `error` is raised."""
         raise error
 
     def __call__(self, request: Request) -> Layer:
-        """One pass through the three."""
+        """Run the three methods around one request or attempt."""
         request = self.process_request(request)
         try:
             response = yield request
@@ -66,7 +66,7 @@ class Middleware:
 def run_middleware(
     middleware: Sequence[MiddlewareFn], request: Request, proceed: Proceed
 ) -> Flow[Response[Any]]:
-    """Run `proceed` inside `middleware`, the first one outermost."""
+    """Run `proceed` inside `middleware`, of which the first is outermost."""
     if not middleware:
         return (yield from proceed(request))
     outer, *inner = middleware
@@ -98,10 +98,10 @@ def _checked(middleware: MiddlewareFn, response: Any) -> Response[Any]:
 def split(
     middleware: Sequence[Any],
 ) -> tuple[tuple[MiddlewareFn, ...], tuple[MiddlewareFn, ...]]:
-    """The middleware of the request and those of each attempt, order kept.
+    """The middleware of the request, and the middleware of each attempt, in order.
 
     Raises:
-        ConfigurationError: one is not a generator function, or its `level` is unknown.
+        ConfigurationError: one is not a generator function, or has an unknown `level`.
     """
     levels: dict[str, list[MiddlewareFn]] = {"request": [], "attempt": [], "policy": []}
     for each in middleware:

@@ -1,4 +1,4 @@
-"""The wait for a key, a slot and quota, within this target's share of the time."""
+"""Quota: the wait for a key, a slot and tokens, within the target's share of the time."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from agentkit.policy.limits import (
 from agentkit.policy.target import Target
 
 LOOK_AGAIN = 5.0
-"""Seconds after which a waiter looks even without news: the caller before it may be gone."""
+"""Seconds after which a waiting call looks again: the call before it may be gone."""
 
 _REQUEST = Need()
 
 
 def acquire_lease(call: Call, target: Target, pool: Pool) -> Flow[Lease | LLMError]:
-    """A granted lease; the wait is in the ledger.
+    """Get a lease, after a wait that is recorded in the ledger.
 
-    An error when there is none: no lease came free in time, the request is larger than any limit,
-    or it would have to wait while the target's breaker is open.
+    Returns an error instead if no lease became free in time, if the request exceeds every limit, or
+    if it would have to wait while the target's breaker is open.
 
     Raises:
-        DeadlineExceededError: none comes free within the deadline, and no other target is left.
+        DeadlineExceededError: no lease becomes free within the deadline, and no target is left.
     """
     now = call.rules.now()
     need = _need(call, pool) if pool.counts_tokens else _REQUEST
@@ -55,7 +55,7 @@ def acquire_lease(call: Call, target: Target, pool: Pool) -> Flow[Lease | LLMErr
 
 
 def _need(call: Call, pool: Pool) -> Need:
-    """The estimate; an answer of no stated length never makes it larger than every limit."""
+    """The estimated tokens. Without ``max_tokens`` the output is reduced to fit into some limit."""
     need = estimate_need(call.request)
     windows = [member.window for member in pool.members if not member.retired]
     if output_limit(call.request) is None and all(each.too_large(need) for each in windows):
@@ -65,7 +65,7 @@ def _need(call: Call, pool: Pool) -> Need:
 
 
 def _room(window: RateWindow, input_tokens: int) -> int:
-    """The longest answer that a minute of `window` can hold beside so much input."""
+    """The most output tokens that fit into a minute of `window` beside `input_tokens`."""
     limits = window.limits()
     output, both = limits["output_tokens_per_minute"], limits["tokens_per_minute"]
     rooms = (output, None if both is None else both - input_tokens, DEFAULT_OUTPUT)
@@ -73,7 +73,7 @@ def _room(window: RateWindow, input_tokens: int) -> int:
 
 
 def patience(call: Call, pool: Pool) -> float:
-    """Seconds this call waits for `pool`: its own limit, or a part that leaves time to others."""
+    """Seconds to wait for `pool`: its own limit, or a share that leaves time for other targets."""
     left, ahead = max(call.time_left(), 0.0), call.walk.count_ahead()
     if pool.acquire_timeout is not None:
         return min(pool.acquire_timeout, left)
@@ -81,7 +81,7 @@ def patience(call: Call, pool: Pool) -> float:
 
 
 def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[LLMError | None]:
-    """Wait until `lease` is granted; the error when it is not."""
+    """Wait until `lease` is granted. Returns the error if it is not."""
     if target.breaker is not None and not target.breaker.would_admit():
         return circuit_open(call, target)
     since = call.rules.now()
@@ -102,9 +102,9 @@ def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[LLMErro
     if lease.granted:
         return None
     if call.time_left() <= 0 or (pool.acquire_timeout is None and not call.walk.count_ahead()):
-        raise call.deadline_error(f"no slot of {target.name} comes free in time")
+        raise call.deadline_error(f"no slot of {target.name} becomes free in time")
     full = PoolExhaustedError(
-        f"no slot of {target.name} came free within {until - since:.1f} s",
+        f"no slot of {target.name} became free within {until - since:.1f} s",
         hint="add keys, or raise the model's limits or acquire_timeout",
         retry_after=wait if 0 < wait < math.inf else None,
     )
@@ -118,11 +118,11 @@ def _no_quota(call: Call, target: Target, refusal: PoolExhaustedError) -> PoolEx
 
 
 def circuit_open(call: Call, target: Target) -> CircuitOpenError:
-    """The error of a target whose breaker does not admit a call, recorded as a skip."""
+    """The error of a target whose breaker does not admit a call. It is recorded as a skip."""
     wait = target.breaker.retry_after if target.breaker is not None else None
     error = CircuitOpenError(
         f"the circuit breaker of {target.name} is open"
-        + (f"; the next probe may go in {wait:.1f} s" if wait else "; a probe is under way"),
+        + (f"; the next probe is possible in {wait:.1f} s" if wait else "; a probe is under way"),
         hint="add a fallback, wait, or call reset_circuit_breaker()",
         retry_after=wait,
     )

@@ -1,11 +1,11 @@
 """The path of a request, from top to bottom.
 
-`run_request` runs it inside its middleware, `run_route` tries one target after the other,
-`try_target` answers from the response cache or a shared call, `make_attempts` sends and retries,
-and `make_attempt` is a single attempt, settled exactly once. An `Exchange` says how an attempt is
-made, and is all that differs between a complete response and a stream.
+`run_request` runs the request inside its middleware, `run_route` tries one target after the other,
+`try_target` uses the response cache and shared calls, `make_attempts` sends and retries, and
+`make_attempt` is a single attempt, settled exactly once. An `Exchange` defines how an attempt is
+made. It is the only difference between a complete response and a stream.
 
-An error that only ends the work at one target is returned; what is raised ends the request.
+An error that concerns a single target is returned. An error that is raised ends the request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run_request(
     middleware: tuple[MiddlewareFn, ...],
     exchange: Exchange,
 ) -> Flow[Response[Any]]:
-    """Run the whole request inside its middleware, and report its end exactly once."""
+    """Run the request inside its middleware, and report its end exactly once."""
     check = call.check
 
     def proceed(request: Request) -> Flow[Response[Any]]:
@@ -61,7 +61,7 @@ def run_request(
 def run_checked(
     call: Call, exchange: Exchange, check: Check, *, retries: int
 ) -> Flow[Response[Any]]:
-    """Run the route, and once more for each response that `check` rejects.
+    """Run the route, and again for each response that `check` rejects.
 
     Raises:
         StructuredOutputError: no response was accepted.
@@ -84,7 +84,7 @@ def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
     """Try the targets of the route until one answers.
 
     Raises:
-        LLMError: the request ended without a response; the type follows the route.
+        LLMError: no target answered.
     """
     while (target := call.next_target()) is not None:
         if call.causes:
@@ -97,7 +97,7 @@ def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
 
 
 def try_target(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
-    """Answer from the response cache, from a shared call, or by attempts of this call's own."""
+    """Get the response from the cache, from a shared call, or by attempts of this call."""
     key = call.cache_key(target)
     if key is None:
         return (yield from make_attempts(call, target, exchange))
@@ -109,7 +109,7 @@ def try_target(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
 
 
 def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
-    """Send to `target`, again and again as its policies allow; its last error if none succeeds."""
+    """Send to `target`, and retry as its policies allow. Returns the last error if all fail."""
     delay = call.initial_delay(target)
     if isinstance(delay, LLMError):
         return delay
@@ -136,7 +136,7 @@ def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcom
 def make_attempt(
     call: Call, target: Target, delay: float, exchange: Exchange
 ) -> Flow[Outcome | Failure]:
-    """One attempt; a `Failure` may be retried, any other error is final for the target."""
+    """Make one attempt. A `Failure` may be retried; any other error is final for the target."""
     attempt = yield from begin_attempt(call, target, delay, exchange.time_limit(target))
     if isinstance(attempt, LLMError):
         return attempt
@@ -147,7 +147,7 @@ def make_attempt(
             response = yield from run_middleware(
                 layers, call.request, lambda request: _send(attempt, request, exchange)
             )
-            if not response.model:  # a middleware answered itself
+            if not response.model:  # the response of a middleware
                 response = replace(response, model=target.name, provider=target.provider)
         else:
             response = yield from exchange.send(attempt, call.request)
@@ -161,7 +161,7 @@ def make_attempt(
         attempt.abandon("cancelled" if attempt.first_token is None else "closed_early")
         raise
     finally:
-        attempt.abandon("unsettled")  # only if settling itself raised: nothing stays held
+        attempt.abandon("unsettled")  # only if settling itself raised: release everything
     yield from exchange.release()
     if isinstance(result, Response):
         yield from exchange.finish(call, result)
@@ -173,7 +173,7 @@ def make_attempt(
 def _settle_error(
     attempt: Attempt, exc: Exception, exchange: Exchange
 ) -> LLMError | Failure | Exception:
-    """Settle with what was raised; what middleware raises on its own abandons the attempt."""
+    """Settle with an exception. One of the middleware itself abandons the attempt."""
     if attempt.call.rules.attempt_middleware and exc is not attempt.presented:
         attempt.abandon("middleware")
         return exchange.interruption(attempt, exc) or exc
@@ -182,7 +182,7 @@ def _settle_error(
 
 
 def _send(attempt: Attempt, request: Request, exchange: Exchange) -> Flow[Response[Any]]:
-    """The innermost step of the attempt middleware, which sees errors of our tree only."""
+    """Send, and raise only errors of agentkit for the attempt middleware to catch."""
     try:
         return (yield from exchange.send(attempt, request))
     except Exception as exc:
@@ -194,7 +194,7 @@ def _send(attempt: Attempt, request: Request, exchange: Exchange) -> Flow[Respon
 
 
 def _back_off(call: Call, target: Target, delay: float) -> Flow[bool]:
-    """Sleep; True when the target's breaker opened meanwhile and another target is left."""
+    """Sleep. Returns True if the target's breaker opened meanwhile, and another target is left."""
     breaker = target.breaker
     another = breaker is not None and call.walk.another_left(call.rules.now())
     since = call.rules.now()

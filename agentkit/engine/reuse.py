@@ -1,7 +1,7 @@
-"""Responses that need no request of their own: the response cache, and shared calls.
+"""Reuse of responses: the response cache, and shared calls.
 
-Whoever finds no response leads a shared call, and everybody else with the same key follows it
-(single-flight). The state of a shared call is in `agentkit.engine.shared_call`.
+After a miss, the first call with a key leads a shared call, and other calls with the same key
+follow it (single-flight). `agentkit.engine.shared_call` has the state of a shared call.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from agentkit.types import Response
 MakeAttempts: TypeAlias = Callable[[Call, Target, Exchange], Flow[Outcome]]
 
 LIVENESS_CHECK = 1.0
-"""Seconds after which a waiting follower checks that its shared call can still end."""
+"""Seconds after which a follower checks whether its shared call can still end."""
 
 
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
-    """The response cache's answer for `target`, as this call's own."""
+    """Look up the response of `target` in the cache, and report the result to the observer."""
     since = call.rules.now()
     stored = yield from Load(key, target.endpoint.durable)
     cached = None if stored is None else call.adopted(stored, "hit")
@@ -33,7 +33,7 @@ def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
 
 
 class Upstream(NamedTuple):
-    """What a shared call does upstream, for all who share it."""
+    """The upstream side of a call, which makes the attempts for all that share it."""
 
     call: Call
     target: Target
@@ -42,14 +42,14 @@ class Upstream(NamedTuple):
     make_attempts: MakeAttempts
 
     def fetch(self) -> Flow[Outcome]:
-        """Make attempts, and store the response."""
+        """Make attempts, and store the response in the cache."""
         outcome = yield from self.make_attempts(self.call, self.target, self.exchange)
         if isinstance(outcome, Response):
             yield from Store(self.key, outcome, self.target.endpoint.durable)
         return outcome
 
     def lead(self, shared: SharedCall) -> Flow[None]:
-        """Fetch the response, unless it was stored meanwhile, and finish `shared` with it."""
+        """Lead `shared`: fetch the response, unless it was stored meanwhile, and finish with it."""
         call = self.call
         try:
             stored = yield from Load(self.key, self.target.endpoint.durable)
@@ -71,7 +71,7 @@ class Upstream(NamedTuple):
 
 
 def share_call(upstream: Upstream) -> Flow[Outcome]:
-    """Lead or follow the one upstream call of all identical requests."""
+    """Lead or follow the one upstream call that identical requests share."""
     call, exchange = upstream.call, upstream.exchange
     calls, shared_key = call.rules.shared_calls, exchange.prefix + upstream.key
     while True:
@@ -91,7 +91,7 @@ def share_call(upstream: Upstream) -> Flow[Outcome]:
 
 
 def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
-    """Lead in place when a sync caller waits for a complete response, else beside its flow."""
+    """Lead in place if a sync caller waits for a complete response, else beside the caller."""
     if upstream.call.blocking and not upstream.exchange.aside:
         token = LED.set(LED.get() | {shared.key})
         try:
@@ -110,10 +110,10 @@ def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
 
 
 def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:
-    """Hand over the events of a shared call until it is over; how many they were."""
+    """Emit the events of a shared call until it is over. Returns their number."""
     seen = 0
     while True:
-        over = shared.over or shared.lost()  # read first: its last events may come while draining
+        over = shared.over or shared.lost()  # read first: the last events may arrive meanwhile
         while seen < len(shared.events):
             seen += 1
             yield from exchange.emit(call, shared.events[seen - 1])
@@ -121,14 +121,14 @@ def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:
             return seen
         left = call.time_left()
         if left <= 0:
-            raise call.deadline_error("an identical call has not answered yet")
+            raise call.deadline_error("an identical call has no response yet")
         yield from Sleep(min(left, LIVENESS_CHECK), until=shared.beyond(seen))
 
 
 def _outcome_of(
     call: Call, target: Target, shared: SharedCall, *, leads: bool, seen: int
 ) -> Outcome | None:
-    """The outcome of a shared call for this one; None: it has none, so another must lead."""
+    """The outcome of a shared call for this call. None: it was abandoned, so try again."""
     if shared.response is not None:
         return shared.response if leads else call.adopted(shared.response, "shared")
     if shared.error is not None:
@@ -137,5 +137,5 @@ def _outcome_of(
             return error
         raise error
     if leads:
-        raise call.overdue or LLMError(f"the call to {target.name} was stopped from outside")
+        raise call.overdue or LLMError(f"the call to {target.name} was cancelled")
     return stopped(target, shared.events[:seen]) if seen else None

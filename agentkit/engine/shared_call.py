@@ -1,8 +1,8 @@
 """Single-flight: identical requests share one upstream call.
 
-One caller leads a `SharedCall`; the others follow it. The call collects the events of a stream, or
-just the one response, and wakes those who wait. It knows no thread and no loop: waiting is a
-`Sleep` until it moves, so sync and async callers can follow each other.
+One caller leads a `SharedCall`, the others follow it. It collects the response, and the events of a
+stream, and wakes the followers. A follower waits by a `Sleep` until there is progress, so that sync
+and async callers can follow each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agentkit.engine.effects import Running
 from agentkit.types import Response, StreamEvent
 
 LED: ContextVar[frozenset[str]] = ContextVar("agentkit_shared_calls_led", default=frozenset())
-"""Keys of the shared calls that the current context runs inside of."""
+"""Keys of the shared calls that the current context is leading."""
 
 
 class SharedCall:
@@ -26,7 +26,7 @@ class SharedCall:
     def __init__(self, key: str, calls: SharedCalls, home: int | None, lock: Lock) -> None:
         self.key = key
         self.home = home
-        """Ident of the thread whose event loop runs it; None for a sync leader."""
+        """Identifier of the thread whose event loop runs it; None for a sync leader."""
         self.events: list[StreamEvent] = []
         self.response: Response[Any] | None = None
         self.error: Exception | None = None
@@ -43,9 +43,9 @@ class SharedCall:
         return self.response is not None or self.error is not None or self.abandoned
 
     def add_follower(self) -> bool:
-        """Count one more caller, under the lock of all shared calls.
+        """Add a caller. Returns False if the call is over, or has no caller left.
 
-        False when the call is over or has no caller left.
+        The lock of all shared calls must be held.
         """
         if self.over or self._callers == 0:
             return False
@@ -53,7 +53,7 @@ class SharedCall:
         return True
 
     def leave(self) -> None:
-        """One caller less; the last one cancels a call that is still under way."""
+        """Stop following or leading this call. If no caller is left, it is cancelled."""
         with self._lock:
             self._callers -= 1
             empty = self._callers == 0 and not self.over
@@ -69,7 +69,7 @@ class SharedCall:
         self._fire()
 
     def finish(self, response: Response[Any] | None, error: Exception | None) -> None:
-        """End it; with neither a response nor an error it is abandoned, and a follower leads."""
+        """End it. With neither response nor error it is abandoned, and a follower has to lead."""
         if self.over:
             return
         self.response, self.error = response, error
@@ -78,15 +78,15 @@ class SharedCall:
         self._fire()
 
     def lost(self) -> bool:
-        """Whether it can never end, because the event loop that ran it is gone."""
+        """Whether it can never end, because its event loop is gone."""
         return not self.over and self.running is not None and not self.running.alive()
 
     def beyond(self, seen: int) -> Progress:
-        """A signal for "more than `seen` events, or over"."""
+        """A signal that fires when there are more than `seen` events, or the call is over."""
         return Progress(self, seen)
 
     def subscribe(self, seen: int, wake: Callable[[], None]) -> None:
-        """Call `wake` once there are more than `seen` events or the call is over."""
+        """Call `wake` when there are more than `seen` events, or the call is over."""
         with self._lock:
             if not self.over and len(self.events) <= seen:
                 self._wakes.append(wake)
@@ -107,7 +107,7 @@ class SharedCall:
 
 
 class Progress:
-    """A `Signal` that fires when a shared call has more than `seen` events or is over."""
+    """A `Signal` that fires when a shared call has more than `seen` events, or is over."""
 
     __slots__ = ("_seen", "_shared")
 
@@ -116,7 +116,7 @@ class Progress:
         self._seen = seen
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once, immediately when it already happened."""
+        """Call `wake` when it fires, or now if it has fired already."""
         self._shared.subscribe(self._seen, wake)
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
@@ -133,10 +133,10 @@ class SharedCalls:
         on_fork(self._leave_to_parent)
 
     def join(self, key: str, *, thread: int, blocking: bool) -> tuple[SharedCall, bool] | None:
-        """The shared call for `key` and whether the caller leads it; None: call alone.
+        """The shared call for `key`, and whether the caller leads it. None: do not share.
 
-        A caller calls alone when it runs inside that very shared call, or when it would block the
-        thread whose event loop has to finish it.
+        A caller must not share a call that it is part of, or one that needs the event loop of the
+        thread that the caller would block.
         """
         if key in LED.get():
             return None
@@ -152,13 +152,13 @@ class SharedCalls:
             return shared, True
 
     def forget(self, shared: SharedCall) -> None:
-        """Drop `shared`; the next caller with its key starts a new one."""
+        """Remove `shared`. The next caller with its key starts a new one."""
         with self._lock:
             if self._by_key.get(shared.key) is shared:
                 del self._by_key[shared.key]
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: the calls under way are the parent's."""
+        """In a forked child: the calls under way belong to the parent."""
         self._by_key = {}
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The one trampoline: advances a flow effect by effect, whoever performs the effects."""
+"""The stepper: advances a flow from effect to effect. Each driver performs the effects itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ R = TypeVar("R")
 
 
 class Stepper(Generic[R]):
-    """A flow under way: the effect it waits for, or its result.
+    """A running flow: the effect that it waits for, or its result.
 
     Call `advance` to start, and then `advance` or `fail` for each `effect`, until `done`; then
-    `result` holds what the flow returned. What the flow raises comes out of the two.
+    `result` is what the flow returned. Both methods raise what the flow raises.
     """
 
     __slots__ = ("_flow", "_send", "done", "effect", "result")
@@ -27,7 +27,7 @@ class Stepper(Generic[R]):
         self.result: R
 
     def advance(self, value: Any = None) -> None:
-        """Start the flow, or continue after an effect whose result is `value`."""
+        """Start the flow, or continue it with `value`, the result of the effect."""
         try:
             self.effect = self._send(value)
         except StopIteration as end:
@@ -37,7 +37,7 @@ class Stepper(Generic[R]):
             raise
 
     def fail(self, error: BaseException) -> None:
-        """Continue after an effect that raised `error`."""
+        """Continue the flow with `error`, which the effect raised."""
         try:
             self.effect = self._flow.throw(presentable(error))
         except StopIteration as end:
@@ -47,13 +47,13 @@ class Stepper(Generic[R]):
             raise
 
     def close(self) -> None:
-        """Stop here; nothing happens when the flow is over."""
+        """Stop the flow, unless it is over."""
         self.done = True
         self._flow.close()
 
 
 def presentable(error: BaseException) -> BaseException:
-    """`error`, wrapped when it would end the flow that it is thrown into."""
+    """`error`, wrapped if it would end the flow that it is thrown into."""
     if isinstance(error, StopIteration | StopAsyncIteration):
         wrapped = ProviderError(f"the callable raised {type(error).__name__}")
         wrapped.__cause__ = RuntimeError(f"{type(error).__name__} outside an iterator")

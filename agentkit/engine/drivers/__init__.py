@@ -1,1 +1,1 @@
-"""The two drivers, and all that touches threads, loops and time."""
+"""The sync and the asyncio driver, which alone use threads, event loops and clocks."""

@@ -1,4 +1,4 @@
-"""The asyncio driver: performs the effects of a flow without ever blocking its loop."""
+"""The asyncio driver: performs the effects of a flow without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("agentkit.engine")
 
 
 async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:
-    """Carry `flow` out and return its result."""
+    """Run `flow` and return its result."""
     driver, stepper = AsyncioDriver(runtime), Stepper(flow)
     try:
         await driver.advance(stepper)
@@ -42,7 +42,7 @@ async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:
 
 
 class AsyncioDriver:
-    """Performs effects one by one; holds the streams it has open."""
+    """Performs effects one by one, and keeps track of open streams."""
 
     __slots__ = ("_open", "runtime")
 
@@ -51,7 +51,7 @@ class AsyncioDriver:
         self._open: set[Any] = set()
 
     async def advance(self, stepper: Stepper[Any]) -> StreamEvent | None:
-        """Run the flow to the next event it emits, which is returned, or to its end."""
+        """Run the flow to the next event that it emits and return the event, or to its end."""
         stepper.advance()
         while not stepper.done:
             effect = stepper.effect
@@ -68,7 +68,7 @@ class AsyncioDriver:
         return None
 
     async def close(self) -> None:
-        """Release the streams that were left open."""
+        """Close the streams that are still open."""
         while self._open:
             await self._open.pop().aclose()
 
@@ -139,7 +139,7 @@ class AsyncioDriver:
 
 
 class _Task:
-    """A flow that runs as its own task."""
+    """A flow that runs as a task of its own."""
 
     __slots__ = ("_loop", "_task")
 
@@ -174,11 +174,11 @@ async def run_on_worker(
 
 
 class Watchdog:
-    """The time limit of one wait after another, on one timer.
+    """The time limits of successive waits, on a single timer.
 
-    An event of a stream comes within microseconds of the last; a timer of its own for each would
-    cost more than all the rest. So the limit is moved by writing a number, and the timer, when it
-    rings too early, is set again.
+    The events of a stream may follow each other within microseconds, so that a timer for each
+    would cost more than everything else. Instead, a limit is a number. A timer that fires before
+    the current limit is set again.
     """
 
     __slots__ = ("_before", "_due", "_loop", "_rang", "_task", "_timer")
@@ -192,7 +192,7 @@ class Watchdog:
         self._rang = False
 
     def start(self, seconds: float | None) -> None:
-        """The running task waits from now on, at most `seconds`."""
+        """Begin a wait of the running task, of at most `seconds`."""
         task = asyncio.current_task()
         self._task, self._rang = task, False
         self._before = 0 if task is None else task.cancelling()
@@ -202,16 +202,16 @@ class Watchdog:
             self._timer = self._loop.call_at(self._due, self._ring)
 
     def stop(self) -> None:
-        """The wait is over."""
+        """End the wait."""
         self._task = None
 
     def expired(self) -> bool:
-        """Whether the cancellation just caught is its own; then it is taken back."""
+        """Whether the cancellation that was caught is its own, which is then undone."""
         task = self._task
         return self._rang and task is not None and task.uncancel() <= self._before
 
     def stop_timer(self) -> None:
-        """Nothing is waited for any more."""
+        """Stop the timer after the last wait."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -228,7 +228,7 @@ class Watchdog:
 
 
 class TaskSource:
-    """An async stream read in the consumer's own task."""
+    """An async stream that is read in the consumer's own task."""
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
@@ -255,7 +255,7 @@ class TaskSource:
 
 
 class AsyncWorkerSource:
-    """A sync stream read on a worker thread, one job for each event."""
+    """A sync stream that is read on a worker thread, with one job for each event."""
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._runtime = runtime

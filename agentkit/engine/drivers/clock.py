@@ -1,4 +1,4 @@
-"""Time as the drivers know it: reading it, and waiting."""
+"""Clocks of the drivers: the current time, and waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agentkit.types import Clock, Signal
 
 
 class SystemClock:
-    """The clock of the operating system, or another reading of time with real waits."""
+    """The system clock, or another function that returns the time, with real waits."""
 
     __slots__ = ("now",)
 
@@ -22,7 +22,7 @@ class SystemClock:
         """Seconds from an arbitrary start, never going back."""
 
     def sleep(self, seconds: float, until: Signal | None = None) -> bool:
-        """Wait `seconds`, in the calling thread; True when `until` fired first."""
+        """Block the calling thread for `seconds`. Returns True if `until` fired first."""
         if until is None:
             time.sleep(seconds)
             return False
@@ -47,7 +47,7 @@ class SystemClock:
 
 
 def as_clock(clock: Clock | Callable[[], float] | None) -> Clock:
-    """`clock` itself, or one with real waits for a plain function such as `time.monotonic`."""
+    """Return `clock`, or a clock with real waits for a function such as `time.monotonic`."""
     if clock is None:
         return SystemClock()
     if isinstance(clock, Clock):
@@ -56,12 +56,12 @@ def as_clock(clock: Clock | Callable[[], float] | None) -> Clock:
 
 
 def finite(seconds: float | None) -> float | None:
-    """`seconds` as `threading` takes them, which knows no infinity."""
+    """`seconds` for a wait of `threading`, where None means no limit."""
     return None if seconds == math.inf else seconds
 
 
 class Wakeup:
-    """Wakes one coroutine, from any thread."""
+    """Wakes a coroutine, from any thread."""
 
     __slots__ = ("_future", "_loop", "_thread", "is_set")
 
@@ -72,7 +72,7 @@ class Wakeup:
         self.is_set = False
 
     def set(self) -> None:
-        """Wake the coroutine; does nothing when its loop is closed."""
+        """Wake the coroutine. Does nothing if its event loop is closed."""
         self.is_set = True
         with suppress(RuntimeError):
             if threading.get_ident() == self._thread:
@@ -85,7 +85,7 @@ class Wakeup:
             self._future.set_result(None)
 
     async def wait(self, seconds: float | None) -> bool:
-        """Wait until it is set, at most `seconds`; whether it was set."""
+        """Wait for at most `seconds` until it is set. Returns whether it is."""
         if self.is_set:
             return True
         timer = None if seconds is None else self._loop.call_later(seconds, self._settle)

@@ -1,4 +1,4 @@
-"""The threads, event loop, clock and shared calls of one manager, for its drivers."""
+"""The runtime of a manager: threads, event loops, shared calls and the response cache."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from agentkit.types import Clock, Response
 
 
 class Cache(Protocol):
-    """The response cache, as the drivers use it. Never raises."""
+    """The part of the response cache that the drivers use. It never raises."""
 
     def load(self, key: str, durable: bool) -> Response[Any] | None:
-        """The stored answer, or None."""
+        """The stored response, or None."""
         ...
 
     def save(self, key: str, response: Response[Any], durable: bool) -> None:
-        """Store before returning."""
+        """Store the response before returning."""
         ...
 
     def save_later(self, key: str, response: Response[Any], durable: bool) -> None:
-        """Store without holding up the caller."""
+        """Store the response in the background."""
         ...
 
 
 class Runtime:
-    """Threads, loops, shared calls and the response cache of one manager."""
+    """Threads, event loops, shared calls and the response cache of one manager."""
 
     def __init__(
         self,
@@ -43,17 +43,19 @@ class Runtime:
         self.workers = Workers(max_workers, name)
         self.loop = LoopThread(name)
         self.tasks: set[Any] = set()
-        """Strong references to the asyncio tasks that carry shared calls."""
+        """Strong references to the asyncio tasks of shared calls."""
         on_fork(self._forget_tasks)
 
     def _forget_tasks(self) -> None:
         self.tasks = set()
 
     def close(self) -> list[str]:
-        """End every thread, task and loop; what was still under way, by label."""
-        cut = [f"shared call {task.get_name()}" for task in list(self.tasks) if not task.done()]
+        """End every thread, task and event loop. Returns the labels of the calls under way."""
+        under_way = [
+            f"shared call {task.get_name()}" for task in list(self.tasks) if not task.done()
+        ]
         for task in list(self.tasks):
             loop = task.get_loop()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
-        return cut + self.workers.close() + self.loop.close()
+        return under_way + self.workers.close() + self.loop.close()

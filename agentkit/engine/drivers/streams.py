@@ -1,4 +1,4 @@
-"""Streams as their consumers see them, sync and async, over one flow."""
+"""Streams for their consumers, sync and async, over a flow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PartialBuilder(Protocol):
-    """Builds partial instances of a type from a stream's events; each as a tuple of one or none."""
+    """Builds partial instances from events. Each method returns a tuple of one instance or none."""
 
     def add(self, event: StreamEvent) -> tuple[Any, ...]:
         """The instance after `event`."""
@@ -30,7 +30,7 @@ class PartialBuilder(Protocol):
 
 
 class _StreamState:
-    """What sync and async streams share: the flow, its end, and the finished response."""
+    """The common part of sync and async streams: the flow and its response."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class _StreamState:
 
     @property
     def response(self) -> Response[Any]:
-        """The finished answer.
+        """The complete response.
 
         Raises:
             LLMError: the stream has not been read to its end.
@@ -53,7 +53,7 @@ class _StreamState:
         if not self._complete():
             raise LLMError(
                 "the stream has no complete response",
-                hint="read it to its end before asking for .response",
+                hint="read it to its end before you use .response",
             )
         return self._stepper.result
 
@@ -61,7 +61,7 @@ class _StreamState:
         if self._builder is None:
             raise ConfigurationError(
                 "the stream has no type for partial instances",
-                hint="give response_model= to stream() or astream()",
+                hint="pass response_model= to stream() or astream()",
             )
         return self._builder
 
@@ -69,11 +69,11 @@ class _StreamState:
         return hasattr(self._stepper, "result")
 
     def _check_text(self) -> None:
-        """Text cannot be taken back, so a stream that may restart has events only."""
+        """Raise if the stream may restart: its text cannot be taken back, so it has events only."""
         if not self._text:
             raise LLMError(
                 "a stream with on_interrupt='restart' cannot be read as plain text",
-                hint="iterate .events() and drop what was shown when a Restart comes",
+                hint="iterate over .events() and discard the text so far at a Restart",
             )
 
     def __repr__(self) -> str:
@@ -82,10 +82,10 @@ class _StreamState:
 
 
 class Stream(_StreamState, Closing):
-    """A sync stream: iterate it for text, or `events()` for typed events.
+    """A sync stream: iterate over it for text, or over `events()` for typed events.
 
-    A context manager: leaving it early releases everything. `response` holds the complete answer
-    once the stream is read to its end.
+    Use it as a context manager if you may not read it to its end. After the end, `response` is the
+    complete response.
     """
 
     def __init__(
@@ -113,19 +113,20 @@ class Stream(_StreamState, Closing):
                 yield event.text
 
     def events(self) -> Iterator[StreamEvent]:
-        """`TextDelta`, `Restart` and a final `End`, as they come."""
+        """Yield the events as they arrive: `TextDelta`, `Restart`, and an `End` at the end."""
         while (event := self._advance()) is not None:
             yield event
 
     def partials(self) -> Iterator[Any]:
-        """Instances of the `response_model` that hold what has arrived so far.
+        """Yield instances of the `response_model` with the fields that have arrived so far.
 
-        Fields that have arrived complete and valid are set; others hold their default, or None. A
-        `Restart` begins anew. The last instance is the validated one, also ``.response.parsed``.
+        Fields that are complete and valid are set; others have their default, or None. After a
+        `Restart` all fields are empty again. The last instance is validated, and the same as
+        ``.response.parsed``.
 
         Raises:
-            ConfigurationError: the stream was made without a `response_model`.
-            StructuredOutputError: the complete answer does not match; `raw` holds it.
+            ConfigurationError: the stream has no `response_model`.
+            StructuredOutputError: the complete response does not match. `raw` is its text.
         """
         return self._partials(self._require_builder())
 
@@ -147,16 +148,16 @@ class Stream(_StreamState, Closing):
             raise
 
     def close(self) -> None:
-        """Stop here and release everything; nothing happens when it is over already."""
+        """Stop the stream and release everything. Closing twice does nothing."""
         self._stepper.close()
         self._driver.close()
 
 
 class AsyncStream(_StreamState, AsyncClosing):
-    """An async stream: ``async for`` for text, or `events()` for typed events.
+    """An async stream: iterate over it for text, or over `events()` for typed events.
 
-    An async context manager: leaving it early releases everything. `response` holds the
-    complete answer once the stream is read to its end.
+    Use it as an async context manager if you may not read it to its end. After the end, `response`
+    is the complete response.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class AsyncStream(_StreamState, AsyncClosing):
         raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[StreamEvent]:
-        """`TextDelta`, `Restart` and a final `End`, as they come."""
+        """Yield the events as they arrive: `TextDelta`, `Restart`, and an `End` at the end."""
         return _Events(self)
 
     def partials(self) -> AsyncIterator[Any]:
@@ -207,7 +208,7 @@ class AsyncStream(_StreamState, AsyncClosing):
             raise
 
     async def aclose(self) -> None:
-        """Stop here and release everything; nothing happens when it is over already."""
+        """Stop the stream and release everything. Closing twice does nothing."""
         self._stepper.close()
         if self._driver is not None:
             await self._driver.close()

@@ -24,7 +24,7 @@ _NO_SCOPE = nullcontext()
 
 
 def run(flow: fx.Flow[R], runtime: Runtime) -> R:
-    """Carry `flow` out and return its result."""
+    """Run `flow` and return its result."""
     driver, stepper = SyncDriver(runtime), Stepper(flow)
     try:
         driver.advance(stepper)
@@ -35,7 +35,7 @@ def run(flow: fx.Flow[R], runtime: Runtime) -> R:
 
 
 class SyncDriver:
-    """Performs effects one by one; holds the streams it has open."""
+    """Performs effects one by one, and keeps track of open streams."""
 
     __slots__ = ("_open", "runtime")
 
@@ -46,9 +46,9 @@ class SyncDriver:
     def advance(
         self, stepper: Stepper[Any], cancelled: Callable[[], bool] | None = None
     ) -> StreamEvent | None:
-        """Run the flow to the next event it emits, which is returned, or to its end.
+        """Run the flow to the next event that it emits and return the event, or to its end.
 
-        `cancelled` is asked before each effect: once true, the flow is left as it is.
+        `cancelled` is called before each effect. If it returns true, the flow is left as it is.
         """
         stepper.advance()
         while not stepper.done:
@@ -66,7 +66,7 @@ class SyncDriver:
         return None
 
     def close(self) -> None:
-        """Release the streams that were left open."""
+        """Close the streams that are still open."""
         while self._open:
             self._open.pop().close()
 
@@ -130,7 +130,7 @@ class SyncDriver:
 
 
 class _SideFlow:
-    """A flow on a worker thread, beside the sync caller that launched it."""
+    """A flow that runs on a worker thread, beside the sync caller that launched it."""
 
     __slots__ = ("_cancelled", "_context", "_ended", "_flow", "_runtime")
 
@@ -143,7 +143,7 @@ class _SideFlow:
         self._cancelled = False
 
     def run(self) -> None:
-        """Carry the flow out, on the worker."""
+        """Run the flow, on the worker."""
         try:
             self._context.run(self._carry_out)
         finally:
@@ -183,16 +183,16 @@ async def asend(effect: fx.Send) -> Any:
                 raise
             name = effect.target.name
             raise ProviderError(
-                f"{name} cancelled itself",
+                f"the call to {name} cancelled itself",
                 model=name,
-                hint="its function raised CancelledError; look for a task or scope it cancels",
+                hint="its function raised CancelledError: look for a task or scope that it cancels",
             ) from error
 
 
 def _run_on_worker(
     workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None
 ) -> Any:
-    """Run `fn` on a worker and wait; after `timeout` seconds abandon it and raise `TimedOut`."""
+    """Run `fn` on a worker and wait. After `timeout` seconds abandon it and raise `TimedOut`."""
     job = workers.submit(fn, label)
     done = threading.Event()
     job.watch(done.set)
@@ -208,7 +208,7 @@ def _run_on_worker(
 
 
 def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: float | None) -> Any:
-    """The result of `future`; after `timeout` seconds cancel it and raise `TimedOut`."""
+    """Wait for `future`. After `timeout` seconds cancel it and raise `TimedOut`."""
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     try:
@@ -223,19 +223,19 @@ def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: f
 
 
 def open_stream(effect: fx.Open) -> Iterator[Any]:
-    """The model's sync stream."""
+    """Open the model's sync stream."""
     with effect.scope() or _NO_SCOPE:
         return iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
 
 
 def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
-    """The model's async stream."""
+    """Open the model's async stream."""
     with effect.scope() or _NO_SCOPE:
         return aiter(effect.endpoint.astream(effect.request))  # type: ignore[misc]
 
 
 def step(iterator: Iterator[Any], effect: fx.Open) -> Any:
-    """The iterator's next event, None at its end."""
+    """The next event of the iterator, or None at its end."""
     with effect.scope() or _NO_SCOPE:
         return next(iterator, None)
 
@@ -247,7 +247,7 @@ async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
 
 
 def close_quietly(iterator: Any, effect: fx.Open) -> None:
-    """Close a generator or SDK stream; what that raises is dropped."""
+    """Close a generator or SDK stream. Exceptions are ignored."""
     closing = getattr(iterator, "close", None)
     if closing is not None:
         with suppress(Exception), effect.scope() or _NO_SCOPE:
@@ -265,7 +265,7 @@ async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
 
 
 class InlineSource:
-    """A sync stream read in the caller's own thread; its time limit cannot be enforced."""
+    """A sync stream that is read in the caller's thread, where no time limit can be enforced."""
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
@@ -281,7 +281,7 @@ class InlineSource:
 
 
 class WorkerSource:
-    """A sync stream read on a worker thread, so that a silent one can be abandoned."""
+    """A sync stream that is read on a worker thread, so that it can be abandoned."""
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._runtime = runtime
@@ -292,7 +292,7 @@ class WorkerSource:
         self._closed = False
 
     def step(self) -> Any:
-        """The next event; runs on the worker."""
+        """The next event. Runs on the worker."""
         try:
             if self._iterator is None:
                 self._iterator = open_stream(self._effect)
@@ -303,7 +303,7 @@ class WorkerSource:
                 close_quietly(self._iterator, self._effect)
 
     def next_step(self) -> Callable[[], Any]:
-        """`step` in the stream's own context, marked as under way."""
+        """Return a function that runs `step` in the stream's context, and mark it as running."""
         self._busy = True
         return lambda: self._context.run(self.step)
 
@@ -320,7 +320,7 @@ class WorkerSource:
 
 
 class LoopSource:
-    """An async stream read on the manager's background loop."""
+    """An async stream that is read on the manager's background event loop."""
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._loop = runtime.loop

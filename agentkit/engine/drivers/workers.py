@@ -1,4 +1,4 @@
-"""Worker threads for what would block: bounded, daemonic, abandoned when a call times out."""
+"""Worker threads for blocking functions, and a thread with an event loop."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import asyncio
 
 IDLE_SECONDS = 30.0
-"""An idle worker thread ends after this time."""
+"""Seconds after which an idle worker thread ends."""
 
 
 class Job:
-    """One function on its way through a worker thread."""
+    """A function that runs on a worker thread."""
 
     __slots__ = ("_finished", "_lock", "_watch", "abandoned", "error", "fn", "label", "result")
 
@@ -35,7 +35,7 @@ class Job:
         self._lock = fork_safe_lock()
 
     def watch(self, done: Callable[[], None]) -> None:
-        """Call `done` in the worker once it is over, at once when it already is."""
+        """Call `done` on the worker when the job is over, or now if it is over already."""
         with self._lock:
             if not self._finished:
                 self._watch = done
@@ -43,13 +43,13 @@ class Job:
         done()
 
     def outcome(self) -> Any:
-        """The function's result; raises what it raised."""
+        """Return what the function returned, or raise what it raised."""
         if self.error is not None:
             raise self.error
         return self.result
 
     def finish(self) -> None:
-        """Wake the caller that waits."""
+        """Wake the waiting caller."""
         with self._lock:
             self._finished = True
             watch = self._watch
@@ -58,7 +58,7 @@ class Job:
 
 
 class Workers:
-    """At most `limit` daemon threads, started when they are needed."""
+    """At most `limit` daemon threads, started on demand."""
 
     def __init__(self, limit: int, name: str) -> None:
         self.limit = limit
@@ -77,14 +77,14 @@ class Workers:
 
     @property
     def stuck(self) -> int:
-        """Threads that still run an abandoned call."""
+        """The number of threads that still run an abandoned call."""
         return self._stuck
 
     def submit(self, fn: Callable[[], Any], label: str) -> Job:
         """Run `fn` on a worker, as soon as one is free.
 
         Raises:
-            PoolExhaustedError: every thread is stuck, or the pool is closed.
+            PoolExhaustedError: every thread is stuck, or the workers are closed.
         """
         job = Job(fn, label)
         with self._lock:
@@ -94,7 +94,7 @@ class Workers:
                 raise PoolExhaustedError(
                     f"all {self.limit} worker threads of {self.name} are stuck in calls that "
                     "outlived their time limit",
-                    hint="give the callable a timeout of its own, or raise max_workers=",
+                    hint="set a timeout in the callable itself, or raise max_workers=",
                 )
             self._queue.put(job)
             if self._idle >= self._queue.qsize() or self._threads >= self.limit:
@@ -105,7 +105,7 @@ class Workers:
         return job
 
     def abandon(self, job: Job) -> None:
-        """Stop waiting for `job`; its late result is dropped."""
+        """Stop waiting for `job`. Its result is ignored."""
         with self._lock:
             if not job.abandoned:
                 job.abandoned = True
@@ -127,7 +127,7 @@ class Workers:
                     return
             if job is not None:
                 self._run(job)
-                job = None  # an idle thread must not keep the last answer alive
+                job = None  # an idle thread must not keep the last response alive
 
     def _run(self, job: Job) -> None:
         with self._lock:
@@ -145,7 +145,7 @@ class Workers:
         job.finish()
 
     def close(self) -> list[str]:
-        """End the idle threads; the labels of the jobs still running, which end on their own."""
+        """End the idle threads. Returns the labels of running jobs, which finish on their own."""
         with self._lock:
             self._closed = True
             for _ in range(self._threads):
@@ -158,7 +158,7 @@ def _nothing() -> None:
 
 
 class LoopThread:
-    """One event loop on a daemon thread, for async callables that a sync caller asks."""
+    """An event loop on a daemon thread, for sync callers of async callables."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -174,7 +174,7 @@ class LoopThread:
     def submit(
         self, coroutine: Coroutine[Any, Any, Any], context: Context
     ) -> tuple[Future[Any], Callable[[], None]]:
-        """Run `coroutine` in `context`; its future, and how to cancel it from any thread."""
+        """Run `coroutine` in `context`. Returns its future, and a function to cancel it safely."""
         loop = self._started()
         future: Future[Any] = Future()
         running: list[asyncio.Task[None]] = []
@@ -210,7 +210,7 @@ class LoopThread:
             return self._loop
 
     def close(self) -> list[str]:
-        """Cancel what runs, end the loop and its thread; the names of the tasks it cut."""
+        """Cancel every task, and end the loop and its thread. Returns the names of the tasks."""
         import asyncio
 
         with self._lock:
@@ -218,7 +218,7 @@ class LoopThread:
             self._loop = self._thread = None
         if loop is None or thread is None:
             return []
-        cut = [task.get_name() for task in list(self._tasks)]
+        cancelled = [task.get_name() for task in list(self._tasks)]
 
         async def drain() -> None:
             tasks = list(self._tasks)
@@ -232,4 +232,4 @@ class LoopThread:
         thread.join(timeout=2.0)
         if not thread.is_alive():
             loop.close()
-        return cut
+        return cancelled
