@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -162,22 +162,34 @@ def test_what_was_not_sent_comes_back_completely() -> None:
     assert pool.request(ONE, 1.0).granted
 
 
+class Collected(Need):
+    """A need that drops a call when it is read, as the garbage collector may at any moment."""
+
+    def drops(self, pool: Pool) -> Collected:
+        self.pool, self.lease = pool, pool.request(ONE, 0.0)
+        self.in_use: list[int] = []
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.in_use:
+            self.lease.release(1.0)
+            self.in_use.append(self.pool.in_use)
+        return super().__iter__()
+
+
 def test_a_release_in_the_middle_of_another_step_is_done_after_it() -> None:
-    """The garbage collector may drop a call in the very thread that holds the pool's lock."""
+    """The very thread that holds the pool's lock may release a call."""
     pool = Pool(keys(1, slots=1))
-    dropped = pool.request(ONE, 0.0)
-    with pool._lock:
-        dropped.release(1.0)
-        assert pool.in_use == 1
-    lease = pool.request(ONE, 2.0)
+    need = Collected().drops(pool)
+    lease = pool.request(need, 2.0)
+    assert need.in_use == [1], "it was read under the lock"
     assert lease.granted
     assert pool.in_use == 1
     refused = Pool(keys(1, slots=1, tokens_per_minute=10))
-    dropped = refused.request(ONE, 0.0)
-    with refused._lock:
-        dropped.release(1.0)
+    need = Collected(99, 0).drops(refused)
     with pytest.raises(e.PoolExhaustedError):
-        refused.request(Need(99, 0), 2.0)
+        refused.request(need, 2.0)
+    assert need.in_use == [1]
     assert refused.in_use == 0
 
 
