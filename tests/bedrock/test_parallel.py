@@ -167,7 +167,7 @@ def test_b25_a_failed_request_keeps_its_exception_attempts_and_ledger(mode: str)
 
 @pytest.mark.promise("B24")
 @both
-def test_b24_stopping_at_the_first_failure_begins_no_more_and_keeps_what_was_done(
+def test_stopping_at_the_first_failure_keeps_what_was_done(
     mode: str,
 ) -> None:
     clients = FakeClients(then=failing(2))

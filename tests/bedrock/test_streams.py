@@ -142,7 +142,7 @@ def test_b9_interrupted_everywhere_is_a_failure_and_shows_nothing_twice() -> Non
 
 @pytest.mark.promise("B10", "S1-33")
 @both
-def test_b10_recovery_continues_where_it_broke_and_leaves_the_callers_messages_alone(
+def test_recovery_continues_where_it_broke_and_changes_no_message(
     mode: str,
 ) -> None:
     clients = FakeClients([*text_events("Hello ", "world ", stop=None), BROKEN], " how are you|?")

@@ -133,7 +133,7 @@ class Model:
         functools.partial(closing_over(1), object()),
     ],
 )  # fmt: skip
-def test_what_cannot_be_identified_has_no_fingerprint_unless_it_has_a_version(fn: Any) -> None:
+def test_without_a_version_what_cannot_be_identified_has_no_fingerprint(fn: Any) -> None:
     assert fingerprint(fn) is None
     assert fingerprint(fn, version=None) is None
     versions = [fingerprint(fn, version=version) for version in ("1", 1, 1.5, "2", "1")]

@@ -157,7 +157,7 @@ def test_a_name_that_would_be_expanded_is_refused(
     assert not (tmp_path / "x").exists()
 
 
-def test_the_directory_comes_from_the_argument_then_the_environment_then_the_platform(
+def test_argument_environment_and_platform_name_the_directory_in_this_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTKIT_CACHE_DIR", str(tmp_path / "environment"))

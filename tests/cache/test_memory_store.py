@@ -54,7 +54,7 @@ def test_the_least_recently_used_goes_first() -> None:
     assert store.statistics()["evicted"] == 1
 
 
-def test_a_value_over_one_percent_is_not_kept_and_takes_the_older_one_with_it() -> None:
+def test_a_value_over_one_percent_is_not_kept_and_removes_the_older_one() -> None:
     store = MemoryStore(max_bytes=1000)
     store.set("k", b"x" * 10, 60.0)
     assert store.get("k") == b"x" * 10

@@ -273,9 +273,7 @@ def test_a_success_ends_the_faults_in_a_row() -> None:
         (b"AKRC\x09future", "newer"), (b"AKRC\x01" + b"0" * 50, "corrupt"),
     ],
 )  # fmt: skip
-def test_an_entry_that_cannot_be_read_is_a_counted_miss_and_does_not_rest_the_store(
-    planted: Any, reason: str
-) -> None:
+def test_an_entry_that_cannot_be_read_is_a_counted_miss(planted: Any, reason: str) -> None:
     store = DictStore()
     writer = ResponseCache(store)
     writer.save("k", ANSWER, True)

@@ -61,7 +61,7 @@ def test_an_open_breaker_sends_nothing_to_its_model() -> None:
     assert attempts(answer) == [(PRIMARY, "circuit_open"), (FALLBACK, "success")]
 
 
-def test_earlier_answers_come_from_the_response_cache_of_the_model_that_gave_them() -> None:
+def test_earlier_answers_come_from_the_cache_of_their_own_model() -> None:
     first, second = answers(4)
     assert (first["model"], first["cache"], attempts(first)) == (PRIMARY, "hit", [])
     assert (second["model"], second["cache"]) == (FALLBACK, "hit")

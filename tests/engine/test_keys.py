@@ -210,7 +210,7 @@ class TestWaiting:
         assert asked.reasons == ["no_quota"]
         assert pool_of(target).waiting == 0
 
-    def test_a_wait_longer_than_the_acquire_timeout_fails_immediately_and_says_when(self) -> None:
+    def test_a_wait_longer_than_the_acquire_timeout_fails_immediately(self) -> None:
         stage = Stage()
         limits = RateLimits(requests_per_minute=1)
         target = keyed(stage, 1, limits=limits, acquire_timeout=10.0)
@@ -239,7 +239,7 @@ class TestWaiting:
         assert asked.played.duration == 4.0
 
     @pytest.mark.parametrize(("deadline", "kept"), [(9.0, 3.0), (300.0, 10.0)])
-    def test_with_fallbacks_left_a_full_pool_keeps_a_call_no_longer_than_its_part(
+    def test_with_fallbacks_left_a_full_pool_keeps_a_call_only_for_its_part(
         self, deadline: float, kept: float
     ) -> None:
         stage = Stage()

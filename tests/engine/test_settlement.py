@@ -153,7 +153,7 @@ class TestModelThatCancelsItself:
         asyncio.run(main())
 
 
-def test_an_error_with_required_arguments_reaches_the_followers_of_a_shared_call() -> None:
+def test_an_error_with_required_arguments_reaches_every_follower() -> None:
     async def main() -> list[BaseException]:
         gate = asyncio.Event()
 

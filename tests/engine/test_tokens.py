@@ -45,7 +45,7 @@ class TestTokens:
         [(DOWN, 0), (faults.Status(400), 0), ((9.0, "late"), 1104)],
         ids=["down", "invalid", "silent"],
     )
-    def test_a_failure_counts_as_a_request_and_takes_tokens_only_where_some_may_have_been_spent(
+    def test_a_failure_takes_tokens_only_where_some_may_have_been_spent(
         self, step: Step, tokens: int
     ) -> None:
         stage = Stage()

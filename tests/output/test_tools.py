@@ -248,7 +248,7 @@ def test_arguments_that_are_not_an_object_are_refused(arguments: Any) -> None:
         Parameters(weather).bind(arguments)
 
 
-def test_positional_only_and_open_parameters_are_bound_as_the_function_wants_them() -> None:
+def test_positional_only_and_variadic_parameters_are_bound() -> None:
     def tool(a: int, b: int = 5, /, *rest: int, c: int = 0, **more: str) -> tuple[Any, ...]:
         """A tool."""
         return a, b, rest, c, more

@@ -78,7 +78,7 @@ def test_caching_is_off_by_default_and_one_flag_turns_it_on() -> None:
 
 
 @pytest.mark.promise("S1-38")
-def test_conservative_places_one_point_behind_what_is_likely_to_come_again() -> None:
+def test_conservative_places_one_point_after_what_probably_recurs() -> None:
     found = placed(turns(text(LONG), text(LONG), text("the question")))
     assert marks(content(found)) == [2]
     assert accepts(*found["messages"])
@@ -97,7 +97,7 @@ def test_the_last_block_never_has_a_point_behind_it() -> None:
 
 
 @pytest.mark.promise("S1-39")
-def test_b17_aggressive_places_a_point_after_each_large_block_and_four_at_most() -> None:
+def test_aggressive_places_a_point_after_each_large_block_up_to_four() -> None:
     three = placed(turns(*[text(LONG)] * 3, text(SHORT)), strategy="aggressive")
     assert marks(content(three)) == [1, 3, 5]
     seven = placed(turns(*[text(LONG)] * 7, text(SHORT)), strategy=CacheStrategy.AGGRESSIVE)
@@ -128,7 +128,7 @@ def test_custom_rules_say_which_blocks() -> None:
 
 
 @pytest.mark.parametrize("strategy", list(CacheStrategy))
-def test_the_callers_own_points_are_kept_and_no_other_is_added_to_the_messages(
+def test_to_the_callers_own_points_no_other_is_added_in_the_messages(
     strategy: CacheStrategy,
 ) -> None:
     asked = {**turns(text(LONG), POINT, text(LONG), text(SHORT)), "system": [text(LONG), POINT]}

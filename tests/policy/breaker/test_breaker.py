@@ -41,7 +41,7 @@ def test_a_new_breaker_is_closed_and_admits_everybody() -> None:
     assert all(permit and permit.state == "closed" and not permit.probe for permit in permits)
 
 
-def test_five_failures_in_a_row_open_the_default_circuit_whatever_lies_between_them() -> None:
+def test_five_failures_in_a_row_open_the_default_circuit() -> None:
     breaker, clock = build()
     for _ in range(4):
         fail(breaker)
@@ -52,7 +52,7 @@ def test_five_failures_in_a_row_open_the_default_circuit_whatever_lies_between_t
 
 
 @pytest.mark.promise("A10")
-def test_every_attempt_counts_so_two_requests_of_three_attempts_open_the_circuit() -> None:
+def test_two_requests_of_three_failed_attempts_open_the_circuit() -> None:
     breaker, _ = build()
     attempts = RetryPolicy().max_attempts
     fail(breaker, attempts)
@@ -72,7 +72,7 @@ def test_a_success_ends_the_failures_in_a_row() -> None:
     assert breaker.state == "open"
 
 
-def test_a_late_success_does_not_end_the_failures_of_calls_that_began_after_its_own() -> None:
+def test_a_late_success_does_not_end_the_failures_of_later_calls() -> None:
     breaker, _ = build(failure_threshold=3)
     first, second = admitted(breaker), admitted(breaker)
     fail(breaker)
@@ -183,7 +183,7 @@ def test_an_outcome_from_before_the_opening_is_dropped(how: str) -> None:
 
 
 @pytest.mark.promise("S3-14", "S3-37")
-def test_reading_has_no_side_effect_so_an_expired_circuit_still_reads_open() -> None:
+def test_reading_the_state_changes_nothing() -> None:
     breaker, _ = expired()
     before = breaker.statistics()
     for _ in range(3):

@@ -104,7 +104,7 @@ def test_an_open_circuit_calls_nothing_and_says_for_how_long(caller: Caller) -> 
     assert "42.5 s" in caught.value.message
 
 
-def test_a_waiting_half_open_circuit_refuses_with_the_time_left_of_the_lease() -> None:
+def test_a_half_open_circuit_refuses_with_the_time_left_of_the_lease() -> None:
     clock = TurnedClock()
     breaker = make(clock, probe_lease=8.0)
     for _ in range(3):

@@ -143,7 +143,7 @@ def test_a_listener_may_use_the_breaker_and_changes_keep_their_order() -> None:
     assert breaker.state == "closed"
 
 
-def test_an_interrupt_in_a_listener_propagates_and_the_rest_is_reported_later() -> None:
+def test_an_interrupt_in_a_listener_propagates_and_the_rest_follows() -> None:
     reported: list[str] = []
 
     def listener(name: str, previous: str, state: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.policy.breaker.breakers import admitted, build, expired, fail, succeed
 
 
-def test_two_failures_in_three_open_the_circuit_once_there_are_twenty_calls() -> None:
+def test_a_failure_rate_opens_the_circuit_after_twenty_calls() -> None:
     breaker, clock = build()
     for number in range(1, 20):
         clock.now += 1.0
@@ -57,7 +57,7 @@ def test_a_success_never_opens_a_circuit() -> None:
     assert breaker.state == "open"
 
 
-def test_a_throttled_call_counts_for_the_failures_in_a_row_and_never_for_the_rate() -> None:
+def test_a_throttled_call_counts_in_a_row_but_not_for_the_rate() -> None:
     breaker, _ = build(failure_threshold=30)
     fail(breaker, 29, counts_for_rate=False)
     assert breaker.statistics().calls == 0

@@ -78,7 +78,7 @@ def test_no_caller_starves_under_an_endless_stream_of_higher_priority() -> None:
     assert second == pytest.approx(2 * 5 * AGING, abs=2)
 
 
-def test_a_newcomer_of_higher_priority_becomes_the_head_and_the_old_head_loses_nothing() -> None:
+def test_a_caller_of_higher_priority_overtakes_the_first_of_the_queue() -> None:
     pool = Pool(keys(1, requests_per_minute=1))
     pool.request(ONE, 0.0)
     plain = Waiter(pool, ONE, 1.0)
@@ -193,7 +193,7 @@ def test_a_release_in_the_middle_of_another_step_is_done_after_it() -> None:
     assert refused.in_use == 0
 
 
-def test_a_request_larger_than_every_limit_is_refused_immediately_and_takes_no_place() -> None:
+def test_a_request_larger_than_every_limit_is_refused_immediately() -> None:
     pool = Pool([*keys(1, tokens_per_minute=100), *keys(1, tokens_per_minute=50)], name="gpt")
     with pytest.raises(e.PoolExhaustedError) as caught:
         pool.request(Need(80, 40), 0.0)
@@ -203,7 +203,7 @@ def test_a_request_larger_than_every_limit_is_refused_immediately_and_takes_no_p
     assert served(pool.request(Need(60, 40), 0.0)) == "#1", "one key is large enough"
 
 
-def test_a_waiter_that_a_learned_limit_makes_hopeless_is_refused_and_holds_up_no_other() -> None:
+def test_a_waiter_that_a_learned_limit_makes_hopeless_is_refused() -> None:
     pool = Pool(keys(1, slots=1, tokens_per_minute=100))
     holder = pool.request(ONE, 0.0)
     large, small = Waiter(pool, Need(90, 0), 1.0), Waiter(pool, Need(5, 0), 1.0)

@@ -144,7 +144,7 @@ def test_the_wait_is_exact(
 
 
 @pytest.mark.promise("S4-06")
-def test_an_admission_expires_sixty_seconds_after_itself_and_not_a_moment_before() -> None:
+def test_an_admission_expires_exactly_sixty_seconds_later() -> None:
     window = RateWindow(RateLimits(requests_per_minute=2))
     for at in (0.0, 7.5):
         window.admit(Need(), at)
@@ -260,7 +260,7 @@ def test_negative_usage_mints_nothing() -> None:
     assert window.used(0.0)["tokens_per_minute"] == 0
 
 
-def test_a_clock_read_before_another_thread_and_used_after_it_keeps_the_order() -> None:
+def test_a_clock_reading_that_is_used_late_keeps_the_order() -> None:
     window = RateWindow(RateLimits(requests_per_minute=2))
     window.admit(Need(), 10.0)
     window.admit(Need(), 9.0)

@@ -44,7 +44,7 @@ def test_nothing_is_made_before_it_is_needed() -> None:
 
 
 @pytest.mark.promise("B27", "S0-60")
-def test_a_hundred_requests_over_two_regions_are_one_session_and_two_clients() -> None:
+def test_a_hundred_requests_to_two_regions_open_two_clients() -> None:
     sessions = Sessions()
     clients = Clients(KEYS, session_factory=sessions)
     start = threading.Barrier(10)

@@ -279,7 +279,7 @@ def test_leaving_a_stream_early_closes_its_connection(server: WireServer) -> Non
         server.wait_until(lambda at: at.connections == 0)
 
 
-def test_leaving_an_async_stream_early_cuts_its_connection_and_frees_its_thread(
+def test_leaving_an_async_stream_early_frees_connection_and_thread(
     server: WireServer,
 ) -> None:
     server.always(faults.stalled_stream(2))
