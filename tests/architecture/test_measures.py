@@ -87,6 +87,8 @@ def test_a_private_name_of_another_module_is_found(source: str, found: list[str]
         ("a landing page in a bold, scolded island", []),
         ("the whole run takes a whole number of seconds", []),
         ("the whole answer", ["whole"]),
+        ("a value that is None", []),
+        ("a name that is none", ["that is none"]),
     ],
 )
 def test_a_private_word_is_found(text: str, found: list[str]) -> None:

@@ -26,7 +26,7 @@ PRIVATE_WORDS = {
     r"(go|goes|going|went|gone) on": "continues",
     r"(again|returns?|raise[sd]?|fails?|rejected|refused|move[sd]? on) at once": "immediately",
     r"verdicts?": "classification",
-    r"(is|are|was|were) no|(that|which|it|what) (is|are) none": "is not a ..., must be a ...",
+    r"(is|are|was|were) no|(that|which|it|what) (is|are) (?-i:none)": "is not a ..., must be a ...",
     r"a text": "a string, text",
     r"nobody|somebody": "no caller, a caller",
 }  # a regular expression for each word, and the words to use instead
