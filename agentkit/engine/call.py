@@ -394,21 +394,21 @@ class Call:
 
     def copy_error(self, target: Target, error: Exception) -> Exception:
         """Copy the `error` of a shared call, and record it as the reason to skip `target`."""
-        mine = _copy(error)
-        if isinstance(mine, LLMError):
-            self.record_skip(target.name, target.provider, "shared_call_failed", mine)
-        return mine
+        copied = _copy(error)
+        if isinstance(copied, LLMError):
+            self.record_skip(target.name, target.provider, "shared_call_failed", copied)
+        return copied
 
 
 def _copy(error: Exception) -> Exception:
     """Copy `error` without its traceback, even if its constructor has other parameters."""
     try:
-        mine = copy.copy(error)
+        copied = copy.copy(error)
     except Exception:
-        mine = type(error).__new__(type(error), *error.args)
-        mine.__dict__.update(error.__dict__)
-    mine.__cause__ = error.__cause__
-    return mine
+        copied = type(error).__new__(type(error), *error.args)
+        copied.__dict__.update(error.__dict__)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 def _both(first: Budget | None, second: Budget | None) -> tuple[Budget, ...]:

@@ -307,7 +307,7 @@ class StreamExchange:
         """
         if isinstance(error, StreamInterruptedError):
             error.partial = self._shown + error.partial
-            if not self._proceeds(call, target, error):
+            if not self._move_on(call, target, error):
                 self._raise(call, error)
             self._interrupted, self._shown = error, error.partial
             if self._on_interrupt == "continue":
@@ -319,8 +319,8 @@ class StreamExchange:
             if not self._may_continue(call):
                 self._raise(call, self._interrupted)
 
-    def _proceeds(self, call: Call, target: Target, error: StreamInterruptedError) -> bool:
-        """Leave `target`, or return to it when it is the last; False when nothing may follow."""
+    def _move_on(self, call: Call, target: Target, error: StreamInterruptedError) -> bool:
+        """Leave `target`, or return to it if it is the last. False: raise the error."""
         if self._on_interrupt == "raise":
             return False
         cause = error.__cause__ if isinstance(error.__cause__, LLMError) else error

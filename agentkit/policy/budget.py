@@ -112,7 +112,7 @@ class Budget:
         return Spending(tokens, usd, price)
 
     def settle(self, spending: Spending, usage: Usage | None) -> None:
-        """Replace the estimate by the actual `usage`; if that is None, keep the estimate."""
+        """Replace the estimate by the actual `usage`. Without it, keep the estimate."""
         if usage is None:
             return
         tokens = usage.input_tokens + usage.output_tokens

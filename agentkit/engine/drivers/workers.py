@@ -174,7 +174,7 @@ class LoopThread:
     def submit(
         self, coroutine: Coroutine[Any, Any, Any], context: Context
     ) -> tuple[Future[Any], Callable[[], None]]:
-        """Run `coroutine` in `context`. Returns its future, and a function to cancel it safely."""
+        """Run `coroutine` in `context`. Returns its future and a function to cancel it."""
         loop = self._started()
         future: Future[Any] = Future()
         running: list[asyncio.Task[None]] = []
