@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import random
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import seed, settings
 
 from agentkit.testing import forbid_network
 
@@ -19,12 +21,44 @@ _FOREIGN = re.compile(
     re.IGNORECASE,
 )
 
-settings.register_profile("default", max_examples=50, deadline=None)
-settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.register_profile("fixed", max_examples=50, deadline=None, derandomize=True)
+settings.load_profile("fixed")
+
+RANDOM_EXAMPLES = 10
+"""How many random examples each property gets after its fixed ones."""
 
 _OFFLINE = forbid_network()
 _OFFLINE.__enter__()  # for the life of the process, collection included
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """After the fixed examples of a property, some random ones; a failure names their seed."""
+    result = yield
+    if pyfuncitem.get_closest_marker("hypothesis") is not None:
+        given = pyfuncitem.config.getoption("--hypothesis-seed")
+        number = random.SystemRandom().randrange(2**32) if given is None else int(given)
+        try:
+            _try_random_examples(pyfuncitem, number)
+        except Exception as failure:
+            failure.add_note(f"Random examples: repeat them with --hypothesis-seed={number}.")
+            raise
+    return result
+
+
+def _try_random_examples(item: pytest.Function, number: int) -> None:
+    test = getattr(item.obj, "__func__", item.obj)
+    before = dict(vars(test))
+    fixed = test._hypothesis_internal_use_settings  # there is no other way to read a test's own
+    try:
+        test._hypothesis_internal_use_settings = settings(
+            fixed, derandomize=False, max_examples=min(fixed.max_examples, RANDOM_EXAMPLES)
+        )
+        seed(number)(test)
+        arguments = inspect.signature(item.obj).parameters
+        item.obj(**{name: item.funcargs[name] for name in arguments})
+    finally:
+        vars(test).update(before)
 
 
 @pytest.fixture(autouse=True)

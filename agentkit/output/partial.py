@@ -29,6 +29,10 @@ from agentkit.output.json_text import MAX_OPENINGS, NOT_JSON
 from agentkit.types import Response, Restart, StreamEvent, TextDelta
 
 _MARK: Final = re.compile(r'\\.|["{}\[\],]', re.DOTALL)
+_ALWAYS_BELOW: Final = 4096
+"""Length of the answer up to which each complete value gives an instance."""
+_GROWTH: Final = 64
+"""A longer answer gives the next instance once it has grown by this fraction of its length."""
 _UNFINISHED: Final = "+-.0123456789eE"
 """A number at the end of the text may continue."""
 _ABSENT: Final = object()
@@ -45,6 +49,9 @@ class PartialInstances:
     An object that is still open is an instance created without validation: fields whose value is
     complete and valid are set (`model_fields_set` names them), the others have their default, or
     None. Strings, numbers and closed objects appear once they are complete, and are validated.
+
+    Building an instance takes time in proportion to the text. In a long text it is done each time
+    the text has grown by 1/64, so that all instances together take time in proportion to it, too.
     """
 
     def __init__(self, kind: Any, *, wrapped: bool) -> None:
@@ -56,6 +63,8 @@ class PartialInstances:
         self._text = _Text()
         self._builder = _Builder()
         self._shown: Any = _ABSENT
+        self._next = 0
+        """The length of the text at which the next instance is built."""
 
     def add(self, event: StreamEvent) -> tuple[Any, ...]:
         """The next partial instance as a tuple, empty if `event` completes no value."""
@@ -63,6 +72,11 @@ class PartialInstances:
             self._begin()
         if not isinstance(event, TextDelta) or not self._text.add(event.text):
             return ()
+        length = self._text.length
+        if length < self._next:
+            return ()
+        if length > _ALWAYS_BELOW:
+            self._next = length + length // _GROWTH
         document = self._text.document()
         if document is _ABSENT or not document or document == self._shown:
             return ()
@@ -87,10 +101,13 @@ class PartialInstances:
 
 
 class _Text:
-    """A growing text, up to the end of the JSON value in it; `depth` counts open containers."""
+    """A growing text from the start to the end of the JSON value in it.
+
+    `length` is its length so far, and `depth` counts open containers.
+    """
 
     def __init__(self) -> None:
-        self.depth = 0
+        self.depth = self.length = 0
         self._parts: list[str] = []
         self._held = ""
         self._quoted = self._begun = self._over = False
@@ -123,12 +140,13 @@ class _Text:
             return from_json(certain, allow_partial=True)
         except NOT_JSON:  # it may start at a later bracket
             rest, self._held = text[1:] + self._held, ""
-            self.depth, self._parts = 0, []
+            self.depth, self.length, self._parts = 0, 0, []
             self._quoted = self._begun = self._over = False
             return self.document() if self.add(rest) else _ABSENT
 
     def _scan(self, piece: str) -> bool:
         complete = False
+        self.length += len(piece)
         for mark in _MARK.finditer(piece):
             sign = mark[0]
             if sign == '"':

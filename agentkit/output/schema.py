@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import ConfigurationError
+from agentkit.output.json_text import NOT_JSON
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -27,7 +28,9 @@ class OutputSchema:
     """The schema of a type, and the adapters that validate JSON into it.
 
     Providers accept only objects at the top of a schema. Any other type is requested as
-    ``{"value": …}``, and read with or without that object around it.
+    ``{"value": …}``, and read with or without that object around it. Without it, an object must
+    have a name that the type knows: a type that ignores unknown names and has a default for each
+    of its own would otherwise accept every object, an invalid ``{"value": …}`` included.
     """
 
     type: Any
@@ -35,6 +38,8 @@ class OutputSchema:
     wrapper: TypeAdapter[Any] | None
     """Of the object around the value, or None."""
     schema: Mapping[str, Any]
+    names: frozenset[str] | None = None
+    """The names that an object without the object around it may have; None: any."""
 
     def validate(self, text: str) -> Any:
         """The instance in the JSON `text`. Raises pydantic's `ValidationError`."""
@@ -45,10 +50,22 @@ class OutputSchema:
         try:
             return self.wrapper.validate_json(text).value
         except ValidationError as error:
+            is_object = text.lstrip().startswith("{")
+            if is_object and not self._may_be_bare(text):
+                raise
             try:
                 return self.adapter.validate_json(text)
             except ValidationError as other:
-                raise (error if text.lstrip().startswith("{") else other) from None
+                raise (error if is_object else other) from None
+
+    def _may_be_bare(self, text: str) -> bool:
+        """Whether the object in `text` has a name that the type knows."""
+        from pydantic_core import from_json
+
+        try:
+            return self.names is None or not self.names.isdisjoint(from_json(text))
+        except NOT_JSON:
+            return False
 
 
 def schema_of(response_model: Any) -> OutputSchema:
@@ -91,7 +108,36 @@ def _schema_of(response_model: Any) -> OutputSchema:
         return OutputSchema(response_model, adapter, None, schema)
     forbid = ConfigDict(extra="forbid")  # or another object with a `value` would be unwrapped
     model = create_model("Answer", __config__=forbid, value=(response_model, ...))
-    return OutputSchema(response_model, adapter, TypeAdapter(model), model.model_json_schema())
+    known = set(_names_in(schema, schema.get("$defs", {}), set()))
+    return OutputSchema(
+        response_model,
+        adapter,
+        TypeAdapter(model),
+        model.model_json_schema(),
+        names=None if None in known else frozenset(filter(None, known)),
+    )
+
+
+def _names_in(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], seen: set[str]
+) -> Iterator[str | None]:
+    """The names of the objects that match `schema`; None among them where any name may occur."""
+    reference = schema.get("$ref")
+    if reference is not None:
+        name = reference.rpartition("/")[2]
+        if name not in seen:
+            yield from _names_in(definitions.get(name, {}), definitions, seen | {name})
+        return
+    members = [each for kind in ("anyOf", "oneOf", "allOf") for each in schema.get(kind, ())]
+    for member in members:
+        yield from _names_in(member, definitions, seen)
+    if members or "enum" in schema or "const" in schema:
+        return
+    if schema.get("type", "object") != "object":
+        return
+    yield from schema.get("properties", ())
+    if schema.get("additionalProperties") or "properties" not in schema:
+        yield None
 
 
 _schema_of_class = functools.lru_cache(maxsize=128)(_schema_of)

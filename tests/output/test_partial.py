@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -220,6 +221,35 @@ def test_the_last_instance_is_equal_however_the_text_is_split(
     assert [each for piece in pieces for each in partial_builder.add(TextDelta(piece))] == shown[
         :-1
     ]
+
+
+def test_the_work_for_a_long_answer_is_in_proportion_to_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pydantic_core
+
+    parse, parsed = pydantic_core.from_json, 0
+
+    def counting(text: str, **options: Any) -> Any:
+        nonlocal parsed
+        parsed += len(text)
+        return parse(text, **options)
+
+    monkeypatch.setattr(pydantic_core, "from_json", counting)
+    steps = [Step(title=f"step {number}", minutes=1) for number in range(3000)]
+    text = Plan(goal="tea", steps=steps).model_dump_json()
+    builder = PartialInstances(Plan, wrapped=False)
+    sizes = [
+        len(each.steps)
+        for start in range(0, len(text), 4)
+        for each in builder.add(TextDelta(text[start : start + 4]))
+        if each.steps
+    ]
+    assert parsed < 80 * len(text)
+    assert sizes == sorted(sizes)
+    gaps = [after / before for before, after in itertools.pairwise(sizes) if before > 90]
+    assert max(gaps) < 1.05, "an instance each time the text has grown a little"
+    assert sizes[-1] > 0.98 * len(steps)
 
 
 @given(made=instances())

@@ -182,6 +182,52 @@ def test_a_type_that_is_not_an_object_is_requested_as_one(kind: Any, value: Any)
     assert read(kind, text) == value
 
 
+class Options(BaseModel):
+    """Ignores unknown names, and has a default for each of its own."""
+
+    shade: str = "red"
+    size: int = 1
+
+
+class Holder(BaseModel):
+    value: int = 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (Options | None, '{"value": {"shade": 5}}'),
+        (Options | None, '{"value": "nothing is like this"}'),
+        (Options | None, '{"value": [], "note": "see above"}'),
+        (Options | None, '{"color": "blue"}'),
+        (Options | None, "{}"),
+        (Options | list[Options], '{"value": 3}'),
+        (list[Options] | Holder, '{"value": "nothing"}'),
+        (Literal["a", 1] | Options, '{"value": "b"}'),
+        (int, '{"value": "nothing"}'),
+    ],
+)
+def test_an_invalid_answer_is_never_an_instance_of_defaults(kind: Any, answer: str) -> None:
+    assert json.loads(rejected(kind, answer).raw) == json.loads(answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "value"),
+    [
+        (Options | None, '{"size": 2, "note": "large"}', Options(size=2)),
+        (Holder | None, '{"value": 3}', Holder(value=3)),
+        (Holder | None, '{"value": {"value": 3}}', Holder(value=3)),
+        (dict[str, int] | None, '{"a": 1}', {"a": 1}),
+        (dict[str, int] | None, "{}", {}),
+        (Node | None, '{"name": "x"}', Node(name="x")),
+    ],
+)
+def test_an_object_without_the_one_around_it_has_a_name_that_the_type_knows(
+    kind: Any, answer: str, value: Any
+) -> None:
+    assert read(kind, answer) == value
+
+
 def test_a_recursive_type_is_an_object_at_the_top_of_its_schema() -> None:
     _, request = check_for(Node, Request(prompt="x"))
     assert request.response_format is not None

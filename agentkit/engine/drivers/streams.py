@@ -123,6 +123,7 @@ class Stream(_StreamState, Closing):
         Fields that are complete and valid are set; others have their default, or None. After a
         `Restart` all fields are empty again. The last instance is validated, and the same as
         ``.response.parsed``.
+        Beyond 4,096 characters there is a new instance each time the text has grown by 1/64.
 
         Raises:
             ConfigurationError: the stream has no `response_model`.
