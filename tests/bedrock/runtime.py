@@ -49,6 +49,11 @@ def answer(text: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def echo(region: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A step that answers with the last message's text."""
+    return answer(f"to {arguments['messages'][-1]['content'][0]['text']}")
+
+
 def text_events(*texts: str, stop: str | None = "end_turn") -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = [{"messageStart": {"role": "assistant"}}]
     events += [

@@ -7,20 +7,15 @@ import gc
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from agentkit.bedrock import LLMManager
 from agentkit.testing import WireServer
-from tests.bedrock.runtime import HAIKU, FakeClients, answer, manager, message
+from tests.bedrock.runtime import HAIKU, FakeClients, echo, manager, message
 from tests.providers.bedrock.wired import AUTH
 
 EAST, WEST = "us-east-1", "us-west-2"
-
-
-def echo(region: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return answer(f"to {arguments['messages'][-1]['content'][0]['text']}")
 
 
 @pytest.mark.threads

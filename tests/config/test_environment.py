@@ -14,11 +14,6 @@ from agentkit.providers.registry import PROVIDERS
 SECRET = "sk-live-4f9a7c2e81d35b60"
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def secrets(settings: Settings, name: str = "openai") -> list[str | None]:
     return [key.secret for key in settings.providers[name].keys]
 

@@ -40,11 +40,6 @@ SECRET = "sk-live-4f9a7c2e81d35b60"
 Load = Callable[..., Settings]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     """Load text as a file called ``llm.yaml``, under the variables given."""

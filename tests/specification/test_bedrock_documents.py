@@ -30,7 +30,7 @@ from agentkit.bedrock import (
     create_user_message,
 )
 from tests.bedrock.messages import samples
-from tests.bedrock.runtime import FakeClients, answer, manager, refused, text_events
+from tests.bedrock.runtime import FakeClients, answer, echo, manager, refused, text_events
 
 HERE = Path(__file__).parent
 
@@ -376,10 +376,6 @@ def test_the_printed_class_listing_and_tree_are_the_packages() -> None:
         ConfigurationError, RequestValidationError, AuthenticationError, RetryExhaustedError,
     ):  # fmt: skip
         assert issubclass(error, LLMManagerError)
-
-
-def echo(region: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return answer(f"to {arguments['messages'][-1]['content'][0]['text']}")
 
 
 @pytest.mark.promise("S0-58")

@@ -16,11 +16,6 @@ from agentkit.bedrock.catalog.cache import bundled
 EAST = "us-east-1"
 
 
-@pytest.fixture(autouse=True)
-def no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-
 @pytest.mark.processes
 def test_offline_it_loads_no_sdk_and_opens_no_socket() -> None:
     program = (

@@ -32,11 +32,6 @@ NEW = "maker.new-v1:0"
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
-@pytest.fixture(autouse=True)
-def no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-
-
 class Now:
     def __init__(self) -> None:
         self.time = START
