@@ -60,14 +60,14 @@ class Targets:
             telemetry=telemetry,
             max_workers=max(128, clients.concurrency),
         )
-        self.converse: dict[str, ConverseTarget] = {}
+        self._by_name: dict[str, ConverseTarget] = {}
         self.warnings: list[str] = []
         self.refresh()
 
     @property
     def names(self) -> list[str]:
         """The targets that can be reached, in the configured order."""
-        return list(self.converse)
+        return list(self._by_name)
 
     def refresh(self) -> None:
         """Resolve every model in every Region again.
@@ -99,7 +99,7 @@ class Targets:
                 hint="list_models(region=...) of the catalogue lists what can; global inference "
                 "profiles need access_method_preference",
             )
-        self.converse, self.warnings = found, warnings
+        self._by_name, self.warnings = found, warnings
         for name, target in found.items():
             self.core.register_model(
                 name,
@@ -117,7 +117,7 @@ class Targets:
         wanted = [
             target_name(model, region)
             for model, region in self._ordered(regions)
-            if target_name(model, region) in self.converse
+            if target_name(model, region) in self._by_name
         ]
         registered = self.core.registry.targets
         stops: Sequence[Any] = [registered[name] for name in wanted]
@@ -131,7 +131,7 @@ class Targets:
 
     def _attempt(self, entry: Entry, number: int) -> RequestAttempt:
         model, region = split_name(entry.model)
-        target = self.converse.get(entry.model)
+        target = self._by_name.get(entry.model)
         return RequestAttempt.from_entry(
             entry,
             number,
