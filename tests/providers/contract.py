@@ -118,6 +118,7 @@ def _broken(outcome: Any, error: Error) -> Case:
 _STALL = Case(
     faults.stalled_stream(2), e.ProviderTimeoutError, 1, "failure", patience=0.1, breaks=True
 )
+_EMPTY: Response[Any] = Response("", finish_reason="stop")
 _FILTERED: Response[Any] = Response("", finish_reason="content_filter")
 
 CASES = {
@@ -149,6 +150,7 @@ CASES = {
     "status 529": _status(529, e.OverloadedError, 2, "failure"),
     "prompt too long": Case(lambda provider: provider.too_long, e.ContextLengthError, 1, "neutral"),
     "content filter": Case(_FILTERED, e.ContentFilterError, 1, "neutral", e.ContentFilterError),
+    "no content": Case(_EMPTY, e.InvalidResponseError, 2, "failure"),
     "reset": Case(faults.reset(), e.NetworkError, 2, "failure"),
     "disconnect": Case(faults.disconnect(), e.NetworkError, 2, "failure"),
     "silence": _silent(faults.silence()),

@@ -89,6 +89,7 @@ class MessagesStreamDecoder:
         self._id: str | None = None
         self._stop_reason: str | None = None
         self._usage = Usage()
+        self._empty = True
         self._calls: dict[int, dict[str, Any]] = {}
         self._thinking_blocks: dict[int, dict[str, Any]] = {}
 
@@ -109,7 +110,8 @@ class MessagesStreamDecoder:
         elif kind == "message_delta":
             self._stop_reason = event.delta.stop_reason or self._stop_reason
             self._usage = _updated_usage(self._usage, event.usage)
-        elif kind == "message_stop":
+        elif kind == "message_stop" and self._stop_reason is not None:
+            # Without a stop reason, something between us and the model ended the stream politely.
             yield self._end()
 
     def end(self) -> Iterable[StreamEvent]:
@@ -117,6 +119,7 @@ class MessagesStreamDecoder:
         return ()
 
     def _start_block(self, index: int, block: Any) -> None:
+        self._empty = False
         if block.type == "tool_use":
             self._calls[index] = {"call_id": block.id, "name": block.name, "arguments": ""}
         elif block.type in _THINKING_BLOCKS:
@@ -140,6 +143,8 @@ class MessagesStreamDecoder:
     def _end(self) -> End:
         if self._stop_reason == "refusal":
             raise refusal(self._model)
+        if self._empty:
+            raise InvalidResponseError(f"{self._model} answered without content")
         tool_calls = tuple(
             tool_call(**each)
             for _, each in sorted(self._calls.items())

@@ -42,18 +42,16 @@ def decode(reply: Reply, *, model: str, daily_requests: bool) -> Response[Any]:
         for each in message.tool_calls or ()
         if getattr(each, "function", None) is not None
     )
-    if not text and not tool_calls and message.content is None:
-        raise InvalidResponseError(
-            f"{model} answered without content",
-            hint="raise max_tokens" if choice.finish_reason == "length" else None,
-        )
+    reasoning = _reasoning(message)
+    if not text and not tool_calls and (message.content is None or not reasoning):
+        raise _without_content(model, choice.finish_reason)
     return Response(
         text,
         usage=_usage(completion.usage),
         finish_reason=choice.finish_reason,
         tool_calls=tool_calls,
         response_id=completion.id,
-        reasoning=_reasoning(message),
+        reasoning=reasoning,
         quota=quota_from_headers(reply.headers, daily_requests=daily_requests),
     )
 
@@ -69,6 +67,7 @@ class ChatStreamDecoder:
         self._finish_reason: str | None = None
         self._usage: Any = None
         self._refused = False
+        self._empty = True
         self._calls: list[dict[str, Any]] = []
         self._call_at: dict[int | None, dict[str, Any]] = {}
 
@@ -83,8 +82,10 @@ class ChatStreamDecoder:
             delta = choice.delta
             if delta is not None:
                 if delta.content:
+                    self._empty = False
                     yield TextDelta(join_text(delta.content), chunk)
                 elif reasoning := _reasoning(delta):
+                    self._empty = False
                     yield ReasoningDelta(reasoning)
                 for call in delta.tool_calls or ():
                     self._add_call(call)
@@ -96,12 +97,14 @@ class ChatStreamDecoder:
         """The end mark, if the provider sent a finish reason.
 
         Raises:
-            ContentFilterError: the model declined.
+            ContentFilterError: the model declined. InvalidResponseError: there is no content.
         """
         if self._refused or self._finish_reason == "content_filter":
             raise refusal(self._model)
         if self._finish_reason is None:
             return
+        if self._empty and not self._calls:
+            raise _without_content(self._model, self._finish_reason)
         yield End(
             self._finish_reason,
             usage=_usage(self._usage),
@@ -120,6 +123,13 @@ class ChatStreamDecoder:
         if delta.function is not None:
             call["name"] = call["name"] or delta.function.name or ""
             call["arguments"] += delta.function.arguments or ""
+
+
+def _without_content(model: str, finish_reason: str | None) -> InvalidResponseError:
+    return InvalidResponseError(
+        f"{model} answered without content",
+        hint="raise max_tokens" if finish_reason == "length" else None,
+    )
 
 
 def join_text(content: Any) -> str:

@@ -55,7 +55,7 @@ def decode(reply: Reply, *, model: str) -> Response[Any]:
             reasoning.extend(each.text for each in item.summary or item.content or ())
         elif item.type == "function_call":
             tool_calls.append(tool_call(item.call_id, item.name, item.arguments))
-    if not texts and not tool_calls and not incomplete:
+    if not any(texts) and not tool_calls and not incomplete:
         raise InvalidResponseError(f"{model} answered without content")
     return Response(
         "".join(texts),

@@ -216,6 +216,18 @@ STOP = {"type": "message_stop"}
 TOOL = start(0, {"type": "tool_use", "id": "t", "name": "weather", "input": {}})
 
 
+def test_a_polite_end_without_a_stop_reason_is_a_cut() -> None:
+    with canned() as server:
+        text = start(0, {"type": "text", "text": ""})
+        server.events(text, delta(0, type="text_delta", text="Par"), STOP)
+        with (
+            asking(AnthropicMessages(MODERN, api_key="any", base_url=server.url)) as asker,
+            pytest.raises(e.StreamInterruptedError) as caught,
+        ):
+            asker.ask("stream")
+    assert caught.value.partial == "Par"
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -224,6 +236,7 @@ TOOL = start(0, {"type": "tool_use", "id": "t", "name": "weather", "input": {}})
         [{"type": "message_start", "message": "text"}, STOP],
         [{"type": "content_block_start", "index": 0}, STOP],
         [start(0, {"type": "text", "text": ""})],
+        [start(0, {"type": "text", "text": ""}), STOP],
     ],
     ids=str,
 )
