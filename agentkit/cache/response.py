@@ -116,14 +116,16 @@ class ResponseCache:
     def clear(self) -> None:
         """Delete every response of this namespace, including those that wait to be written.
 
+        Other caches of this process that share the store forget theirs, too.
+
         In a store of your own, which has only `get` and `set`, nothing is deleted. A new mark
         becomes part of every address instead, so that this cache and later processes no longer
         find the older responses, which expire as usual.
         """
-        with self._lock:
-            self._cleared += 1
-        self._memory.clear()
-        self._writer.discard(self._clear_store)
+        self._forget(self._clear_store)
+        for each in list(_open_caches):
+            if each is not self and each._group == self._group and each._shares(self._store):
+                each._forget(each._read_prefix_again)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait up to `timeout` seconds until every response is written. Returns whether it is."""
@@ -176,6 +178,24 @@ class ResponseCache:
             "store_bytes": stored["bytes"],
             "waiting": len(self._writer),
         }
+
+    def _shares(self, store: Store | None) -> bool:
+        """Whether `store` is where this cache keeps its responses."""
+        own = self._store
+        if isinstance(own, DiskStore) and isinstance(store, DiskStore):
+            return own.path == store.path
+        return own is not None and own is store
+
+    def _forget(self, then: Callable[[], None]) -> None:
+        """Drop what is in memory, waits or is being read; call `then` while nothing is written."""
+        with self._lock:
+            self._cleared += 1
+        self._memory.clear()
+        self._writer.discard(then)
+
+    def _read_prefix_again(self) -> None:
+        if not isinstance(self._store, DiskStore | MemoryStore):
+            self._prefix = None
 
     def _usable_store(self) -> Store | None:
         """The store, unless it is suspended."""

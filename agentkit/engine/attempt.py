@@ -55,6 +55,7 @@ class Attempt:
         "endpoint",
         "first_token",
         "has_all_time",
+        "has_passed",
         "lease",
         "limit",
         "number",
@@ -100,6 +101,8 @@ class Attempt:
         """The exception that the exchange raised."""
         self.presented: Exception | None = None
         """The same exception, as middleware sees it."""
+        self.has_passed = False
+        """Whether it was a probe that counted as a success at its first content."""
         self._settled = False
         call.sent += 1
         self.watch = call.observer.attempt(
@@ -135,12 +138,15 @@ class Attempt:
         if self.permit is not None and breaker is not None and self.permit.probe:
             self.permit.succeeded(self.first_token)
             self.permit = breaker.admit()
+            self.has_passed = True
 
     def succeed(self, response: Response[Any]) -> Response[Any]:
         """Settle with a complete response."""
         call, target = self.call, self.target
         duration = call.rules.now() - self.started
-        if self.permit is not None:
+        if self.permit is not None and self.has_passed:
+            self.permit.neutral()
+        elif self.permit is not None:
             self.permit.succeeded(duration)
         if self.number == 1 and target.budget is not None:
             target.budget.earn()
@@ -261,7 +267,7 @@ class Attempt:
     def _report_quota(self, response: Response[Any]) -> None:
         if self.lease is not None:
             self.lease.succeeded()
-            self.lease.learn(response.quota)
+            self.lease.learn(response.quota, self.call.rules.now())
 
     def _report_failure(self, blame: Blame, error: Exception, duration: float) -> None:
         if self.permit is None:

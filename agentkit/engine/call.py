@@ -412,6 +412,8 @@ def _copy(error: Exception) -> Exception:
 
 
 def _both(first: Budget | None, second: Budget | None) -> tuple[Budget, ...]:
+    if first is second:
+        second = None
     return tuple(each for each in (first, second) if each is not None)
 
 

@@ -63,8 +63,8 @@ class ModelRegistry:
                 )
             old = self._targets.get(target.name)
             self._changed({**self._targets, target.name: target})
-        if old is not None:
-            self._retire(old)
+            idle = self._retire(old)
+        _close(idle)
 
     def unregister(self, name: str) -> None:
         """Retire the model called `name`. The name stays in the chain, and is skipped there.
@@ -72,12 +72,13 @@ class ModelRegistry:
         Raises:
             UnknownModelError: it is not registered.
         """
-        target = self.get(name)
         with self._lock:
-            self._changed({key: each for key, each in self._targets.items() if key != name})
+            target = self.get(name)
             if self._active == name:
                 self._active = None
-        self._retire(target)
+            self._changed({key: each for key, each in self._targets.items() if key != name})
+            idle = self._retire(target)
+        _close(idle)
 
     def get(self, name: str) -> Target:
         """The target called `name`.
@@ -93,8 +94,8 @@ class ModelRegistry:
 
     def set_active(self, name: str) -> None:
         """Make `name` the first model of every request. Raises `UnknownModelError`."""
-        self.get(name)
         with self._lock:
+            self.get(name)
             self._active = name
             self._changed(dict(self._targets))
 
@@ -127,8 +128,8 @@ class ModelRegistry:
         names = (model,) if isinstance(model, str) else self._names(model, "model")
         route = self._routes.get(names)
         if route is None:
-            route = Route(tuple(self.get(name) for name in names))
-            with self._lock:
+            with self._lock:  # or a change in between would leave a route of replaced targets
+                route = Route(tuple(self.get(name) for name in names))
                 self._routes[names] = route
         return route
 
@@ -155,12 +156,15 @@ class ModelRegistry:
         for target in (*self._targets.values(), *self._retired):
             await aclose_target(target)
 
-    def _retire(self, target: Target) -> None:
-        """Close `target`, which gets no new calls, once it is idle, or at the latest in `close`."""
-        self._retired.append(target)
-        for old in [each for each in self._retired if is_idle(each)]:
-            self._retired.remove(old)
-            close_target(old)
+    def _retire(self, target: Target | None) -> list[Target]:
+        """Keep `target`, which gets no new calls, until it is idle, or at the latest until `close`.
+
+        Returns the idle ones, to be closed without the lock.
+        """
+        retired = self._retired if target is None else [*self._retired, target]
+        idle = [each for each in retired if is_idle(each)]
+        self._retired = [each for each in retired if each not in idle]
+        return idle
 
     def _build_default(self) -> Route:
         with self._lock:
@@ -198,3 +202,8 @@ class ModelRegistry:
         known = ", ".join(list(self._targets)[:10]) or "none"
         hint = f"did you mean {close[0]!r}?" if close else f"registered models: {known}"
         return UnknownModelError(f"unknown model {name!r}", hint=hint)
+
+
+def _close(targets: Iterable[Target]) -> None:
+    for target in targets:
+        close_target(target)

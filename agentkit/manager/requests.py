@@ -7,7 +7,10 @@ from typing import Any, TypeAlias
 
 from agentkit.errors import RequestValidationError
 from agentkit.output.tools import tool_specs
+from agentkit.policy.validation import number
 from agentkit.types import Message, Request
+
+HIGHEST_PRIORITY = 1_000_000
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 
@@ -25,7 +28,10 @@ def request_for(
 
     Raises:
         RequestValidationError: `prompt` is empty, or of another type.
+        ConfigurationError: `priority` is not a number between -1,000,000 and 1,000,000.
     """
+    if priority != 0:
+        number("priority", priority, minimum=-HIGHEST_PRIORITY, maximum=HIGHEST_PRIORITY)
     offered = () if tools is None else tool_specs(tools)
     if not isinstance(prompt, str):
         return Request(

@@ -271,7 +271,7 @@ def _breaker(
     changed: Callable[[str, str, str], None],
 ) -> CircuitBreaker | None:
     if isinstance(own, CircuitBreaker):
-        own.add_listener(changed)
+        own.add_weak_listener(changed)  # a shared breaker may outlive this manager
         return own
     chosen = default if own is None else own
     if chosen is False:

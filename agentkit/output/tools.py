@@ -71,6 +71,7 @@ class Parameters:
         described = descriptions(fn)
         hints = self._hints(fn)
         preset = fn.keywords if isinstance(fn, functools.partial) else {}
+        self._preset = frozenset(preset)
         self._fields: dict[str, inspect.Parameter] = {}
         self._contexts: list[str] = []
         self._open = False
@@ -109,6 +110,9 @@ class Parameters:
             lines = "; ".join(violations(error))
             raise ToolError(f"invalid arguments for {self._tool}: {lines}") from None
         args, kwargs = [], dict(checked.model_extra or {})
+        if not self._preset.isdisjoint(kwargs):
+            names = ", ".join(sorted(f"$.{name}" for name in self._preset & kwargs.keys()))
+            raise ToolError(f"invalid arguments for {self._tool}: {names}: not yours to set")
         for field, parameter in self._fields.items():
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 args.append(getattr(checked, field))

@@ -10,6 +10,9 @@ from agentkit.policy.validation import number
 DEFAULT_PATIENCE = 10.0
 """Seconds without a response after which an attempt without its own timeout is a failure."""
 
+NEVER = 1e9
+"""Seconds, 31 years, from which a time limit is none: sockets and threads cannot wait longer."""
+
 
 class Deadline:
     """The time at which a request must be finished: `seconds` from `now`, or never for None.
@@ -26,7 +29,7 @@ class Deadline:
         else:
             if type(seconds) is not float or not 0.0 < seconds < math.inf:
                 number("deadline", seconds, above=True, hint="pass seconds, or None for no limit")
-            self.at = now + seconds
+            self.at = now + seconds if seconds < NEVER else math.inf
         self.seconds = seconds
 
     def left(self, now: float) -> float:

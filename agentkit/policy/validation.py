@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from agentkit.errors import ConfigurationError
@@ -29,7 +30,7 @@ def number(
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{name} must be a number, got {value!r}", hint=remedy)
     if (
-        not math.isfinite(value)
+        not abs(value) <= sys.float_info.max
         or value < minimum
         or value > maximum
         or (above and value == minimum)

@@ -55,6 +55,9 @@ class Message:
 
     The result of each of an assistant's `tool_calls` is a message of role ``tool`` with the call's
     id as `tool_call_id`. `metadata` never leaves the process.
+
+    The content of an assistant's message may be None, as some providers send it with tool calls; it
+    becomes ``""``.
     """
 
     role: MessageRole | str
@@ -71,6 +74,14 @@ class Message:
             raise InvalidRequestError(
                 f"unknown message role {self.role!r}", hint=f"use one of: {roles}"
             ) from None
+        content: Any = self.content
+        if content is None and self.role is MessageRole.ASSISTANT:
+            object.__setattr__(self, "content", "")
+        elif not isinstance(content, str | Sequence):
+            raise InvalidRequestError(
+                f"the content of a {self.role} message is {type(content).__name__}",
+                hint="give a string, or a list of parts",
+            )
 
     @property
     def text(self) -> str:

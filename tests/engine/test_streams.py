@@ -11,6 +11,7 @@ import pytest
 
 from agentkit import errors as e
 from agentkit.engine.exchange import StreamExchange
+from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.classification import Fallback
 from agentkit.policy.retry import RetryPolicy
 from agentkit.testing import Returns, Step, faults, overloaded
@@ -257,6 +258,17 @@ class TestItsBreaker:
         assert asked.played.closed
         assert texts(asked) == ["one"]
         assert a.breaker_state == "closed"
+
+    def test_a_streamed_probe_is_one_success(self) -> None:
+        stage = Stage()
+        a = stage.target("a", stream=True, breaker=BreakerPolicy(success_threshold=2))
+        trip(a.breaker)
+        stage.clock.advance(60)
+        states = []
+        for _ in range(2):
+            stage.ask(a, script={"a": ["one two"]}, exchange=StreamExchange("raise"))
+            states.append(a.breaker_state)
+        assert states == ["half-open", "closed"]
 
     def test_a_break_after_the_probe_counts_in_the_new_era(self) -> None:
         stage = Stage()

@@ -84,7 +84,7 @@ class TestTokens:
         [lease] = take(target, 1, stage.clock())
         asked = stage.ask(
             target, script={}, request=self.REQUEST,
-            meanwhile={2.0: lambda: lease.learn(Quota(tokens_per_minute=500))},
+            meanwhile={2.0: lambda: lease.learn(Quota(tokens_per_minute=500), stage.clock())},
         )  # fmt: skip
         assert isinstance(asked.error, e.PoolExhaustedError)
         assert asked.ledger.waited == 2.0

@@ -287,3 +287,24 @@ def test_a_shared_breaker_opens_for_both_of_its_models(llm: LLMManager) -> None:
     llm.register_model("b", echo, breaker=shared)
     with pytest.raises(AllModelsFailedError):
         llm.complete("x", model=["a", "b"])
+
+
+@pytest.mark.parametrize("priority", [float("nan"), float("inf"), 10**400, "1", None, True])
+def test_an_invalid_priority_is_refused(llm: LLMManager, priority: Any) -> None:
+    with pytest.raises(ConfigurationError, match="priority"):
+        llm.complete("x", priority=priority)
+    assert llm.get_metrics()["total_requests"] == 0
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, None, True])
+def test_the_number_of_workers_is_checked(number: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_workers"):
+        LLMManager(max_workers=number)
+
+
+@pytest.mark.parametrize("seconds", [1e9, 1e10, 1e300, 10**10])
+def test_a_very_long_time_limit_works(seconds: float) -> None:
+    with LLMManager(enable_caching=False) as llm:
+        llm.register_model("m", echo, timeout=seconds)
+        assert llm.complete("x", model="m", deadline=seconds).text == "x"
+        assert asyncio.run(llm.acomplete("x", model="m", deadline=seconds)).text == "x"

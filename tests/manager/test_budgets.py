@@ -116,3 +116,9 @@ def test_threads_together_stay_within_it() -> None:
 def test_what_bounds_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         Budget(**wrong)
+
+
+def test_one_budget_for_a_manager_and_a_call_is_charged_once() -> None:
+    budget = Budget(tokens=500)
+    priced(ScriptedModel(then=SMALL), budget=budget).complete("hi", max_tokens=50, budget=budget)
+    assert budget.spent_tokens == 20

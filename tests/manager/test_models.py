@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
-from agentkit import ConfigurationError, LLMError, LLMManager, RetryPolicy, UnknownModelError
+from agentkit import (
+    CircuitBreaker,
+    ConfigurationError,
+    LLMError,
+    LLMManager,
+    RetryPolicy,
+    UnknownModelError,
+)
+from agentkit.policy.route import Route
 from agentkit.testing import FakeClock, ScriptedModel
 from tests.helpers import failing, manager_of
 
@@ -214,3 +224,65 @@ def test_a_breaker_can_be_reset() -> None:
     open_breaker(llm, "m0")
     llm.reset_circuit_breaker("m0")
     assert state(llm, "m0") == "closed"
+
+
+def test_a_shared_breaker_does_not_keep_a_manager_alive() -> None:
+    shared = CircuitBreaker()
+    llm = LLMManager(enable_caching=False)
+    llm.register_model("m", ScriptedModel("x"), breaker=shared)
+    gone = weakref.ref(llm.registry)
+    llm.close()
+    del llm
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("change", ["replaced", "unregistered"])
+def test_a_route_that_is_built_beside_a_change_does_not_survive_it(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = LLMManager(enable_caching=False)
+    llm.register_model("m", ScriptedModel(then="old"))
+
+    def change_it() -> None:
+        if change == "replaced":
+            llm.register_model("m", ScriptedModel(then="new"), replace=True)
+        else:
+            llm.unregister_model("m")
+
+    changing = threading.Thread(target=change_it)
+
+    def slow_route(stops: Any) -> Route:
+        if not changing.ident:
+            changing.start()
+            changing.join(0.2)
+        return Route(stops)
+
+    monkeypatch.setattr("agentkit.manager.registry.Route", slow_route)
+    llm.registry.route("m")
+    changing.join()
+    if change == "replaced":
+        assert llm.complete("x", model="m").text == "new"
+    else:
+        with pytest.raises(UnknownModelError):
+            llm.complete("x", model="m")
+
+
+def test_models_replaced_by_many_threads_are_each_closed_once() -> None:
+    llm = LLMManager(enable_caching=False)
+    faults: list[BaseException] = []
+
+    def swap() -> None:
+        try:
+            for _ in range(50):
+                llm.register_model("m", ScriptedModel(then="x"), max_concurrency=1, replace=True)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=swap) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert llm.complete("x", model="m").text == "x"

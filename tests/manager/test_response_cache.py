@@ -160,6 +160,25 @@ def test_clearing_empties_memory_and_disk(tmp_path: Path) -> None:
         assert other.complete("hi").cached is False
 
 
+@pytest.mark.parametrize("kind", ["disk", MemoryStore, DictStore])
+def test_clearing_reaches_the_memory_of_the_managers_that_share_the_store(
+    kind: Any, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+    store = kind if kind == "disk" else kind()
+    managers = []
+    for namespace in ("", "", "another"):
+        llm = LLMManager(cache=store, cache_dir=str(tmp_path), cache_namespace=namespace)
+        llm.register_model("m", model_of(calls), {"version": "1"})
+        managers.append(llm)
+    for llm in managers:
+        llm.generate("hi")
+    managers[0].clear_cache()
+    assert [llm.complete("hi").cached for llm in managers[1:]] == [False, True]
+    for llm in managers:
+        llm.close()
+
+
 @pytest.mark.promise("A12", "S3-28")
 def test_bypassing_neither_reads_nor_writes(tmp_path: Path) -> None:
     calls: list[str] = []

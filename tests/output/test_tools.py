@@ -145,6 +145,17 @@ def test_every_kind_of_callable_offers_just_what_the_model_may_give(
         assert asyncio.run(result) == "Paris"
 
 
+def test_a_model_cannot_set_what_a_partial_has_set() -> None:
+    def search(query: str, **options: Any) -> str:
+        return f"{query} {options}"
+
+    parameters = Parameters(functools.partial(search, tenant="mine", limit=3))
+    bound = parameters.bind({"query": "tea", "page": 2})
+    assert bound.kwargs == {"query": "tea", "page": 2}
+    with pytest.raises(ToolError, match=r"\$\.limit, \$\.tenant"):
+        parameters.bind({"query": "tea", "tenant": "yours", "limit": 9})
+
+
 def test_a_callable_objects_description_is_that_of_its_call() -> None:
     spec = tool_spec(Almanac())
     assert spec.description == "Ask the almanac."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from agentkit import InvalidRequestError, Message, MessageRole
+from agentkit import InvalidRequestError, Message, MessageRole, ToolCall
 
 
 @pytest.mark.promise("S2-19")
@@ -14,3 +16,17 @@ def test_a_message_is_made_by_position_or_by_name() -> None:
     assert by_position.role == "user"
     with pytest.raises(InvalidRequestError, match="role"):
         Message("robot", "hi")
+
+
+def test_an_assistants_message_without_content_is_empty() -> None:
+    calls = (ToolCall("c1", "search"),)
+    assert Message("assistant", None, tool_calls=calls).text == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("role", "content"), [("user", None), ("tool", None), ("assistant", 3), ("user", {"a", "b"})]
+)
+def test_content_of_another_type_is_refused(role: str, content: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=f"content of a {role} message") as caught:
+        Message(role, content)
+    assert caught.value.hint == "give a string, or a list of parts"

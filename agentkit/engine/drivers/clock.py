@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -56,8 +55,8 @@ def as_clock(clock: Clock | Callable[[], float] | None) -> Clock:
 
 
 def finite(seconds: float | None) -> float | None:
-    """`seconds` for a wait of `threading`, where None means no limit."""
-    return None if seconds == math.inf else seconds
+    """`seconds` as `threading` accepts them: None for what is longer than it can wait."""
+    return None if seconds is None or seconds > threading.TIMEOUT_MAX else seconds
 
 
 class Wakeup:

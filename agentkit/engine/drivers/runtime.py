@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from agentkit._fork import on_fork
 from agentkit.engine.drivers.workers import LoopThread, Workers
 from agentkit.engine.shared_call import SharedCalls
+from agentkit.policy.validation import whole_number
 from agentkit.types import Clock, Response
 
 
@@ -40,7 +41,7 @@ class Runtime:
         self.clock = clock
         self.cache = cache
         self.shared_calls = SharedCalls()
-        self.workers = Workers(max_workers, name)
+        self.workers = Workers(whole_number("max_workers", max_workers), name)
         self.loop = LoopThread(name)
         self.tasks: set[Any] = set()
         """Strong references to the asyncio tasks of shared calls."""

@@ -284,6 +284,10 @@ class CircuitBreaker:
         """Call ``on_change(name, previous, state)`` at every transition from now on."""
         self._listeners.add(on_change)
 
+    def add_weak_listener(self, on_change: OnChange) -> None:
+        """Like `add_listener`, for a bound method, as long as its object lives."""
+        self._listeners.add_weakly(on_change)
+
     def _leave_to_parent(self) -> None:
         """In a forked child: the probe and the waiting calls are the parent's."""
         self._probe = None

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from agentkit._fork import fork_safe_lock
 
@@ -32,7 +33,15 @@ class Listeners:
     that listener has returned.
     """
 
-    __slots__ = ("_circuit", "_delivery", "_on_change", "_pending", "_reported", "of_outcomes")
+    __slots__ = (
+        "_circuit",
+        "_delivery",
+        "_on_change",
+        "_pending",
+        "_reported",
+        "_weak",
+        "of_outcomes",
+    )
 
     def __init__(
         self, circuit: Circuit, listeners: Iterable[Any], on_change: OnChange | None
@@ -42,6 +51,7 @@ class Listeners:
         self._on_change = [each for each in given if not is_pybreaker_listener(each)]
         self.of_outcomes = [each for each in given if is_pybreaker_listener(each)]
         """Those that are called after each success and failure, too."""
+        self._weak: WeakKeyDictionary[Any, Callable[..., object]] = WeakKeyDictionary()
         self._pending: deque[tuple[pybreaker.CBStateType, pybreaker.CBStateType]] = deque()
         self._delivery = fork_safe_lock()  # only ever tried: no thread waits for a listener
         self._reported: set[int] = set()
@@ -50,6 +60,11 @@ class Listeners:
         """Call `on_change` at every transition from now on; once, however often it is added."""
         if on_change not in self._on_change:
             self._on_change.append(on_change)
+
+    def add_weakly(self, on_change: OnChange) -> None:
+        """Like `add`, for a bound method, as long as its object lives."""
+        method: Any = on_change
+        self._weak[method.__self__] = method.__func__
 
     def success(self) -> None:
         """A call succeeded."""
@@ -77,6 +92,9 @@ class Listeners:
     def _transition(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
         for function in self._on_change:
             self._call(function, "__call__", self._circuit.name, previous.name, state.name)
+        for owner, function in list(self._weak.items()):
+            method = function.__get__(owner)
+            self._call(method, "__call__", self._circuit.name, previous.name, state.name)
         for listener in self.of_outcomes:
             self._call(listener, "state_change", self._circuit, previous, state)
 

@@ -179,10 +179,10 @@ class Lease:
             self._pool._returned.append((self, now, usage, sent))
             self._pool._settle()
 
-    def learn(self, quota: Quota | None) -> None:
+    def learn(self, quota: Quota | None, now: float) -> None:
         """Apply the limits that the provider reported."""
         if quota is not None and self.member is not None:
-            self._pool._learn(self.member, quota)
+            self._pool._learn(self.member, quota, now)
 
     def succeeded(self) -> None:
         """The member served a call."""
@@ -261,7 +261,7 @@ class Pool:
             if member is not None:
                 self._give(lease, member, now)
             else:
-                lease._refusal = self._refusal(need)
+                lease._refusal = self._refusal(need, now)
                 if lease._refusal is None:
                     insort(self._queue, lease, key=_rank)
                     self._grant(now, wakes)
@@ -281,8 +281,8 @@ class Pool:
             member.in_use = 0
             member.window.recount()
 
-    def _refusal(self, need: Need) -> PoolExhaustedError | None:
-        reasons = [each.window.too_large(need) for each in self.members if not each.retired]
+    def _refusal(self, need: Need, now: float) -> PoolExhaustedError | None:
+        reasons = [each.window.too_large(need, now) for each in self.members if not each.retired]
         if not all(reasons):
             return None
         return PoolExhaustedError(
@@ -384,21 +384,21 @@ class Pool:
         elif usage is not None:
             member.window.correct(admission, usage.input_tokens, usage.output_tokens)
 
-    def _learn(self, member: Member, quota: Quota) -> None:
+    def _learn(self, member: Member, quota: Quota, now: float) -> None:
         wakes: list[Wake] = []
         with self._lock:
-            if member.window.learn(quota):
+            if member.window.learn(quota, now):
                 self.counts_tokens = self.counts_tokens or member.window.counts_tokens
-                self._refuse_too_large(wakes)
+                self._refuse_too_large(now, wakes)
         self._unlocked(wakes)
 
-    def _refuse_too_large(self, wakes: list[Wake]) -> None:
+    def _refuse_too_large(self, now: float, wakes: list[Wake]) -> None:
         """Limits shrank or a key retired: refuse the waiting calls that can never be served.
 
         Each refused call looks again, which serves those behind it.
         """
         for lease in list(self._queue):
-            lease._refusal = self._refusal(lease.need)
+            lease._refusal = self._refusal(lease.need, now)
             if lease._refusal is not None:
                 self._queue.remove(lease)
                 _notify(lease, wakes)
@@ -418,7 +418,7 @@ class Pool:
                 back_at = min(each.available_at for each in others)
                 classification = self._suspend(member, error, classification, back_at, now)
                 if member.retired:
-                    self._refuse_too_large(wakes)
+                    self._refuse_too_large(now, wakes)
         if member.retired and not was_retired:
             log.warning("%s: key %s was refused and is not used again", self.name, member.name)
         self._unlocked(wakes)

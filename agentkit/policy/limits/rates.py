@@ -61,16 +61,20 @@ class Admission:
 class RateWindow:
     """The last 60 seconds of one key. Not locked: its pool is.
 
-    While no limit is known, nothing is counted or kept.
+    While no limit is known, nothing is counted or kept. A limit that the provider reported holds
+    for 60 seconds from the last report, so that a wrong one does not refuse requests for ever.
     """
 
-    __slots__ = ("_entries", "_limits", "_used", "limited")
+    __slots__ = ("_entries", "_limits", "_own", "_until", "_used", "limited")
 
     def __init__(self, limits: RateLimits | None = None) -> None:
         limits = limits or RateLimits()
         self._limits = [
             math.inf if (value := getattr(limits, name)) is None else value for name in _NAMES
         ]
+        self._own = list(self._limits)
+        self._until = math.inf
+        """Clock time at which the reported limits end."""
         self._entries: deque[Admission] = deque()
         self._used = [0, 0, 0]
         self.limited = min(self._limits) < math.inf
@@ -94,18 +98,34 @@ class RateWindow:
             for name, limit in zip(_NAMES, self._limits, strict=True)
         }
 
-    def learn(self, quota: Quota) -> bool:
+    def learn(self, quota: Quota, now: float) -> bool:
         """Apply the limits that the provider reported where they are stricter; whether any was."""
         stricter = False
         for index, name in enumerate(_NAMES):
             reported = getattr(quota, name)
-            if reported is not None and 0 < reported < self._limits[index]:
+            if reported is None or not 0 < reported <= self._limits[index]:
+                continue
+            if reported < self._limits[index]:
                 self._limits[index] = reported
                 self.limited = stricter = True
+            if reported < self._own[index]:
+                self._until = now + WINDOW
         return stricter
 
-    def too_large(self, need: Need) -> str | None:
+    def _drop_reported(self) -> None:
+        """The reported limits are too old: only the window's own hold."""
+        self._limits, self._until = list(self._own), math.inf
+        self.limited = min(self._limits) < math.inf
+        if not self.limited:
+            for entry in self._entries:
+                entry.expired = True
+            self._entries.clear()
+            self._used = [0, 0, 0]
+
+    def too_large(self, need: Need, now: float) -> str | None:
         """Which limit `need` alone exceeds, in words; None if it can fit at some time."""
+        if now >= self._until:
+            self._drop_reported()
         inputs, outputs = need
         amounts = (1, inputs, outputs, inputs + outputs)
         for name, amount, limit in zip(_NAMES, amounts, self._limits, strict=True):
@@ -115,6 +135,8 @@ class RateWindow:
 
     def fits(self, need: Need, now: float) -> bool:
         """Whether `need` fits now."""
+        if now >= self._until:
+            self._drop_reported()
         entries = self._entries
         if entries and entries[0].at + WINDOW <= now:
             self._expire(now)
@@ -145,8 +167,8 @@ class RateWindow:
                 and outputs <= of_outputs
                 and inputs + outputs <= of_both
             ):
-                return max(entry.at + WINDOW - now, 0.0)
-        return math.inf
+                return max(min(entry.at + WINDOW, self._until) - now, 0.0)
+        return self._until - now
 
     def admit(self, need: Need, now: float) -> Admission | None:
         """Reserve `need`, which `fits` has allowed; None if nothing is limited."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -226,3 +227,21 @@ def test_a_sleeper_may_ask_the_breaker() -> None:
     breaker.opened.subscribe(lambda: seen.extend((breaker.state, breaker.admit())))
     fail(breaker, 5)
     assert seen == ["open", None]
+
+
+def test_a_weak_listener_is_called_as_long_as_its_object_lives() -> None:
+    class Keeper:
+        def changed(self, name: str, previous: str, state: str) -> None:
+            heard.append(state)
+
+    heard: list[str] = []
+    breaker, keeper = CircuitBreaker(failure_threshold=1), Keeper()
+    for _ in range(2):
+        breaker.add_weak_listener(keeper.changed)
+    fail(breaker)
+    assert heard == ["open"], "once, however often it is added"
+    gone = weakref.ref(keeper)
+    del keeper
+    assert gone() is None
+    breaker.reset()
+    assert heard == ["open"]

@@ -207,7 +207,7 @@ def test_a_waiter_that_a_learned_limit_makes_hopeless_is_refused() -> None:
     pool = Pool(keys(1, slots=1, tokens_per_minute=100))
     holder = pool.request(ONE, 0.0)
     large, small = Waiter(pool, Need(90, 0), 1.0), Waiter(pool, Need(5, 0), 1.0)
-    holder.learn(Quota(tokens_per_minute=50))
+    holder.learn(Quota(tokens_per_minute=50), 1.0)
     assert large.news
     with pytest.raises(e.PoolExhaustedError, match="90 of 50"):
         large.look(2.0)
@@ -220,7 +220,7 @@ def test_who_stood_behind_a_hopeless_waiter_looks_when_its_own_time_comes() -> N
     holder = pool.request(Need(50, 0), 0.0)
     large, small = Waiter(pool, Need(90, 0), 1.0), Waiter(pool, Need(40, 0), 1.0)
     assert small.until == math.inf, "not its turn"
-    holder.learn(Quota(tokens_per_minute=60))
+    holder.learn(Quota(tokens_per_minute=60), 1.0)
     with pytest.raises(e.PoolExhaustedError):
         large.look(2.0)
     settle([small], 2.0)
@@ -241,7 +241,7 @@ def test_a_waiter_that_only_a_retired_key_could_take_is_refused() -> None:
 def test_a_pool_that_learns_to_count_tokens_says_so() -> None:
     pool = Pool(keys(1))
     assert not pool.counts_tokens
-    pool.request(ONE, 0.0).learn(Quota(input_tokens_per_minute=10))
+    pool.request(ONE, 0.0).learn(Quota(input_tokens_per_minute=10), 0.0)
     assert pool.counts_tokens
 
 

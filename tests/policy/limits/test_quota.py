@@ -135,7 +135,7 @@ def test_the_wait_is_exact(
             log.ask(first, second)
     need = Need(inputs, outputs)
     wait = log.window.wait(need, log.now)
-    if log.window.too_large(need):
+    if log.window.too_large(need, 0.0):
         assert wait == math.inf
         return
     if wait > 0.0:
@@ -271,7 +271,7 @@ def test_a_clock_reading_that_is_used_late_keeps_the_order() -> None:
 def test_a_request_larger_than_a_limit_is_known_at_once_and_by_name(name: str) -> None:
     window = RateWindow(RateLimits(**{name: 1}))
     need = Need(3, 2)
-    reason = window.too_large(need)
+    reason = window.too_large(need, 0.0)
     assert (reason is None) is (name == "requests_per_minute")
     assert reason is None or name in reason
     assert reason is None or window.wait(need, 0.0) == math.inf
@@ -285,7 +285,7 @@ def test_learned_limits_only_tighten(quotas: list[Quota], limits: RateLimits) ->
     window = RateWindow(limits)
     for quota in quotas:
         before = window.limits()
-        tightened = window.learn(quota)
+        tightened = window.learn(quota, 0.0)
         after = window.limits()
         assert tightened is (after != before)
         assert window.limited is any(value is not None for value in after.values())
@@ -346,3 +346,44 @@ def test_a_limit_is_a_whole_number_from_one(name: str, value: object) -> None:
         RateLimits(**{name: value})  # type: ignore[arg-type]
     assert name in str(caught.value)
     assert "leave it out" in str(caught.value)
+
+
+def test_a_reported_limit_holds_for_a_minute_from_the_last_report() -> None:
+    window = RateWindow()
+    need = Need(500, 100)
+    window.learn(Quota(tokens_per_minute=1), 0.0)
+    assert window.too_large(need, 59.0)
+    assert window.wait(need, 59.0) == 1.0
+    window.learn(Quota(tokens_per_minute=1), 30.0)
+    assert window.too_large(need, 89.0)
+    assert window.too_large(need, 90.0) is None
+    assert window.fits(need, 90.0)
+    assert not window.limited
+
+
+def test_the_users_own_limits_hold_after_a_reported_one() -> None:
+    window = RateWindow(RateLimits(requests_per_minute=2))
+    first = window.admit(Need(), 0.0)
+    window.learn(Quota(requests_per_minute=1), 50.0)
+    assert not window.fits(Need(), 55.0)
+    assert window.wait(Need(), 55.0) == 5.0
+    window.admit(Need(), 60.0)
+    window.learn(Quota(requests_per_minute=1), 60.0)
+    assert not window.fits(Need(), 119.0)
+    assert window.fits(Need(), 120.0)
+    assert window.limits()["requests_per_minute"] == 2
+    assert first is not None
+    window.correct(first, 5, 5)
+    assert window.used(120.0)["requests_per_minute"] == 0
+
+
+def test_a_reported_limit_that_ended_leaves_no_debt() -> None:
+    window = RateWindow()
+    window.learn(Quota(tokens_per_minute=1000), 0.0)
+    admission = window.admit(Need(500, 0), 1.0)
+    assert admission is not None
+    assert window.fits(Need(), 60.0)
+    window.correct(admission, 10, 10)
+    window.learn(Quota(tokens_per_minute=1000), 61.0)
+    assert window.fits(Need(1000, 0), 61.0)
+    assert not window.fits(Need(1001, 0), 61.0)
