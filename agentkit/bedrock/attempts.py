@@ -51,8 +51,12 @@ class RequestAttempt:
         `route` stands in where the entry does not say how the model was reached: the attempt was
         cancelled or ran out of time.
         """
-        known = {} if route is None else {"model_id": route[1], "access_method": route[0].value}
-        details = {"model_id": model, "access_method": "", **known, **(entry.details or {})}
+        details = entry.details
+        if details is None:
+            method, model_id = (
+                ("", model) if route is None else (route.method.value, route.model_id)
+            )
+            details = {"model_id": model_id, "access_method": method}
         return cls(
             model_id=details["model_id"],
             region=region,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agentkit.bedrock import results
@@ -54,7 +54,7 @@ class PreparedRequest:
         ]
         turns = [each for turn in arguments["messages"] for each in to_messages(turn)]
         messages = (*system, *turns)
-        call = replace(self.call, turns=len(messages))
+        call = ConverseCall(arguments, len(messages), self.call.omittable)
         return Request(messages=messages, params={CONVERSE: call}, stream=stream)
 
 

@@ -7,7 +7,6 @@ import copy
 import functools
 import re
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, ClassVar, Final
 
@@ -98,19 +97,22 @@ class ConverseTarget:
 
     def _send(self, request: Request, connection: RequestConnection) -> Response[Any]:
         exchange = Exchange(request, self.routes)
-        with self._described(exchange):
+        try:
             client = self._clients.runtime(self.region)
             with connection.used():
                 data = exchange.send(client.converse)
             connection.release()
             self._prefer(exchange.route)
             return self._response(data, exchange)
+        except Exception as exc:  # noqa: BLE001 - it is raised again
+            error = self._describe(exc, exchange)
+            raise error from error.__cause__
 
     def _stream(
         self, request: Request, connection: RequestConnection
     ) -> Generator[StreamEvent, None, None]:
         exchange = Exchange(request, self.routes)
-        with self._described(exchange):
+        try:
             client = self._clients.runtime(self.region)
             with connection.used():
                 data = exchange.send(client.converse_stream)
@@ -127,6 +129,9 @@ class ConverseTarget:
             finally:
                 connection.release()
                 source.close()
+        except Exception as exc:  # noqa: BLE001 - it is raised again
+            error = self._describe(exc, exchange)
+            raise error from error.__cause__
 
     def _relay(self, request: Request, connection: RequestConnection, relay: Relay) -> None:
         events = self._stream(request, connection)
@@ -148,21 +153,15 @@ class ConverseTarget:
         if route is not self.routes[0]:
             self.routes = (route, *(each for each in self.routes if each is not route))
 
-    @contextmanager
-    def _described(self, exchange: Exchange) -> Iterator[None]:
-        """Translate errors, and add what was sent."""
-        try:
-            yield
-        except Exception as exc:
-            own = exc if isinstance(exc, LLMError) else self.translate(exc)
-            error = own or general.translate(exc, provider=self.provider, model=self._name)
-            # A copy, without the traceback, so that the error does not refer to itself.
-            kept = copy.copy(error)
-            kept.__cause__ = error.__cause__
-            error.details = {**self._details(exchange), "error": kept}
-            if error is exc:
-                raise
-            raise error from error.__cause__
+    def _describe(self, exc: Exception, exchange: Exchange) -> LLMError:
+        """An error of our tree for `exc`, which says what was sent."""
+        own = exc if isinstance(exc, LLMError) else self.translate(exc)
+        error = own or general.translate(exc, provider=self.provider, model=self._name)
+        # A copy, without the traceback, so that the error does not refer to itself.
+        kept = copy.copy(error)
+        kept.__cause__ = error.__cause__
+        error.details = {**self._details(exchange), "error": kept}
+        return error
 
     def _response(self, data: dict[str, Any], exchange: Exchange) -> Response[Any]:
         message = (data.get("output") or {}).get("message")
