@@ -16,6 +16,21 @@ from agentkit.types import Request, Response
 from agentkit.types.ledger import Ledger
 
 
+class CancelScope(Protocol):
+    """A sync call, or a stream, that another thread can cancel.
+
+    It is entered around the call, and around each event of a stream.
+    """
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    def cancel(self) -> None:
+        """End the call soon, by an exception of any kind. Called from any thread."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """The ways to call a target: up to four functions, sync and async, complete and streamed.
@@ -38,6 +53,8 @@ class Endpoint:
     """Whether `fingerprint` is the same in other processes."""
     timed: bool = False
     """Whether it applies `Request.timeout` to its own sockets."""
+    cancel_scope: Callable[[], CancelScope] | None = None
+    """Makes the scope that a sync call runs in; None: a sync call of it cannot be cancelled."""
     with_json_instruction: Callable[[Request], Request] | None = None
     """Adds a request's `response_format` to the prompt, for a model without such an option."""
     close: Callable[[], None] | None = None

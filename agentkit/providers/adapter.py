@@ -12,6 +12,7 @@ from agentkit.providers.registry import provider_info
 from agentkit.providers.requirements import check_base_url, check_key, key_from_environment
 from agentkit.providers.response_fields import prompt_too_long
 from agentkit.providers.transport.base import Body, Reply, Transport, unreadable
+from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.sdk import SdkMethod, SdkTransport
 from agentkit.types import Request, Response, StreamEvent
 
@@ -44,6 +45,7 @@ class Adapter(ABC):
     provider: ClassVar[str] = "custom"
     end_mark: ClassVar[bool] = True
     timed: ClassVar[bool] = True
+    cancel_scope: ClassVar[type[CancelScope]] = CancelScope
     sdk_method: ClassVar[SdkMethod]
     """The method that `make_transport` uses."""
     default_key: ClassVar[str | None] = None

@@ -132,6 +132,16 @@ class SlowChunks(StreamFault):
 
 
 @dataclass(frozen=True)
+class Trickle(StreamFault):
+    """The answer is sent one byte every `seconds`: the connection is never silent.
+
+    Without streaming: the same.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class MissingEnd(StreamFault):
     """All content is sent and the stream ends normally, but no event says that it is complete.
 
@@ -216,6 +226,7 @@ malformed_body = MalformedBody
 latency = Latency
 slow_first_token = SlowFirstToken
 slow_chunks = SlowChunks
+trickle = Trickle
 missing_end = MissingEnd
 cut_stream = CutStream
 stalled_stream = StalledStream

@@ -197,6 +197,15 @@ def _slow_first_token(fault: faults.SlowFirstToken, delivery: Delivery) -> Itera
 
 
 @_actions.register
+def _trickle(fault: faults.Trickle, delivery: Delivery) -> Iterator[Action]:
+    """Pauses in proportion to the length of each piece, without what surrounds it on the wire."""
+    for action in _answer(fault.reply, delivery):
+        if isinstance(action, str):
+            yield Pause(fault.seconds * len(action.encode()))
+        yield action
+
+
+@_actions.register
 def _slow_chunks(fault: faults.SlowChunks, delivery: Delivery) -> Iterator[Action]:
     if not delivery.stream:
         yield Pause(fault.seconds)

@@ -22,6 +22,7 @@ EDGES: Mapping[str, frozenset[str]] = {
     "threading": frozenset({"_at_fork_reinit"}),
     "pybreaker": frozenset({"_handle_success", "_handle_error"}),
     "botocore": frozenset({"_endpoint", "_pool_classes_by_scheme"}),
+    "httpx": frozenset({"_client", "_mounts", "_transport", "_pool", "_network_backend"}),
 }
 """Private names of libraries that have no public equivalent. One file uses those of a library."""
 

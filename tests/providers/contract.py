@@ -157,6 +157,7 @@ CASES = {
     "malformed body": Case(faults.malformed_body(), e.InvalidResponseError, 2, "failure"),
     "slow first token": _silent(faults.slow_first_token(30)),
     "slow chunks": _silent(faults.slow_chunks(30)),
+    "trickle": _silent(faults.trickle(0.02)),
     "cut before the first token": Case(faults.cut_stream(0), e.NetworkError, 2, "failure"),
     "cut": _broken(faults.cut_stream(2), e.NetworkError),
     "stall": _STALL,

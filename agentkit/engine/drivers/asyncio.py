@@ -18,11 +18,13 @@ from agentkit.engine.drivers.sync import (
     aclose_quietly,
     asend,
     astep,
+    cancel_scope,
     open_astream,
     send,
 )
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
+from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
 
 R = TypeVar("R")
@@ -74,10 +76,13 @@ class AsyncioDriver:
 
     async def _send(self, effect: fx.Send) -> Any:
         if effect.endpoint.asend is None:
-            context = copy_context()
-            name = effect.target.name
+            context, scope = copy_context(), cancel_scope(effect)
             return await run_on_worker(
-                self.runtime, lambda: context.run(send, effect), name, effect.timeout
+                self.runtime,
+                lambda: context.run(send, effect, scope),
+                effect.target.name,
+                effect.timeout,
+                scope,
             )
         limit = asyncio.timeout(effect.timeout)
         try:
@@ -156,11 +161,18 @@ class _Task:
 
 
 async def run_on_worker(
-    runtime: Runtime, fn: Callable[[], Any], label: str, timeout: float | None
+    runtime: Runtime,
+    fn: Callable[[], Any],
+    label: str,
+    timeout: float | None,
+    scope: CancelScope | None,
 ) -> Any:
-    """Run `fn` on a worker; after `timeout` seconds abandon it and raise `TimedOut`."""
+    """Run `fn` on a worker; after `timeout` seconds abandon it and raise `TimedOut`.
+
+    `scope` is cancelled when it is abandoned.
+    """
     wakeup = Wakeup()
-    job = runtime.workers.submit(fn, label)
+    job = runtime.workers.submit(fn, label, scope)
     job.watch(wakeup.set)
     try:
         if await wakeup.wait(timeout):
@@ -264,7 +276,10 @@ class AsyncWorkerSource:
 
     async def apull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        return await run_on_worker(self._runtime, self._source.next_step(), self._label, timeout)
+        source = self._source
+        return await run_on_worker(
+            self._runtime, source.next_step(), self._label, timeout, source.scope
+        )
 
     async def aclose(self) -> None:
         """Release it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from agentkit._fork import on_fork
+from agentkit.engine.drivers.watchdog import Watchdog
 from agentkit.engine.drivers.workers import LoopThread, Workers
 from agentkit.engine.shared_call import SharedCalls
 from agentkit.policy.validation import whole_number
@@ -43,6 +44,7 @@ class Runtime:
         self.shared_calls = SharedCalls()
         self.workers = Workers(whole_number("max_workers", max_workers), name)
         self.loop = LoopThread(name)
+        self.watchdog = Watchdog(name)
         self.tasks: set[Any] = set()
         """Strong references to the asyncio tasks of shared calls."""
         on_fork(self._forget_tasks)
@@ -59,4 +61,5 @@ class Runtime:
             loop = task.get_loop()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
+        self.watchdog.close()
         return under_way + self.workers.close() + self.loop.close()

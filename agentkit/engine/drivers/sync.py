@@ -16,6 +16,7 @@ from agentkit.engine.drivers.workers import Workers
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
 from agentkit.errors import ProviderError
+from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
 
 R = TypeVar("R")
@@ -48,7 +49,8 @@ class SyncDriver:
     ) -> StreamEvent | None:
         """Run the flow to the next event that it emits and return the event, or to its end.
 
-        `cancelled` is called before each effect. If it returns true, the flow is left as it is.
+        `cancelled` is called before each effect and after a failed one. If it returns true, the flow
+        is left as it is.
         """
         stepper.advance()
         while not stepper.done:
@@ -60,10 +62,19 @@ class SyncDriver:
             try:
                 result = self._handlers[type(effect)](self, effect)
             except BaseException as error:
+                if cancelled is not None and cancelled():
+                    return None
                 stepper.fail(error)
             else:
                 stepper.advance(result)
         return None
+
+    def cancel(self) -> None:
+        """End the reads of streams that are under way, where possible. Called from any thread."""
+        for source in tuple(self._open):
+            scope = source.scope
+            if scope is not None:
+                scope.cancel()
 
     def close(self) -> None:
         """Close the streams that are still open."""
@@ -74,13 +85,28 @@ class SyncDriver:
         if effect.endpoint.send is None:
             future, cancel = self.runtime.loop.submit(asend(effect), copy_context())
             return _wait_for_future(future, cancel, effect.timeout)
-        if not effect.cuttable:
+        scope = cancel_scope(effect)
+        if effect.cuttable:
+            context, name = copy_context(), effect.target.name
+            return _run_on_worker(
+                self.runtime.workers,
+                lambda: context.run(send, effect, scope),
+                name,
+                effect.timeout,
+                scope,
+            )
+        if scope is None:
             return send(effect)
-        context = copy_context()
-        name = effect.target.name
-        return _run_on_worker(
-            self.runtime.workers, lambda: context.run(send, effect), name, effect.timeout
-        )
+        watch = self.runtime.watchdog.watch(scope.cancel)
+        watch.start(effect.timeout)
+        try:
+            return send(effect, scope)
+        except Exception as error:
+            if watch.expired:
+                raise fx.TimedOut from error
+            raise
+        finally:
+            watch.close()
 
     def _open_stream(self, effect: fx.Open) -> Any:
         source: InlineSource | WorkerSource | LoopSource
@@ -89,7 +115,7 @@ class SyncDriver:
         elif effect.cuttable:
             source = WorkerSource(self.runtime, effect)
         else:
-            source = InlineSource(effect)
+            source = InlineSource(self.runtime, effect)
         self._open.add(source)
         return source
 
@@ -132,11 +158,11 @@ class SyncDriver:
 class _SideFlow:
     """A flow that runs on a worker thread, beside the sync caller that launched it."""
 
-    __slots__ = ("_cancelled", "_context", "_ended", "_flow", "_runtime")
+    __slots__ = ("_cancelled", "_context", "_driver", "_ended", "_flow")
 
     def __init__(self, flow: fx.Flow[None], runtime: Runtime, leads: frozenset[str]) -> None:
         self._flow = flow
-        self._runtime = runtime
+        self._driver = SyncDriver(runtime)
         self._context: Context = copy_context()
         self._context.run(LED.set, leads)
         self._ended = False
@@ -150,23 +176,30 @@ class _SideFlow:
             self._ended = True
 
     def _carry_out(self) -> None:
-        driver, stepper = SyncDriver(self._runtime), Stepper(self._flow)
+        stepper = Stepper(self._flow)
         try:
-            driver.advance(stepper, lambda: self._cancelled)
+            self._driver.advance(stepper, lambda: self._cancelled)
         finally:
             stepper.close()
-            driver.close()
+            self._driver.close()
 
     def alive(self) -> bool:
         return not self._ended
 
     def cancel(self) -> None:
         self._cancelled = True
+        self._driver.cancel()
 
 
-def send(effect: fx.Send) -> Any:
+def cancel_scope(effect: fx.Send | fx.Open) -> CancelScope | None:
+    """The scope by which this sync call can be cancelled; None where the endpoint has none."""
+    make = effect.endpoint.cancel_scope
+    return None if make is None else make()
+
+
+def send(effect: fx.Send, cancellable: CancelScope | None = None) -> Any:
     """Call the model's sync function."""
-    with effect.scope() or _NO_SCOPE:
+    with effect.scope() or _NO_SCOPE, cancellable or _NO_SCOPE:
         return effect.endpoint.send(effect.request)  # type: ignore[misc]
 
 
@@ -190,10 +223,17 @@ async def asend(effect: fx.Send) -> Any:
 
 
 def _run_on_worker(
-    workers: Workers, fn: Callable[[], Any], label: str, timeout: float | None
+    workers: Workers,
+    fn: Callable[[], Any],
+    label: str,
+    timeout: float | None,
+    scope: CancelScope | None,
 ) -> Any:
-    """Run `fn` on a worker and wait. After `timeout` seconds abandon it and raise `TimedOut`."""
-    job = workers.submit(fn, label)
+    """Run `fn` on a worker and wait. After `timeout` seconds abandon it and raise `TimedOut`.
+
+    `scope` is cancelled when it is abandoned.
+    """
+    job = workers.submit(fn, label, scope)
     done = threading.Event()
     job.watch(done.set)
     try:
@@ -222,22 +262,10 @@ def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: f
     raise fx.TimedOut
 
 
-def open_stream(effect: fx.Open) -> Iterator[Any]:
-    """Open the model's sync stream."""
-    with effect.scope() or _NO_SCOPE:
-        return iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
-
-
 def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
     """Open the model's async stream."""
     with effect.scope() or _NO_SCOPE:
         return aiter(effect.endpoint.astream(effect.request))  # type: ignore[misc]
-
-
-def step(iterator: Iterator[Any], effect: fx.Open) -> Any:
-    """The next event of the iterator, or None at its end."""
-    with effect.scope() or _NO_SCOPE:
-        return next(iterator, None)
 
 
 async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
@@ -246,16 +274,8 @@ async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
         return await anext(iterator, None)
 
 
-def close_quietly(iterator: Any, effect: fx.Open) -> None:
-    """Close a generator or SDK stream. Exceptions are ignored."""
-    closing = getattr(iterator, "close", None)
-    if closing is not None:
-        with suppress(Exception), effect.scope() or _NO_SCOPE:
-            closing()
-
-
 async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
-    """Like `close_quietly`, for an async stream."""
+    """Close an async generator or SDK stream. Exceptions are ignored."""
     closing = getattr(iterator, "aclose", None) or getattr(iterator, "close", None)
     if closing is not None:
         with suppress(Exception), effect.scope() or _NO_SCOPE:
@@ -264,63 +284,103 @@ async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
                 await result
 
 
-class InlineSource:
-    """A sync stream that is read in the caller's thread, where no time limit can be enforced."""
+class SyncReader:
+    """Reads a sync stream, one event at a time; opens it for the first one."""
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
-        self._iterator = open_stream(effect)
+        self._iterator: Iterator[Any] | None = None
+        self.scope = cancel_scope(effect)
+
+    def step(self) -> Any:
+        """The next event; None at the end."""
+        effect = self._effect
+        with effect.scope() or _NO_SCOPE, self.scope or _NO_SCOPE:
+            if self._iterator is None:
+                self._iterator = iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
+            return next(self._iterator, None)
+
+    def close(self) -> None:
+        """Close the generator or SDK stream. Exceptions are ignored."""
+        closing = getattr(self._iterator, "close", None)
+        if closing is not None:
+            with suppress(Exception), self._effect.scope() or _NO_SCOPE:
+                closing()
+
+
+class InlineSource:
+    """A sync stream that is read in the caller's thread.
+
+    Time limits can be enforced only if the endpoint has a cancel scope.
+    """
+
+    def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
+        self._reader = SyncReader(effect)
+        self.scope = self._reader.scope
+        self._watch = None if self.scope is None else runtime.watchdog.watch(self.scope.cancel)
 
     def pull(self, timeout: float | None) -> Any:
-        """The next event; None at the end."""
-        return step(self._iterator, self._effect)
+        """The next event; None at the end. Raises `TimedOut`."""
+        watch = self._watch
+        if watch is None:
+            return self._reader.step()
+        watch.start(timeout)
+        try:
+            return self._reader.step()
+        except Exception as error:
+            if watch.expired:
+                raise fx.TimedOut from error
+            raise
+        finally:
+            watch.stop()
 
     def close(self) -> None:
         """Release it."""
-        close_quietly(self._iterator, self._effect)
+        if self._watch is not None:
+            self._watch.close()
+        self._reader.close()
 
 
 class WorkerSource:
     """A sync stream that is read on a worker thread, so that it can be abandoned."""
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
-        self._runtime = runtime
-        self._effect = effect
+        self._workers = runtime.workers
+        self._label = effect.target.name
+        self._reader = SyncReader(effect)
+        self.scope = self._reader.scope
         self._context = copy_context()
-        self._iterator: Iterator[Any] | None = None
         self._busy = False
         self._closed = False
 
-    def step(self) -> Any:
-        """The next event. Runs on the worker."""
+    def _step(self) -> Any:
         try:
-            if self._iterator is None:
-                self._iterator = open_stream(self._effect)
-            return step(self._iterator, self._effect)
+            return self._reader.step()
         finally:
             self._busy = False
             if self._closed:
-                close_quietly(self._iterator, self._effect)
+                self._reader.close()
 
     def next_step(self) -> Callable[[], Any]:
-        """Return a function that runs `step` in the stream's context, and mark it as running."""
+        """Return a function that reads the next event, and mark it as running."""
         self._busy = True
-        return lambda: self._context.run(self.step)
+        return lambda: self._context.run(self._step)
 
     def pull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        workers, label = self._runtime.workers, self._effect.target.name
-        return _run_on_worker(workers, self.next_step(), label, timeout)
+        return _run_on_worker(self._workers, self.next_step(), self._label, timeout, self.scope)
 
     def close(self) -> None:
         """Release it."""
         self._closed = True
         if not self._busy:
-            close_quietly(self._iterator, self._effect)
+            self._reader.close()
 
 
 class LoopSource:
     """An async stream that is read on the manager's background event loop."""
+
+    scope: CancelScope | None = None
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._loop = runtime.loop

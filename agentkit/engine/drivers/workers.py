@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import PoolExhaustedError
+from agentkit.policy.target import CancelScope
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,11 +23,22 @@ IDLE_SECONDS = 30.0
 class Job:
     """A function that runs on a worker thread."""
 
-    __slots__ = ("_finished", "_lock", "_watch", "abandoned", "error", "fn", "label", "result")
+    __slots__ = (
+        "_finished",
+        "_lock",
+        "_watch",
+        "abandoned",
+        "error",
+        "fn",
+        "label",
+        "result",
+        "scope",
+    )
 
-    def __init__(self, fn: Callable[[], Any], label: str) -> None:
+    def __init__(self, fn: Callable[[], Any], label: str, scope: CancelScope | None) -> None:
         self.fn = fn
         self.label = label
+        self.scope = scope
         self.result: Any = None
         self.error: BaseException | None = None
         self.abandoned = False
@@ -80,13 +92,13 @@ class Workers:
         """The number of threads that still run an abandoned call."""
         return self._stuck
 
-    def submit(self, fn: Callable[[], Any], label: str) -> Job:
-        """Run `fn` on a worker, as soon as one is free.
+    def submit(self, fn: Callable[[], Any], label: str, scope: CancelScope | None = None) -> Job:
+        """Run `fn` on a worker, as soon as one is free; `scope` is cancelled if it is abandoned.
 
         Raises:
             PoolExhaustedError: every thread is stuck, or the workers are closed.
         """
-        job = Job(fn, label)
+        job = Job(fn, label, scope)
         with self._lock:
             if self._closed:
                 raise PoolExhaustedError(f"the workers of {self.name} are closed")
@@ -105,11 +117,14 @@ class Workers:
         return job
 
     def abandon(self, job: Job) -> None:
-        """Stop waiting for `job`. Its result is ignored."""
+        """Stop waiting for `job`, and cancel it if possible. Its result is ignored."""
         with self._lock:
-            if not job.abandoned:
-                job.abandoned = True
-                self._stuck += job in self._running
+            if job.abandoned:
+                return
+            job.abandoned = True
+            self._stuck += job in self._running
+        if job.scope is not None:
+            job.scope.cancel()
 
     def _work(self) -> None:
         queue = self._queue

@@ -15,7 +15,7 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit._version import __version__
 from agentkit.policy.validation import number, whole_number
 from agentkit.providers.bedrock.auth import AuthConfig
-from agentkit.providers.bedrock.connection import control_connections
+from agentkit.providers.bedrock.connection import make_cancellable
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.sessions import open_session
 from agentkit.types.context import Closing
@@ -127,7 +127,7 @@ class Clients(Closing):
                     endpoint_url=self._endpoint_url,
                     config=self._config(timeout),
                 )
-                control_connections(client)
+                make_cancellable(client)
                 self._clients[key] = client
             return self._clients[key]
 

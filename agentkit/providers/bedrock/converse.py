@@ -14,12 +14,13 @@ from agentkit.errors import LLMError
 from agentkit.providers import errors as general
 from agentkit.providers.bedrock import errors
 from agentkit.providers.bedrock.clients import Clients
-from agentkit.providers.bedrock.connection import RequestConnection
+from agentkit.providers.bedrock.connection import read_timeout
 from agentkit.providers.bedrock.encoding import joined, texts_of
 from agentkit.providers.bedrock.events import Relay, finish_of, invalid_response, read
 from agentkit.providers.bedrock.exchange import Exchange
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.bedrock.usage import BedrockUsage
+from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.types import Request, Response, StreamEvent, ToolCall
 
 _CONTINUES: Final = re.compile(
@@ -42,6 +43,7 @@ class ConverseTarget:
     provider: ClassVar[str] = errors.PROVIDER
     end_mark: ClassVar[bool] = True
     timed: ClassVar[bool] = True
+    cancel_scope: ClassVar[type[CancelScope]] = CancelScope
     capabilities = frozenset({"messages", "tools", "vision", "documents"})
 
     def __init__(
@@ -56,33 +58,33 @@ class ConverseTarget:
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
-        return self._send(request, RequestConnection(request.timeout))
+        return self._send(request, current_scope() or CancelScope())
 
     async def asend(self, request: Request) -> Response[Any]:
         """Answer on a thread of the clients' own pool; cancelling closes the connection."""
-        connection = RequestConnection(request.timeout)
-        ask = functools.partial(copy_context().run, self._send, request, connection)
+        scope = CancelScope()
+        ask = functools.partial(copy_context().run, self._send, request, scope)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._clients.executor, ask)
         finally:
-            connection.cancel()
+            scope.cancel()
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Stream, blocking."""
-        return self._stream(request, RequestConnection(request.timeout))
+        return self._stream(request, current_scope() or CancelScope())
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
         """Stream from a thread of the clients' own pool; leaving closes the connection."""
-        connection = RequestConnection(request.timeout)
+        scope = CancelScope()
         relay = Relay(asyncio.get_running_loop())
-        work = functools.partial(copy_context().run, self._relay, request, connection, relay)
+        work = functools.partial(copy_context().run, self._relay, request, scope, relay)
         reader = self._clients.executor.submit(work)
         try:
             async for event in relay:
                 yield event
         finally:
             reader.cancel()
-            connection.cancel()
+            scope.cancel()
 
     def translate(self, exc: Exception) -> LLMError | None:
         """An error of our tree for one of botocore's."""
@@ -95,26 +97,24 @@ class ConverseTarget:
     def __repr__(self) -> str:
         return f"<ConverseTarget {self._name}>"
 
-    def _send(self, request: Request, connection: RequestConnection) -> Response[Any]:
+    def _send(self, request: Request, scope: CancelScope) -> Response[Any]:
         exchange = Exchange(request, self.routes)
         try:
             client = self._clients.runtime(self.region)
-            with connection.used():
+            with scope, read_timeout(request.timeout):
                 data = exchange.send(client.converse)
-            connection.release()
+            scope.release()
             self._prefer(exchange.route)
             return self._response(data, exchange)
         except Exception as exc:  # noqa: BLE001 - it is raised again
             error = self._describe(exc, exchange)
             raise error from error.__cause__
 
-    def _stream(
-        self, request: Request, connection: RequestConnection
-    ) -> Generator[StreamEvent, None, None]:
+    def _stream(self, request: Request, scope: CancelScope) -> Generator[StreamEvent, None, None]:
         exchange = Exchange(request, self.routes)
         try:
             client = self._clients.runtime(self.region)
-            with connection.used():
+            with scope, read_timeout(request.timeout):
                 data = exchange.send(client.converse_stream)
             self._prefer(exchange.route)
             source = data["stream"]
@@ -127,18 +127,18 @@ class ConverseTarget:
                     trims_start=exchange.trims_start,
                 )
             finally:
-                connection.release()
+                scope.release()
                 source.close()
         except Exception as exc:  # noqa: BLE001 - it is raised again
             error = self._describe(exc, exchange)
             raise error from error.__cause__
 
-    def _relay(self, request: Request, connection: RequestConnection, relay: Relay) -> None:
-        events = self._stream(request, connection)
+    def _relay(self, request: Request, scope: CancelScope, relay: Relay) -> None:
+        events = self._stream(request, scope)
         try:
             for event in events:
                 relay.put(event)
-                if connection.cancelled:
+                if scope.cancelled:
                     events.close()
         except BaseException as error:  # noqa: BLE001 - it is raised where the stream is read
             relay.put(error)

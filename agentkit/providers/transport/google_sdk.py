@@ -23,6 +23,7 @@ from agentkit.providers.transport.base import (
     with_extra_body,
 )
 from agentkit.providers.transport.clients import SdkClients
+from agentkit.providers.transport.connection import make_cancellable
 
 _SHORTEST_DEADLINE = 10
 """Seconds: the API refuses a request that allows the server less."""
@@ -114,6 +115,7 @@ class _Client:
 
         hooks: dict[str, Any] = {"request": [_limit_connect], "response": [_on_response]}
         self._http = httpx2.Client(follow_redirects=True, event_hooks=hooks)
+        make_cancellable(self._http)
         unused = httpx2.AsyncClient(transport=httpx2.AsyncBaseTransport(), trust_env=False)
         self._client = _genai_client(key, url, sync_client=self._http, async_client=unused)
         self.models = self._client.models

@@ -21,6 +21,7 @@ from agentkit.providers.transport.base import (
     with_extra_body,
 )
 from agentkit.providers.transport.clients import SdkClients
+from agentkit.providers.transport.connection import make_cancellable
 
 
 class SdkMethod(NamedTuple):
@@ -137,7 +138,9 @@ class SdkTransport:
 
     def _new_client(self, name: str) -> Any:
         sdk = import_module(self._method.sdk)
-        return getattr(sdk, name)(max_retries=0, **self._client_options(sdk))
+        client = getattr(sdk, name)(max_retries=0, **self._client_options(sdk))
+        make_cancellable(client)
+        return client
 
 
 async def _parsed(raw: Any) -> Any:

@@ -171,6 +171,20 @@ async def _slow_chunks(fault: faults.SlowChunks, to: Responder) -> None:
 
 
 @perform.register
+async def _trickle(fault: faults.Trickle, to: Responder) -> None:
+    if to.request.stream:
+        kind, data = to.protocol.stream_type, b"".join(e.data for e in to.events(fault.reply))
+    else:
+        response = to.complete(fault.reply)
+        kind, data = response.content_type, response.body
+    to.connection.start_stream(kind, to.id_headers)
+    for byte in data:
+        await asyncio.sleep(fault.seconds)
+        to.connection.chunk(bytes((byte,)))
+    to.connection.end_stream()
+
+
+@perform.register
 async def _missing_end(fault: faults.MissingEnd, to: Responder) -> None:
     if to.request.stream:
         events = to.events(fault.reply)

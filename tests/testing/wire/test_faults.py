@@ -31,6 +31,7 @@ EVERY_FAULT = [
     faults.latency(1.0, faults.status(503)),
     faults.slow_first_token(1.0),
     faults.slow_chunks(1.0),
+    faults.trickle(1.0),
     faults.missing_end(),
     faults.cut_stream(2, reset=True),
     faults.stalled_stream(2),
@@ -276,6 +277,7 @@ def test_an_error_inside_a_200_without_streaming(provider: str) -> None:
         faults.latency(0.001, Response(REPLY)),
         faults.slow_first_token(0.001),
         faults.slow_chunks(0.001, reply=REPLY),
+        faults.trickle(0.0),
     ],
     ids=repr,
 )
