@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +45,7 @@ def with_backup(
     model: Any,
     *,
     attempts: int = 2,
-    timeout: float = 20.0,
+    timeout: float | None = 20.0,
     breaker: CircuitBreaker | None = None,
     backup: bool = True,
 ) -> LLMManager:
@@ -98,3 +100,11 @@ def astream(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
 Ask = Callable[..., str]
 each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream])
 """The four ways to ask a manager for text."""
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    limit = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < limit
+        threading.Event().wait(0.002)

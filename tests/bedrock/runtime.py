@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -171,11 +170,3 @@ def manager(clients: FakeClients, **how: Any) -> LLMManager:
         clients=clients,  # type: ignore[arg-type]
         **how,
     )
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    limit = time.monotonic() + 5.0
-    while not condition():
-        assert time.monotonic() < limit
-        threading.Event().wait(0.002)

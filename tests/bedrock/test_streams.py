@@ -17,8 +17,8 @@ from tests.bedrock.runtime import (
     refused,
     text_events,
     throttled,
-    until,
 )
+from tests.helpers import until
 
 EAST, WEST = "us-east-1", "us-west-2"
 BROKEN = refused("modelStreamErrorException", "boom", 424)

@@ -49,8 +49,8 @@ class SyncDriver:
     ) -> StreamEvent | None:
         """Run the flow to the next event that it emits and return the event, or to its end.
 
-        `cancelled` is called before each effect and after a failed one. If it returns true, the flow
-        is left as it is.
+        `cancelled` is called before each effect and after a failed one. Once it returns true, the
+        flow is left as it is.
         """
         stepper.advance()
         while not stepper.done:
@@ -106,7 +106,7 @@ class SyncDriver:
                 raise fx.TimedOut from error
             raise
         finally:
-            watch.close()
+            watch.stop()
 
     def _open_stream(self, effect: fx.Open) -> Any:
         source: InlineSource | WorkerSource | LoopSource
@@ -336,8 +336,6 @@ class InlineSource:
 
     def close(self) -> None:
         """Release it."""
-        if self._watch is not None:
-            self._watch.close()
         self._reader.close()
 
 

@@ -37,10 +37,6 @@ class Watch:
 
     def stop(self) -> None:
         """The wait is over."""
-        self.due = math.inf
-
-    def close(self) -> None:
-        """Nothing is waited for any more."""
         self._watchdog.remove(self)
 
     def expire(self) -> None:
@@ -72,7 +68,7 @@ class Watchdog:
         self._closed = False
 
     def watch(self, cancel: Callable[[], None]) -> Watch:
-        """A watch that calls `cancel` when a time limit runs out; close it at the end."""
+        """A watch that calls `cancel` when a time limit runs out."""
         return Watch(self, cancel)
 
     def add(self, watch: Watch) -> None:

@@ -16,7 +16,7 @@ from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.sessions import open_session
 from agentkit.testing import WireServer, faults
 from agentkit.types import End, Message, RawEvent, ReasoningDelta, TextDelta, ToolCall, Usage
-from tests.bedrock.runtime import until
+from tests.helpers import until
 from tests.providers.bedrock.wired import (
     ANSWER,
     DIRECT,
