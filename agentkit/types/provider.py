@@ -26,7 +26,7 @@ class Provider(Protocol):
       ``"json_schema"`` and ``"json_object"``. Without the last two, a JSON schema is added to the
       prompt.
     - `translate(exc)`: an `LLMError` for one of its exceptions, or None for the general rules
-    - `cancel_scope()`: a context manager that is entered around each sync call, and around each event
+    - `cancel_scope()`: a context manager that is entered around each sync call, and each event
       of a sync stream, and whose `cancel()` ends it from another thread. Without it, a sync call
       from sync code cannot be interrupted.
     - `with_key(key)`: the same provider with another API key, for a pool
