@@ -41,7 +41,9 @@ def success(
     model, region = split_name(response.model)
     method = details.get("access_method")
     profile = method not in {None, ModelAccessMethod.DIRECT.value}
-    kept = {name: value for name, value in (given_fields or {}).items() if name not in removed}
+    final = None
+    if given_fields:
+        final = {name: value for name, value in given_fields.items() if name not in removed}
     return BedrockResponse(
         success=True,
         response_data=response.raw,
@@ -56,7 +58,7 @@ def success(
         validation_attempts=list(checks),
         parameters_removed=removed,
         original_additional_fields=None if given_fields is None else dict(given_fields),
-        final_additional_fields=kept or None,
+        final_additional_fields=final or None,
         ledger=response.ledger,
     )
 

@@ -62,12 +62,15 @@ class Exchange:
     @property
     def details(self) -> dict[str, Any]:
         """What was sent, and by which route."""
-        sent = self._arguments.get("additionalModelRequestFields") or {}
+        removed: tuple[str, ...] = ()
+        if self.omitted:
+            sent = self._arguments.get("additionalModelRequestFields") or {}
+            removed = tuple(sorted(self._given.keys() - sent.keys()))
         return {
             "model_id": self.route.model_id,
             "access_method": self.route.method.value,
             "omitted": tuple(self.omitted),
-            "parameters_removed": tuple(sorted(self._given.keys() - sent.keys())),
+            "parameters_removed": removed,
         }
 
     def send(self, operation: Callable[..., dict[str, Any]]) -> dict[str, Any]:
