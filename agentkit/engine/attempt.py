@@ -47,7 +47,6 @@ class Attempt:
     """One attempt, with its permit, its lease and its reserved budget, until it is settled."""
 
     __slots__ = (
-        "_settled",
         "allotted",
         "call",
         "client",
@@ -63,6 +62,7 @@ class Attempt:
         "position",
         "presented",
         "raised",
+        "settled",
         "spendings",
         "started",
         "state",
@@ -103,7 +103,7 @@ class Attempt:
         """The same exception, as middleware sees it."""
         self.has_passed = False
         """Whether it was a probe that counted as a success at its first content."""
-        self._settled = False
+        self.settled = False
         call.sent += 1
         self.watch = call.observer.attempt(
             target.name, target.provider, self.number, self.position, call.request
@@ -150,7 +150,8 @@ class Attempt:
             self.permit.succeeded(duration)
         if self.number == 1 and target.budget is not None:
             target.budget.earn()
-        self._report_quota(response)
+        if self.lease is not None:
+            self._report_quota(self.lease, response)
         call.ledger.answered_by = target.name
         self._settle("success", duration, response=response)
         return response
@@ -160,7 +161,8 @@ class Attempt:
         duration = self.call.rules.now() - self.started
         if self.permit is not None:
             self.permit.neutral()
-        self._report_quota(response)
+        if self.lease is not None:
+            self._report_quota(self.lease, response)
         self._settle("failure", duration, response=response, error=error)
         return Failure(error, classify(error, None), self.number)
 
@@ -212,7 +214,7 @@ class Attempt:
 
     def abandon(self, reason: str) -> None:
         """Settle without an outcome: cancelled, closed early, or out of time. At most once."""
-        if self._settled:
+        if self.settled:
             return
         if self.permit is not None:
             self.permit.abandoned()
@@ -264,10 +266,9 @@ class Attempt:
             model=target.name,
         )
 
-    def _report_quota(self, response: Response[Any]) -> None:
-        if self.lease is not None:
-            self.lease.succeeded()
-            self.lease.learn(response.quota, self.call.rules.now())
+    def _report_quota(self, lease: Lease, response: Response[Any]) -> None:
+        lease.succeeded()
+        lease.learn(response.quota, self.call.rules.now())
 
     def _report_failure(self, blame: Blame, error: Exception, duration: float) -> None:
         if self.permit is None:
@@ -287,7 +288,7 @@ class Attempt:
         error: LLMError | None = None,
         reason: str | None = None,
     ) -> None:
-        self._settled = True
+        self.settled = True
         call, target = self.call, self.target
         usage = response.usage if response is not None else None
         used = _tokens_used(outcome, usage, error)
@@ -299,27 +300,27 @@ class Attempt:
             budget.settle(spending, used)
         status = getattr(error, "status", None)
         source = error if response is None else response
-        entry = Entry(
-            model=target.name,
-            provider=target.provider,
-            outcome=outcome,
-            number=self.number,
-            started=self.started - call.began,
-            duration=duration,
-            delay=self.delay,
-            waited=self.waited,
-            error=None if error is None else type(error).__name__,
-            error_type=None if error is None else str(status) if status else error.error_type,
-            status=status,
-            reason=reason,
-            breaker=self.state,
-            cache=call.cache,
-            input_tokens=0 if usage is None else usage.input_tokens,
-            output_tokens=0 if usage is None else usage.output_tokens,
-            position=self.position,
-            first_token=self.first_token,
-            omitted=() if response is None else response.omitted,
-            details=None if source is None else source.details,
+        entry = Entry(  # positional: by keyword, twenty fields cost 1.5 µs more for each attempt
+            target.name,  # model
+            target.provider,  # provider
+            outcome,  # outcome
+            self.number,  # number
+            self.started - call.began,  # started
+            duration,  # duration
+            self.delay,  # delay
+            self.waited,  # waited
+            None if error is None else type(error).__name__,  # error
+            None if error is None else str(status) if status else error.error_type,  # error_type
+            status,  # status
+            reason,  # reason
+            self.state,  # breaker
+            call.cache,  # cache
+            0 if usage is None else usage.input_tokens,  # input_tokens
+            0 if usage is None else usage.output_tokens,  # output_tokens
+            self.position,  # position
+            self.first_token,  # first_token
+            () if response is None else response.omitted,  # omitted
+            None if source is None else source.details,  # details
         )
         call.ledger.record(entry)
         self.watch.end(entry, response, error)

@@ -278,6 +278,8 @@ class Call:
 
         If `target` is rate limited and waiting is not worth it, the error is returned instead.
         """
+        if target.rate_limited_until < 0.0 and not self.walk.returns:
+            return 0.0
         now = self.rules.now()
         delay = self.walk.not_before() - now
         limited = target.rate_limited_until - now
@@ -383,11 +385,27 @@ class Call:
 
         The key covers the schema but not validators, so that types with the same schema may differ.
         """
-        try:
-            own = replace(response, cached=result == "hit", quota=None, ledger=self.ledger)
-            own = self.owned(self.checked(own))
-        except StructuredOutputError:
-            return None
+        own: Response[Any] = Response(  # `replace` takes 1.6 times as long, at each cache hit
+            response.text,
+            usage=response.usage,
+            model=response.model,
+            provider=response.provider,
+            finish_reason=response.finish_reason,
+            tool_calls=response.tool_calls,
+            parsed=response.parsed,
+            cached=result == "hit",
+            response_id=response.response_id,
+            ledger=self.ledger,
+            reasoning=response.reasoning,
+            omitted=response.omitted,
+            details=response.details,
+            raw=response.raw,
+        )
+        if self.check is not None:
+            try:
+                own = self.owned(self.checked(own))
+            except StructuredOutputError:
+                return None
         self.cache = self.ledger.cache = result
         self.ledger.answered_by = response.model
         return own

@@ -42,8 +42,8 @@ class Exchange(Protocol):
 
     prefix: str
     """Prefix of the keys of shared calls, which are separate for each kind of exchange."""
-    aside: bool
-    """Whether a shared call runs beside its leader, who does not slow it down."""
+    streamed: bool
+    """Whether events are handed over as they come; then a shared call runs at its own pace."""
 
     def time_limit(self, target: Target) -> float | None:
         """The target's own time limit for an attempt, in seconds."""
@@ -98,7 +98,7 @@ class CompleteExchange:
     """Send a request and wait for the complete response."""
 
     prefix = ""
-    aside = False
+    streamed = False
 
     def time_limit(self, target: Target) -> float | None:
         """The timeout of the target."""
@@ -123,7 +123,8 @@ class CompleteExchange:
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
         """Check each attempt, so that a rejected response can be retried."""
-        return attempt.call.checked(response)
+        call = attempt.call
+        return response if call.check is None else call.owned(call.checked(response))
 
     def interruption(self, attempt: Attempt, cause: Exception) -> StreamInterruptedError | None:
         """None: a complete response is shown only at its end."""
@@ -176,7 +177,7 @@ class StreamExchange:
     """
 
     prefix = "stream:"
-    aside = True
+    streamed = True
 
     def __init__(self, on_interrupt: OnInterrupt, shared: SharedCall | None = None) -> None:
         self._on_interrupt = on_interrupt
@@ -245,7 +246,7 @@ class StreamExchange:
             yield from self.emit(call, event)
             event = yield from _pull(call, target, source, target.timeout)
         self._end = _checked_end(target, event)
-        return _response(target, self._events, self._end)
+        return call.owned(_response(target, self._events, self._end))
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
         """Do not check, as the text is already shown. `conclude` checks the complete response."""

@@ -10,6 +10,7 @@ An error that concerns a single target is returned. An error that is raised ends
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from agentkit.policy.target import Target
 from agentkit.types import Request, Response
 from agentkit.types.observer import CallOutcome
 
+_OUTCOMES = (Response, LLMError, Failure)
+
 
 def run_request(
     call: Call,
@@ -31,22 +34,15 @@ def run_request(
     exchange: Exchange,
 ) -> Flow[Response[Any]]:
     """Run the request inside its middleware, and report its end exactly once."""
-    check = call.check
-
-    def proceed(request: Request) -> Flow[Response[Any]]:
-        call.restart(request)
-        if check is None or check.retries is None:
-            return run_route(call, exchange)
-        return run_checked(call, exchange, check, retries=check.retries)
-
     response: Response[Any] | None = None
     error: BaseException | None = None
     try:
         if middleware:
-            result = yield from run_middleware(middleware, call.request, proceed)
+            innermost = functools.partial(_proceed, call, exchange)
+            result = yield from run_middleware(middleware, call.request, innermost)
             response = call.owned(result)
         else:
-            response = yield from proceed(call.request)
+            response = yield from _run_route_or_checked(call, exchange)
         return response
     except BaseException as exc:
         error = exc
@@ -56,6 +52,19 @@ def run_request(
     finally:
         call.ledger.duration = call.rules.now() - call.began
         call.observer.end(_outcome_of(call, error), call.ledger, response, error)
+
+
+def _proceed(call: Call, exchange: Exchange, request: Request) -> Flow[Response[Any]]:
+    """The innermost step of the request middleware."""
+    call.restart(request)
+    return _run_route_or_checked(call, exchange)
+
+
+def _run_route_or_checked(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
+    check = call.check
+    if check is None or check.retries is None:
+        return run_route(call, exchange)
+    return run_checked(call, exchange, check, retries=check.retries)
 
 
 def run_checked(
@@ -144,15 +153,14 @@ def make_attempt(
     result: Outcome | Failure | Exception
     try:
         if layers:
-            response = yield from run_middleware(
-                layers, call.request, lambda request: _send(attempt, request, exchange)
-            )
+            innermost = functools.partial(_send, attempt, exchange)
+            response = call.owned((yield from run_middleware(layers, call.request, innermost)))
             if not response.model:  # the response of a middleware
                 response = replace(response, model=target.name, provider=target.provider)
         else:
             response = yield from exchange.send(attempt, call.request)
         try:
-            result = attempt.succeed(call.owned(exchange.accept(attempt, call.owned(response))))
+            result = attempt.succeed(exchange.accept(attempt, response))
         except StructuredOutputError as rejected:
             result = attempt.reject(rejected, response)
     except Exception as exc:
@@ -161,13 +169,22 @@ def make_attempt(
         attempt.abandon("cancelled" if attempt.first_token is None else "closed_early")
         raise
     finally:
-        attempt.abandon("unsettled")  # only if settling itself raised: release everything
+        if not attempt.settled:  # settling itself raised: nothing stays held
+            attempt.abandon("unsettled")
+    if exchange.streamed:
+        yield from _end_stream(call, result, exchange)
+    if isinstance(result, _OUTCOMES):
+        return result
+    raise result
+
+
+def _end_stream(
+    call: Call, result: Outcome | Failure | Exception, exchange: Exchange
+) -> Flow[None]:
+    """Release the stream of a settled attempt, then hand over its end."""
     yield from exchange.release()
     if isinstance(result, Response):
         yield from exchange.finish(call, result)
-    elif not isinstance(result, LLMError | Failure):
-        raise result
-    return result
 
 
 def _settle_error(
@@ -181,7 +198,7 @@ def _settle_error(
     return exchange.interruption(attempt, failure.error) or failure
 
 
-def _send(attempt: Attempt, request: Request, exchange: Exchange) -> Flow[Response[Any]]:
+def _send(attempt: Attempt, exchange: Exchange, request: Request) -> Flow[Response[Any]]:
     """Send, and raise only errors of agentkit for the attempt middleware to catch."""
     try:
         return (yield from exchange.send(attempt, request))

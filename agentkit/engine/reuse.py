@@ -92,7 +92,7 @@ def share_call(upstream: Upstream) -> Flow[Outcome]:
 
 def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
     """Lead in place if a sync caller waits for a complete response, else beside the caller."""
-    if upstream.call.blocking and not upstream.exchange.aside:
+    if upstream.call.blocking and not upstream.exchange.streamed:
         token = LED.set(LED.get() | {shared.key})
         try:
             yield from upstream.lead(shared)

@@ -48,8 +48,9 @@ class Stepper(Generic[R]):
 
     def close(self) -> None:
         """Stop the flow, unless it is over."""
-        self.done = True
-        self._flow.close()
+        if not self.done:
+            self.done = True
+            self._flow.close()
 
 
 def presentable(error: BaseException) -> BaseException:

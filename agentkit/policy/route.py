@@ -97,6 +97,11 @@ class Walk(ABC):
         """Return to the current target at clock time `time`, instead of leaving it for good."""
         self._due[self.position] = time
 
+    @property
+    def returns(self) -> bool:
+        """Whether it is to return to a target at some time."""
+        return bool(self._due)
+
     def not_before(self) -> float:
         """Clock time before which the current target is not tried again. Reading it clears it."""
         return self._due.pop(self.position, -1.0)
@@ -176,6 +181,8 @@ class SequentialWalk(Walk):
 
     def count_ahead(self) -> int:
         """The number of targets in `ahead`, without iterating over a long route."""
+        if not self._done:
+            return self.route.after[self.position]
         dropped = sum(index > self.position for index in self._done)
         return self.route.after[self.position] - dropped
 
