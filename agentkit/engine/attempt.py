@@ -343,9 +343,12 @@ def begin_attempt(
     Raises:
         DeadlineExceededError: no lease becomes free within the deadline.
     """
-    spendings = _reserve(call, target) if call.budgets else ()
-    if isinstance(spendings, LLMError):
-        return spendings
+    spendings: tuple[Spending, ...] = ()
+    if call.budgets:
+        reserved = _reserve(call, target)
+        if isinstance(reserved, LLMError):
+            return reserved
+        spendings = reserved
     lease: Lease | None = None
     waited = 0.0
     if target.pool is not None:

@@ -41,6 +41,8 @@ def run_request(
             innermost = functools.partial(_proceed, call, exchange)
             result = yield from run_middleware(middleware, call.request, innermost)
             response = call.owned(result)
+        elif call.check is None:
+            response = yield from run_route(call, exchange)
         else:
             response = yield from _run_route_or_checked(call, exchange)
         return response
@@ -127,6 +129,8 @@ def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcom
         if delay and (yield from _back_off(call, target, delay)) and last is not None:
             return last
         result = yield from make_attempt(call, target, delay, exchange)
+        if isinstance(result, Response):
+            return result
         if isinstance(result, CircuitOpenError):
             return last or result
         if not isinstance(result, Failure):

@@ -99,7 +99,9 @@ def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
         finally:
             LED.reset(token)
         return
-    upstream = upstream._replace(exchange=upstream.exchange.into(shared))
+    exchange = upstream.exchange.into(shared)
+    if exchange is not upstream.exchange:
+        upstream = upstream._replace(exchange=exchange)
     try:
         shared.running = yield from Launch(upstream.lead(shared), shared.key)
     except Exception as error:

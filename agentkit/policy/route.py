@@ -56,7 +56,7 @@ class Route:
 class Walk(ABC):
     """The progress of one request along a route: targets that are next, left and done."""
 
-    __slots__ = ("_done", "_due", "_retry", "attempts", "position", "route", "tried")
+    __slots__ = ("_done", "_due", "_retry", "attempts", "position", "returns", "route", "tried")
 
     def __init__(self, route: Route, retry: RetryPolicy | None) -> None:
         self.route = route
@@ -69,6 +69,8 @@ class Walk(ABC):
         self._done: set[int] = set()
         self._due: dict[int, float] = {}
         """Clock time by position before which a target is not tried again."""
+        self.returns = False
+        """Whether it is, or was, to return to a target at some time."""
 
     @abstractmethod
     def next_stop(self) -> Stop | None:
@@ -96,11 +98,7 @@ class Walk(ABC):
     def return_at(self, time: float) -> None:
         """Return to the current target at clock time `time`, instead of leaving it for good."""
         self._due[self.position] = time
-
-    @property
-    def returns(self) -> bool:
-        """Whether it is to return to a target at some time."""
-        return bool(self._due)
+        self.returns = True
 
     def not_before(self) -> float:
         """Clock time before which the current target is not tried again. Reading it clears it."""

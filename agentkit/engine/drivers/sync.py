@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -205,8 +206,6 @@ def send(effect: fx.Send, cancellable: CancelScope | None = None) -> Any:
 
 async def asend(effect: fx.Send) -> Any:
     """Call the model's async function."""
-    import asyncio
-
     with effect.scope() or _NO_SCOPE:
         try:
             return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
