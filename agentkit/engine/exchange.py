@@ -30,10 +30,10 @@ from agentkit.types import (
     ReasoningDelta,
     Request,
     Response,
+    ResponseBuilder,
     Restart,
     StreamEvent,
     TextDelta,
-    Usage,
 )
 
 
@@ -189,7 +189,7 @@ class StreamExchange:
         """The text of interrupted streams that the next target restarts or continues."""
         self._seam = ""
         """White space at the end of `_shown` that is not in the prefill, and may be repeated."""
-        self._events: list[StreamEvent] = []
+        self._received = ResponseBuilder()
         self._source: Source | None = None
         self._end: End | None = None
 
@@ -219,7 +219,7 @@ class StreamExchange:
         call, target = attempt.call, attempt.target
         if attempt.first_token is not None:
             raise _already_shown("send a stream again")
-        self._events, self._end = [], None
+        self._received, self._end = ResponseBuilder(), None
         yield from self.release()
         self._source = source = yield from Open(
             target=target,
@@ -242,11 +242,13 @@ class StreamExchange:
         while event is not None and type(event) is not End:
             if self._seam and isinstance(event, TextDelta):
                 event = self._without_seam(event)
-            self._events.append(event)
+            self._received.add(event)
             yield from self.emit(call, event)
             event = yield from _pull(call, target, source, target.timeout)
         self._end = _checked_end(target, event)
-        return call.owned(_response(target, self._events, self._end))
+        self._received.add(self._end)
+        response = self._received.response(model=target.name, provider=target.provider)
+        return call.owned(response)
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
         """Do not check, as the text is already shown. `conclude` checks the complete response."""
@@ -259,7 +261,7 @@ class StreamExchange:
         foreign_at_end = self._end is not None and not isinstance(cause, LLMError)
         if attempt.first_token is None or foreign_at_end:
             return None
-        partial = _text_of(self._events)
+        partial = self._received.text
         error = StreamInterruptedError(
             f"the stream of {attempt.target.name} broke after {len(partial)} characters",
             provider=attempt.target.provider,
@@ -399,13 +401,8 @@ def stopped(target: Target, events: Iterable[StreamEvent]) -> StreamInterruptedE
         f"the stream of {target.name} was stopped",
         provider=target.provider,
         model=target.name,
-        partial=_text_of(events),
+        partial=ResponseBuilder(events).text,
     )
-
-
-def _text_of(events: Iterable[StreamEvent]) -> str:
-    """The text of `events`."""
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 def _already_shown(what: str) -> ConfigurationError:
@@ -450,20 +447,3 @@ def _checked_end(target: Target, event: StreamEvent | None) -> End:
             model=target.name,
         )
     return End()
-
-
-def _response(target: Target, events: Iterable[StreamEvent], end: End) -> Response[Any]:
-    """The complete response of a stream."""
-    return Response(
-        text=_text_of(events),
-        usage=end.usage or Usage(),
-        model=target.name,
-        provider=target.provider,
-        finish_reason=end.finish_reason,
-        tool_calls=end.tool_calls,
-        response_id=end.response_id,
-        reasoning="".join(each.text for each in events if isinstance(each, ReasoningDelta)),
-        quota=end.quota,
-        omitted=end.omitted,
-        details=end.details,
-    )
