@@ -231,16 +231,17 @@ class Attempt:
         target, duration = self.target, self.call.rules.now() - self.started
         error = error or self._timeout_error(exc)
         classification = classify(error)
+        limited_by = "deadline" if self.has_all_time else "time_share"
         if self.allotted >= (DEFAULT_PATIENCE if self.limit is None else self.limit):
             self._report_failure(Blame.FAILURE, error, duration)
             if self.lease is not None:
                 self.lease.failed(error, classification, self.started + duration)
-            self._settle("failure", duration, error=error)
+            reason = limited_by if self.limit is None else None
+            self._settle("failure", duration, error=error, reason=reason)
         else:
             if self.permit is not None:
                 self.permit.abandoned()
-            reason = "deadline" if self.has_all_time else "time_share"
-            self._settle("abandoned", duration, error=error, reason=reason)
+            self._settle("abandoned", duration, error=error, reason=limited_by)
         if self.has_all_time:
             self.call.causes[target.name] = error
             why = f"{target.name} timed out after {duration:.1f} s"
@@ -260,8 +261,9 @@ class Attempt:
 
     def _stall_error(self) -> ProviderTimeoutError:
         target = self.target
+        limit = self.allotted if target.timeout is None else target.timeout
         return ProviderTimeoutError(
-            f"the stream of {target.name} stalled for {target.timeout:g} s",
+            f"the stream of {target.name} stalled for {limit:g} s",
             provider=target.provider,
             model=target.name,
         )

@@ -14,6 +14,10 @@ NEVER = 1e9
 """Seconds, 31 years, from which a time limit is none: sockets and threads cannot wait longer."""
 
 
+LONGEST_SHARE = 60.0
+"""The most seconds that a model without a timeout of its own gets while another model is left."""
+
+
 class Deadline:
     """The time at which a request must be finished: `seconds` from `now`, or never for None.
 
@@ -44,9 +48,12 @@ class Deadline:
 def share(left: float, own: float | None, targets_left: int) -> float:
     """The time limit of the next attempt, of the `left` seconds of its request.
 
-    `own` is the model's own timeout. A model without one gets an equal share of what is left, so
-    that it leaves time for its `targets_left - 1` fallbacks if it does not respond.
+    `own` is the model's own timeout. A model without one gets an equal share of what is left, at
+    most `LONGEST_SHARE`, so that it leaves time for its `targets_left - 1` fallbacks if it does not
+    respond. The last model gets everything that is left.
     """
     if targets_left < 1:
         raise ConfigurationError(f"targets_left must be at least 1, got {targets_left}")
-    return left / targets_left if own is None else min(own, left)
+    if own is not None:
+        return min(own, left)
+    return left if targets_left == 1 else min(left / targets_left, LONGEST_SHARE)

@@ -35,7 +35,11 @@ class Entry(NamedTuple):
     status: int | None = None
     """The HTTP status of a failure, or None."""
     reason: str | None = None
-    """Why the model was skipped, or why the attempt was abandoned."""
+    """Why the model was skipped or the attempt abandoned.
+
+    For an attempt that timed out at no timeout of the model's own: ``deadline`` or ``time_share``,
+    which limited it.
+    """
     breaker: str = "closed"
     """State of the model's circuit breaker when it admitted or refused the attempt."""
     cache: CacheResult = "off"
@@ -162,6 +166,8 @@ def _line(entry: Entry) -> str:
     if not entry.sent:
         return f"{start}: skipped, {entry.reason}"
     parts = [f"{_result(entry)} in {entry.duration:.3f} s"]
+    if entry.reason == "time_share":
+        parts.append("its share of the time")
     if entry.delay:
         parts.append(f"back-off {entry.delay:.3f} s")
     if entry.outcome == "success" and (entry.input_tokens or entry.output_tokens):

@@ -75,6 +75,24 @@ class TestTheDeadline:
         asked = stage.ask(target, script={"a": [slow]}, deadline=1.0)
         assert isinstance(asked.error, e.DeadlineExceededError)
 
+    @pytest.mark.parametrize("deadline", [300.0, None])
+    def test_a_silent_model_costs_a_minute_while_another_is_left(
+        self, deadline: float | None
+    ) -> None:
+        stage = Stage()
+        script = {"a": [faults.silence()], "b": [(200.0, "thought for long")]}
+        asked = stage.ask(stage.target("a"), stage.target("b"), script=script, deadline=deadline)
+        assert (asked.text, asked.order) == ("thought for long", ["a", "b"])
+        silent, answered = asked.ledger
+        assert (silent.duration, silent.outcome, silent.reason) == (60.0, "failure", "time_share")
+        assert answered.duration == 200.0
+
+    def test_a_timeout_of_its_own_may_be_longer_than_a_minute(self) -> None:
+        stage = Stage()
+        patient = stage.target("a", timeout=200.0)
+        asked = stage.ask(patient, stage.target("b"), script={"a": [(150.0, "at last")]})
+        assert asked.text == "at last"
+
     def test_no_deadline_waits_as_long_as_it_takes(self) -> None:
         stage = Stage()
         asked = stage.ask(stage.target(), script={"a": [(1e6, "at last")]}, deadline=None)
