@@ -55,6 +55,13 @@ class Running(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Prepare(Effect[None]):
+    """Call `prepare`, which may take long, such as an SDK's import. What it raises is ignored."""
+
+    prepare: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
 class Send(Effect[Any]):
     """Call the model. The result is what the model returned, unchanged.
 

@@ -53,6 +53,8 @@ class Endpoint:
     """Whether `fingerprint` is the same in other processes."""
     timed: bool = False
     """Whether it applies `Request.timeout` to its own sockets."""
+    prepare: Callable[[], None] | None = None
+    """Does what takes long and is needed once, before the clock of the first attempt starts."""
     cancel_scope: Callable[[], CancelScope] | None = None
     """Makes the scope that a sync call runs in; None: a sync call of it cannot be cancelled."""
     with_json_instruction: Callable[[Request], Request] | None = None
@@ -101,6 +103,8 @@ class Target:
     """For the keys of `pool`; a pool without keys has none."""
     owned: bool = False
     """Whether the manager created the endpoint, and so has to close it."""
+    prepared: bool = False
+    """Whether `Endpoint.prepare` was called."""
     rate_limited_until: float = field(default=-1.0, compare=False)
     """Clock time until which it is rate limited by a Retry-After."""
 

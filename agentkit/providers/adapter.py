@@ -80,6 +80,10 @@ class Adapter(ABC):
     def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
         """The decoder of a stream whose response has these headers."""
 
+    def prepare(self) -> None:
+        """Import the SDK, which takes up to a second."""
+        self._transport.prepare()
+
     def send(self, request: Request) -> Response[Any]:
         """Send a request and return the complete response."""
         body = self.encode(request)

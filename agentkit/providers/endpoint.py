@@ -66,6 +66,7 @@ def endpoint_of(
         fingerprint=fingerprint,
         durable=durable,
         timed=bool(getattr(registered, "timed", False)),
+        prepare=getattr(registered, "prepare", None),
         cancel_scope=getattr(registered, "cancel_scope", None),
         with_json_instruction=None if takes_format else with_json_instruction,
         close=getattr(registered, "close", None),

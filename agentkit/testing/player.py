@@ -225,7 +225,7 @@ class _Player:
             return self._launch(effect)
         elif isinstance(effect, fx.Emit):
             self.emitted.append(effect.event)
-        elif not isinstance(effect, fx.Close):
+        elif not isinstance(effect, fx.Close | fx.Prepare):
             raise TypeError(f"{type(effect).__name__} is not an effect of the engine")
         return None
 

@@ -29,6 +29,8 @@ class Provider(Protocol):
     - `cancel_scope()`: a context manager that is entered around each sync call, and each event
       of a sync stream, and whose `cancel()` ends it from another thread. Without it, a sync call
       from sync code cannot be interrupted.
+    - `prepare()`: called once, before the clock of the first attempt starts and never on an event
+      loop, for what takes long, such as importing an SDK
     - `with_key(key)`: the same provider with another API key, for a pool
     - `close()` and `aclose()`
     """

@@ -80,7 +80,10 @@ class TestTheDeadline:
         self, deadline: float | None
     ) -> None:
         stage = Stage()
-        script = {"a": [faults.silence()], "b": [(200.0, "thought for long")]}
+        script: dict[str, list[Step]] = {
+            "a": [faults.silence()],
+            "b": [(200.0, "thought for long")],
+        }
         asked = stage.ask(stage.target("a"), stage.target("b"), script=script, deadline=deadline)
         assert (asked.text, asked.order) == ("thought for long", ["a", "b"])
         silent, answered = asked.ledger

@@ -71,6 +71,9 @@ class Recorded:
         with self.stream(body, read_timeout=read_timeout) as reply:
             yield Reply(events(), reply.headers)
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def translate(self, exc: Exception, model: str) -> LLMError | None:
         return None
 

@@ -124,6 +124,17 @@ def test_a_missing_sdk_names_the_command_that_installs_it(
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("name", ["openai", "openai-responses", "groq", "anthropic", "google"])
+def test_preparing_an_adapter_loads_its_sdk(name: str) -> None:
+    program = (
+        "import sys; from agentkit.providers.registry import provider_for;"
+        f"provider_for('{name}:m', api_key='k').prepare();"
+        f"assert '{KNOWN[name].sdk}' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.processes
 def test_naming_a_provider_loads_no_sdk() -> None:
     program = (
         "import sys; from agentkit.providers.registry import provider_for;"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from types import CoroutineType
 from typing import Any, ClassVar, TypeVar
@@ -74,6 +75,10 @@ class AsyncioDriver:
         while self._open:
             await self._open.pop().aclose()
 
+    async def _prepare(self, effect: fx.Prepare) -> None:
+        with suppress(Exception):
+            await asyncio.to_thread(effect.prepare)
+
     async def _send(self, effect: fx.Send) -> Any:
         if effect.endpoint.asend is None:
             context, scope = copy_context(), cancel_scope(effect)
@@ -132,6 +137,7 @@ class AsyncioDriver:
             log.error("a shared call ended with %s", type(error).__name__, exc_info=error)
 
     _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
+        fx.Prepare: _prepare,
         fx.Send: _send,
         fx.Open: _open_stream,
         fx.Pull: _pull,

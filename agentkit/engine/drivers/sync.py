@@ -82,6 +82,10 @@ class SyncDriver:
         while self._open:
             self._open.pop().close()
 
+    def _prepare(self, effect: fx.Prepare) -> None:
+        with suppress(Exception):
+            effect.prepare()
+
     def _send(self, effect: fx.Send) -> Any:
         if effect.endpoint.send is None:
             future, cancel = self.runtime.loop.submit(asend(effect), copy_context())
@@ -145,6 +149,7 @@ class SyncDriver:
         return side
 
     _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
+        fx.Prepare: _prepare,
         fx.Send: _send,
         fx.Open: _open_stream,
         fx.Pull: _pull,

@@ -38,6 +38,10 @@ class Transport(Protocol):
     and event loops.
     """
 
+    def prepare(self) -> None:
+        """Do what takes long and is needed once, such as importing an SDK."""
+        ...
+
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         ...

@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any, Final
 
 from agentkit.errors import InvalidRequestError, LLMError
@@ -46,6 +47,10 @@ class GoogleSdkTransport:
         self._clients: SdkClients[_Client, _AsyncClient] = SdkClients(
             lambda: _Client(*client_options()), lambda: _AsyncClient(*client_options())
         )
+
+    def prepare(self) -> None:
+        """Import the SDK."""
+        import_module("google.genai")
 
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""

@@ -55,6 +55,10 @@ class SdkTransport:
         )
         self._parameters: frozenset[str] = frozenset()
 
+    def prepare(self) -> None:
+        """Import the SDK."""
+        import_module(self._method.sdk)
+
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         create = self._create(self._clients.sync())
