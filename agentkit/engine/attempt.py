@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agentkit.engine.call import Call
-from agentkit.engine.effects import Flow, Prepare, TimedOut
+from agentkit.engine.effects import Flow, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
 from agentkit.errors import (
     InvalidResponseError,
@@ -345,10 +345,6 @@ def begin_attempt(
     Raises:
         DeadlineExceededError: no lease becomes free within the deadline.
     """
-    if not target.prepared:
-        if target.endpoint.prepare is not None:
-            yield from Prepare(target.endpoint.prepare)
-        target.prepared = True
     spendings: tuple[Spending, ...] = ()
     if call.budgets:
         reserved = _reserve(call, target)
