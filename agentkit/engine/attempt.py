@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agentkit.engine.call import Call
-from agentkit.engine.effects import Flow, TimedOut
+from agentkit.engine.effects import Flow, Prepare, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
 from agentkit.errors import (
     InvalidResponseError,
@@ -345,6 +345,8 @@ def begin_attempt(
     Raises:
         DeadlineExceededError: no lease becomes free within the deadline.
     """
+    if not target.prepared:
+        yield from _prepare(target)
     spendings: tuple[Spending, ...] = ()
     if call.budgets:
         reserved = _reserve(call, target)
@@ -368,10 +370,7 @@ def begin_attempt(
     if target.breaker is not None:
         permit = target.breaker.admit(lease=None if limit is None else limit + _LEASE_MARGIN)
         if permit is None:
-            if lease is not None:
-                lease.release(call.rules.now(), sent=False)
-            _give_back(call, spendings)
-            return circuit_open(call, target)
+            return _refused(call, target, lease, spendings)
     return Attempt(
         call,
         target,
@@ -382,6 +381,23 @@ def begin_attempt(
         limit=limit,
         spendings=spendings,
     )
+
+
+def _prepare(target: Target) -> Flow[None]:
+    """Do what takes long and is needed once: it belongs to no attempt."""
+    if target.endpoint.prepare is not None:
+        yield from Prepare(target.endpoint.prepare)
+    target.prepared = True
+
+
+def _refused(
+    call: Call, target: Target, lease: Lease | None, spendings: tuple[Spending, ...]
+) -> LLMError:
+    """Give everything back, as the breaker does not admit the attempt."""
+    if lease is not None:
+        lease.release(call.rules.now(), sent=False)
+    _give_back(call, spendings)
+    return circuit_open(call, target)
 
 
 def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:

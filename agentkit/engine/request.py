@@ -16,7 +16,7 @@ from typing import Any
 
 from agentkit.engine.attempt import Attempt, Failure, begin_attempt
 from agentkit.engine.call import Call, Check, Outcome
-from agentkit.engine.effects import Flow, Prepare, Sleep
+from agentkit.engine.effects import Flow, Sleep
 from agentkit.engine.exchange import Exchange
 from agentkit.engine.middleware import MiddlewareFn, run_middleware
 from agentkit.engine.reuse import Upstream, look_up, share_call
@@ -121,8 +121,6 @@ def try_target(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
 
 def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
     """Send to `target`, and retry as its policies allow. Returns the last error if all fail."""
-    if not target.prepared:
-        yield from _prepare(target)
     delay = call.initial_delay(target)
     if isinstance(delay, LLMError):
         return delay
@@ -146,13 +144,6 @@ def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcom
         if not call.walk.repeat_at(call.rules.now() + wait):
             return last
         delay = wait
-
-
-def _prepare(target: Target) -> Flow[None]:
-    """Do what takes long and is needed once: it belongs to no attempt."""
-    if target.endpoint.prepare is not None:
-        yield from Prepare(target.endpoint.prepare)
-    target.prepared = True
 
 
 def make_attempt(
