@@ -1,8 +1,20 @@
-"""Fork safety, in one place.
+"""The locks of the package, and what happens to them and to other state at a fork.
 
-Only the thread that forks exists in the child. A lock that another thread held at that moment would
-stay locked for ever, and the parent's threads, event loops and connections are not the child's. So
-every lock of the package is made by `fork_safe_lock`, and every object that holds more than values
+**Re-entry.** The garbage collector and signal handlers run between any two steps of a thread, also
+while it holds a lock: a collected stream settles its attempt, a handler asks for metrics. They run
+the code of this package again in the same thread, which would wait for itself. Therefore:
+
+- Every lock is made by `fork_safe_lock`, and a thread that holds it may take it again.
+- A lock is only taken by ``with``, which Ctrl-C cannot separate from its release.
+- State is complete before each call that is made under a lock, so that a step in the middle of
+  another one finds and leaves it in order. A step for which that is impossible puts its change into
+  a queue if the lock `is_held` already; the step it interrupted makes the change as it leaves.
+- Callbacks and everything else of the user are called without a lock, and what wakes a waiting
+  thread takes no lock either.
+
+**Fork.** Only the thread that forks exists in the child. A lock that another thread held at that
+moment would stay locked for ever, and the parent's threads, event loops and connections are not the
+child's. Therefore locks are free in the child, and every object that holds more than values
 registers with `on_fork` how it starts anew.
 """
 
@@ -10,7 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -18,18 +30,17 @@ _locks: WeakSet[Any] = WeakSet()
 _resets: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 
 
-def fork_safe_lock() -> Lock:
-    """A `threading.Lock` that is free in a forked child."""
-    lock = Lock()
-    _locks.add(lock)
-    return lock
-
-
-def fork_safe_rlock() -> RLock:
-    """A `threading.RLock` that is free in a forked child."""
+def fork_safe_lock() -> RLock:
+    """A re-entrant lock that is free in a forked child."""
     lock = RLock()
     _locks.add(lock)
     return lock
+
+
+def is_held(lock: RLock) -> bool:
+    """Whether the running thread holds `lock`."""
+    held: bool = lock._is_owned()  # type: ignore[attr-defined]  # as `threading.Condition` asks
+    return held
 
 
 def on_fork(reset: Callable[[], None]) -> None:

@@ -50,7 +50,8 @@ class RecentTable(Generic[V]):
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry[1] > now:
-                self._entries.move_to_end(key)
+                if key in self._entries:  # a signal handler may have cleared it
+                    self._entries.move_to_end(key)
                 self._hits += 1
                 return entry[0]
             if entry is not None:
@@ -96,7 +97,9 @@ class RecentTable(Generic[V]):
         self._bytes = sum(size for _, _, size in self._entries.values())
 
     def _drop(self, key: str) -> None:
-        self._bytes -= self._entries.pop(key)[2]
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= entry[2]
 
 
 class MemoryStore(RecentTable[bytes]):

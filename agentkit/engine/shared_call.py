@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from agentkit._fork import fork_safe_lock, on_fork
@@ -23,7 +23,7 @@ LED: ContextVar[frozenset[str]] = ContextVar("agentkit_shared_calls_led", defaul
 class SharedCall:
     """One upstream call, its leader and its followers."""
 
-    def __init__(self, key: str, calls: SharedCalls, home: int | None, lock: Lock) -> None:
+    def __init__(self, key: str, calls: SharedCalls, home: int | None, lock: RLock) -> None:
         self.key = key
         self.home = home
         """Identifier of the thread whose event loop runs it; None for a sync leader."""
@@ -87,11 +87,9 @@ class SharedCall:
 
     def subscribe(self, seen: int, wake: Callable[[], None]) -> None:
         """Call `wake` when there are more than `seen` events, or the call is over."""
-        with self._lock:
-            if not self.over and len(self.events) <= seen:
-                self._wakes.append(wake)
-                return
-        wake()
+        self._wakes.append(wake)  # first, or what happens in between would wake nothing
+        if self.over or len(self.events) > seen:
+            wake()
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Forget `wake`."""

@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +92,7 @@ class KeyClient:
         self._lock = fork_safe_lock()  # held while a provider object is made, for this key alone
         self._provider: Any = None
         self._endpoint: Endpoint | None = None
-        self._calls: dict[Endpoint, int] = {}
+        self._calls: defaultdict[Endpoint, int] = defaultdict(int)
         """Calls under way with the present endpoint and with replaced ones."""
         self._first_used: float | None = None
         self._last_used = -math.inf
@@ -114,7 +115,7 @@ class KeyClient:
         with self._lock:
             replaced = self._replace(now) if self._is_due(now) else None
             endpoint = self._endpoint or self._usual
-            self._calls[endpoint] = self._calls.get(endpoint, 0) + 1
+            self._calls[endpoint] += 1
             self._last_used = now
         _close(replaced)
         return endpoint
@@ -176,7 +177,7 @@ class KeyClient:
         """
         _inherited.append((self._provider, self._endpoint, self._calls))
         self._provider = self._endpoint = None
-        self._calls = {}
+        self._calls = defaultdict(int)
 
 
 _inherited: list[Any] = []

@@ -102,7 +102,8 @@ class RetryBudget:
         """Add a token, after a first attempt has succeeded."""
         if self.tokens < self.capacity:
             with self._lock:
-                self.tokens = min(self.capacity, self.tokens + FIRST_SUCCESS_EARNS)
+                if self.tokens < self.capacity:
+                    self.tokens += FIRST_SUCCESS_EARNS
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self.tokens}/{self.capacity}>"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,7 +65,7 @@ class _ModelCounters:
     def __init__(self) -> None:
         self.requests = self.successes = self.failures = 0
         self.input_tokens = self.output_tokens = 0
-        self.errors: Counter[str] = Counter()
+        self.errors: defaultdict[str, int] = defaultdict(int)
         self.total_latency = self.max_latency = 0.0
         self.min_latency = math.inf
         self.window: deque[tuple[float, float]] = deque(maxlen=WINDOW)
@@ -92,9 +92,7 @@ class Recorder:
         """Count one settled attempt."""
         name, outcome = entry.model, entry.outcome
         with self._lock:
-            model = self._models.get(name)
-            if model is None:
-                model = self._models[name] = _ModelCounters()
+            model = self._models.get(name) or self._models.setdefault(name, _ModelCounters())
             model.requests += 1
             if entry.number > 1:
                 self._retries += 1
@@ -132,11 +130,13 @@ class Recorder:
         requests_by_model and tokens_by_model.
         """
         with self._lock:
-            chosen = list(self._models) if names is None else names
-            models = {name: self._models[name] for name in chosen if name in self._models}
+            known = self._models.copy()
+            models = {
+                name: known[name] for name in (known if names is None else names) if name in known
+            }
             errors: Counter[str] = Counter()
             for model in models.values():
-                errors.update(model.errors)
+                errors.update(model.errors.copy())
             inputs = sum(model.input_tokens for model in models.values())
             outputs = sum(model.output_tokens for model in models.values())
             seconds = sum(model.total_latency for model in models.values())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from threading import Event
 
 from agentkit._fork import fork_safe_lock
-from agentkit.engine.drivers.clock import Wakeup
+from agentkit.engine.drivers.clock import ThreadWakeup, Wakeup
 from agentkit.types import Signal
 
 _GRACE = 0.05
@@ -56,8 +55,9 @@ class FakeClock:
         Raises:
             ValueError: negative or not finite; time does not go back.
         """
+        seconds = _checked(seconds)
         with self._lock:
-            self._now += _checked(seconds)
+            self._now += seconds
 
     now = __call__
 
@@ -69,14 +69,14 @@ class FakeClock:
         if until is None:
             self._skip(seconds)
             return False
-        fired = Event()
-        until.subscribe(fired.set)
+        wakeup = ThreadWakeup()
+        until.subscribe(wakeup.set)
         try:
-            if not fired.wait(_GRACE):
+            if not wakeup.wait(_GRACE):
                 self._skip(seconds)
-            return fired.is_set()
+            return wakeup.is_set
         finally:
-            until.unsubscribe(fired.set)
+            until.unsubscribe(wakeup.set)
 
     async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
         """Like `sleep`, for asyncio; other tasks run before it returns."""
@@ -95,8 +95,9 @@ class FakeClock:
             until.unsubscribe(wakeup.set)
 
     def _skip(self, seconds: float) -> None:
+        seconds = _checked(seconds)
         with self._lock:
-            self._now += _checked(seconds)
+            self._now += seconds
             self.sleeps.append(seconds)
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from agentkit._fork import fork_safe_rlock
+from agentkit._fork import fork_safe_lock
 from agentkit.bedrock.catalog.api import Fetched, fetch, merge
 from agentkit.bedrock.catalog.cache import (
     CacheMode,
@@ -111,7 +111,7 @@ class BedrockModelCatalog:
         self._regions = tuple(regions) if regions is not None else tuple(get_commercial_regions())
         self._now = now
         self._cache = self._cache_of(cache_directory)
-        self._lock = fork_safe_rlock()
+        self._lock = fork_safe_lock()
         self._state: tuple[Snapshot, NameIndex] | None = None
 
     def _cache_of(self, directory: str | os.PathLike[str] | None) -> FileCache | MemoryCache | None:

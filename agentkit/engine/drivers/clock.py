@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from agentkit.types import Clock, Signal
 
@@ -25,12 +26,12 @@ class SystemClock:
         if until is None:
             time.sleep(seconds)
             return False
-        fired = threading.Event()
-        until.subscribe(fired.set)
+        wakeup = ThreadWakeup()
+        until.subscribe(wakeup.set)
         try:
-            return fired.wait(finite(seconds))
+            return wakeup.wait(seconds)
         finally:
-            until.unsubscribe(fired.set)
+            until.unsubscribe(wakeup.set)
 
     async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
         """Like `sleep`, for asyncio."""
@@ -57,6 +58,32 @@ def as_clock(clock: Clock | Callable[[], float] | None) -> Clock:
 def finite(seconds: float | None) -> float | None:
     """`seconds` as `threading` accepts them: None for what is longer than it can wait."""
     return None if seconds is None or seconds > threading.TIMEOUT_MAX else seconds
+
+
+class ThreadWakeup:
+    """Wakes one thread, from any thread.
+
+    Unlike those of `threading.Event`, its methods may interrupt each other in the same thread: the
+    garbage collector may release what this very thread begins to wait for.
+    """
+
+    __slots__ = ("_queue", "is_set")
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[None] = SimpleQueue()
+        self.is_set = False
+
+    def set(self) -> None:
+        """Wake the thread."""
+        self.is_set = True
+        self._queue.put(None)
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until it is set, at most `seconds`; whether it was set."""
+        if not self.is_set:
+            with suppress(Empty):
+                self._queue.get(timeout=finite(seconds))
+        return self.is_set
 
 
 class Wakeup:

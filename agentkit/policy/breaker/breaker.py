@@ -150,6 +150,7 @@ class CircuitBreaker:
             self.policy.recovery_timeout,
             self.policy.success_threshold,
         )
+        self._state = self._circuit.state  # the last one that `_note_transition` has seen
         self._listeners = Listeners(self._circuit, self.policy.listeners, on_change)
         self._window = FailureWindow(self.policy.window)
         self._numbers = itertools.count()
@@ -201,7 +202,7 @@ class CircuitBreaker:
                 return None
             if era.name == "open":
                 self._circuit.half_open()
-                self._moved_from(era, now)
+                self._note_transition(now)
             permit = self._probe = Permit(self, self._circuit.state, number, probe=True)
             self._probe_until = now + (self._probe_lease if lease is None else lease)
         self._listeners.deliver()
@@ -251,9 +252,8 @@ class CircuitBreaker:
         """Close the circuit and forget all failures. Calls under way no longer count."""
         now = self._clock()
         with self._lock:
-            era = self._circuit.state
             self._circuit.close()
-            self._moved_from(era, now)
+            self._note_transition(now)
         self._listeners.deliver()
 
     def statistics(self) -> BreakerStatistics:
@@ -358,7 +358,7 @@ class CircuitBreaker:
         with self._lock:
             if not self._counts(permit):
                 return
-            circuit, era = self._circuit, permit._era
+            circuit = self._circuit
             slow = self._slow_after is not None and duration > self._slow_after
             self._window.add(now, failed=False, slow=slow)
             if permit.probe or self._run:
@@ -366,8 +366,8 @@ class CircuitBreaker:
                 circuit.count_success(failures_left=len(self._run))
             if slow and not permit.probe:
                 self._apply_rates()
-            if circuit.state is not era:
-                waiting = self._moved_from(era, now)
+            if circuit.state is not self._state:
+                waiting = self._note_transition(now)
         if waiting or permit.probe or self._listeners.of_outcomes:
             self._wake(waiting)
             self._listeners.deliver()
@@ -381,7 +381,7 @@ class CircuitBreaker:
         with self._lock:
             if not self._counts(permit):
                 return
-            circuit, era = self._circuit, permit._era
+            circuit = self._circuit
             if counts_for_rate:
                 slow = self._slow_after is not None and duration > self._slow_after
                 self._window.add(now, failed=True, slow=slow)
@@ -389,8 +389,8 @@ class CircuitBreaker:
             circuit.count_failure()
             if counts_for_rate:
                 self._apply_rates()
-            if circuit.state is not era:
-                waiting = self._moved_from(era, now)
+            if circuit.state is not self._state:
+                waiting = self._note_transition(now)
         self._wake(waiting)
         self._listeners.failure(error)
         self._listeners.deliver()
@@ -409,9 +409,12 @@ class CircuitBreaker:
         if failing or slow:
             self._circuit.open()
 
-    def _moved_from(self, era: pybreaker.CBStateType, now: float) -> tuple[Wake, ...]:
-        """The circuit just left `era`: begin the next one. Returns what to wake."""
-        state = self._circuit.state
+    def _note_transition(self, now: float) -> tuple[Wake, ...]:
+        """Begin the next era if the circuit has moved. Returns what to wake."""
+        era, state = self._state, self._circuit.state
+        if era is state:
+            return ()
+        self._state = state
         self._era += 1
         self._probe = None
         self._run = []

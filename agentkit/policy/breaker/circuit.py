@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pybreaker
 
-from agentkit._fork import fork_safe_rlock
+from agentkit._fork import fork_safe_lock
 
 
 class _Failure(Exception):  # noqa: N818 - never seen outside
@@ -36,7 +36,7 @@ class Circuit(pybreaker.CircuitBreaker):
             name=name,
             throw_new_error_on_trip=False,
         )
-        self._lock = fork_safe_rlock()
+        self._lock = fork_safe_lock()
 
     @property
     def state(self) -> pybreaker.CBStateType:

@@ -34,8 +34,9 @@ class Listeners:
     """
 
     __slots__ = (
+        "_busy",
         "_circuit",
-        "_delivery",
+        "_lock",
         "_on_change",
         "_pending",
         "_reported",
@@ -53,7 +54,9 @@ class Listeners:
         """Those that are called after each success and failure, too."""
         self._weak: WeakKeyDictionary[Any, Callable[..., object]] = WeakKeyDictionary()
         self._pending: deque[tuple[pybreaker.CBStateType, pybreaker.CBStateType]] = deque()
-        self._delivery = fork_safe_lock()  # only ever tried: no thread waits for a listener
+        self._lock = fork_safe_lock()
+        self._busy = False
+        """Whether a thread delivers; no other waits for it."""
         self._reported: set[int] = set()
 
     def add(self, on_change: OnChange) -> None:
@@ -82,12 +85,23 @@ class Listeners:
 
     def deliver(self) -> None:
         """Report the remembered transitions, unless another thread (or a caller) is doing so."""
-        while self._pending and self._delivery.acquire(blocking=False):
-            try:
-                while self._pending:
-                    self._transition(*self._pending.popleft())
-            finally:
-                self._delivery.release()
+        while self._pending and self._deliver_in_turn():
+            pass
+
+    def _deliver_in_turn(self) -> bool:
+        """Report the transitions; False if that is done already, in this thread or another."""
+        mine = False
+        try:
+            with self._lock:
+                if self._busy:
+                    return False
+                self._busy = mine = True
+            while self._pending:
+                self._transition(*self._pending.popleft())
+        finally:
+            if mine:
+                self._busy = False
+        return True
 
     def _transition(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
         for function in self._on_change:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from agentkit._fork import fork_safe_lock, on_fork
+from agentkit._fork import fork_safe_lock, is_held, on_fork
 from agentkit.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -295,6 +295,8 @@ class Pool:
         while self._queue:
             head = self._queue[0]
             member = self._choose(head.need, now)
+            if not self._queue or self._queue[0] is not head:
+                continue  # a signal handler asked for a lease meanwhile
             if member is None:
                 if not head._news:
                     _notify(head, wakes)
@@ -352,17 +354,15 @@ class Pool:
 
         The garbage collector may drop a call while this very thread holds the lock.
         """
-        while self._returned and self._lock.acquire(blocking=False):
+        while self._returned and not is_held(self._lock):
             wakes: list[Wake] = []
-            try:
+            with self._lock:
                 while self._returned:
                     lease, now, usage, sent = self._returned.popleft()
                     if lease._era == self._era:
                         self._take_back(lease, usage, sent=sent)
                     if self._queue:
                         self._grant(now, wakes)
-            finally:
-                self._lock.release()
             _call(wakes)
 
     def _unlocked(self, wakes: list[Wake]) -> None:
@@ -399,7 +399,7 @@ class Pool:
         """
         for lease in list(self._queue):
             lease._refusal = self._refusal(lease.need, now)
-            if lease._refusal is not None:
+            if lease._refusal is not None and lease in self._queue:
                 self._queue.remove(lease)
                 _notify(lease, wakes)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from agentkit._fork import fork_safe_rlock
+from agentkit._fork import fork_safe_lock
 from agentkit.testing.faults import Fault, Status
 from agentkit.testing.wire.anthropic import AnthropicMessages
 from agentkit.testing.wire.bedrock import BedrockConverse
@@ -86,7 +86,7 @@ class WireServer:
         self._reply = reply
         self._chunks = chunks
         self._chunk_delay = chunk_delay
-        self._changed = threading.Condition(fork_safe_rlock())
+        self._changed = threading.Condition(fork_safe_lock())
         self._plans: defaultdict[str | None, _Plan] = defaultdict(_Plan)
         self._requests: list[RecordedRequest] = []
         self._connections: set[Connection] = set()
