@@ -62,8 +62,9 @@ class Watchdog:
     def _reset(self) -> None:
         self._watches: dict[Watch, None] = {}
         self._wakes: SimpleQueue[None] = SimpleQueue()
-        self._running = fork_safe_lock()
-        """Held as long as there is a thread."""
+        self._lock = fork_safe_lock()
+        self._running = False
+        """Whether there is a thread."""
         self._wakes_at = math.inf
         self._closed = False
 
@@ -76,7 +77,7 @@ class Watchdog:
         self._watches[watch] = None
         if watch.due < self._wakes_at:
             self._wakes.put(None)
-        if self._running.acquire(blocking=False):
+        if not self._running:
             self._start()
 
     def remove(self, watch: Watch) -> None:
@@ -86,9 +87,22 @@ class Watchdog:
     def _start(self) -> None:
         name = f"agentkit-{self.name}-watchdog"
         try:
+            if not self._begin():
+                return
             threading.Thread(target=self._run, name=name, daemon=True).start()
-        except RuntimeError:  # no thread can be started: the call ends by its own limits
-            self._running.release()
+        except BaseException as error:
+            self._running = False
+            if not isinstance(error, RuntimeError):
+                raise
+            # No thread can be started: the call ends by its own limits.
+
+    def _begin(self) -> bool:
+        """Whether it falls to the caller to be the thread, or to start it."""
+        with self._lock:
+            if self._running:
+                return False
+            self._running = True
+        return True
 
     def _run(self) -> None:
         idle = False
@@ -113,8 +127,8 @@ class Watchdog:
 
     def _end(self) -> bool:
         """Whether the thread may end: it may not if a watch was added meanwhile."""
-        self._running.release()
-        return not self._watches or not self._running.acquire(blocking=False)
+        self._running = False
+        return not self._watches or not self._begin()
 
     def close(self) -> None:
         """End the thread as soon as it watches nothing."""
