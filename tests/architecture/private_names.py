@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.architecture.tree import ROOT, Finding, nodes, package_files
 
 EDGES: Mapping[str, frozenset[str]] = {
-    "threading": frozenset({"_at_fork_reinit"}),
+    "threading": frozenset({"_at_fork_reinit", "_is_owned"}),
     "pybreaker": frozenset({"_handle_success", "_handle_error"}),
     "botocore": frozenset({"_endpoint", "_pool_classes_by_scheme"}),
     "httpx": frozenset({"_client", "_mounts", "_transport", "_pool", "_network_backend"}),
