@@ -173,10 +173,13 @@ class ConverseTarget:
             for block in blocks
             if (use := block.get("toolUse"))
         )
+        finish_reason = finish_of(data.get("stopReason"), self._name)
+        if finish_reason == "stop" and not any(any(block.values()) for block in blocks):
+            raise invalid_response(self._name, "answered without content")
         return Response(
             joined(texts_of(blocks)),
             usage=BedrockUsage.of(data.get("usage") or {}).to_usage(),
-            finish_reason=finish_of(data.get("stopReason"), self._name),
+            finish_reason=finish_reason,
             tool_calls=calls,
             response_id=_id_of(data),
             reasoning="".join(map(_reasoning, blocks)),

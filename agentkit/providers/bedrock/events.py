@@ -94,6 +94,7 @@ class _Reader:
         self._details = details
         self._trims_start = trims_start
         self._started = False
+        self._empty = True
         self._block: int | None = None
         """The block of the last text."""
         self._stop: str | None = None
@@ -118,6 +119,8 @@ class _Reader:
             ToolCall(each["id"], each["name"], json_arguments(each["input"], each["name"]))
             for _, each in sorted(self._calls.items())
         )
+        if self._empty and not calls and finish == "stop":
+            raise invalid_response(self._model, "answered without content")
         yield End(
             finish,
             usage=BedrockUsage.of(self._usage).to_usage(),
@@ -157,6 +160,7 @@ class _Reader:
         delta: dict[str, Any] | None = event["contentBlockDelta"].get("delta")
         if not delta:
             raise invalid_response(self._model, "sent an empty content delta")
+        self._empty = self._empty and not any(delta.values())
         return delta
 
     def _collect(self, event: dict[str, Any], delta: dict[str, Any]) -> None:
