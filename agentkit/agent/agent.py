@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, overload
 
 from agentkit.agent.callables import acall, call, name_of, require_callable
 from agentkit.agent.lifecycle import Lifecycle
@@ -19,6 +19,7 @@ from agentkit.agent.validation import capabilities_of, config_of, text
 from agentkit.errors import ConfigurationError, UnknownModelError
 from agentkit.manager.requests import Prompt
 from agentkit.types import Now
+from agentkit.types.response import ResponseModel, T
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from agentkit.telemetry.recorder import Health
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Agent:
@@ -170,7 +170,7 @@ class Agent:
         self,
         prompt: Prompt,
         tools: Sequence[Any] | None = None,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
         *,
         max_steps: int = 10,
         deadline: float | None = None,
@@ -180,7 +180,7 @@ class Agent:
         max_tool_output: int = 50_000,
         memory: Memory | None = None,
         **params: Any,
-    ) -> AgentResult[Any]:
+    ) -> AgentResult[T]:
         """Ask the model, run its tool calls concurrently, and ask again until it answers.
 
         An error in a tool does not end the run: the model receives the class and text of an
@@ -240,7 +240,7 @@ class Agent:
         self,
         prompt: Prompt,
         tools: Sequence[Any] | None = None,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
         *,
         max_steps: int = 10,
         deadline: float | None = None,
@@ -250,7 +250,7 @@ class Agent:
         max_tool_output: int = 50_000,
         memory: Memory | None = None,
         **params: Any,
-    ) -> AgentResult[Any]:
+    ) -> AgentResult[T]:
         """Like `run`, for asyncio: async tools are tasks of this loop, others run on threads."""
         self._lifecycle.require_running("arun")
         run = self._new_run(
@@ -316,7 +316,7 @@ class Agent:
         tools: Sequence[Any] | None,
         limits: RunLimits,
         memory: Memory | None,
-        response_model: type[Any] | None,
+        response_model: ResponseModel[Any] | None,
         params: Mapping[str, Any],
     ) -> Run:
         toolbox = Toolbox(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
 
 from agentkit.agent.callables import call
 from agentkit.agent.cost import RunCost, total_usage
@@ -21,11 +21,10 @@ from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.validation import number, optional_number, whole_number
 from agentkit.types import Message, MessageRole, Now, Response, ToolCall, Usage
+from agentkit.types.response import ResponseModel, T_co
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
-
-T_co = TypeVar("T_co", covariant=True)
 
 
 class Step(NamedTuple):
@@ -109,7 +108,7 @@ class Run:
         limits: RunLimits,
         clock: Now,
         memory: Memory | None,
-        response_model: type[Any] | None,
+        response_model: ResponseModel[Any] | None,
         params: Mapping[str, Any],
     ) -> None:
         self._manager = manager

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, Protocol, Self, overload
 
 from agentkit.engine.drivers.streams import AsyncStream
 from agentkit.manager.requests import Prompt, conversation
 from agentkit.policy.retry import RetryPolicy
 from agentkit.types import Message, MessageRole, Response
-
-T = TypeVar("T")
+from agentkit.types.response import ResponseModel, T
 
 
 class Completer(Protocol):
@@ -76,11 +75,21 @@ class LLMClient:
 
     @overload
     async def complete(
-        self, messages: Prompt, *, response_model: type[T], tools: None = None, **options: Any
+        self,
+        messages: Prompt,
+        *,
+        response_model: ResponseModel[T],
+        tools: None = None,
+        **options: Any,
     ) -> T: ...
     @overload
     async def complete(
-        self, messages: Prompt, *, response_model: type[T], tools: Sequence[Any], **options: Any
+        self,
+        messages: Prompt,
+        *,
+        response_model: ResponseModel[T],
+        tools: Sequence[Any],
+        **options: Any,
     ) -> T | Response[T]: ...
     @overload
     async def complete(
@@ -95,7 +104,7 @@ class LLMClient:
         self,
         messages: Prompt,
         *,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[Any] | None = None,
         tools: Sequence[Any] | None = None,
         **options: Any,
     ) -> Any:
@@ -123,12 +132,20 @@ class LLMClient:
         response: Response[Any] = await self.complete(text, **options)
         return response.text
 
-    def stream_complete(self, messages: Prompt, **options: Any) -> AsyncStream:
+    def stream_complete(
+        self,
+        messages: Prompt,
+        *,
+        response_model: ResponseModel[T] | None = None,
+        **options: Any,
+    ) -> AsyncStream[T]:
         """Return a stream of text: ``async for chunk in client.stream_complete(messages)``."""
         prompt, options = self._options(messages, options)
-        return self._manager.astream(prompt, model=self._models, **options)
+        return self._manager.astream(
+            prompt, model=self._models, response_model=response_model, **options
+        )
 
-    def stream_chat(self, text: str, **options: Any) -> AsyncStream:
+    def stream_chat(self, text: str, **options: Any) -> AsyncStream[Any]:
         """Return a stream of the response to one message."""
         return self.stream_complete(text, **options)
 

@@ -30,6 +30,7 @@ from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
 from agentkit.types import Clock, Now, OnInterrupt, Request, Response, Store
 from agentkit.types.context import AsyncClosing, Closing
+from agentkit.types.response import ResponseModel, T
 
 log = logging.getLogger("agentkit.manager")
 
@@ -162,7 +163,7 @@ class LLMManager(Closing, AsyncClosing):
         prompt: Prompt,
         *,
         model: str | Sequence[str] | None = None,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
         tools: Sequence[Any] | None = None,
         use_cache: bool = True,
         deadline: float | None = None,
@@ -170,7 +171,7 @@ class LLMManager(Closing, AsyncClosing):
         budget: Budget | None = None,
         priority: int = 0,
         **params: Any,
-    ) -> Response[Any]:
+    ) -> Response[T]:
         """Return the complete `Response`: text, usage, the model that answered, and the ledger.
 
         Args:
@@ -203,7 +204,7 @@ class LLMManager(Closing, AsyncClosing):
         prompt: Prompt,
         *,
         model: str | Sequence[str] | None = None,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
         tools: Sequence[Any] | None = None,
         use_cache: bool = True,
         deadline: float | None = None,
@@ -211,7 +212,7 @@ class LLMManager(Closing, AsyncClosing):
         budget: Budget | None = None,
         priority: int = 0,
         **params: Any,
-    ) -> Response[Any]:
+    ) -> Response[T]:
         """Like `complete`, for asyncio."""
         request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
         check, request = _check_for(response_model, request)
@@ -230,10 +231,10 @@ class LLMManager(Closing, AsyncClosing):
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         priority: int = 0,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
-    ) -> Stream:
+    ) -> Stream[T]:
         """Return a stream of the response's text. Nothing is sent before it is read.
 
         Up to the first content, retries and fallbacks work as in `complete`. If the stream breaks
@@ -283,10 +284,10 @@ class LLMManager(Closing, AsyncClosing):
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         priority: int = 0,
-        response_model: type[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
         on_interrupt: OnInterrupt = "raise",
         **params: Any,
-    ) -> AsyncStream:
+    ) -> AsyncStream[T]:
         """Like `stream`, for ``async for`` and ``async with``. It is not a coroutine itself."""
         request = request_for(
             prompt,
@@ -558,6 +559,6 @@ class LLMManager(Closing, AsyncClosing):
 
 
 def _check_for(
-    response_model: type[Any] | None, request: Request
+    response_model: ResponseModel[Any] | None, request: Request
 ) -> tuple[TypeCheck | None, Request]:
     return (None, request) if response_model is None else check_for(response_model, request)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, Generic, TypeAlias
+
+from typing_extensions import TypeVar
 
 from agentkit.types.ledger import Ledger
 from agentkit.types.message import ToolCall
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T", default=Any)
+T_co = TypeVar("T_co", covariant=True, default=Any)
+
+ResponseModel: TypeAlias = type[T] | UnionType
+"""What a response is validated into: a class `T`, or a union, of which type checkers learn less."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.sync import SyncDriver
@@ -12,6 +12,7 @@ from agentkit.engine.stepper import Stepper
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.types import Response, StreamEvent, TextDelta
 from agentkit.types.context import AsyncClosing, Closing
+from agentkit.types.response import T_co
 
 if TYPE_CHECKING:
     from agentkit.engine.drivers.asyncio import AsyncioDriver
@@ -29,7 +30,7 @@ class PartialBuilder(Protocol):
         ...
 
 
-class _StreamState:
+class _StreamState(Generic[T_co]):
     """The common part of sync and async streams: the flow and its response."""
 
     def __init__(
@@ -44,7 +45,7 @@ class _StreamState:
         self._builder = partial_builder
 
     @property
-    def response(self) -> Response[Any]:
+    def response(self) -> Response[T_co]:
         """The complete response.
 
         Raises:
@@ -81,7 +82,7 @@ class _StreamState:
         return f"<{type(self).__name__} {state}>"
 
 
-class Stream(_StreamState, Closing):
+class Stream(_StreamState[T_co], Closing):
     """A sync stream: iterate over it for text, or over `events()` for typed events.
 
     Use it as a context manager if you may not read it to its end. After the end, `response` is the
@@ -117,7 +118,7 @@ class Stream(_StreamState, Closing):
         while (event := self._advance()) is not None:
             yield event
 
-    def partials(self) -> Iterator[Any]:
+    def partials(self) -> Iterator[T_co]:
         """Yield instances of the `response_model` with the fields that have arrived so far.
 
         Fields that are complete and valid are set; others have their default, or None. After a
@@ -131,7 +132,7 @@ class Stream(_StreamState, Closing):
         """
         return self._partials(self._require_builder())
 
-    def _partials(self, builder: PartialBuilder) -> Iterator[Any]:
+    def _partials(self, builder: PartialBuilder) -> Iterator[T_co]:
         while (event := self._advance()) is not None:
             yield from builder.add(event)
         yield from builder.complete(self.response)
@@ -154,7 +155,7 @@ class Stream(_StreamState, Closing):
         self._driver.close()
 
 
-class AsyncStream(_StreamState, AsyncClosing):
+class AsyncStream(_StreamState[T_co], AsyncClosing):
     """An async stream: iterate over it for text, or over `events()` for typed events.
 
     Use it as an async context manager if you may not read it to its end. After the end, `response`
@@ -188,7 +189,7 @@ class AsyncStream(_StreamState, AsyncClosing):
         """Yield the events as they arrive: `TextDelta`, `Restart`, and an `End` at the end."""
         return _Events(self)
 
-    def partials(self) -> AsyncIterator[Any]:
+    def partials(self) -> AsyncIterator[T_co]:
         """Like `Stream.partials`, for ``async for``."""
         return _Partials(self, self._require_builder())
 
