@@ -74,6 +74,7 @@ _RATE_LIMITED_UNTIL = Classification(
     Blame.NEUTRAL, Retry.AFTER_DELAY, Fallback.NEXT, "rate_limited"
 )
 _ACCESS_DENIED = Classification(Blame.FAILURE, Retry.NEVER, Fallback.NEXT, "non_retryable")
+_REDIRECTED = _ACCESS_DENIED
 _INVALID_REQUEST = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEVER, "non_retryable")
 _CONTEXT_TOO_LONG = Classification(
     Blame.NEUTRAL, Retry.NEVER, Fallback.LARGER_CONTEXT, "non_retryable"
@@ -124,6 +125,8 @@ def classify(error: e.LLMError, retry_on: RetryOn | None = None) -> Classificati
             return override
     if isinstance(error, e.RateLimitError) and error.retry_after is not None:
         return _RATE_LIMITED_UNTIL
+    if isinstance(error, e.InvalidResponseError) and 300 <= (error.status or 0) < 400:
+        return _REDIRECTED
     if type(error) is e.ProviderError and cause is not None:
         return _classify_foreign(cause)
     return next(row for kind, row in _TABLE if isinstance(error, kind))

@@ -102,6 +102,8 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
         error = e.RateLimitError(
             error.message, provider=provider, model=model, retry_after=error.retry_after
         )
+    if isinstance(error, e.InvalidResponseError):
+        error.retryable = False  # a redirect leads to the same place each time
     error.__cause__ = exc
     return error
 
@@ -110,6 +112,7 @@ _HINTS: dict[type[e.ProviderError], str] = {
     e.NetworkError: "check the address (base_url) and whether its server runs",
     e.AuthenticationError: "check the key, its permissions and the account's balance",
     e.ModelNotFoundError: "check the model's id and whether the account may use it",
+    e.InvalidResponseError: "the provider redirects the request; check the address (base_url)",
     e.InvalidRequestError: "the provider rejected the request; see __cause__ for its message",
     e.ContextLengthError: "shorten the prompt or add a fallback with a larger context_window",
 }
@@ -121,6 +124,8 @@ def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
     if known is not None:
         return known
     if status is not None:
+        if status < 400:
+            return e.InvalidResponseError
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         return e.ServerError if status >= 500 else e.InvalidRequestError
@@ -136,7 +141,7 @@ def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
 
 
 def status_of(exc: BaseException) -> int | None:
-    """The HTTP error status (400–599) of an exception, or None.
+    """The HTTP status of an error or a redirect (300–599) of an exception, or None.
 
     Searched in `status_code`, `status` and `code` (integers only), `response.status_code`, and
     botocore's `response["ResponseMetadata"]["HTTPStatusCode"]`.
@@ -154,7 +159,7 @@ def status_of(exc: BaseException) -> int | None:
 
 
 def _is_status(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599
+    return isinstance(value, int) and not isinstance(value, bool) and 300 <= value <= 599
 
 
 def retry_after_of(exc: BaseException) -> float | None:

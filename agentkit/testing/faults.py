@@ -37,10 +37,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Status(Fault):
-    """An HTTP error with the provider's own error body.
+    """An HTTP error, or a redirect, with the provider's own error body.
 
     Attributes:
-        code: the HTTP status, 400 to 599.
+        code: the HTTP status, 300 to 599.
         retry_after: the ``Retry-After`` header: seconds, or a string sent as it is, such as an
             HTTP date. None: no header.
         retry_after_ms: the ``retry-after-ms`` header, in milliseconds. None: no header.
@@ -58,13 +58,13 @@ class Status(Fault):
     headers: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check that the status is an error.
+        """Check that the status is an error or a redirect.
 
         Raises:
-            ValueError: `code` is not between 400 and 599.
+            ValueError: `code` is not between 300 and 599.
         """
-        if not 400 <= self.code <= 599:
-            msg = f"an error's status is 400 to 599, not {self.code}"
+        if not 300 <= self.code <= 599:
+            msg = f"an error's status is 300 to 599, not {self.code}"
             raise ValueError(msg)
 
 

@@ -104,6 +104,7 @@ SILENT = [
     Row("too slow", (math.inf, "late"), FAILURE, IF_LAST, NEXT, e.ProviderTimeoutError),
 ]
 THROTTLED = [
+    Row("307", faults.status(307), FAILURE, NO, NEXT, e.InvalidResponseError),
     Row("429", rate_limited(), CONSECUTIVE, YES, NEXT, e.RateLimitError),
     Row("429 for 2 s", rate_limited(retry_after=2), NEUTRAL, YES, NEXT, e.RateLimitError),
     Row("429 for 60 s", rate_limited(retry_after=60), NEUTRAL, NO, NEXT, e.RateLimitError),

@@ -122,6 +122,12 @@ _EMPTY: Response[Any] = Response("", finish_reason="stop")
 _FILTERED: Response[Any] = Response("", finish_reason="content_filter")
 
 CASES = {
+    "status 307": Case(
+        faults.status(307, headers=(("location", "/elsewhere"),)),
+        e.InvalidResponseError,
+        1,
+        "failure",
+    ),
     "status 400": _status(400, e.InvalidRequestError, 1, "neutral", e.InvalidRequestError),
     "status 401": _status(401, e.AuthenticationError, 1, "failure"),
     "status 402": _status(402, e.AuthenticationError, 1, "failure"),

@@ -111,6 +111,22 @@ def test_a_refused_connection_is_a_network_error(
     assert breaker.statistics().failures == 2
 
 
+@pytest.mark.wire
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_redirect_never_takes_the_prompt_to_another_server(
+    provider: str, mode: str, stream: bool, stage: Stage
+) -> None:
+    with WireServer(reply="from elsewhere") as elsewhere:
+        place = PROVIDERS[provider].url(elsewhere)
+        stage.server.clear()
+        stage.server.always(faults.status(308, headers=(("location", place),)))
+        with with_backup(stage.adapters[provider]) as llm:
+            reply = stage.ask(llm, mode, stream=stream)
+        assert (reply.text, len(elsewhere.requests)) == ("from backup", 0)
+
+
 @pytest.mark.promise("N12", "S2-32", "S2-34")
 @pytest.mark.wire
 @pytest.mark.parametrize("mode", ["sync", "async"])

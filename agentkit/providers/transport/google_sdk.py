@@ -119,7 +119,7 @@ class _Client:
         import httpx2
 
         hooks: dict[str, Any] = {"request": [_limit_connect], "response": [_on_response]}
-        self._http = httpx2.Client(follow_redirects=True, event_hooks=hooks)
+        self._http = httpx2.Client(follow_redirects=False, event_hooks=hooks)
         make_cancellable(self._http)
         unused = httpx2.AsyncClient(transport=httpx2.AsyncBaseTransport(), trust_env=False)
         self._client = _genai_client(key, url, sync_client=self._http, async_client=unused)
@@ -136,7 +136,7 @@ class _AsyncClient:
         import httpx2
 
         hooks: dict[str, Any] = {"request": [_alimit_connect], "response": [_aon_response]}
-        self._http = httpx2.AsyncClient(follow_redirects=True, event_hooks=hooks)
+        self._http = httpx2.AsyncClient(follow_redirects=False, event_hooks=hooks)
         unused = httpx2.Client(transport=httpx2.BaseTransport(), trust_env=False)
         self._client = _genai_client(key, url, sync_client=unused, async_client=self._http)
         self.models = self._client.aio.models

@@ -39,7 +39,7 @@ class SdkMethod(NamedTuple):
 
 
 class SdkTransport:
-    """One method of an SDK, with the SDK's retries off.
+    """One method of an SDK, with the SDK's retries and redirects off.
 
     `client_options` gives what a client is made with (key, address, headers) from the SDK's module;
     it is called when a client is first needed.
@@ -142,7 +142,10 @@ class SdkTransport:
 
     def _new_client(self, name: str) -> Any:
         sdk = import_module(self._method.sdk)
-        client = getattr(sdk, name)(max_retries=0, **self._client_options(sdk))
+        # By default, an SDK sends the prompt again to whatever host a redirect names.
+        http = sdk.DefaultAsyncHttpxClient if name.startswith("Async") else sdk.DefaultHttpxClient
+        options = {"http_client": http(follow_redirects=False), **self._client_options(sdk)}
+        client = getattr(sdk, name)(max_retries=0, **options)
         make_cancellable(client)
         return client
 
