@@ -116,6 +116,27 @@ class Attempt:
         self.has_all_time = self.allotted >= left
         """Whether only the deadline of the request limits it."""
 
+    def time_left(self) -> float:
+        """Seconds until its time limit."""
+        return self.started + self.allotted - self.call.rules.now()
+
+    def longest_wait(self) -> float:
+        """Seconds that it may wait for a worker thread: its share of the time left."""
+        return share(max(self.call.time_left(), 0.0), None, self.call.walk.count_ahead() + 1)
+
+    def begin_after(self, seconds: float) -> float:
+        """Start its clock: it waited `seconds` for a worker thread.
+
+        Returns the seconds from then to the deadline of the request.
+        """
+        self.started += seconds
+        self.waited += seconds
+        self.call.ledger.waited += seconds
+        left = self.call.deadline.at - self.started
+        self.allotted = min(self.allotted, left)
+        self.has_all_time = self.allotted >= left
+        return left
+
     def addressed(self, request: Request, silence: float) -> Request:
         """`request` in the form that the endpoint of this attempt needs.
 

@@ -54,6 +54,18 @@ class Running(Protocol):
         ...
 
 
+class Turn(Protocol):
+    """An attempt that may have to wait for a worker thread."""
+
+    def longest_wait(self) -> float:
+        """Seconds that it may wait."""
+        ...
+
+    def begin_after(self, seconds: float) -> float:
+        """Start its clock: it waited `seconds`. Returns the seconds from then to the deadline."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Prepare(Effect[None]):
     """Call `prepare`, which may take long, such as an SDK's import. What it raises is ignored."""
@@ -75,6 +87,7 @@ class Send(Effect[Any]):
     timeout: float | None
     cuttable: bool
     scope: Scope
+    turn: Turn
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +99,7 @@ class Open(Effect[Source]):
     request: Request
     cuttable: bool
     scope: Scope
+    turn: Turn
 
 
 @dataclass(slots=True, eq=False)

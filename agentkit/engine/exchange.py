@@ -118,6 +118,7 @@ class CompleteExchange:
             attempt.allotted,
             target.timeout is not None,
             attempt.watch.scope,
+            attempt,
         )
         return endpoint.accept(raw, attempt.call.ledger)
 
@@ -227,13 +228,14 @@ class StreamExchange:
             request=attempt.addressed(request, self._longest_silence(attempt)),
             cuttable=attempt.limit is not None,
             scope=attempt.watch.scope,
+            turn=attempt,
         )
-        until = call.rules.now() + attempt.allotted
+        spent = call.rules.now() - attempt.started  # by middleware, before it sends, or sends again
         prelude: list[StreamEvent] = []
-        event = yield from _pull(call, target, source, until - call.rules.now())
+        event = yield from _pull(call, target, source, attempt.time_left() + spent)
         while _is_prelude(event):
             prelude.append(event)
-            event = yield from _pull(call, target, source, until - call.rules.now())
+            event = yield from _pull(call, target, source, attempt.time_left() + spent)
         if event is None or type(event) is End:
             event = _checked_end(target, event)
         attempt.reached_content()

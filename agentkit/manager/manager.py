@@ -71,7 +71,8 @@ class LLMManager(Closing, AsyncClosing):
             `time.monotonic`).
         rng: for tests, a function that returns the random numbers for jitter (default
             `random.random`).
-        max_workers: the most worker threads for sync callables (default 128).
+        max_workers: the most worker threads for sync callables (default 128); one model gets at
+            most three quarters of them.
         strict: whether an unknown name in a fallback chain is an error instead of a warning.
 
     Raises:

@@ -19,12 +19,22 @@ TARGET = Stage().target("a")
 REQUEST = Request(prompt="hi")
 
 
+class Immediate:
+    """An attempt that waits for no worker."""
+
+    def longest_wait(self) -> float:
+        return 0.0
+
+    def begin_after(self, seconds: float) -> float:
+        raise AssertionError
+
+
 def send(timeout: float | None = None) -> fx.Send:
-    return fx.Send(TARGET, TARGET.endpoint, REQUEST, timeout, True, lambda: None)
+    return fx.Send(TARGET, TARGET.endpoint, REQUEST, timeout, True, lambda: None, Immediate())
 
 
 def opening() -> fx.Open:
-    return fx.Open(TARGET, TARGET.endpoint, REQUEST, True, lambda: None)
+    return fx.Open(TARGET, TARGET.endpoint, REQUEST, True, lambda: None, Immediate())
 
 
 def run(flow: fx.Flow[Any], *steps: Any, **how: Any) -> Played[Any]:

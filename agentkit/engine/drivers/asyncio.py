@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import Any, ClassVar, TypeVar
 
 from agentkit.engine import effects as fx
-from agentkit.engine.drivers.clock import Wakeup
+from agentkit.engine.drivers.clock import Wakeup, finite
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.sync import (
     WorkerSource,
@@ -23,8 +23,10 @@ from agentkit.engine.drivers.sync import (
     open_astream,
     send,
 )
+from agentkit.engine.drivers.workers import JobLimit
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
+from agentkit.errors import PoolExhaustedError
 from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
 
@@ -85,7 +87,7 @@ class AsyncioDriver:
             return await run_on_worker(
                 self.runtime,
                 lambda: context.run(send, effect, scope),
-                effect.target.name,
+                effect,
                 effect.timeout,
                 scope,
             )
@@ -169,26 +171,30 @@ class _Task:
 async def run_on_worker(
     runtime: Runtime,
     fn: Callable[[], Any],
-    label: str,
+    effect: fx.Send | fx.Open,
     timeout: float | None,
     scope: CancelScope | None,
 ) -> Any:
-    """Run `fn` on a worker; after `timeout` seconds abandon it and raise `TimedOut`.
+    """Run `fn` on a worker. After `timeout` seconds of work abandon it and raise `TimedOut`.
 
     `scope` is cancelled when it is abandoned.
     """
     wakeup = Wakeup()
-    job = runtime.workers.submit(fn, label, scope)
+    workers = runtime.workers
+    job = workers.submit(fn, effect.target.name, scope)
     job.watch(wakeup.set)
+    limit = JobLimit(job, effect.turn, timeout)
     try:
-        if await wakeup.wait(timeout):
-            return job.outcome()
+        left = limit.first()
+        while left > 0:
+            if await wakeup.wait(finite(left)):
+                return limit.outcome()
+            left = limit.left()
     except BaseException:
         if not wakeup.is_set:
-            runtime.workers.abandon(job)
+            workers.abandon(job)
         raise
-    runtime.workers.abandon(job)
-    raise fx.TimedOut
+    raise workers.give_up(job)
 
 
 class Watchdog:
@@ -278,14 +284,18 @@ class AsyncWorkerSource:
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._runtime = runtime
         self._source = WorkerSource(runtime, effect)
-        self._label = effect.target.name
+        self._effect = effect
 
     async def apull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
         source = self._source
-        return await run_on_worker(
-            self._runtime, source.next_step(), self._label, timeout, source.scope
-        )
+        try:
+            return await run_on_worker(
+                self._runtime, source.next_step(), self._effect, timeout, source.scope
+            )
+        except PoolExhaustedError:
+            source.withdraw_step()
+            raise
 
     async def aclose(self) -> None:
         """Release it."""

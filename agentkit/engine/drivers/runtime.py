@@ -42,7 +42,9 @@ class Runtime:
         self.clock = clock
         self.cache = cache
         self.shared_calls = SharedCalls()
-        self.workers = Workers(whole_number("max_workers", max_workers), name)
+        self.workers = Workers(whole_number("max_workers", max_workers), name, clock.now)
+        self.leaders = Workers(None, f"{name}-shared")
+        """For the flows of shared calls, which may need workers themselves."""
         self.loop = LoopThread(name)
         self.watchdog = Watchdog(name)
         self.tasks: set[Any] = set()
@@ -62,4 +64,4 @@ class Runtime:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
         self.watchdog.close()
-        return under_way + self.workers.close() + self.loop.close()
+        return under_way + self.leaders.close() + self.workers.close() + self.loop.close()

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, TypeVar
 from agentkit.engine import effects as fx
 from agentkit.engine.drivers.clock import finite
 from agentkit.engine.drivers.runtime import Runtime
-from agentkit.engine.drivers.workers import Workers
+from agentkit.engine.drivers.workers import JobLimit, Workers
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
-from agentkit.errors import ProviderError
+from agentkit.errors import PoolExhaustedError, ProviderError
 from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
 
@@ -92,11 +92,11 @@ class SyncDriver:
             return _wait_for_future(future, cancel, effect.timeout)
         scope = cancel_scope(effect)
         if effect.cuttable:
-            context, name = copy_context(), effect.target.name
+            context = copy_context()
             return _run_on_worker(
                 self.runtime.workers,
                 lambda: context.run(send, effect, scope),
-                name,
+                effect,
                 effect.timeout,
                 scope,
             )
@@ -145,7 +145,7 @@ class SyncDriver:
 
     def _launch(self, effect: fx.Launch) -> fx.Running:
         side = _SideFlow(effect.flow, self.runtime, LED.get() | {effect.leads})
-        self.runtime.workers.submit(side.run, effect.leads)
+        self.runtime.leaders.submit(side.run, effect.leads)
         return side
 
     _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
@@ -229,26 +229,29 @@ async def asend(effect: fx.Send) -> Any:
 def _run_on_worker(
     workers: Workers,
     fn: Callable[[], Any],
-    label: str,
+    effect: fx.Send | fx.Open,
     timeout: float | None,
     scope: CancelScope | None,
 ) -> Any:
-    """Run `fn` on a worker and wait. After `timeout` seconds abandon it and raise `TimedOut`.
+    """Run `fn` on a worker and wait. After `timeout` seconds of work raise `TimedOut`.
 
     `scope` is cancelled when it is abandoned.
     """
-    job = workers.submit(fn, label, scope)
+    job = workers.submit(fn, effect.target.name, scope)
     done = threading.Event()
     job.watch(done.set)
+    limit = JobLimit(job, effect.turn, timeout)
     try:
-        if done.wait(finite(timeout)):
-            return job.outcome()
+        left = limit.first()
+        while left > 0:
+            if done.wait(finite(left)):
+                return limit.outcome()
+            left = limit.left()
     except BaseException:
         if not done.is_set():
             workers.abandon(job)
         raise
-    workers.abandon(job)
-    raise fx.TimedOut
+    raise workers.give_up(job)
 
 
 def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: float | None) -> Any:
@@ -348,7 +351,7 @@ class WorkerSource:
 
     def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._workers = runtime.workers
-        self._label = effect.target.name
+        self._effect = effect
         self._reader = SyncReader(effect)
         self.scope = self._reader.scope
         self._context = copy_context()
@@ -368,9 +371,19 @@ class WorkerSource:
         self._busy = True
         return lambda: self._context.run(self._step)
 
+    def withdraw_step(self) -> None:
+        """Note that no worker runs the step."""
+        self._busy = False
+
     def pull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        return _run_on_worker(self._workers, self.next_step(), self._label, timeout, self.scope)
+        try:
+            return _run_on_worker(
+                self._workers, self.next_step(), self._effect, timeout, self.scope
+            )
+        except PoolExhaustedError:
+            self.withdraw_step()
+            raise
 
     def close(self) -> None:
         """Release it."""
@@ -402,8 +415,7 @@ class LoopSource:
     def close(self) -> None:
         """Release it."""
         if self._iterator is not None:
-            future, _ = self._loop.submit(
-                aclose_quietly(self._iterator, self._effect), self._context
-            )
             with suppress(Exception):
+                closing = aclose_quietly(self._iterator, self._effect)
+                future, _ = self._loop.submit(closing, self._context)
                 future.result(timeout=1.0)

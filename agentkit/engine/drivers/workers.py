@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from agentkit._fork import fork_safe_lock, on_fork
-from agentkit.errors import PoolExhaustedError
+from agentkit.engine.effects import TimedOut, Turn
+from agentkit.errors import ConfigurationError, PoolExhaustedError
 from agentkit.policy.target import CancelScope
 
 if TYPE_CHECKING:
     import asyncio
+
+NOTICEABLE = 0.01
+"""Seconds for which a job may wait for a worker before the wait counts."""
 
 IDLE_SECONDS = 30.0
 """Seconds after which an idle worker thread ends."""
@@ -28,20 +36,31 @@ class Job:
         "_lock",
         "_watch",
         "abandoned",
+        "admitted",
         "error",
         "fn",
         "label",
         "result",
         "scope",
+        "started",
+        "waited",
     )
 
-    def __init__(self, fn: Callable[[], Any], label: str, scope: CancelScope | None) -> None:
+    def __init__(
+        self, fn: Callable[[], Any], label: str, scope: CancelScope | None, submitted: float
+    ) -> None:
         self.fn = fn
         self.label = label
         self.scope = scope
         self.result: Any = None
         self.error: BaseException | None = None
         self.abandoned = False
+        self.admitted = False
+        """Whether it has a place within the limits."""
+        self.started: float | None = None
+        """When a worker began it, by `time.monotonic`; None: none has."""
+        self.waited = -submitted
+        """Seconds for which it waited for a worker, by the manager's clock; set when it begins."""
         self._finished = False
         self._watch: Callable[[], None] | None = None
         self._lock = fork_safe_lock()
@@ -70,50 +89,70 @@ class Job:
 
 
 class Workers:
-    """At most `limit` daemon threads, started on demand."""
+    """Daemon threads, started on demand: at most `limit`, or any number if it is None.
 
-    def __init__(self, limit: int, name: str) -> None:
-        self.limit = limit
+    Jobs of one label get at most three quarters of them, so that one model that does not respond
+    leaves workers to the others.
+    """
+
+    def __init__(
+        self, limit: int | None, name: str, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit = math.inf if limit is None else limit
+        self.limit_of_label = self.limit if limit is None else limit - limit // 4
         self.name = name
+        self._now = now
         self._reset()
         on_fork(self._reset)
 
     def _reset(self) -> None:
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._ready: SimpleQueue[Job | None] = SimpleQueue()
+        """Jobs for the next free thread."""
+        self._waiting: list[Job] = []
+        """Jobs that would exceed a limit, in order of arrival."""
         self._lock = fork_safe_lock()
         self._threads = 0
         self._idle = 0
+        self._free = self.limit
+        self._admitted: dict[str, int] = {}
+        """Jobs that are ready or running, by label."""
         self._running: set[Job] = set()
-        self._stuck = 0
+        self._stuck: Counter[str] = Counter()
+        """Abandoned jobs that still run, by label."""
         self._closed = False
 
     @property
     def stuck(self) -> int:
         """The number of threads that still run an abandoned call."""
-        return self._stuck
+        return self._stuck.total()
 
     def submit(self, fn: Callable[[], Any], label: str, scope: CancelScope | None = None) -> Job:
         """Run `fn` on a worker, as soon as one is free; `scope` is cancelled if it is abandoned.
 
         Raises:
-            PoolExhaustedError: every thread is stuck, or the workers are closed.
+            PoolExhaustedError: every thread is stuck, none can be started, or the workers are
+                closed.
         """
-        job = Job(fn, label, scope)
+        job = Job(fn, label, scope, self._now())
         with self._lock:
-            if self._closed:
-                raise PoolExhaustedError(f"the workers of {self.name} are closed")
-            if self._stuck >= self.limit:
-                raise PoolExhaustedError(
-                    f"all {self.limit} worker threads of {self.name} are stuck in calls that "
-                    "outlived their time limit",
-                    hint="set a timeout in the callable itself, or raise max_workers=",
-                )
-            self._queue.put(job)
-            if self._idle >= self._queue.qsize() or self._threads >= self.limit:
+            self._check(label)
+            if not self._admit(job):
+                self._waiting.append(job)
+                return job
+            if self._idle >= self._ready.qsize() or self._threads >= self.limit:
                 return job
             self._threads += 1
             name = f"agentkit-{self.name}-{self._threads}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError as error:
+            with self._lock:
+                self._threads -= 1
+                if self._threads:
+                    return job  # one of the other threads will run it
+                job.abandoned = True
+                self._release(job)
+            raise PoolExhaustedError(f"{self.name} can start no worker thread") from error
         return job
 
     def abandon(self, job: Job) -> None:
@@ -122,54 +161,162 @@ class Workers:
             if job.abandoned:
                 return
             job.abandoned = True
-            self._stuck += job in self._running
+            if job.started is None:
+                self._release(job)
+            elif job in self._running:
+                self._stuck[job.label] += 1
         if job.scope is not None:
             job.scope.cancel()
 
+    def withdraw(self, job: Job) -> bool:
+        """Give up `job`, unless a worker has begun it."""
+        with self._lock:
+            if job.started is not None:
+                return False
+            job.abandoned = True
+            self._release(job)
+        return True
+
+    def give_up(self, job: Job) -> Exception:
+        """Withdraw `job` or abandon it. Returns the error for its caller."""
+        if not self.withdraw(job):
+            self.abandon(job)
+            return TimedOut()
+        return PoolExhaustedError(
+            f"no worker thread of {self.name} was free for {job.label} in time",
+            hint="raise max_workers=, or make fewer calls at once",
+        )
+
+    def _check(self, label: str) -> None:
+        if self._closed:
+            raise PoolExhaustedError(f"the workers of {self.name} are closed")
+        stuck = self._stuck
+        if stuck and (stuck[label] >= self.limit_of_label or stuck.total() >= self.limit):
+            raise PoolExhaustedError(
+                f"all worker threads of {self.name} for {label} are stuck in calls that outlived "
+                "their time limit",
+                hint="set a timeout in the callable itself, or raise max_workers=",
+            )
+
+    def _admit(self, job: Job) -> bool:
+        """Give `job` to the next free thread, if the limits allow it."""
+        admitted = self._admitted.get(job.label, 0)
+        if not self._free or admitted >= self.limit_of_label:
+            return False
+        job.admitted = True
+        self._free -= 1
+        self._admitted[job.label] = admitted + 1
+        self._ready.put(job)
+        return True
+
     def _work(self) -> None:
-        queue = self._queue
+        ready = self._ready
         while True:
             with self._lock:
                 self._idle += 1
             try:
-                job = queue.get(timeout=IDLE_SECONDS)
+                job = ready.get(timeout=IDLE_SECONDS)
             except Empty:
                 job = None
             with self._lock:
                 self._idle -= 1
-                if job is None and (self._closed or queue.empty()):
+                if job is None and (self._closed or ready.empty()):
                     self._threads -= 1
                     return
             if job is not None:
                 self._run(job)
-                job = None  # an idle thread must not keep the last response alive
+                job = None  # an idle thread must not keep the last answer alive
 
     def _run(self, job: Job) -> None:
         with self._lock:
-            if job.abandoned:
-                return
-            self._running.add(job)
-        try:
-            job.result = job.fn()
-        except BaseException as error:
-            job.error = error
+            if begins := not job.abandoned:
+                self._running.add(job)
+                job.waited += self._now()
+                job.started = time.monotonic()
+        if begins:
+            try:
+                job.result = job.fn()
+            except BaseException as error:
+                job.error = error
         job.fn = _nothing
         with self._lock:
-            self._running.discard(job)
-            self._stuck -= job.abandoned
+            self._release(job)
         job.finish()
 
+    def _release(self, job: Job) -> None:
+        """Give the place of `job`, if it has one, to the first job that the limits allow."""
+        if not job.admitted:
+            if job in self._waiting:
+                self._waiting.remove(job)
+            return
+        job.admitted = False
+        self._running.discard(job)
+        if job.abandoned and job.started is not None:
+            self._stuck[job.label] -= 1
+        self._free += 1
+        self._admitted[job.label] -= 1
+        if self._waiting:
+            self._admit_next()
+
+    def _admit_next(self) -> None:
+        for index, job in enumerate(self._waiting):
+            if self._admit(job):
+                del self._waiting[index]
+                return
+
     def close(self) -> list[str]:
-        """End the idle threads. Returns the labels of running jobs, which finish on their own."""
+        """End the idle threads. Returns the labels of the jobs that still run."""
         with self._lock:
             self._closed = True
+            waiting, self._waiting = self._waiting, []
             for _ in range(self._threads):
-                self._queue.put(None)
-            return [job.label for job in self._running]
+                self._ready.put(None)
+            labels = [job.label for job in self._running]
+        for job in waiting:
+            job.error = PoolExhaustedError(f"the workers of {self.name} are closed")
+            job.finish()
+        return labels
 
 
 def _nothing() -> None:
     return None
+
+
+class JobLimit:
+    """The time limits of a job: on the wait for a worker, and on its work from then on."""
+
+    __slots__ = ("_begun", "_job", "_timeout", "_turn", "_until")
+
+    def __init__(self, job: Job, turn: Turn, timeout: float | None) -> None:
+        self._job = job
+        self._turn = turn
+        self._timeout = math.inf if timeout is None else timeout
+        self._until: float | None = None
+        self._begun = False
+
+    def first(self) -> float:
+        """Seconds to wait at first: a job that has a place begins immediately."""
+        return self._timeout if self._job.admitted else self.left()
+
+    def left(self) -> float:
+        """Seconds to wait before asking again; zero or less when the time is up."""
+        job, now = self._job, time.monotonic()
+        if job.started is None:
+            if self._until is None:
+                self._until = now + self._turn.longest_wait()
+            return min(self._timeout, self._until - now)
+        if not self._begun:
+            self._begun = True
+            if job.waited >= NOTICEABLE:
+                self._timeout = min(self._timeout, self._turn.begin_after(job.waited))
+        return job.started + self._timeout - now
+
+    def outcome(self) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        job = self._job
+        if job.waited >= NOTICEABLE and job.started is not None and not self._begun:
+            self._turn.begin_after(job.waited)
+        return job.outcome()
 
 
 class LoopThread:
@@ -185,20 +332,28 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._futures: set[Future[Any]] = set()
+        self._closed = False
 
     def submit(
         self, coroutine: Coroutine[Any, Any, Any], context: Context
     ) -> tuple[Future[Any], Callable[[], None]]:
-        """Run `coroutine` in `context`. Returns its future and a function to cancel it."""
-        loop = self._started()
+        """Run `coroutine` in `context`. Returns its future and a function to cancel it.
+
+        Raises:
+            ConfigurationError: the caller runs on this loop, and would wait for itself.
+            PoolExhaustedError: the loop is closed.
+        """
         future: Future[Any] = Future()
         running: list[asyncio.Task[None]] = []
 
         async def carry() -> None:
             try:
-                future.set_result(await coroutine)
+                result = await coroutine
             except BaseException as error:
-                future.set_exception(error)
+                self._settle(future, error=error)
+            else:
+                self._settle(future, result)
 
         def start() -> None:
             task = loop.create_task(carry(), context=context)
@@ -207,28 +362,65 @@ class LoopThread:
             task.add_done_callback(self._tasks.discard)
 
         def cancel() -> None:
-            loop.call_soon_threadsafe(lambda: [task.cancel() for task in running])
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in running])
 
-        loop.call_soon_threadsafe(start)
+        try:
+            with self._lock:
+                loop = self._started()
+                self._futures.add(future)
+                loop.call_soon_threadsafe(start)
+        except BaseException:
+            coroutine.close()
+            raise
         return future, cancel
+
+    def _settle(
+        self, future: Future[Any], result: Any = None, error: BaseException | None = None
+    ) -> None:
+        """Set the outcome of `future`, unless closing has set it."""
+        if self._closed and error is not None and not isinstance(error, Exception):
+            error = self._closed_error()
+        self._futures.discard(future)
+        with suppress(InvalidStateError):
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def _closed_error(self) -> PoolExhaustedError:
+        return PoolExhaustedError(f"the event loop of {self.name} is closed")
 
     def _started(self) -> asyncio.AbstractEventLoop:
         import asyncio
 
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name=f"agentkit-{self.name}-loop", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+        if self._closed:
+            raise self._closed_error()
+        if self._loop is None or self._thread is None:
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(
+                target=loop.run_forever, name=f"agentkit-{self.name}-loop", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                loop.close()
+                raise PoolExhaustedError(f"{self.name} can start no thread") from error
+            self._loop, self._thread = loop, thread
+        if self._thread is threading.current_thread():
+            raise ConfigurationError(
+                f"an async model of {self.name} made a sync call to an async model of {self.name}: "
+                "it would wait for itself",
+                hint="await the async method, such as acomplete()",
+            )
+        return self._loop
 
     def close(self) -> list[str]:
         """Cancel every task, and end the loop and its thread. Returns the names of the tasks."""
         import asyncio
 
         with self._lock:
+            self._closed = True
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
@@ -236,7 +428,7 @@ class LoopThread:
         cancelled = [task.get_name() for task in list(self._tasks)]
 
         async def drain() -> None:
-            tasks = list(self._tasks)
+            tasks = [task for task in self._tasks if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1.0) if tasks else None
@@ -244,7 +436,10 @@ class LoopThread:
             loop.stop()
 
         asyncio.run_coroutine_threadsafe(drain(), loop)
-        thread.join(timeout=2.0)
-        if not thread.is_alive():
-            loop.close()
+        if thread is not threading.current_thread():
+            thread.join(timeout=2.0)
+            if not thread.is_alive():
+                loop.close()
+        for future in list(self._futures):  # of tasks that ignored their cancellation
+            self._settle(future, error=self._closed_error())
         return cancelled
