@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -161,7 +161,7 @@ class TestWaitingForAWorker:
                     return "from backup"
 
                 llm.register_model("backup", backup, replace=True)
-            first = pool.submit(llm.complete, "first", model="m")
+            first: Future[Any] = pool.submit(llm.complete, "first", model="m")
             assert busy.wait(LONG)
             llm.set_fallback_chain(["m", "backup"])
             reply = ask(llm)
@@ -197,7 +197,7 @@ class TestAsyncModelsOfSyncCallers:
         llm = LLMManager(name="closing", enable_caching=False, retry=ONCE)
         llm.register_model("m", endless)
         with ThreadPoolExecutor(1) as pool:
-            call = pool.submit(llm.complete, "q")
+            call: Future[Any] = pool.submit(llm.complete, "q")
             assert entered.wait(LONG)
             llm.close()
             with pytest.raises(PoolExhaustedError, match="closed"):
