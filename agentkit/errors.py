@@ -178,7 +178,7 @@ class ProviderTimeoutError(ProviderError, TimeoutError):
 
 
 class AuthenticationError(ProviderError):
-    """The key is missing, wrong, unpaid or not allowed (401, 402, 403)."""
+    """The key is missing, wrong, unpaid or not allowed (401, 402, 403, 429 without credit)."""
 
     error_type = "401"
 

@@ -72,6 +72,10 @@ _BY_ERROR_TYPE: dict[str, type[e.ProviderError]] = {
     "request_too_large": e.InvalidRequestError,
 }
 """For errors inside a stream with status 200: the vendors' own types."""
+_EMPTY_ACCOUNT = frozenset({"insufficient_quota", "credit_balance_exhausted"})
+"""Codes of a 429 that no wait ends, since the account has no credit left."""
+_LIMITS_PER_MINUTE = ("#token-limit", "allocated quota", "per minute")
+"""What messages with one of these codes contain if the provider means a limit per minute."""
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
@@ -87,7 +91,8 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
             exc.model = exc.model or model
         return exc
     status = status_of(exc)
-    kind = _kind(exc, status)
+    empty = _account_is_empty(exc, status)
+    kind = e.AuthenticationError if empty else _kind(exc, status)
     label = type(exc).__name__ + (f" {status}" if status else "")
     error = kind(
         f"{model} failed: {label}",
@@ -95,7 +100,7 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
         model=model,
         status=status,
         request_id=_request_id(exc),
-        hint=_HINTS.get(kind),
+        hint=_BILLING_HINT if empty else _HINTS.get(kind),
         retry_after=retry_after_of(exc),
     )
     if kind is e.ProviderError and error.retry_after is not None:
@@ -116,6 +121,16 @@ _HINTS: dict[type[e.ProviderError], str] = {
     e.InvalidRequestError: "the provider rejected the request; see __cause__ for its message",
     e.ContextLengthError: "shorten the prompt or add a fallback with a larger context_window",
 }
+_BILLING_HINT = "the account has no credit left; check its billing"
+
+
+def _account_is_empty(exc: Exception, status: int | None) -> bool:
+    if status == 402:
+        return True
+    if status not in (None, 429) or _EMPTY_ACCOUNT.isdisjoint(_codes(exc)):
+        return False
+    message = str(_error_body(exc).get("message") or "").lower()
+    return retry_after_of(exc) is None and not any(each in message for each in _LIMITS_PER_MINUTE)
 
 
 def _kind(exc: Exception, status: int | None) -> type[e.ProviderError]:
@@ -214,12 +229,17 @@ def _codes(exc: BaseException) -> list[str]:
 
     From the exception, from its body, or from the error object in that body.
     """
+    inner = _error_body(exc)
+    codes = (getattr(exc, "code", None), inner.get("code"), inner.get("type"))
+    return [code for code in codes if isinstance(code, str)]
+
+
+def _error_body(exc: BaseException) -> Mapping[str, Any]:
+    """The error object in the body of an exception, or that body."""
     body = getattr(exc, "body", None)
     body = body if isinstance(body, Mapping) else {}
     inner = body.get("error")
-    inner = inner if isinstance(inner, Mapping) else body
-    codes = (getattr(exc, "code", None), inner.get("code"), inner.get("type"))
-    return [code for code in codes if isinstance(code, str)]
+    return inner if isinstance(inner, Mapping) else body
 
 
 def _request_id(exc: BaseException) -> str | None:

@@ -21,18 +21,22 @@ ANSWER = "The capital is Paris."
 Blame = Literal["failure", "consecutive", "neutral", "in vain"]
 Error = type[e.LLMError]
 
+_NO_CREDIT = faults.status(429, kind="insufficient_quota")
+
 
 @dataclass(frozen=True)
 class Provider:
     """One adapter: its name in the registry and the server's URL for it.
 
-    `too_long` is its own way to say that a prompt does not fit; `extra` are settings it needs.
+    `too_long` is its own way to say that a prompt does not fit, `without_credit` that the account
+    is empty; `extra` are settings it needs.
     """
 
     name: str
     url: Callable[[WireServer], str]
     too_long: faults.Status
     extra: Mapping[str, Any] = field(default_factory=dict)
+    without_credit: faults.Status = _NO_CREDIT
 
     def make(self, server: WireServer, **settings: Any) -> Any:
         """The adapter, asking `server`."""
@@ -66,6 +70,7 @@ PROVIDERS = {
                 message="The input token count (1200000) exceeds the maximum number of tokens "
                 "allowed (1048576).",
             ),
+            without_credit=faults.status(402),
         ),
     )
 }
@@ -148,6 +153,9 @@ CASES = {
     ),
     "status 429, retry-after: 60": Case(
         faults.status(429, retry_after=60), e.RateLimitError, 1, "neutral"
+    ),
+    "account without credit": Case(
+        lambda provider: provider.without_credit, e.AuthenticationError, 1, "failure"
     ),
     "status 500": _status(500, e.ServerError, 2, "failure"),
     "status 502": _status(502, e.ServerError, 2, "failure"),
