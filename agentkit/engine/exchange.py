@@ -11,8 +11,8 @@ from typing import Any, NoReturn, Protocol, TypeGuard
 
 from agentkit.engine.attempt import Attempt
 from agentkit.engine.call import Call
-from agentkit.engine.effects import Close, Emit, Flow, Open, Pull, Send, Source, TimedOut
-from agentkit.engine.shared_call import SharedCall
+from agentkit.engine.effects import Close, Emit, Flow, Open, Pull, Send, Sleep, Source, TimedOut
+from agentkit.engine.shared_call import LIVENESS_CHECK, Room, SharedCall
 from agentkit.errors import (
     ConfigurationError,
     InvalidResponseError,
@@ -210,6 +210,8 @@ class StreamExchange:
         """Pass on `event`. The deadline is extended by the time for which the consumer holds it."""
         if self._shared is not None:
             self._shared.put(event)
+            if self._shared.is_full():
+                yield from _wait_for_room(call, self._shared)
             return
         since = call.rules.now()
         yield from Emit(event)
@@ -395,6 +397,17 @@ class StreamExchange:
             return attempt.allotted
         later = attempt.call.time_left() if target.timeout is None else target.timeout
         return max(attempt.allotted, later)
+
+
+def _wait_for_room(call: Call, shared: SharedCall) -> Flow[None]:
+    """Let the consumers of a shared stream catch up; its deadline is extended by the wait."""
+    since, before = call.rules.now(), call.deadline.at
+    while shared.is_full():
+        yield from Sleep(LIVENESS_CHECK, until=Room(shared))
+    waited = call.rules.now() - since
+    moved = call.deadline.at - before  # by the caller that leads, while it held an event
+    if waited > moved:
+        call.deadline.extend(waited - moved)
 
 
 def stopped(target: Target, events: Iterable[StreamEvent]) -> StreamInterruptedError:

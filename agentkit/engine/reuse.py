@@ -12,15 +12,16 @@ from typing import Any, NamedTuple, TypeAlias
 from agentkit.engine.call import Call, Outcome
 from agentkit.engine.effects import Flow, Launch, Load, Sleep, Store
 from agentkit.engine.exchange import Exchange, stopped
-from agentkit.engine.shared_call import LED, SharedCall
-from agentkit.errors import LLMError
+from agentkit.engine.shared_call import LED, LIVENESS_CHECK, SharedCall
+from agentkit.errors import BudgetExceededError, LLMError, StreamInterruptedError
+from agentkit.policy.deadline import share
 from agentkit.policy.target import Target
 from agentkit.types import Response
 
 MakeAttempts: TypeAlias = Callable[[Call, Target, Exchange], Flow[Outcome]]
 
-LIVENESS_CHECK = 1.0
-"""Seconds after which a follower checks whether its shared call can still end."""
+_MOST = 0.9
+"""A follower that has waited this part of its own share of the time has none left, either."""
 
 
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
@@ -67,6 +68,7 @@ class Upstream(NamedTuple):
             if isinstance(outcome, Response):
                 shared.finish(outcome, None)
             else:
+                shared.out_of_time = bool(call.ledger) and call.ledger[-1].outcome == "abandoned"
                 shared.finish(None, outcome)
 
 
@@ -79,12 +81,19 @@ def share_call(upstream: Upstream) -> Flow[Outcome]:
         if joined is None:
             return (yield from upstream.fetch())
         shared, leads = joined
+        since, patience = call.rules.now(), 0.0
+        if leads:
+            shared.retry, shared.budgets = call.retry, call.budgets
+        else:
+            patience = _MOST * share(call.time_left(), None, call.walk.count_ahead() + 1)
         try:
             if leads:
                 yield from _start(upstream, shared)
             seen = yield from _follow(call, shared, exchange)
         finally:
             shared.leave()
+        if not leads and not seen and not _concerns(call, shared, patient=since + patience):
+            continue
         outcome = _outcome_of(call, upstream.target, shared, leads=leads, seen=seen)
         if outcome is not None:
             return outcome
@@ -118,13 +127,29 @@ def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:
         over = shared.over or shared.lost()  # read first: the last events may arrive meanwhile
         while seen < len(shared.events):
             seen += 1
-            yield from exchange.emit(call, shared.events[seen - 1])
+            yield from exchange.emit(call, shared.take(seen))
         if over:
             return seen
         left = call.time_left()
         if left <= 0:
             raise call.deadline_error("an identical call has no response yet")
         yield from Sleep(min(left, LIVENESS_CHECK), until=shared.beyond(seen))
+
+
+def _concerns(call: Call, shared: SharedCall, *, patient: float) -> bool:
+    """Whether the error of a shared call, if it has one, is that of its follower `call`, too.
+
+    An error that comes from limits of the leader's own is not: its budget, its retry policy, or the
+    time it had left, unless the follower has waited as long, until the clock time `patient`.
+    """
+    error = shared.error
+    if error is None or isinstance(error, StreamInterruptedError):
+        return True
+    if shared.out_of_time and call.rules.now() < patient:
+        return False
+    if isinstance(error, BudgetExceededError) and shared.budgets != call.budgets:
+        return False
+    return shared.retry == call.retry
 
 
 def _outcome_of(

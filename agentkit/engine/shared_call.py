@@ -19,6 +19,12 @@ from agentkit.types import Response, StreamEvent
 LED: ContextVar[frozenset[str]] = ContextVar("agentkit_shared_calls_led", default=frozenset())
 """Keys of the shared calls that the current context is leading."""
 
+LIVENESS_CHECK = 1.0
+"""Seconds after which a follower checks whether its shared call can still end."""
+
+AHEAD = 1000
+"""The most events that a shared stream is read ahead of its fastest consumer."""
+
 
 class SharedCall:
     """One upstream call, its leader and its followers."""
@@ -31,6 +37,15 @@ class SharedCall:
         self.response: Response[Any] | None = None
         self.error: Exception | None = None
         self.abandoned = False
+        self.retry: object = None
+        """The retry policy of the leader's own request."""
+        self.budgets: tuple[object, ...] = ()
+        """The budgets of the leader."""
+        self.out_of_time = False
+        """Whether the error came from the time that the leader had left."""
+        self.taken = 0
+        """The number of events that the fastest consumer has taken."""
+        self._resume: Callable[[], None] | None = None
         self.running: Running | None = None
         self._calls = calls
         self._callers = 1
@@ -62,11 +77,30 @@ class SharedCall:
             self._calls.forget(self)
             if running is not None:
                 running.cancel()
+            if (resume := self._resume) is not None:
+                resume()
 
     def put(self, event: StreamEvent) -> None:
         """Add the next event of the stream."""
         self.events.append(event)
         self._fire()
+
+    def take(self, count: int) -> StreamEvent:
+        """The event number `count`, from 1. The leader may read on if it was too far ahead."""
+        if count > self.taken:
+            self.taken = count
+            resume = self._resume
+            if resume is not None and self.has_room():
+                resume()
+        return self.events[count - 1]
+
+    def is_full(self) -> bool:
+        """Whether the leader is so far ahead of the fastest consumer that it must wait."""
+        return len(self.events) - self.taken >= AHEAD
+
+    def has_room(self) -> bool:
+        """Whether a leader that waited may read on."""
+        return len(self.events) - self.taken <= AHEAD // 2
 
     def finish(self, response: Response[Any] | None, error: Exception | None) -> None:
         """End it. With neither response nor error it is abandoned, and a follower has to lead."""
@@ -120,6 +154,25 @@ class Progress:
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Forget `wake`."""
         self._shared.unsubscribe(wake)
+
+
+class Room:
+    """A `Signal` for the leader of a shared stream: the fastest consumer has caught up."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: SharedCall) -> None:
+        self._shared = shared
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once there is room, immediately if there is some now."""
+        self._shared._resume = wake
+        if self._shared.has_room():
+            wake()
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Forget `wake`."""
+        self._shared._resume = None
 
 
 class SharedCalls:

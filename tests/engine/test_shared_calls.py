@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from agentkit import DeadlineExceededError, LLMManager, RetryPolicy
+from agentkit import (
+    Budget,
+    BudgetExceededError,
+    DeadlineExceededError,
+    LLMManager,
+    ProviderError,
+    ProviderTimeoutError,
+    Response,
+    RetryPolicy,
+)
+from agentkit.engine.shared_call import AHEAD
 
 pytestmark = pytest.mark.threads
 
@@ -321,3 +331,188 @@ def test_the_last_reader_who_leaves_closes_the_upstream(llm: LLMManager) -> None
 
     asyncio.run(main())
     assert llm.get_model_info("endless")["circuit_breaker_state"] == "closed"
+
+
+class FirstFails:
+    """An async model whose first call fails once the test lets it; later ones answer."""
+
+    def __init__(self, error: Exception) -> None:
+        self.calls = 0
+        self.entered = threading.Event()
+        self.fail = asyncio.Event()
+        self._error = error
+
+    async def __call__(self, prompt: str, kwargs: dict[str, Any]) -> str:
+        self.calls += 1
+        if self.calls > 1:
+            return "fine"
+        self.entered.set()
+        await self.fail.wait()
+        raise self._error
+
+
+def leader_and_follower(
+    model: FirstFails, leader: dict[str, Any], follower: dict[str, Any]
+) -> tuple[Any, Any]:
+    """What the caller that leads gets, and the one that joins it while its call is under way."""
+    retry = RetryPolicy(max_attempts=2, base_delay=0.0)
+
+    async def main() -> tuple[Any, ...]:
+        async with LLMManager(cache="memory", retry=retry) as llm:
+            llm.register_model("m", model)
+            first = asyncio.create_task(llm.acomplete("same", **leader))
+            await seen(model.entered)
+            second = asyncio.create_task(llm.acomplete("same", **follower))
+            await asyncio.sleep(0.01)
+            assert model.calls == 1
+            model.fail.set()
+            return tuple(await asyncio.gather(first, second, return_exceptions=True))
+
+    leads, follows = asyncio.run(main())
+    return leads, follows
+
+
+@pytest.mark.parametrize(
+    ("limit", "error", "expected"),
+    [
+        ({"retry": RetryPolicy(max_attempts=1)}, ProviderError("down", status=503), ProviderError),
+        ({"budget": Budget(tokens=1500)}, ProviderTimeoutError("slow"), BudgetExceededError),
+    ],
+    ids=["retry", "budget"],
+)
+def test_an_error_from_the_leaders_own_limits_is_not_its_followers(
+    limit: dict[str, Any], error: Exception, expected: type[Exception]
+) -> None:
+    model = FirstFails(error)
+    leads, follows = leader_and_follower(model, limit, {})
+    assert isinstance(leads, expected)
+    assert isinstance(follows, Response)
+    assert (follows.text, model.calls) == ("fine", 2)
+
+
+def test_followers_with_the_leaders_limits_have_its_error() -> None:
+    once = RetryPolicy(max_attempts=1)
+    model = FirstFails(ProviderError("down", status=503))
+    leads, follows = leader_and_follower(
+        model, {"retry": once}, {"retry": RetryPolicy(max_attempts=1)}
+    )
+    assert isinstance(leads, ProviderError)
+    assert isinstance(follows, ProviderError)
+    assert model.calls == 1
+
+
+def routed(llm: LLMManager, gate: Gate) -> LLMManager:
+    """`llm` with a fallback behind the gate."""
+    llm.register_model("fallback", lambda prompt, kwargs: "fallback")
+    llm.set_active_model("gate")
+    llm.set_fallback_chain(["fallback"])
+    return llm
+
+
+def test_a_follower_with_more_time_stays_with_a_model_that_the_leader_left(
+    llm: LLMManager, gate: Gate
+) -> None:
+    async def main() -> tuple[str, str]:
+        hurried = asyncio.create_task(routed(llm, gate).acomplete("same", deadline=0.2))
+        await seen(gate.entered)
+        patient = asyncio.create_task(llm.acomplete("same", deadline=60))
+        first = await hurried
+        gate.open()
+        return first.text, (await patient).text
+
+    assert asyncio.run(main()) == ("fallback", "open")
+    assert gate.calls == 2
+
+
+def test_followers_with_as_little_time_leave_a_silent_model_with_the_leader(
+    llm: LLMManager, gate: Gate
+) -> None:
+    async def main() -> list[Any]:
+        routed(llm, gate)
+        asked = (llm.acomplete("same", deadline=1.0) for _ in range(20))
+        return [*await asyncio.gather(*asked)]
+
+    assert {each.text for each in asyncio.run(main())} == {"fallback"}
+    assert gate.calls == 1
+
+
+class Endless:
+    """A stream that continues until it is closed, and counts what was taken of it."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def words(self, prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
+        for number in range(10_000):
+            self.given += 1
+            yield f"{number} "
+
+    async def awords(self, prompt: str, kwargs: dict[str, Any]) -> AsyncIterator[str]:
+        for word in self.words(prompt, kwargs):
+            yield word
+
+    def rested(self) -> int:
+        """How much was taken once nothing more is taken."""
+        before = -1
+        while before != self.given:
+            before = self.given
+            threading.Event().wait(0.05)
+        return before
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["async", "blocking"])
+def test_a_stream_is_not_read_far_ahead_of_its_consumer(native: bool) -> None:
+    endless = Endless()
+
+    async def main() -> list[str]:
+        async with LLMManager(cache="memory") as llm:
+            llm.register_model("m", endless.awords if native else endless.words)
+            async with llm.astream("same") as stream:
+                text = await anext(stream)
+                given = await asyncio.to_thread(endless.rested)
+                assert AHEAD <= given < AHEAD + 10
+                return [text, *[text async for text in stream]]
+
+    assert asyncio.run(main()) == [f"{number} " for number in range(10_000)]
+
+
+def test_a_blocking_consumer_slows_its_stream_too_and_may_leave() -> None:
+    endless = Endless()
+    with LLMManager(cache="memory") as llm:
+        llm.register_model("m", endless.words)
+        with llm.stream("same") as stream:
+            assert next(stream) == "0 "
+            assert AHEAD <= endless.rested() < AHEAD + 10
+            assert next(stream) == "1 "
+        given = endless.rested()
+        assert given < AHEAD + 10
+        assert "".join(llm.stream("same")).endswith("9999 ")
+
+
+def test_the_fastest_consumer_sets_the_pace_and_the_slowest_misses_nothing() -> None:
+    endless = Endless()
+
+    async def main() -> None:
+        async with LLMManager(cache="memory") as llm:
+            llm.register_model("m", endless.awords)
+            async with llm.astream("same") as slow, llm.astream("same") as fast:
+                assert await anext(slow) == "0 "
+                assert len([text async for text in fast]) == 10_000
+                assert len([text async for text in slow]) == 9_999
+
+    asyncio.run(main())
+    assert endless.given == 10_000
+
+
+def test_the_deadline_is_extended_while_every_consumer_pauses() -> None:
+    endless = Endless()
+
+    async def main() -> int:
+        async with LLMManager(cache="memory") as llm:
+            llm.register_model("m", endless.awords)
+            async with llm.astream("same", deadline=1.0) as stream:
+                await anext(stream)
+                await asyncio.sleep(1.5)
+                return len([text async for text in stream])
+
+    assert asyncio.run(main()) == 9_999
