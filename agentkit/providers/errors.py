@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 from agentkit import errors as e
+from agentkit.providers.reason import network_place, network_reason, printable
 
 _TIMEOUTS = frozenset(
     {
@@ -83,7 +84,8 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
     """`exc` as an error of the tree, with `exc` as its cause; an `LLMError` stays as it is.
 
     By status if it has one (`status_of`), else by type; an unknown exception becomes
-    `ProviderError`. The message names the type and the status, and never contains a body.
+    `ProviderError`. The message names the type and the status. It has the reason and the address of
+    a failed connection, and what a content filter says of itself, but nothing else of a body.
     """
     if isinstance(exc, e.LLMError):
         if isinstance(exc, e.ProviderError):
@@ -95,7 +97,7 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
     kind = e.AuthenticationError if empty else _kind(exc, status)
     label = type(exc).__name__ + (f" {status}" if status else "")
     error = kind(
-        f"{model} failed: {label}",
+        f"{model} failed: {label}{_explanation(exc, kind)}",
         provider=provider,
         model=model,
         status=status,
@@ -111,6 +113,17 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
         error.retryable = False  # a redirect leads to the same place each time
     error.__cause__ = exc
     return error
+
+
+def _explanation(exc: Exception, kind: type[e.ProviderError]) -> str:
+    """What a message says after the type and the status, or nothing."""
+    place = reason = ""
+    if kind is e.NetworkError:
+        place, reason = network_place(exc), network_reason(exc)
+    elif kind is e.ContentFilterError:
+        text = _error_body(exc).get("message")
+        reason = printable(text) if isinstance(text, str) else ""
+    return (f" at {place}" if place else "") + (f" ({reason})" if reason else "")
 
 
 _HINTS: dict[type[e.ProviderError], str] = {

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import ssl
 from typing import Any
 
+import httpx2
 import pytest
 
 from agentkit import errors as e
 from agentkit.providers.errors import translate
+from agentkit.testing import WireServer
+from agentkit.types import Request
+from tests.providers.contract import PROVIDERS
 
 
 class Refused(Exception):
@@ -67,3 +74,65 @@ def test_a_retry_after_means_a_rate_limit_whatever_the_code() -> None:
 
 def test_an_empty_account_is_recognized_inside_a_stream() -> None:
     assert type(translated(Refused(None, {"code": _QUOTA}))) is e.AuthenticationError
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (
+            ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"),
+            "wrong version number",
+        ),
+    ],
+)
+def test_a_network_error_says_where_and_why(cause: Exception, reason: str) -> None:
+    request = httpx2.Request("POST", "https://user:password@example.test:8443/v1?key=hidden")
+    exc = httpx2.ConnectError("failed", request=request)
+    exc.__cause__ = cause
+    message = translated(exc).message
+    assert "https://example.test:8443 " in message
+    assert reason in message
+    assert not {"password", "hidden", "user"} & set(message.replace(":", " ").split())
+
+
+def test_an_exception_without_a_request_or_a_reason_keeps_its_short_message() -> None:
+    assert translated(httpx2.ConnectError("failed")).message == "m failed: ConnectError"
+    assert translated(ConnectionError("of a user")).message == "m failed: ConnectionError"
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_refused_connection_is_named(provider: str, mode: str) -> None:
+    with WireServer() as gone:
+        adapter = PROVIDERS[provider].make(gone)
+        place = httpx2.URL(gone.openai_url)
+
+    async def ask() -> None:
+        try:
+            await adapter.asend(Request(prompt="hello"))
+        finally:
+            await adapter.aclose()
+
+    with pytest.raises(Exception) as caught:
+        asyncio.run(ask()) if mode == "async" else adapter.send(Request(prompt="hello"))
+    adapter.close()
+    message = translated(caught.value).message
+    assert f"at http://{place.host}:{place.port}" in message
+    assert "refused" in message
+
+
+def test_a_content_filter_gives_its_reason_without_keys_and_shortened() -> None:
+    text = (
+        "Filtered:\n  hate (high). " + "sk-" + "a1" * 10 + " https://u:p@host/x?key=1 " + "x" * 400
+    )
+    made = translated(Refused(400, {"code": "content_filter", "message": text}))
+    assert type(made) is e.ContentFilterError
+    assert "(Filtered: hate (high). *** https://***host/x*** xxx" in made.message
+    assert len(made.message) < 340
+
+
+def test_no_other_error_quotes_the_body() -> None:
+    made = translated(Refused(400, {"code": None, "message": "your prompt was: hello"}))
+    assert "hello" not in str(made)

@@ -1,0 +1,67 @@
+"""The reason and the place of a failure, for an error's message: without secrets, and short."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+_LONGEST = 300
+_SECRETS = re.compile(
+    r"(?i:bearer\s+\S+)"
+    r"|(?:sk-|sk_|gsk_|AKIA|ASIA|AIza|xox[abp]-)[\w*.-]+"
+    r"|(?<=://)[^/\s@]+@"  # the credentials in a URL
+    r"|(?<=\S)\?[^\s=]+=\S*"  # its query
+)
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without keys and the credentials and queries of URLs, shortened."""
+    line = _SECRETS.sub("***", " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def network_reason(exc: BaseException) -> str:
+    """What the operating system or TLS says about a failed connection; empty if nothing.
+
+    SDKs and HTTP clients wrap that error several times.
+    """
+    reason = ""
+    for each in _chain(exc):
+        if isinstance(each, OSError):
+            reason = _own_reason(each) or reason
+    return printable(reason)
+
+
+def _own_reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError | socket.gaierror):  # with numbers of their own
+        text = getattr(error, "verify_message", None) or error.strerror
+        return text if isinstance(text, str) else ""
+    return os.strerror(error.errno) if isinstance(error.errno, int) else ""
+
+
+def network_place(exc: BaseException) -> str:
+    """Scheme, host and port of the request that failed, never more of its URL; empty if unknown."""
+    with suppress(Exception):  # httpx raises if an exception has no request
+        url: Any = exc.request.url  # type: ignore[attr-defined]
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        port = "" if url.port is None else f":{url.port}"
+        return f"{url.scheme}://{host}{port}"
+    return ""
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """`exc` and its causes, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = exc
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        if isinstance(current, BaseExceptionGroup):  # one for each address that was tried
+            current = current.exceptions[0]
+        else:
+            current = current.__cause__ or current.__context__
