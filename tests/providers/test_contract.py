@@ -10,6 +10,7 @@ import pytest
 
 from agentkit import BreakerPolicy, CircuitBreaker, LLMManager, Response, RetryPolicy
 from agentkit import errors as e
+from agentkit.providers.transport import size_limit
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
 from tests.helpers import with_backup
@@ -125,6 +126,29 @@ def test_a_redirect_never_takes_the_prompt_to_another_server(
         with with_backup(stage.adapters[provider]) as llm:
             reply = stage.ask(llm, mode, stream=stream)
         assert (reply.text, len(elsewhere.requests)) == ("from backup", 0)
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("outcome", ["answer " * 2000, faults.status(500, message="x" * 14000)])
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_response_that_is_too_large_is_not_read_to_its_end(
+    provider: str,
+    mode: str,
+    stream: bool,
+    outcome: Any,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(size_limit, "LARGEST", 10_000)
+    stage.server.clear()
+    stage.server.always(outcome)
+    with LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=1)) as llm:
+        llm.register_model("only", stage.adapters[provider])
+        with pytest.raises(e.InvalidResponseError) as caught:
+            stage.ask(llm, mode, stream=stream)
+    assert "10000 bytes" in f"{caught.value} {caught.value.__cause__}"
 
 
 @pytest.mark.promise("N12", "S2-32", "S2-34")

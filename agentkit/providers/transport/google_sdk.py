@@ -25,6 +25,7 @@ from agentkit.providers.transport.base import (
 )
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.connection import make_cancellable
+from agentkit.providers.transport.size_limit import limit_size
 
 _SHORTEST_DEADLINE = 10
 """Seconds: the API refuses a request that allows the server less."""
@@ -165,6 +166,7 @@ async def _alimit_connect(request: Any) -> None:
 
 
 def _on_response(response: Any) -> None:
+    limit_size(response)
     keep_data_lines(response)
     responses = _opened.get()
     if responses is not None:

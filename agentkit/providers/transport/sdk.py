@@ -10,7 +10,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from agentkit.errors import InvalidRequestError, LLMError
+from agentkit.errors import InvalidRequestError, InvalidResponseError, LLMError
 from agentkit.providers.sse import remove_byte_order_mark
 from agentkit.providers.transport.base import (
     CONNECT_TIMEOUT,
@@ -22,6 +22,7 @@ from agentkit.providers.transport.base import (
 )
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.connection import make_cancellable
+from agentkit.providers.transport.size_limit import alimit_size, limit_size
 
 
 class SdkMethod(NamedTuple):
@@ -104,6 +105,10 @@ class SdkTransport:
 
         The general rules would take both for a bug.
         """
+        if isinstance(
+            exc.__cause__, InvalidResponseError
+        ):  # the SDK takes it for a lost connection
+            return InvalidResponseError(exc.__cause__.message)
         invalid = isinstance(exc, json.JSONDecodeError | UnicodeDecodeError)
         if invalid or type(exc).__name__ == "APIResponseValidationError":
             return unreadable(model)
@@ -143,8 +148,13 @@ class SdkTransport:
     def _new_client(self, name: str) -> Any:
         sdk = import_module(self._method.sdk)
         # By default, an SDK sends the prompt again to whatever host a redirect names.
-        http = sdk.DefaultAsyncHttpxClient if name.startswith("Async") else sdk.DefaultHttpxClient
-        options = {"http_client": http(follow_redirects=False), **self._client_options(sdk)}
+        hook: Callable[[Any], Any]
+        if name.startswith("Async"):
+            make, hook = sdk.DefaultAsyncHttpxClient, alimit_size
+        else:
+            make, hook = sdk.DefaultHttpxClient, limit_size
+        http = make(follow_redirects=False, event_hooks={"response": [hook]})
+        options = {"http_client": http, **self._client_options(sdk)}
         client = getattr(sdk, name)(max_retries=0, **options)
         make_cancellable(client)
         return client

@@ -1,0 +1,42 @@
+"""The most bytes of a response, after decompression: a small one can unpack to gigabytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from agentkit.errors import InvalidResponseError
+
+LARGEST = 64 * 1024 * 1024
+
+
+def limit_size(response: Any) -> None:
+    """Have an httpx or httpx2 response raise `InvalidResponseError` above `LARGEST` bytes."""
+    iter_bytes, aiter_bytes = response.iter_bytes, response.aiter_bytes
+    response.iter_bytes = lambda *args, **kwargs: _limited(iter_bytes(*args, **kwargs))
+    response.aiter_bytes = lambda *args, **kwargs: _alimited(aiter_bytes(*args, **kwargs))
+
+
+async def alimit_size(response: Any) -> None:
+    """Like `limit_size`, as a hook of an async client."""
+    limit_size(response)
+
+
+def _limited(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size = _checked(size + len(chunk))
+        yield chunk
+
+
+async def _alimited(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    size = 0
+    async for chunk in chunks:
+        size = _checked(size + len(chunk))
+        yield chunk
+
+
+def _checked(size: int) -> int:
+    if size > LARGEST:
+        raise InvalidResponseError(f"the response has more than {LARGEST} bytes")
+    return size
