@@ -45,6 +45,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Join the server's open connections."""
         self._transport = cast("asyncio.Transport", transport)
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not see it is TCP
         self._changed(self, True)
 
     def connection_lost(self, exc: Exception | None) -> None:
