@@ -124,6 +124,7 @@ warnings.simplefilter("ignore")  # newer Pythons warn of any fork with threads
 from agentkit.cache.response import build_response_cache
 from agentkit.types import Response
 cache = build_response_cache("disk", directory=sys.argv[1])
+assert cache.load("nothing", True) is None  # every call looks first, which opens the database
 for number in range(100):
     cache.save_later(f"early{number}", Response("from before"), True)
 child = os.fork()
