@@ -55,6 +55,7 @@ OWN = {
     "clock skewed": _row(403, "InvalidSignatureException", e.AuthenticationError, 1, "failure"),
     "an unknown code": _row(503, "SurpriseException", e.ServerError, 2, "failure"),
     "status 529": Case(faults.status(529), e.ServerError, 2, "failure"),
+    "account without credit": Case(faults.status(402), e.AuthenticationError, 1, "failure"),
 }
 OVERLOADED = Case(faults.status(503), e.OverloadedError, 2, "failure")
 CASES = {**SHARED, "status 503": OVERLOADED, **OWN}
