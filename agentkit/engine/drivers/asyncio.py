@@ -42,8 +42,10 @@ async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:
         await driver.advance(stepper)
         return stepper.result
     finally:
-        stepper.close()
-        await driver.close()
+        if not stepper.done:
+            stepper.close()
+        if driver.has_open_streams:
+            await driver.close()
 
 
 class AsyncioDriver:
@@ -71,6 +73,11 @@ class AsyncioDriver:
             else:
                 stepper.advance(result)
         return None
+
+    @property
+    def has_open_streams(self) -> bool:
+        """Whether `close` has anything to do."""
+        return bool(self._open)
 
     async def close(self) -> None:
         """Close the streams that are still open."""

@@ -32,7 +32,8 @@ def run(flow: fx.Flow[R], runtime: Runtime) -> R:
         driver.advance(stepper)
         return stepper.result
     finally:
-        stepper.close()
+        if not stepper.done:
+            stepper.close()
         driver.close()
 
 
@@ -205,25 +206,31 @@ def cancel_scope(effect: fx.Send | fx.Open) -> CancelScope | None:
 
 def send(effect: fx.Send, cancellable: CancelScope | None = None) -> Any:
     """Call the model's sync function."""
-    with effect.scope() or _NO_SCOPE, cancellable or _NO_SCOPE:
+    scope = effect.scope()
+    if scope is None and cancellable is None:
+        return effect.endpoint.send(effect.request)  # type: ignore[misc]
+    with scope or _NO_SCOPE, cancellable or _NO_SCOPE:
         return effect.endpoint.send(effect.request)  # type: ignore[misc]
 
 
 async def asend(effect: fx.Send) -> Any:
     """Call the model's async function."""
-    with effect.scope() or _NO_SCOPE:
-        try:
+    scope = effect.scope()
+    try:
+        if scope is None:
             return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            name = effect.target.name
-            raise ProviderError(
-                f"the call to {name} cancelled itself",
-                model=name,
-                hint="its function raised CancelledError: look for a task or scope that it cancels",
-            ) from error
+        with scope:
+            return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        name = effect.target.name
+        raise ProviderError(
+            f"the call to {name} cancelled itself",
+            model=name,
+            hint="its function raised CancelledError: look for a task or scope that it cancels",
+        ) from error
 
 
 def _run_on_worker(
