@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from agentkit.bedrock import (
     AuthConfig,
     AuthenticationType,
     BedrockConverseRequest,
+    Clients,
     LLMManager,
     ParallelLLMManager,
     ParallelProcessingConfig,
@@ -185,10 +186,8 @@ def dying_region() -> Figures:
     """500 parallel requests, halfway through which one Region dies."""
     with Server() as alive, Server() as dying:
         config = ParallelProcessingConfig(max_concurrent_requests=10)
-        llm = ParallelLLMManager(
-            [MODEL], [EAST, WEST], config, auth_config=AUTH, endpoint_url=alive.url
-        )
-        llm._clients._clients["bedrock-runtime", EAST] = _client_of(dying.url)
+        clients = _ClientsByRegion({EAST: dying.url, WEST: alive.url})
+        llm = ParallelLLMManager([MODEL], [EAST, WEST], config, clients=clients)
         requests = [BedrockConverseRequest([message()]) for _ in range(500)]
         killed = []
 
@@ -204,6 +203,7 @@ def dying_region() -> Figures:
             for attempt in response.attempts
         )
         llm.close()
+        clients.close()
     return {
         "requests": len(requests),
         "lost": len(done.get_failed_responses()),
@@ -211,10 +211,22 @@ def dying_region() -> Figures:
     }
 
 
-def _client_of(url: str) -> Any:
-    from agentkit.bedrock import Clients
+class _ClientsByRegion(Clients):
+    """Clients with an address of its own for each Region."""
 
-    return Clients(AUTH, endpoint_url=url).runtime(EAST)
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        super().__init__(AUTH)
+        self._by_region = {each: Clients(AUTH, endpoint_url=url) for each, url in urls.items()}
+
+    def runtime(self, region: str) -> Any:
+        """The client for the address of `region`."""
+        return self._by_region[region].runtime(region)
+
+    def close(self) -> None:
+        """Close the connections to every Region."""
+        super().close()
+        for each in self._by_region.values():
+            each.close()
 
 
 def bedrock() -> Figures:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from timeit import repeat
@@ -18,8 +17,8 @@ from typing import Any
 
 from agentkit import LLMManager
 from agentkit.policy.limits import WINDOW, Admission, Member, Need, Pool, RateLimits, RateWindow
-from agentkit.types import Signal
 from benchmarks.measure import Figures
+from tests.clocks import FastClock
 
 ADMIT_US = 5.0
 THREADS, TASKS = 100, 400
@@ -27,34 +26,6 @@ PER_MINUTE = 100
 SPEED = 200.0  # a minute takes 0.3 s
 
 _NUMBER = 5_000
-
-
-class Hurried:
-    """A clock that runs `SPEED` times as fast; sleeping returns immediately."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    def __call__(self) -> float:
-        return (time.monotonic() - self._began) * SPEED
-
-    now = __call__
-
-    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
-        """Time passes anyway; news is waited for a moment."""
-        if until is None:
-            return False
-        fired = threading.Event()
-        until.subscribe(fired.set)
-        try:
-            return fired.wait(0.02)
-        finally:
-            until.unsubscribe(fired.set)
-
-    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
-        """Time passes anyway."""
-        await asyncio.sleep(0)
-        return False
 
 
 class Noted(RateWindow):
@@ -102,7 +73,7 @@ def _microseconds(*members: Member) -> float:
 def _fullest_minute() -> int:
     """The most admissions in any 60 seconds, with 500 concurrent callers."""
     window = Noted(RateLimits(requests_per_minute=PER_MINUTE))
-    with LLMManager(cache=None, clock=Hurried(), deadline=86_400.0, breaker=False) as llm:
+    with LLMManager(cache=None, clock=FastClock(SPEED), deadline=86_400.0, breaker=False) as llm:
         llm.register_model("model", _model, limits=RateLimits(requests_per_minute=PER_MINUTE))
         pool = llm.registry.get("model").pool
         if pool is None:

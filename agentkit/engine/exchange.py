@@ -11,7 +11,18 @@ from typing import Any, NoReturn, Protocol, TypeGuard
 
 from agentkit.engine.attempt import Attempt
 from agentkit.engine.call import Call
-from agentkit.engine.effects import Close, Emit, Flow, Open, Pull, Send, Sleep, Source, TimedOut
+from agentkit.engine.effects import (
+    Close,
+    Effect,
+    Emit,
+    Flow,
+    Open,
+    Pull,
+    Send,
+    Sleep,
+    Source,
+    TimedOut,
+)
 from agentkit.engine.shared_call import LIVENESS_CHECK, Room, SharedCall
 from agentkit.errors import (
     ConfigurationError,
@@ -65,12 +76,11 @@ class Exchange(Protocol):
         """The error of an attempt that showed content before `cause`; None if it showed none."""
         ...
 
-    def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Pass on the end of the response, after its attempt was settled."""
-        ...
+    def end(self, call: Call, response: Response[Any] | None) -> Iterable[Effect[Any]]:
+        """Release what a settled attempt has opened, and pass on the end of its response, if any.
 
-    def release(self) -> Flow[None]:
-        """Release what the attempt has opened."""
+        Returns the effects, for ``yield from``.
+        """
         ...
 
     def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
@@ -131,13 +141,9 @@ class CompleteExchange:
         """None: a complete response is shown only at its end."""
         return None
 
-    def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Pass on nothing more."""
-        yield from ()
-
-    def release(self) -> Flow[None]:
-        """Release nothing."""
-        yield from ()
+    def end(self, call: Call, response: Response[Any] | None) -> Iterable[Effect[Any]]:
+        """Do nothing."""
+        return ()
 
     def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
         """Pass on nothing but the response."""
@@ -223,7 +229,7 @@ class StreamExchange:
         if attempt.first_token is not None:
             raise _already_shown("send a stream again")
         self._received, self._end = ResponseBuilder(), None
-        yield from self.release()
+        yield from self._release()
         self._source = source = yield from Open(
             target=target,
             endpoint=attempt.endpoint,
@@ -277,15 +283,20 @@ class StreamExchange:
         error.__cause__ = cause
         return error
 
-    def finish(self, call: Call, response: Response[Any]) -> Flow[None]:
-        """Emit the end, or a response that middleware returned itself as one chunk."""
+    def end(self, call: Call, response: Response[Any] | None) -> Flow[None]:
+        """Close the source, then emit the end.
+
+        A response that middleware returned itself is emitted as one chunk before it.
+        """
+        yield from self._release()
+        if response is None:
+            return
         if self._end is not None:
             yield from self.emit(call, self._end)
         else:
             yield from self.deliver(call, response)
 
-    def release(self) -> Flow[None]:
-        """Close the source."""
+    def _release(self) -> Flow[None]:
         source, self._source = self._source, None
         if source is not None:
             yield from Close(source)

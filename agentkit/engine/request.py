@@ -41,8 +41,6 @@ def run_request(
             innermost = functools.partial(_proceed, call, exchange)
             result = yield from run_middleware(middleware, call.request, innermost)
             response = call.owned(result)
-        elif call.check is None:
-            response = yield from run_route(call, exchange)
         else:
             response = yield from _run_route_or_checked(call, exchange)
         return response
@@ -175,20 +173,10 @@ def make_attempt(
     finally:
         if not attempt.settled:  # settling itself raised: nothing stays held
             attempt.abandon("unsettled")
-    if exchange.streamed:
-        yield from _end_stream(call, result, exchange)
+    yield from exchange.end(call, result if isinstance(result, Response) else None)
     if isinstance(result, _OUTCOMES):
         return result
     raise result
-
-
-def _end_stream(
-    call: Call, result: Outcome | Failure | Exception, exchange: Exchange
-) -> Flow[None]:
-    """Release the stream of a settled attempt, then hand over its end."""
-    yield from exchange.release()
-    if isinstance(result, Response):
-        yield from exchange.finish(call, result)
 
 
 def _settle_error(

@@ -96,8 +96,9 @@ class Dispatcher:
         check: Check | None = None,
     ) -> Response[Any]:
         """Like `run`, for asyncio."""
-        from agentkit.engine.drivers.asyncio import arun
+        from agentkit.engine.drivers.asyncio import arun, require_asyncio
 
+        require_asyncio()
         call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
             request, model, False, deadline, retry, budget, check
         )

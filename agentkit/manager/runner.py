@@ -104,6 +104,9 @@ async def arun_bounded(
     """Like `run_bounded`, with tasks; the first exception, or cancelling it, cancels the others."""
     import asyncio
 
+    from agentkit.engine.drivers.asyncio import require_asyncio
+
+    require_asyncio()
     work = _Items(items, done)
 
     async def worker(item: T) -> None:

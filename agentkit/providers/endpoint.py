@@ -153,7 +153,7 @@ async def _acomplete(
 
 def _finish(builder: ResponseBuilder, name: str, end_mark: bool) -> Response[Any]:
     if builder.end is None and end_mark:
-        raise InvalidResponseError(f"the stream of {name} stopped without its end mark", model=name)
+        raise InvalidResponseError(f"the stream of {name} stopped without an end mark", model=name)
     return builder.response()
 
 

@@ -135,6 +135,18 @@ def test_preparing_an_adapter_loads_its_sdk(name: str) -> None:
 
 
 @pytest.mark.processes
+def test_preparing_a_bedrock_model_loads_its_sdk_and_looks_for_no_credentials() -> None:
+    program = (
+        "import sys; from agentkit.providers.registry import provider_for;"
+        "model = provider_for('bedrock:Claude 3 Haiku@us-east-1');"
+        "assert 'boto3' not in sys.modules;"
+        "model.prepare();"
+        "assert 'boto3' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.processes
 def test_naming_a_provider_loads_no_sdk() -> None:
     program = (
         "import sys; from agentkit.providers.registry import provider_for;"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -26,13 +27,49 @@ from agentkit.engine.drivers.sync import (
 from agentkit.engine.drivers.workers import JobLimit
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
-from agentkit.errors import PoolExhaustedError
+from agentkit.errors import ConfigurationError, PoolExhaustedError
 from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
 
 R = TypeVar("R")
 
 log = logging.getLogger("agentkit.engine")
+
+
+def require_asyncio() -> None:
+    """Raise an error that names the remedy, unless asyncio runs the calling code.
+
+    Otherwise each of its functions would raise, which would count as a failure of the model.
+
+    Raises:
+        ConfigurationError: trio or no event loop at all runs the call.
+    """
+    try:
+        if asyncio.current_task() is not None or not _is_run_by_trio():
+            return
+    except RuntimeError:  # no event loop of asyncio runs
+        pass
+    if _is_run_by_trio():
+        raise ConfigurationError(
+            "agentkit's async methods need asyncio, and this is a task of trio",
+            hint="use the sync method in a thread, as in "
+            "await trio.to_thread.run_sync(llm.complete, prompt)",
+        )
+    raise ConfigurationError(
+        "agentkit's async methods need asyncio, and no event loop of it runs here",
+        hint="call them from a coroutine that asyncio.run() runs, or use the sync methods",
+    )
+
+
+def _is_run_by_trio() -> bool:
+    trio: Any = sys.modules.get("trio")
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:

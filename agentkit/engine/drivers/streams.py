@@ -197,8 +197,9 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
         if self._stepper.done:
             return None
         if self._driver is None:
-            from agentkit.engine.drivers.asyncio import AsyncioDriver
+            from agentkit.engine.drivers.asyncio import AsyncioDriver, require_asyncio
 
+            require_asyncio()
             self._driver = AsyncioDriver(self._runtime)
         try:
             event = await self._driver.advance(self._stepper)

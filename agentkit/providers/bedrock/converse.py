@@ -19,6 +19,7 @@ from agentkit.providers.bedrock.encoding import joined, texts_of
 from agentkit.providers.bedrock.events import Relay, finish_of, invalid_response, read
 from agentkit.providers.bedrock.exchange import Exchange
 from agentkit.providers.bedrock.routes import ModelRoute
+from agentkit.providers.bedrock.sessions import boto3
 from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.types import Request, Response, StreamEvent, ToolCall
@@ -55,6 +56,10 @@ class ConverseTarget:
         self._clients = clients
         if continues(self.routes[0].model_id):
             self.capabilities = self.capabilities | {"prefill"}
+
+    def prepare(self) -> None:
+        """Import the SDK. No session is made, as it may ask other machines for credentials."""
+        boto3()
 
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""

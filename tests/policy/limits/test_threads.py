@@ -17,41 +17,13 @@ from agentkit.engine.quota import LOOK_AGAIN
 from agentkit.errors import AuthenticationError
 from agentkit.manager.keys import ConnectionPool
 from agentkit.policy.limits import WINDOW, Admission, Member, Need, Pool, RateLimits, RateWindow
-from agentkit.types import Request, Response, Signal, Usage
+from agentkit.types import Request, Response, Usage
+from tests.clocks import FastClock
 
 pytestmark = pytest.mark.threads
 
 PATIENCE = 30.0
 THREADS = 32
-
-
-class Hurried:
-    """A clock on which a minute takes a tenth of a second. A wait just looks again."""
-
-    def __init__(self, speed: float = 600.0) -> None:
-        self.speed = speed
-        self._began = time.monotonic()
-
-    def __call__(self) -> float:
-        return (time.monotonic() - self._began) * self.speed
-
-    now = __call__
-
-    def sleep(self, seconds: float, until: Signal | None = None) -> bool:
-        """Time passes anyway; news is waited for a moment."""
-        if until is None:
-            return False
-        fired = threading.Event()
-        until.subscribe(fired.set)
-        try:
-            return fired.wait(0.02)
-        finally:
-            until.unsubscribe(fired.set)
-
-    async def asleep(self, seconds: float, until: Signal | None = None) -> bool:
-        """Time passes anyway."""
-        await asyncio.sleep(0)
-        return False
 
 
 class Noted(RateWindow):
@@ -154,7 +126,7 @@ def assert_idle(pool: Pool) -> None:
 
 def test_five_hundred_callers_never_pass_a_limit_and_all_are_answered() -> None:
     limits = RateLimits(40, None, None, 60 * 1024)
-    clock = Hurried()
+    clock = FastClock(600.0)
     model = Model()
     with LLMManager(cache=None, clock=clock, deadline=None) as llm:
         llm.register_model("m", model, pool=ConnectionPool(["k1", "k2", "k3"], limits=limits))
