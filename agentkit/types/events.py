@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from agentkit.errors import InvalidResponseError
+from agentkit.types.initializer import fast_init
 from agentkit.types.message import ToolCall
 from agentkit.types.response import Quota, Response, Usage
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """The next piece of text. `raw` is the provider's own event, if there is one."""
@@ -19,6 +21,7 @@ class TextDelta:
     raw: Any = field(default=None, compare=False, repr=False)
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     """The next piece of the model's reasoning, which is not part of the text."""
@@ -26,6 +29,7 @@ class ReasoningDelta:
     text: str
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class RawEvent:
     """A provider's own event that carries no text. Only `.events()` yields it.
@@ -37,6 +41,7 @@ class RawEvent:
     details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Restart:
     """The stream broke and starts again at `model`: discard the text so far (`discarded`)."""
@@ -46,6 +51,7 @@ class Restart:
     reason: str
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class End:
     """The end of a stream: the provider has sent everything."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from agentkit.errors import InvalidRequestError
+from agentkit.types.initializer import fast_init
 
 
 class MessageRole(StrEnum):
@@ -19,6 +20,7 @@ class MessageRole(StrEnum):
     TOOL = "tool"
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool call of a model: the provider's `id`, the tool's `name`, the parsed `arguments`."""
@@ -42,6 +44,7 @@ class ToolSpec:
     fn: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation.

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentkit.types.initializer import fast_init
 from agentkit.types.message import Message, MessageRole, ToolSpec
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Request:
     """A provider-neutral request.

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeAlias
 
 from typing_extensions import TypeVar
 
+from agentkit.types.initializer import fast_init
 from agentkit.types.ledger import Ledger
 from agentkit.types.message import ToolCall
 
@@ -19,6 +20,7 @@ ResponseModel: TypeAlias = type[T] | UnionType
 """What a response is validated into: a class `T`, or a union, of which type checkers learn less."""
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The tokens billed for one response. `input_tokens` includes cached ones."""
@@ -59,6 +61,7 @@ class Quota:
     tokens_per_minute: int | None = None
 
 
+@fast_init
 @dataclass(frozen=True, slots=True)
 class Response(Generic[T_co]):
     """One complete response, and how it came about.

@@ -1,0 +1,113 @@
+"""Instructions of one call, counted by valgrind: the same on a busy machine and on a quiet one.
+
+    python -m benchmarks.instructions            # every row, as a table
+    python -m benchmarks.instructions sync hit   # some rows
+
+A row is run with two numbers of calls; the difference, divided by the calls between them, leaves
+out the start of the interpreter. Needs `valgrind` on the path.
+"""
+
+# ruff: noqa: ARG001 - a model function takes two parameters, used or not
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from agentkit import LLMManager
+
+FEW, MANY = 200, 1200
+
+
+def _answer(prompt: str, kwargs: dict[str, Any]) -> str:
+    return "ok"
+
+
+async def _aanswer(prompt: str, kwargs: dict[str, Any]) -> str:
+    return "ok"
+
+
+def _manager(function: Any, **options: Any) -> LLMManager:
+    manager = LLMManager(**options)
+    manager.register_model("primary", function)
+    manager.register_model("backup", function)
+    manager.set_active_model("primary")
+    manager.set_fallback_chain(["backup"])
+    return manager
+
+
+def _sync(calls: int, **options: Any) -> None:
+    options.setdefault("enable_caching", False)
+    with _manager(_answer, **options) as manager:
+        for _ in range(calls):
+            manager.generate("hi")
+
+
+def _async(calls: int, **options: Any) -> None:
+    options.setdefault("enable_caching", False)
+
+    async def run() -> None:
+        async with _manager(_aanswer, **options) as manager:
+            for _ in range(calls):
+                await manager.agenerate("hi")
+
+    asyncio.run(run())
+
+
+def _recorded() -> dict[str, Any]:
+    from agentkit import Telemetry
+    from benchmarks.recording import providers
+
+    tracing, metering = providers()
+    return {"telemetry": Telemetry(tracer_provider=tracing, meter_provider=metering)}
+
+
+ROWS: dict[str, Callable[[int], None]] = {
+    "sync": _sync,
+    "async": _async,
+    "hit": lambda calls: _sync(calls, cache="memory", enable_caching=True),
+    "ahit": lambda calls: _async(calls, cache="memory", enable_caching=True),
+    "otel": lambda calls: _sync(calls, **_recorded()),
+    "aotel": lambda calls: _async(calls, **_recorded()),
+}
+"""What is counted, by name: each takes the number of calls."""
+
+
+def count(row: str) -> int:
+    """The user instructions of one call of `row`."""
+    few, many = _total(row, FEW), _total(row, MANY)
+    return round((many - few) / (MANY - FEW))
+
+
+def _total(row: str, calls: int) -> int:
+    command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    child = [sys.executable, "-m", "benchmarks.instructions", "--run", row, str(calls)]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [*command, *child], env=environment, capture_output=True, text=True, check=True
+    )
+    found = re.search(r"I +refs: +([\d,]+)", done.stderr)
+    if found is None:
+        raise RuntimeError(f"valgrind reported no count: {done.stderr[-500:]}")
+    return int(found[1].replace(",", ""))
+
+
+def main(arguments: list[str]) -> None:
+    """Print one line for each row."""
+    if arguments[:1] == ["--run"]:
+        ROWS[arguments[1]](int(arguments[2]))
+        return
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is not installed")
+    for row in arguments or list(ROWS):
+        print(f"{row:8} {count(row):>9,}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
