@@ -386,14 +386,25 @@ def begin_attempt(
             _give_back(call, spendings)
             return granted
         lease, waited = granted, call.ledger.waited - waited
+    return admit(call, target, delay, limit, lease, waited, spendings)
+
+
+def admit(  # positional: by keyword, each attempt takes 0.2 µs longer
+    call: Call,
+    target: Target,
+    delay: float,
+    limit: float | None,
+    lease: Lease | None = None,
+    waited: float = 0.0,
+    spendings: tuple[Spending, ...] = (),
+) -> Attempt | LLMError:
+    """Ask the breaker and start the clock. Everything is given back if the breaker refuses."""
     permit = None
     if target.breaker is not None:
         permit = target.breaker.admit(lease=None if limit is None else limit + _LEASE_MARGIN)
         if permit is None:
             return _refused(call, target, lease, spendings)
-    return Attempt(  # positional: by keyword, each attempt takes 0.2 µs longer
-        call, target, permit, lease, delay, waited, limit, spendings
-    )
+    return Attempt(call, target, permit, lease, delay, waited, limit, spendings)
 
 
 def _prepare(target: Target) -> Flow[None]:

@@ -121,7 +121,7 @@ class CompleteExchange:
     def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
         """Call the model."""
         target, endpoint = attempt.target, attempt.endpoint
-        raw = yield from Send(  # positional: by keyword, each call takes 0.2 µs longer
+        raw = yield Send(  # positional: by keyword, each call takes 0.2 µs longer
             target,
             endpoint,
             attempt.addressed(request, attempt.allotted),

@@ -14,7 +14,7 @@ import functools
 from dataclasses import replace
 from typing import Any
 
-from agentkit.engine.attempt import Attempt, Failure, begin_attempt
+from agentkit.engine.attempt import Attempt, Failure, admit, begin_attempt
 from agentkit.engine.call import Call, Check, Outcome
 from agentkit.engine.effects import Flow, Sleep
 from agentkit.engine.exchange import Exchange
@@ -98,7 +98,8 @@ def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
     while (target := call.next_target()) is not None:
         if call.causes:
             yield from exchange.begin(call, target)
-        outcome = yield from try_target(call, target, exchange)
+        attempts = try_target if call.rules.caching else make_attempts
+        outcome = yield from attempts(call, target, exchange)
         if isinstance(outcome, Response):
             return exchange.conclude(call, target, outcome)
         exchange.leave_or_raise(call, target, outcome)
@@ -148,7 +149,11 @@ def make_attempt(
     call: Call, target: Target, delay: float, exchange: Exchange
 ) -> Flow[Outcome | Failure]:
     """Make one attempt. A `Failure` may be retried; any other error is final for the target."""
-    attempt = yield from begin_attempt(call, target, delay, exchange.time_limit(target))
+    limit = exchange.time_limit(target)
+    if target.prepared and target.pool is None and not call.budgets:
+        attempt = admit(call, target, delay, limit)
+    else:
+        attempt = yield from begin_attempt(call, target, delay, limit)
     if isinstance(attempt, LLMError):
         return attempt
     layers = call.rules.attempt_middleware
