@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from types import CoroutineType
@@ -24,6 +23,7 @@ from agentkit.engine.drivers.sync import (
     open_astream,
     send,
 )
+from agentkit.engine.drivers.timer import TaskLimit
 from agentkit.engine.drivers.workers import JobLimit
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
@@ -125,28 +125,19 @@ class AsyncioDriver:
         with suppress(Exception):
             await asyncio.to_thread(effect.prepare)
 
-    async def _send(self, effect: fx.Send) -> Any:
-        if effect.endpoint.asend is None:
-            context, scope = copy_context(), cancel_scope(effect)
-            return await run_on_worker(
-                self.runtime,
-                lambda: context.run(send, effect, scope),
-                effect,
-                effect.timeout,
-                scope,
-            )
-        limit = asyncio.timeout(effect.timeout)
-        try:
-            async with limit:
-                return await asend(effect)
-        except TimeoutError as error:
-            if limit.expired():
-                raise fx.TimedOut from error
-            raise
+    def _send(self, effect: fx.Send) -> Coroutine[Any, Any, Any]:
+        if effect.endpoint.asend is not None:
+            return asend(effect, TaskLimit(self.runtime.timer()))
+        context, scope = copy_context(), cancel_scope(effect)
+        return run_on_worker(
+            self.runtime, lambda: context.run(send, effect, scope), effect, effect.timeout, scope
+        )
 
     def _open_stream(self, effect: fx.Open) -> Any:
         native = effect.endpoint.astream is not None
-        source = TaskSource(effect) if native else AsyncWorkerSource(self.runtime, effect)
+        source = (
+            TaskSource(self.runtime, effect) if native else AsyncWorkerSource(self.runtime, effect)
+        )
         self._open.add(source)
         return source
 
@@ -241,84 +232,29 @@ async def run_on_worker(
     raise workers.give_up(job)
 
 
-class Watchdog:
-    """The time limits of successive waits, on a single timer.
-
-    The events of a stream may follow each other within microseconds, so that a timer for each
-    would cost more than everything else. Instead, a limit is a number. A timer that fires before
-    the current limit is set again.
-    """
-
-    __slots__ = ("_before", "_due", "_loop", "_rang", "_task", "_timer")
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._due = math.inf
-        self._before = 0
-        self._rang = False
-
-    def start(self, seconds: float | None) -> None:
-        """Begin a wait of the running task, of at most `seconds`."""
-        task = asyncio.current_task()
-        self._task, self._rang = task, False
-        self._before = 0 if task is None else task.cancelling()
-        self._due = math.inf if seconds is None else self._loop.time() + seconds
-        if self._due < math.inf and (self._timer is None or self._timer.when() > self._due):
-            self.stop_timer()
-            self._timer = self._loop.call_at(self._due, self._ring)
-
-    def stop(self) -> None:
-        """End the wait."""
-        self._task = None
-
-    def expired(self) -> bool:
-        """Whether the cancellation that was caught is its own, which is then undone."""
-        task = self._task
-        return self._rang and task is not None and task.uncancel() <= self._before
-
-    def stop_timer(self) -> None:
-        """Stop the timer after the last wait."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._task is None or self._due == math.inf:
-            return
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._ring)
-            return
-        self._rang = True
-        self._task.cancel()
-
-
 class TaskSource:
     """An async stream that is read in the consumer's own task."""
 
-    def __init__(self, effect: fx.Open) -> None:
+    def __init__(self, runtime: Runtime, effect: fx.Open) -> None:
         self._effect = effect
         self._iterator = open_astream(effect)
-        self._watchdog = Watchdog()
+        self._limit = TaskLimit(runtime.timer())
 
     async def apull(self, timeout: float | None) -> Any:
         """The next event; None at the end. Raises `TimedOut`."""
-        watchdog = self._watchdog
-        watchdog.start(timeout)
+        limit = self._limit
+        limit.start(timeout)
         try:
             return await astep(self._iterator, self._effect)
         except asyncio.CancelledError as error:
-            if watchdog.expired():
+            if limit.expired():
                 raise fx.TimedOut from error
             raise
         finally:
-            watchdog.stop()
+            limit.stop()
 
     async def aclose(self) -> None:
         """Release it."""
-        self._watchdog.stop_timer()
         await aclose_quietly(self._iterator, self._effect)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from agentkit._fork import on_fork
+from agentkit.engine.drivers.timer import Timer
 from agentkit.engine.drivers.watchdog import Watchdog
 from agentkit.engine.drivers.workers import LoopThread, Workers
 from agentkit.engine.shared_call import SharedCalls
@@ -47,9 +49,18 @@ class Runtime:
         """For the flows of shared calls, which may need workers themselves."""
         self.loop = LoopThread(name)
         self.watchdog = Watchdog(name)
+        self._timer: Timer | None = None
         self.tasks: set[Any] = set()
         """Strong references to the asyncio tasks of shared calls."""
         on_fork(self._forget_tasks)
+
+    def timer(self) -> Timer:
+        """The timer of the running event loop."""
+        loop = asyncio.get_running_loop()
+        timer = self._timer
+        if timer is None or timer.loop is not loop:
+            timer = self._timer = Timer(loop)
+        return timer
 
     def _forget_tasks(self) -> None:
         self.tasks = set()
@@ -64,4 +75,5 @@ class Runtime:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(task.cancel)
         self.watchdog.close()
+        self._timer = None
         return under_way + self.leaders.close() + self.workers.close() + self.loop.close()

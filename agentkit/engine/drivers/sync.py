@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from agentkit.engine import effects as fx
 from agentkit.engine.drivers.clock import finite
 from agentkit.engine.drivers.runtime import Runtime
+from agentkit.engine.drivers.timer import TaskLimit
 from agentkit.engine.drivers.workers import JobLimit, Workers
 from agentkit.engine.shared_call import LED
 from agentkit.engine.stepper import Stepper
@@ -213,17 +214,20 @@ def send(effect: fx.Send, cancellable: CancelScope | None = None) -> Any:
         return effect.endpoint.send(effect.request)  # type: ignore[misc]
 
 
-async def asend(effect: fx.Send) -> Any:
-    """Call the model's async function."""
+async def asend(effect: fx.Send, limit: TaskLimit | None = None) -> Any:
+    """Call the model's async function. Raises `TimedOut` when `limit` ends it."""
     scope = effect.scope()
+    if limit is not None:
+        limit.start(effect.timeout)
     try:
         if scope is None:
             return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
         with scope:
             return await effect.endpoint.asend(effect.request)  # type: ignore[misc]
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+    except (asyncio.CancelledError, TimeoutError) as error:
+        if limit is not None and limit.expired():
+            raise fx.TimedOut from error
+        if isinstance(error, TimeoutError) or _is_cancelled():
             raise
         name = effect.target.name
         raise ProviderError(
@@ -231,6 +235,15 @@ async def asend(effect: fx.Send) -> Any:
             model=name,
             hint="its function raised CancelledError: look for a task or scope that it cancels",
         ) from error
+    finally:
+        if limit is not None:
+            limit.stop()
+
+
+def _is_cancelled() -> bool:
+    """Whether something outside wants the running task to end."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _run_on_worker(

@@ -1,0 +1,88 @@
+"""Time limits of asyncio tasks: one timer for an event loop, however many of its tasks wait."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+
+class Timer:
+    """Cancels the tasks of one event loop whose time is up.
+
+    A limit is only a number, and the timer is set to the first one that runs out. It stays set when
+    that wait ends early. `asyncio.timeout` sets a timer for each wait, which takes longer than
+    everything else that the driver does.
+    """
+
+    __slots__ = ("_due", "_handle", "_waits", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waits: dict[TaskLimit, None] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._due = math.inf
+
+    def add(self, wait: TaskLimit) -> None:
+        """Cancel the task of `wait` when its time is up."""
+        self._waits[wait] = None
+        if wait.due < self._due:
+            self._set(wait.due)
+
+    def remove(self, wait: TaskLimit) -> None:
+        """Forget `wait`."""
+        self._waits.pop(wait, None)
+
+    def _set(self, due: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._due = due
+        self._handle = self.loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        now = self.loop.time()
+        for wait in [each for each in self._waits if each.due <= now]:
+            self.remove(wait)
+            wait.ring()
+        self._handle, self._due = None, math.inf
+        if self._waits:
+            self._set(min(wait.due for wait in self._waits))
+
+
+class TaskLimit:
+    """The time limit of one wait after another, each of the task that starts it."""
+
+    __slots__ = ("_before", "_rang", "_task", "_timer", "due")
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+        self._task: asyncio.Task[object] | None = None
+        self._before = 0
+        self._rang = False
+        self.due = math.inf
+
+    def start(self, seconds: float | None) -> None:
+        """Wait from now on, at most `seconds`."""
+        self._rang = False
+        if seconds is None or (task := asyncio.current_task()) is None:
+            return
+        self._task = task
+        self._before = task.cancelling()
+        self.due = self._timer.loop.time() + seconds
+        self._timer.add(self)
+
+    def ring(self) -> None:
+        """Cancel the task, whose time is up."""
+        self._rang = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        """End the wait."""
+        self._timer.remove(self)
+        self.expired()
+        self._task = None
+
+    def expired(self) -> bool:
+        """Whether it alone cancelled the task. Its cancellation is undone."""
+        rang, self._rang = self._rang, False
+        return rang and self._task is not None and self._task.uncancel() <= self._before
