@@ -386,10 +386,10 @@ def begin_attempt(
             _give_back(call, spendings)
             return granted
         lease, waited = granted, call.ledger.waited - waited
-    return admit(call, target, delay, limit, lease, waited, spendings)
+    return admit(call, target, delay, limit, lease=lease, waited=waited, spendings=spendings)
 
 
-def admit(  # positional: by keyword, each attempt takes 0.2 µs longer
+def admit(
     call: Call,
     target: Target,
     delay: float,
@@ -404,7 +404,9 @@ def admit(  # positional: by keyword, each attempt takes 0.2 µs longer
         permit = target.breaker.admit(lease=None if limit is None else limit + _LEASE_MARGIN)
         if permit is None:
             return _refused(call, target, lease, spendings)
-    return Attempt(call, target, permit, lease, delay, waited, limit, spendings)
+    return Attempt(  # positional: by keyword, each attempt takes 0.2 µs longer
+        call, target, permit, lease, delay, waited, limit, spendings
+    )
 
 
 def _prepare(target: Target) -> Flow[None]:
