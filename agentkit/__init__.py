@@ -90,6 +90,7 @@ __getattr__, __dir__, __all__ = attach(
             "Message",
             "MessageRole",
             "Provider",
+            "ProviderState",
             "Quota",
             "RawEvent",
             "ReasoningDelta",

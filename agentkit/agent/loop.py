@@ -20,7 +20,7 @@ from agentkit.manager.requests import Prompt, request_for
 from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.validation import number, optional_number, whole_number
-from agentkit.types import Message, MessageRole, Now, Response, ToolCall, Usage
+from agentkit.types import Message, Now, Response, ToolCall, Usage
 from agentkit.types.response import ResponseModel, T_co
 
 if TYPE_CHECKING:
@@ -174,12 +174,12 @@ class Run:
             )
             self._charge(response)
             if not response.tool_calls:
-                turn.append(Message(MessageRole.ASSISTANT, response.text))
+                turn.append(response.message)
                 return self._result(response, (*steps, Step(response)), history, turn)
             self._require_budget(len(steps) + 1, response)
             self._require_step(len(steps) + 1, response)
             calls = with_unique_ids(response.tool_calls, call_ids)
-            turn.append(Message(MessageRole.ASSISTANT, response.text, tool_calls=calls))
+            turn.append(replace(response.message, tool_calls=calls))
             self._require_time(deadline)
             results = yield CallTools(calls, len(steps) + 1, (*history, *turn), deadline.at)
             turn.extend(result.message for result in results)

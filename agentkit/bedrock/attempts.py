@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentkit.bedrock.serialization import pack, unpack, unpack_error
+from agentkit.bedrock.serialization import pack, unpack_error
 from agentkit.providers.bedrock.routes import ModelRoute
+from agentkit.types.json_values import unpack
 from agentkit.types.ledger import Entry
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from agentkit.bedrock.serialization import pack, unpack
+from agentkit.bedrock.serialization import pack
+from agentkit.types.json_values import unpack
 
 _counter = itertools.count()
 

@@ -17,11 +17,12 @@ from agentkit.bedrock.messages.content import (
     StopReasonCategory,
     ToolUse,
 )
-from agentkit.bedrock.serialization import pack, unpack, unpack_error, unpack_ledger
+from agentkit.bedrock.serialization import pack, unpack_error
 from agentkit.errors import InvalidResponseError
 from agentkit.providers.bedrock.encoding import joined, texts_of
 from agentkit.providers.bedrock.routes import ModelAccessMethod
 from agentkit.providers.bedrock.usage import BedrockUsage, CacheEfficiency
+from agentkit.types.json_values import unpack
 from agentkit.types.ledger import Ledger
 
 _PROFILES: Final = {ModelAccessMethod.REGIONAL_CRIS, ModelAccessMethod.GLOBAL_CRIS}
@@ -280,5 +281,5 @@ class BedrockResponse:
         checks = packed["validation_attempts"]
         values["validation_attempts"] = [ValidationAttempt.from_dict(one) for one in checks]
         values["final_error"] = unpack_error(packed.get("final_error"))
-        values["ledger"] = unpack_ledger(packed["ledger"])
+        values["ledger"] = Ledger.from_dict(packed["ledger"])
         return cls(**values)

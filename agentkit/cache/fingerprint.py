@@ -78,7 +78,8 @@ def _message(message: Message) -> list[Any]:
     ]
     if not (_plain(content) and _plain(calls) and _plain(message.tool_call_id)):
         raise TypeError
-    return [MessageRole(message.role).value, content, calls, message.tool_call_id]
+    known = [MessageRole(message.role).value, content, calls, message.tool_call_id]
+    return known if message.state is None else [*known, message.state.to_dict()]
 
 
 def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from agentkit.cache.faults import CacheFault
-from agentkit.types import Response, ToolCall, Usage
+from agentkit.errors import InvalidRequestError
+from agentkit.types import ProviderState, Response, ToolCall, Usage
 
 VERSION: Final = 1
 
@@ -33,7 +34,8 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 def copy_as_cached(response: Response[Any]) -> Response[Any]:
     """A copy that is marked as cached and shares nothing mutable with `response`.
 
-    It keeps text, usage, model, provider, finish reason, tool calls, response id and reasoning.
+    It keeps text, usage, model, provider, finish reason, tool calls, response id, reasoning and the
+    provider's state.
 
     Raises:
         TypeError, ValueError: the arguments of a tool call are not valid JSON.
@@ -51,13 +53,15 @@ def copy_as_cached(response: Response[Any]) -> Response[Any]:
         cached=True,
         response_id=response.response_id,
         reasoning=response.reasoning,
+        state=response.state,
     )
 
 
 def size_of(response: Response[Any]) -> int:
     """The approximate size of `response` in memory, in bytes."""
     calls = sum(4 * len(_encode(dict(call.arguments))) for call in response.tool_calls)
-    return _OVERHEAD + sys.getsizeof(response.text) + calls
+    state = 0 if response.state is None else 4 * len(_encode(response.state.to_dict()))
+    return _OVERHEAD + sys.getsizeof(response.text) + calls + state
 
 
 def encode(key: str, response: Response[Any], stored: float) -> bytes:
@@ -66,7 +70,7 @@ def encode(key: str, response: Response[Any], stored: float) -> bytes:
     Raises:
         TypeError, ValueError: a part cannot be written as JSON.
     """
-    usage = response.usage
+    usage, state = response.usage, response.state
     text = _encode(
         {
             "text": response.text,
@@ -83,6 +87,7 @@ def encode(key: str, response: Response[Any], stored: float) -> bytes:
             "tool_calls": [[c.id, c.name, dict(c.arguments)] for c in response.tool_calls],
             "response_id": response.response_id,
             "reasoning": response.reasoning,
+            **({} if state is None else {"state": state.to_dict()}),
         }
     )
     body = _TIME.pack(stored) + text.encode("utf-8", "surrogatepass")
@@ -116,8 +121,9 @@ def decode(key: str, data: Any) -> tuple[Response[Any], float]:
             cached=True,
             response_id=fields["response_id"],
             reasoning=fields.get("reasoning", ""),
+            state=ProviderState.from_dict(fields["state"]) if "state" in fields else None,
         )
-    except (ValueError, KeyError, TypeError, struct.error, RecursionError):
+    except (InvalidRequestError, ValueError, KeyError, TypeError, struct.error, RecursionError):
         raise CacheFault("corrupt", "ignored an entry that cannot be decoded") from None
     return response, stored
 

@@ -400,6 +400,7 @@ class Call:
             omitted=response.omitted,
             details=response.details,
             raw=response.raw,
+            state=response.state,
         )
         if self.check is not None:
             try:

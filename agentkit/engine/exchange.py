@@ -305,7 +305,8 @@ class StreamExchange:
         """Emit a complete response as one chunk and the end."""
         if response.text:
             yield from self.emit(call, TextDelta(response.text))
-        yield from self.emit(call, End(response.finish_reason, response.usage, response.tool_calls))
+        end = End(response.finish_reason, response.usage, response.tool_calls, state=response.state)
+        yield from self.emit(call, end)
 
     def into(self, shared: SharedCall) -> StreamExchange:
         """An exchange that puts its events into `shared`."""

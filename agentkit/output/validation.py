@@ -74,7 +74,7 @@ class TypeCheck:
             else:
                 if not calls:
                     return replace(response, parsed=parsed)
-                return replace(response, text=text, parsed=parsed, tool_calls=())
+                return replace(response, text=text, parsed=parsed, tool_calls=(), state=None)
         limited = (response.finish_reason or "").lower() in _TRUNCATED
         raise StructuredOutputError(
             f"{response.model} answered in the wrong shape: {mismatches[0].violations[0]}",

@@ -105,7 +105,7 @@ class _MockModel:
         response = self._next(request)
         for piece in words(response.text):
             yield TextDelta(piece)
-        yield End(response.finish_reason, response.usage, response.tool_calls)
+        yield End(response.finish_reason, response.usage, response.tool_calls, state=response.state)
 
     def _next(self, request: Request) -> Response[Any]:
         with self._lock:

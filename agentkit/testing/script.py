@@ -91,7 +91,7 @@ class Delivery:
         """An answer as the chunks of a stream and its end mark."""
         answer = self.reply if reply is None else reply
         response = Response(answer) if isinstance(answer, str) else answer
-        end = End(response.finish_reason, response.usage, response.tool_calls)
+        end = End(response.finish_reason, response.usage, response.tool_calls, state=response.state)
         return [chunk for chunk in self.split(response.text) if chunk], end
 
 

@@ -13,7 +13,7 @@ from agentkit.types.events import (
     StreamEvent,
     TextDelta,
 )
-from agentkit.types.message import Message, MessageRole, ToolCall, ToolSpec
+from agentkit.types.message import Message, MessageRole, ProviderState, ToolCall, ToolSpec
 from agentkit.types.provider import Clock, Now, Provider, Signal, Store
 from agentkit.types.request import Request
 from agentkit.types.response import Quota, Response, Usage
@@ -26,6 +26,7 @@ __all__ = [
     "Now",
     "OnInterrupt",
     "Provider",
+    "ProviderState",
     "Quota",
     "RawEvent",
     "ReasoningDelta",

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from agentkit.errors import InvalidResponseError
 from agentkit.types.initializer import fast_init
-from agentkit.types.message import ToolCall
+from agentkit.types.message import ProviderState, ToolCall
 from agentkit.types.response import Quota, Response, Usage
 
 
@@ -64,6 +64,8 @@ class End:
     omitted: tuple[str, ...] = ()
     details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """See `Response.details`."""
+    state: ProviderState | None = field(default=None, repr=False)
+    """See `Response.state`."""
 
 
 StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End
@@ -131,4 +133,5 @@ class ResponseBuilder:
             quota=end.quota,
             omitted=end.omitted,
             details=end.details,
+            state=end.state,
         )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, overload
+from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias, overload
+
+from agentkit.types.json_values import UNREADABLE, malformed
 
 Outcome: TypeAlias = Literal["success", "failure", "abandoned", "skipped"]
+_TOTALS: Final = ("cache", "waited", "slept", "duration", "answered_by")
 CacheResult: TypeAlias = Literal["off", "bypass", "miss", "hit", "shared", "error"]
 
 
@@ -117,6 +120,24 @@ class Ledger(Sequence[Entry]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The ledger as a JSON value, without the `details` of its entries."""
+        entries = [{**each._asdict(), "omitted": list(each.omitted)} for each in self._entries]
+        for entry in entries:
+            del entry["details"]
+        return {"entries": entries, **{name: getattr(self, name) for name in _TOTALS}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises `InvalidRequestError`."""
+        try:
+            ledger = cls([_entry(each) for each in data["entries"]])
+            for name in _TOTALS:
+                setattr(ledger, name, data[name])
+        except UNREADABLE as exc:
+            raise malformed("ledger") from exc
+        return ledger
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -153,6 +174,11 @@ class Ledger(Sequence[Entry]):
         if self.waited:
             totals.append(f"{self.waited:.3f} s waiting for slots")
         return "\n".join([*lines, f"{end} in {self.duration:.3f} s: {', '.join(totals)}"])
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    known = {name: data[name] for name in Entry._fields if name in data}
+    return Entry(**{**known, "omitted": tuple(data.get("omitted", ()))})
 
 
 def _brief(entry: Entry) -> str:

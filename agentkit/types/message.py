@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from agentkit.errors import InvalidRequestError
 from agentkit.types.initializer import fast_init
+from agentkit.types.json_values import (
+    FORMAT_VERSION,
+    UNREADABLE,
+    check_version,
+    malformed,
+    pack,
+    unpack,
+)
 
 
 class MessageRole(StrEnum):
@@ -28,6 +36,44 @@ class ToolCall:
     id: str
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The call as a JSON value."""
+        return {"id": self.id, "name": self.name, "arguments": pack(self.arguments)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises `InvalidRequestError`."""
+        try:
+            return cls(data["id"], data["name"], unpack(data["arguments"]))
+        except UNREADABLE as exc:
+            raise malformed("tool call") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """What a model sent with an answer and needs back in the next request.
+
+    Signatures of its thinking, encrypted reasoning, the order of thinking, text and tool calls.
+    It is opaque: keep it in the answer's message and do not change it. `origin` names the model,
+    at its provider, that can read `items`; requests to any other model leave the state out.
+    `items` are JSON values.
+    """
+
+    origin: str
+    items: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as a JSON value."""
+        return {"origin": self.origin, "items": pack(self.items)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises `InvalidRequestError`."""
+        try:
+            return cls(data["origin"], tuple(unpack(data["items"])))
+        except UNREADABLE as exc:
+            raise malformed("provider's state") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +103,11 @@ class Message:
     - ``{"type": "document", "data": bytes, "media_type": "application/pdf", "name": str}``
 
     The result of each of an assistant's `tool_calls` is a message of role ``tool`` with the call's
-    id as `tool_call_id`. `metadata` never leaves the process.
+    id as `tool_call_id`. `metadata` is never sent to a provider.
+
+    `state` is what the model needs back with its answer, such as signed thinking; see
+    `ProviderState`. `Response.message` has it. `to_dict` and `from_dict` keep all of a message, in
+    another process too.
 
     The content of an assistant's message may be None, as some providers send it with tool calls; it
     becomes ``""``.
@@ -68,6 +118,7 @@ class Message:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    state: ProviderState | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -92,3 +143,45 @@ class Message:
         if isinstance(self.content, str):
             return self.content
         return "".join(str(part["text"]) for part in self.content if "text" in part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as a JSON value; bytes become ``{"$bytes": base64}``.
+
+        Raises:
+            InvalidRequestError: content, arguments of a call or metadata have no JSON form.
+        """
+        data: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "role": str(self.role),
+            "content": pack(self.content),
+        }
+        if self.tool_calls:
+            data["tool_calls"] = [each.to_dict() for each in self.tool_calls]
+        if self.tool_call_id is not None:
+            data["tool_call_id"] = self.tool_call_id
+        if self.metadata:
+            data["metadata"] = pack(self.metadata)
+        if self.state is not None:
+            data["state"] = self.state.to_dict()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InvalidRequestError: `data` has another form, or a newer version's format.
+        """
+        check_version("message", data)
+        state = data.get("state")
+        try:
+            return cls(
+                data["role"],
+                unpack(data["content"]),
+                metadata=unpack(data.get("metadata", {})),
+                tool_calls=tuple(map(ToolCall.from_dict, data.get("tool_calls", ()))),
+                tool_call_id=data.get("tool_call_id"),
+                state=None if state is None else ProviderState.from_dict(state),
+            )
+        except UNREADABLE as exc:
+            raise malformed("message") from exc

@@ -23,9 +23,10 @@ from agentkit.bedrock import (
     ValidationAttempt,
     ValidationResult,
 )
-from agentkit.bedrock.serialization import pack, unpack
+from agentkit.bedrock.serialization import pack
 from agentkit.errors import InvalidResponseError, LLMError, RateLimitError
 from agentkit.types import Usage
+from agentkit.types.json_values import unpack
 from agentkit.types.ledger import Entry, Ledger
 from tests.bedrock.messages import samples as s
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.record import copy_as_cached, decode, encode
-from agentkit.types import Response, ToolCall, Usage
+from agentkit.types import ProviderState, Response, ToolCall, Usage
 from tests.cache.stores import ANSWER
 
 json_values = st.recursive(
@@ -23,6 +23,11 @@ optional_text = st.none() | st.text()
 calls = st.builds(
     ToolCall, st.text(), st.text(), st.dictionaries(st.text(), json_values, max_size=3)
 )
+states = st.builds(
+    ProviderState,
+    st.text(),
+    st.lists(st.dictionaries(st.text(), json_values, max_size=3), max_size=3).map(tuple),
+)
 responses: st.SearchStrategy[Response[Any]] = st.builds(
     Response,
     text=st.text() | st.just("\ud800 half a pair"),
@@ -33,6 +38,7 @@ responses: st.SearchStrategy[Response[Any]] = st.builds(
     tool_calls=st.lists(calls, max_size=2).map(tuple),
     cached=st.just(True),
     response_id=optional_text,
+    state=st.none() | states,
 )
 
 
