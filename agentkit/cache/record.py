@@ -15,7 +15,6 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from agentkit.cache.faults import CacheFault
-from agentkit.errors import InvalidRequestError
 from agentkit.types import ProviderState, Response, ToolCall, Usage
 
 VERSION: Final = 1
@@ -123,7 +122,7 @@ def decode(key: str, data: Any) -> tuple[Response[Any], float]:
             reasoning=fields.get("reasoning", ""),
             state=ProviderState.from_dict(fields["state"]) if "state" in fields else None,
         )
-    except (InvalidRequestError, ValueError, KeyError, TypeError, struct.error, RecursionError):
+    except (ValueError, KeyError, TypeError, struct.error, RecursionError):
         raise CacheFault("corrupt", "ignored an entry that cannot be decoded") from None
     return response, stored
 

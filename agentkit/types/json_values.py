@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
-from agentkit.errors import InvalidRequestError
-
 FORMAT_VERSION: Final = 1
 """Version of the dicts of `Message.to_dict` and `Response.to_dict`."""
 
@@ -24,7 +22,7 @@ def pack(value: Any) -> Any:
     """`value` as a JSON value: bytes become ``{"$bytes": base64}``, tuples lists.
 
     Raises:
-        InvalidRequestError: a part has no JSON form, such as an object or a key that is no str.
+        TypeError: a part has no JSON form, such as an object, or a key that is not a str.
     """
     if value is None or isinstance(value, str | int | float):
         return value
@@ -34,13 +32,10 @@ def pack(value: Any) -> Any:
         return [pack(each) for each in value]
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise InvalidRequestError("a dict with keys that are not strings has no JSON form")
+            raise TypeError("a dict with keys that are not strings has no JSON form")
         packed = {key: pack(each) for key, each in value.items()}
         return {_DICT: packed} if set(packed) in _MARKS else packed
-    raise InvalidRequestError(
-        f"a value of type {type(value).__name__} has no JSON form",
-        hint="use str, int, float, bool, None, bytes, and lists and dicts of them",
-    )
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
 def unpack(value: Any) -> Any:
@@ -62,18 +57,17 @@ def check_version(what: str, data: Any) -> None:
     """Check that this release can read the dict of a `what`.
 
     Raises:
-        InvalidRequestError: it is not a dict, or was written in a newer format.
+        ValueError: it is not a dict, or was written in a newer format.
     """
     if not isinstance(data, Mapping):
-        raise InvalidRequestError(f"the {what} is {type(data).__name__}, not a dict")
+        raise ValueError(f"the {what} is {type(data).__name__}, not a dict")
     version = data.get("version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise InvalidRequestError(
-            f"the {what} has format {version!r}; this release reads up to {FORMAT_VERSION}",
-            hint="upgrade agentkit",
+        raise ValueError(
+            f"the {what} has format {version!r}, which needs a newer version of agentkit"
         )
 
 
-def malformed(what: str) -> InvalidRequestError:
+def malformed(what: str) -> ValueError:
     """The error of a dict that is not what `to_dict` returns."""
-    return InvalidRequestError(f"the dict does not have the form of a {what}")
+    return ValueError(f"the dict does not have the form of a {what}")

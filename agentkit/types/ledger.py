@@ -129,7 +129,7 @@ class Ledger(Sequence[Entry]):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises `InvalidRequestError`."""
+        """The inverse of `to_dict`. Raises `ValueError` for a dict of another form."""
         try:
             ledger = cls([_entry(each) for each in data["entries"]])
             for name in _TOTALS:

@@ -43,7 +43,7 @@ class ToolCall:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises `InvalidRequestError`."""
+        """The inverse of `to_dict`. Raises `ValueError` for a dict of another form."""
         try:
             return cls(data["id"], data["name"], unpack(data["arguments"]))
         except UNREADABLE as exc:
@@ -69,7 +69,7 @@ class ProviderState:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises `InvalidRequestError`."""
+        """The inverse of `to_dict`. Raises `ValueError` for a dict of another form."""
         try:
             return cls(data["origin"], tuple(unpack(data["items"])))
         except UNREADABLE as exc:
@@ -148,7 +148,7 @@ class Message:
         """The message as a JSON value; bytes become ``{"$bytes": base64}``.
 
         Raises:
-            InvalidRequestError: content, arguments of a call or metadata have no JSON form.
+            TypeError: content, arguments of a call or metadata have no JSON form.
         """
         data: dict[str, Any] = {
             "version": FORMAT_VERSION,
@@ -170,7 +170,7 @@ class Message:
         """The inverse of `to_dict`.
 
         Raises:
-            InvalidRequestError: `data` has another form, or a newer version's format.
+            ValueError: `data` has another form, or a newer version's format.
         """
         check_version("message", data)
         state = data.get("state")
@@ -183,5 +183,5 @@ class Message:
                 tool_call_id=data.get("tool_call_id"),
                 state=None if state is None else ProviderState.from_dict(state),
             )
-        except UNREADABLE as exc:
+        except (InvalidRequestError, *UNREADABLE) as exc:
             raise malformed("message") from exc

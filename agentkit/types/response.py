@@ -112,7 +112,7 @@ class Response(Generic[T_co]):
         """The response as a JSON value, without `parsed`, `details` and `raw`.
 
         Raises:
-            InvalidRequestError: the arguments of a tool call have no JSON form.
+            TypeError: the arguments of a tool call have no JSON form.
         """
         return {
             "version": FORMAT_VERSION,
@@ -136,7 +136,7 @@ class Response(Generic[T_co]):
         """The inverse of `to_dict`.
 
         Raises:
-            InvalidRequestError: `data` has another form, or a newer version's format.
+            ValueError: `data` has another form, or a newer version's format.
         """
         check_version("response", data)
         state, quota = data.get("state"), data.get("quota")

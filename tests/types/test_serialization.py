@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit import InvalidRequestError, Message, ProviderState, Quota, Response, ToolCall, Usage
+from agentkit import Message, ProviderState, Quota, Response, ToolCall, Usage
 from agentkit.types.ledger import Entry, Ledger
 
 json_values = st.recursive(
@@ -109,18 +109,17 @@ def test_a_response_is_the_next_message_of_its_conversation() -> None:
     ],
 )  # fmt: skip - one case a line takes a page
 def test_a_dict_of_another_form_is_refused(kind: Any, data: Any) -> None:
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(ValueError, match=r"form|not a dict"):
         kind.from_dict(data)
 
 
 def test_a_newer_format_is_named() -> None:
     newer = {**Message("user", "hi").to_dict(), "version": 2}
-    with pytest.raises(InvalidRequestError, match="format 2; this release reads up to 1") as caught:
+    with pytest.raises(ValueError, match="format 2, which needs a newer version of agentkit"):
         Message.from_dict(newer)
-    assert caught.value.hint == "upgrade agentkit"
 
 
 @pytest.mark.parametrize("arguments", [{"when": object()}, {"keys": {1: "one"}}])
 def test_what_has_no_json_form_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequestError, match="no JSON form"):
+    with pytest.raises(TypeError, match="no JSON form"):
         Message("assistant", "", tool_calls=(ToolCall("1", "clock", arguments),)).to_dict()
