@@ -60,7 +60,7 @@ def check_version(what: str, data: Any) -> None:
         ValueError: it is not a dict, or was written in a newer format.
     """
     if not isinstance(data, Mapping):
-        raise ValueError(f"the {what} is {type(data).__name__}, not a dict")
+        raise malformed(what)
     version = data.get("version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(
@@ -70,4 +70,4 @@ def check_version(what: str, data: Any) -> None:
 
 def malformed(what: str) -> ValueError:
     """The error of a dict that is not what `to_dict` returns."""
-    return ValueError(f"the dict does not have the form of a {what}")
+    return ValueError(f"the value does not have the form of a {what}")

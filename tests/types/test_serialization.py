@@ -109,7 +109,7 @@ def test_a_response_is_the_next_message_of_its_conversation() -> None:
     ],
 )  # fmt: skip - one case a line takes a page
 def test_a_dict_of_another_form_is_refused(kind: Any, data: Any) -> None:
-    with pytest.raises(ValueError, match=r"form|not a dict"):
+    with pytest.raises(ValueError, match="form"):
         kind.from_dict(data)
 
 
