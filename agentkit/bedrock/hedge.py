@@ -6,9 +6,11 @@ Both requests cost, so a run is hedged only if its configuration says so.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextvars import copy_context
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -20,23 +22,18 @@ def hedged(
     """The result of `first`, or of `second`, which starts after `after` seconds without a result.
 
     The first good result counts, else the last one. The other call is abandoned: it ends by
-    itself, and its result is dropped.
+    itself, on a daemon thread, and its result is dropped.
     """
-    threads = ThreadPoolExecutor(2, "agentkit-hedge")
+    ended: SimpleQueue[Future[R]] = SimpleQueue()
+    _start(first, ended)
     try:
-        pending = {threads.submit(copy_context().run, first)}
-        done, pending = wait(pending, timeout=after)
-        if not done:
-            pending = {*pending, threads.submit(copy_context().run, second)}
-        while True:
-            if not done:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for each in done:
-                if good(result := each.result()) or not pending:
-                    return result
-            done = set()
-    finally:
-        threads.shutdown(wait=False)
+        done = ended.get(timeout=after)
+    except Empty:
+        _start(second, ended)
+        done = ended.get()
+        if not _is_good(done, good):
+            done = ended.get()
+    return done.result()
 
 
 async def ahedged(
@@ -46,20 +43,37 @@ async def ahedged(
     good: Callable[[R], bool],
 ) -> R:
     """Like `hedged`, for asyncio; the other call is cancelled, which closes its connection."""
-    tasks = {asyncio.ensure_future(first())}
+    tasks = [asyncio.ensure_future(first())]
     try:
-        done, pending = await asyncio.wait(tasks, timeout=after)
+        done, _ = await asyncio.wait(tasks, timeout=after)
         if not done:
-            tasks.add(asyncio.ensure_future(second()))
-            pending = set(tasks)
-        while True:
-            if not done:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for each in done:
-                if good(result := each.result()) or not pending:
-                    return result
-            done = set()
+            tasks.append(asyncio.ensure_future(second()))
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if pending and not any(_is_good(each, good) for each in done):
+                done, _ = await asyncio.wait(pending)
+        best = next((each for each in done if _is_good(each, good)), None)
+        return (best or done.pop()).result()
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _start(call: Callable[[], R], ended: SimpleQueue[Future[R]]) -> None:
+    future: Future[R] = Future()
+    future.add_done_callback(ended.put)
+
+    def run() -> None:
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is used
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    context = copy_context()
+    threading.Thread(target=context.run, args=(run,), name="agentkit-hedge", daemon=True).start()
+
+
+def _is_good(done: Future[R] | asyncio.Future[R], good: Callable[[R], bool]) -> bool:
+    return not done.cancelled() and done.exception() is None and good(done.result())

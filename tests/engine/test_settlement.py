@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -131,6 +132,33 @@ async def _cancels_itself(prompt: str, options: dict[str, Any]) -> str:
     raise asyncio.CancelledError
 
 
+def _blocking(prompt: str, options: dict[str, Any]) -> str:
+    raise asyncio.CancelledError
+
+
+def _chunks(prompt: str, options: dict[str, Any]) -> Iterator[str]:
+    yield "shown"
+    raise asyncio.CancelledError
+
+
+async def _async_chunks(prompt: str, options: dict[str, Any]) -> AsyncIterator[str]:
+    yield "shown"
+    raise asyncio.CancelledError
+
+
+async def _errors_of(llm: LLMManager) -> list[e.ProviderError]:
+    """The errors of a complete answer and of a stream."""
+    with pytest.raises(e.ProviderError) as complete:
+        await llm.acomplete("hi")
+    with pytest.raises(e.ProviderError) as stream:
+        async for _ in llm.astream("hi"):
+            pass
+    return [complete.value, stream.value]
+
+
+_CANCELLING = [_cancels_itself, _blocking, _chunks, _async_chunks]
+
+
 class TestModelThatCancelsItself:
     """It is a failed attempt, and no cancellation of its caller."""
 
@@ -151,6 +179,20 @@ class TestModelThatCancelsItself:
                 assert [each.text for each in result.responses] == ["fine", "fine"]
 
         asyncio.run(main())
+
+    @pytest.mark.parametrize("timeout", [None, 20.0])
+    @pytest.mark.parametrize("model", _CANCELLING)
+    def test_every_kind_of_function(self, model: Any, timeout: float | None) -> None:
+        with LLMManager(cache=None, retry=ONCE) as llm:
+            llm.register_model("m", model, timeout=timeout)
+            errors = asyncio.run(_errors_of(llm))
+            with pytest.raises(e.ProviderError, match="cancelled itself"):
+                llm.complete("hi")
+            with pytest.raises(e.ProviderError) as caught:
+                list(llm.stream("hi"))
+            for error in (*errors, caught.value):
+                own = error.__cause__ if isinstance(error, e.StreamInterruptedError) else error
+                assert "cancelled itself" in str(own)
 
 
 def test_an_error_with_required_arguments_reaches_every_follower() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, LLMError
 from agentkit.manager.runner import arun_bounded, run_bounded
 
 both = pytest.mark.parametrize("run", ["threads", "tasks"])
@@ -135,3 +137,32 @@ def test_calls_see_the_callers_context(run: str) -> None:
 def test_a_limit_that_is_not_a_positive_whole_number_is_refused(run: str, limit: Any) -> None:
     with pytest.raises(ConfigurationError, match="max_concurrency"):
         carry(run, lambda item: item, [1], limit=limit)
+
+
+def test_a_call_that_cancels_itself_is_an_error_and_not_ignored() -> None:
+    async def call(item: int) -> None:
+        if item == 1:
+            raise asyncio.CancelledError
+
+    with pytest.raises(LLMError, match="cancelled itself"):
+        asyncio.run(arun_bounded(call, range(9), lambda *_: None, max_concurrency=3))
+
+
+def test_ctrl_c_ends_the_run_at_once_and_no_further_item_is_taken(ctrl_c_works: None) -> None:
+    full, release = threading.Barrier(3, timeout=10), threading.Event()
+    called: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def call(item: int) -> None:
+        called.append(item)
+        threads.append(threading.current_thread())
+        if full.wait() == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        release.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry("threads", call, range(60))
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(called) == [0, 1, 2]

@@ -208,10 +208,13 @@ def cancel_scope(effect: fx.Send | fx.Open) -> CancelScope | None:
 def send(effect: fx.Send, cancellable: CancelScope | None = None) -> Any:
     """Call the model's sync function."""
     scope = effect.scope()
-    if scope is None and cancellable is None:
-        return effect.endpoint.send(effect.request)  # type: ignore[misc]
-    with scope or _NO_SCOPE, cancellable or _NO_SCOPE:
-        return effect.endpoint.send(effect.request)  # type: ignore[misc]
+    try:
+        if scope is None and cancellable is None:
+            return effect.endpoint.send(effect.request)  # type: ignore[misc]
+        with scope or _NO_SCOPE, cancellable or _NO_SCOPE:
+            return effect.endpoint.send(effect.request)  # type: ignore[misc]
+    except asyncio.CancelledError as error:  # nothing cancels a sync function
+        raise _own_cancellation(effect) from error
 
 
 async def asend(effect: fx.Send, limit: TaskLimit | None = None) -> Any:
@@ -227,23 +230,28 @@ async def asend(effect: fx.Send, limit: TaskLimit | None = None) -> Any:
     except (asyncio.CancelledError, TimeoutError) as error:
         if limit is not None and limit.expired():
             raise fx.TimedOut from error
-        if isinstance(error, TimeoutError) or _is_cancelled():
+        if isinstance(error, TimeoutError) or is_being_cancelled():
             raise
-        name = effect.target.name
-        raise ProviderError(
-            f"the call to {name} cancelled itself",
-            model=name,
-            hint="its function raised CancelledError: look for a task or scope that it cancels",
-        ) from error
+        raise _own_cancellation(effect) from error
     finally:
         if limit is not None:
             limit.stop()
 
 
-def _is_cancelled() -> bool:
-    """Whether something outside wants the running task to end."""
+def is_being_cancelled() -> bool:
+    """Whether somebody cancels the running task; if not, `CancelledError` is an error in it."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
+
+
+def _own_cancellation(effect: fx.Send | fx.Open) -> ProviderError:
+    """The error of a model that raised `CancelledError` although nobody cancelled it."""
+    name = effect.target.name
+    return ProviderError(
+        f"the call to {name} cancelled itself",
+        model=name,
+        hint="its function raised CancelledError: look for a task or scope that it cancels",
+    )
 
 
 def _run_on_worker(
@@ -297,8 +305,13 @@ def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
 
 async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
     """Like `step`, for an async iterator."""
-    with effect.scope() or _NO_SCOPE:
-        return await anext(iterator, None)
+    try:
+        with effect.scope() or _NO_SCOPE:
+            return await anext(iterator, None)
+    except asyncio.CancelledError as error:
+        if is_being_cancelled():
+            raise
+        raise _own_cancellation(effect) from error
 
 
 async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
@@ -322,10 +335,14 @@ class SyncReader:
     def step(self) -> Any:
         """The next event; None at the end."""
         effect = self._effect
-        with effect.scope() or _NO_SCOPE, self.scope or _NO_SCOPE:
-            if self._iterator is None:
-                self._iterator = iter(effect.endpoint.stream(effect.request))  # type: ignore[misc]
-            return next(self._iterator, None)
+        try:
+            with effect.scope() or _NO_SCOPE, self.scope or _NO_SCOPE:
+                if self._iterator is None:
+                    stream: Any = effect.endpoint.stream
+                    self._iterator = iter(stream(effect.request))
+                return next(self._iterator, None)
+        except asyncio.CancelledError as error:
+            raise _own_cancellation(effect) from error
 
     def close(self) -> None:
         """Close the generator or SDK stream. Exceptions are ignored."""

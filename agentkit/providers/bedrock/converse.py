@@ -84,6 +84,7 @@ class ConverseTarget:
         relay = Relay(asyncio.get_running_loop())
         work = functools.partial(copy_context().run, self._relay, request, scope, relay)
         reader = self._clients.executor.submit(work)
+        reader.add_done_callback(relay.end_if_cancelled)
         try:
             async for event in relay:
                 yield event

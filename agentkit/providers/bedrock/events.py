@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
 
-from agentkit.errors import ContentFilterError, InvalidResponseError
+from agentkit.errors import ContentFilterError, InvalidResponseError, PoolExhaustedError
 from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.response_fields import json_arguments
@@ -193,6 +194,11 @@ class Relay:
         """Pass the next event, the error that ended the stream, or None at its end."""
         with suppress(RuntimeError):  # the loop is closed: no one is listening
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+    def end_if_cancelled(self, reader: Future[None]) -> None:
+        """End the events if the job `reader` that would read them never begins."""
+        if reader.cancelled():
+            self.put(PoolExhaustedError("the clients were closed before the stream was opened"))
 
     async def __aiter__(self) -> AsyncIterator[StreamEvent]:
         while (item := await self._queue.get()) is not None:

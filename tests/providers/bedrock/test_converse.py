@@ -318,6 +318,27 @@ def test_a_cancelled_call_cuts_its_connection_and_frees_its_thread(
         assert_all_threads_are_free(clients)
 
 
+def test_closing_the_clients_ends_a_stream_that_waits_for_a_thread(server: WireServer) -> None:
+    server.always(faults.silence())
+
+    async def main(clients: Clients) -> None:
+        with manager(target(clients)) as llm:
+            waiting = [asyncio.create_task(_text_of(llm, True)) for _ in range(clients.concurrency)]
+            busy = clients.concurrency
+            await asyncio.to_thread(server.wait_until, lambda at: len(at.requests) == busy)
+            late = asyncio.create_task(_text_of(llm, True, **given()))
+            await asyncio.sleep(0)
+            clients.close()
+            with pytest.raises(e.LLMError, match="closed"):
+                await asyncio.wait_for(late, 10)
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    with clients_at(server.bedrock_url) as clients:
+        asyncio.run(main(clients))
+
+
 def test_a_stream_that_was_cancelled_before_its_turn_is_never_requested(server: WireServer) -> None:
     server.always(faults.silence())
 
