@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Final
 
+from agentkit.config.files import read_bytes
 from agentkit.config.problems import Path, Problem
 from agentkit.providers.registry import ProviderInfo
 
-_PLACEHOLDER: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BRACES: Final = re.compile(r"\$\{|\}")
+_MAX_DEPTH: Final = 10
 _BARE: Final = re.compile(r"\$[A-Z_][A-Z0-9_]*")
 _FILE: Final = "file:"
 _MAX_BYTES: Final = 65_536
@@ -83,25 +86,35 @@ class Keyring:
                 )
             return text, location
         names: list[str] = []
-
-        def value_of(found: re.Match[str]) -> str:
-            names.append(found[1])
-            value = self.environ.get(found[1], "") or found[2]
-            if not value:
-                state = "is empty" if found[1] in self.environ else "is not set"
-                raise _problem(path, f"the variable {found[1]} {state}", f"set {found[1]} to a key")
-            return value
-
-        value = _PLACEHOLDER.sub(value_of, text)
-        if "${" in _PLACEHOLDER.sub("", text):
-            raise _problem(path, "incomplete placeholder", "write ${VARIABLE}")
+        value = self._replace(text, path, names)
         return value, ", ".join(names)
+
+    def _replace(self, text: str, path: Path, names: list[str]) -> str:
+        """`text` with the values of its placeholders. Their variables are added to `names`."""
+        parts: list[str] = []
+        before, opening, rest = text.partition("${")
+        while opening:
+            inner, rest = _split_at_closing(rest, path)
+            parts += before, self._value_of(inner, path, names)
+            before, opening, rest = rest.partition("${")
+        return "".join([*parts, before])
+
+    def _value_of(self, inner: str, path: Path, names: list[str]) -> str:
+        """The value of the placeholder with `inner` between its braces."""
+        name, _, default = inner.partition(":-")
+        if not _VARIABLE.fullmatch(name):
+            raise _problem(path, "incomplete placeholder", "write ${VARIABLE}")
+        names.append(name)
+        value = self.environ.get(name, "") or self._replace(default, path, names)
+        if not value:
+            state = "is empty" if name in self.environ else "is not set"
+            raise _problem(path, f"the variable {name} {state}", f"set {name} to a key")
+        return value
 
     def _read(self, name: str, path: Path) -> str:
         file = self.directory / name
         try:
-            with file.open("rb") as opened:
-                content = opened.read(_MAX_BYTES + 1)
+            content = read_bytes(file, _MAX_BYTES)
             text = content.decode("utf-8-sig").strip()
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "not UTF-8 text"
@@ -122,6 +135,21 @@ class Keyring:
                 f"{prefix}a key with a space, a comma or another character that keys never contain",
                 "check that the complete key was copied, and write several keys as a list",
             )
+
+
+def _split_at_closing(text: str, path: Path) -> tuple[str, str]:
+    """What comes before the brace that closes a placeholder, and what comes after it."""
+    depth = 0
+    for found in _BRACES.finditer(text):
+        if found[0] == "${":
+            depth += 1
+        elif depth:
+            depth -= 1
+        else:
+            return text[: found.start()], text[found.end() :]
+        if depth > _MAX_DEPTH:
+            break
+    raise _problem(path, "incomplete placeholder", "write ${VARIABLE}")
 
 
 def split(text: str) -> list[str]:

@@ -16,6 +16,7 @@ import os
 import re
 from typing import Any, Final, NoReturn
 
+from agentkit.config.files import read_bytes
 from agentkit.config.problems import Locations, Path, Problem, raise_problems, redact
 from agentkit.errors import ConfigurationError, MissingDependencyError
 
@@ -48,8 +49,7 @@ def read_file(path: str | os.PathLike[str]) -> str:
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:  # noqa: PTH123 - pathlib cannot open a pipe such as /dev/fd/3
-            content = file.read(MAX_BYTES + 1)
+        content = read_bytes(name, MAX_BYTES)
     except OSError as error:
         raise ConfigurationError(
             f"{name} cannot be read: {error.strerror or type(error).__name__}",

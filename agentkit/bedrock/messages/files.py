@@ -33,12 +33,9 @@ def read_file(
             folder; unreadable; or changed in size while it was read.
     """
     name = os.fspath(path)
-    real = _resolved(name, allowed_folder)
-    # Opened without waiting for a writer, so that a named pipe cannot block.
+    real, folder = _resolved(name, allowed_folder)
     try:
-        descriptor = os.open(
-            real, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_FOLLOW | _BINARY
-        )
+        descriptor = os.open(real, _FILE) if folder is None else _open_below(folder, real)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -60,7 +57,33 @@ def read_file(
 
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
+_FILE = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)  # opening a named pipe would wait for its writer
+    | getattr(os, "O_BINARY", 0)
+    | _NO_FOLLOW
+)
+_OPENS_BELOW = os.open in os.supports_dir_fd
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_FOLLOW
+
+
+def _open_below(folder: Path, file: Path) -> int:
+    """Open `file` from `folder` down, one folder after the other.
+
+    A folder that was replaced by a link after the path was checked is refused. Systems that cannot
+    open a file relative to an open folder rely on the check.
+    """
+    if not _OPENS_BELOW:
+        return os.open(file, _FILE)
+    *folders, last = file.relative_to(folder).parts
+    at = os.open(folder, _FOLDER)
+    try:
+        for each in folders:
+            above, at = at, os.open(each, _FOLDER, dir_fd=at)
+            os.close(above)
+        return os.open(last, _FILE, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def check_size(size: int, limit: int, what: str) -> None:
@@ -78,8 +101,8 @@ def check_size(size: int, limit: int, what: str) -> None:
         )
 
 
-def _resolved(name: str, allowed_folder: str | os.PathLike[str] | None) -> Path:
-    """The file, with every link followed; opening it follows no further link."""
+def _resolved(name: str, allowed_folder: str | os.PathLike[str] | None) -> tuple[Path, Path | None]:
+    """The file and the allowed folder, with every link followed."""
     try:
         real = Path(name).resolve(strict=True)
         folder = None if allowed_folder is None else Path(allowed_folder).resolve(strict=True)
@@ -94,7 +117,7 @@ def _resolved(name: str, allowed_folder: str | os.PathLike[str] | None) -> Path:
         )
     if real.is_dir():
         raise FileNotFoundError(f"{name!r} is a folder, not a file")
-    return real
+    return real, folder
 
 
 def _refused(problem: str, hint: str | None = None) -> RequestValidationError:

@@ -84,6 +84,29 @@ def test_no_link_leads_out_of_the_allowed_folder(tmp_path: Path) -> None:
     assert read_file(inside / "good", limit=5, allowed_folder=inside) == b"2"
 
 
+def test_a_folder_that_becomes_a_link_after_the_check_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder, text in ((inside / "sub" / "deep", b"1"), (outside / "deep", b"secret")):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(text)
+    assert read_file(inside / "sub" / "deep" / "file", limit=9, allowed_folder=inside) == b"1"
+    really_open = os.open
+
+    def swap(*args: Any, **how: Any) -> int:
+        if not (inside / "moved").exists():
+            (inside / "sub").rename(inside / "moved")
+            (inside / "sub").symlink_to(outside)
+        return really_open(*args, **how)
+
+    monkeypatch.setattr(os, "open", swap)
+    before = open_files()
+    with pytest.raises(RequestValidationError, match="cannot be read"):
+        read_file(inside / "sub" / "deep" / "file", limit=9, allowed_folder=inside)
+    assert open_files() == before
+
+
 @pytest.mark.parametrize("change", [b"123456", b"1"])
 def test_a_file_that_changes_while_it_is_read_is_refused(
     change: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

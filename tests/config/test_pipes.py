@@ -1,0 +1,47 @@
+"""A configuration and a key may come from a pipe, but no pipe makes the program wait forever."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from agentkit.config import files, load_settings
+from agentkit.errors import ConfigurationError
+
+TEXT = "providers: {openai: {api_keys: a-key}}"
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
+
+
+def test_a_pipe_that_nobody_writes_to_is_an_error() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(ConfigurationError, match=r"pipe cannot be read: .* nobody writes to"):
+        load_settings("pipe", {})
+    Path("llm.yaml").write_text(TEXT.replace("a-key", "file:pipe"), "utf-8")
+    with pytest.raises(ConfigurationError, match=r"file pipe cannot be read: .* nobody writes to"):
+        load_settings("llm.yaml", {})
+
+
+def test_a_pipe_is_read_to_its_end() -> None:
+    read, out = os.pipe()
+    half = len(TEXT) // 2
+    os.write(out, TEXT[:half].encode())
+
+    def write_the_rest() -> None:
+        os.write(out, TEXT[half:].encode())
+        os.close(out)
+
+    threading.Timer(0.02, write_the_rest).start()
+    assert list(load_settings(f"/dev/fd/{read}", {}).providers) == ["openai"]
+    os.close(read)
+
+
+def test_a_writer_that_writes_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.01)
+    read, out = os.pipe()
+    with pytest.raises(ConfigurationError, match="nobody writes to"):
+        load_settings(f"/dev/fd/{read}", {})
+    os.close(read)
+    os.close(out)
