@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 PATIENCE: Final = 10.0
-"""Seconds without data after which a pipe counts as one that nobody writes to."""
+"""Seconds without data after which a pipe counts as one without a writer."""
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -22,7 +22,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
     """The content of `path`, but at most `limit` bytes and one more.
 
     Raises:
-        OSError: it cannot be read, or is a pipe that nobody writes to.
+        OSError: it cannot be read, or is a pipe without a writer.
         ValueError: the path contains a zero byte.
     """
     descriptor = os.open(path, _FLAGS)
@@ -52,4 +52,4 @@ def _read(descriptor: int, size: int) -> bytes:
 
 
 def _no_writer() -> OSError:
-    return OSError(None, "a pipe that nobody writes to")
+    return OSError(None, "a pipe without a writer")

@@ -15,12 +15,12 @@ TEXT = "providers: {openai: {api_keys: a-key}}"
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
 
 
-def test_a_pipe_that_nobody_writes_to_is_an_error() -> None:
+def test_a_pipe_without_a_writer_is_an_error() -> None:
     os.mkfifo("pipe")
-    with pytest.raises(ConfigurationError, match=r"pipe cannot be read: .* nobody writes to"):
+    with pytest.raises(ConfigurationError, match=r"pipe cannot be read: .* without a writer"):
         load_settings("pipe", {})
     Path("llm.yaml").write_text(TEXT.replace("a-key", "file:pipe"), "utf-8")
-    with pytest.raises(ConfigurationError, match=r"file pipe cannot be read: .* nobody writes to"):
+    with pytest.raises(ConfigurationError, match=r"file pipe cannot be read: .* without a writer"):
         load_settings("llm.yaml", {})
 
 
@@ -41,7 +41,7 @@ def test_a_pipe_is_read_to_its_end() -> None:
 def test_a_writer_that_writes_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "PATIENCE", 0.01)
     read, out = os.pipe()
-    with pytest.raises(ConfigurationError, match="nobody writes to"):
+    with pytest.raises(ConfigurationError, match="without a writer"):
         load_settings(f"/dev/fd/{read}", {})
     os.close(read)
     os.close(out)

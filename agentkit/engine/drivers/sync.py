@@ -239,13 +239,13 @@ async def asend(effect: fx.Send, limit: TaskLimit | None = None) -> Any:
 
 
 def is_being_cancelled() -> bool:
-    """Whether somebody cancels the running task; if not, `CancelledError` is an error in it."""
+    """Whether the running task is being cancelled; if not, `CancelledError` is its own error."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
 def _own_cancellation(effect: fx.Send | fx.Open) -> ProviderError:
-    """The error of a model that raised `CancelledError` although nobody cancelled it."""
+    """The error of a model that raised `CancelledError` without being cancelled."""
     name = effect.target.name
     return ProviderError(
         f"the call to {name} cancelled itself",
