@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.agent.loop": ["AgentResult"],
         "agentkit.agent.mcp": ["mcp_tools"],
         "agentkit.agent.memory": ["Memory"],
-        "agentkit.config.manager": ["get_llm_manager"],
         "agentkit.engine.drivers.streams": ["AsyncStream", "Stream"],
         "agentkit.engine.middleware": ["Middleware"],
         "agentkit.errors": [
@@ -69,7 +68,8 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.manager.batch": ["BatchResult"],
         "agentkit.manager.batch_file": ["complete_file"],
         "agentkit.manager.client": ["LLMClient", "LLMConfig", "LLMProvider"],
-        "agentkit.manager.keys": ["ConnectionPool", "PoolConfig"],
+        "agentkit.manager.keys": ["ConnectionPool"],
+        "agentkit.manager.loop_managers": ["get_llm_manager"],
         "agentkit.manager.manager": ["LLMManager"],
         "agentkit.manager.middleware": [
             "LoggingMiddleware",
@@ -80,7 +80,7 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.output.tools": ["ToolContext", "tool_spec"],
         "agentkit.policy.breaker": ["BreakerPolicy", "CircuitBreaker"],
         "agentkit.policy.budget": ["Budget"],
-        "agentkit.policy.limits": ["RateLimits"],
+        "agentkit.policy.limits": ["PoolConfig", "RateLimits"],
         "agentkit.policy.retry": ["RetryPolicy"],
         "agentkit.policy.health": ["HealthAware"],
         "agentkit.providers.registry": ["provider_for"],

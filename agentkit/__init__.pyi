@@ -5,7 +5,6 @@ from agentkit.agent.agent import Agent
 from agentkit.agent.loop import AgentResult
 from agentkit.agent.mcp import mcp_tools
 from agentkit.agent.memory import Memory
-from agentkit.config.manager import get_llm_manager
 from agentkit.engine.drivers.streams import (
     AsyncStream,
     Stream,
@@ -59,10 +58,8 @@ from agentkit.manager.client import (
     LLMConfig,
     LLMProvider,
 )
-from agentkit.manager.keys import (
-    ConnectionPool,
-    PoolConfig,
-)
+from agentkit.manager.keys import ConnectionPool
+from agentkit.manager.loop_managers import get_llm_manager
 from agentkit.manager.manager import LLMManager
 from agentkit.manager.middleware import (
     LoggingMiddleware,
@@ -80,7 +77,10 @@ from agentkit.policy.breaker import (
 )
 from agentkit.policy.budget import Budget
 from agentkit.policy.health import HealthAware
-from agentkit.policy.limits import RateLimits
+from agentkit.policy.limits import (
+    PoolConfig,
+    RateLimits,
+)
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.registry import provider_for
 from agentkit.telemetry.otel import Telemetry

@@ -77,11 +77,11 @@ def key_of(request: RecordedRequest) -> str:
 
 
 def generate(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
-    return llm.generate(prompt, **options)
+    return llm.generate(prompt, response_model=None, **options)
 
 
 def agenerate(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:
-    return asyncio.run(llm.agenerate(prompt, **options))
+    return asyncio.run(llm.agenerate(prompt, response_model=None, **options))
 
 
 def stream(llm: LLMManager, prompt: str = "hi", **options: Any) -> str:

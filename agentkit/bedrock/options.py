@@ -21,6 +21,8 @@ from agentkit.providers.bedrock.validation import member, one_of
 Validator = Callable[[Any], Any]
 RegionOrder = Literal["fixed", "rotate", "shuffle", "health"]
 _ORDERS = ("fixed", "rotate", "shuffle", "health")
+_RETRIES_HINT = "it counts retries: 0 is a single attempt, and max_attempts=1 says the same"
+_ATTEMPTS_HINT = "it counts attempts: 1 is a single attempt, as is max_retries=0"
 
 
 class RetryStrategy(StrEnum):
@@ -53,7 +55,8 @@ class RetryConfig:
 
     Args:
         max_attempts: attempts of one request, over all targets (default 4).
-        max_retries: the same without the first attempt (default 3).
+        max_retries: the same without the first attempt (default 3; 0 is a single attempt). In
+            `LLMManager` the same name counts the first attempt, too.
         base_delay, retry_delay: nominal seconds before a target is tried again (default 1.0).
         max_delay, max_retry_delay: the longest delay in seconds (default 60.0).
         backoff_multiplier: growth of the delay (default 2.0): a factor, or the seconds that
@@ -101,10 +104,12 @@ class RetryConfig:
         circuit_breaker_timeout: float = 60.0,
     ) -> None:
         if max_retries is not None:
-            whole_number("max_retries", max_retries, minimum=0)
+            whole_number("max_retries", max_retries, minimum=0, hint=_RETRIES_HINT)
         extra = None if max_retries is None else max_retries + 1
         self.max_attempts = whole_number(
-            "max_attempts", one_of("max_attempts", max_attempts, "max_retries + 1", extra, 4)
+            "max_attempts",
+            one_of("max_attempts", max_attempts, "max_retries + 1", extra, 4),
+            hint=_ATTEMPTS_HINT,
         )
         self.base_delay = number(
             "base_delay", one_of("base_delay", base_delay, "retry_delay", retry_delay, 1.0)

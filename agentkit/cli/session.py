@@ -55,12 +55,13 @@ def manager_of(models: list[str] | None, base_url: str | None = None, **options:
 
 
 def _configured(options: dict[str, Any]) -> LLMManager:
-    from agentkit.config import load_settings
-    from agentkit.config.manager import manager_for
+    from agentkit.config.load import is_configured
+    from agentkit.manager.manager import LLMManager
 
-    try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        hint = "name a model: --model openai:<model>; `agentkit models` lists the providers"
-        raise ConfigurationError(error.message, hint=hint) from error
-    return manager_for(settings, **options)
+    if not is_configured():
+        raise ConfigurationError(
+            "no model: no --model, no configuration file, no API key in the environment",
+            hint="add --model openai:<model> (`agentkit models` lists the providers), or set a key "
+            "and run `agentkit config init`",
+        )
+    return LLMManager.from_config(**options)

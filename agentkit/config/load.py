@@ -51,6 +51,24 @@ def load_settings(
     return resolve(validated, locations, Keyring(environ, directory))
 
 
+def is_configured(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `load_settings` finds a file, or a key in the environment."""
+    environ = os.environ if environ is None else environ
+    return (
+        _find_file(None, environ) is not None
+        or bool(_providers_with_keys(environ))
+        or any(path[0] == "providers" for path in read_overrides(environ))
+    )
+
+
+def _providers_with_keys(environ: Mapping[str, str]) -> list[str]:
+    return [
+        kind
+        for kind in PROVIDERS_BY_KEY
+        if any(environ.get(name, "").strip(" ,") for name in PROVIDERS[kind].all_key_variables)
+    ]
+
+
 def _find_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
     if path is not None:
         return os.fspath(path)
@@ -95,10 +113,8 @@ def _add_providers_with_keys(tree: dict[str, Any], environ: Mapping[str, str]) -
     providers = tree.setdefault("providers", {})
     if not isinstance(providers, dict):
         return  # a variable set it to something else, which is reported with the other problems
-    for kind in PROVIDERS_BY_KEY:
-        variables = PROVIDERS[kind].all_key_variables
-        if any(environ.get(name, "").strip(" ,") for name in variables):
-            providers.setdefault(kind, {})
+    for kind in _providers_with_keys(environ):
+        providers.setdefault(kind, {})
     if not providers:
         usual = " or ".join(PROVIDERS[kind].key_variables[-1] for kind in PROVIDERS_BY_KEY)
         raise ConfigurationError(

@@ -27,8 +27,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from agentkit.config.problems import looks_like_key
-from agentkit.manager.keys import PoolConfig
-from agentkit.policy.limits import RateLimits, Strategy, key_fingerprint
+from agentkit.policy.limits import PoolConfig, RateLimits, Strategy, key_fingerprint
 
 T = TypeVar("T")
 

@@ -21,6 +21,7 @@ from agentkit.policy.deadline import Deadline
 from agentkit.policy.health import Health, RouteOrder
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Route
+from agentkit.policy.validation import instance
 from agentkit.types import OnInterrupt, Request, Response
 
 _INTERRUPTS = ("raise", "restart", "continue")
@@ -196,6 +197,7 @@ class Dispatcher:
             raise ConfigurationError(
                 f"on_interrupt is {on_interrupt!r}", hint=f"use one of {', '.join(_INTERRUPTS)}"
             )
+        check_policies(options["retry"], options["budget"])
         self.route(model)
         Deadline(self._deadline if deadline is None else deadline, 0.0)
 
@@ -216,6 +218,8 @@ class Dispatcher:
         budget: Budget | None,
         check: Check | None,
     ) -> Call:
+        if retry is not None or budget is not None:
+            check_policies(retry, budget)
         if self.closed:
             raise ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
         route = model if isinstance(model, Route) else self._registry.route(model)
@@ -233,3 +237,15 @@ class Dispatcher:
             retry=retry,
             budget=budget,
         )
+
+
+def check_policies(retry: object, budget: object) -> None:
+    """Check the policies of a call.
+
+    Raises:
+        ConfigurationError: one is of another type, such as a number.
+    """
+    if retry is not None:
+        instance("retry", retry, RetryPolicy, hint="pass RetryPolicy(max_attempts=...)")
+    if budget is not None:
+        instance("budget", budget, Budget, hint="pass Budget(usd=...) or Budget(tokens=...)")

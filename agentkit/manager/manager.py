@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from agentkit.engine.call import Rules
 from agentkit.engine.drivers.clock import as_clock
@@ -14,10 +15,11 @@ from agentkit.engine.drivers.streams import AsyncStream, Stream
 from agentkit.engine.middleware import split
 from agentkit.manager.batch import BatchResult, Item, Progress, arun_batch, run_batch
 from agentkit.manager.client import LLMClient
-from agentkit.manager.dispatcher import Dispatcher
+from agentkit.manager.configured import options_of, register_providers
+from agentkit.manager.dispatcher import Dispatcher, check_policies
 from agentkit.manager.keys import ConnectionPool, pool_status
 from agentkit.manager.registry import ModelRegistry
-from agentkit.manager.requests import Prompt, request_for
+from agentkit.manager.requests import Prompt, answer_of, merge_params, request_for
 from agentkit.manager.targets import build_cache, build_target, defaults_of
 from agentkit.output.validation import TypeCheck, check_for
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
@@ -26,15 +28,20 @@ from agentkit.policy.classification import RetryOn
 from agentkit.policy.health import RouteOrder
 from agentkit.policy.limits import RateLimits
 from agentkit.policy.retry import RetryPolicy
+from agentkit.policy.validation import checked_keywords
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
 from agentkit.types import Clock, Now, OnInterrupt, Request, Response, Store
 from agentkit.types.context import AsyncClosing, Closing
 from agentkit.types.response import ResponseModel, T
 
+if TYPE_CHECKING:
+    from agentkit.config.schema import Settings
+
 log = logging.getLogger("agentkit.manager")
 
 
+@checked_keywords(timeout="deadline", cache_enabled="enable_caching", max_attempts="max_retries")
 class LLMManager(Closing, AsyncClosing):
     """Calls registered models with retries, circuit breakers, fallbacks and a response cache.
 
@@ -44,7 +51,7 @@ class LLMManager(Closing, AsyncClosing):
 
     Args:
         max_retries: the most attempts at each model, the first included (default 3; 1 is a single
-            attempt).
+            attempt without retries). In `agentkit.bedrock` the same name counts the retries.
         enable_caching: whether the response cache is on (default True).
         name: the name of this manager in telemetry and of its threads.
         retry: the default `RetryPolicy` of models, instead of `max_retries`.
@@ -104,6 +111,7 @@ class LLMManager(Closing, AsyncClosing):
         strict: bool = False,
     ) -> None:
         self.name = name
+        check_policies(None, budget)
         waiting = as_clock(clock)
         self._now = waiting.now
         self._defaults = defaults_of(max_retries, retry, breaker, middleware)
@@ -146,18 +154,160 @@ class LLMManager(Closing, AsyncClosing):
         )
         """Sends the requests of every other method."""
 
-    def generate(self, prompt: str, use_cache: bool = True, **kwargs: Any) -> str:
-        """Return the text of the response; `kwargs` are passed to the model unchanged.
+    @classmethod
+    def from_config(
+        cls, config: str | os.PathLike[str] | Settings | None = None, **options: Any
+    ) -> Self:
+        """Return a new manager with the models of a configuration file or of the environment.
+
+        Args:
+            config: a path or `Settings`. By default the file named by ``AGENTKIT_CONFIG``,
+                ``config/llm.yaml``, or else the API keys in the environment.
+            options: arguments of the constructor, which take precedence over the configuration.
+
+        The response cache is off unless the file sets ``response_cache``. `get_llm_manager` returns
+        one such manager per event loop, and applies changes of the file.
+
+        Raises:
+            ConfigurationError: nothing is configured, or a value is wrong; never shows a key.
+        """
+        from agentkit.config.load import load_settings  # pydantic takes a while to import
+        from agentkit.config.schema import Settings
+
+        settings = config if isinstance(config, Settings) else load_settings(config)
+        manager = cls(**{**options_of(settings), **options})
+        register_providers(manager, settings)
+        return manager
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        use_cache: bool = True,
+        *,
+        model: str | Sequence[str] | None = None,
+        response_model: ResponseModel[T],
+        tools: Sequence[Any] | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        priority: int = 0,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> T: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        use_cache: bool = True,
+        *,
+        model: str | Sequence[str] | None = None,
+        response_model: None = None,
+        tools: Sequence[Any] | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        priority: int = 0,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> str: ...
+    def generate(
+        self,
+        prompt: Prompt,
+        use_cache: bool = True,
+        *,
+        model: str | Sequence[str] | None = None,
+        response_model: ResponseModel[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        priority: int = 0,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return the text of the response, or with `response_model` the validated instance.
+
+        Takes the arguments of `complete`, which returns more: `complete` has the usage, the model
+        that answered, the ledger, and the tool calls.
 
         Raises:
             LLMError: no model answered. `.ledger` lists every attempt.
+            InvalidResponseError: the model calls tools instead of answering.
         """
-        return self.dispatcher.run(request_for(prompt, kwargs, use_cache=use_cache)).text
+        request = request_for(
+            prompt,
+            merge_params(params, options),
+            tools=tools,
+            use_cache=use_cache,
+            priority=priority,
+        )
+        check, request = _check_for(response_model, request)
+        response = self.dispatcher.run(
+            request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
+        )
+        return answer_of(response, validated=check is not None)
 
-    async def agenerate(self, prompt: str, use_cache: bool = True, **kwargs: Any) -> str:
+    @overload
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        use_cache: bool = True,
+        *,
+        model: str | Sequence[str] | None = None,
+        response_model: ResponseModel[T],
+        tools: Sequence[Any] | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        priority: int = 0,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> T: ...
+    @overload
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        use_cache: bool = True,
+        *,
+        model: str | Sequence[str] | None = None,
+        response_model: None = None,
+        tools: Sequence[Any] | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        priority: int = 0,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> str: ...
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        use_cache: bool = True,
+        *,
+        model: str | Sequence[str] | None = None,
+        response_model: ResponseModel[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        deadline: float | None = None,
+        retry: RetryPolicy | None = None,
+        budget: Budget | None = None,
+        priority: int = 0,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
         """Like `generate`, for asyncio."""
-        response = await self.dispatcher.arun(request_for(prompt, kwargs, use_cache=use_cache))
-        return response.text
+        request = request_for(
+            prompt,
+            merge_params(params, options),
+            tools=tools,
+            use_cache=use_cache,
+            priority=priority,
+        )
+        check, request = _check_for(response_model, request)
+        response = await self.dispatcher.arun(
+            request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
+        )
+        return answer_of(response, validated=check is not None)
 
     def complete(
         self,
@@ -171,7 +321,8 @@ class LLMManager(Closing, AsyncClosing):
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         priority: int = 0,
-        **params: Any,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Response[T]:
         """Return the complete `Response`: text, usage, the model that answered, and the ledger.
 
@@ -189,12 +340,20 @@ class LLMManager(Closing, AsyncClosing):
             budget: a limit on the tokens or money of this request, beside the manager's.
             priority: requests with a higher priority get quota first (default 0; one step is
                 worth ten seconds of waiting, so that no request starves).
-            params: the model's own options.
+            options: the model's own parameters, such as `temperature`.
+            params: further parameters of the model, for names that are arguments here, such as
+                ``params={"model": …}`` for a function that takes a ``model``.
 
         Raises:
             LLMError: no model answered. `.ledger` lists every attempt.
         """
-        request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
+        request = request_for(
+            prompt,
+            merge_params(params, options),
+            tools=tools,
+            use_cache=use_cache,
+            priority=priority,
+        )
         check, request = _check_for(response_model, request)
         return self.dispatcher.run(
             request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
@@ -212,10 +371,17 @@ class LLMManager(Closing, AsyncClosing):
         retry: RetryPolicy | None = None,
         budget: Budget | None = None,
         priority: int = 0,
-        **params: Any,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Response[T]:
         """Like `complete`, for asyncio."""
-        request = request_for(prompt, params, tools=tools, use_cache=use_cache, priority=priority)
+        request = request_for(
+            prompt,
+            merge_params(params, options),
+            tools=tools,
+            use_cache=use_cache,
+            priority=priority,
+        )
         check, request = _check_for(response_model, request)
         return await self.dispatcher.arun(
             request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
@@ -234,7 +400,8 @@ class LLMManager(Closing, AsyncClosing):
         priority: int = 0,
         response_model: ResponseModel[T] | None = None,
         on_interrupt: OnInterrupt = "raise",
-        **params: Any,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Stream[T]:
         """Return a stream of the response's text. Nothing is sent before it is read.
 
@@ -256,7 +423,7 @@ class LLMManager(Closing, AsyncClosing):
         """
         request = request_for(
             prompt,
-            params,
+            merge_params(params, options),
             tools=tools,
             use_cache=use_cache and response_model is None,
             stream=True,
@@ -287,12 +454,13 @@ class LLMManager(Closing, AsyncClosing):
         priority: int = 0,
         response_model: ResponseModel[T] | None = None,
         on_interrupt: OnInterrupt = "raise",
-        **params: Any,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> AsyncStream[T]:
         """Like `stream`, for ``async for`` and ``async with``. It is not a coroutine itself."""
         request = request_for(
             prompt,
-            params,
+            merge_params(params, options),
             tools=tools,
             use_cache=use_cache and response_model is None,
             stream=True,
@@ -442,9 +610,10 @@ class LLMManager(Closing, AsyncClosing):
         """Set the models to try after the active one, in order.
 
         Without an active model, the chain is the entire route. A name that is not registered is
-        skipped with a warning, or an `UnknownModelError` if the manager is `strict`.
+        skipped until it is registered, with a `UserWarning` that suggests a similar name, or an
+        `UnknownModelError` if the manager is `strict`.
         """
-        self.registry.set_chain(names)
+        self.registry.set_chain(names, stacklevel=3)
 
     def list_models(self) -> list[str]:
         """The names of the registered models, in order of registration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +14,6 @@ from agentkit.manager.targets import aclose_target, close_target, is_idle
 from agentkit.policy.budget import Price
 from agentkit.policy.route import Missing, Route, Stop
 from agentkit.policy.target import Target
-
-log = logging.getLogger("agentkit.registry")
 
 
 class ModelRegistry:
@@ -99,8 +97,10 @@ class ModelRegistry:
             self._active = name
             self._changed(dict(self._targets))
 
-    def set_chain(self, names: Iterable[str]) -> None:
+    def set_chain(self, names: Iterable[str], *, stacklevel: int = 2) -> None:
         """Set the fallback chain. A name that is not registered is kept, with a warning.
+
+        `stacklevel` says whose line the warning shows, as in `warnings.warn`.
 
         Raises:
             ConfigurationError: `names` is empty, or not a list of names.
@@ -111,7 +111,12 @@ class ModelRegistry:
             if name not in self._targets:
                 if self._strict:
                     raise self._unknown(name)
-                log.warning("fallback chain: %r is not registered and will be skipped", name)
+                unknown = self._unknown(name)
+                warnings.warn(
+                    f"fallback chain: {name!r} is not registered and will be skipped; "
+                    f"{unknown.hint}",
+                    stacklevel=stacklevel,
+                )
         with self._lock:
             self._chain = chain
             self._changed(dict(self._targets))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from agentkit.errors import RequestValidationError
+from agentkit.errors import ConfigurationError, InvalidResponseError, RequestValidationError
 from agentkit.output.tools import tool_specs
 from agentkit.policy.validation import number
-from agentkit.types import Message, Request
+from agentkit.types import Message, Request, Response
 
 HIGHEST_PRIORITY = 1_000_000
 
@@ -56,6 +56,46 @@ def request_for(
         stream=stream,
         priority=priority,
     )
+
+
+def merge_params(params: Mapping[str, Any] | None, options: dict[str, Any]) -> Mapping[str, Any]:
+    """The model's parameters: those given as keywords, and those in `params`.
+
+    Raises:
+        ConfigurationError: `params` is not a mapping, or a parameter is given in both.
+    """
+    if params is None:
+        return options
+    if not isinstance(params, Mapping):
+        raise ConfigurationError(
+            f"params must be a mapping, got {params!r}", hint='pass params={"name": value}'
+        )
+    for name in options:
+        if name in params:
+            raise ConfigurationError(
+                f"the parameter {name!r} is set twice", hint=f"pass {name}= or params=, not both"
+            )
+    return {**params, **options}
+
+
+def answer_of(response: Response[Any], *, validated: bool) -> Any:
+    """The text of `response`, or its instance.
+
+    Raises:
+        InvalidResponseError: it has tool calls, which its text leaves out.
+    """
+    if response.tool_calls:
+        names = ", ".join(dict.fromkeys(call.name for call in response.tool_calls))
+        error = InvalidResponseError(
+            f"the model calls {names} instead of answering",
+            provider=response.provider,
+            model=response.model,
+            hint="use complete() and its .tool_calls, or an Agent, which runs the tools",
+            ledger=response.ledger,
+        )
+        error.retryable = False
+        raise error
+    return response.parsed if validated else response.text
 
 
 def conversation(prompt: Prompt) -> tuple[Message, ...]:

@@ -20,11 +20,13 @@ from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits import Member, Pool, RateLimits
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.target import Endpoint, EndpointSource, Target
-from agentkit.policy.validation import number, optional_number, whole_number
+from agentkit.policy.validation import instance, number, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.types import Now, Request, Store
 
 _DEFAULT_ATTEMPTS = 3
+_ATTEMPTS_HINT = "it counts attempts: 1 is a single attempt without retries"
+_RETRY_HINT = "pass RetryPolicy(max_attempts=...)"
 _registrations = itertools.count(1)
 
 
@@ -55,12 +57,12 @@ class Defaults:
     acquire_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        whole_number("max_retries", self.max_retries, hint="1 is a single attempt without retries")
+        whole_number("max_retries", self.max_retries, hint=_ATTEMPTS_HINT)
         if self.retry is None:
             object.__setattr__(self, "retry", RetryPolicy(max_attempts=self.max_retries))
-        elif not isinstance(self.retry, RetryPolicy):
-            raise ConfigurationError(f"retry must be a RetryPolicy, got {self.retry!r}")
-        elif self.max_retries not in (_DEFAULT_ATTEMPTS, self.retry.max_attempts):
+            return
+        instance("retry", self.retry, RetryPolicy, hint=_RETRY_HINT)
+        if self.max_retries not in (_DEFAULT_ATTEMPTS, self.retry.max_attempts):
             raise ConfigurationError(
                 f"max_retries={self.max_retries} contradicts retry={self.retry}",
                 hint="set one of the two",
@@ -113,8 +115,7 @@ def build_target(
         raise ConfigurationError(f"metadata must be a mapping, got {type(metadata).__name__}")
     facts = MappingProxyType(dict(metadata or {}))
     policy: Any = defaults.retry if retry is None else retry
-    if not isinstance(policy, RetryPolicy):
-        raise ConfigurationError(f"retry must be a RetryPolicy, got {policy!r}")
+    instance("retry", policy, RetryPolicy, hint=_RETRY_HINT)
     if pool is not None and pool.config is not None and not pool.config.retry_on_error:
         policy = dataclasses.replace(policy, max_attempts=1)
     if retry_on is not None and not (callable(retry_on) or isinstance(retry_on, tuple)):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import BudgetExceededError, ConfigurationError
 from agentkit.policy.limits import Need
-from agentkit.policy.validation import number, whole_number
+from agentkit.policy.validation import checked_keywords, number, whole_number
 from agentkit.types import Usage
 
 
@@ -33,6 +33,7 @@ class Spending:
         self.price = price
 
 
+@checked_keywords(cost="usd", dollars="usd", max_cost="usd", max_tokens="tokens")
 class Budget:
     """A limit on the tokens or the money of a call, or of all calls of a manager together.
 

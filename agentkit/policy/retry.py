@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentkit._fork import fork_safe_lock
-from agentkit.policy.validation import number, whole_number
+from agentkit.policy.validation import checked_keywords, number, whole_number
 
 _LARGEST_EXPONENT = 64
 
@@ -16,6 +16,7 @@ RETRY_COSTS = 5
 RETRY_AFTER_TIMEOUT_COSTS = 10
 
 
+@checked_keywords(max_retries="max_attempts", retries="max_attempts")
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often a model is tried in one request, and how long to wait in between.
@@ -47,7 +48,9 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         whole_number(
-            "max_attempts", self.max_attempts, hint="1 is a single attempt without retries"
+            "max_attempts",
+            self.max_attempts,
+            hint="it counts attempts: 1 is a single attempt without retries",
         )
         number("base_delay", self.base_delay)
         number("multiplier", self.multiplier, minimum=1.0)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import math
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError
+
+C = TypeVar("C", bound=type)
 
 
 def number(
@@ -56,3 +62,47 @@ def whole_number(name: str, value: Any, *, minimum: int = 1, hint: str | None = 
     if value < minimum:
         raise ConfigurationError(f"{name} must be at least {minimum}, got {value!r}", hint=remedy)
     return value
+
+
+def instance(name: str, value: Any, kind: type, *, hint: str) -> None:
+    """Check that `value` is a `kind`.
+
+    Raises:
+        ConfigurationError: it is not. The message names the value.
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        message = f"{name} must be {article} {kind.__name__}, got {value!r}"
+        raise ConfigurationError(message, hint=hint)
+
+
+def checked_keywords(**other_names: str) -> Callable[[C], C]:
+    """A class decorator: an unknown keyword of the constructor raises `ConfigurationError`.
+
+    The message names the keyword, and the hint the argument that was probably meant. `other_names`
+    are names by which other packages call an argument.
+    """
+
+    def decorate(cls: C) -> C:
+        init = cls.__init__  # type: ignore[misc]  # of this very class
+        known = [name for name in inspect.signature(init).parameters if name != "self"]
+
+        @functools.wraps(init)
+        def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+            for name in kwargs:
+                if name not in known:
+                    raise _unknown_keyword(cls.__name__, name, known, other_names.get(name))
+            init(self, *args, **kwargs)
+
+        cls.__init__ = checked  # type: ignore[misc]  # of this very class
+        return cls
+
+    return decorate
+
+
+def _unknown_keyword(
+    owner: str, name: str, known: list[str], meant: str | None
+) -> ConfigurationError:
+    close = [meant] if meant else difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}=?" if close else f"its arguments are {', '.join(known)}"
+    return ConfigurationError(f"{owner} has no argument {name}=", hint=hint)

@@ -12,6 +12,10 @@ _TOTALS: Final = ("cache", "waited", "slept", "duration", "answered_by")
 CacheResult: TypeAlias = Literal["off", "bypass", "miss", "hit", "shared", "error"]
 
 
+_OTHER = "_OTHER"
+"""Telemetry's name of an error without a type of its own, for which people read the class."""
+
+
 class Entry(NamedTuple):
     """One attempt at a model, or a skip with its reason. All times are in seconds."""
 
@@ -183,7 +187,8 @@ def _entry(data: Mapping[str, Any]) -> Entry:
 
 def _brief(entry: Entry) -> str:
     mark = {"success": "✓", "failure": "✗", "abandoned": "–", "skipped": "↷"}[entry.outcome]
-    why = entry.reason if entry.outcome == "skipped" else entry.error_type
+    kind = entry.error if entry.error_type == _OTHER else entry.error_type
+    why = entry.reason if entry.outcome == "skipped" else kind
     return f"{entry.model} {mark}" + (f" {why}" if why else "")
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from agentkit import LLMManager, RetryPolicy
 from agentkit.config import load_settings
-from agentkit.config.manager import manager_for
 from agentkit.testing import WireServer
 
 
@@ -16,7 +15,7 @@ def configured(folder: Path, text: str, **options: Any) -> LLMManager:
     file = folder / "llm.yaml"
     file.write_text(text, "utf-8")
     options = {"retry": RetryPolicy(base_delay=0.0), **options}
-    return manager_for(load_settings(file, {}), **options)
+    return LLMManager.from_config(load_settings(file, {}), **options)
 
 
 def anthropic(server: WireServer, keys: str = "[k1]", more: str = "") -> str:

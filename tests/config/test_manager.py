@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from agentkit import (
+    ConfigurationError,
     ConnectionPool,
     LLMAuthenticationError,
     LLMManager,
@@ -25,6 +26,7 @@ from agentkit import (
     RateLimitError,
     get_llm_manager,
 )
+from agentkit.config import load_settings
 from agentkit.testing import WireServer, faults
 from tests.config.files import anthropic, configured
 from tests.helpers import City, key_of
@@ -193,3 +195,18 @@ def test_a_typed_answer_takes_the_same_path_as_any_other(tmp_path: Path) -> None
         used = [each["used"] for each in llm.get_status()["pools"]["anthropic"]["clients"]]
     assert (metrics.metrics["total_requests"], metrics.metrics["failed_requests"]) == (3, 1)
     assert sum(each["requests_per_minute"] for each in used) == 3
+
+
+def test_sync_code_gets_a_manager_of_its_own_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "llm.yaml"
+    with WireServer(reply="Paris.") as server:
+        file.write_text(anthropic(server, more="models: some-model\n") + "deadline: 7\n")
+        with (
+            LLMManager.from_config(file, max_retries=1) as llm,
+            LLMManager.from_config(load_settings(file)) as other,
+        ):
+            assert llm is not other
+            assert (llm.generate("capital?"), llm.list_models()) == ("Paris.", ["anthropic"])
+            assert llm.get_status()["response_cache"] is None
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        LLMManager.from_config(tmp_path / "missing.yaml")

@@ -12,8 +12,10 @@ import pytest
 from agentkit import (
     AllModelsFailedError,
     BreakerPolicy,
+    Budget,
     CircuitBreaker,
     ConfigurationError,
+    ConnectionPool,
     InvalidResponseError,
     LLMError,
     LLMManager,
@@ -21,6 +23,7 @@ from agentkit import (
     PoolExhaustedError,
     ProviderError,
     ProviderTimeoutError,
+    RateLimits,
     RequestValidationError,
     RetryPolicy,
     UnknownModelError,
@@ -69,10 +72,45 @@ def test_a_retry_policy_names_the_bad_value(field: str, value: Any) -> None:
         RetryPolicy(**{field: value})
 
 
+@pytest.mark.parametrize(
+    ("cls", "options", "message"),
+    [
+        (LLMManager, {"budget": 1}, "budget must be a Budget, got 1.*Budget\\(usd="),
+        (LLMManager, {"retry": 3}, "retry must be a RetryPolicy, got 3.*max_attempts="),
+        (LLMManager, {"max_retrys": 3}, "LLMManager has no argument max_retrys=.*max_retries="),
+        (LLMManager, {"shade": 3}, "no argument shade=.*its arguments are max_retries, "),
+        (RetryPolicy, {"max_retries": 3}, "argument max_retries=.*did you mean max_attempts="),
+        (Budget, {"cost": 1}, "Budget has no argument cost=.*did you mean usd="),
+        (BreakerPolicy, {"failure_treshold": 1}, "did you mean failure_threshold="),
+        (RateLimits, {"rpm": 1}, "did you mean requests_per_minute="),
+        (ConnectionPool, {"keys": ["k"]}, "did you mean api_keys="),
+    ],
+)
+def test_a_wrong_argument_is_named_with_its_remedy(
+    cls: type, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"(?s){message}"):
+        cls(**options)
+
+
+@pytest.mark.parametrize("options", [{"retry": 3}, {"budget": 1}])
+def test_a_call_names_the_policy_that_is_a_number(llm: LLMManager, options: Any) -> None:
+    message = f"{next(iter(options))} must be a"
+    with pytest.raises(ConfigurationError, match=message):
+        llm.complete("x", **options)
+    with pytest.raises(ConfigurationError, match=message):
+        llm.generate("x", **options)
+    with pytest.raises(ConfigurationError, match=message):
+        llm.stream("x", **options)
+    assert llm.get_metrics()["total_requests"] == 0
+
+
 @pytest.mark.promise("A16")
 @pytest.mark.parametrize("value", [0, -3, 1.5, "3", None, True])
 def test_zero_attempts_are_refused_with_the_remedy(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="1 is a single attempt"):
+        LLMManager(max_retries=value)
+    with pytest.raises(ConfigurationError, match="it counts attempts"):
         LLMManager(max_retries=value)
     with pytest.raises(ConfigurationError, match="1 is a single attempt"):
         RetryPolicy(max_attempts=value)

@@ -111,14 +111,22 @@ def test_the_chain_follows_the_active_model_without_duplicates() -> None:
 
 
 @pytest.mark.promise("S3-26", "A16")
-def test_a_chain_may_name_an_unregistered_model(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_chain_may_name_an_unregistered_model() -> None:
     llm = manager_of()
     llm.register_model("b", ScriptedModel(then="b"))
-    llm.set_fallback_chain(["gpt-3.5", "b"])
+    with pytest.warns(UserWarning, match="'gpt-3.5' is not registered") as caught:
+        llm.set_fallback_chain(["gpt-3.5", "b"])
+    assert caught[0].filename == __file__
     reply = llm.complete("hi")
     assert (reply.text, reply.ledger[0].model) == ("b", "gpt-3.5")
     assert reply.ledger[0].reason == "not_registered"
-    assert "gpt-3.5" in caplog.text
+
+
+def test_a_typo_in_a_chain_is_met_with_the_closest_name() -> None:
+    llm = manager_of()
+    llm.register_model("backup", ScriptedModel(then="b"))
+    with pytest.warns(UserWarning, match="did you mean 'backup'"):
+        llm.set_fallback_chain(["bakcup"])
 
 
 @pytest.mark.promise("A16")

@@ -8,9 +8,15 @@ from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.policy.breaker.listeners import Listener, is_pybreaker_listener
-from agentkit.policy.validation import number, optional_number, whole_number
+from agentkit.policy.validation import (
+    checked_keywords,
+    number,
+    optional_number,
+    whole_number,
+)
 
 
+@checked_keywords()
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
     """When a circuit opens and when it closes again. It opens as soon as one rule holds.

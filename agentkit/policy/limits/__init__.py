@@ -16,6 +16,7 @@ from agentkit.policy.limits.pool import (
     Strategy,
     key_fingerprint,
 )
+from agentkit.policy.limits.pool_config import PoolConfig
 from agentkit.policy.limits.rates import WINDOW, Admission, Need, RateLimits, RateWindow
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Member",
     "Need",
     "Pool",
+    "PoolConfig",
     "RateLimits",
     "RateWindow",
     "Strategy",

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from agentkit.policy.validation import whole_number
+from agentkit.policy.validation import checked_keywords, whole_number
 from agentkit.types import Quota
 
 WINDOW = 60.0
@@ -29,6 +29,7 @@ class Need(NamedTuple):
     output_tokens: int = 0
 
 
+@checked_keywords(rpm="requests_per_minute", tpm="tokens_per_minute")
 @dataclass(frozen=True, slots=True)
 class RateLimits(Quota):
     """The most requests and tokens per minute with one key; None means no such limit.

@@ -243,6 +243,10 @@ def cases(scenarios: list[Scenario]) -> list[object]:
     ]
 
 
+UNREGISTERED = pytest.mark.filterwarnings("ignore:fallback chain")
+"""Some scenarios name models that are not registered."""
+
+
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("CRITICAL", "agentkit")
@@ -264,6 +268,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     "S4-46",
     "S4-48",
 )
+@UNREGISTERED
 @pytest.mark.parametrize(("scenario", "shape"), cases(COMPLETE + STRUCTURED))
 def test_a_whole_answer_is_the_same_story_in_both_colours(scenario: Scenario, shape: Shape) -> None:
     blocking = live(scenario, shape, complete)
@@ -274,6 +279,7 @@ def test_a_whole_answer_is_the_same_story_in_both_colours(scenario: Scenario, sh
         assert blocking.sleeps == scenario.sleeps
 
 
+@UNREGISTERED
 @pytest.mark.parametrize(("scenario", "shape"), cases(COMPLETE + STREAMED))
 def test_a_stream_behaves_alike_in_sync_and_async_code(scenario: Scenario, shape: Shape) -> None:
     blocking = live(scenario, shape, stream)
@@ -282,6 +288,7 @@ def test_a_stream_behaves_alike_in_sync_and_async_code(scenario: Scenario, shape
     assert blocking == live(scenario, shape, astream)
 
 
+@UNREGISTERED
 @pytest.mark.parametrize("scenario", COMPLETE, ids=lambda scenario: scenario.name)
 def test_the_shape_of_a_model_changes_nothing_but_its_pieces(scenario: Scenario) -> None:
     first, *others = (live(scenario, shape, complete) for shape in scenario.only)
