@@ -489,9 +489,6 @@ def main() -> None:
     options = parser.parse_args()
     path = options.results.resolve()
     results = {each.mutant: each for each in (load(path) if options.again else [])}
-    chosen = [each.mutant for each in results.values() if each.status == "survived"]
-    if not options.again:
-        chosen = sample(options.sample, options.seed, options.module)
     terminal = os.fdopen(os.dup(2), "w")
 
     def report_result(result: Result) -> None:
@@ -504,6 +501,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         tree = copy_tree(Path(scratch))
+        chosen = [each.mutant for each in results.values() if each.status == "survived"]
+        if not options.again:
+            chosen = sample(tree, options.sample, options.seed, options.module)
         session = Session(tree, [each for each in chosen if each.function], report_result)
         arguments = [*TESTS, f"--ignore={IGNORED}"]
         run = lambda: pytest_with(arguments, session, session.observed)  # noqa: E731
@@ -532,13 +532,13 @@ def copy_tree(tree: Path) -> Path:
     return tree
 
 
-def sample(size: int, seed: int, module: str) -> list[Mutant]:
+def sample(tree: Path, size: int, seed: int, module: str) -> list[Mutant]:
     """A random choice of all mutants, the same for the same seed."""
     every = [
         mutant
         for folder in MUTATED
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        for mutant in mutants_of(path.relative_to(ROOT).as_posix(), path.read_bytes())
+        for path in sorted((tree / folder).rglob("*.py"))
+        for mutant in mutants_of(path.relative_to(tree).as_posix(), path.read_bytes())
         if module in mutant.file
     ]
     print(f"{len(every)} mutants", file=sys.stderr)
