@@ -70,11 +70,13 @@ class LLMError(Exception):
         ledger: every attempt and skip, or None if no request was started.
         retryable: whether a later retry may help.
         retry_after: seconds to wait before a retry, or None.
+        model: the registered name of the model that failed, or None.
         details: additional information from the provider about the attempt, or None.
     """
 
     error_type: ClassVar[str] = "_OTHER"
     retryable: bool = False
+    model: str | None = None
     details: Mapping[str, Any] | None = None
 
     def __init__(
@@ -91,6 +93,11 @@ class LLMError(Exception):
         self.ledger = ledger
         numeric = isinstance(retry_after, int | float) and retry_after >= 0
         self.retry_after = retry_after if numeric else None
+
+    @property
+    def kind(self) -> str:
+        """`error_type` for people: the name of the class if telemetry has no type for it."""
+        return type(self).__name__ if self.error_type == LLMError.error_type else self.error_type
 
     def __str__(self) -> str:
         return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
@@ -260,13 +267,17 @@ class DeadlineExceededError(LLMError, TimeoutError):
 
 
 class AllModelsFailedError(LLMError, ExceptionGroup[Exception]):
-    """Every model of the route failed or was skipped. `exceptions` has one cause for each model."""
+    """Every model of the route failed or was skipped. `exceptions` has one cause for each model.
+
+    `message` is the message passed to the constructor, followed by a line for each cause.
+    """
 
     error_type = "all_models_failed"
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], **_: Any) -> Self:
         """Create the group: an `ExceptionGroup` receives its exceptions here."""
-        return super().__new__(cls, message, exceptions)
+        lines = [f"\n  {_one_line(cause)}" for cause in exceptions]
+        return super().__new__(cls, f"{message}:{''.join(lines)}", exceptions)
 
     def __init__(
         self,
@@ -284,18 +295,16 @@ class AllModelsFailedError(LLMError, ExceptionGroup[Exception]):
         self.retryable = any(getattr(cause, "retryable", False) for cause in exceptions)
 
     def __str__(self) -> str:
-        causes = "; ".join(_one_line(cause) for cause in self.exceptions)
-        text = f"{self.message}: {causes}" if causes else self.message
-        return f"{text}\n\nhint: {self.hint}" if self.hint else text
+        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {key: value for key, value in self.__dict__.items() if key != "message"}
-        return _rebuild, (type(self), (self.message, list(self.exceptions)), state)
+        return _rebuild, (type(self), (self.args[0], list(self.exceptions)), state)
 
     def derive(self, excs: Sequence[Exception], /) -> AllModelsFailedError:  # type: ignore[override]
         """The same failure with some of its causes, for `ExceptionGroup.split` and ``except*``."""
         return AllModelsFailedError(
-            self.message, excs, hint=self.hint, ledger=self.ledger, retry_after=self.retry_after
+            self.args[0], excs, hint=self.hint, ledger=self.ledger, retry_after=self.retry_after
         )
 
 
@@ -376,7 +385,8 @@ def _one_line(error: BaseException) -> str:
     text = error.message if isinstance(error, LLMError) else str(error)
     model = getattr(error, "model", None)
     label = f"{model}: " if model else ""
-    return f"{label}{type(error).__name__}" + (f" ({text.splitlines()[0]})" if text else "")
+    first = "".join(text.splitlines()[:1]).removeprefix(f"{model} failed: ")
+    return f"{label}{type(error).__name__}" + (f" ({first})" if first else "")
 
 
 LLMException = LLMError

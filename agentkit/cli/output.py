@@ -56,7 +56,8 @@ def fail(message: str) -> NoReturn:
 
 def one_line(error: Exception) -> str:
     """The message and hint of `error` without line breaks."""
-    return "; ".join(line for line in str(error).splitlines() if line)
+    lines = [stripped for line in str(error).splitlines() if (stripped := line.strip())]
+    return "; ".join(lines).replace(":; ", ": ")
 
 
 def count(number: int, one: str, many: str) -> str:

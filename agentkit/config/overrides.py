@@ -16,7 +16,12 @@ from agentkit.config.yaml_text import parse_scalar
 
 PREFIX: Final = "AGENTKIT_"
 SEPARATOR: Final = "__"
-NOT_OVERRIDES: Final = ("AGENTKIT_CONFIG", "AGENTKIT_CACHE", "AGENTKIT_CACHE_DIR")
+NOT_OVERRIDES: Final = (
+    "AGENTKIT_CONFIG",
+    "AGENTKIT_CACHE",
+    "AGENTKIT_CACHE_DIR",
+    "AGENTKIT_TRACEBACK",
+)
 """Variables with the same prefix and a meaning of their own."""
 
 FIELDS: Final = tuple(File.model_fields)

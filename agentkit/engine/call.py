@@ -226,16 +226,21 @@ class Call:
         fallback: Fallback = Fallback.NEXT,
     ) -> None:
         """Leave `target` because of `error`. `reason` is reported with the next fallback."""
-        self.causes[target.name] = error
+        self._keep_cause(target.name, error)
         self._left = (target.name, reason)
         self.walk.leave(fallback)
 
     def _skip(self, model: str, provider: str, reason: str, error: LLMError) -> None:
         """Leave a stop that cannot handle the request."""
         self.record_skip(model, provider, reason, error)
-        self.causes[model] = error
+        self._keep_cause(model, error)
         self._left = (model, "skipped")
         self.walk.leave()
+
+    def _keep_cause(self, model: str, error: Exception) -> None:
+        self.causes[model] = error
+        if isinstance(error, LLMError) and error.model is None:
+            error.model = model
 
     def record_skip(
         self,

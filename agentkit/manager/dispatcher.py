@@ -10,11 +10,12 @@ from agentkit.engine.call import Call, Check, Rules
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.streams import AsyncStream, PartialBuilder, Stream
 from agentkit.engine.drivers.sync import run
+from agentkit.engine.drivers.tracebacks import shorten
 from agentkit.engine.effects import Flow
 from agentkit.engine.exchange import COMPLETE, StreamExchange
 from agentkit.engine.middleware import MiddlewareFn
 from agentkit.engine.request import run_request
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, LLMError
 from agentkit.manager.registry import ModelRegistry
 from agentkit.policy.budget import Budget, Price
 from agentkit.policy.deadline import Deadline
@@ -81,10 +82,14 @@ class Dispatcher:
         Raises:
             LLMError: no model answered. `.ledger` lists every attempt.
         """
-        call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
-            request, model, True, deadline, retry, budget, check
-        )
-        return run(run_request(call, self._middleware, COMPLETE), self._runtime)
+        try:
+            call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
+                request, model, True, deadline, retry, budget, check
+            )
+            return run(run_request(call, self._middleware, COMPLETE), self._runtime)
+        except LLMError as error:
+            shorten(error)
+            raise
 
     async def arun(
         self,
@@ -100,10 +105,14 @@ class Dispatcher:
         from agentkit.engine.drivers.asyncio import arun, require_asyncio
 
         require_asyncio()
-        call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
-            request, model, False, deadline, retry, budget, check
-        )
-        return await arun(run_request(call, self._middleware, COMPLETE), self._runtime)
+        try:
+            call = self._call(  # positional: by keyword, each call takes 0.2 µs longer
+                request, model, False, deadline, retry, budget, check
+            )
+            return await arun(run_request(call, self._middleware, COMPLETE), self._runtime)
+        except LLMError as error:
+            shorten(error)
+            raise
 
     def stream(
         self,

@@ -98,7 +98,7 @@ class LoggingMiddleware(Middleware):
         try:
             response = yield request
         except Exception as error:
-            kind = error.error_type if isinstance(error, LLMError) else type(error).__name__
+            kind = error.kind if isinstance(error, LLMError) else type(error).__name__
             log.warning("failed after %.3f s: %s", time.monotonic() - since, kind)
             raise
         log.debug(
@@ -132,7 +132,7 @@ class MetricsMiddleware(Middleware):
         try:
             response = yield request
         except Exception as error:
-            kind = error.error_type if isinstance(error, LLMError) else type(error).__name__
+            kind = error.kind if isinstance(error, LLMError) else type(error).__name__
             with self._lock:
                 self._counts["failed_requests"] += 1
                 self._errors[kind] += 1

@@ -107,7 +107,7 @@ class Recorder:
                 model.window.append((self._clock(), entry.duration))
             elif outcome == "failure":
                 model.failures += 1
-                model.errors[entry.error_type or "unknown"] += 1
+                model.errors[entry.kind or "unknown"] += 1
                 if entry.error_type not in _REQUEST_ERRORS:
                     model.window.append((self._clock(), _FAILED))
 

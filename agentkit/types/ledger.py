@@ -65,6 +65,11 @@ class Entry(NamedTuple):
     """Additional information from the provider about the attempt."""
 
     @property
+    def kind(self) -> str | None:
+        """`error_type` for people: the class of an error that telemetry has no type for."""
+        return self.error if self.error_type == _OTHER else self.error_type
+
+    @property
     def sent(self) -> bool:
         """Whether this is an attempt, not a skip."""
         return self.number > 0
@@ -187,8 +192,7 @@ def _entry(data: Mapping[str, Any]) -> Entry:
 
 def _brief(entry: Entry) -> str:
     mark = {"success": "✓", "failure": "✗", "abandoned": "–", "skipped": "↷"}[entry.outcome]
-    kind = entry.error if entry.error_type == _OTHER else entry.error_type
-    why = entry.reason if entry.outcome == "skipped" else kind
+    why = entry.reason if entry.outcome == "skipped" else entry.kind
     return f"{entry.model} {mark}" + (f" {why}" if why else "")
 
 

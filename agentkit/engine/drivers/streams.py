@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.sync import SyncDriver
+from agentkit.engine.drivers.tracebacks import shorten
 from agentkit.engine.effects import Flow
 from agentkit.engine.stepper import Stepper
 from agentkit.errors import ConfigurationError, LLMError
@@ -145,6 +146,10 @@ class Stream(_StreamState[T_co], Closing):
             if event is None:
                 self._driver.close()
             return event
+        except LLMError as error:
+            self.close()
+            shorten(error)
+            raise
         except BaseException:
             self.close()
             raise
@@ -206,6 +211,10 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
             if event is None:
                 await self._driver.close()
             return event
+        except LLMError as error:
+            await self.aclose()
+            shorten(error)
+            raise
         except BaseException:
             await self.aclose()
             raise
