@@ -53,6 +53,7 @@ class Attempt:
         "delay",
         "endpoint",
         "first_token",
+        "freed",
         "has_all_time",
         "has_passed",
         "lease",
@@ -103,6 +104,8 @@ class Attempt:
         self.has_passed = False
         """Whether it was a probe that counted as a success at its first content."""
         self.settled = False
+        self.freed = False
+        """Whether all that it held is given back."""
         call.sent += 1
         self.watch = call.observer.attempt(
             target.name, target.provider, self.number, self.position, call.request
@@ -235,6 +238,7 @@ class Attempt:
     def abandon(self, reason: str) -> None:
         """Settle without an outcome: cancelled, closed early, or out of time. At most once."""
         if self.settled:
+            self._free(None)
             return
         if self.permit is not None:
             self.permit.abandoned()
@@ -301,6 +305,20 @@ class Attempt:
             counts = blame is Blame.FAILURE
             self.permit.failed(error, counts_for_rate=counts, duration=duration)
 
+    def _free(self, used: Usage | None) -> None:
+        """Give back what it holds. After an interruption by Ctrl-C it is called again."""
+        if self.freed:
+            return
+        call = self.call
+        if self.lease is not None:
+            self.lease.release(call.rules.now(), used)
+        for budget, spending in zip(call.budgets, self.spendings, strict=True):
+            budget.settle(spending, used)
+        client, self.client = self.client, None
+        if client is not None:
+            client.give_back(self.endpoint, call.rules.now())
+        self.freed = True
+
     def _settle(
         self,
         outcome: Outcome,
@@ -314,12 +332,7 @@ class Attempt:
         call, target = self.call, self.target
         usage = response.usage if response is not None else None
         used = _tokens_used(outcome, usage, error)
-        if self.client is not None:
-            self.client.give_back(self.endpoint, call.rules.now())
-        if self.lease is not None:
-            self.lease.release(call.rules.now(), used)
-        for budget, spending in zip(call.budgets, self.spendings, strict=True):
-            budget.settle(spending, used)
+        self._free(used)
         status = getattr(error, "status", None)
         source = error if response is None else response
         entry = Entry(  # positional: by keyword, twenty fields cost 1.5 µs more for each attempt

@@ -176,7 +176,7 @@ def make_attempt(
         attempt.abandon("cancelled" if attempt.first_token is None else "closed_early")
         raise
     finally:
-        if not attempt.settled:  # settling itself raised: nothing stays held
+        if not attempt.freed:  # settling itself raised: nothing stays held
             attempt.abandon("unsettled")
     yield from exchange.end(call, result if isinstance(result, Response) else None)
     if isinstance(result, _OUTCOMES):

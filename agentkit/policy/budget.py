@@ -120,9 +120,9 @@ class Budget:
         price = spending.price
         usd = 0.0 if price is None else price.of(usage.input_tokens, usage.output_tokens)
         with self._lock:
-            self._tokens += tokens - spending.tokens
-            self._usd += usd - spending.usd
-        spending.tokens, spending.usd = tokens, usd
+            # Each in one step, so that a settlement that Ctrl-C interrupts can be repeated.
+            self._tokens, spending.tokens = self._tokens + tokens - spending.tokens, tokens
+            self._usd, spending.usd = self._usd + usd - spending.usd, usd
 
     def __repr__(self) -> str:
         parts = [] if self.tokens is None else [f"{self._tokens:,}/{self.tokens:,} tokens"]

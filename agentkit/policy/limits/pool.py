@@ -127,6 +127,7 @@ class Lease:
         "_pool",
         "_refusal",
         "_released",
+        "_taken_back",
         "_wake",
         "member",
         "need",
@@ -141,6 +142,8 @@ class Lease:
         self._wake: Wake | None = None
         self._news = False
         self._released = False
+        self._taken_back = False
+        """Whether its member no longer counts it."""
         self._admission: Admission | None = None
         self._refusal: PoolExhaustedError | None = None
         self.member: Member | None = None
@@ -175,9 +178,15 @@ class Lease:
         given back.
         """
         if not self._released:
-            self._released = True
             self._pool._returned.append((self, now, usage, sent))
+            self._released = True
+        if self._pool._returned:
             self._pool._settle()
+
+    def __del__(self) -> None:
+        """Give back the place of a call that Ctrl-C ended where nothing else could."""
+        if getattr(self, "member", None) is not None and not self._released:
+            self.release(-math.inf)  # no clock: the head of the queue looks again by its own
 
     def learn(self, quota: Quota | None, now: float) -> None:
         """Apply the limits that the provider reported."""
@@ -294,6 +303,9 @@ class Pool:
         """Serve the queue from its head as far as possible; `wakes` gets what to call unlocked."""
         while self._queue:
             head = self._queue[0]
+            if head.member is not None:  # Ctrl-C came before it left the queue
+                self._queue.remove(head)
+                continue
             member = self._choose(head.need, now)
             if not self._queue or self._queue[0] is not head:
                 continue  # a signal handler asked for a lease meanwhile
@@ -301,15 +313,15 @@ class Pool:
                 if not head._news:
                     _notify(head, wakes)
                 return
-            del self._queue[0]
             self._give(head, member, now)
+            if head in self._queue:
+                self._queue.remove(head)
             _notify(head, wakes)
 
     def _give(self, lease: Lease, member: Member, now: float) -> None:
-        member.in_use += 1
+        member.in_use, lease.member = member.in_use + 1, member  # one step, even for Ctrl-C
         member.served += 1
         lease._admission = member.window.admit(lease.need, now)
-        lease.member = member
 
     def _choose(self, need: Need, now: float) -> Member | None:
         if self.max_in_use is not None and self.in_use >= self.max_in_use:
@@ -352,15 +364,17 @@ class Pool:
     def _settle(self) -> None:
         """Process what was returned. If the lock is taken, its holder does so afterwards.
 
-        The garbage collector may drop a call while this very thread holds the lock.
+        The garbage collector may drop a call while this very thread holds the lock. What Ctrl-C
+        interrupts is processed again, and counts once.
         """
         while self._returned and not is_held(self._lock):
             wakes: list[Wake] = []
             with self._lock:
                 while self._returned:
-                    lease, now, usage, sent = self._returned.popleft()
+                    lease, now, usage, sent = self._returned[0]
                     if lease._era == self._era:
                         self._take_back(lease, usage, sent=sent)
+                    self._returned.popleft()
                     if self._queue:
                         self._grant(now, wakes)
             _call(wakes)
@@ -376,7 +390,9 @@ class Pool:
             if lease in self._queue:
                 self._queue.remove(lease)
             return
-        member.in_use -= 1
+        if lease._taken_back:
+            return
+        member.in_use, lease._taken_back = member.in_use - 1, True  # one step, even for Ctrl-C
         if admission is None:
             return
         if not sent:

@@ -118,8 +118,19 @@ def test_a_second_release_does_nothing() -> None:
     lease.release(1.0)
     lease.release(1.0)
     assert pool.in_use == 0
-    pool.request(ONE, 2.0)
+    held = pool.request(ONE, 2.0)
+    assert held.granted
     assert not pool.request(ONE, 2.0).granted
+
+
+def test_a_lease_that_is_dropped_gives_its_place_to_the_next() -> None:
+    pool = Pool(keys(1, slots=1))
+    dropped = [pool.request(ONE, 0.0)]
+    never_read, waiting = pool.request(ONE, 0.0), pool.request(ONE, 0.0)
+    del never_read
+    dropped.clear()
+    assert waiting.wait(0.0) == 0.0
+    assert (pool.in_use, pool.waiting) == (1, 0)
 
 
 def test_news_that_came_before_anybody_listened_is_not_lost() -> None:
