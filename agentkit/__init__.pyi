@@ -2,9 +2,31 @@
 
 from agentkit._version import __version__
 from agentkit.agent.agent import Agent
-from agentkit.agent.loop import AgentResult
+from agentkit.agent.calls import (
+    PendingCall,
+    ToolResult,
+)
+from agentkit.agent.events import (
+    PartialAnswer,
+    RunFinished,
+    StepFinished,
+    ToolCallFinished,
+    ToolCallStarted,
+)
 from agentkit.agent.mcp import mcp_tools
 from agentkit.agent.memory import Memory
+from agentkit.agent.result import AgentResult
+from agentkit.agent.runs.journal import Journal
+from agentkit.agent.runs.store import (
+    RecordedStep,
+    RunInfo,
+    RunStore,
+)
+from agentkit.agent.stream import (
+    AsyncRunStream,
+    RunStream,
+)
+from agentkit.config.manager import get_llm_manager
 from agentkit.engine.drivers.streams import (
     AsyncStream,
     Stream,
@@ -24,6 +46,7 @@ from agentkit.errors import (
     DeadlineExceededError,
     InvalidRequestError,
     InvalidResponseError,
+    JournalError,
     LLMAuthenticationError,
     LLMConfigurationError,
     LLMConnectionError,
@@ -44,6 +67,8 @@ from agentkit.errors import (
     RateLimitError,
     RequestValidationError,
     RetryExhaustedError,
+    RunChangedError,
+    RunConflictError,
     ServerError,
     StepLimitError,
     StreamInterruptedError,
@@ -69,6 +94,7 @@ from agentkit.manager.middleware import (
 )
 from agentkit.output.tools import (
     ToolContext,
+    tool,
     tool_spec,
 )
 from agentkit.policy.breaker import (
@@ -113,6 +139,7 @@ __all__ = [
     "AgentResult",
     "AgentStateError",
     "AllModelsFailedError",
+    "AsyncRunStream",
     "AsyncStream",
     "AuthenticationError",
     "BatchResult",
@@ -132,6 +159,8 @@ __all__ = [
     "HealthAware",
     "InvalidRequestError",
     "InvalidResponseError",
+    "Journal",
+    "JournalError",
     "LLMAuthenticationError",
     "LLMClient",
     "LLMConfig",
@@ -157,6 +186,8 @@ __all__ = [
     "ModelNotFoundError",
     "NetworkError",
     "OverloadedError",
+    "PartialAnswer",
+    "PendingCall",
     "PoolConfig",
     "PoolExhaustedError",
     "Provider",
@@ -169,6 +200,7 @@ __all__ = [
     "RateLimits",
     "RawEvent",
     "ReasoningDelta",
+    "RecordedStep",
     "Request",
     "RequestValidationError",
     "Response",
@@ -176,7 +208,14 @@ __all__ = [
     "RetryExhaustedError",
     "RetryMiddleware",
     "RetryPolicy",
+    "RunChangedError",
+    "RunConflictError",
+    "RunFinished",
+    "RunInfo",
+    "RunStore",
+    "RunStream",
     "ServerError",
+    "StepFinished",
     "StepLimitError",
     "Store",
     "Stream",
@@ -185,8 +224,11 @@ __all__ = [
     "Telemetry",
     "TextDelta",
     "ToolCall",
+    "ToolCallFinished",
+    "ToolCallStarted",
     "ToolContext",
     "ToolError",
+    "ToolResult",
     "ToolSpec",
     "UnknownModelError",
     "Usage",
@@ -195,5 +237,6 @@ __all__ = [
     "get_llm_manager",
     "mcp_tools",
     "provider_for",
+    "tool",
     "tool_spec",
 ]

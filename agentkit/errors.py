@@ -36,7 +36,10 @@ The tree (names after ``=`` are aliases, the very same objects)::
     └─ AgentError
        ├─ AgentStateError
        ├─ ToolError
-       └─ StepLimitError
+       ├─ StepLimitError
+       └─ JournalError
+          ├─ RunConflictError
+          └─ RunChangedError
 
 `MissingDependencyError` is also an `ImportError`, `NetworkError` a `ConnectionError`,
 `ProviderTimeoutError` and `DeadlineExceededError` a `TimeoutError`, and `AllModelsFailedError` an
@@ -379,6 +382,18 @@ class ToolError(AgentError):
 
 class StepLimitError(AgentError):
     """The agent reached the limit on its steps before it had an answer."""
+
+
+class JournalError(AgentError):
+    """The journal of a run cannot be read or written. What it recorded so far is intact."""
+
+
+class RunConflictError(JournalError):
+    """Another process works on the run, or has taken it over."""
+
+
+class RunChangedError(JournalError):
+    """The run was started with another task, other instructions or other tools."""
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, cast, overload
 
-from agentkit.agent.callables import acall, call, name_of, require_callable
+from agentkit.agent.callables import acall, call, require_callable
 from agentkit.agent.lifecycle import Lifecycle
-from agentkit.agent.loop import AgentResult, Run, RunLimits
+from agentkit.agent.loop import Run, RunLimits, split_options
 from agentkit.agent.memory import Memory
+from agentkit.agent.result import AgentResult
+from agentkit.agent.runs.effects import Decisions
+from agentkit.agent.runs.journal import Journal
+from agentkit.agent.runs.session import (
+    Session,
+    journal_of,
+    recorded_start,
+    session_of,
+    store_of,
+)
+from agentkit.agent.runs.store import RunStore
 from agentkit.agent.spans import Executions, Invocations
 from agentkit.agent.statistics import Performance, TaskFailure
+from agentkit.agent.stream import AsyncRunStream, RunStream
+from agentkit.agent.tasks import RecordedTask, StreamedTask
 from agentkit.agent.toolbox import Toolbox
-from agentkit.agent.validation import capabilities_of, config_of, text
-from agentkit.errors import ConfigurationError, UnknownModelError
+from agentkit.agent.validation import NO_ROLE, capabilities_of, config_of, instructions_of, text
+from agentkit.errors import ConfigurationError, LLMError, RunConflictError, UnknownModelError
 from agentkit.manager.requests import Prompt
+from agentkit.output.tools import tool_specs
 from agentkit.types import Now
 from agentkit.types.response import ResponseModel, T
 
@@ -32,18 +45,26 @@ P = ParamSpec("P")
 
 
 class Agent:
-    """Runs callables as tasks, and asks models through its manager.
+    """Runs callables as tasks, and tasks for models: asks, calls tools, and asks again.
 
-    A new agent is ``initialized``; it accepts tasks only while it is ``running``. `start` (also
-    after `stop`), `pause`, `resume` and `stop` change its state; they do not affect running tasks.
-    Safe to use from many threads and event loops at once.
+    ``Agent(llm, instructions="…", tools=[…])`` is ready for use. ``Agent("name", "role")`` is
+    ``initialized`` and accepts tasks once it is ``running``: `start` (also after `stop`), `pause`,
+    `resume` and `stop` change its state; they do not affect running tasks. Safe to use from many
+    threads and event loops at once.
 
     Args:
-        name: names the agent in messages and telemetry.
+        name: names the agent in messages, journals and telemetry; or the `LLMManager`, and the
+            name is ``"agent"``.
         role: what the agent is for, in words.
         capabilities: what it can do, one word or phrase each.
         config: settings, kept as a read-only copy. The agent reads ``llm_manager``, an
-            `LLMManager`, and ``memory``, a `Memory` for `run`.
+            `LLMManager`, and ``memory``, a `Memory` for `run`; a misspelt one of these is refused.
+        llm: the `LLMManager`, for an agent with a name. The agent is ``running`` at once.
+        instructions: the system prompt of each run, after the `role`. Without instructions, the
+            role is not sent.
+        tools: the tools of each run that is given no others.
+        memory: the same as ``config["memory"]``.
+        journal: where runs are recorded, unless `run` is given another journal (default: not).
         clock: a monotonic clock in seconds; measures the tasks.
         tracer_provider: OpenTelemetry provider of spans (default: the global one).
         meter_provider: OpenTelemetry provider of metrics (default: the global one).
@@ -51,32 +72,79 @@ class Agent:
     Attributes:
         id: a random UUID, as a str.
         name, role: as given. capabilities: as a tuple. config: as a read-only mapping.
+        instructions: the system prompt of each run, or "".
 
     Raises:
         ConfigurationError: a value cannot work; the message says which, and the remedy.
     """
 
+    @overload
     def __init__(
         self,
         name: str,
-        role: str,
+        role: str = ...,
         capabilities: Iterable[str] = (),
         config: Mapping[str, Any] | None = None,
         *,
+        llm: LLMManager | None = None,
+        instructions: str = "",
+        tools: Sequence[Any] | None = None,
+        memory: Memory | None = None,
+        journal: str | RunStore | Journal | None = None,
+        clock: Now = time.monotonic,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: LLMManager,
+        /,
+        *,
+        role: str = ...,
+        instructions: str = "",
+        tools: Sequence[Any] | None = None,
+        memory: Memory | None = None,
+        journal: str | RunStore | Journal | None = None,
+        clock: Now = time.monotonic,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str | LLMManager,
+        role: str | None = NO_ROLE,
+        capabilities: Iterable[str] = (),
+        config: Mapping[str, Any] | None = None,
+        *,
+        llm: LLMManager | None = None,
+        instructions: str = "",
+        tools: Sequence[Any] | None = None,
+        memory: Memory | None = None,
+        journal: str | RunStore | Journal | None = None,
         clock: Now = time.monotonic,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
+        if callable(getattr(name, "complete", None)):
+            name, llm = "agent", cast("LLMManager", name)
         self.id = str(uuid.uuid4())
         self.name = text("name", name)
-        self.role = text("role", role)
+        given_role = role is not NO_ROLE or (llm is None and not instructions)
+        self.role = text("role", role) if given_role else ""
         self.capabilities = capabilities_of(capabilities)
-        self.config = config_of(config)
+        own = {"llm_manager": llm, "memory": memory}
+        self.config = config_of(config, {k: v for k, v in own.items() if v is not None})
+        self.instructions = instructions_of(self.role, instructions)
+        self._tools = tool_specs(tools)
+        self._journal = None if journal is None else journal_of(journal)
         self._clock = clock
-        self._lifecycle = Lifecycle(name)
+        self._lifecycle = Lifecycle(self.name)
+        if llm is not None:
+            self._lifecycle.apply("start")
         self._performance = Performance()
-        self._invocations = Invocations(name, self.id, tracer_provider, meter_provider)
-        self._executions = Executions(name, tracer_provider, meter_provider)
+        self._invocations = Invocations(self.name, self.id, tracer_provider, meter_provider)
+        self._executions = Executions(self.name, tracer_provider, meter_provider)
 
     @property
     def status(self) -> str:
@@ -96,9 +164,170 @@ class Agent:
         """Refuse new tasks until `resume`. Raises `AgentStateError` unless running."""
         self._lifecycle.apply("pause")
 
-    def resume(self) -> None:
-        """Accept tasks again. Raises `AgentStateError` unless paused."""
-        self._lifecycle.apply("resume")
+    @overload
+    def resume(self) -> None: ...
+    @overload
+    def resume(
+        self,
+        run_id: str,
+        *,
+        journal: str | RunStore | None = None,
+        approve: Iterable[str] = (),
+        deny: Mapping[str, str] | Iterable[str] = (),
+        edit: Mapping[str, Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
+        memory: Memory | None = None,
+        allow_changes: bool = False,
+        **options: Any,
+    ) -> AgentResult[T]: ...
+    def resume(
+        self,
+        run_id: str | None = None,
+        *,
+        journal: str | RunStore | None = None,
+        approve: Iterable[str] = (),
+        deny: Mapping[str, str] | Iterable[str] = (),
+        edit: Mapping[str, Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        response_model: ResponseModel[Any] | None = None,
+        memory: Memory | None = None,
+        allow_changes: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Accept tasks again; or, with a `run_id`, continue a recorded run.
+
+        A run is continued after its last recorded step, whether its process is gone, it failed, or
+        it waits for approval. A finished run returns its result again; no model is asked and no
+        tool is called.
+
+        Args:
+            run_id: the id of a run in the journal.
+            journal: the journal (default: the agent's).
+            approve: ids of pending tool calls to carry out.
+            deny: ids of those not to carry out, with the reason that the model receives.
+            edit: ids of those to carry out with other arguments.
+            tools, response_model, memory: as in `run`; code is not recorded.
+            allow_changes: continue though instructions, tools or the type of the answer differ
+                from what the run was started with.
+            options: limits and further arguments of `run`, instead of the recorded ones.
+
+        Raises:
+            AgentStateError: the agent is not paused; or, with a `run_id`, not running.
+            ConfigurationError: a call does not wait for approval, or there is no journal.
+            RunConflictError: another process works on the run.
+            RunChangedError: the run was started with other instructions or tools.
+            JournalError: there is no such run, or the journal cannot be used.
+        """
+        if run_id is None:
+            self._lifecycle.apply("resume")
+            return None
+        self._lifecycle.require_running("resume")
+        decisions = Decisions.of(approve, deny, edit or {})
+        run = self._recorded_run(
+            run_id,
+            journal,
+            tools=tools,
+            response_model=response_model,
+            memory=memory,
+            decisions=decisions,
+            allow_changes=allow_changes,
+            options=options,
+        )
+        return self._execute(run.run, (), {})
+
+    @overload
+    async def aresume(self) -> None: ...
+    @overload
+    async def aresume(
+        self,
+        run_id: str,
+        *,
+        journal: str | RunStore | None = None,
+        approve: Iterable[str] = (),
+        deny: Mapping[str, str] | Iterable[str] = (),
+        edit: Mapping[str, Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
+        memory: Memory | None = None,
+        allow_changes: bool = False,
+        **options: Any,
+    ) -> AgentResult[T]: ...
+    async def aresume(
+        self,
+        run_id: str | None = None,
+        *,
+        journal: str | RunStore | None = None,
+        approve: Iterable[str] = (),
+        deny: Mapping[str, str] | Iterable[str] = (),
+        edit: Mapping[str, Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        response_model: ResponseModel[Any] | None = None,
+        memory: Memory | None = None,
+        allow_changes: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Like `resume`, for asyncio."""
+        if run_id is None:
+            self._lifecycle.apply("resume")
+            return None
+        self._lifecycle.require_running("aresume")
+        decisions = Decisions.of(approve, deny, edit or {})
+        run = await acall(
+            self._recorded_run,
+            (run_id, journal),
+            {
+                "tools": tools,
+                "response_model": response_model,
+                "memory": memory,
+                "decisions": decisions,
+                "allow_changes": allow_changes,
+                "options": options,
+            },
+        )
+        return await self._aexecute(run.arun, (), {})
+
+    def resume_all(
+        self, journal: str | RunStore | None = None
+    ) -> dict[str, AgentResult[Any] | LLMError]:
+        """Continue each run of this agent whose process is gone; the outcomes by run id.
+
+        Runs are continued one after the other. One that another process claims first is left to
+        it, and the error of one does not stop the others.
+
+        Raises:
+            ConfigurationError: there is no journal that keeps many runs.
+            JournalError: the journal cannot be used.
+        """
+        store = store_of(self._require_journal(journal))
+        outcomes: dict[str, AgentResult[Any] | LLMError] = {}
+        for info in store.runs("abandoned"):
+            if info.agent != self.name:
+                continue
+            try:
+                outcomes[info.id] = self.resume(info.id, journal=store)
+            except RunConflictError:
+                continue
+            except LLMError as error:
+                outcomes[info.id] = error
+        return outcomes
+
+    async def aresume_all(
+        self, journal: str | RunStore | None = None
+    ) -> dict[str, AgentResult[Any] | LLMError]:
+        """Like `resume_all`, for asyncio."""
+        store = store_of(self._require_journal(journal))
+        outcomes: dict[str, AgentResult[Any] | LLMError] = {}
+        for info in await acall(store.runs, ("abandoned",), {}):
+            if info.agent != self.name:
+                continue
+            try:
+                outcomes[info.id] = await self.aresume(info.id, journal=store)
+            except RunConflictError:
+                continue
+            except LLMError as error:
+                outcomes[info.id] = error
+        return outcomes
 
     def stop(self) -> None:
         """Refuse new tasks until `start`. Raises `AgentStateError` if stopped already."""
@@ -179,6 +408,9 @@ class Agent:
         tool_timeout: float = 30.0,
         max_tool_output: int = 50_000,
         memory: Memory | None = None,
+        run_id: str | None = None,
+        journal: str | RunStore | Journal | None = None,
+        allow_changes: bool = False,
         **params: Any,
     ) -> AgentResult[T]:
         """Ask the model, run its tool calls concurrently, and ask again until it answers.
@@ -206,12 +438,22 @@ class Agent:
                 50,000).
             memory: the conversation so far; the run is added to it after the final answer
                 (default: ``config["memory"]``, if present).
+            run_id: names the run in the journal. If the journal has it, the run continues after its
+                last recorded step: no recorded answer is asked for again, no recorded tool call is
+                repeated, and `max_cost`, `max_tokens` and `deadline` count what was spent before
+                (the time during which no process worked on it is free). Default: a random id.
+            journal: where the run is recorded: ``"sqlite:///runs.sqlite"``, ``"postgresql://…"``,
+                ``"memory"``, a `RunStore`, or your own `Journal` (default: the agent's).
+            allow_changes: continue a run though its instructions, tools or type of answer have
+                changed.
             params: further arguments of `LLMManager.complete`, such as `model`, and the model's
                 own options.
 
         Raises:
             AgentStateError: the agent is not running.
             ConfigurationError: a tool or limit cannot work, or the agent has no manager.
+            JournalError: the run cannot be recorded; see also `RunConflictError` (another process
+                works on it) and `RunChangedError`.
             StepLimitError: no answer within `max_steps` requests.
             AgentError: `max_cost` or `max_tokens` was reached before an answer.
             DeadlineExceededError: the deadline passed.
@@ -232,6 +474,7 @@ class Agent:
             memory=memory,
             response_model=response_model,
             params=params,
+            session=self._session(run_id, journal, allow_changes),
         )
         result: AgentResult[Any] = self._execute(run.run, (), {})
         return result
@@ -249,6 +492,9 @@ class Agent:
         tool_timeout: float = 30.0,
         max_tool_output: int = 50_000,
         memory: Memory | None = None,
+        run_id: str | None = None,
+        journal: str | RunStore | Journal | None = None,
+        allow_changes: bool = False,
         **params: Any,
     ) -> AgentResult[T]:
         """Like `run`, for asyncio: async tools are tasks of this loop, others run on threads."""
@@ -267,9 +513,93 @@ class Agent:
             memory=memory,
             response_model=response_model,
             params=params,
+            session=self._session(run_id, journal, allow_changes),
         )
         result: AgentResult[Any] = await self._aexecute(run.arun, (), {})
         return result
+
+    def stream(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
+        *,
+        max_steps: int = 10,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        tool_timeout: float = 30.0,
+        max_tool_output: int = 50_000,
+        memory: Memory | None = None,
+        run_id: str | None = None,
+        journal: str | RunStore | Journal | None = None,
+        allow_changes: bool = False,
+        **params: Any,
+    ) -> RunStream[T]:
+        """Like `run`, but returns a stream of events; nothing happens before it is read.
+
+        Events are `TextDelta` and `ReasoningDelta` as the model answers, `ToolCallStarted` and
+        `ToolCallFinished`, `StepFinished`, and at the end `RunFinished` with the result. With a
+        `response_model`, each `PartialAnswer` has an instance with the fields that have arrived so
+        far; an answer that does not match it in the end is not repaired, but raises
+        `StructuredOutputError`. Steps that a journal has recorded appear without their deltas.
+        """
+        self._lifecycle.require_running("stream")
+        run = self._new_run(
+            prompt,
+            tools=tools,
+            limits=RunLimits(
+                max_steps=max_steps,
+                deadline=deadline,
+                max_cost=max_cost,
+                max_tokens=max_tokens,
+                tool_timeout=tool_timeout,
+                max_tool_output=max_tool_output,
+            ),
+            memory=memory,
+            response_model=response_model,
+            params=params,
+            session=self._session(run_id, journal, allow_changes),
+        )
+        return RunStream(run.events(streamed=True), self._streamed_task("Run.stream"))
+
+    def astream(
+        self,
+        prompt: Prompt,
+        tools: Sequence[Any] | None = None,
+        response_model: ResponseModel[T] | None = None,
+        *,
+        max_steps: int = 10,
+        deadline: float | None = None,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        tool_timeout: float = 30.0,
+        max_tool_output: int = 50_000,
+        memory: Memory | None = None,
+        run_id: str | None = None,
+        journal: str | RunStore | Journal | None = None,
+        allow_changes: bool = False,
+        **params: Any,
+    ) -> AsyncRunStream[T]:
+        """Like `stream`, for ``async for`` and ``async with``. It is not a coroutine itself."""
+        self._lifecycle.require_running("astream")
+        run = self._new_run(
+            prompt,
+            tools=tools,
+            limits=RunLimits(
+                max_steps=max_steps,
+                deadline=deadline,
+                max_cost=max_cost,
+                max_tokens=max_tokens,
+                tool_timeout=tool_timeout,
+                max_tool_output=max_tool_output,
+            ),
+            memory=memory,
+            response_model=response_model,
+            params=params,
+            session=self._session(run_id, journal, allow_changes),
+        )
+        return AsyncRunStream(run.aevents(streamed=True), self._streamed_task("Run.astream"))
 
     def get_performance_metrics(self) -> dict[str, Any]:
         """Statistics of this agent's tasks since it was created.
@@ -318,9 +648,10 @@ class Agent:
         memory: Memory | None,
         response_model: ResponseModel[Any] | None,
         params: Mapping[str, Any],
+        session: Session,
     ) -> Run:
         toolbox = Toolbox(
-            tools,
+            self._tools if tools is None else tools,
             agent=self.name,
             executions=self._executions,
             clock=self._clock,
@@ -331,12 +662,59 @@ class Agent:
             self._require_manager(),
             prompt,
             toolbox,
+            agent=self.name,
+            instructions=self.instructions,
             limits=limits,
             clock=self._clock,
             memory=self.config.get("memory") if memory is None else memory,
             response_model=response_model,
             params=params,
+            session=session,
         )
+
+    def _recorded_run(
+        self,
+        run_id: str,
+        journal: str | RunStore | None,
+        *,
+        tools: Sequence[Any] | None,
+        response_model: ResponseModel[Any] | None,
+        memory: Memory | None,
+        decisions: Decisions,
+        allow_changes: bool,
+        options: Mapping[str, Any],
+    ) -> Run:
+        store = store_of(self._require_journal(journal))
+        start = recorded_start(store, run_id)
+        limits, params = split_options({**start.options, **options})
+        return self._new_run(
+            start.task,
+            tools=tools,
+            limits=limits,
+            memory=memory,
+            response_model=response_model,
+            params=params,
+            session=Session(run_id, store, decisions, allow_changes),
+        )
+
+    def _session(
+        self, run_id: str | None, journal: str | RunStore | Journal | None, allow_changes: bool
+    ) -> Session:
+        return session_of(
+            run_id, self._journal if journal is None else journal, allow_changes=allow_changes
+        )
+
+    def _require_journal(self, journal: str | RunStore | None) -> str | RunStore | Journal:
+        found = self._journal if journal is None else journal
+        if found is None:
+            raise ConfigurationError(
+                f"agent {self.name!r} has no journal",
+                hint='pass journal="sqlite:///runs.sqlite", or create the agent with it',
+            )
+        return found
+
+    def _streamed_task(self, name: str) -> StreamedTask:
+        return StreamedTask(name, self._clock, self._performance, self._invocations)
 
     def _require_manager(self) -> LLMManager:
         manager = self.llm_manager
@@ -350,41 +728,11 @@ class Agent:
     def _execute(
         self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with _Recorded(task, self._clock, self._performance, self._invocations):
+        with RecordedTask(task, self._clock, self._performance, self._invocations):
             return call(task, args, kwargs)
 
     async def _aexecute(
         self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with _Recorded(task, self._clock, self._performance, self._invocations):
+        with RecordedTask(task, self._clock, self._performance, self._invocations):
             return await acall(task, args, kwargs)
-
-
-class _Recorded:
-    """One task: its span is current inside the block, and the end of the task is recorded once."""
-
-    def __init__(
-        self,
-        task: Callable[..., Any],
-        clock: Now,
-        performance: Performance,
-        invocations: Invocations,
-    ) -> None:
-        self._task = task
-        self._clock = clock
-        self._performance = performance
-        self._invocations = invocations
-
-    def __enter__(self) -> None:
-        self._span = self._invocations.start()
-        self._started = self._clock()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        seconds = self._clock() - self._started
-        self._performance.record(name_of(self._task), seconds, error)
-        self._invocations.end(self._span, seconds, error)

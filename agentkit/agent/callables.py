@@ -116,16 +116,38 @@ def _run(runner: asyncio.Runner, awaitable: Awaitable[Any]) -> Any:
 
 
 def _run_on_thread(awaitable: Awaitable[Any]) -> Any:
-    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-    loop = runner.get_loop()
+    running = Background(awaitable)
     try:
-        outcome = _start_thread(functools.partial(_run, runner, awaitable)).result()
+        running.start()
+        return running.result()
     except BaseException:
         # Only Ctrl-C ends the wait early; an abandoned task must not keep asking models.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_cancel_all)
+        running.cancel()
         raise
-    return outcome.unwrap()
+
+
+class Background:
+    """An awaitable that runs on an event loop and a daemon thread of its own, after `start`."""
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self._awaitable = awaitable
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+
+    def start(self, done: Callable[[], None] | None = None) -> None:
+        """Start it; `done` is called at its end, by its thread."""
+        self._future = _start_thread(functools.partial(_run, self._runner, self._awaitable))
+        if done is not None:
+            self._future.add_done_callback(lambda _: done())
+
+    def result(self) -> Any:
+        """Wait for the result, or for what was raised."""
+        return self._future.result().unwrap()
+
+    def cancel(self) -> None:
+        """Cancel the awaitable, unless it has ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_cancel_all)
 
 
 def _cancel_all() -> None:

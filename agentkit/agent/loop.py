@@ -1,62 +1,67 @@
 """The loop of an agent: ask the model, run its tool calls, ask again, until it answers.
 
-The loop is a generator. It yields `AskModel` or `CallTools`, and receives the outcome; `Run.run`
-and `Run.arun` perform the two in sync and async code.
+The loop is a generator. It yields `AskModel` and `CallTools`, and receives the outcome; what else
+it yields are events. `Run.events` and `Run.aevents` perform the two in sync and async code, through
+the journal of the run; `Run.run` and `Run.arun` do the same and drop the events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, fields, replace
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
-from agentkit.agent.callables import call
+from agentkit.agent.callables import Background, call
+from agentkit.agent.calls import CallTools, PendingCall, ToolResult
 from agentkit.agent.cost import RunCost, total_usage
+from agentkit.agent.events import (
+    PartialAnswer,
+    RunEvent,
+    RunFinished,
+    StepFinished,
+    ToolCallFinished,
+    ToolCallStarted,
+)
 from agentkit.agent.memory import Memory
-from agentkit.agent.toolbox import CallTools, Toolbox, ToolResult
+from agentkit.agent.result import AgentResult, Step
+from agentkit.agent.runs.effects import EffectGuard
+from agentkit.agent.runs.journal import Codec
+from agentkit.agent.runs.records import RESPONSE, RunStart, definition_of, json_options
+from agentkit.agent.runs.session import Session
+from agentkit.agent.toolbox import Toolbox, encoded
 from agentkit.engine.stepper import Stepper
-from agentkit.errors import AgentError, DeadlineExceededError, StepLimitError
+from agentkit.errors import (
+    AgentError,
+    DeadlineExceededError,
+    LLMError,
+    StepLimitError,
+)
 from agentkit.manager.requests import Prompt, request_for
+from agentkit.output.schema import schema_of
+from agentkit.output.validation import TypeCheck, check_for
 from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.validation import number, optional_number, whole_number
-from agentkit.types import Message, Now, Response, ToolCall, Usage
-from agentkit.types.response import ResponseModel, T_co
+from agentkit.types import (
+    Message,
+    MessageRole,
+    Now,
+    ReasoningDelta,
+    Request,
+    Response,
+    Restart,
+    StreamEvent,
+    TextDelta,
+    ToolCall,
+)
+from agentkit.types.response import ResponseModel
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
-
-
-class Step(NamedTuple):
-    """One response of the model, and the results of its tool calls."""
-
-    response: Response[Any]
-    results: tuple[ToolResult, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AgentResult(Generic[T_co]):
-    """The outcome of a run.
-
-    Attributes:
-        text: the final answer.
-        parsed: validated, when a `response_model` was given.
-        steps: each request to the model in order, with its response and tool results.
-        usage: tokens of every attempt, including answers that failed validation; answers from
-            the response cache count nothing.
-        cost: USD for these tokens, or None when a model that answered has no price.
-        messages: the whole conversation, memory and final answer included.
-    """
-
-    text: str
-    parsed: T_co | None
-    steps: tuple[Step, ...]
-    usage: Usage
-    cost: float | None
-    messages: tuple[Message, ...]
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +91,22 @@ class RunLimits:
         return Budget(tokens=self.max_tokens, usd=self.max_cost)
 
 
+def split_options(options: Mapping[str, Any]) -> tuple[RunLimits, dict[str, Any]]:
+    """The limits in the arguments of `Agent.run`, and its other options."""
+    names = {each.name for each in fields(RunLimits)}
+    limits = {name: value for name, value in options.items() if name in names}
+    return RunLimits(**limits), {k: v for k, v in options.items() if k not in names}
+
+
 class AskModel(NamedTuple):
     """Send `messages` to the model; `deadline` in seconds, None for the manager's own."""
 
     messages: tuple[Message, ...]
     deadline: float | None
+    step: int
 
 
-Loop: TypeAlias = Generator[AskModel | CallTools, Any, AgentResult[Any]]
+Loop: TypeAlias = Generator[AskModel | CallTools | RunEvent, Any, AgentResult[Any]]
 
 
 class Run:
@@ -105,14 +118,16 @@ class Run:
         prompt: Prompt,
         toolbox: Toolbox,
         *,
+        agent: str,
+        instructions: str,
         limits: RunLimits,
         clock: Now,
         memory: Memory | None,
         response_model: ResponseModel[Any] | None,
         params: Mapping[str, Any],
+        session: Session,
     ) -> None:
         self._manager = manager
-        self._prompt = request_for(prompt, {}).conversation
         self._toolbox = toolbox
         self._limits = limits
         self._clock = clock
@@ -122,71 +137,277 @@ class Run:
         self._budget = limits.budget()
         if limits.max_cost is not None:
             self._cost.require_prices(params.get("model"))
+        self._check: TypeCheck | None = None
+        if response_model is not None:
+            self._check, _ = check_for(response_model, Request(tools=toolbox.specs))
+        self._response_codec = Codec(RESPONSE.encode, self._decode_response)
+        self._session = session
+        self._start = RunStart(
+            agent=agent,
+            task=request_for(prompt, {}).conversation,
+            history=() if memory is None else memory.messages,
+            definition=definition_of(
+                instructions,
+                toolbox.specs,
+                None if response_model is None else schema_of(response_model).schema,
+            ),
+            options=json_options({**params, **asdict(limits)}) if session.source else {},
+        )
 
     def run(self) -> AgentResult[Any]:
         """Ask the model in this thread; tools run on threads of their own."""
-        stepper = Stepper(self._loop())
-        stepper.advance()
-        while not stepper.done:
+        events = self.events(streamed=False)
+        while True:
             try:
-                outcome = self._perform(stepper.effect)
-            except BaseException as error:  # noqa: BLE001 - the loop decides what it means
-                stepper.fail(error)
-            else:
-                stepper.advance(outcome)
-        return stepper.result
+                next(events)
+            except StopIteration as end:
+                result: AgentResult[Any] = end.value
+                return result
 
     async def arun(self) -> AgentResult[Any]:
         """Await the model; async tools are tasks of this loop, blocking ones run on threads."""
-        stepper = Stepper(self._loop())
-        stepper.advance()
-        while not stepper.done:
-            try:
-                outcome = await self._aperform(stepper.effect)
-            except BaseException as error:  # noqa: BLE001 - the loop decides what it means
-                stepper.fail(error)
-            else:
-                stepper.advance(outcome)
+        async with aclosing(self.aevents(streamed=False)) as events:
+            async for event in events:
+                if isinstance(event, RunFinished):
+                    return event.result
+        raise AssertionError("a run ends with RunFinished or raises")
+
+    def events(self, *, streamed: bool) -> Generator[RunEvent, None, AgentResult[Any]]:
+        """Yield what happens; with `streamed` also what the model answers, as it arrives."""
+        with _Closing(self._session) as closing:
+            stepper = Stepper(self._loop(self._session.open(self._start)))
+            stepper.advance()
+            while not stepper.done:
+                effect = stepper.effect
+                outcome: Any = None
+                try:
+                    if isinstance(effect, AskModel):
+                        outcome = yield from self._ask(effect, streamed)
+                    elif isinstance(effect, CallTools):
+                        outcome = yield from self._call_tools(effect, streamed)
+                    else:
+                        yield effect
+                except GeneratorExit:
+                    stepper.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the loop decides what it means
+                    stepper.fail(error)
+                else:
+                    stepper.advance(outcome)
+            closing.result = stepper.result
+        yield RunFinished(stepper.result)
         return stepper.result
 
-    def _perform(self, action: AskModel | CallTools) -> Any:
-        if isinstance(action, CallTools):
-            return call(self._toolbox.run, (action,), {})
+    async def aevents(self, *, streamed: bool) -> AsyncGenerator[RunEvent, None]:
+        """Like `events`, for asyncio; the result is in the last event."""
+        with _Closing(self._session) as closing:
+            stepper = Stepper(self._loop(await self._session.aopen(self._start)))
+            stepper.advance()
+            while not stepper.done:
+                effect = stepper.effect
+                outcome: Any = None
+                try:
+                    if isinstance(effect, RunEvent):
+                        yield effect
+                    else:
+                        async with aclosing(self._aperform(effect, streamed)) as parts:
+                            async for part in parts:
+                                if isinstance(part, _Outcome):
+                                    outcome = part.value
+                                else:
+                                    yield part
+                except GeneratorExit:
+                    stepper.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the loop decides what it means
+                    stepper.fail(error)
+                else:
+                    stepper.advance(outcome)
+            closing.result = stepper.result
+        yield RunFinished(stepper.result)
+
+    def _ask(self, action: AskModel, streamed: bool) -> Generator[RunEvent, None, Response[Any]]:
+        name, recorder = f"{action.step}.model", self._session.recorder
+        if not streamed:
+            return recorder.step(name, lambda: self._complete(action), self._response_codec)
+        if recorder.must_collect(name):
+            collected: list[RunEvent] = []
+
+            def collect() -> Response[Any]:
+                stream = self._stream(action)
+                try:
+                    while True:
+                        collected.append(next(stream))
+                except StopIteration as end:
+                    response: Response[Any] = end.value
+                    return response
+
+            response = recorder.step(name, collect, self._response_codec)
+            yield from collected
+            return response
+        response = yield from self._stream(action)
+        return recorder.step(name, lambda: response, self._response_codec)
+
+    def _complete(self, action: AskModel) -> Response[Any]:
         return self._manager.complete(action.messages, deadline=action.deadline, **self._options)
 
-    async def _aperform(self, action: AskModel | CallTools) -> Any:
-        if isinstance(action, CallTools):
-            return await self._toolbox.run(action)
-        return await self._manager.acomplete(
+    def _stream(self, action: AskModel) -> Generator[RunEvent, None, Response[Any]]:
+        partials = _Partials(self._check)
+        with self._manager.stream(
             action.messages, deadline=action.deadline, **self._options
-        )
+        ) as stream:
+            for event in stream.events():
+                yield from partials.shown(event)
+            return stream.response
 
-    def _loop(self) -> Loop:
-        deadline = Deadline(self._limits.deadline, self._clock())
-        history = () if self._memory is None else self._memory.messages
-        turn = list(self._prompt)
+    def _call_tools(
+        self, action: CallTools, streamed: bool
+    ) -> Generator[RunEvent, None, tuple[ToolResult | PendingCall, ...]]:
+        guard = self._guard()
+        if not streamed:
+            outcomes: tuple[ToolResult | PendingCall, ...]
+            outcomes = call(self._toolbox.run, (action, guard, _ignore), {})
+            return outcomes
+        yield from (ToolCallStarted(each, action.step) for each in action.calls)
+        results: SimpleQueue[ToolResult | None] = SimpleQueue()
+        running = Background(self._toolbox.run(action, guard, results.put))
+        try:
+            running.start(done=lambda: results.put(None))
+            while (result := results.get()) is not None:
+                yield ToolCallFinished(result, action.step)
+        except BaseException:
+            running.cancel()
+            raise
+        outcomes = running.result()
+        return outcomes
+
+    async def _aperform(
+        self, action: AskModel | CallTools, streamed: bool
+    ) -> AsyncGenerator[RunEvent | _Outcome, None]:
+        if isinstance(action, CallTools):
+            parts = self._acall_tools(action, streamed)
+        else:
+            parts = self._aask(action, streamed)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+    async def _aask(
+        self, action: AskModel, streamed: bool
+    ) -> AsyncGenerator[RunEvent | _Outcome, None]:
+        name, recorder = f"{action.step}.model", self._session.recorder
+        collected: list[RunEvent] = []
+
+        async def complete() -> Response[Any]:
+            return await self._manager.acomplete(
+                action.messages, deadline=action.deadline, **self._options
+            )
+
+        async def collect() -> Response[Any]:
+            async with aclosing(self._astream(action)) as parts:
+                async for part in parts:
+                    if isinstance(part, _Outcome):
+                        return _response(part)
+                    collected.append(part)
+            raise AssertionError("a stream ends with its response or raises")
+
+        if not streamed or recorder.must_collect(name):
+            do = collect if streamed else complete
+            response = await recorder.astep(name, do, self._response_codec)
+            for event in collected:
+                yield event
+            yield _Outcome(response)
+            return
+        async with aclosing(self._astream(action)) as parts:
+            async for part in parts:
+                if not isinstance(part, _Outcome):
+                    yield part
+                    continue
+                streamed_response = _response(part)
+
+                async def done() -> Response[Any]:
+                    return streamed_response  # noqa: B023 - awaited before it changes
+
+                yield _Outcome(await recorder.astep(name, done, self._response_codec))
+
+    async def _astream(self, action: AskModel) -> AsyncGenerator[RunEvent | _Outcome, None]:
+        partials = _Partials(self._check)
+        async with self._manager.astream(
+            action.messages, deadline=action.deadline, **self._options
+        ) as stream:
+            async for event in stream.events():
+                for shown in partials.shown(event):
+                    yield shown
+            yield _Outcome(stream.response)
+
+    async def _acall_tools(
+        self, action: CallTools, streamed: bool
+    ) -> AsyncGenerator[RunEvent | _Outcome, None]:
+        guard = self._guard()
+        if not streamed:
+            yield _Outcome(await self._toolbox.run(action, guard, _ignore))
+            return
+        for each in action.calls:
+            yield ToolCallStarted(each, action.step)
+        results: asyncio.Queue[ToolResult | None] = asyncio.Queue()
+        running = asyncio.create_task(self._toolbox.run(action, guard, results.put_nowait))
+        running.add_done_callback(lambda _: results.put_nowait(None))
+        try:
+            while (result := await results.get()) is not None:
+                yield ToolCallFinished(result, action.step)
+        except BaseException:
+            running.cancel()
+            await asyncio.wait([running])
+            raise
+        yield _Outcome(running.result())
+
+    def _guard(self) -> EffectGuard:
+        session = self._session
+        return EffectGuard(session.recorder, session.run_id, session.decisions, encoded)
+
+    def _decode_response(self, data: Any) -> Response[Any]:
+        response = RESPONSE.decode(data)
+        return response if self._check is None else self._check.accept(response)
+
+    def _loop(self, start: RunStart) -> Loop:
+        deadline = Deadline(self._limits.deadline, self._clock() - self._session.seconds)
+        history, turn = start.history, list(start.task)
         call_ids = {call.id for message in (*history, *turn) for call in message.tool_calls}
         steps: list[Step] = []
         while True:
+            number = len(steps) + 1
             seconds = self._require_time(deadline)
             response: Response[Any] = yield AskModel(
-                self._fitted(history, turn), None if self._limits.deadline is None else seconds
+                self._sent(start, turn), None if self._limits.deadline is None else seconds, number
             )
             self._charge(response)
             if not response.tool_calls:
                 turn.append(response.message)
-                return self._result(response, (*steps, Step(response)), history, turn)
-            self._require_budget(len(steps) + 1, response)
-            self._require_step(len(steps) + 1, response)
+                steps.append(Step(response))
+                yield StepFinished(steps[-1], number)
+                return self._finished(response, steps, start, turn)
+            self._require_budget(number, response)
+            self._require_step(number, response)
             calls = with_unique_ids(response.tool_calls, call_ids)
             turn.append(replace(response.message, tool_calls=calls))
             self._require_time(deadline)
-            results = yield CallTools(calls, len(steps) + 1, (*history, *turn), deadline.at)
-            turn.extend(result.message for result in results)
+            outcomes = yield CallTools(calls, number, (*history, *turn), deadline.at)
+            results = tuple(each for each in outcomes if isinstance(each, ToolResult))
             steps.append(Step(response, results))
+            pending = tuple(each for each in outcomes if isinstance(each, PendingCall))
+            if pending:
+                return self._result(response, steps, (*history, *turn), pending)
+            turn.extend(result.message for result in results)
+            yield StepFinished(steps[-1], number)
 
-    def _fitted(self, history: tuple[Message, ...], turn: list[Message]) -> tuple[Message, ...]:
-        return tuple(turn) if self._memory is None else self._memory.fit((*history, *turn))
+    def _sent(self, start: RunStart, turn: list[Message]) -> tuple[Message, ...]:
+        messages: tuple[Message, ...] = tuple(turn)
+        if self._memory is not None:
+            messages = self._memory.fit((*start.history, *turn))
+        elif start.history:
+            messages = (*start.history, *turn)
+        instructions = start.definition.instructions
+        return (Message(MessageRole.SYSTEM, instructions), *messages) if instructions else messages
 
     def _charge(self, response: Response[Any]) -> None:
         if self._budget is not None:
@@ -222,23 +443,94 @@ class Run:
                 ledger=response.ledger,
             )
 
-    def _result(
+    def _finished(
         self,
         response: Response[Any],
-        steps: tuple[Step, ...],
-        history: tuple[Message, ...],
+        steps: list[Step],
+        start: RunStart,
         turn: list[Message],
     ) -> AgentResult[Any]:
         if self._memory is not None:
-            self._memory.add(*turn)
+            run_id = self._session.run_id if self._session.recorder.active else None
+            self._memory.add(*turn, run_id=run_id)
+        return self._result(response, steps, (*start.history, *turn))
+
+    def _result(
+        self,
+        response: Response[Any],
+        steps: list[Step],
+        messages: tuple[Message, ...],
+        pending: tuple[PendingCall, ...] = (),
+    ) -> AgentResult[Any]:
         return AgentResult(
-            text=response.text,
-            parsed=response.parsed,
-            steps=steps,
+            text="" if pending else response.text,
+            parsed=None if pending else response.parsed,
+            steps=tuple(steps),
             usage=total_usage(step.response for step in steps),
             cost=self._cost.usd(step.response.ledger for step in steps),
-            messages=(*history, *turn),
+            messages=messages,
+            status="waiting" if pending else "finished",
+            pending=pending,
+            run_id=self._session.run_id,
         )
+
+
+class _Outcome(NamedTuple):
+    """The last item of an async generator: what the loop receives."""
+
+    value: Any
+
+
+def _response(outcome: _Outcome) -> Response[Any]:
+    response: Response[Any] = outcome.value
+    return response
+
+
+class _Closing:
+    """Releases the run at the end of the block, with the result or the error that ended it."""
+
+    def __init__(self, session: Session) -> None:
+        self.result: AgentResult[Any] | None = None
+        self._session = session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.result is not None:
+            pending = [each.call.id for each in self.result.pending]
+            self._session.close(self.result.status, pending=pending)
+        else:
+            failed = error is None or isinstance(error, Exception)
+            self._session.close("failed" if failed else "abandoned", _note(error))
+
+
+class _Partials:
+    """The events of a stream that a run shows, with partial instances if there is a type."""
+
+    def __init__(self, check: TypeCheck | None) -> None:
+        self._builder = None if check is None else check.partial_builder()
+
+    def shown(self, event: StreamEvent) -> Generator[RunEvent, None, None]:
+        if isinstance(event, TextDelta | ReasoningDelta | Restart):
+            yield event
+            if self._builder is not None:
+                yield from (PartialAnswer(each) for each in self._builder.add(event))
+
+
+def _note(error: BaseException | None) -> str:
+    if isinstance(error, LLMError):
+        return f"{type(error).__name__}: {error.message}"
+    return "interrupted" if error is None else type(error).__name__
+
+
+def _ignore(_: ToolResult) -> None:
+    pass
 
 
 def with_unique_ids(calls: tuple[ToolCall, ...], used: set[str]) -> tuple[ToolCall, ...]:

@@ -35,6 +35,7 @@ class Memory:
         self._max_messages = max_messages
         self._max_tokens = max_tokens
         self._messages: tuple[Message, ...] = ()
+        self._runs: set[str] = set()
         self._lock = fork_safe_lock()
 
     @property
@@ -42,9 +43,13 @@ class Memory:
         """System messages, then the turns, oldest first."""
         return self._messages
 
-    def add(self, *messages: Message) -> None:
-        """Remember `messages`, in order."""
+    def add(self, *messages: Message, run_id: str | None = None) -> None:
+        """Remember `messages`, in order; those of one run only once, if its id is given."""
         with self._lock:
+            if run_id is not None:
+                if run_id in self._runs:
+                    return
+                self._runs.add(run_id)
             self._messages = self.fit((*self._messages, *messages))
 
     def fit(self, messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -52,6 +52,16 @@ class Operations:
         span = self._tracer.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes)
         return ActiveSpan(span, context.attach(trace.set_span_in_context(span)))
 
+    @guarded(None)
+    def suspend(self, active: ActiveSpan) -> None:
+        """Make the previous span current again, until `resume`."""
+        context.detach(active.token)
+
+    @guarded(_NO_SPAN)
+    def resume(self, active: ActiveSpan) -> ActiveSpan | None:
+        """Make a suspended span current here."""
+        return ActiveSpan(active.span, context.attach(trace.set_span_in_context(active.span)))
+
     def end(
         self,
         active: ActiveSpan | None,
@@ -107,6 +117,14 @@ class Invocations:
     def start(self) -> ActiveSpan | None:
         """Start the span of a task and make it current here; None if that failed."""
         return self._operations.start(self._span_name, self._attributes)
+
+    def suspend(self, active: ActiveSpan) -> None:
+        """Make the previous span current again, until `resume`."""
+        self._operations.suspend(active)
+
+    def resume(self, active: ActiveSpan) -> ActiveSpan | None:
+        """Make the span of a suspended task current here; None if that failed."""
+        return self._operations.resume(active)
 
     def end(self, active: ActiveSpan | None, seconds: float, error: BaseException | None) -> None:
         """Record the end of a task, with the error that it raised, if any."""

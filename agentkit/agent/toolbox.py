@@ -4,55 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from agentkit.agent.callables import acall
+from agentkit.agent.calls import CallTools, PendingCall, ToolResult
+from agentkit.agent.runs.effects import EffectGuard
 from agentkit.agent.spans import Executions
 from agentkit.errors import ConfigurationError, ToolError
 from agentkit.output.tools import Parameters, ToolContext, tool_specs
-from agentkit.types import Message, MessageRole, Now, ToolCall, ToolSpec
+from agentkit.types import Now, ToolCall, ToolSpec
 
 MAX_CONCURRENT_CALLS: Final = 32
 """How many tool calls of one response run at once; further ones wait their turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """The result of one tool call.
-
-    Attributes:
-        call: the tool call.
-        content: the text that is sent to the model.
-        error: the class of the error, or None.
-        seconds: how long it took.
-    """
-
-    call: ToolCall
-    content: str
-    error: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def message(self) -> Message:
-        """The message that answers the call."""
-        return Message(MessageRole.TOOL, self.content, tool_call_id=self.call.id)
-
-
-class CallTools(NamedTuple):
-    """Run these tool calls, none of them past `until`, a reading of the run's clock."""
-
-    calls: tuple[ToolCall, ...]
-    step: int
-    messages: tuple[Message, ...]
-    until: float
 
 
 class _ToolTimeoutError(ToolError):
     """The tool was abandoned because its time was up."""
 
     error_type = "timeout"
+
+
+class _NotStartedError(_ToolTimeoutError):
+    """No time was left to start the tool."""
 
 
 class _Tool(NamedTuple):
@@ -87,45 +63,77 @@ class Toolbox:
         self._timeout = timeout
         self._max_output = max_output
 
-    async def run(self, action: CallTools) -> tuple[ToolResult, ...]:
-        """The results in the order of the calls. Cancelling this cancels running async tools."""
+    async def run(
+        self, action: CallTools, guard: EffectGuard, done: Callable[[ToolResult], None]
+    ) -> tuple[ToolResult | PendingCall, ...]:
+        """The results in the order of the calls. Cancelling this cancels running async tools.
+
+        Each result is passed to `done` as soon as there is one.
+        """
         slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._result(call, action, slots)) for call in action.calls]
+
+        async def outcome(position: int, call: ToolCall) -> ToolResult | PendingCall:
+            async with slots:
+                found = await self._outcome(position, call, action, guard)
+            if isinstance(found, ToolResult):
+                done(found)
+            return found
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(outcome(position, call))
+                    for position, call in enumerate(action.calls)
+                ]
+        except BaseExceptionGroup as errors:  # of the journal: those of a tool are results
+            raise errors.exceptions[0] from None
         return tuple(task.result() for task in tasks)
 
-    async def _result(
-        self, call: ToolCall, action: CallTools, slots: asyncio.Semaphore
-    ) -> ToolResult:
+    async def _outcome(
+        self, position: int, call: ToolCall, action: CallTools, guard: EffectGuard
+    ) -> ToolResult | PendingCall:
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return self._failed(call, ToolError(f"no tool is called {call.name!r}; known: {known}"))
-        async with slots:
-            return await self._traced(tool, call, action)
+        execute = partial(self._traced, tool, action, guard.run_id)
+        return await guard.outcome(tool.spec, call, (action.step, position), execute)
 
-    async def _traced(self, tool: _Tool, call: ToolCall, action: CallTools) -> ToolResult:
+    async def _traced(
+        self, tool: _Tool, action: CallTools, run_id: str, call: ToolCall, effect_key: str
+    ) -> ToolResult:
         span = self._executions.start(tool.spec, call.id)
         started = self._clock()
         error: BaseException | None = None
         try:
-            content = self._truncated(await self._content(tool, call, action))
+            context = ToolContext(
+                agent=self._agent,
+                call_id=call.id,
+                step=action.step,
+                messages=action.messages,
+                effect_key=effect_key,
+                run_id=run_id,
+            )
+            content = self._truncated(await self._content(tool, call, context, action.until))
             return ToolResult(call, content, None, self._clock() - started)
         except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure
-            return self._failed(call, failure, self._clock() - started)
+            result = self._failed(call, failure, self._clock() - started)
+            abandoned = type(failure) is _ToolTimeoutError and not tool.spec.repeatable
+            return replace(result, in_doubt=abandoned)
         except BaseException as interruption:
             error = interruption
             raise
         finally:
             self._executions.end(span, tool.spec, self._clock() - started, error)
 
-    async def _content(self, tool: _Tool, call: ToolCall, action: CallTools) -> str:
-        context = ToolContext(self._agent, call.id, action.step, action.messages)
+    async def _content(
+        self, tool: _Tool, call: ToolCall, context: ToolContext, until: float
+    ) -> str:
         args, kwargs = tool.parameters.bind(call.arguments, context)
-        limit = min(self._timeout, action.until - self._clock())
+        limit = min(self._timeout, until - self._clock())
         if limit <= 0:
-            raise _ToolTimeoutError(f"no time was left for {call.name}")
+            raise _NotStartedError(f"no time was left for {call.name}")
         scope = asyncio.timeout(limit)
         try:
             async with scope:

@@ -10,16 +10,29 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    overload,
+)
 from typing import get_type_hints as _resolve
 
 from agentkit.errors import ConfigurationError, ToolError
-from agentkit.types import Message, ToolSpec
+from agentkit.types import Message, ToolCall, ToolSpec
+from agentkit.types.message import Effect
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+F = TypeVar("F")
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """The names of tools that every provider accepts."""
@@ -41,12 +54,18 @@ class ToolContext:
         call_id: the id of the tool call.
         step: the step of the run that made the call, from 1.
         messages: the conversation up to and including the tool call.
+        effect_key: names this effect: the same in every retry and resume of the run, in every
+            process, and different for every other call. Send it as the idempotency key of what
+            the tool calls.
+        run_id: the id of the run; a random one if `Agent.run` was given none.
     """
 
     agent: str
     call_id: str
     step: int
     messages: tuple[Message, ...]
+    effect_key: str = ""
+    run_id: str = ""
 
 
 class BoundArguments(NamedTuple):
@@ -184,6 +203,61 @@ class Parameters:
         )
 
 
+@overload
+def tool(each: F, /) -> F: ...
+@overload
+def tool(
+    *,
+    effect: Effect | None = None,
+    approve: bool | Callable[[ToolCall], bool] = False,
+    resolve: Callable[[ToolCall], Any] | None = None,
+) -> Callable[[F], F]: ...
+def tool(
+    each: Any = None,
+    /,
+    *,
+    effect: Effect | None = None,
+    approve: bool | Callable[[ToolCall], bool] = False,
+    resolve: Callable[[ToolCall], Any] | None = None,
+) -> Any:
+    """Say what an agent must know to run a function as a tool, when a run may be repeated.
+
+    A decorator, with or without arguments. The function stays what it is. A `ToolSpec`, such as a
+    tool of an MCP server, may be given as well: ``tool(effect="none")(spec)`` is a new spec.
+
+    Args:
+        effect: what a second call with the same arguments would do. ``"none"``: the tool only
+            reads. ``"idempotent"``: a second call changes nothing more. ``"once"``: it would act
+            again. Without it (None) the effect is unknown, and such a tool is treated like
+            ``"once"``. A call of these two that was started and has no recorded result is in
+            doubt, and is not repeated.
+        approve: whether a call must be approved before it is carried out, or a function that
+            decides for each `ToolCall`. Needs a journal.
+        resolve: is called with a `ToolCall` in doubt, and returns its result if it was carried
+            out, ``"not done"`` if it was not (it is carried out then), or ``"unknown"``. May be
+            async.
+
+    Raises:
+        ConfigurationError: an argument has another value.
+    """
+    if effect not in (None, *get_args(Effect)):
+        raise ConfigurationError(
+            f"effect is {effect!r}", hint='use "none", "idempotent" or "once", or leave it out'
+        )
+    if not isinstance(approve, bool) and not callable(approve):
+        raise ConfigurationError(f"approve is {approve!r}", hint="use True, or a function")
+    if resolve is not None and not callable(resolve):
+        raise ConfigurationError(f"resolve is {resolve!r}", hint="give a function")
+
+    def decorate(decorated: Any) -> Any:
+        if isinstance(decorated, ToolSpec):
+            return replace(decorated, effect=effect, approve=approve, resolve=resolve)
+        decorated.agentkit_tool = {"effect": effect, "approve": approve, "resolve": resolve}
+        return decorated
+
+    return decorate if each is None else decorate(each)
+
+
 def tool_specs(tools: Sequence[Any] | None) -> tuple[ToolSpec, ...]:
     """Each tool as a `ToolSpec`: functions, specs, or dicts as OpenAI and Anthropic define them.
 
@@ -259,7 +333,8 @@ def _of_function(fn: Callable[..., Any]) -> ToolSpec:
             f"{name!r} cannot be the name of a tool",
             hint="use a named function, of at most 64 letters, digits, '_' and '-'",
         )
-    return ToolSpec(name, description_of(fn), Parameters(fn).schema, fn)
+    rules = getattr(_function(fn), "agentkit_tool", None) or getattr(fn, "agentkit_tool", {})
+    return ToolSpec(name, description_of(fn), Parameters(fn).schema, fn, **rules)
 
 
 def _function(fn: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from agentkit.errors import InvalidRequestError
 from agentkit.types.initializer import fast_init
@@ -17,6 +17,9 @@ from agentkit.types.json_values import (
     pack,
     unpack,
 )
+
+Effect: TypeAlias = Literal["none", "idempotent", "once"]
+"""What a second call of a tool would do; see `agentkit.tool`."""
 
 
 class MessageRole(StrEnum):
@@ -80,14 +83,24 @@ class ProviderState:
 class ToolSpec:
     """The definition of a tool.
 
-    `parameters` is the JSON schema of its arguments, an object. `fn` runs the tool and is never
-    sent to a provider.
+    `parameters` is the JSON schema of its arguments, an object. The other fields are for an agent
+    that runs the tool, and are never sent to a provider: `fn` runs it, `effect` says what a second
+    call would do, `approve` which calls need approval, and `resolve` whether a call in doubt was
+    carried out (see `agentkit.tool`).
     """
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
     fn: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+    effect: Effect | None = field(default=None, compare=False, repr=False)
+    approve: bool | Callable[[ToolCall], bool] = field(default=False, compare=False, repr=False)
+    resolve: Callable[[ToolCall], Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a second call with the same arguments is known to do no harm."""
+        return self.effect in ("none", "idempotent")
 
 
 @fast_init

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentkit.agent.agent import Agent
-from agentkit.agent.loop import AgentResult
+from agentkit.agent.result import AgentResult
 from agentkit.manager.manager import LLMManager
 from agentkit.testing import ScriptedModel
 from agentkit.types import MessageRole, Request, Response, ToolCall, Usage

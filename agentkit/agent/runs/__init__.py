@@ -1,0 +1,1 @@
+"""Runs that survive their process: the journal of their steps, and where it is kept."""

@@ -1,0 +1,213 @@
+"""Tool calls that act once: approved, announced, carried out and recorded, in this order.
+
+A call of a tool that may not be repeated is announced in the journal before it is carried out. If
+the run starts again and finds the announcement without a result, the call is in doubt: it may have
+taken effect, or not. It is not carried out again unless the tool or the approver says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from agentkit.agent.callables import acall
+from agentkit.agent.calls import PendingCall, ToolResult
+from agentkit.agent.runs.journal import Codec, Recorder
+from agentkit.agent.runs.records import canonical, effect_key
+from agentkit.errors import ConfigurationError
+from agentkit.types import ToolCall, ToolSpec
+
+Encode: TypeAlias = Callable[[Any], str]
+Execute: TypeAlias = Callable[[ToolCall, str], Awaitable[ToolResult]]
+"""Carries out a call; the second argument is its effect key."""
+
+
+class Decision(NamedTuple):
+    """What an approver decided about one call."""
+
+    kind: Literal["approve", "deny", "edit"]
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What approvers decided, by the id of the call."""
+
+    by_call: Mapping[str, Decision] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        approve: Iterable[str],
+        deny: Mapping[str, str] | Iterable[str],
+        edit: Mapping[str, Mapping[str, Any]],
+    ) -> Decisions:
+        """The decisions in the arguments of `Agent.resume`.
+
+        Raises:
+            ConfigurationError: two decisions about one call.
+        """
+        reasons = deny if isinstance(deny, Mapping) else dict.fromkeys(_names(deny), "")
+        found: dict[str, Decision] = {}
+        for kind, given in (
+            ("approve", dict.fromkeys(_names(approve))),
+            ("deny", reasons),
+            ("edit", edit),
+        ):
+            for call_id, value in given.items():
+                if call_id in found:
+                    raise ConfigurationError(
+                        f"two decisions about call {call_id!r}",
+                        hint="name it in one of approve=, deny= and edit=",
+                    )
+                found[call_id] = Decision(kind, value)  # type: ignore[arg-type]  # one of three
+        return cls(found)
+
+
+class _Repeat(NamedTuple):
+    """The call in doubt is to be carried out, after the approver has been asked if `ask`."""
+
+    ask: bool
+
+
+_OUTCOME: Final = Codec[ToolResult | _Repeat](
+    lambda value: {"ask": value.ask} if isinstance(value, _Repeat) else value.to_dict(),
+    lambda data: _Repeat(data["ask"]) if "ask" in data else ToolResult.from_dict(data),
+)
+_DECISION: Final = Codec[Decision](list, lambda data: Decision(*data))
+_FLAG: Final = Codec[bool](bool, bool)
+
+
+class EffectGuard:
+    """Runs the tool calls of one run through its journal.
+
+    Args:
+        recorder: the run's recorder.
+        run_id: the run's id.
+        decisions: what approvers decided since the run waited.
+        encode: turns the result of a tool into text.
+
+    Attributes:
+        run_id: as given.
+    """
+
+    def __init__(
+        self, recorder: Recorder, run_id: str, decisions: Decisions, encode: Encode
+    ) -> None:
+        self.run_id = run_id
+        self._recorder = recorder
+        self._decisions = decisions
+        self._encode = encode
+
+    async def outcome(
+        self, spec: ToolSpec, call: ToolCall, at: tuple[int, int], execute: Execute
+    ) -> ToolResult | PendingCall:
+        """The result of `call`, recorded or new, or the call if it waits for approval.
+
+        `at` is the step of the run and the position of the call in it.
+        """
+        place = f"{at[0]}.{at[1]}"
+        ask = await self._needs_approval(spec, call, place)
+        doubts = 0
+        while True:
+            name = f"{place}.repeat-{doubts}" if doubts else place
+            chosen = call
+            if ask:
+                decision = await self._decision(name, call)
+                if decision is None:
+                    return PendingCall(call, in_doubt=doubts > 0)
+                if decision.kind == "deny":
+                    return _denied(call, decision.value)
+                if decision.kind == "edit":
+                    chosen = replace(call, arguments=decision.value)
+            fresh = spec.repeatable or await self._recorder.first(f"{name}.started")
+            key = effect_key(self.run_id, *at, chosen)
+            carry_out = partial(self._carry_out, spec, chosen, partial(execute, chosen, key), fresh)
+            outcome = await self._recorder.astep(f"{name}.result", carry_out, _OUTCOME)
+            if isinstance(outcome, ToolResult):
+                return outcome if chosen is call else _edited(outcome)
+            doubts += 1
+            ask = outcome.ask
+
+    async def _carry_out(
+        self,
+        spec: ToolSpec,
+        call: ToolCall,
+        execute: Callable[[], Awaitable[ToolResult]],
+        fresh: bool,
+    ) -> ToolResult | _Repeat:
+        result = await execute() if fresh else None
+        if result is not None and not (result.in_doubt and spec.effect == "once"):
+            return result
+        answer = await self._resolution(spec, call)
+        if answer == "not done":
+            return _Repeat(ask=False) if result is None else replace(result, in_doubt=False)
+        if answer != "unknown":
+            return ToolResult(call, self._encode(answer))
+        return _Repeat(ask=True) if spec.approve else _in_doubt(call)
+
+    async def _resolution(self, spec: ToolSpec, call: ToolCall) -> Any:
+        if spec.resolve is None:
+            return "unknown"
+        try:
+            return await acall(spec.resolve, (call,), {})
+        except Exception:  # noqa: BLE001 - a resolver that fails does not know
+            return "unknown"
+
+    async def _needs_approval(self, spec: ToolSpec, call: ToolCall, place: str) -> bool:
+        approve = spec.approve
+        if not callable(approve):
+            return approve
+
+        async def ask() -> bool:
+            return bool(await acall(approve, (call,), {}))
+
+        return await self._recorder.astep(f"{place}.approval", ask, _FLAG)
+
+    async def _decision(self, name: str, call: ToolCall) -> Decision | None:
+        given = self._decisions.by_call.get(call.id)
+
+        async def decide() -> Decision:
+            if given is None:
+                raise _UndecidedError
+            return given
+
+        try:
+            decision = await self._recorder.astep(f"{name}.decision", decide, _DECISION)
+        except _UndecidedError:
+            return None
+        if given is not None and given != decision:
+            raise ConfigurationError(
+                f"call {call.id!r} was decided before: {decision.kind}",
+                hint="resume without a decision about it",
+            )
+        return decision
+
+
+class _UndecidedError(Exception):
+    """No approver has decided about the call yet."""
+
+
+def _denied(call: ToolCall, reason: str | None) -> ToolResult:
+    return ToolResult(call, f"Denied: {reason or 'the call was not approved'}", "Denied")
+
+
+def _edited(result: ToolResult) -> ToolResult:
+    note = f"[carried out with the arguments {canonical(result.call.arguments)}]"
+    return replace(result, content=f"{note}\n{result.content}")
+
+
+def _in_doubt(call: ToolCall) -> ToolResult:
+    return ToolResult(
+        call,
+        f"InDoubt: {call.name} was started and no result is known. It may have taken effect or "
+        "not, and it was not repeated. Find out which before you call it again.",
+        "InDoubt",
+        in_doubt=True,
+    )
+
+
+def _names(given: Iterable[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)

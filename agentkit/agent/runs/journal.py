@@ -1,0 +1,118 @@
+"""The journal of a run: a protocol of two methods, and the recorder through which a run uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from agentkit.errors import JournalError
+
+V = TypeVar("V")
+
+
+@runtime_checkable
+class Journal(Protocol):
+    """Records the steps of a run, and gives them back when the run starts again.
+
+    Implement it over the durable steps of a workflow engine (Temporal, Restate, DBOS) to run an
+    agent inside a workflow. Names are unique in a run and the same whenever it runs again.
+    """
+
+    def step(self, name: str, do: Callable[[], Any]) -> Any:
+        """The recorded value of the step `name`; without one, the result of `do()`, recorded.
+
+        The value consists of what JSON can hold. It must be stored durably before this returns.
+        Nothing is recorded if `do` raises.
+        """
+        ...
+
+    async def astep(self, name: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        """Like `step`, for asyncio. Several steps of one run may be under way at once."""
+        ...
+
+
+class Codec(Generic[V]):
+    """How the values of one kind of step become JSON data, and values again."""
+
+    __slots__ = ("decode", "encode")
+
+    def __init__(self, encode: Callable[[V], Any], decode: Callable[[Any], V]) -> None:
+        self.encode = encode
+        self.decode = decode
+
+    def record(self, name: str, value: V) -> Any:
+        """`value` as JSON data. Raises `JournalError` if JSON cannot hold it."""
+        try:
+            return self.encode(value)
+        except TypeError as error:
+            raise JournalError(
+                f"step {name} cannot be recorded: {error}",
+                hint="use arguments and results that JSON can hold",
+            ) from error
+
+    def value(self, name: str, recorded: Any) -> V:
+        """The recorded value. Raises `JournalError` if it was not recorded by this class."""
+        try:
+            return self.decode(recorded)
+        except ValueError as error:
+            raise JournalError(
+                f"the record of step {name} cannot be read: {error}",
+                hint="resume the run with the release that recorded it, or a newer one",
+            ) from error
+
+
+class Recorder:
+    """Performs steps: through the journal, or directly if there is none."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self.active = journal is not None
+        """Whether steps are recorded."""
+        self._journal = journal
+
+    def step(self, name: str, do: Callable[[], V], codec: Codec[V]) -> V:
+        """The value of `do()`, or the recorded one."""
+        if self._journal is None:
+            return do()
+        fresh: list[V] = []
+
+        def encoded() -> Any:
+            fresh.append(do())
+            return codec.record(name, fresh[0])
+
+        recorded = self._journal.step(name, encoded)
+        return fresh[0] if fresh else codec.value(name, recorded)
+
+    async def astep(self, name: str, do: Callable[[], Awaitable[V]], codec: Codec[V]) -> V:
+        """Like `step`, for asyncio."""
+        if self._journal is None:
+            return await do()
+        fresh: list[V] = []
+
+        async def encoded() -> Any:
+            fresh.append(await do())
+            return codec.record(name, fresh[0])
+
+        recorded = await self._journal.astep(name, encoded)
+        return fresh[0] if fresh else codec.value(name, recorded)
+
+    def must_collect(self, name: str) -> bool:
+        """Whether the step may be recorded already, so that nothing of it can be shown early."""
+        has = getattr(self._journal, "has", None)
+        return self._journal is not None and (has is None or has(name))
+
+    async def first(self, name: str) -> bool:
+        """Whether this is the first time that the run comes to the point `name`.
+
+        Without a journal it always is.
+        """
+        if self._journal is None:
+            return True
+        fresh = False
+
+        async def note() -> bool:
+            nonlocal fresh
+            fresh = True
+            return True
+
+        await self._journal.astep(name, note)
+        return fresh

@@ -1,0 +1,428 @@
+"""The runs of a journal: claimed by one process at a time, recorded step by step, listed."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+
+from agentkit._fork import fork_safe_lock
+from agentkit.agent.callables import acall
+from agentkit.agent.runs.sqlite import Execute, SQLiteDatabase
+from agentkit.errors import ConfigurationError, JournalError, RunConflictError
+from agentkit.types import Now
+from agentkit.types.context import Closing
+
+V = TypeVar("V")
+RunStatus: TypeAlias = Literal["running", "abandoned", "waiting", "failed", "finished", "cancelled"]
+
+_RUN: Final = "id, agent, status, owner, claims, created, updated, note, pending"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Database(Protocol):
+    """Where a journal is kept: transactions, and owners whose death releases their runs."""
+
+    label: str
+
+    def transaction(self, work: Callable[[Execute], V]) -> V:
+        """The result of `work`, after all of its statements are durable."""
+        ...
+
+    def owner(self) -> str:
+        """The name under which this process owns runs."""
+        ...
+
+    def is_alive(self, owner: str, execute: Execute, /) -> bool:
+        """Whether the process behind `owner` is still there."""
+        ...
+
+    def close(self) -> None:
+        """Release everything. Closing twice does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a journal knows about one run.
+
+    Attributes:
+        id: the run's id.
+        agent: the name of the agent that started it.
+        status: ``running``; ``abandoned`` (its process is gone); ``waiting`` (for approval);
+            ``failed`` (the next resume tries again); ``finished``; ``cancelled``.
+        claims: how often a process has begun to work on it.
+        created, updated: when it was first claimed, and when it last changed, in UTC.
+        pending: the ids of the calls that wait for approval.
+        note: the error of a failed run.
+    """
+
+    id: str
+    agent: str
+    status: RunStatus
+    claims: int
+    created: datetime
+    updated: datetime
+    pending: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStep:
+    """One step in a journal.
+
+    Attributes:
+        name: ``start``, or the number of the step with what was done: ``3.model``, ``3.0.result``.
+        value: what was recorded, as JSON data.
+        seconds: how long the run had been worked on, in seconds.
+        recorded: when, in UTC.
+    """
+
+    name: str
+    value: Any
+    seconds: float
+    recorded: datetime
+
+
+class RunStore(Closing):
+    """A journal of runs in a database, shared by all processes that open it.
+
+    Args:
+        url: ``"sqlite:///runs.sqlite"`` (relative; four slashes for an absolute path),
+            ``"postgresql://…"``, or ``"memory"``.
+        wall_clock: seconds since 1970; only shown, never compared.
+
+    Raises:
+        ConfigurationError: the URL is not one of these.
+        MissingDependencyError: Postgres needs the package psycopg.
+    """
+
+    def __init__(self, url: str, *, wall_clock: Now = time.time) -> None:
+        self._database = _database(url)
+        self._wall_clock = wall_clock
+        self.label = self._database.label
+
+    def claim(self, run_id: str, agent: str = "", decided: Iterable[str] = ()) -> RunJournal:
+        """Begin to work on a run, new or recorded; no other process works on it meanwhile.
+
+        `decided` has the ids of calls that an approver decided about.
+
+        Raises:
+            RunConflictError: a process that is alive works on it.
+            ConfigurationError: a call in `decided` does not wait for approval.
+            JournalError: the run was cancelled, or the journal cannot be used.
+        """
+        database = self._database
+        owner, now = database.owner(), self._wall_clock()
+
+        def work(execute: Execute) -> tuple[int, list[tuple[Any, ...]]]:
+            rows = execute(f"SELECT {_RUN} FROM agentkit_runs WHERE id = ?", (run_id,))  # noqa: S608 - constant names
+            _require_pending(decided, rows[0][8] if rows else "[]")
+            if not rows:
+                execute(
+                    f"INSERT INTO agentkit_runs ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant names
+                    (run_id, agent, "running", owner, 1, now, now, "", "[]"),
+                )
+                return 1, []
+            status, holder, claims = rows[0][2], rows[0][3], rows[0][4] + 1
+            if status == "cancelled":
+                raise _cancelled(run_id)
+            if status == "running" and database.is_alive(holder, execute):
+                where = "in this process" if holder == owner else "in another process"
+                raise RunConflictError(
+                    f"run {run_id!r} is under way {where}",
+                    hint="wait for it, or use another run_id",
+                )
+            execute(
+                "UPDATE agentkit_runs SET status = 'running', owner = ?, claims = ?, updated = ? "
+                "WHERE id = ?",
+                (owner, claims, now, run_id),
+            )
+            return claims, execute(
+                "SELECT name, value, digest, seconds, recorded FROM agentkit_steps WHERE run = ? "
+                "ORDER BY position",
+                (run_id,),
+            )
+
+        claims, rows = database.transaction(work)
+        steps = [_step(run_id, row) for row in rows]
+        return RunJournal(
+            database,
+            run_id,
+            owner=owner,
+            claims=claims,
+            steps=steps,
+            wall_clock=self._wall_clock,
+        )
+
+    def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
+        """The runs, the newest last; only those of one `status`, if given.
+
+        Raises:
+            JournalError: the journal cannot be used.
+        """
+        database = self._database
+
+        def work(execute: Execute) -> list[RunInfo]:
+            rows = execute(f"SELECT {_RUN} FROM agentkit_runs ORDER BY created, id", ())  # noqa: S608 - constant names
+            alive = {
+                owner: database.is_alive(owner, execute)
+                for owner in {row[3] for row in rows if row[2] == "running"}
+            }
+            return [_info(row, alive.get(row[3], True)) for row in rows]
+
+        found = database.transaction(work)
+        return [each for each in found if status is None or each.status == status]
+
+    def run(self, run_id: str) -> RunInfo:
+        """What is known about one run. Raises `JournalError` if there is none of this id."""
+        for each in self.runs():
+            if each.id == run_id:
+                return each
+        raise JournalError(
+            f"{self.label} has no run {run_id!r}", hint="`agentkit runs list` shows its runs"
+        )
+
+    def steps(self, run_id: str) -> list[RecordedStep]:
+        """The recorded steps of a run, in order; an unknown run has none.
+
+        Raises:
+            JournalError: a step is damaged, or the journal cannot be used.
+        """
+        rows = self._database.transaction(
+            lambda execute: execute(
+                "SELECT name, value, digest, seconds, recorded FROM agentkit_steps WHERE run = ? "
+                "ORDER BY position",
+                (run_id,),
+            )
+        )
+        return [_step(run_id, row) for row in rows]
+
+    def cancel(self, run_id: str) -> None:
+        """End a run for good. If a process works on it, its next step raises `JournalError`.
+
+        Raises:
+            JournalError: there is no such run, or it is finished.
+        """
+        info = self.run(run_id)
+        if info.status == "finished":
+            raise JournalError(f"run {run_id!r} is finished", hint="there is nothing to cancel")
+        now = self._wall_clock()
+        self._database.transaction(
+            lambda execute: execute(
+                "UPDATE agentkit_runs SET status = 'cancelled', updated = ? "
+                "WHERE id = ? AND status <> 'finished'",
+                (now, run_id),
+            )
+        )
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run and its steps. Raises `JournalError` if it is unknown or under way."""
+        if self.run(run_id).status == "running":
+            raise RunConflictError(f"run {run_id!r} is under way", hint="cancel it first")
+
+        def work(execute: Execute) -> None:
+            execute("DELETE FROM agentkit_steps WHERE run = ?", (run_id,))
+            execute("DELETE FROM agentkit_runs WHERE id = ?", (run_id,))
+
+        self._database.transaction(work)
+
+    def close(self) -> None:
+        """Close the database. Runs that this object works on count as abandoned."""
+        self._database.close()
+
+    def __repr__(self) -> str:
+        return f"<RunStore {self.label}>"
+
+
+class RunJournal:
+    """The journal of one claimed run.
+
+    Every record is fenced: it is refused once another process has claimed the run, or the run was
+    cancelled. Safe to use from many threads at once.
+
+    Attributes:
+        run_id: the run's id.
+        seconds: how long the run had been worked on before this claim, in seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        run_id: str,
+        *,
+        owner: str,
+        claims: int,
+        steps: list[RecordedStep],
+        wall_clock: Now,
+    ) -> None:
+        self.run_id = run_id
+        self.seconds = max((step.seconds for step in steps), default=0.0)
+        self._database = database
+        self._owner = owner
+        self._claims = claims
+        self._wall_clock = wall_clock
+        self._claimed_at = time.monotonic()
+        self._recorded = {step.name: step.value for step in steps}
+
+    def step(self, name: str, do: Callable[[], Any]) -> Any:
+        """See `Journal.step`.
+
+        Raises:
+            RunConflictError: another process has claimed the run.
+            JournalError: the run was cancelled, or the value cannot be recorded.
+        """
+        if name not in self._recorded:
+            self._record(name, do())
+        return self._recorded[name]
+
+    async def astep(self, name: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        """Like `step`, for asyncio: the database is written by a thread."""
+        if name not in self._recorded:
+            await acall(self._record, (name, await do()), {})
+        return self._recorded[name]
+
+    def has(self, name: str) -> bool:
+        """Whether the step `name` is recorded."""
+        return name in self._recorded
+
+    def release(self, status: RunStatus, note: str = "", pending: Iterable[str] = ()) -> None:
+        """Stop working on the run, which is `status` now. Does nothing if the claim is lost.
+
+        `pending` has the ids of the calls that wait for approval. A failed run keeps those that it
+        had.
+        """
+        now, waiting = self._wall_clock(), None if status == "failed" else _encode(list(pending))
+        self._database.transaction(
+            lambda execute: execute(
+                "UPDATE agentkit_runs SET status = ?, note = ?, pending = COALESCE(?, pending), "
+                "updated = ? WHERE id = ? AND owner = ? AND claims = ? AND status = 'running'",
+                (status, note, waiting, now, self.run_id, self._owner, self._claims),
+            )
+        )
+
+    def _record(self, name: str, value: Any) -> None:
+        try:
+            text = _encode(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise JournalError(
+                f"step {name} of run {self.run_id!r} cannot be recorded: {error}",
+                hint="use arguments and results that JSON can hold",
+            ) from error
+        now, seconds = self._wall_clock(), self.seconds + time.monotonic() - self._claimed_at
+        digest = _digest(self.run_id, name, text)
+        run = (self.run_id, self._owner, self._claims)
+
+        def work(execute: Execute) -> str | None:
+            rows = execute(
+                "UPDATE agentkit_runs SET updated = ? WHERE id = ? AND owner = ? AND claims = ? "
+                "AND status = 'running' RETURNING id",
+                (now, *run),
+            )
+            if not rows:
+                found = execute("SELECT status FROM agentkit_runs WHERE id = ?", (self.run_id,))
+                return str(found[0][0]) if found else "deleted"
+            execute(
+                "INSERT INTO agentkit_steps (run, position, name, value, digest, seconds, recorded)"
+                " VALUES (?, (SELECT COUNT(*) FROM agentkit_steps WHERE run = ?), ?, ?, ?, ?, ?) "
+                "ON CONFLICT (run, name) DO NOTHING",
+                (self.run_id, self.run_id, name, text, digest, seconds, now),
+            )
+            return None
+
+        status = self._database.transaction(work)
+        if status == "cancelled":
+            raise _cancelled(self.run_id)
+        if status is not None:
+            raise RunConflictError(
+                f"another process has taken over run {self.run_id!r}",
+                hint="this one stops here; the other continues from the last recorded step",
+            )
+        self._recorded[name] = json.loads(text)
+
+
+_stores: Final[dict[str, RunStore]] = {}
+_stores_lock: Final = fork_safe_lock()
+
+
+def run_store(url: str) -> RunStore:
+    """The store of `url`, which all agents of this process share; closed when the process exits.
+
+    Raises:
+        ConfigurationError: the URL is not one that `RunStore` knows.
+    """
+    with _stores_lock:
+        store = _stores.get(url)
+        if store is None:
+            store = _stores[url] = RunStore(url)
+            atexit.register(store.close)
+        return store
+
+
+def _database(url: Any) -> Database:
+    if url == "memory":
+        return SQLiteDatabase("")
+    if isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return SQLiteDatabase(url.removeprefix("sqlite:///"))
+    if isinstance(url, str) and url.startswith(("postgresql://", "postgres://")):
+        from agentkit.agent.runs.postgres import PostgresDatabase
+
+        return PostgresDatabase(url)
+    shown = repr(url) if isinstance(url, str) and "@" not in url else f"a {type(url).__name__}"
+    raise ConfigurationError(
+        f"journal is {shown}",
+        hint='give "sqlite:///runs.sqlite", "postgresql://…", "memory" or a Journal',
+    )
+
+
+def _info(row: tuple[Any, ...], alive: bool) -> RunInfo:
+    run_id, agent, status, _, claims, created, updated, note, pending = row
+    if status == "running" and not alive:
+        status = "abandoned"
+    return RunInfo(
+        id=run_id,
+        agent=agent,
+        status=status,
+        claims=claims,
+        created=_utc(created),
+        updated=_utc(updated),
+        pending=tuple(json.loads(pending)),
+        note=note,
+    )
+
+
+def _step(run_id: str, row: tuple[Any, ...]) -> RecordedStep:
+    name, text, digest, seconds, recorded = row
+    if _digest(run_id, name, text) != digest:
+        raise JournalError(
+            f"step {name} of run {run_id!r} is damaged",
+            hint="restore the journal from a backup, or start the run under another id",
+        )
+    return RecordedStep(name, json.loads(text), seconds, _utc(recorded))
+
+
+def _require_pending(decided: Iterable[str], waiting: str) -> None:
+    pending = json.loads(waiting)
+    for call_id in decided:
+        if call_id not in pending:
+            raise ConfigurationError(
+                f"call {call_id!r} does not wait for approval",
+                hint=f"waiting: {', '.join(pending) or 'none'}",
+            )
+
+
+def _digest(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _cancelled(run_id: str) -> JournalError:
+    return JournalError(f"run {run_id!r} was cancelled", hint="start it under another run_id")
