@@ -33,7 +33,6 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.agent.runs.journal": ["Journal"],
         "agentkit.agent.runs.store": ["RecordedStep", "RunInfo", "RunStore"],
         "agentkit.agent.stream": ["AsyncRunStream", "RunStream"],
-        "agentkit.config.manager": ["get_llm_manager"],
         "agentkit.engine.drivers.streams": ["AsyncStream", "Stream"],
         "agentkit.engine.middleware": ["Middleware"],
         "agentkit.errors": [

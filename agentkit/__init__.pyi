@@ -26,7 +26,6 @@ from agentkit.agent.stream import (
     AsyncRunStream,
     RunStream,
 )
-from agentkit.config.manager import get_llm_manager
 from agentkit.engine.drivers.streams import (
     AsyncStream,
     Stream,

@@ -36,6 +36,7 @@ from agentkit.agent.toolbox import Toolbox, encoded
 from agentkit.engine.stepper import Stepper
 from agentkit.errors import (
     AgentError,
+    ConfigurationError,
     DeadlineExceededError,
     LLMError,
     StepLimitError,
@@ -137,6 +138,12 @@ class Run:
         self._budget = limits.budget()
         if limits.max_cost is not None:
             self._cost.require_prices(params.get("model"))
+        asking = next((spec.name for spec in toolbox.specs if spec.approve), None)
+        if asking is not None and session.source is None:
+            raise ConfigurationError(
+                f"tool {asking!r} needs approval, and the run could not wait for it",
+                hint='pass journal="sqlite:///runs.sqlite", or "memory" for this process',
+            )
         self._check: TypeCheck | None = None
         if response_model is not None:
             self._check, _ = check_for(response_model, Request(tools=toolbox.specs))

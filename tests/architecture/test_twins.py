@@ -10,7 +10,7 @@ import pytest
 
 TWINS = {
     "LLMManager": ("generate", "complete", "stream", "batch"),
-    "Agent": ("ask", "execute_task"),
+    "Agent": ("ask", "execute_task", "resume", "resume_all", "run", "stream"),
     "CircuitBreaker": ("call",),
 }
 

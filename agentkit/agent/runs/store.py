@@ -95,6 +95,7 @@ class RunStore(Closing):
     Args:
         url: ``"sqlite:///runs.sqlite"`` (relative; four slashes for an absolute path),
             ``"postgresql://…"``, or ``"memory"``.
+        clock: a monotonic clock in seconds; measures how long a run is worked on.
         wall_clock: seconds since 1970; only shown, never compared.
 
     Raises:
@@ -102,8 +103,11 @@ class RunStore(Closing):
         MissingDependencyError: Postgres needs the package psycopg.
     """
 
-    def __init__(self, url: str, *, wall_clock: Now = time.time) -> None:
+    def __init__(
+        self, url: str, *, clock: Now = time.monotonic, wall_clock: Now = time.time
+    ) -> None:
         self._database = _database(url)
+        self._clock = clock
         self._wall_clock = wall_clock
         self.label = self._database.label
 
@@ -157,6 +161,7 @@ class RunStore(Closing):
             owner=owner,
             claims=claims,
             steps=steps,
+            clock=self._clock,
             wall_clock=self._wall_clock,
         )
 
@@ -259,6 +264,7 @@ class RunJournal:
         owner: str,
         claims: int,
         steps: list[RecordedStep],
+        clock: Now,
         wall_clock: Now,
     ) -> None:
         self.run_id = run_id
@@ -267,7 +273,8 @@ class RunJournal:
         self._owner = owner
         self._claims = claims
         self._wall_clock = wall_clock
-        self._claimed_at = time.monotonic()
+        self._clock = clock
+        self._claimed_at = clock()
         self._recorded = {step.name: step.value for step in steps}
 
     def step(self, name: str, do: Callable[[], Any]) -> Any:
@@ -314,7 +321,7 @@ class RunJournal:
                 f"step {name} of run {self.run_id!r} cannot be recorded: {error}",
                 hint="use arguments and results that JSON can hold",
             ) from error
-        now, seconds = self._wall_clock(), self.seconds + time.monotonic() - self._claimed_at
+        now, seconds = self._wall_clock(), self.seconds + self._clock() - self._claimed_at
         digest = _digest(self.run_id, name, text)
         run = (self.run_id, self._owner, self._claims)
 
