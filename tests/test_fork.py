@@ -138,11 +138,13 @@ writer = Writer(lambda item: None)
 def work():
     writer.submit("item", 1)
 """,
-    "call memory": """
-from agentkit.providers.call_memory import CallMemory
-memory = CallMemory()
+    "state memory": """
+from agentkit.providers.state import StateMemory
+from agentkit.types import ProviderState, ToolCall
+memory = StateMemory("model")
+calls, state = (ToolCall(Key("id"), "clock"),), ProviderState("model", ())
 def work():
-    memory.remember(Key("id"), 1)
+    memory.remember(calls, state)
 """,
     "agent": """
 from agentkit import Agent

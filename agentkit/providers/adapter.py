@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from re import Pattern
 from typing import Any, ClassVar, Protocol, Self
+from urllib.parse import urlsplit
 
 from agentkit.errors import LLMError
 from agentkit.providers.registry import provider_info
 from agentkit.providers.requirements import check_base_url, check_key, key_from_environment
 from agentkit.providers.response_fields import prompt_too_long
+from agentkit.providers.state import StateMemory
 from agentkit.providers.transport.base import Body, Reply, Transport, unreadable
 from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.sdk import SdkMethod, SdkTransport
-from agentkit.types import Request, Response, StreamEvent
+from agentkit.types import End, Request, Response, StreamEvent
 
 _UNREADABLE = (AttributeError, TypeError, KeyError, IndexError)
 """What decoding a response of an unexpected shape raises: the SDKs do not validate responses."""
@@ -43,6 +45,8 @@ class Adapter(ABC):
     """
 
     provider: ClassVar[str] = "custom"
+    api: ClassVar[str | None] = None
+    """The name of its API in the origin of provider states (default: `provider`)."""
     end_mark: ClassVar[bool] = True
     timed: ClassVar[bool] = True
     cancel_scope: ClassVar[type[CancelScope]] = CancelScope
@@ -66,6 +70,9 @@ class Adapter(ABC):
         self.base_url = None if base_url is None else check_base_url(base_url)
         self.settings: Mapping[str, Any] = settings
         self._api_key = api_key
+        host = "" if self.base_url is None else f"@{urlsplit(self.base_url).netloc}"
+        self.states = StateMemory(f"{self.api or self.provider}:{model}{host}")
+        """What the model sent with its answers and needs back; nobody else may read it."""
         self._transport = self.make_transport()
 
     @abstractmethod
@@ -154,8 +161,10 @@ class Adapter(ABC):
         return key_from_environment(*variables, provider=self.provider)
 
     def with_key(self, api_key: str) -> Self:
-        """The same model and settings with another key."""
-        return type(self)(self.model, api_key=api_key, base_url=self.base_url, **self.settings)
+        """The same model and settings with another key; both remember the same answers."""
+        other = type(self)(self.model, api_key=api_key, base_url=self.base_url, **self.settings)
+        other.states = self.states
+        return other
 
     def parameters(self, request: Request) -> dict[str, Any]:
         """The request's parameters over the adapter's settings, leaving out None."""
@@ -177,15 +186,20 @@ class Adapter(ABC):
 
     def _decode(self, reply: Reply) -> Response[Any]:
         try:
-            return self.decode(reply)
+            response = self.decode(reply)
         except _UNREADABLE as exc:
             raise unreadable(self.model) from exc
+        self.states.remember(response.tool_calls, response.state)
+        return response
 
     def _decode_events(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
         try:
-            return list(events)
+            decoded = list(events)
         except _UNREADABLE as exc:
             raise unreadable(self.model) from exc
+        if decoded and isinstance(decoded[-1], End):
+            self.states.remember(decoded[-1].tool_calls, decoded[-1].state)
+        return decoded
 
 
 def _message_of_400(exc: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from agentkit.errors import (
 )
 from agentkit.output.tools import ToolContext
 from agentkit.testing import ScriptedModel
-from agentkit.types import Message, MessageRole, ToolCall, ToolSpec
+from agentkit.types import Message, MessageRole, ProviderState, Response, ToolCall, ToolSpec
 from tests.agent.runs import (
     Go,
     Model,
@@ -64,6 +64,14 @@ def test_the_model_receives_the_tool_results(go: Go, tool: Callable[..., Any]) -
 
 
 @each_way
+def test_the_state_of_an_answer_stays_in_the_conversation(go: Go) -> None:
+    thought, said = (ProviderState("some:model", ({"block": {"n": n}},)) for n in (1, 2))
+    model = Model(replace(want("clock"), state=thought), Response("Noon.", state=said))
+    result = go(agent_of(model), "the time?", tools=[ToolSpec("clock", fn=lambda: "noon")])
+    assert [each.state for each in model.requests[-1].messages] == [None, thought, None]
+    assert result.messages[-1].state == said
+
+
 def test_without_tool_calls_one_request_is_enough(go: Go) -> None:
     agent = agent_of(ScriptedModel("Hello."))
     assert go(agent, "Hi").text == "Hello."

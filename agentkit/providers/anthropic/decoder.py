@@ -8,7 +8,6 @@ from typing import Any
 
 from agentkit.errors import InvalidResponseError
 from agentkit.providers.anthropic.encoder import ANSWER_TOOL
-from agentkit.providers.call_memory import CallMemory
 from agentkit.providers.response_fields import (
     ReportedError,
     quota_from_headers,
@@ -16,6 +15,7 @@ from agentkit.providers.response_fields import (
     token_count,
     tool_call,
 )
+from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
 from agentkit.types import End, ReasoningDelta, Response, StreamEvent, TextDelta, ToolCall, Usage
 
@@ -29,9 +29,7 @@ _FINISH_REASONS = {
 _THINKING_BLOCKS = ("thinking", "redacted_thinking")
 
 
-def decode(
-    reply: Reply, *, model: str, thinking: CallMemory[list[dict[str, Any]]]
-) -> Response[Any]:
+def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     """A complete response.
 
     Raises:
@@ -47,20 +45,20 @@ def decode(
         raise refusal(model)
     texts: list[str] = []
     reasoning: list[str] = []
-    blocks: list[dict[str, Any]] = []
+    items: list[Item] = []
     calls: list[ToolCall] = []
     for block in message.content or ():
         if block.type == "text":
             texts.append(block.text)
+            items.append({"text": len(block.text)})
         elif block.type in _THINKING_BLOCKS:
-            blocks.append(block.to_dict())
+            items += _thinking(block.to_dict())
             reasoning.append(getattr(block, "thinking", ""))
         elif block.type == "tool_use":
             calls.append(tool_call(block.id, block.name, block.input))
+            items.append({"call": True})
     if not message.content:
         raise InvalidResponseError(f"{model} answered without content")
-    if calls and blocks:
-        thinking.remember(calls[0].id, blocks)
     text, tool_calls = _split_answer("".join(texts), calls)
     return Response(
         text,
@@ -70,6 +68,7 @@ def decode(
         response_id=message.id,
         reasoning="".join(reasoning),
         quota=quota_from_headers(reply.headers),
+        state=state_of(origin, items),
     )
 
 
@@ -81,16 +80,17 @@ class MessagesStreamDecoder:
         headers: Mapping[str, str],
         *,
         model: str,
-        thinking: CallMemory[list[dict[str, Any]]],
+        origin: str,
     ) -> None:
         self._headers = headers
         self._model = model
-        self._thinking = thinking
+        self._origin = origin
         self._id: str | None = None
         self._stop_reason: str | None = None
         self._usage = Usage()
         self._empty = True
         self._calls: dict[int, dict[str, Any]] = {}
+        self._texts: dict[int, int] = {}
         self._thinking_blocks: dict[int, dict[str, Any]] = {}
 
     def events(self, event: Any) -> Iterator[StreamEvent]:
@@ -128,6 +128,7 @@ class MessagesStreamDecoder:
     def _delta(self, event: Any) -> Iterator[StreamEvent]:
         delta = event.delta
         if delta.type == "text_delta":
+            self._texts[event.index] = self._texts.get(event.index, 0) + len(delta.text)
             yield TextDelta(delta.text, event)
         elif delta.type == "thinking_delta":
             self._thinking_blocks[event.index]["thinking"] += delta.thinking
@@ -150,16 +151,28 @@ class MessagesStreamDecoder:
             for _, each in sorted(self._calls.items())
             if each["name"] != ANSWER_TOOL
         )
-        if tool_calls and self._thinking_blocks:
-            blocks = [each for _, each in sorted(self._thinking_blocks.items())]
-            self._thinking.remember(tool_calls[0].id, blocks)
         return End(
             _finish_reason(self._stop_reason, tool_calls),
             usage=self._usage,
             tool_calls=tool_calls,
             response_id=self._id,
             quota=quota_from_headers(self._headers),
+            state=state_of(self._origin, self._items()),
         )
+
+    def _items(self) -> Iterator[Item]:
+        """The blocks in order, as a provider state has them."""
+        for index in sorted({*self._texts, *self._calls, *self._thinking_blocks}):
+            if index in self._thinking_blocks:
+                yield from _thinking(self._thinking_blocks[index])
+            else:
+                yield {"call": True} if index in self._calls else {"text": self._texts[index]}
+
+
+def _thinking(block: dict[str, Any]) -> list[Item]:
+    """A thinking block as an item; the API takes none back without its signature."""
+    signed = block.get("signature") or block["type"] == "redacted_thinking"
+    return [{"block": block}] if signed else []
 
 
 def _finish_reason(stop_reason: str | None, tool_calls: tuple[ToolCall, ...]) -> str | None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from agentkit.providers.call_memory import CallMemory
 from agentkit.providers.content import Part, base64_of, parts_of
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
 from agentkit.providers.registry import PROVIDERS
 from agentkit.providers.response_fields import token_count
+from agentkit.providers.state import StateMemory, blocks_in, pieces_of
 from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
@@ -43,12 +43,12 @@ def encode(
     *,
     model: str,
     parameters: Body,
-    thinking: CallMemory[list[dict[str, Any]]],
+    states: StateMemory,
     stream: bool,
 ) -> Body:
     """The body of a request; `parameters` become a part of it.
 
-    `thinking` has the blocks that came before tool calls: the API requires them back.
+    `states` has the thinking of earlier answers: the API requires it back, unchanged.
 
     Raises:
         InvalidRequestError: a part of a message, or the response format, is not valid.
@@ -71,7 +71,7 @@ def encode(
     if system:
         body["system"] = system
     body["model"] = model
-    body["messages"] = _messages(request.conversation, thinking)
+    body["messages"] = _messages(request.conversation, states)
     if stream:
         body["stream"] = True
     return body
@@ -151,16 +151,14 @@ def _tool_choice(choice: Any) -> Any:
     return {"type": types[choice]} if choice in types else {"type": "tool", "name": choice}
 
 
-def _messages(
-    messages: Sequence[Message], thinking: CallMemory[list[dict[str, Any]]]
-) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[Message], states: StateMemory) -> list[dict[str, Any]]:
     """Alternating user and assistant turns; neighbouring messages of one role are merged."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role is MessageRole.SYSTEM:
             continue
         role = "assistant" if message.role is MessageRole.ASSISTANT else "user"
-        blocks = _blocks(message, thinking)
+        blocks = _blocks(message, states)
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"].extend(blocks)
         elif blocks:
@@ -180,17 +178,27 @@ def _strip_end(blocks: list[dict[str, Any]]) -> None:
         blocks[-1]["text"] = blocks[-1]["text"].rstrip() or "."
 
 
-def _blocks(message: Message, thinking: CallMemory[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _blocks(message: Message, states: StateMemory) -> list[dict[str, Any]]:
     if message.role is MessageRole.TOOL:
         content: Any = message.content
         if not isinstance(content, str):
             content = [_part(part) for part in _marked_parts(message)]
         tool_use_id = valid_id(message.tool_call_id or "")
         return [{"type": "tool_result", "tool_use_id": tool_use_id, "content": content}]
-    blocks = [_part(part) for part in _marked_parts(message) if part.get("text") != ""]
-    calls = [_tool_use(call) for call in message.tool_calls]
-    before = thinking.recall(message.tool_calls[0].id) if calls else None
-    return [*(before or ()), *blocks, *calls]
+    items = states.items_for(message)
+    pieces = pieces_of(message, items)
+    if pieces is None:
+        blocks = [_part(part) for part in _marked_parts(message) if part.get("text") != ""]
+        return [*blocks_in(items), *blocks, *map(_tool_use, message.tool_calls)]
+    return [
+        _tool_use(each.call)
+        if each.call is not None
+        else dict(each.item["block"])
+        if each.text is None
+        else {"type": "text", "text": each.text}
+        for each in pieces
+        if each.text != ""
+    ]
 
 
 def _marked_parts(message: Message) -> list[Part]:

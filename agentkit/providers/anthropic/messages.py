@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from agentkit.providers.adapter import Adapter, StreamDecoder
 from agentkit.providers.anthropic import decoder, encoder
-from agentkit.providers.call_memory import CallMemory
 from agentkit.providers.transport.base import Body, Reply
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
@@ -32,13 +31,6 @@ class AnthropicMessages(Adapter):
             {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
             | ({"prefill"} if encoder.supports_prefill(model) else set())
         )
-        self._thinking: CallMemory[list[dict[str, Any]]] = CallMemory()
-
-    def with_key(self, api_key: str) -> Self:
-        """The same model and settings with another key; both remember the same tool calls."""
-        other = super().with_key(api_key)
-        other._thinking = self._thinking
-        return other
 
     def encode(self, request: Request, *, stream: bool = False) -> Body:
         """The body of ``POST /v1/messages``."""
@@ -46,14 +38,14 @@ class AnthropicMessages(Adapter):
             request,
             model=self.model,
             parameters=self.parameters(request),
-            thinking=self._thinking,
+            states=self.states,
             stream=stream,
         )
 
     def decode(self, reply: Reply) -> Response[Any]:
         """A ``message`` object."""
-        return decoder.decode(reply, model=self.model, thinking=self._thinking)
+        return decoder.decode(reply, model=self.model, origin=self.states.origin)
 
     def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
         """The decoder of ``message_…`` and ``content_block_…`` events."""
-        return decoder.MessagesStreamDecoder(headers, model=self.model, thinking=self._thinking)
+        return decoder.MessagesStreamDecoder(headers, model=self.model, origin=self.states.origin)

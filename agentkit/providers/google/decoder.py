@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
 from agentkit.errors import InvalidResponseError
-from agentkit.providers.call_memory import CallMemory
 from agentkit.providers.response_fields import refusal, token_count, tool_call
+from agentkit.providers.state import state_of
 from agentkit.providers.transport.base import Reply
 from agentkit.types import (
     End,
@@ -30,14 +31,14 @@ _REFUSALS = frozenset(
 _MALFORMED = frozenset({"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"})
 
 
-def decode(reply: Reply, *, model: str, signatures: CallMemory[bytes]) -> Response[Any]:
+def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     """A complete response, which has the shape of a stream of one chunk.
 
     Raises:
         ContentFilterError: the model declined.
         InvalidResponseError: it has no content, or no end.
     """
-    chunks = GenerateStreamDecoder(model=model, signatures=signatures)
+    chunks = GenerateStreamDecoder(model=model, origin=origin)
     builder = ResponseBuilder((*chunks.events(reply.content), *chunks.end()))
     if builder.end is None:
         raise InvalidResponseError(f"{model} sent a response without a finish reason")
@@ -45,14 +46,12 @@ def decode(reply: Reply, *, model: str, signatures: CallMemory[bytes]) -> Respon
 
 
 class GenerateStreamDecoder:
-    """Decodes the chunks of one stream.
+    """Decodes the chunks of one stream."""
 
-    `signatures` gets the thought signatures that come with tool calls: the API requires them back.
-    """
-
-    def __init__(self, *, model: str, signatures: CallMemory[bytes]) -> None:
+    def __init__(self, *, model: str, origin: str) -> None:
         self._model = model
-        self._signatures = signatures
+        self._origin = origin
+        self._items: list[dict[str, Any]] = []
         self._id: str | None = None
         self._finish_reason: str | None = None
         self._usage: Any = None
@@ -101,11 +100,14 @@ class GenerateStreamDecoder:
             usage=_usage(self._usage),
             tool_calls=tuple(self._tool_calls),
             response_id=self._id,
+            state=state_of(self._origin, self._items),
         )
 
     def _parts(self, candidate: Any, chunk: Any) -> Iterator[StreamEvent]:
         content = candidate.content
         for part in (content.parts if content is not None else None) or ():
+            if part.text is not None and not part.thought:
+                self._add_text(len(part.text), part.thought_signature)
             if part.text and part.thought:
                 yield ReasoningDelta(part.text)
             elif part.text:
@@ -118,10 +120,22 @@ class GenerateStreamDecoder:
 
     def _tool_call(self, part: Any) -> ToolCall:
         function = part.function_call
-        call = tool_call(function.id, function.name, function.args)
-        if part.thought_signature:
-            self._signatures.remember(call.id, part.thought_signature)
-        return call
+        self._items.append({"call": True, **_signature(part.thought_signature)})
+        return tool_call(function.id, function.name, function.args)
+
+    def _add_text(self, length: int, signature: bytes | None) -> None:
+        """A signed part stays a part of its own; the others are joined."""
+        last = self._items[-1] if self._items else {}
+        if signature is None and last.keys() == {"text"}:
+            last["text"] += length
+        elif length or signature is not None:
+            self._items.append({"text": length, **_signature(signature)})
+
+
+def _signature(signature: bytes | None) -> dict[str, str]:
+    if signature is None:
+        return {}
+    return {"signature": base64.b64encode(signature).decode("ascii")}
 
 
 def _usage(usage: Any) -> Usage:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agentkit.providers.call_memory import CallMemory
 from agentkit.providers.content import Part, parts_of, split_system
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
+from agentkit.providers.state import Item, StateMemory, pieces_of
 from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
@@ -23,12 +24,10 @@ _NO_SIGNATURE: Final = b"skip_thought_signature_validator"
 """What Google documents in place of the signature of a call that its model did not make."""
 
 
-def encode(
-    request: Request, *, model: str, parameters: Body, signatures: CallMemory[bytes]
-) -> Body:
+def encode(request: Request, *, model: str, parameters: Body, states: StateMemory) -> Body:
     """The arguments of ``generateContent``; `parameters` become a part of its config.
 
-    `signatures` has the thought signatures that came with tool calls: the API requires them back.
+    `states` has the thought signatures of earlier answers: the API requires them back.
 
     Raises:
         InvalidRequestError: a part of a message, or the response format, is not valid.
@@ -59,7 +58,7 @@ def encode(
     no_signature = None if older else _NO_SIGNATURE
     return {
         "model": model,
-        "contents": _contents(messages, signatures, no_signature),
+        "contents": _contents(messages, states, no_signature),
         "config": config,
     }
 
@@ -76,7 +75,7 @@ def _tool_choice(choice: Any) -> Any:
 
 
 def _contents(
-    messages: Sequence[Message], signatures: CallMemory[bytes], no_signature: bytes | None
+    messages: Sequence[Message], states: StateMemory, no_signature: bytes | None
 ) -> list[dict[str, Any]]:
     """User and model turns; neighbouring messages of one role are merged.
 
@@ -87,8 +86,7 @@ def _contents(
     for message in messages:
         if message.role is MessageRole.ASSISTANT:
             role, open_calls = "model", list(message.tool_calls)
-            parts = [_part(each) for each in parts_of(message)]
-            parts += _function_calls(message.tool_calls, signatures, no_signature)
+            parts = _answer(message, states.items_for(message), no_signature)
         elif message.role is MessageRole.TOOL:
             role, parts = "user", _result(message, open_calls)
         else:
@@ -100,22 +98,40 @@ def _contents(
     return turns
 
 
-def _function_calls(
-    calls: Sequence[ToolCall], signatures: CallMemory[bytes], no_signature: bytes | None
+def _answer(
+    message: Message, items: Sequence[Item], no_signature: bytes | None
 ) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = []
-    for call in calls:
-        function = {"id": call.id, "name": call.name, "args": dict(call.arguments)}
-        part: dict[str, Any] = {"function_call": function}
-        signature = signatures.recall(call.id)
-        if signature is not None:
-            part["thought_signature"] = signature
-        parts.append(part)
+    """The parts of an assistant's message in their order, signed as they came."""
+    pieces = pieces_of(message, items)
+    if pieces is None:
+        parts = [_part(each) for each in parts_of(message)]
+        signed = [item for item in items if "call" in item]
+        if len(signed) != len(message.tool_calls):
+            signed = [{}] * len(message.tool_calls)
+        parts += map(_function_call, message.tool_calls, signed)
+    else:
+        parts = [
+            {"text": each.text, **_signature(each.item)}
+            if each.call is None
+            else _function_call(each.call, each.item)
+            for each in pieces
+        ]
     # Only the first of parallel calls is signed.
-    signed = any("thought_signature" in each for each in parts)
-    if parts and no_signature is not None and not signed:
-        parts[0]["thought_signature"] = no_signature
+    calls = [each for each in parts if "function_call" in each]
+    if calls and no_signature is not None and not any("thought_signature" in p for p in parts):
+        calls[0]["thought_signature"] = no_signature
     return parts
+
+
+def _function_call(call: ToolCall, item: Item) -> dict[str, Any]:
+    function = {"id": call.id, "name": call.name, "args": dict(call.arguments)}
+    return {"function_call": function, **_signature(item)}
+
+
+def _signature(item: Item) -> dict[str, bytes]:
+    if "signature" not in item:
+        return {}
+    return {"thought_signature": base64.b64decode(item["signature"])}
 
 
 def _result(message: Message, open_calls: list[ToolCall]) -> list[dict[str, Any]]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from agentkit.errors import AuthenticationError, LLMError, RateLimitError
 from agentkit.providers.adapter import Adapter, StreamDecoder
-from agentkit.providers.call_memory import CallMemory
 from agentkit.providers.google import decoder, encoder
 from agentkit.providers.response_fields import prompt_too_long
 from agentkit.providers.transport.base import Body, Reply, Transport
@@ -31,32 +30,22 @@ class Google(Adapter):
         {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
     )
 
-    def __init__(self, model: str, **settings: Any) -> None:
-        super().__init__(model, **settings)
-        self._signatures: CallMemory[bytes] = CallMemory()
-
-    def with_key(self, api_key: str) -> Self:
-        """The same model and settings with another key; both remember the same tool calls."""
-        other = super().with_key(api_key)
-        other._signatures = self._signatures
-        return other
-
     def encode(self, request: Request, *, stream: bool = False) -> Body:
         """The arguments of ``generateContent``: model, contents, and the fields of its config."""
         return encoder.encode(
             request,
             model=self.model,
             parameters=self.parameters(request),
-            signatures=self._signatures,
+            states=self.states,
         )
 
     def decode(self, reply: Reply) -> Response[Any]:
         """A ``GenerateContentResponse`` object."""
-        return decoder.decode(reply, model=self.model, signatures=self._signatures)
+        return decoder.decode(reply, model=self.model, origin=self.states.origin)
 
     def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
         """The decoder of ``GenerateContentResponse`` chunks."""
-        return decoder.GenerateStreamDecoder(model=self.model, signatures=self._signatures)
+        return decoder.GenerateStreamDecoder(model=self.model, origin=self.states.origin)
 
     def make_transport(self) -> Transport:
         """A new transport; its clients are made when first needed."""

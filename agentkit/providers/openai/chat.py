@@ -30,15 +30,24 @@ class OpenAIChat(Adapter):
             model=self.model,
             parameters=self.parameters(request),
             max_tokens_name=self.max_tokens_name,
+            states=self.states,
             stream=stream,
         )
 
     def decode(self, reply: Reply) -> Response[Any]:
         """A ``chat.completion`` object."""
-        return chat_decoder.decode(reply, model=self.model, daily_requests=self.daily_requests)
+        return chat_decoder.decode(
+            reply,
+            model=self.model,
+            origin=self.states.origin,
+            daily_requests=self.daily_requests,
+        )
 
     def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
         """The decoder of ``chat.completion.chunk`` objects."""
         return chat_decoder.ChatStreamDecoder(
-            headers, model=self.model, daily_requests=self.daily_requests
+            headers,
+            model=self.model,
+            origin=self.states.origin,
+            daily_requests=self.daily_requests,
         )

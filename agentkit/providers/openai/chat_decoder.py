@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentkit.errors import InvalidResponseError
@@ -13,11 +13,25 @@ from agentkit.providers.response_fields import (
     token_count,
     tool_call,
 )
+from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
-from agentkit.types import End, ReasoningDelta, Response, StreamEvent, TextDelta, Usage
+from agentkit.types import (
+    End,
+    ProviderState,
+    ReasoningDelta,
+    Response,
+    StreamEvent,
+    TextDelta,
+    Usage,
+)
+
+_REASONING_NAMES = ("reasoning_content", "reasoning")
+_DETAILS = "reasoning_details"
+_OF_A_CALL = "extra_content"
+"""Where Gemini's chat completions have the thought signature of a call."""
 
 
-def decode(reply: Reply, *, model: str, daily_requests: bool) -> Response[Any]:
+def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Response[Any]:
     """A complete response.
 
     Raises:
@@ -37,12 +51,14 @@ def decode(reply: Reply, *, model: str, daily_requests: bool) -> Response[Any]:
     if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
         raise refusal(model)
     text = join_text(message.content)
+    called = [
+        each for each in message.tool_calls or () if getattr(each, "function", None) is not None
+    ]
     tool_calls = tuple(
-        tool_call(each.id, each.function.name, each.function.arguments)
-        for each in message.tool_calls or ()
-        if getattr(each, "function", None) is not None
+        tool_call(each.id, each.function.name, each.function.arguments) for each in called
     )
-    reasoning = _reasoning(message)
+    fields, reasoning = ReasoningFields(), _reasoning(message)
+    fields.add(message)
     if not text and not tool_calls and (message.content is None or not reasoning):
         raise _without_content(model, choice.finish_reason)
     return Response(
@@ -53,15 +69,20 @@ def decode(reply: Reply, *, model: str, daily_requests: bool) -> Response[Any]:
         response_id=completion.id,
         reasoning=reasoning,
         quota=quota_from_headers(reply.headers, daily_requests=daily_requests),
+        state=fields.state(origin, [_of_a_call(each) for each in called]),
     )
 
 
 class ChatStreamDecoder:
     """Decodes the chunks of one stream."""
 
-    def __init__(self, headers: Mapping[str, str], *, model: str, daily_requests: bool) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], *, model: str, origin: str, daily_requests: bool
+    ) -> None:
         self._headers = headers
         self._model = model
+        self._origin = origin
+        self._reasoning = ReasoningFields()
         self._daily_requests = daily_requests
         self._id: str | None = None
         self._finish_reason: str | None = None
@@ -69,6 +90,7 @@ class ChatStreamDecoder:
         self._refused = False
         self._empty = True
         self._calls: list[dict[str, Any]] = []
+        self._of_calls: list[dict[str, Any]] = []
         self._call_at: dict[int | None, dict[str, Any]] = {}
 
     def events(self, chunk: Any) -> Iterator[StreamEvent]:
@@ -81,6 +103,7 @@ class ChatStreamDecoder:
                 continue
             delta = choice.delta
             if delta is not None:
+                self._reasoning.add(delta)
                 if delta.content:
                     self._empty = False
                     yield TextDelta(join_text(delta.content), chunk)
@@ -111,6 +134,7 @@ class ChatStreamDecoder:
             tool_calls=tuple(tool_call(**each) for each in self._calls),
             response_id=self._id,
             quota=quota_from_headers(self._headers, daily_requests=self._daily_requests),
+            state=self._reasoning.state(self._origin, self._of_calls),
         )
 
     def _add_call(self, delta: Any) -> None:
@@ -119,10 +143,54 @@ class ChatStreamDecoder:
         if call is None or (delta.id and call["call_id"] and delta.id != call["call_id"]):
             call = self._call_at[delta.index] = {"call_id": "", "name": "", "arguments": ""}
             self._calls.append(call)
+            self._of_calls.append({})
         call["call_id"] = call["call_id"] or delta.id or ""
         if delta.function is not None:
             call["name"] = call["name"] or delta.function.name or ""
             call["arguments"] += delta.function.arguments or ""
+        at = next(i for i, each in enumerate(self._calls) if each is call)
+        self._of_calls[at].update(_of_a_call(delta))
+
+
+class ReasoningFields:
+    """The fields of an answer in which a server puts its reasoning, and wants it back."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._details: list[dict[str, Any]] = []
+
+    def add(self, message: Any) -> None:
+        """Add those of a message, or of the next delta of one."""
+        for name in _REASONING_NAMES:
+            if isinstance(text := getattr(message, name, None), str) and text:
+                self._texts[name] = self._texts.get(name, "") + text
+        details = getattr(message, _DETAILS, None)
+        for each in details if isinstance(details, list) else ():
+            self._add_detail(dict(each))
+
+    def state(self, origin: str, of_calls: Sequence[Mapping[str, Any]]) -> ProviderState | None:
+        """The state of an answer with tool calls: servers want nothing else back."""
+        if not of_calls:
+            return None
+        block = {**self._texts, **({_DETAILS: self._details} if self._details else {})}
+        calls: list[Item] = [{"call": True, **each} for each in of_calls]
+        return state_of(origin, [*([{"block": block}] if block else []), *calls])
+
+    def _add_detail(self, detail: dict[str, Any]) -> None:
+        """A detail with the index and type of the last one continues it."""
+        last = self._details[-1] if self._details else {}
+        place = ("type", "index")
+        if not last or "index" not in detail or any(last.get(n) != detail.get(n) for n in place):
+            self._details.append(detail)
+            return
+        for name, value in detail.items():
+            more = name in ("text", "summary", "data") and isinstance(last.get(name), str)
+            last[name] = last[name] + value if more and isinstance(value, str) else value
+
+
+def _of_a_call(call: Any) -> dict[str, Any]:
+    extra = getattr(call, _OF_A_CALL, None)
+    return {} if extra is None else {_OF_A_CALL: extra}
 
 
 def _without_content(model: str, finish_reason: str | None) -> InvalidResponseError:

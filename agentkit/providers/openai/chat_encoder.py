@@ -10,6 +10,7 @@ from typing import Any
 from agentkit.errors import InvalidRequestError
 from agentkit.providers.content import Part, data_url, parts_of, shortened_id
 from agentkit.providers.json_schema import strict_schema, with_json_instruction
+from agentkit.providers.state import StateMemory, blocks_in
 from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
@@ -19,9 +20,18 @@ _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def encode(
-    request: Request, *, model: str, parameters: Body, max_tokens_name: str, stream: bool
+    request: Request,
+    *,
+    model: str,
+    parameters: Body,
+    max_tokens_name: str,
+    states: StateMemory,
+    stream: bool,
 ) -> Body:
-    """The body of a request; `parameters` become a part of it."""
+    """The body of a request; `parameters` become a part of it.
+
+    `states` has the reasoning that came with tool calls: some servers require it back.
+    """
     body = parameters
     if _MAX_TOKENS in body and max_tokens_name != _MAX_TOKENS:
         body[max_tokens_name] = body.pop(_MAX_TOKENS)
@@ -36,7 +46,7 @@ def encode(
         body.setdefault("stream_options", {"include_usage": True})
     body["model"] = model
     messages = (*json_mode_instruction(request, request.conversation), *request.conversation)
-    body["messages"] = [_message(each) for each in messages]
+    body["messages"] = [_message(each, states) for each in messages]
     return body
 
 
@@ -77,17 +87,22 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, states: StateMemory) -> dict[str, Any]:
     role = message.role
     if role is MessageRole.TOOL:
         call_id = shortened_id(message.tool_call_id, _MAX_ID_LENGTH)
         return {"role": "tool", "content": message.text, "tool_call_id": call_id}
     if role is MessageRole.ASSISTANT and message.tool_calls:
-        return {
-            "role": "assistant",
-            "content": message.text or None,
-            "tool_calls": [_tool_call(each) for each in message.tool_calls],
-        }
+        items = states.items_for(message)
+        calls = [_tool_call(each) for each in message.tool_calls]
+        own = [item for item in items if "call" in item]
+        if len(own) == len(calls):
+            for call, item in zip(calls, own, strict=True):
+                call.update((name, value) for name, value in item.items() if name != "call")
+        answer = {"role": "assistant", "content": message.text or None, "tool_calls": calls}
+        for block in blocks_in(items):
+            answer.update(block)
+        return answer
     if isinstance(message.content, str):
         return {"role": str(role), "content": message.content}
     return {"role": str(role), "content": [_part(each) for each in parts_of(message)]}

@@ -15,11 +15,13 @@ from agentkit.types import Request, Response
 class OpenAIResponses(Adapter):
     """A model of OpenAI's responses API: text, images, files, tools, JSON schemas, streams.
 
-    OpenAI stores nothing unless ``store=True`` is set. The model's reasoning is in
+    OpenAI stores nothing unless ``store=True`` is set; reasoning models send their reasoning
+    encrypted, and get it back with the conversation. The model's reasoning is in
     `Response.reasoning` if summaries are requested (``reasoning={"summary": "auto"}``).
     """
 
     provider: ClassVar[str] = "openai"
+    api: ClassVar[str | None] = "openai-responses"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("openai", "OpenAI", "responses")
     capabilities = frozenset(
         {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
@@ -28,13 +30,19 @@ class OpenAIResponses(Adapter):
     def encode(self, request: Request, *, stream: bool = False) -> Body:
         """The body of ``POST /responses``."""
         return responses_encoder.encode(
-            request, model=self.model, parameters=self.parameters(request), stream=stream
+            request,
+            model=self.model,
+            parameters=self.parameters(request),
+            states=self.states,
+            stream=stream,
         )
 
     def decode(self, reply: Reply) -> Response[Any]:
         """A ``response`` object."""
-        return responses_decoder.decode(reply, model=self.model)
+        return responses_decoder.decode(reply, model=self.model, origin=self.states.origin)
 
     def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
         """The decoder of ``response.…`` events."""
-        return responses_decoder.ResponsesStreamDecoder(headers, model=self.model)
+        return responses_decoder.ResponsesStreamDecoder(
+            headers, model=self.model, origin=self.states.origin
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from agentkit.errors import InvalidResponseError
@@ -14,6 +14,7 @@ from agentkit.providers.response_fields import (
     token_count,
     tool_call,
 )
+from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
 from agentkit.types import End, ReasoningDelta, Response, StreamEvent, TextDelta, ToolCall, Usage
 
@@ -30,7 +31,7 @@ _REQUEST_CODES = (
 """How the codes of a failed response begin that blame the request."""
 
 
-def decode(reply: Reply, *, model: str) -> Response[Any]:
+def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     """A complete response.
 
     Raises:
@@ -65,15 +66,17 @@ def decode(reply: Reply, *, model: str) -> Response[Any]:
         response_id=response.id,
         reasoning=_BETWEEN_SUMMARIES.join(reasoning),
         quota=quota_from_headers(reply.headers),
+        state=state_of(origin, _items(response.output or ())),
     )
 
 
 class ResponsesStreamDecoder:
     """Decodes the events of one stream, whose last one repeats the complete response."""
 
-    def __init__(self, headers: Mapping[str, str], *, model: str) -> None:
+    def __init__(self, headers: Mapping[str, str], *, model: str, origin: str) -> None:
         self._headers = headers
         self._model = model
+        self._origin = origin
 
     def events(self, event: Any) -> Iterator[StreamEvent]:
         """The stream events in one event.
@@ -101,14 +104,36 @@ class ResponsesStreamDecoder:
         return ()
 
     def _end(self, content: Any) -> End:
-        response = decode(Reply(content, self._headers), model=self._model)
+        response = decode(Reply(content, self._headers), model=self._model, origin=self._origin)
         return End(
             response.finish_reason,
             usage=response.usage,
             tool_calls=response.tool_calls,
             response_id=response.response_id,
             quota=response.quota,
+            state=response.state,
         )
+
+
+def _items(output: Sequence[Any]) -> Iterator[Item]:
+    """The output as the items of a provider state.
+
+    The API takes reasoning back only with its encrypted content, and together with the ids of what
+    followed it; without such reasoning, the ids are left out.
+    """
+    reasoning = [each for each in output if each.type == "reasoning"]
+    encrypted = bool(reasoning) and all(each.encrypted_content for each in reasoning)
+    for item in output:
+        if item.type == "message":
+            names = ("id", "status", "phase") if encrypted else ("phase",)
+            own = {name: getattr(item, name, None) for name in names}
+            own = {name: value for name, value in own.items() if value is not None}
+            text = sum(len(part.text) for part in item.content if part.type == "output_text")
+            yield {"text": text, **own}
+        elif item.type == "function_call":
+            yield {"call": True, "id": item.id} if encrypted and item.id else {"call": True}
+        elif item.type == "reasoning" and encrypted:
+            yield {"block": item.to_dict(exclude_none=True)}
 
 
 def _texts(message: Any, model: str) -> Iterator[str]:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentkit.providers.content import Part, data_url, parts_of, shortened_id, split_system
 from agentkit.providers.openai.chat_encoder import encode_response_format, json_mode_instruction
+from agentkit.providers.state import Piece, StateMemory, pieces_of
 from agentkit.providers.transport.base import Body
-from agentkit.types import Message, MessageRole, Request, ToolSpec
+from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 _MAX_ID_LENGTH = 64  # of a tool call, in characters
 _MAX_TOKENS_NAMES = ("max_tokens", "max_completion_tokens")
+_ENCRYPTED = "reasoning.encrypted_content"
+_REASONS = re.compile(r"(?:ft:)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
+"""Models that reason (as of 2026-11); others refuse to be asked for encrypted reasoning."""
 
 
-def encode(request: Request, *, model: str, parameters: Body, stream: bool) -> Body:
-    """The body of a request; `parameters` become a part of it."""
+def encode(
+    request: Request, *, model: str, parameters: Body, states: StateMemory, stream: bool
+) -> Body:
+    """The body of a request; `parameters` become a part of it.
+
+    `states` has the encrypted reasoning of earlier answers.
+    """
     body = parameters
     for name in _MAX_TOKENS_NAMES:
         if name in body:
@@ -32,6 +42,8 @@ def encode(request: Request, *, model: str, parameters: Body, stream: bool) -> B
         text_format = _text_format(request.response_format)
         body["text"] = {**body.get("text", {}), "format": text_format}
     body.setdefault("store", False)
+    if body["store"] is False and ("reasoning" in body or _REASONS.match(model)):
+        body["include"] = [*dict.fromkeys((*body.get("include", ()), _ENCRYPTED))]
     system, messages = split_system(request.conversation)
     instructions = [each for each in (body.get("instructions"), system) if each]
     if instructions:
@@ -41,7 +53,7 @@ def encode(request: Request, *, model: str, parameters: Body, stream: bool) -> B
     body["model"] = model
     extra = json_mode_instruction(request, messages)
     body["input"] = [{"role": "system", "content": each.text} for each in extra]
-    body["input"] += [item for each in messages for item in _items(each)]
+    body["input"] += [item for each in messages for item in _items(each, states)]
     return body
 
 
@@ -63,22 +75,44 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     return {**tool, "strict": False}
 
 
-def _items(message: Message) -> Iterator[dict[str, Any]]:
+def _items(message: Message, states: StateMemory) -> Iterator[dict[str, Any]]:
     if message.role is MessageRole.TOOL:
         call_id = shortened_id(message.tool_call_id, _MAX_ID_LENGTH)
         yield {"type": "function_call_output", "call_id": call_id, "output": _content(message)}
     elif message.role is MessageRole.USER:
         yield {"role": "user", "content": _content(message)}
+    elif pieces := pieces_of(message, states.items_for(message)):
+        for piece in pieces:
+            if piece.text != "":
+                yield _answer_item(piece)
     else:
         if message.text or not message.tool_calls:
             yield {"role": "assistant", "content": message.text}
         for call in message.tool_calls:
-            yield {
-                "type": "function_call",
-                "call_id": shortened_id(call.id, _MAX_ID_LENGTH),
-                "name": call.name,
-                "arguments": json.dumps(dict(call.arguments), ensure_ascii=False),
-            }
+            yield _function_call(call)
+
+
+def _answer_item(piece: Piece) -> dict[str, Any]:
+    """An item of an answer as it came: with its id if there is one."""
+    own = {name: piece.item[name] for name in ("id", "status", "phase") if name in piece.item}
+    if piece.call is not None:
+        return {**_function_call(piece.call), **own}
+    if piece.text is None:
+        return dict(piece.item["block"])
+    if "id" not in own:
+        return {"role": "assistant", "content": piece.text, **own}
+    text = {"type": "output_text", "text": piece.text, "annotations": []}
+    message = {"type": "message", "role": "assistant", "status": "completed"}
+    return {**message, **own, "content": [text]}
+
+
+def _function_call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "call_id": shortened_id(call.id, _MAX_ID_LENGTH),
+        "name": call.name,
+        "arguments": json.dumps(dict(call.arguments), ensure_ascii=False),
+    }
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

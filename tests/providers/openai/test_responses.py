@@ -37,6 +37,7 @@ def test_the_body_of_a_conversation() -> None:
     assert body == {
         "model": "gpt-x",
         "store": False,
+        "include": ["reasoning.encrypted_content"],
         "instructions": "Be brief.",
         "max_output_tokens": 50,
         "reasoning": {"effort": "low"},

@@ -1,0 +1,109 @@
+"""What a model needs back with its answers: kept in messages, and in memory for those without.
+
+The items of a `ProviderState` are in the order in which the model sent its answer. Each stands for
+one of three things, and may have more keys with what the model sent beside it:
+
+- ``{"text": n}``: the next `n` characters of the message's text
+- ``{"call": true}``: the next of its tool calls
+- ``{"block": {...}}``: something opaque, such as a thinking block
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from agentkit._fork import fork_safe_lock
+from agentkit.types import Message, ProviderState, ToolCall
+
+Item: TypeAlias = Mapping[str, Any]
+
+_MAX_ANSWERS: Final = 4096
+_WITHOUT: Final = ProviderState("", ())
+
+
+class StateMemory:
+    """The states that came with the latest 4,096 answers of one model. Thread-safe.
+
+    For messages that were made from the tool calls of a response, without its state.
+    """
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        """The `ProviderState.origin` of the model."""
+        self._lock = fork_safe_lock()
+        self._by_call: OrderedDict[str, ProviderState] = OrderedDict()
+
+    def remember(self, calls: Sequence[ToolCall], state: ProviderState | None) -> None:
+        """Keep the state of the answer with these tool calls."""
+        if not calls or state is None:
+            return
+        with self._lock:
+            self._by_call[calls[0].id] = state
+            if len(self._by_call) > _MAX_ANSWERS:
+                self._by_call.popitem(last=False)
+
+    def items_for(self, message: Message) -> tuple[Item, ...]:
+        """The state of a message that the model may get back; empty if it made no such message."""
+        state = message.state
+        if state is None and message.tool_calls:
+            state = self._by_call.get(message.tool_calls[0].id)
+        return state.items if state is not None and state.origin == self.origin else ()
+
+
+class Piece(NamedTuple):
+    """A part of an answer, in order: a text, a tool call or an opaque block.
+
+    `item` is what the state has about it.
+    """
+
+    item: Item
+    text: str | None = None
+    call: ToolCall | None = None
+
+
+def state_of(origin: str, items: Iterable[Item]) -> ProviderState | None:
+    """The state of an answer; None if the model sent nothing beside text and tool calls."""
+    kept = tuple(items)
+    plain = all(item.keys() <= {"text", "call"} for item in kept)
+    return None if plain else ProviderState(origin, kept)
+
+
+def pieces_of(message: Message, items: Sequence[Item]) -> list[Piece] | None:
+    """The message in the order of its answer; None if it was changed, or the items are empty."""
+    text = message.content
+    if not items or not isinstance(text, str):
+        return None
+    length = sum(item.get("text", 0) for item in items)
+    if length != len(text) or len(message.tool_calls) != sum("call" in item for item in items):
+        return None
+    pieces: list[Piece] = []
+    calls = iter(message.tool_calls)
+    for item in items:
+        if "text" in item:
+            pieces.append(Piece(item, text=text[: item["text"]]))
+            text = text[item["text"] :]
+        else:
+            pieces.append(Piece(item, call=next(calls) if "call" in item else None))
+    return pieces
+
+
+def blocks_in(items: Iterable[Item]) -> list[dict[str, Any]]:
+    """The opaque blocks of a state."""
+    return [dict(item["block"]) for item in items if "block" in item]
+
+
+def without_state(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages without any state, remembered ones included."""
+    return tuple(
+        Message(
+            each.role,
+            each.content,
+            metadata=each.metadata,
+            tool_calls=each.tool_calls,
+            tool_call_id=each.tool_call_id,
+            state=_WITHOUT,
+        )
+        for each in messages
+    )
