@@ -72,7 +72,7 @@ class Adapter(ABC):
         self._api_key = api_key
         host = "" if self.base_url is None else f"@{urlsplit(self.base_url).netloc}"
         self.states = StateMemory(f"{self.api or self.provider}:{model}{host}")
-        """What the model sent with its answers and needs back; nobody else may read it."""
+        """What the model sent with its answers and needs back."""
         self._transport = self.make_transport()
 
     @abstractmethod

@@ -53,7 +53,7 @@ class StateMemory:
 
 
 class Piece(NamedTuple):
-    """A part of an answer, in order: a text, a tool call or an opaque block.
+    """A part of an answer, in order: some text, a tool call or an opaque block.
 
     `item` is what the state has about it.
     """

@@ -65,11 +65,11 @@ def test_the_model_receives_the_tool_results(go: Go, tool: Callable[..., Any]) -
 
 @each_way
 def test_the_state_of_an_answer_stays_in_the_conversation(go: Go) -> None:
-    thought, said = (ProviderState("some:model", ({"block": {"n": n}},)) for n in (1, 2))
-    model = Model(replace(want("clock"), state=thought), Response("Noon.", state=said))
+    first, second = (ProviderState("some:model", ({"block": {"n": n}},)) for n in (1, 2))
+    model = Model(replace(want("clock"), state=first), Response("Noon.", state=second))
     result = go(agent_of(model), "the time?", tools=[ToolSpec("clock", fn=lambda: "noon")])
-    assert [each.state for each in model.requests[-1].messages] == [None, thought, None]
-    assert result.messages[-1].state == said
+    assert [each.state for each in model.requests[-1].messages] == [None, first, None]
+    assert result.messages[-1].state == second
 
 
 def test_without_tool_calls_one_request_is_enough(go: Go) -> None:
