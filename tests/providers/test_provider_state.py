@@ -62,7 +62,7 @@ REASONING = [
     {"type": "reasoning", "id": f"rs_{n}", "summary": [], "encrypted_content": f"secret {n}"}
     for n in (1, 2)
 ]
-SAID = {
+SPOKEN = {
     "type": "message",
     "role": "assistant",
     "id": "msg_1",
@@ -77,7 +77,7 @@ FUNCTION_CALL = {
     "name": "weather",
     "arguments": ARGUMENTS,
 }
-OUTPUT = [REASONING[0], SAID, REASONING[1], FUNCTION_CALL]
+OUTPUT = [REASONING[0], SPOKEN, REASONING[1], FUNCTION_CALL]
 RESPONSE = {
     "id": "r1",
     "object": "response",
@@ -119,13 +119,13 @@ def chat(provider: str, spec: str, own: dict[str, Any], of_call: dict[str, Any])
         {name: [{**each[0], "text": "I "}] if name == "reasoning_details" else each[:2]}
         for name, each in own.items()
     ]
-    rests = [
+    ends = [
         {name: [{**each[0], "text": "see."}] if name == "reasoning_details" else each[2:]}
         for name, each in own.items()
     ]
     deltas = [
         *halves,
-        *rests,
+        *ends,
         {"content": TEXT},
         {"tool_calls": [{**CHAT_CALL, **of_call, "index": 0}]},
     ]
@@ -379,7 +379,7 @@ def test_reasoning_that_is_not_encrypted_stays_here(server: Canned) -> None:
         "summary": [],
         "encrypted_content": None,
     }
-    server.json({**RESPONSE, "output": [open_item, SAID, FUNCTION_CALL]})
+    server.json({**RESPONSE, "output": [open_item, SPOKEN, FUNCTION_CALL]})
     with asking(adapter("openai-responses", server)) as asker:
         called = asker.ask("sync", [Message("user", "Rome?")]).message
         asker.ask("sync", conversation(called))
