@@ -1,4 +1,4 @@
-"""What a model needs back with its answers: kept in messages, and in memory for those without.
+"""The states of providers: what a model needs back with its answers, and its place in them.
 
 The items of a `ProviderState` are in the order in which the model sent its answer. Each stands for
 one of three things, and may have more keys with what the model sent beside it:
