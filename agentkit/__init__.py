@@ -95,6 +95,7 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.policy.breaker": ["BreakerPolicy", "CircuitBreaker"],
         "agentkit.policy.budget": ["Budget"],
         "agentkit.policy.limits": ["PoolConfig", "RateLimits"],
+        "agentkit.policy.price": ["Price"],
         "agentkit.policy.retry": ["RetryPolicy"],
         "agentkit.policy.health": ["HealthAware"],
         "agentkit.providers.registry": ["provider_for"],

@@ -106,6 +106,7 @@ from agentkit.policy.limits import (
     PoolConfig,
     RateLimits,
 )
+from agentkit.policy.price import Price
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.registry import provider_for
 from agentkit.telemetry.otel import Telemetry
@@ -189,6 +190,7 @@ __all__ = [
     "PendingCall",
     "PoolConfig",
     "PoolExhaustedError",
+    "Price",
     "Provider",
     "ProviderError",
     "ProviderState",

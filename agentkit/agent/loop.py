@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from agentkit.agent.callables import Background, call
 from agentkit.agent.calls import CallTools, PendingCall, ToolResult
-from agentkit.agent.cost import RunCost, total_usage
+from agentkit.agent.cost import charge, require_prices, total_cost, total_usage
 from agentkit.agent.events import (
     PartialAnswer,
     RunEvent,
@@ -134,10 +134,9 @@ class Run:
         self._clock = clock
         self._memory = memory
         self._options = {**params, "tools": toolbox.specs or None, "response_model": response_model}
-        self._cost = RunCost(manager.dispatcher)
         self._budget = limits.budget()
         if limits.max_cost is not None:
-            self._cost.require_prices(params.get("model"))
+            require_prices(manager.dispatcher, params.get("model"))
         asking = next((spec.name for spec in toolbox.specs if spec.approve), None)
         if asking is not None and session.source is None:
             raise ConfigurationError(
@@ -418,7 +417,7 @@ class Run:
 
     def _charge(self, response: Response[Any]) -> None:
         if self._budget is not None:
-            self._cost.charge(self._budget, response.ledger)
+            charge(self._budget, response.ledger)
 
     def _require_time(self, deadline: Deadline) -> float:
         seconds = deadline.left(self._clock())
@@ -474,11 +473,12 @@ class Run:
             parsed=None if pending else response.parsed,
             steps=tuple(steps),
             usage=total_usage(step.response for step in steps),
-            cost=self._cost.usd(step.response.ledger for step in steps),
+            cost=total_cost(step.response.ledger for step in steps),
             messages=messages,
             status="waiting" if pending else "finished",
             pending=pending,
             run_id=self._session.run_id,
+            cost_estimated=any(step.response.ledger.cost_estimated for step in steps),
         )
 
 

@@ -31,11 +31,12 @@ class AgentResult(Generic[T_co]):
         steps: each request to the model in order, with its response and tool results.
         usage: tokens of every attempt, including answers that failed validation; answers from
             the response cache count nothing.
-        cost: USD for these tokens, or None when a model that answered has no price.
+        cost: USD for these attempts, or None when a model that was tried has no price.
         messages: the whole conversation, memory and final answer included.
         status: ``"finished"``, or ``"waiting"`` for approval of the `pending` calls.
         pending: the tool calls that wait for approval.
         run_id: the id of the run, with which `Agent.resume` continues it.
+        cost_estimated: whether a part of `cost` is an estimate, see `Entry.cost_estimated`.
     """
 
     text: str
@@ -47,6 +48,7 @@ class AgentResult(Generic[T_co]):
     status: ResultStatus = "finished"
     pending: tuple[PendingCall, ...] = ()
     run_id: str = ""
+    cost_estimated: bool = False
 
     @property
     def in_doubt(self) -> tuple[ToolResult, ...]:
@@ -72,6 +74,7 @@ class AgentResult(Generic[T_co]):
             "status": self.status,
             "pending": [each.to_dict() for each in self.pending],
             "run_id": self.run_id,
+            "cost_estimated": self.cost_estimated,
         }
 
     @classmethod
@@ -96,6 +99,7 @@ class AgentResult(Generic[T_co]):
                 status=data["status"],
                 pending=tuple(map(PendingCall.from_dict, data["pending"])),
                 run_id=data["run_id"],
+                cost_estimated=data.get("cost_estimated", False),
             )
         except UNREADABLE as exc:
             raise malformed("result") from exc

@@ -33,8 +33,8 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 def copy_as_cached(response: Response[Any]) -> Response[Any]:
     """A copy that is marked as cached and shares nothing mutable with `response`.
 
-    It keeps text, usage, model, provider, finish reason, tool calls, response id, reasoning and the
-    provider's state.
+    It keeps text, usage, model, provider, finish reason, tool calls, response id, reasoning, the
+    provider's state and model id.
 
     Raises:
         TypeError, ValueError: the arguments of a tool call are not valid JSON.
@@ -53,6 +53,7 @@ def copy_as_cached(response: Response[Any]) -> Response[Any]:
         response_id=response.response_id,
         reasoning=response.reasoning,
         state=response.state,
+        model_id=response.model_id,
     )
 
 
@@ -87,6 +88,7 @@ def encode(key: str, response: Response[Any], stored: float) -> bytes:
             "response_id": response.response_id,
             "reasoning": response.reasoning,
             **({} if state is None else {"state": state.to_dict()}),
+            "model_id": response.model_id,
         }
     )
     body = _TIME.pack(stored) + text.encode("utf-8", "surrogatepass")
@@ -121,6 +123,7 @@ def decode(key: str, data: Any) -> tuple[Response[Any], float]:
             response_id=fields["response_id"],
             reasoning=fields.get("reasoning", ""),
             state=ProviderState.from_dict(fields["state"]) if "state" in fields else None,
+            model_id=fields.get("model_id"),
         )
     except (ValueError, KeyError, TypeError, struct.error, RecursionError):
         raise CacheFault("corrupt", "ignored an entry that cannot be decoded") from None

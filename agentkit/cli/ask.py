@@ -31,7 +31,8 @@ def command(
     ] = None,
     stream: Annotated[bool, typer.Option(help="Show the answer as it arrives.")] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: text, model, usage, attempts.")
+        bool,
+        typer.Option("--json", help="Print one JSON object: text, model, usage, cost, attempts."),
     ] = False,
     base_url: BaseUrl = None,
 ) -> None:
@@ -88,5 +89,6 @@ def _as_json(response: Response[Any]) -> dict[str, Any]:
         "provider": response.provider,
         "finish_reason": response.finish_reason,
         "usage": asdict(response.usage),
+        "cost": response.cost,
         "attempts": len(response.ledger.sent),
     }

@@ -93,6 +93,7 @@ def _as_json(settings: Settings) -> dict[str, Any]:
         "deadline": settings.deadline,
         "max_retries": settings.max_retries,
         "response_cache": settings.response_cache or "off",
+        "prices": {name: each.as_metadata() for name, each in settings.prices.items()},
         "providers": {name: _provider(each) for name, each in settings.providers.items()},
     }
 

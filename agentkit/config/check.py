@@ -94,6 +94,7 @@ def check(settings: Settings, environ: Mapping[str, str] | None = None) -> Repor
         *_check_context_windows(settings),
         *_check_shared_keys(settings),
         *_check_models(settings),
+        *_check_prices(settings),
         *_check_route(settings),
         *_check_plain_keys(settings),
         *_check_variables(environ),
@@ -176,6 +177,19 @@ def _check_context_windows(settings: Settings) -> Iterator[Finding]:
                 f"providers.{other.name}.context_window",
                 f"smaller than the context window of {first.name}: {small:,} of {large:,} tokens",
                 f"a long request fails when {first.name} is down: choose a larger model",
+            )
+
+
+def _check_prices(settings: Settings) -> Iterator[Finding]:
+    models = {key.model for provider in settings.providers.values() for key in provider.keys}
+    for name in settings.prices:
+        if name not in models:
+            close = difflib.get_close_matches(name, models, n=1)
+            yield Finding(
+                "note",
+                f"prices.{name}",
+                "no provider uses a model of this name",
+                f"did you mean `{close[0]}`?" if close else "remove it, or correct the name",
             )
 
 

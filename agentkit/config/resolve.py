@@ -18,6 +18,7 @@ from agentkit.config.schema import (
 )
 from agentkit.config.secrets import Key, KeyProblem, Keyring
 from agentkit.policy.limits import DEFAULT_OUTPUT, RateLimits
+from agentkit.policy.price import price_list
 from agentkit.providers.registry import PROVIDERS, ProviderInfo, provider_info, provider_names
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class _Resolver:
             deadline=file.deadline,
             max_retries=file.max_retries,
             response_cache=None if file.response_cache == "off" else file.response_cache,
+            prices=price_list({name: each.model_dump() for name, each in file.prices.items()}),
             source=self._locations.source,
         )
 

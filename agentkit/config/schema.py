@@ -28,6 +28,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from agentkit.config.problems import looks_like_key
 from agentkit.policy.limits import PoolConfig, RateLimits, Strategy, key_fingerprint
+from agentkit.policy.price import Price
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ def _check_text(value: str) -> str:
 Text = Annotated[str, AfterValidator(_check_text)]
 Url = Annotated[str, AfterValidator(_check_text), AfterValidator(_check_url)]
 Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ApiKey = Annotated[SecretStr, WithJsonSchema({"type": "string"})]
 OneOrMany = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1), _OneOrMany()]
@@ -114,6 +116,19 @@ class Limits(_Model):
     """Answer tokens in any 60 seconds."""
     tokens_per_minute: Count | None = None
     """Prompt and answer tokens together in any 60 seconds."""
+
+
+class Prices(_Model):
+    """What a model costs, in US dollars for 1,000 tokens."""
+
+    cost_per_1k_input_tokens: Rate
+    """Input that a prompt cache had no part in."""
+    cost_per_1k_output_tokens: Rate
+    """Output, reasoning included."""
+    cost_per_1k_cache_read_tokens: Rate | None = None
+    """Input that the provider read from a prompt cache; null: unknown, estimated as other input."""
+    cost_per_1k_cache_write_tokens: Rate | None = None
+    """Input that the provider wrote to a prompt cache; null: unknown, estimated as other input."""
 
 
 class ProviderOptions(_Model):
@@ -178,6 +193,8 @@ class File(_Model):
     """Attempts at each provider in one request, including the first."""
     response_cache: Literal["disk", "memory", "off"] = "off"
     """Where responses are cached, so that an identical request needs no call."""
+    prices: dict[str, Prices] = Field(default_factory=dict)
+    """What models cost, by the provider's own names. Default: unknown."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -246,6 +263,7 @@ class Settings:
             None: no limit).
         max_retries: attempts at each provider in one request, including the first (default 3).
         response_cache: where responses are cached; None (default): nowhere.
+        prices: what models cost, by the provider's own names.
         source: the file it was read from, or ``the environment``.
     """
 
@@ -255,6 +273,7 @@ class Settings:
     deadline: float | None = _DEADLINE
     max_retries: int = _MAX_RETRIES
     response_cache: Literal["disk", "memory"] | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
     @property

@@ -406,6 +406,7 @@ class Call:
             details=response.details,
             raw=response.raw,
             state=response.state,
+            model_id=response.model_id,
         )
         if self.check is not None:
             try:

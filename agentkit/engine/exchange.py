@@ -229,6 +229,7 @@ class StreamExchange:
         if attempt.first_token is not None:
             raise _already_shown("send a stream again")
         self._received, self._end = ResponseBuilder(), None
+        attempt.received = self._received
         yield from self._release()
         self._source = source = yield from Open(
             target=target,

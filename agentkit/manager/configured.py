@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agentkit.manager.keys import ConnectionPool
@@ -24,6 +24,10 @@ class Registering(Protocol):
         """See `LLMManager.unregister_model`."""
         ...
 
+    def set_prices(self, prices: Mapping[str, Any]) -> None:
+        """See `LLMManager.set_prices`."""
+        ...
+
     def set_active_model(self, name: str) -> None:
         """See `LLMManager.set_active_model`."""
         ...
@@ -39,6 +43,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
         "max_retries": settings.max_retries,
         "deadline": settings.deadline,
         "cache": settings.response_cache,
+        "prices": settings.prices,
     }
 
 
@@ -51,8 +56,11 @@ def register_providers(manager: Registering, settings: Settings) -> None:
 
 def reconfigure(manager: Registering, old: Settings, new: Settings) -> None:
     """Replace the providers and the route that changed; the other providers keep their state."""
+    manager.set_prices(new.prices)
     for name, provider in new.providers.items():
-        if old.providers.get(name) != provider:
+        models = {key.model for key in provider.keys}
+        repriced = any(old.prices.get(each) != new.prices.get(each) for each in models)
+        if repriced or old.providers.get(name) != provider:
             _register(manager, provider)
     _set_route(manager, new)
     for name in old.providers:

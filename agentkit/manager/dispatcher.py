@@ -17,7 +17,7 @@ from agentkit.engine.middleware import MiddlewareFn
 from agentkit.engine.request import run_request
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.manager.registry import ModelRegistry
-from agentkit.policy.budget import Budget, Price
+from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.health import Health, RouteOrder
 from agentkit.policy.retry import RetryPolicy
@@ -175,10 +175,6 @@ class Dispatcher:
     def route(self, model: str | Sequence[str] | Route | None = None) -> Route:
         """The route of a request for `model`. Raises `UnknownModelError`."""
         return model if isinstance(model, Route) else self._registry.route(model)
-
-    def price(self, name: str) -> Price | None:
-        """The price of the model called `name`, or None if it has no price."""
-        return self._registry.price(name)
 
     @property
     def stuck_calls(self) -> int:

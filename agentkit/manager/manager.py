@@ -27,6 +27,7 @@ from agentkit.policy.budget import Budget
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.health import RouteOrder
 from agentkit.policy.limits import RateLimits
+from agentkit.policy.price import price_list
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import checked_keywords
 from agentkit.telemetry.otel import Telemetry
@@ -70,6 +71,10 @@ class LLMManager(Closing, AsyncClosing):
         route_order: orders the models of each request by their health, e.g. `HealthAware()`.
         budget: a limit on the tokens or money of all requests together. A request that exceeds it
             is not sent.
+        prices: what models cost, by the provider's own names: each a `Price`, or a mapping of
+            ``cost_per_1k_input_tokens``, ``cost_per_1k_output_tokens``,
+            ``cost_per_1k_cache_read_tokens`` and ``cost_per_1k_cache_write_tokens`` in US dollars.
+            A price in a model's metadata takes precedence.
         fallback_on_invalid: whether to try a model of another provider if one rejects the request
             as invalid.
         fallback_on_content_filter: whether to try the next model if a content filter rejects the
@@ -105,6 +110,7 @@ class LLMManager(Closing, AsyncClosing):
         fallback_on_invalid: bool = False,
         fallback_on_content_filter: bool = False,
         budget: Budget | None = None,
+        prices: Mapping[str, Any] | None = None,
         clock: Clock | Now | None = None,
         rng: Callable[[], float] | None = None,
         max_workers: int = 128,
@@ -114,6 +120,7 @@ class LLMManager(Closing, AsyncClosing):
         check_policies(None, budget)
         waiting = as_clock(clock)
         self._now = waiting.now
+        self._prices = price_list(prices)
         self._defaults = defaults_of(max_retries, retry, breaker, middleware)
         self.registry = ModelRegistry(strict=strict)
         """The models, the active one, the fallback chain, and the routes they form."""
@@ -126,7 +133,7 @@ class LLMManager(Closing, AsyncClosing):
             clock=None if clock is None else self._now,
         )
         self._observer = (telemetry or Telemetry()).observer(
-            name, self._recorder, self.registry.breaker_states, self.registry.price
+            name, self._recorder, self.registry.breaker_states
         )
         of_requests, of_attempts = split(middleware)
         runtime = Runtime(name, clock=waiting, cache=self._cache, max_workers=max_workers)
@@ -558,8 +565,10 @@ class LLMManager(Closing, AsyncClosing):
                 The manager closes the connections of models that are registered by a string.
                 Closing a provider object is up to you.
             metadata: facts about the model, available from `get_model_info`. The manager uses
-                ``provider``, ``context_window`` (tokens), ``cost_per_1k_tokens`` (USD), and
-                ``version`` (identifies the behaviour of a callable in the response cache).
+                ``provider``; ``model``, the provider's own name of the model that a callable
+                calls; ``context_window`` (tokens); ``cost_per_1k_tokens`` and the other prices of
+                `Budget` (USD); and ``version`` (identifies the behaviour of a callable in the
+                response cache).
             retry: the retry policy, instead of the manager's default.
             breaker: the breaker policy, instead of the manager's default; or a shared
                 `CircuitBreaker`; or False for no breaker.
@@ -586,6 +595,7 @@ class LLMManager(Closing, AsyncClosing):
             self._defaults,
             clock=self._now,
             changed=self._observer.breaker_changed,
+            prices=self._prices,
             retry=retry,
             breaker=breaker,
             timeout=timeout,
@@ -596,6 +606,14 @@ class LLMManager(Closing, AsyncClosing):
             pool=pool,
         )
         self.registry.register(target, replace=replace)
+
+    def set_prices(self, prices: Mapping[str, Any]) -> None:
+        """Replace the `prices` of the manager, for models that are registered from now on.
+
+        Raises:
+            ConfigurationError: a value is not a price.
+        """
+        self._prices = price_list(prices)
 
     def unregister_model(self, name: str) -> None:
         """Remove a model. Raises `UnknownModelError`."""

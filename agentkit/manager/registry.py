@@ -11,7 +11,6 @@ from typing import Any
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import ConfigurationError, UnknownModelError
 from agentkit.manager.targets import aclose_target, close_target, is_idle
-from agentkit.policy.budget import Price
 from agentkit.policy.route import Missing, Route, Stop
 from agentkit.policy.target import Target
 
@@ -137,11 +136,6 @@ class ModelRegistry:
                 route = Route(tuple(self.get(name) for name in names))
                 self._routes[names] = route
         return route
-
-    def price(self, name: str) -> Price | None:
-        """The price of the model called `name`, or None if it has no price."""
-        target = self._targets.get(name)
-        return None if target is None else target.price
 
     def breaker_states(self) -> dict[str, tuple[str, float]]:
         """The state and the failure rate of each circuit breaker, by name."""

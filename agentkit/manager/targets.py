@@ -15,12 +15,12 @@ from agentkit.errors import ConfigurationError
 from agentkit.manager.keys import ConnectionPool, Make
 from agentkit.manager.middleware import RateLimitMiddleware, RetryMiddleware
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
-from agentkit.policy.budget import Price
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits import Member, Pool, RateLimits
+from agentkit.policy.price import Price
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.target import Endpoint, EndpointSource, Target
-from agentkit.policy.validation import instance, number, optional_number, whole_number
+from agentkit.policy.validation import instance, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.types import Now, Request, Store
 
@@ -99,6 +99,7 @@ def build_target(
     *,
     clock: Now,
     changed: Callable[[str, str, str], None],
+    prices: Mapping[str, Price],
     retry: RetryPolicy | None,
     breaker: BreakerPolicy | CircuitBreaker | bool | None,
     timeout: float | None,
@@ -136,6 +137,8 @@ def build_target(
         provider=str(provider),
         fingerprint=fingerprint or f"registration:{next(_registrations)}",
         durable=fingerprint is not None,
+        metadata=facts,
+        prices=prices,
     )
     endpoint = as_endpoint(inference_fn)
     limiter, clients = _pool(
@@ -162,7 +165,6 @@ def build_target(
         first_token_timeout=optional_number("first_token_timeout", first_token_timeout, above=True),
         retry_on=retry_on,
         context_window=None if window is None else whole_number("context_window", window),
-        price=price_of(facts),
         clients=clients,
         owned=spec is not None,
     )
@@ -249,19 +251,6 @@ def _pool(
         return None, {}
     member = Member(max_concurrency=max_concurrency, limits=limits)
     return Pool([member], name=name, acquire_timeout=defaults.acquire_timeout), {}
-
-
-def price_of(metadata: Mapping[str, Any]) -> Price | None:
-    """The price in a model's metadata, if there is one. Raises `ConfigurationError`."""
-    both = metadata.get("cost_per_1k_tokens")
-    input_cost = metadata.get("cost_per_1k_input_tokens", both)
-    output_cost = metadata.get("cost_per_1k_output_tokens", both)
-    if not all(type(each) in (int, float) for each in (input_cost, output_cost)):
-        return None
-    return Price(
-        input=number("cost_per_1k_input_tokens", input_cost),
-        output=number("cost_per_1k_output_tokens", output_cost),
-    )
 
 
 def _breaker(

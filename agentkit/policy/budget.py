@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import BudgetExceededError, ConfigurationError
 from agentkit.policy.limits import Need
+from agentkit.policy.price import Price
 from agentkit.policy.validation import checked_keywords, number, whole_number
 from agentkit.types import Usage
-
-
-class Price(NamedTuple):
-    """US dollars for 1,000 input tokens and for 1,000 output tokens."""
-
-    input: float
-    output: float
-
-    def of(self, input_tokens: int, output_tokens: int) -> float:
-        """The price of so many tokens, in US dollars."""
-        return (input_tokens * self.input + output_tokens * self.output) / 1000.0
 
 
 class Spending:
@@ -39,13 +27,15 @@ class Budget:
 
     Pass it to `LLMManager.complete` or to `LLMManager`. Before an attempt, its estimated tokens are
     reserved: input by length, output by ``max_tokens`` or 1,024. Afterwards the actual usage
-    replaces the estimate. Safe to use from many threads, and for several managers.
+    replaces the estimate; where the provider reports none, the length of what arrived does. Tokens
+    of a prompt cache have their own prices. Safe to use from many threads, and for several
+    managers.
 
     Args:
         tokens: the most tokens, input and output together (default: no limit).
-        usd: the most US dollars (default: no limit). It requires models with
-            ``cost_per_1k_tokens`` in their metadata, or with ``cost_per_1k_input_tokens`` and
-            ``cost_per_1k_output_tokens``.
+        usd: the most US dollars (default: no limit). It requires models with a price: in the
+            `prices` of the manager, or ``cost_per_1k_tokens`` in their metadata, or
+            ``cost_per_1k_input_tokens`` and ``cost_per_1k_output_tokens``.
 
     Raises:
         ConfigurationError: both are missing, or one is not positive.
@@ -79,7 +69,13 @@ class Budget:
 
     def charge(self, usage: Usage, price: Price | None) -> None:
         """Count `usage` that was not reserved before."""
-        self.settle(Spending(0, 0.0, price), usage)
+        self.add(usage.total_tokens, 0.0 if price is None else price.of(usage))
+
+    def add(self, tokens: int, usd: float) -> None:
+        """Count tokens and US dollars that were not reserved before."""
+        with self._lock:
+            self._tokens += tokens
+            self._usd += usd
 
     def reserve(self, need: Need, price: Price | None, model: str) -> Spending:
         """Reserve `need` for an attempt.
@@ -94,7 +90,7 @@ class Budget:
                 hint="register it with metadata {'cost_per_1k_tokens': ...}",
             )
         tokens = need.input_tokens + need.output_tokens
-        usd = 0.0 if price is None else price.of(*need)
+        usd = 0.0 if price is None else price.of(Usage(*need))
         with self._lock:
             if self.tokens is not None and self._tokens + tokens > self.tokens:
                 raise BudgetExceededError(
@@ -112,13 +108,16 @@ class Budget:
             self._usd += usd
         return Spending(tokens, usd, price)
 
-    def settle(self, spending: Spending, usage: Usage | None) -> None:
-        """Replace the estimate by the actual `usage`. Without it, keep the estimate."""
+    def settle(self, spending: Spending, usage: Usage | None, price: Price | None = None) -> None:
+        """Replace the estimate by the actual `usage`. Without it, keep the estimate.
+
+        `price` is that of the model that was used, if it is not the one of the reservation.
+        """
         if usage is None:
             return
-        tokens = usage.input_tokens + usage.output_tokens
-        price = spending.price
-        usd = 0.0 if price is None else price.of(usage.input_tokens, usage.output_tokens)
+        price = price or spending.price
+        tokens = usage.total_tokens
+        usd = 0.0 if price is None else price.of(usage)
         with self._lock:
             # Each in one step, so that a settlement that Ctrl-C interrupts can be repeated.
             self._tokens, spending.tokens = self._tokens + tokens - spending.tokens, tokens

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from agentkit.errors import LLMError
 from agentkit.policy.breaker import CircuitBreaker
-from agentkit.policy.budget import Price
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits import Member, Pool
+from agentkit.policy.price import Price
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.types import Request, Response
 from agentkit.types.ledger import Ledger
@@ -63,6 +63,10 @@ class Endpoint:
     """Closes its connections. Called when nothing uses them any more."""
     aclose: Callable[[], Awaitable[None]] | None = None
     """Like `close`, for the connections of the running event loop."""
+    model_id: str = ""
+    """The provider's own name of the model; for a callable without one, its registered name."""
+    price: Price | None = None
+    """What its tokens cost; None if that is unknown."""
 
 
 class EndpointSource(Protocol):
@@ -98,7 +102,6 @@ class Target:
     first_token_timeout: float | None = None
     retry_on: RetryOn | None = None
     context_window: int | None = None
-    price: Price | None = None
     clients: Mapping[Member, EndpointSource] = field(default_factory=dict)
     """For the keys of `pool`; a pool without keys has none."""
     owned: bool = False
@@ -111,6 +114,11 @@ class Target:
     def rate_limited_for(self, now: float) -> float:
         """Seconds for which it is still rate limited; zero or less if it is not."""
         return self.rate_limited_until - now
+
+    @property
+    def price(self) -> Price | None:
+        """The price of the model; with a pool of keys for different models, of the first one's."""
+        return self.endpoint.price
 
     @property
     def breaker_state(self) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from agentkit.errors import ConfigurationError, InvalidResponseError, LLMError
+from agentkit.policy.price import Price, price_of
 from agentkit.policy.target import Endpoint
 from agentkit.providers.errors import translate
 from agentkit.providers.function import FunctionProvider
@@ -21,13 +23,27 @@ from agentkit.providers.json_schema import with_json_instruction
 from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta, Usage
 from agentkit.types.ledger import Ledger
 
+NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
+NO_PRICES: Final[Mapping[str, Price]] = MappingProxyType({})
+
 _METHODS = ("send", "asend", "stream", "astream")
 
 
 def endpoint_of(
-    registered: Any, *, name: str, provider: str, fingerprint: str, durable: bool
+    registered: Any,
+    *,
+    name: str,
+    provider: str,
+    fingerprint: str,
+    durable: bool,
+    metadata: Mapping[str, Any] = NO_METADATA,
+    prices: Mapping[str, Price] = NO_PRICES,
 ) -> Endpoint:
     """The endpoint of a provider object or an inference function.
+
+    Its price is the one in `metadata`, or else the one in `prices` under the provider's own name of
+    the model. That name is the object's `model_id` or `model`, or else ``model`` in `metadata`, or
+    `name`.
 
     Raises:
         ConfigurationError: it is neither, or the function has the wrong parameters.
@@ -52,6 +68,7 @@ def endpoint_of(
         astream = None if asend is None else functools.partial(_astream, asend, accept)
     capabilities = frozenset(getattr(registered, "capabilities", ()))
     takes_format = capabilities & {"json_schema", "json_object"}
+    model_id = _model_id(registered, metadata) or name
     general = functools.partial(translate, provider=provider, model=name)
     own = getattr(registered, "translate", None)
     return Endpoint(
@@ -71,7 +88,16 @@ def endpoint_of(
         with_json_instruction=None if takes_format else with_json_instruction,
         close=getattr(registered, "close", None),
         aclose=getattr(registered, "aclose", None),
+        model_id=model_id,
+        price=price_of(metadata) or prices.get(model_id),
     )
+
+
+def _model_id(registered: Any, metadata: Mapping[str, Any]) -> str | None:
+    """The provider's own name of the model, if it is known."""
+    own = (getattr(registered, attribute, None) for attribute in ("model_id", "model"))
+    named = (*own, metadata.get("model"))
+    return next((each for each in named if isinstance(each, str) and each), None)
 
 
 def _translate(
@@ -176,5 +202,11 @@ async def _astream(
 
 
 def _events(response: Response[Any]) -> tuple[TextDelta, End]:
-    end = End(response.finish_reason, response.usage, response.tool_calls)
+    end = End(
+        response.finish_reason,
+        response.usage,
+        response.tool_calls,
+        response_id=response.response_id,
+        model_id=response.model_id,
+    )
     return TextDelta(response.text), end

@@ -18,7 +18,6 @@ from opentelemetry.metrics import (
 
 from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
-from agentkit.policy.budget import Price
 from agentkit.telemetry import names as n
 from agentkit.telemetry.safe import guarded
 from agentkit.types import Usage
@@ -78,7 +77,7 @@ class Instruments:
                     else histogram(each.metric, n.TOKENS).record
                 )
         self._tokens = [(records[each.metric.name], each) for each in vocabulary.tokens]
-        self._labels: dict[tuple[str, str, str | None], Attributes] = {}
+        self._labels: dict[tuple[str, str, str, str | None], Attributes] = {}
         self._managers = managers
         for metric, callback in (
             (n.BREAKER_STATE_GAUGE, self._states),
@@ -96,41 +95,48 @@ class Instruments:
         """Report the breakers and active requests of `manager` as long as it exists."""
         self._managers.add(manager)
 
-    def labels(self, provider: str, model: str, error_type: str | None) -> Attributes:
-        """The attributes of calls to one model, built once."""
-        key = (provider, model, error_type)
+    def labels(
+        self, provider: str, model: str, model_id: str, error_type: str | None
+    ) -> Attributes:
+        """The attributes of calls to one model, built once.
+
+        Every value is from the configuration or from a closed list: a model name that a response
+        reports, which is not, is on spans only.
+        """
+        key = (provider, model, model_id, error_type)
         found = self._labels.get(key)
         if found is None:
-            found = {n.OPERATION: n.CHAT, n.PROVIDER: provider, n.REQUEST_MODEL: model}
+            found = {
+                n.OPERATION: n.CHAT,
+                n.PROVIDER: n.provider_name(provider),
+                n.REQUEST_MODEL: model_id,
+                n.MODEL: model,
+            }
             if error_type is not None:
                 found[n.ERROR_TYPE] = error_type
             self._labels[key] = found
         return found
 
-    def attempt(self, entry: Entry, usage: Usage | None, price: Price | None) -> None:
-        """Record one settled attempt; `price` is the price of the model."""
+    def attempt(self, entry: Entry, model_id: str, usage: Usage | None) -> None:
+        """Record one settled attempt at the model that the provider calls `model_id`."""
         failed = entry.outcome == "failure"
         error_type = n.listed(entry.error_type) if failed else None
         if entry.outcome == "abandoned":
             error_type = "cancelled"
-        labels = self.labels(entry.provider, entry.model, error_type)
+        labels = self.labels(entry.provider, entry.model, model_id, error_type)
+        plain = self.labels(entry.provider, entry.model, model_id, None)
         for duration in self._durations:
             duration.record(entry.duration, labels)
         if entry.first_token is not None:
-            plain = self.labels(entry.provider, entry.model, None)
             for first_chunk in self._first_chunks:
                 first_chunk.record(entry.first_token, plain)
         for feature in entry.omitted:
-            plain = self.labels(entry.provider, entry.model, None)
             self.omissions.add(1, {**plain, n.FEATURE: feature})
         if usage is not None and (usage.input_tokens or usage.output_tokens):
-            self._usage(self.labels(entry.provider, entry.model, None), usage, price)
-
-    def _usage(self, labels: Attributes, usage: Usage, price: Price | None) -> None:
-        for record, each in self._tokens:
-            record(getattr(usage, each.field), {**labels, **each.attributes})
-        if price is not None:
-            self.cost.add(price.of(usage.input_tokens, usage.output_tokens), labels)
+            for record, each in self._tokens:
+                record(getattr(usage, each.field), {**plain, **each.attributes})
+        if entry.cost:
+            self.cost.add(entry.cost, {**plain, n.COST_ESTIMATED: entry.cost_estimated})
 
     @guarded(_NO_OBSERVATIONS)
     def _states(self, _: CallbackOptions) -> Iterable[Observation]:

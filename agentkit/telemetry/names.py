@@ -33,6 +33,7 @@ EXCEPTION_MESSAGE: Final = "exception.message"
 OPERATION: Final = "gen_ai.operation.name"
 PROVIDER: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
 REQUEST_STREAM: Final = "gen_ai.request.stream"
 RESPONSE_ID: Final = "gen_ai.response.id"
 FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
@@ -90,6 +91,16 @@ ERROR_TYPES: Final = frozenset(
 )
 """Every value of ``error.type``; any other error is `OTHER`."""
 
+PROVIDERS: Final = {
+    "google": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+"""The values of ``gen_ai.provider.name`` for which we have a shorter name; others are the same."""
+
 NUMBERS: Final = {
     "max_tokens": "gen_ai.request.max_tokens",
     "temperature": "gen_ai.request.temperature",
@@ -106,7 +117,12 @@ SPAN_KIND: Final = "openinference.span.kind"
 INPUT_VALUE: Final = "input.value"
 OUTPUT_VALUE: Final = "output.value"
 
-# Our own attributes.
+# Our own attributes. `MODEL` is the registered name of a model; attributes of `gen_ai.` hold the
+# provider's own name, which backends know.
+MODEL: Final = "agentkit.model"
+COST: Final = "agentkit.cost.usd"
+COST_ESTIMATED: Final = "agentkit.cost.estimated"
+REQUEST_COST: Final = "agentkit.request.cost.usd"
 MANAGER: Final = "agentkit.manager.name"
 ROUTE: Final = "agentkit.route.models"
 ROUTE_INDEX: Final = "agentkit.route.index"
@@ -185,7 +201,7 @@ CACHE_REQUESTS: Final = Metric(
     "agentkit.cache.requests", "{request}", "Look-ups in the response cache"
 )
 CACHE_DURATION: Final = Metric("agentkit.cache.duration", "s", "Time of a response cache look-up")
-COSTS: Final = Metric("agentkit.cost", "{USD}", "Cost of the tokens in USD")
+COSTS: Final = Metric("agentkit.cost", "{USD}", "Cost of the attempts in USD")
 INVOKE_AGENT_DURATION: Final = Metric(
     "gen_ai.invoke_agent.duration", "s", "Duration of one task of an agent"
 )
@@ -294,6 +310,11 @@ VOCABULARIES: Final[dict[Profile, Vocabulary]] = {
         cache_write=_OLD.cache_write + _NEW.cache_write,
     ),
 }
+
+
+def provider_name(provider: str) -> str:
+    """The value of ``gen_ai.provider.name`` for one of our names of providers."""
+    return PROVIDERS.get(provider, provider)
 
 
 def listed(error_type: object) -> str:

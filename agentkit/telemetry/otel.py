@@ -7,14 +7,12 @@ same numbers. Every entry point is guarded: telemetry never changes the outcome 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 
 from agentkit.errors import ConfigurationError
-from agentkit.policy.budget import Price
 from agentkit.policy.validation import whole_number
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
@@ -63,31 +61,19 @@ class Telemetry:
                 f"profile={self.profile!r} is unknown", hint="use 'v1.41', 'next' or 'both'"
             )
 
-    def observer(
-        self,
-        manager: str,
-        recorder: Recorder,
-        breakers: Breakers,
-        prices: Callable[[str], Price | None],
-    ) -> Observer:
+    def observer(self, manager: str, recorder: Recorder, breakers: Breakers) -> Observer:
         """The observer of the manager called `manager`.
 
-        `breakers` returns each breaker's state and failure rate; `prices` the price of a model's
-        tokens, or None.
+        `breakers` returns each breaker's state and failure rate.
         """
-        return TelemetryObserver(self, manager, recorder, breakers, prices)
+        return TelemetryObserver(self, manager, recorder, breakers)
 
 
 class TelemetryObserver(Observer):
     """Spans, metrics, logs and counters of one manager."""
 
     def __init__(
-        self,
-        telemetry: Telemetry,
-        manager: str,
-        recorder: Recorder,
-        breakers: Breakers,
-        prices: Callable[[str], Price | None],
+        self, telemetry: Telemetry, manager: str, recorder: Recorder, breakers: Breakers
     ) -> None:
         self._tracer = tracer_for(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
@@ -104,7 +90,6 @@ class TelemetryObserver(Observer):
             capture=Capture(
                 mode_of(telemetry.content), telemetry.redactor, telemetry.max_content_chars
             ),
-            prices=prices,
             vocabulary=n.VOCABULARIES[telemetry.profile],
             openinference=telemetry.openinference,
         )

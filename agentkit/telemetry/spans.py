@@ -25,7 +25,6 @@ from opentelemetry.trace import (
 )
 
 from agentkit._version import __version__
-from agentkit.policy.budget import Price
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
 from agentkit.telemetry.metrics import Instruments, ObservedManager
@@ -53,7 +52,6 @@ class SpanSettings(NamedTuple):
     observed: ObservedManager
     recorder: Recorder
     capture: Capture
-    prices: Callable[[str], Price | None]
     vocabulary: n.Vocabulary
     openinference: bool
 
@@ -71,33 +69,29 @@ class CallSpan(CallObserver):
         self._context = _context_of(span)
 
     def attempt(
-        self, model: str, provider: str, number: int, index: int, request: Request
+        self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
     ) -> AttemptObserver:
         """Start the CLIENT span of one attempt."""
         self._attempts += 1
         span = NO_SPAN
         if self._context is not None:
-            span = self._start(model, provider, number, index, request)
-        return AttemptSpan(self._settings, span, self._context, request)
+            attributes: dict[str, Any] = {
+                **self._settings.instruments.labels(provider, model, model_id, None),
+                n.ATTEMPT_NUMBER: number,
+                n.ROUTE_INDEX: index,
+            }
+            span = self._start(f"{n.CHAT} {model_id}", attributes, request)
+        return AttemptSpan(self._settings, span, self._context, request, model_id)
 
     @guarded(NO_SPAN)
-    def _start(self, model: str, provider: str, number: int, index: int, request: Request) -> Span:
-        attributes: dict[str, Any] = {
-            n.OPERATION: n.CHAT,
-            n.PROVIDER: provider,
-            n.REQUEST_MODEL: model,
-            n.ATTEMPT_NUMBER: number,
-            n.ROUTE_INDEX: index,
-        }
+    def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
         if request.stream:
             attributes[n.REQUEST_STREAM] = True
         for name, attribute in n.NUMBERS.items():
             value = request.params.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 attributes[attribute] = value
-        span = self._settings.tracer.start_span(
-            f"{n.CHAT} {model}", self._context, SpanKind.CLIENT, attributes
-        )
+        span = self._settings.tracer.start_span(title, self._context, SpanKind.CLIENT, attributes)
         capture = self._settings.capture
         if capture.on_spans and span.is_recording():
             span.set_attributes(_input(capture, request))
@@ -119,15 +113,13 @@ class CallSpan(CallObserver):
     ) -> None:
         """Record that a retry is scheduled."""
         kind = error_type(error)
-        labels = self._settings.instruments.labels(provider, model, kind)
-        self._settings.instruments.retries.add(1, labels)
-        self._settings.instruments.retry_delay.record(
-            delay, {n.PROVIDER: provider, n.REQUEST_MODEL: model, n.RETRY_REASON: reason}
-        )
+        labels = {n.PROVIDER: n.provider_name(provider), n.MODEL: model}
+        self._settings.instruments.retries.add(1, {**labels, n.ERROR_TYPE: kind})
+        self._settings.instruments.retry_delay.record(delay, {**labels, n.RETRY_REASON: reason})
         self._event(
             n.RETRY_SCHEDULED,
             {
-                n.REQUEST_MODEL: model,
+                n.MODEL: model,
                 n.ATTEMPT_NUMBER: number,
                 n.RETRY_DELAY: delay,
                 n.ERROR_TYPE: kind,
@@ -158,7 +150,7 @@ class CallSpan(CallObserver):
             self._settings.instruments.rejections.add(1, breaker)
             self._event(n.BREAKER_REJECTED, breaker)
         else:
-            self._event(n.SKIPPED, {n.REQUEST_MODEL: entry.model, n.SKIP_REASON: entry.reason})
+            self._event(n.SKIPPED, {n.MODEL: entry.model, n.SKIP_REASON: entry.reason})
 
     @guarded(None)
     def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
@@ -182,13 +174,13 @@ class CallSpan(CallObserver):
             self._settings.instruments.cache_duration.record(
                 seconds, {**self._labels, n.CACHE_OPERATION: "get"}
             )
-        self._event(n.CACHE, {n.REQUEST_MODEL: model, n.CACHE_RESULT: outcome})
+        self._event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
 
     @guarded(None)
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
         """Record a wait for quota."""
         outcome = "acquired" if acquired else "rejected"
-        labels = {n.REQUEST_MODEL: model, n.WAIT_OUTCOME: outcome}
+        labels = {n.MODEL: model, n.WAIT_OUTCOME: outcome}
         self._settings.instruments.waits.record(seconds, labels)
         self._event(n.WAITED, {**labels, n.WAIT_SECONDS: seconds})
 
@@ -234,6 +226,8 @@ class CallSpan(CallObserver):
             if response is not None:
                 attributes[n.SELECTED_MODEL] = response.model
                 attributes[n.SELECTED_PROVIDER] = response.provider
+            if self._attempts and (cost := ledger.cost) is not None:
+                attributes[n.REQUEST_COST] = cost
             span.set_attributes(attributes)
             if outcome == "error" and error is not None:
                 _mark_failed(span, error, self._settings.capture)
@@ -249,15 +243,21 @@ class CallSpan(CallObserver):
 class AttemptSpan(AttemptObserver):
     """The CLIENT span of one attempt, and its share of the model's metrics."""
 
-    __slots__ = ("_parent", "_request", "_settings", "_span")
+    __slots__ = ("_model_id", "_parent", "_request", "_settings", "_span")
 
     def __init__(
-        self, settings: SpanSettings, span: Span, parent: Context | None, request: Request
+        self,
+        settings: SpanSettings,
+        span: Span,
+        parent: Context | None,
+        request: Request,
+        model_id: str,
     ) -> None:
         self._settings = settings
         self._span = span
         self._parent = parent
         self._request = request
+        self._model_id = model_id
 
     @guarded(_NO_SCOPE)
     def scope(self) -> AbstractContextManager[object] | None:
@@ -278,10 +278,7 @@ class AttemptSpan(AttemptObserver):
     @guarded(None)
     def _record(self, entry: Entry, response: Response[Any] | None) -> None:
         usage = None if response is None else response.usage
-        price = None
-        if usage is not None and usage.total_tokens:
-            price = self._settings.prices(entry.model)
-        self._settings.instruments.attempt(entry, usage, price)
+        self._settings.instruments.attempt(entry, self._model_id, usage)
         if log.isEnabledFor(logging.DEBUG):
             kind = entry.error_type and n.listed(entry.error_type)
             log.debug(
@@ -306,6 +303,9 @@ class AttemptSpan(AttemptObserver):
                 attributes[n.STREAM_ABORTED] = True
             if entry.first_token is not None:
                 attributes[n.TIME_TO_FIRST_CHUNK] = entry.first_token
+            if entry.cost is not None:
+                attributes[n.COST] = entry.cost
+                attributes[n.COST_ESTIMATED] = entry.cost_estimated
             if response is not None:
                 self._describe(response, attributes)
             span.set_attributes(attributes)
@@ -328,6 +328,8 @@ class AttemptSpan(AttemptObserver):
                 attributes[name] = usage.cache_write_tokens
         if usage.reasoning_tokens:
             attributes[n.REASONING_TOKENS] = usage.reasoning_tokens
+        if response.model_id is not None:
+            attributes[n.RESPONSE_MODEL] = response.model_id
         if response.response_id is not None:
             attributes[n.RESPONSE_ID] = response.response_id
         if response.finish_reason is not None:

@@ -66,6 +66,8 @@ class End:
     """See `Response.details`."""
     state: ProviderState | None = field(default=None, repr=False)
     """See `Response.state`."""
+    model_id: str | None = None
+    """See `Response.model_id`."""
 
 
 StreamEvent: TypeAlias = TextDelta | ReasoningDelta | RawEvent | Restart | End
@@ -134,4 +136,5 @@ class ResponseBuilder:
             omitted=end.omitted,
             details=end.details,
             state=end.state,
+            model_id=end.model_id,
         )

@@ -63,6 +63,23 @@ class Entry(NamedTuple):
     """What the provider left out of the request, with the caller's permission."""
     details: Mapping[str, Any] | None = None
     """Additional information from the provider about the attempt."""
+    model_id: str = ""
+    """The provider's own name of the model: as its response names it, else as it was requested."""
+    cache_read_tokens: int = 0
+    """The part of the input tokens that the provider read from a prompt cache."""
+    cache_write_tokens: int = 0
+    """The part of the input tokens that the provider wrote to a prompt cache."""
+    reasoning_tokens: int = 0
+    """The part of the output tokens that the model spent on reasoning."""
+    cost: float | None = None
+    """US dollars for the attempt; None if the price of the model is unknown."""
+    cost_estimated: bool = False
+    """Whether the provider did not report what `cost` is for.
+
+    Then it is computed from the length of the texts, for an attempt that was abandoned, timed out
+    or broke off; or the price has no rate for cached tokens, so that the rate of the input stands
+    in. The 0.0 of an attempt that was refused with an HTTP status is certain.
+    """
 
     @property
     def kind(self) -> str | None:
@@ -110,6 +127,27 @@ class Ledger(Sequence[Entry]):
     def retries(self) -> int:
         """The number of attempts after the first one at each model."""
         return sum(entry.number > 1 for entry in self._entries)
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars for all attempts; None if one of them has no known cost.
+
+        0.0 for a response from the response cache or of a shared call, for which nothing was sent.
+        """
+        if not self._entries and self.cache not in ("hit", "shared"):
+            return None
+        total = 0.0
+        for entry in self._entries:
+            if entry.number:
+                if entry.cost is None:
+                    return None
+                total += entry.cost
+        return total
+
+    @property
+    def cost_estimated(self) -> bool:
+        """Whether the cost of an attempt is an estimate."""
+        return any(entry.cost_estimated for entry in self._entries)
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
@@ -182,6 +220,8 @@ class Ledger(Sequence[Entry]):
             totals.append(f"{self.slept:.3f} s of back-off")
         if self.waited:
             totals.append(f"{self.waited:.3f} s waiting for slots")
+        if cost := self.cost:
+            totals.append(_usd(cost, estimated=self.cost_estimated))
         return "\n".join([*lines, f"{end} in {self.duration:.3f} s: {', '.join(totals)}"])
 
 
@@ -207,6 +247,8 @@ def _line(entry: Entry) -> str:
         parts.append(f"back-off {entry.delay:.3f} s")
     if entry.outcome == "success" and (entry.input_tokens or entry.output_tokens):
         parts.append(f"{entry.input_tokens}+{entry.output_tokens} tokens")
+    if entry.cost:
+        parts.append(_usd(entry.cost, estimated=entry.cost_estimated))
     if entry.omitted:
         parts.append(f"without {', '.join(entry.omitted)}")
     if entry.breaker != "closed":
@@ -219,6 +261,11 @@ def _result(entry: Entry) -> str:
         return "answered"
     error = entry.error or entry.outcome
     return f"{error} {entry.status}" if entry.status else error
+
+
+def _usd(cost: float, *, estimated: bool) -> str:
+    amount = f"{cost:.6f}".rstrip("0").rstrip(".")
+    return f"{'about ' if estimated else ''}{amount} USD"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -43,9 +43,12 @@ class CallObserver:
     """Observes one request."""
 
     def attempt(
-        self, model: str, provider: str, number: int, index: int, request: Request
+        self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
     ) -> AttemptObserver:
-        """Attempt `number` (from 1) at `model`, the target at `index`, is about to be sent."""
+        """Attempt `number` (from 1) at `model`, the target at `index`, is about to be sent.
+
+        `model_id` is the provider's own name of the model.
+        """
         return AttemptObserver()
 
     def retry(

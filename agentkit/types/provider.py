@@ -20,7 +20,7 @@ class Provider(Protocol):
     Optional attributes:
 
     - `provider`: its name in telemetry (default ``"custom"``)
-    - `model`: the provider's own name of the model
+    - `model_id`, or else `model`: the provider's own name of the model, for telemetry and prices
     - `end_mark` (default true)
     - `capabilities`: any of ``"messages"``, ``"tools"``, ``"prefill"``, ``"vision"``,
       ``"json_schema"`` and ``"json_object"``. Without the last two, a JSON schema is added to the

@@ -30,7 +30,12 @@ ResponseModel: TypeAlias = type[T] | UnionType
 @fast_init
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens billed for one response. `input_tokens` includes cached ones."""
+    """The tokens billed for one response.
+
+    One rule for every provider: `input_tokens` includes the tokens that were read from a prompt
+    cache or written to it, and `output_tokens` those of reasoning. Where a provider counts them
+    apart (Anthropic, Bedrock; the reasoning of Google), they are added.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -81,7 +86,8 @@ class Response(Generic[T_co]):
     the rate limits that the provider reported (see `Quota`). `omitted` names what the provider left
     out of the request, with the caller's permission. `details` is additional information from the
     provider about the attempt, which is also in the ledger. `raw` is the provider's own response,
-    if the provider object passes it on. `ledger` holds every attempt and skip.
+    if the provider object passes it on. `ledger` holds every attempt and skip. `model_id` is the
+    provider's own name of the model that answered, or None if the provider did not name it.
     """
 
     text: str
@@ -100,6 +106,7 @@ class Response(Generic[T_co]):
     details: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     raw: Any = field(default=None, compare=False, repr=False)
     state: ProviderState | None = field(default=None, repr=False)
+    model_id: str | None = None
 
     @property
     def message(self) -> Message:
@@ -129,6 +136,7 @@ class Response(Generic[T_co]):
             "quota": None if self.quota is None else asdict(self.quota),
             "omitted": list(self.omitted),
             "state": None if self.state is None else self.state.to_dict(),
+            "model_id": self.model_id,
         }
 
     @classmethod
@@ -155,9 +163,18 @@ class Response(Generic[T_co]):
                 quota=None if quota is None else Quota(**known_fields(Quota, quota)),
                 omitted=tuple(data["omitted"]),
                 state=None if state is None else ProviderState.from_dict(state),
+                model_id=data.get("model_id"),
             )
         except UNREADABLE as exc:
             raise malformed("response") from exc
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars for this request: every attempt of its ledger, failed ones included.
+
+        None if an attempt has no known cost; `ledger.cost_estimated` is true if one is an estimate.
+        """
+        return self.ledger.cost
 
     @property
     def content(self) -> str:

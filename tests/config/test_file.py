@@ -310,7 +310,9 @@ def test_the_fingerprint_changes_with_every_value_and_reveals_no_key(load: Load)
         for old, new in [(SECRET, "other"), ("gpt-x", "gpt-y"), ("openai", "groq")]
     }
     changed.add(load(f"{text}deadline: 5").fingerprint)
-    assert len({first.fingerprint, *changed}) == 5
+    price = "{cost_per_1k_input_tokens: 1, cost_per_1k_output_tokens: 2}"
+    changed.add(load(f"{text}prices: {{gpt-x: {price}}}").fingerprint)
+    assert len({first.fingerprint, *changed}) == 6
 
 
 def test_without_the_extra_the_error_names_the_command_that_installs_it(

@@ -27,7 +27,7 @@ pytestmark = [
 ALL = {"manager": ".*", "model": ".*"}
 CHOSEN = {"manager": "demo", "model": "(flaky|down|steady|spelled)"}
 """As Grafana writes a choice of several."""
-MODEL = "gen_ai_request_model"
+MODEL = "agentkit_model"
 
 
 @pytest.fixture(scope="module")

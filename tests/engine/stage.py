@@ -45,7 +45,7 @@ class CallWatch(CallObserver):
         self.fallbacks: list[tuple[str, str, str]] = []
 
     def attempt(
-        self, model: str, provider: str, number: int, index: int, request: Request
+        self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
     ) -> AttemptWatch:
         self.attempts.append(AttemptWatch(model))
         return self.attempts[-1]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from agentkit import Budget, LLMManager, RetryPolicy, Usage
 from agentkit import errors as e
 from agentkit.engine.exchange import StreamExchange
-from agentkit.policy.budget import Price
 from agentkit.policy.limits import Need
+from agentkit.policy.price import Price
 from agentkit.policy.target import Target
 from agentkit.testing import FakeClock, Step, rate_limited
 from agentkit.types import End, Response, TextDelta

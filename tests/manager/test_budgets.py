@@ -63,7 +63,7 @@ def test_both_budgets_hold() -> None:
     assert (wide.spent_tokens, narrow.spent_tokens) == (0, 0)
 
 
-def test_what_failed_costs_nothing_and_what_is_unknown_keeps_the_estimate() -> None:
+def test_what_failed_costs_nothing_and_what_is_unknown_is_estimated_by_its_length() -> None:
     budget = Budget(tokens=100_000)
     llm = priced(ScriptedModel(then=ConnectionError("down")), budget=budget)
     with pytest.raises(NetworkError):
@@ -71,7 +71,7 @@ def test_what_failed_costs_nothing_and_what_is_unknown_keeps_the_estimate() -> N
     assert budget.spent_tokens == 0
     estimated = Budget(tokens=100_000)
     priced(ScriptedModel(then="no usage reported"), budget=estimated).complete("hi", max_tokens=50)
-    assert estimated.spent_tokens >= 50
+    assert 5 <= estimated.spent_tokens <= 15, "of both texts, not of max_tokens"
 
 
 def test_money_needs_a_price() -> None:

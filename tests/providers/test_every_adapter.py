@@ -45,6 +45,8 @@ def test_a_complete_answer_has_every_field(provider: str, way: str) -> None:
         reply = asker.ask(way)
     assert (reply.text, reply.reasoning, reply.finish_reason) == (ANSWER, "Let me think.", "stop")
     assert reply.usage == cached
+    assert reply.model == "only"
+    assert reply.model_id == MODEL
     assert reply.response_id
     assert reply.tool_calls == ()
 

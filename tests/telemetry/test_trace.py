@@ -67,6 +67,7 @@ def test_an_attempt_says_what_the_conventions_ask(seen: Observed, ask: Ask) -> N
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "p-a",
         "gen_ai.request.model": "a",
+        "agentkit.model": "a",
         "gen_ai.request.temperature": 0.5,
         "gen_ai.request.max_tokens": 9,
         "gen_ai.request.top_p": 1,
@@ -108,7 +109,7 @@ def test_retry_and_fallback_are_events_of_the_request(seen: Observed, ask: Ask) 
         retry=RetryPolicy(max_attempts=3, jitter=0.0),
     )
     ask(llm)
-    retried = {"gen_ai.request.model": "a"}
+    retried = {"agentkit.model": "a"}
     assert events(seen.wrapper) == [
         (
             "agentkit.retry.scheduled",
@@ -195,7 +196,7 @@ def test_a_hit_of_the_response_cache_is_a_request_without_attempts(
     assert event(missed, "agentkit.cache")["agentkit.cache.result"] == "miss"
     assert attributes(missed)["agentkit.cache.result"] == "miss"
     assert events(hit) == [
-        ("agentkit.cache", {"gen_ai.request.model": "a", "agentkit.cache.result": "hit"})
+        ("agentkit.cache", {"agentkit.model": "a", "agentkit.cache.result": "hit"})
     ]
     recorded = attributes(hit)
     assert recorded["agentkit.outcome"] == "cache_hit"

@@ -4,6 +4,7 @@ from agentkit.policy.limits.estimate import (
     DEFAULT_OUTPUT,
     estimate_need,
     estimate_tokens,
+    estimate_usage,
     output_limit,
 )
 from agentkit.policy.limits.pool import (
@@ -36,6 +37,7 @@ __all__ = [
     "Strategy",
     "estimate_need",
     "estimate_tokens",
+    "estimate_usage",
     "key_fingerprint",
     "output_limit",
 ]

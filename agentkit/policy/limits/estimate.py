@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agentkit.policy.limits.rates import Need
-from agentkit.types import Message, Request
+from agentkit.types import Message, Request, Response, Usage
 
 DEFAULT_OUTPUT = 1024
 """Tokens reserved for the output of a request that sets no maximum."""
@@ -115,6 +115,24 @@ def estimate_need(request: Request) -> Need:
     if request.response_format is not None:
         tokens += _json(request.response_format.get("schema"))
     return Need(tokens, output_limit(request) or DEFAULT_OUTPUT)
+
+
+def estimate_usage(request: Request, received: Response[Any] | None) -> Usage:
+    """What an attempt used whose provider did not report it.
+
+    The input is that of `estimate_need`. The output is the length of what was `received`, complete
+    or in part; without any, it is that of `estimate_need`, too.
+    """
+    need = estimate_need(request)
+    output = 0 if received is None else _output_tokens(received)
+    return Usage(need.input_tokens, output or need.output_tokens)
+
+
+def _output_tokens(response: Response[Any]) -> int:
+    tokens = estimate_tokens(response.text) + estimate_tokens(response.reasoning)
+    for call in response.tool_calls:
+        tokens += estimate_tokens(call.name) + _json(call.arguments)
+    return tokens
 
 
 def output_limit(request: Request) -> int | None:

@@ -69,6 +69,7 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
         reasoning="".join(reasoning),
         quota=quota_from_headers(reply.headers),
         state=state_of(origin, items),
+        model_id=getattr(message, "model", None),
     )
 
 
@@ -86,6 +87,7 @@ class MessagesStreamDecoder:
         self._model = model
         self._origin = origin
         self._id: str | None = None
+        self._model_id: str | None = None
         self._stop_reason: str | None = None
         self._usage = Usage()
         self._empty = True
@@ -106,6 +108,7 @@ class MessagesStreamDecoder:
             self._start_block(event.index, event.content_block)
         elif kind == "message_start":
             self._id = event.message.id
+            self._model_id = getattr(event.message, "model", None)
             self._usage = _usage(event.message.usage)
         elif kind == "message_delta":
             self._stop_reason = event.delta.stop_reason or self._stop_reason
@@ -158,6 +161,7 @@ class MessagesStreamDecoder:
             response_id=self._id,
             quota=quota_from_headers(self._headers),
             state=state_of(self._origin, self._items()),
+            model_id=self._model_id,
         )
 
     def _items(self) -> Iterator[Item]:
@@ -186,11 +190,13 @@ def _usage(usage: Any) -> Usage:
     """Token counts; Anthropic does not include cached tokens in the input, `Usage` does."""
     read = token_count(getattr(usage, "cache_read_input_tokens", 0))
     written = token_count(getattr(usage, "cache_creation_input_tokens", 0))
+    details = getattr(usage, "output_tokens_details", None)
     return Usage(
         input_tokens=token_count(getattr(usage, "input_tokens", 0)) + read + written,
         output_tokens=token_count(getattr(usage, "output_tokens", 0)),
         cache_read_tokens=read,
         cache_write_tokens=written,
+        reasoning_tokens=token_count(getattr(details, "thinking_tokens", 0)),
     )
 
 
@@ -202,6 +208,7 @@ def _updated_usage(start: Usage, later: Any) -> Usage:
         output_tokens=end.output_tokens or start.output_tokens,
         cache_read_tokens=max(start.cache_read_tokens, end.cache_read_tokens),
         cache_write_tokens=max(start.cache_write_tokens, end.cache_write_tokens),
+        reasoning_tokens=max(start.reasoning_tokens, end.reasoning_tokens),
     )
 
 

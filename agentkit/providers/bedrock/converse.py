@@ -97,6 +97,11 @@ class ConverseTarget:
         return errors.translate(exc, model=self._name)
 
     @property
+    def model_id(self) -> str:
+        """The id that the next request is sent to."""
+        return self.routes[0].model_id
+
+    @property
     def _name(self) -> str:
         return f"{self.model} in {self.region}"
 
@@ -192,6 +197,7 @@ class ConverseTarget:
             omitted=tuple(exchange.omitted),
             details=self._details(exchange),
             raw=data,
+            model_id=exchange.route.model_id,
         )
 
 

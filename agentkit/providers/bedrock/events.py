@@ -129,6 +129,7 @@ class _Reader:
             response_id=response_id,
             omitted=tuple(self._details.get("omitted", ())),
             details=self._details,
+            model_id=self._details.get("model_id"),
         )
 
     def _text(self, event: dict[str, Any], delta: dict[str, Any]) -> str:

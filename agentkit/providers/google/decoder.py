@@ -53,6 +53,7 @@ class GenerateStreamDecoder:
         self._origin = origin
         self._items: list[dict[str, Any]] = []
         self._id: str | None = None
+        self._model_id: str | None = None
         self._finish_reason: str | None = None
         self._usage: Any = None
         self._tool_calls: list[ToolCall] = []
@@ -65,6 +66,7 @@ class GenerateStreamDecoder:
             ContentFilterError: Google refused the prompt.
         """
         self._id = self._id or chunk.response_id
+        self._model_id = self._model_id or chunk.model_version
         self._usage = chunk.usage_metadata or self._usage
         feedback = chunk.prompt_feedback
         if feedback is not None and feedback.block_reason:
@@ -101,6 +103,7 @@ class GenerateStreamDecoder:
             tool_calls=tuple(self._tool_calls),
             response_id=self._id,
             state=state_of(self._origin, self._items),
+            model_id=self._model_id,
         )
 
     def _parts(self, candidate: Any, chunk: Any) -> Iterator[StreamEvent]:

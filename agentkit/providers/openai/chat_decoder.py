@@ -70,6 +70,7 @@ def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Re
         reasoning=reasoning,
         quota=quota_from_headers(reply.headers, daily_requests=daily_requests),
         state=fields.state(origin, [_of_a_call(each) for each in called]),
+        model_id=getattr(completion, "model", None),
     )
 
 
@@ -85,6 +86,7 @@ class ChatStreamDecoder:
         self._reasoning = ReasoningFields()
         self._daily_requests = daily_requests
         self._id: str | None = None
+        self._model_id: str | None = None
         self._finish_reason: str | None = None
         self._usage: Any = None
         self._refused = False
@@ -96,6 +98,7 @@ class ChatStreamDecoder:
     def events(self, chunk: Any) -> Iterator[StreamEvent]:
         """The stream events in one chunk."""
         self._id = self._id or getattr(chunk, "id", None)
+        self._model_id = self._model_id or getattr(chunk, "model", None)
         if chunk.usage is not None:
             self._usage = chunk.usage
         for choice in chunk.choices or ():
@@ -135,6 +138,7 @@ class ChatStreamDecoder:
             response_id=self._id,
             quota=quota_from_headers(self._headers, daily_requests=self._daily_requests),
             state=self._reasoning.state(self._origin, self._of_calls),
+            model_id=self._model_id,
         )
 
     def _add_call(self, delta: Any) -> None:
@@ -218,6 +222,7 @@ def _usage(usage: Any) -> Usage:
         input_tokens=token_count(getattr(usage, "prompt_tokens", 0)),
         output_tokens=token_count(getattr(usage, "completion_tokens", 0)),
         cache_read_tokens=token_count(getattr(prompt, "cached_tokens", 0)),
+        cache_write_tokens=token_count(getattr(prompt, "cache_write_tokens", 0)),
         reasoning_tokens=token_count(getattr(completion, "reasoning_tokens", 0)),
     )
 

@@ -67,6 +67,7 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
         reasoning=_BETWEEN_SUMMARIES.join(reasoning),
         quota=quota_from_headers(reply.headers),
         state=state_of(origin, _items(response.output or ())),
+        model_id=getattr(response, "model", None),
     )
 
 
@@ -112,6 +113,7 @@ class ResponsesStreamDecoder:
             response_id=response.response_id,
             quota=response.quota,
             state=response.state,
+            model_id=response.model_id,
         )
 
 

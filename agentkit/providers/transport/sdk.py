@@ -155,7 +155,11 @@ class SdkTransport:
             make, hook = sdk.DefaultHttpxClient, limit_size
         http = make(follow_redirects=False, event_hooks={"response": [hook]})
         options = {"http_client": http, **self._client_options(sdk)}
-        client = getattr(sdk, name)(max_retries=0, **options)
+        make_client = getattr(sdk, name)
+        if "open_telemetry" in inspect.signature(make_client).parameters:
+            # Newer Anthropic SDKs write a span for each call, which would count its tokens twice.
+            options.setdefault("open_telemetry", False)
+        client = make_client(max_retries=0, **options)
         make_cancellable(client)
         return client
 

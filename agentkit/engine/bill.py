@@ -1,0 +1,65 @@
+"""The tokens and cost of a settled attempt: reported by its provider, or else estimated.
+
+The ledger, budgets, telemetry and agents all take their numbers from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from agentkit.errors import InvalidResponseError, LLMError, ProviderTimeoutError
+from agentkit.policy.limits import estimate_usage
+from agentkit.policy.price import Price
+from agentkit.types import Request, Response, ResponseBuilder, Usage
+from agentkit.types.ledger import Outcome
+
+NOTHING: Final = Usage()
+
+
+class Bill(NamedTuple):
+    """The tokens and US dollars of one attempt; None for what is unknown.
+
+    `usage` is reported by the provider, or certain because nothing was done. `billed` is `usage`,
+    or else the estimate; it is None where neither a price nor a budget needs one.
+    """
+
+    usage: Usage | None
+    billed: Usage | None
+    cost: float | None
+    estimated: bool
+
+
+def make_bill(
+    request: Request,
+    outcome: Outcome,
+    response: Response[Any] | None,
+    error: LLMError | None,
+    received: ResponseBuilder | None,
+    price: Price | None,
+    needed: bool,
+) -> Bill:
+    """The bill of an attempt that ended with `response` or `error`.
+
+    `received` is what arrived of a stream, if any content did. `needed` is whether a budget needs
+    the estimate.
+
+    What a provider reports is taken as it is. An attempt that failed without content is free, and
+    certainly so if an HTTP status refused it; but a provider that timed out or sent something
+    invalid has worked. That, and whatever was abandoned or broke off, is estimated.
+    """
+    if response is not None and response.usage.total_tokens > 0:
+        usage = response.usage
+        if price is None:
+            return Bill(usage, usage, None, False)
+        return Bill(usage, usage, price.of(usage), not price.knows(usage))
+    worked = error is None or isinstance(error, ProviderTimeoutError | InvalidResponseError)
+    if outcome == "failure" and received is None and not worked:
+        if getattr(error, "status", None):
+            return Bill(NOTHING, NOTHING, 0.0, False)
+        return Bill(NOTHING, NOTHING, None if price is None else 0.0, price is not None)
+    if price is None and not needed:
+        return Bill(None, None, None, False)
+    if response is None and received is not None:
+        response = received.response()
+    billed = estimate_usage(request, response)
+    return Bill(None, billed, None if price is None else price.of(billed), price is not None)
