@@ -21,7 +21,7 @@ from agentkit.bedrock import (
     UnknownModelError,
     ValidationResult,
 )
-from agentkit.errors import DeadlineExceededError, InvalidRequestError
+from agentkit.errors import DeadlineExceededError, InvalidRequestError, RateLimitError
 from tests.bedrock.runtime import (
     HAIKU,
     SONNET,
@@ -125,7 +125,7 @@ def test_b1_a_guardrail_is_never_left_out() -> None:
     assert all(sent["guardrailConfig"] == GUARD for _, sent in clients.asked)
 
 
-@pytest.mark.promise("B3", "S0-41", "S0-53", "S1-24", "S1-53")
+@pytest.mark.promise("B3", "S0-53", "S1-24", "S1-53")
 def test_b2_b3_what_is_left_out_is_row() -> None:
     no_tools = refused("ValidationException", "This model doesn't support tool use.")
     clients = FakeClients(no_tools, "fine")
@@ -142,6 +142,27 @@ def test_b2_b3_what_is_left_out_is_row() -> None:
             [message()], tool_config=TOOLS
         )
     assert len(clients.asked) == 1
+
+
+@pytest.mark.promise("S0-41")
+@both
+def test_the_ten_fields_after_a_failover_with_a_dropped_feature(mode: str) -> None:
+    no_tools = refused("ValidationException", "This model doesn't support tool use.")
+    clients = FakeClients(us_east_1=[throttled()], us_west_2=[no_tools, "Paris"])
+    response = ask(manager(clients), mode, tool_config=TOOLS)
+    assert response.success is True
+    assert response.response_data["output"]["message"]["content"] == [{"text": "Paris"}]
+    assert (response.model_used, response.region_used) == (HAIKU, WEST)
+    assert response.access_method_used == "regional_cris"
+    tried = [(each.region, each.success) for each in response.attempts]
+    assert tried == [(EAST, False), (WEST, True)]
+    assert isinstance(response.attempts[0].error, RateLimitError)
+    assert response.attempts[0].end_time <= response.attempts[1].start_time
+    assert response.total_duration_ms >= response.attempts[1].end_time * 1000
+    assert response.api_latency_ms == 7
+    assert response.features_disabled == ["tools"]
+    (warning,) = response.warnings
+    assert "tools" in warning
 
 
 @pytest.mark.promise("B2")

@@ -297,10 +297,83 @@ VALUES = st.recursive(
 )
 
 
-@pytest.mark.promise("S0-48")
 @given(VALUES)
 def test_any_value_of_a_response_survives_json(value: Any) -> None:
     assert unpack(json.loads(json.dumps(pack(value)))) == value
+
+
+NAMES = st.text(max_size=5)
+FIELDS = st.none() | st.dictionaries(NAMES, VALUES, max_size=3)
+SECONDS = st.floats(0, 1e6)
+FAILURES = st.none() | NAMES.map(RateLimitError)
+ATTEMPTS = st.builds(
+    RequestAttempt,
+    model_id=NAMES,
+    region=NAMES,
+    access_method=NAMES,
+    attempt_number=st.integers(1, 9),
+    start_time=SECONDS,
+    end_time=st.none() | SECONDS,
+    error=FAILURES,
+    success=st.booleans(),
+    model_used=NAMES,
+)
+CHECKS = st.builds(
+    ValidationAttempt,
+    st.integers(1, 9),
+    st.builds(ValidationResult, st.booleans(), st.none() | NAMES, FIELDS),
+    st.none() | NAMES,
+)
+LEDGERS = st.lists(
+    st.builds(
+        lambda model, number, started: Entry(model, "p", "failure", number, started),
+        NAMES,
+        st.integers(1, 9),
+        SECONDS,
+    ),
+    max_size=2,
+).map(Ledger)
+RESPONSES = st.builds(
+    BedrockResponse,
+    success=st.booleans(),
+    response_data=FIELDS,
+    model_used=st.none() | NAMES,
+    region_used=st.none() | NAMES,
+    access_method_used=st.none() | NAMES,
+    inference_profile_id=st.none() | NAMES,
+    attempts=st.lists(ATTEMPTS, max_size=2),
+    total_duration_ms=SECONDS,
+    api_latency_ms=st.floats(0, 1e6),
+    warnings=st.lists(NAMES, max_size=2),
+    features_disabled=st.lists(NAMES, max_size=2),
+    validation_attempts=st.lists(CHECKS, max_size=2),
+    parameters_removed=st.lists(NAMES, max_size=2),
+    original_additional_fields=FIELDS,
+    final_additional_fields=FIELDS,
+    ledger=LEDGERS,
+    final_error=FAILURES,
+)
+
+
+def said(error: BaseException | None) -> tuple[type, str]:
+    return type(error), str(error)
+
+
+@pytest.mark.promise("S0-48")
+@given(RESPONSES, st.none() | st.integers(0, 4))
+def test_any_response_survives_its_dict_and_its_json(
+    response: BedrockResponse, indent: int | None
+) -> None:
+    text = response.to_json(indent)
+    assert json.loads(text) == response.to_dict()
+    assert ("\n" in text) == (indent is not None)
+    again = BedrockResponse.from_dict(json.loads(text))
+    assert again == response
+    assert again.ledger == response.ledger
+    assert said(again.final_error) == said(response.final_error)
+    assert [said(one.error) for one in again.attempts] == [
+        said(one.error) for one in response.attempts
+    ]
 
 
 COUNTS = st.integers(min_value=0, max_value=10**9)

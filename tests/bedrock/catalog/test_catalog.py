@@ -26,6 +26,7 @@ from agentkit.bedrock import (
 from agentkit.bedrock.catalog.api import Fetched, merge
 from agentkit.errors import ConfigurationError
 from tests.bedrock.catalog.aws import ControlPlane, profile, summary
+from tests.programs import run
 
 EAST, WEST = "us-east-1", "us-west-2"
 NEW = "maker.new-v1:0"
@@ -307,6 +308,41 @@ def test_a_cache_of_another_form_or_version_is_not_used(
     path = tmp_path / "bedrock-catalog-v1.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     assert catalog(None, tmp_path).get_catalog_metadata().source is CatalogSource.BUNDLED
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from agentkit.bedrock import BedrockModelCatalog, CacheMode, LLMManager
+from agentkit.testing import WireServer
+
+nowhere = Path(sys.argv[1])
+for name in ("HOME", "XDG_CACHE_HOME", "AGENTKIT_CACHE_DIR", "TMPDIR"):
+    os.environ[name] = str(nowhere / name)
+mode = CacheMode(sys.argv[2])
+with WireServer(reply="Paris.") as server:
+    os.environ["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] = server.bedrock_url
+    models, regions = ["Claude 3 Haiku"], ["us-east-1"]
+    with LLMManager(models, regions, catalog_cache_mode=mode) as llm:
+        answer = llm.converse([{"role": "user", "content": [{"text": "capital?"}]}])
+    source = BedrockModelCatalog(None, cache_mode=mode).get_catalog_metadata().source.value
+assert not nowhere.is_dir()
+print(answer.get_content(), source)
+"""
+"""The program of a function that can write nothing: each folder is below a file."""
+
+
+@pytest.mark.processes
+@pytest.mark.promise("S1-69")
+@pytest.mark.parametrize("mode", list(CacheMode), ids=lambda mode: mode.value)
+def test_where_nothing_can_be_written_a_manager_answers(
+    mode: CacheMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (tmp_path / "file").touch()
+    assert run(READ_ONLY, tmp_path / "file", mode.value) == "Paris. BUNDLED"
 
 
 @pytest.mark.promise("S1-69")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
 from botocore.stub import Stubber
 
-from agentkit.bedrock import AuthConfig, AuthenticationType
+from agentkit.bedrock import AuthConfig, AuthenticationType, LLMManager
 from agentkit.errors import AuthenticationError, MissingDependencyError
 from agentkit.providers.bedrock.sessions import explain, open_session
+from agentkit.testing import WireServer
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 ROLE = "arn:aws:iam::123456789012:role/BedrockRole"
@@ -79,11 +83,66 @@ def test_an_api_key_in_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch
     assert session.client("bedrock-runtime") is not None
 
 
+PLACES = ("environment", "credentials", "config", "container")
+"""Where credentials are looked for without a configuration, in this order."""
+
+
+@pytest.fixture
+def place(own_files: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """A function that puts credentials into one of `PLACES`, named after it."""
+    keys = "aws_access_key_id = of-{0}\naws_secret_access_key = s\n"
+
+    class Container(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            until = (dt.datetime.now(tz=dt.UTC) + dt.timedelta(hours=1)).isoformat()
+            body = {"AccessKeyId": "of-container", "SecretAccessKey": "s", "Token": "t"}
+            text = json.dumps({**body, "Expiration": until}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Keep the output of the tests clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Container)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+
+    def put(name: str) -> None:
+        if name == "environment":
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        elif name == "container":
+            url = f"http://127.0.0.1:{server.server_address[1]}/"
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        else:
+            (own_files / name).write_text(f"[default]\n{keys.format(name)}")
+
+    yield put
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.wire
 @pytest.mark.promise("S0-12", "S1-73")
-def test_auto_is_the_sdks_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    assert key_of(open_session(AuthConfig())) == "of-environment"
+@pytest.mark.parametrize("auth_config", [None, AuthConfig()], ids=["none", "auto"])
+@pytest.mark.parametrize("first", PLACES)
+def test_credentials_are_found_in_the_order_of_the_sdks_chain(
+    first: str,
+    auth_config: AuthConfig | None,
+    place: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for later in PLACES[PLACES.index(first) :]:
+        place(later)
+    with WireServer() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", server.bedrock_url)
+        with LLMManager(["Claude 3 Haiku"], ["us-east-1"], auth_config=auth_config) as llm:
+            llm.converse([{"role": "user", "content": [{"text": "hi"}]}])
+        (request,) = server.requests
+    assert f"Credential=of-{first}/" in request.headers["authorization"]
 
 
 def test_the_machines_role_looks_at_no_keys_of_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
