@@ -355,7 +355,7 @@ RESPONSES = st.builds(
 )
 
 
-def said(error: BaseException | None) -> tuple[type, str]:
+def kind_and_text(error: BaseException | None) -> tuple[type, str]:
     return type(error), str(error)
 
 
@@ -370,9 +370,9 @@ def test_any_response_survives_its_dict_and_its_json(
     again = BedrockResponse.from_dict(json.loads(text))
     assert again == response
     assert again.ledger == response.ledger
-    assert said(again.final_error) == said(response.final_error)
-    assert [said(one.error) for one in again.attempts] == [
-        said(one.error) for one in response.attempts
+    assert kind_and_text(again.final_error) == kind_and_text(response.final_error)
+    assert [kind_and_text(one.error) for one in again.attempts] == [
+        kind_and_text(one.error) for one in response.attempts
     ]
 
 
