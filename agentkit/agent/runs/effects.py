@@ -111,6 +111,7 @@ class EffectGuard:
         place = f"{at[0]}.{at[1]}"
         ask = await self._needs_approval(spec, call, place)
         doubts = 0
+        decision: Decision | None = None
         while True:
             name = f"{place}.repeat-{doubts}" if doubts else place
             chosen = call
@@ -119,6 +120,7 @@ class EffectGuard:
                 if decision is None:
                     return PendingCall(call, in_doubt=doubts > 0)
                 if decision.kind == "deny":
+                    self._require_heeded(call, decision)
                     return _denied(call, decision.value)
                 if decision.kind == "edit":
                     chosen = replace(call, arguments=decision.value)
@@ -127,6 +129,7 @@ class EffectGuard:
             carry_out = partial(self._carry_out, spec, chosen, partial(execute, chosen, key), fresh)
             outcome = await self._recorder.astep(f"{name}.result", carry_out, _OUTCOME)
             if isinstance(outcome, ToolResult):
+                self._require_heeded(call, decision)
                 return outcome if chosen is call else _edited(outcome)
             doubts += 1
             ask = outcome.ask
@@ -178,12 +181,17 @@ class EffectGuard:
             decision = await self._recorder.astep(f"{name}.decision", decide, _DECISION)
         except _UndecidedError:
             return None
+        return decision
+
+    def _require_heeded(self, call: ToolCall, decision: Decision | None) -> None:
+        """Check that an approver's decision was not too late for an earlier, other one."""
+        given = self._decisions.by_call.get(call.id)
         if given is not None and given != decision:
+            earlier = "nothing" if decision is None else decision.kind
             raise ConfigurationError(
-                f"call {call.id!r} was decided before: {decision.kind}",
+                f"call {call.id!r} was decided before: {earlier}",
                 hint="resume without a decision about it",
             )
-        return decision
 
 
 class _UndecidedError(Exception):

@@ -88,6 +88,7 @@ class SQLiteDatabase:
                 owner = uuid.uuid4().hex
                 if self._path:
                     try:
+                        self._open()
                         self._ownership = self._hold(self._owner_file(owner), create=True)
                     except (sqlite3.Error, OSError) as error:
                         raise self._unusable(error) from error

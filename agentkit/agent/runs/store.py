@@ -124,7 +124,7 @@ class RunStore(Closing):
         database = self._database
         owner, now = database.owner(), self._wall_clock()
 
-        def work(execute: Execute) -> tuple[int, list[tuple[Any, ...]]]:
+        def work(execute: Execute) -> tuple[int, list[RecordedStep]]:
             rows = execute(f"SELECT {_RUN} FROM agentkit_runs WHERE id = ?", (run_id,))  # noqa: S608 - constant names
             _require_pending(decided, rows[0][8] if rows else "[]")
             if not rows:
@@ -147,14 +147,9 @@ class RunStore(Closing):
                 "WHERE id = ?",
                 (owner, claims, now, run_id),
             )
-            return claims, execute(
-                "SELECT name, value, digest, seconds, recorded FROM agentkit_steps WHERE run = ? "
-                "ORDER BY position",
-                (run_id,),
-            )
+            return claims, _steps(run_id, execute)
 
-        claims, rows = database.transaction(work)
-        steps = [_step(run_id, row) for row in rows]
+        claims, steps = database.transaction(work)
         return RunJournal(
             database,
             run_id,
@@ -199,14 +194,7 @@ class RunStore(Closing):
         Raises:
             JournalError: a step is damaged, or the journal cannot be used.
         """
-        rows = self._database.transaction(
-            lambda execute: execute(
-                "SELECT name, value, digest, seconds, recorded FROM agentkit_steps WHERE run = ? "
-                "ORDER BY position",
-                (run_id,),
-            )
-        )
-        return [_step(run_id, row) for row in rows]
+        return self._database.transaction(lambda execute: _steps(run_id, execute))
 
     def cancel(self, run_id: str) -> None:
         """End a run for good. If a process works on it, its next step raises `JournalError`.
@@ -401,6 +389,15 @@ def _info(row: tuple[Any, ...], alive: bool) -> RunInfo:
         pending=tuple(json.loads(pending)),
         note=note,
     )
+
+
+def _steps(run_id: str, execute: Execute) -> list[RecordedStep]:
+    rows = execute(
+        "SELECT name, value, digest, seconds, recorded FROM agentkit_steps WHERE run = ? "
+        "ORDER BY position",
+        (run_id,),
+    )
+    return [_step(run_id, row) for row in rows]
 
 
 def _step(run_id: str, row: tuple[Any, ...]) -> RecordedStep:
