@@ -30,6 +30,7 @@ class _RunStreamState(Generic[T_co]):
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        self._begun = False
         self._result: AgentResult[Any] | None = None
 
     @property
@@ -67,6 +68,7 @@ class RunStream(_RunStreamState[T_co], Closing):
         return self
 
     def __next__(self) -> RunEvent:
+        self._begun = True
         try:
             with self._task.active():
                 return self._seen(next(self._events))
@@ -78,9 +80,10 @@ class RunStream(_RunStreamState[T_co], Closing):
 
     def close(self) -> None:
         """Stop the run, unless it is over. Closing twice does nothing."""
-        with self._task.active():
-            self._events.close()
-        self._task.end(GeneratorExit())
+        if self._begun:
+            with self._task.active():
+                self._events.close()
+            self._task.end(GeneratorExit())
 
 
 class AsyncRunStream(_RunStreamState[T_co], AsyncClosing):
@@ -94,6 +97,7 @@ class AsyncRunStream(_RunStreamState[T_co], AsyncClosing):
         return self
 
     async def __anext__(self) -> RunEvent:
+        self._begun = True
         try:
             with self._task.active():
                 return self._seen(await anext(self._events))
@@ -105,6 +109,7 @@ class AsyncRunStream(_RunStreamState[T_co], AsyncClosing):
 
     async def aclose(self) -> None:
         """Stop the run, unless it is over. Closing twice does nothing."""
-        with self._task.active():
-            await self._events.aclose()
-        self._task.end(GeneratorExit())
+        if self._begun:
+            with self._task.active():
+                await self._events.aclose()
+            self._task.end(GeneratorExit())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agentkit._version import __version__
-from agentkit.cli import ask, batch, bedrock, chat, config, demo, doctor, models, stats
+from agentkit.cli import ask, batch, bedrock, chat, config, demo, doctor, models, runs, stats
 
 app = typer.Typer(
     help="Model calls that survive outages. Without a command: the demo.",
@@ -23,6 +23,7 @@ app.command("batch")(batch.command)
 app.command("models")(models.command)
 app.add_typer(config.app, name="config")
 app.command("stats")(stats.command)
+app.add_typer(runs.app, name="runs")
 app.command("doctor")(doctor.command)
 app.add_typer(bedrock.app, name="bedrock")
 
