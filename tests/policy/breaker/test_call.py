@@ -141,6 +141,17 @@ def test_ignored_errors_pass_and_move_nothing(caller: Caller, ignore: Any, error
     assert breaker.statistics().calls == 1
 
 
+def test_an_ignored_error_frees_the_probe(caller: Caller) -> None:
+    clock = TurnedClock()
+    breaker = make(clock, ignore=ValueError)
+    for _ in range(3):
+        attempt(caller, breaker, RuntimeError("down"))
+    clock.now = 60.0
+    attempt(caller, breaker, ValueError("says nothing"))
+    assert breaker.state == "half-open"
+    assert breaker.would_admit()
+
+
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), SystemExit(), GeneratorExit(), asyncio.CancelledError()]
 )
