@@ -81,6 +81,14 @@ class TestTheLimits:
             waiting.outcome()
         gate.set()
 
+    def test_closing_ends_the_idle_threads_and_names_the_jobs_that_run(self) -> None:
+        workers, gate = Workers(3, "to be closed"), threading.Event()
+        jobs = [workers.submit(lambda: gate.wait(LONG), name) for name in ("m", "n")]
+        until(lambda: all(job.started is not None for job in jobs))
+        assert sorted(workers.close()) == ["m", "n"]
+        gate.set()
+        until(lambda: not [each for each in threading.enumerate() if "to be closed" in each.name])
+
 
 def refuse(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
