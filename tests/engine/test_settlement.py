@@ -120,6 +120,7 @@ class TestInvalidAfterAnOutage:
         error = stage.ask(*models, script=script).error
         assert isinstance(error, e.AllModelsFailedError)
         assert [type(each) for each in error.exceptions] == [e.ServerError, e.InvalidRequestError]
+        assert error.message.startswith("all 2 models failed")
 
     def test_without_an_outage_it_ends_the_request(self) -> None:
         stage = Stage()

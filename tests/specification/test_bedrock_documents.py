@@ -251,13 +251,23 @@ def test_what_the_reference_defines_works_too(
     before = len(clients.asked)
     first = kept.converse([namespace["message"]])
     assert kept.converse([namespace["message"]]) is first
-    assert kept.converse([namespace["message"]], system=[{"text": "s"}]) is not first
-    assert len(clients.asked) == before + 2
+    changes: list[dict[str, Any]] = [
+        {"system": [{"text": "s"}]},
+        {"inference_config": {"maxTokens": 7}},
+        {"messages": [namespace["message"], namespace["message"]]},
+    ]
+    for change in changes:
+        given = {"messages": [namespace["message"]], **change}
+        assert kept.converse(given.pop("messages"), **given) is not first
+    assert len(clients.asked) == before + 1 + len(changes)
     monkeypatch.setenv("LLM_MODELS", "Claude 3 Haiku,Claude 3.5 Sonnet")
     monkeypatch.setenv("LLM_REGIONS", "us-west-2")
     made = namespace["create_manager"]()
     assert made.get_available_models() == ["Claude 3 Haiku", "Claude 3.5 Sonnet"]
     assert made.get_available_regions() == ["us-west-2"]
+    monkeypatch.setenv("LLM_TIMEOUT", "0")
+    with pytest.raises(ConfigurationError, match="timeout"):
+        namespace["create_manager"]()
 
 
 FAULTS: list[Any] = [

@@ -152,7 +152,7 @@ PACKED = b"%PDF-1.7" + b"x" * 120_000
             estimate_tokens("Hi"),
         ),
         ({"source": {"type": "base64", "data": "A" * 160_000}}, 6000),
-        ({"file": {"file_data": "data:application/pdf;base64,AAAA"}}, 2000),
+        ({"file": {"file_data": "data:application/pdf;base64," + "A" * 160_000}}, 6000),
         ({"data": b"", "media_type": "application/pdf"}, 2000),
         ({"source": 7}, 2000),
     ],
