@@ -12,14 +12,24 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from agentkit.errors import ConfigurationError
-from agentkit.telemetry.names import CONTENT_TRUNCATED
+from agentkit.telemetry.names import (
+    CONTENT_TRUNCATED,
+    INPUT_TYPE,
+    INPUT_VALUE,
+    OUTPUT_TYPE,
+    OUTPUT_VALUE,
+    PLAIN_TEXT,
+)
 from agentkit.telemetry.safe import guarded, log
-from agentkit.types import Message, Request, Response, ToolCall
+from agentkit.types import Message, Request, Response, ToolCall, ToolSpec
 
 ContentMode: TypeAlias = Literal["none", "span", "event", "both"]
 Redactor: TypeAlias = Callable[[str], str]
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+_FINISH_REASONS: Final = {"tool_calls": "tool_call"}
+"""The conventions' name of a finish reason, where it is not ours."""
 
 _MODES: Final[dict[str, ContentMode]] = {
     "": "none",
@@ -75,6 +85,9 @@ NOTHING: Final = Captured(None, False)
 class Capture:
     """Converts requests and responses to the messages of the GenAI conventions.
 
+    The conventions have a JSON schema for each kind of content, and backends drop what does not
+    match: each tool definition has a `type`, each output message a `finish_reason`.
+
     `redactor` receives every text before anything else does; `limit` is the maximum length of each
     one, in characters.
     """
@@ -91,6 +104,16 @@ class Capture:
         """`text`, redacted and truncated."""
         return self._text(text)
 
+    def input_text(self, request: Request) -> dict[str, Any]:
+        """The request as one text, in the attributes of OpenInference."""
+        value = self.text(request.text).as_attribute(INPUT_VALUE)
+        return value | {INPUT_TYPE: PLAIN_TEXT} if value else value
+
+    def output_text(self, response: Response[Any]) -> dict[str, Any]:
+        """The text of the response, in the attributes of OpenInference."""
+        value = self.text(response.text).as_attribute(OUTPUT_VALUE)
+        return value | {OUTPUT_TYPE: PLAIN_TEXT} if value else value
+
     @guarded(NOTHING)
     def input_messages(self, request: Request) -> Captured:
         """The messages of the request."""
@@ -100,23 +123,24 @@ class Capture:
     @guarded(NOTHING)
     def output_messages(self, response: Response[Any]) -> Captured:
         """The response as one message."""
-        parts = [self._part("text", response.text)] if response.text else []
+        parts = [self._part("reasoning", response.reasoning)] if response.reasoning else []
+        parts += [self._part("text", response.text)] if response.text else []
         parts += [self._tool_call(call) for call in response.tool_calls]
-        message: dict[str, Any] = {"role": "assistant", "parts": [p.value for p in parts]}
-        if response.finish_reason is not None:
-            message["finish_reason"] = response.finish_reason
-        return Captured([message], any(p.truncated for p in parts))
+        reason = response.finish_reason or "unknown"
+        message = {
+            "role": "assistant",
+            "parts": [part.value for part in parts],
+            "finish_reason": _FINISH_REASONS.get(reason, reason),
+        }
+        return Captured([message], any(part.truncated for part in parts))
 
     @guarded(NOTHING)
     def tool_definitions(self, request: Request) -> Captured:
-        """The definitions of the request's tools, as one text."""
+        """The definitions of the request's tools."""
         if not request.tools:
             return NOTHING
-        definitions = [
-            {"name": each.name, "description": each.description, "parameters": each.parameters}
-            for each in request.tools
-        ]
-        return self._text(dumps(definitions))
+        captured = [self._tool_definition(each) for each in request.tools]
+        return Captured([c.value for c in captured], any(c.truncated for c in captured))
 
     def _text(self, text: str) -> Captured:
         if self._redactor is not None:
@@ -128,7 +152,7 @@ class Capture:
         if message.tool_call_id is not None:
             answer = self._text(message.text)
             part = {"type": "tool_call_response", "id": message.tool_call_id}
-            return Captured({"role": role, "parts": [part | {"result": answer.value}]}, answer[1])
+            return Captured({"role": role, "parts": [part | {"response": answer.value}]}, answer[1])
         if isinstance(message.content, str):
             parts = [self._part("text", message.content)]
         else:
@@ -147,9 +171,30 @@ class Capture:
         return Captured({"type": "generic"}, False)  # images and files are not captured
 
     def _tool_call(self, call: ToolCall) -> Captured:
-        arguments = self._text(dumps(dict(call.arguments)))
+        arguments = self._json(dict(call.arguments))
         part = {"type": "tool_call", "id": call.id, "name": call.name}
         return Captured(part | {"arguments": arguments.value}, arguments.truncated)
+
+    def _tool_definition(self, tool: ToolSpec) -> Captured:
+        description, parameters = self._text(tool.description), self._json(tool.parameters)
+        schema = parameters.value
+        if not isinstance(schema, dict):  # a JSON schema must stay one, even if it was truncated
+            schema = {"$comment": schema}
+        definition = {
+            "type": "function",
+            "name": self._text(tool.name).value,
+            "description": description.value,
+            "parameters": schema,
+        }
+        return Captured(definition, description.truncated or parameters.truncated)
+
+    def _json(self, value: Any) -> Captured:
+        """`value` with its JSON redacted and truncated; as text if that is no longer JSON."""
+        captured = self._text(dumps(value))
+        try:
+            return captured._replace(value=json.loads(captured.value))
+        except ValueError:
+            return captured
 
 
 def dumps(value: Any) -> str:

@@ -116,6 +116,9 @@ NUMBERS: Final = {
 SPAN_KIND: Final = "openinference.span.kind"
 INPUT_VALUE: Final = "input.value"
 OUTPUT_VALUE: Final = "output.value"
+INPUT_TYPE: Final = "input.mime_type"
+OUTPUT_TYPE: Final = "output.mime_type"
+PLAIN_TEXT: Final = "text/plain"
 
 # Our own attributes. `MODEL` is the registered name of a model; attributes of `gen_ai.` hold the
 # provider's own name, which backends know.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, TracerProvider
@@ -97,12 +98,15 @@ class TelemetryObserver(Observer):
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Start the request's span."""
         self._observed.count(1)
-        return CallSpan(self._settings, self._start(models), self._manager)
+        return CallSpan(self._settings, self._start(request, models), self._manager)
 
     @guarded(NO_SPAN)
-    def _start(self, models: tuple[str, ...]) -> Span:
-        attributes = {**self._manager, n.ROUTE: models}
-        return self._tracer.start_span(self._span_name, None, SpanKind.INTERNAL, attributes)
+    def _start(self, request: Request, models: tuple[str, ...]) -> Span:
+        attributes: dict[str, Any] = {**self._manager, n.ROUTE: models}
+        span = self._tracer.start_span(self._span_name, None, SpanKind.INTERNAL, attributes)
+        if self._settings.lists_content and span.is_recording():
+            span.set_attributes(self._settings.capture.input_text(request))
+        return span
 
     @guarded(None)
     def breaker_changed(self, breaker: str, previous: str, state: str) -> None:

@@ -55,6 +55,11 @@ class SpanSettings(NamedTuple):
     vocabulary: n.Vocabulary
     openinference: bool
 
+    @property
+    def lists_content(self) -> bool:
+        """Whether spans have the text that lists of OpenInference viewers show."""
+        return self.openinference and self.capture.on_spans
+
 
 class CallSpan(CallObserver):
     """The INTERNAL span of one request, which has no `gen_ai` attribute, and its metrics."""
@@ -95,8 +100,8 @@ class CallSpan(CallObserver):
         capture = self._settings.capture
         if capture.on_spans and span.is_recording():
             span.set_attributes(_input(capture, request))
-            if self._settings.openinference:
-                span.set_attributes(capture.text(request.text).as_attribute(n.INPUT_VALUE))
+        if self._settings.lists_content and span.is_recording():
+            span.set_attributes(capture.input_text(request))
         if self._settings.openinference:
             span.set_attribute(n.SPAN_KIND, "LLM")
         return span
@@ -226,6 +231,8 @@ class CallSpan(CallObserver):
             if response is not None:
                 attributes[n.SELECTED_MODEL] = response.model
                 attributes[n.SELECTED_PROVIDER] = response.provider
+                if self._settings.lists_content:
+                    attributes |= self._settings.capture.output_text(response)
             if self._attempts and (cost := ledger.cost) is not None:
                 attributes[n.REQUEST_COST] = cost
             span.set_attributes(attributes)
@@ -340,8 +347,8 @@ class AttemptSpan(AttemptObserver):
         output = {}
         if response is not None:
             output = capture.output_messages(response).as_attribute(n.OUTPUT_MESSAGES)
-            if capture.on_spans and self._settings.openinference:
-                span.set_attributes(capture.text(response.text).as_attribute(n.OUTPUT_VALUE))
+            if self._settings.lists_content:
+                span.set_attributes(capture.output_text(response))
         if capture.on_spans:
             span.set_attributes(output)
         if capture.on_events:

@@ -221,7 +221,8 @@ class TestGivenBack:
         stage = Stage()
         full = stage.target("full", slots=1)
         assert full.pool is not None
-        full.pool.request(Need(), 0.0)
+        holder = full.pool.request(Need(), 0.0)  # a dropped lease is given back
+        assert holder.granted
         budget = Budget(tokens=10_000)
         stops = [full, stage.target("free")] if fallback else [full]
         answer = Response("fine", Usage(3, 4))
@@ -236,7 +237,8 @@ class TestGivenBack:
         stage = Stage()
         full = stage.target("full", slots=1)
         assert full.pool is not None
-        full.pool.request(Need(), 0.0)
+        holder = full.pool.request(Need(), 0.0)  # a dropped lease is given back
+        assert holder.granted
         budget = Budget(tokens=10_000)
         asked = stage.ask(full, script={}, budget=budget, meanwhile={1.0: leave})
         assert isinstance(asked.error, asyncio.CancelledError)

@@ -123,15 +123,17 @@ def test_content_is_recorded_where_it_is_asked_for(
             },
             {
                 "role": "tool",
-                "parts": [{"type": "tool_call_response", "id": "1", "result": f"{CANARY} result"}],
+                "parts": [
+                    {"type": "tool_call_response", "id": "1", "response": f"{CANARY} result"}
+                ],
             },
         ]
-        definition = TOOLS[0] | {"parameters": {"type": "object"}}
+        definition = {"type": "function"} | TOOLS[0] | {"parameters": {"type": "object"}}
         assert messages(recorded["gen_ai.tool.definitions"]) == [definition]
         (answer,) = messages(recorded["gen_ai.output.messages"])
         assert answer["role"] == "assistant"
         assert [part["type"] for part in answer["parts"]] == ["text", "tool_call"]
-        assert CANARY in answer["parts"][1]["arguments"]
+        assert answer["parts"][1]["arguments"] == {"at": f"{CANARY} argument"}
         assert "agentkit.content.truncated" not in recorded
     failed = event(seen.attempts[1], "exception")
     assert CANARY in failed["exception.message"]
@@ -213,7 +215,7 @@ def test_a_value_without_a_json_form_is_named_by_its_class(
     del model.steps[:2]
     seen.manager(("a", model)).complete("hi", tools=[ToolSpec("t", "", {"x": Unprintable()})])
     assert attributes(seen.attempts[0])["gen_ai.tool.definitions"] == (
-        '[{"name":"t","description":"","parameters":{"x":"Unprintable"}}]'
+        '[{"type":"function","name":"t","description":"","parameters":{"x":"Unprintable"}}]'
     )
 
 
