@@ -14,6 +14,7 @@ from agentkit.errors import (
     CircuitOpenError,
     LLMError,
     RetryExhaustedError,
+    StreamInterruptedError,
     StructuredOutputError,
 )
 from agentkit.providers.bedrock.routes import ModelAccessMethod
@@ -79,6 +80,8 @@ def failure(
 def final_error(error: LLMError, response: BedrockResponse) -> LLMError:
     """The error to raise: a request that used up its attempts has one type, whatever failed last.
 
+    A stream that broke after its first content keeps its own error, which has the text so far.
+
     Its attributes ``response``, ``attempts_made``, ``last_errors``, ``models_tried`` and
     ``regions_tried`` describe the attempts.
     """
@@ -86,7 +89,7 @@ def final_error(error: LLMError, response: BedrockResponse) -> LLMError:
     refusals = [each for each in causes if isinstance(each, AuthenticationError)]
     if refusals and len(refusals) == len(causes):
         shown: LLMError = refusals[0]
-    elif isinstance(error, AllModelsFailedError):
+    elif isinstance(error, AllModelsFailedError | StreamInterruptedError):
         shown = error
     elif error.retryable or isinstance(error, CircuitOpenError | StructuredOutputError):
         shown = RetryExhaustedError("the only target failed", [error], hint=error.hint)

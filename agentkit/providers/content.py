@@ -13,6 +13,8 @@ from agentkit.errors import InvalidRequestError
 from agentkit.types import Message, MessageRole
 
 Part = dict[str, Any]
+EMPTY = "(empty)"
+"""Stands for a message or result without content, where a provider requires some."""
 _DATA_URL = re.compile(r"data:([^;,]+)(?:;[^;,]+)*;base64,(.*)", re.DOTALL | re.IGNORECASE)
 
 
@@ -108,6 +110,11 @@ def _data(source: Mapping[str, Any], where: str, default_type: str) -> Part:
     return {"data": data, "media_type": media}
 
 
+def is_blank(part: Part) -> bool:
+    """Whether a part is text without a visible character, which some providers refuse."""
+    return part.get("type") == "text" and not part["text"].strip()
+
+
 def base64_of(part: Part) -> str:
     """The part's data as a base64 string."""
     return base64.b64encode(part["data"]).decode("ascii")
@@ -131,3 +138,8 @@ def shortened_id(call_id: str | None, max_length: int) -> str:
     if call_id and len(call_id) <= max_length:
         return call_id
     return f"call_{sha256((call_id or '').encode()).hexdigest()}"[:max_length]
+
+
+def hashed_id(call_id: str) -> str:
+    """An id of letters, digits and ``_`` in place of one that a provider would refuse."""
+    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Final
 
-from agentkit.providers.content import Part, base64_of, parts_of
+from agentkit.providers.content import Part, base64_of, hashed_id, parts_of
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
 from agentkit.providers.registry import PROVIDERS
 from agentkit.providers.response_fields import token_count
@@ -244,4 +243,4 @@ def valid_id(call_id: str) -> str:
     """The id of a tool call; one that Anthropic would refuse is replaced by a hash of it."""
     if _ID.fullmatch(call_id):
         return call_id
-    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"
+    return hashed_id(call_id)

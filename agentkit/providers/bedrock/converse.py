@@ -15,14 +15,15 @@ from agentkit.providers import errors as general
 from agentkit.providers.bedrock import errors
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.connection import read_timeout
-from agentkit.providers.bedrock.encoding import joined, texts_of
+from agentkit.providers.bedrock.encoding import items_of, joined, texts_of
 from agentkit.providers.bedrock.events import Relay, finish_of, invalid_response, read
 from agentkit.providers.bedrock.exchange import Exchange
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.bedrock.sessions import boto3
 from agentkit.providers.bedrock.usage import BedrockUsage
+from agentkit.providers.state import StateMemory, state_of
 from agentkit.providers.transport.connection import CancelScope, current_scope
-from agentkit.types import Request, Response, StreamEvent, ToolCall
+from agentkit.types import End, Request, Response, StreamEvent, ToolCall
 
 _CONTINUES: Final = re.compile(
     r"anthropic\.claude-(?:v2|instant|3|(?:opus|sonnet|haiku)-4-(?:\d{8}|[015]-))|amazon\.nova-"
@@ -54,6 +55,7 @@ class ConverseTarget:
         self.region = region
         self.routes = tuple(routes)
         self._clients = clients
+        self._states = StateMemory(f"{self.provider}:{model}")
         if continues(self.routes[0].model_id):
             self.capabilities = self.capabilities | {"prefill"}
 
@@ -109,7 +111,7 @@ class ConverseTarget:
         return f"<ConverseTarget {self._name}>"
 
     def _send(self, request: Request, scope: CancelScope) -> Response[Any]:
-        exchange = Exchange(request, self.routes)
+        exchange = Exchange(request, self.routes, self._states)
         try:
             client = self._clients.runtime(self.region)
             with scope, read_timeout(request.timeout):
@@ -122,7 +124,7 @@ class ConverseTarget:
             raise error from error.__cause__
 
     def _stream(self, request: Request, scope: CancelScope) -> Generator[StreamEvent, None, None]:
-        exchange = Exchange(request, self.routes)
+        exchange = Exchange(request, self.routes, self._states)
         try:
             client = self._clients.runtime(self.region)
             with scope, read_timeout(request.timeout):
@@ -130,13 +132,17 @@ class ConverseTarget:
             self._prefer(exchange.route)
             source = data["stream"]
             try:
-                yield from read(
+                for event in read(
                     source,
                     self._name,
+                    origin=self._states.origin,
                     response_id=_id_of(data),
                     details=self._details(exchange),
                     trims_start=exchange.trims_start,
-                )
+                ):
+                    if isinstance(event, End):
+                        self._states.remember(event.tool_calls, event.state)
+                    yield event
             finally:
                 scope.release()
                 source.close()
@@ -187,6 +193,8 @@ class ConverseTarget:
         finish_reason = finish_of(data.get("stopReason"), self._name)
         if finish_reason == "stop" and not any(any(block.values()) for block in blocks):
             raise invalid_response(self._name, "answered without content")
+        state = state_of(self._states.origin, items_of(blocks))
+        self._states.remember(calls, state)
         return Response(
             joined(texts_of(blocks)),
             usage=BedrockUsage.of(data.get("usage") or {}).to_usage(),
@@ -198,6 +206,7 @@ class ConverseTarget:
             details=self._details(exchange),
             raw=data,
             model_id=exchange.route.model_id,
+            state=state,
         )
 
 

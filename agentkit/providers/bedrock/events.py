@@ -10,9 +10,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from agentkit.errors import ContentFilterError, InvalidResponseError, PoolExhaustedError
+from agentkit.providers.bedrock.encoding import items_of
 from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.response_fields import json_arguments
+from agentkit.providers.state import state_of
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
 
 _FINISH: Final = {
@@ -54,6 +56,7 @@ def read(
     source: Any,
     model: str,
     *,
+    origin: str,
     response_id: str | None = None,
     details: Mapping[str, Any] | None = None,
     trims_start: bool = False,
@@ -66,6 +69,7 @@ def read(
     Args:
         source: the SDK's event stream.
         model: who answers, for messages.
+        origin: of the provider state.
         response_id: the service's id of the request.
         details: what the first and the last event say about the attempt.
         trims_start: whether white space at the beginning was shown before and is not shown again.
@@ -74,7 +78,7 @@ def read(
         InvalidResponseError: a frame makes no sense or comes out of order. What the SDK raises
             passes through.
     """
-    reader = _Reader(model, details or {}, trims_start)
+    reader = _Reader(model, origin, details or {}, trims_start)
     events = iter(source)
     while True:
         try:
@@ -90,8 +94,11 @@ def read(
 class _Reader:
     """The state of one stream."""
 
-    def __init__(self, model: str, details: Mapping[str, Any], trims_start: bool) -> None:
+    def __init__(
+        self, model: str, origin: str, details: Mapping[str, Any], trims_start: bool
+    ) -> None:
         self._model = model
+        self._origin = origin
         self._details = details
         self._trims_start = trims_start
         self._started = False
@@ -101,6 +108,8 @@ class _Reader:
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, dict[str, str]] = {}
+        self._texts: dict[int, str] = {}
+        self._reasoning: dict[int, dict[str, Any]] = {}
 
     def read(self, event: dict[str, Any]) -> StreamEvent:
         self._check_order(event)
@@ -130,7 +139,17 @@ class _Reader:
             omitted=tuple(self._details.get("omitted", ())),
             details=self._details,
             model_id=self._details.get("model_id"),
+            state=state_of(self._origin, items_of(self._blocks())),
         )
+
+    def _blocks(self) -> Iterator[dict[str, Any]]:
+        """The blocks of the answer in order, as a complete response has them; calls are empty."""
+        for index in sorted({*self._texts, *self._calls, *self._reasoning}):
+            if index in self._reasoning:
+                yield {"reasoningContent": _reasoning_block(self._reasoning[index])}
+            else:
+                calls = {"toolUse": self._calls.get(index)}
+                yield calls if index in self._calls else {"text": self._texts[index]}
 
     def _text(self, event: dict[str, Any], delta: dict[str, Any]) -> str:
         text: str = delta.get("text") or ""
@@ -141,6 +160,7 @@ class _Reader:
             return ""
         block = event["contentBlockDelta"].get("contentBlockIndex", 0)
         begins_line = self._block not in {None, block}
+        self._texts[block] = self._texts.get(block, "") + text
         self._block = block
         return f"\n{text}" if begins_line else text
 
@@ -178,10 +198,21 @@ class _Reader:
                     self._model, "sent the arguments of a tool call before its name"
                 )
             self._calls[index]["input"] += delta["toolUse"].get("input", "")
+        elif reasoning := delta.get("reasoningContent"):
+            index = event["contentBlockDelta"].get("contentBlockIndex", 0)
+            sent = self._reasoning.setdefault(index, {})
+            for name, value in reasoning.items():
+                sent[name] = sent[name] + value if name in sent else value
         elif "messageStop" in event:
             self._stop = event["messageStop"].get("stopReason") or "end_turn"
         elif "metadata" in event:
             self._usage = event["metadata"].get("usage") or {}
+
+
+def _reasoning_block(deltas: dict[str, Any]) -> dict[str, Any]:
+    if "redactedContent" in deltas:
+        return {"redactedContent": deltas["redactedContent"]}
+    return {"reasoningText": {"text": "", **deltas}}
 
 
 class Relay:

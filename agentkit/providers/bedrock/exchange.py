@@ -17,6 +17,7 @@ from agentkit.providers.bedrock.degradation import Arguments, without
 from agentkit.providers.bedrock.encoding import arguments_of
 from agentkit.providers.bedrock.errors import needs_profile, refused_feature
 from agentkit.providers.bedrock.routes import ModelRoute
+from agentkit.providers.state import StateMemory
 from agentkit.types import Request
 
 CONVERSE: Final = "converse"
@@ -45,16 +46,17 @@ class Exchange:
     Args:
         request: what is asked.
         routes: the ways to the model, the preferred first.
+        states: what the model sent with earlier answers.
     """
 
-    def __init__(self, request: Request, routes: Sequence[ModelRoute]) -> None:
+    def __init__(self, request: Request, routes: Sequence[ModelRoute], states: StateMemory) -> None:
         self.route, *self._untried = routes
         self.omitted: list[str] = []
         self.trims_start = False
         """Whether white space at the beginning of the answer repeats that of a partial answer."""
         call: ConverseCall | None = request.params.get(CONVERSE)
         self._omittable = frozenset[str]() if call is None else call.omittable
-        self._arguments = arguments_of(request) if call is None else call.arguments
+        self._arguments = arguments_of(request, states) if call is None else call.arguments
         if call is not None and call.turns and len(request.messages) > call.turns:
             self._continue(request.messages[-1].text)
         self._given = self._arguments.get("additionalModelRequestFields") or {}
