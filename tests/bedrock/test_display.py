@@ -10,12 +10,11 @@ import pytest
 from rich.console import Console
 
 from agentkit.bedrock import (
-    RetryExhaustedError,
     display_recovery_information,
     display_streaming_response,
     display_streaming_summary,
 )
-from agentkit.errors import MissingDependencyError
+from agentkit.errors import MissingDependencyError, StreamInterruptedError
 from tests.bedrock.runtime import HAIKU, FakeClients, manager, message, text_events, throttled
 
 
@@ -54,7 +53,7 @@ def test_a_stream_that_breaks_keeps_its_text_on_the_screen() -> None:
     clients = FakeClients(then=lambda region, arguments: text_events("Hello", stop=None))
     llm = manager(clients, models=["Claude Sonnet 5"], regions=["us-east-1"])
     stream = llm.converse_stream([message()])
-    with pytest.raises(RetryExhaustedError):
+    with pytest.raises(StreamInterruptedError):
         display_streaming_response(stream, Console(file=out))
     assert out.getvalue() == "Hello\n"
     display_recovery_information(stream, Console(file=out, width=100))
