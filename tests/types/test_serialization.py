@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ responses: st.SearchStrategy[Response[Any]] = st.builds(
     quota=st.none() | st.builds(Quota, st.none() | tokens),
     omitted=st.lists(st.text(), max_size=2).map(tuple),
     state=st.none() | states,
+    model_id=st.none() | st.text(),
 )
 
 
@@ -73,6 +75,13 @@ def test_a_response_is_restored_with_its_ledger(response: Response[Any]) -> None
     restored = Response.from_dict(through_json(response.to_dict()))
     assert restored == response
     assert (restored.ledger, restored.quota) == (response.ledger, response.quota)
+
+
+def test_no_field_of_a_response_is_forgotten() -> None:
+    kept = Response("hi").to_dict().keys() - {"version"}
+    assert {each.name for each in fields(Response)} - kept == {"parsed", "details", "raw"}
+    full = Message("user", "hi", {"a": 1}, (ToolCall("1", "f"),), "1", ProviderState("", ()))
+    assert full.to_dict().keys() == {"version", *(each.name for each in fields(Message))}
 
 
 def test_the_totals_of_a_ledger_are_restored() -> None:
