@@ -162,7 +162,7 @@ def _tool_config(request: Request, choice: Any) -> Block | None:
     if not tools:
         return None
     config: Block = {"tools": tools}
-    if choice is not None and kind != "none":  # it cannot be said here
+    if choice is not None and kind != "none":  # the API has no such choice
         config["toolChoice"] = _tool_choice(choice)
     return config
 
