@@ -5,7 +5,7 @@
 A mutant is a copy of the package in which one comparison, condition, operator or constant is
 changed, or one statement is dropped. A mutant is killed if one of the tests that run its line
 fails, or does not end. The command prints the share of killed mutants by module, and the survivors.
-`--again` repeats the survivors in the results file, after tests were written for them.
+`--again` adds to the results of an earlier run, and repeats its survivors.
 
 Most mutants take a fraction of a second: a run under coverage.py shows which tests run which line,
 and each mutant is tried in a fork of one process that has collected the tests. The usual tools were
@@ -33,13 +33,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 MUTATED = ("agentkit/policy", "agentkit/engine")
-TESTS = ("tests/policy", "tests/engine", "tests/manager")
+TESTS = ("tests/policy", "tests/engine", "tests/manager", "tests/output")
 IGNORED = "tests/engine/test_interruptions.py"  # it sets a trace function, as coverage.py does
 COPIED = ("agentkit", "tests", "benchmarks", "docs", "examples", "pyproject.toml")
 OPTIONS = (
@@ -402,6 +403,10 @@ class Session:
         self.observed = Observed()
 
     def pytest_runtestloop(self, session: Any) -> bool:
+        for folder in MUTATED:  # some modules are imported when they are first needed
+            for path in (self.tree / folder).rglob("*.py"):
+                parts = path.relative_to(self.tree).with_suffix("").parts
+                import_module(".".join(parts))
         items = {item.nodeid: item for item in session.items}
         run = lambda: measure(self.tree, list(items.values()), self.observed)  # noqa: E731
         if forked(self.tree, run, cpu=3600, wall=3600) != 0:
@@ -483,11 +488,13 @@ def try_module(tree: Path, mutant: Mutant, tests: list[str]) -> Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.mutants", description=__doc__)
-    parser.add_argument("--sample", type=int, default=400, help="number of mutants; 0: all")
+    parser.add_argument("--sample", type=int, default=400, help="number of new mutants")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--module", default="", help="only modules whose path contains this")
     parser.add_argument("--results", type=Path, default=Path("mutants.json"))
-    parser.add_argument("--again", action="store_true", help="try the survivors in the results")
+    parser.add_argument(
+        "--again", action="store_true", help="keep the results, and try survivors again"
+    )
     options = parser.parse_args()
     path = options.results.resolve()
     results = {each.mutant: each for each in (load(path) if options.again else [])}
@@ -503,9 +510,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         tree = copy_tree(Path(scratch))
-        chosen = [each.mutant for each in results.values() if each.status == "survived"]
-        if not options.again:
-            chosen = sample(tree, options.sample, options.seed, options.module)
+        chosen = [
+            each.mutant
+            for each in results.values()
+            if each.status == "survived" and still_applies(tree, each.mutant)
+        ]
+        chosen += sample(tree, options.sample, options.seed, options.module)
         session = Session(tree, [each for each in chosen if each.function], report_result)
         arguments = [*TESTS, f"--ignore={IGNORED}"]
         run = lambda: pytest_with(arguments, session, session.observed)  # noqa: E731
@@ -535,6 +545,12 @@ def copy_tree(tree: Path) -> Path:
     return tree
 
 
+def still_applies(tree: Path, mutant: Mutant) -> bool:
+    """Whether the source is what it was where `mutant` changes it."""
+    source = (tree / mutant.file).read_bytes()
+    return source[mutant.start : mutant.end] == mutant.before.encode()
+
+
 def sample(tree: Path, size: int, seed: int, module: str) -> list[Mutant]:
     """A random choice of all mutants, the same for the same seed."""
     every = [
@@ -545,9 +561,7 @@ def sample(tree: Path, size: int, seed: int, module: str) -> list[Mutant]:
         if module in mutant.file
     ]
     print(f"{len(every)} mutants", file=sys.stderr)
-    if not 0 < size < len(every):
-        return every
-    return random.Random(seed).sample(every, size)
+    return random.Random(seed).sample(every, min(size, len(every)))
 
 
 def load(path: Path) -> list[Result]:

@@ -399,6 +399,10 @@ def test_followers_with_the_leaders_limits_have_its_error() -> None:
     assert isinstance(leads, ProviderError)
     assert isinstance(follows, ProviderError)
     assert model.calls == 1
+    assert follows.ledger is not None
+    assert [(entry.sent, entry.reason) for entry in follows.ledger] == [
+        (False, "shared_call_failed")
+    ]
 
 
 def routed(llm: LLMManager, gate: Gate) -> LLMManager:
