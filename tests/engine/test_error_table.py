@@ -192,6 +192,18 @@ class TestContextLength:
         assert self.ask(8_000, 8_000, 4_000, 16_000) == ["a", "d"]
         assert self.ask(8_000, None) == ["a", "b"]
 
+    def test_the_error_says_how_many_models_were_tried(self) -> None:
+        stage = Stage()
+        too_long = faults.status(400, kind="context_length_exceeded")
+        for windows, beginning in (((8, 4), "the only model tried"), ((8, 16), "all 2 models")):
+            targets = [
+                stage.target(name, context_window=window)
+                for name, window in zip("ab", windows, strict=True)
+            ]
+            error = stage.ask(*targets, script={"a": [too_long], "b": [too_long]}).error
+            assert isinstance(error, e.AllModelsFailedError)
+            assert error.message.startswith(beginning)
+
     def test_an_unknown_context_says_nothing_about_the_others(self) -> None:
         assert self.ask(None, 8_000) == ["a", "b"]
 
