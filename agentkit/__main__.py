@@ -31,10 +31,12 @@ def main() -> None:
 def _run() -> None:
     try:
         from agentkit.cli.app import app
+        from agentkit.cli.completion import join_words_around_colons
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
         sys.exit(f'agentkit: the command line needs {error.name}: pip install "agentkit-llms[cli]"')
+    join_words_around_colons()
     app(prog_name="agentkit", standalone_mode=True)
 
 

@@ -7,15 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from agentkit.cli.output import AsJson, console, fail, one_line, print_json
+from agentkit.cli.help import Command, Group
+from agentkit.cli.output import AsJson, console, fail_with, print_json
 from agentkit.errors import LLMError
 
-app = typer.Typer(help="Amazon Bedrock.")
-catalog = typer.Typer(help="The catalogue of models and the Regions that offer them.")
+app = typer.Typer(cls=Group, help="Amazon Bedrock.")
+catalog = typer.Typer(cls=Group, help="The catalogue of models and the Regions that offer them.")
 app.add_typer(catalog, name="catalog")
 
 
-@catalog.command("refresh")
+@catalog.command("refresh", cls=Command)
 def refresh_command(
     profile: Annotated[str | None, typer.Option(help="AWS profile; default: the SDK's.")] = None,
     export: Annotated[
@@ -40,7 +41,7 @@ def refresh_command(
         if export is not None:
             models.export(export)
     except LLMError as error:
-        fail(one_line(error))
+        fail_with(error, as_json=as_json)
     summary: dict[str, Any] = {
         "models": len(models.list_models()),
         "regions": list(refreshed.api_regions_queried),
@@ -55,7 +56,7 @@ def refresh_command(
         print(f"written to {export}")
 
 
-@catalog.command("list")
+@catalog.command("list", cls=Command)
 def list_command(
     region: Annotated[
         str | None, typer.Option(help="Only models available in this Region.")
@@ -76,7 +77,7 @@ def list_command(
         models = source.list_models(region=region, provider=provider)
         metadata = source.get_catalog_metadata()
     except LLMError as error:
-        fail(one_line(error))
+        fail_with(error, as_json=as_json)
     if as_json:
         print_json(
             {

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentkit.cli.output import count, fail, note, one_line, replace_unprintable, write
-from agentkit.cli.session import BaseUrl, Models, System, manager_of
+from agentkit.cli.session import (
+    BaseUrl,
+    Models,
+    Options,
+    System,
+    manager_of,
+    params_of,
+    shown_retries,
+)
 from agentkit.errors import LLMError
 
 if TYPE_CHECKING:
@@ -18,7 +26,12 @@ if TYPE_CHECKING:
 _HELP = "/reset clears the conversation, /save FILE saves it as JSON, /quit (or Ctrl-D) leaves"
 
 
-def command(model: Models = None, system: System = None, base_url: BaseUrl = None) -> None:
+def command(
+    model: Models = None,
+    system: System = None,
+    option: Options = None,
+    base_url: BaseUrl = None,
+) -> None:
     """Chat with a model.
 
     Ctrl-C stops an answer, Ctrl-D leaves. /reset, /save FILE, /quit and /help are commands. A
@@ -27,8 +40,9 @@ def command(model: Models = None, system: System = None, base_url: BaseUrl = Non
     replace_unprintable(sys.stdout)
     replace_unprintable(sys.stderr)
     try:
-        with manager_of(model, base_url) as manager:
-            _Chat(manager, system).run()
+        params = params_of(option)
+        with manager_of(model, base_url) as manager, shown_retries():
+            _Chat(manager, system, params).run()
     except LLMError as error:
         fail(one_line(error))
 
@@ -36,10 +50,11 @@ def command(model: Models = None, system: System = None, base_url: BaseUrl = Non
 class _Chat:
     """One conversation, on a terminal or line by line from a pipe."""
 
-    def __init__(self, manager: LLMManager, system: str | None) -> None:
+    def __init__(self, manager: LLMManager, system: str | None, params: dict[str, Any]) -> None:
         from agentkit.types import Message, MessageRole
 
         self._manager = manager
+        self._params = params
         self._start = [] if system is None else [Message(MessageRole.SYSTEM, system)]
         self._messages: list[Message] = list(self._start)
         self._is_interactive = sys.stdin.isatty()
@@ -100,7 +115,7 @@ class _Chat:
         chunks: list[str] = []
         problem = ""
         try:
-            with self._manager.stream(messages) as stream:
+            with self._manager.stream(messages, params=self._params) as stream:
                 for chunk in stream:
                     chunks.append(chunk)  # before it is written: what was seen is kept
                     write(chunk)

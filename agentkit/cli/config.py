@@ -1,4 +1,4 @@
-"""``agentkit config``: check a configuration, show it without its keys, print its schema."""
+"""``agentkit config``: begin a configuration, check it, show it without its keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from agentkit.cli.output import AsJson, console, fail, one_line, print_json, print_text
+from agentkit.cli.help import Command, Group
+from agentkit.cli.output import (
+    AsJson,
+    console,
+    fail,
+    fail_with,
+    print_json,
+    print_text,
+)
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from agentkit.config.check import Report, WorstCase
     from agentkit.config.schema import KeySettings, ProviderSettings, Settings
 
-app = typer.Typer(help="Check and show the configuration; keys are never shown.")
+app = typer.Typer(cls=Group, help="Check and show the configuration; keys are never shown.")
 
 File = Annotated[
     Path | None,
@@ -32,7 +40,7 @@ File = Annotated[
 _STYLES = {"warning": "yellow", "note": "dim"}
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 def check_command(file: File = None, as_json: AsJson = False) -> None:
     """Report errors, risks, and the most calls and time that a request can take.
 
@@ -46,14 +54,14 @@ def check_command(file: File = None, as_json: AsJson = False) -> None:
         if as_json:
             print_json({"ok": False, "problems": _problems(error)})
             raise typer.Exit(1) from None
-        fail(one_line(error))
+        fail_with(error)
     if as_json:
         print_json({"ok": True, "problems": [], **report.as_json()})
     else:
         _report(console(), report)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show_command(file: File = None, as_json: AsJson = False) -> None:
     """Show all values, including defaults; of a key, its fingerprint and origin.
 
@@ -62,19 +70,45 @@ def show_command(file: File = None, as_json: AsJson = False) -> None:
     try:
         settings = _load(file)
     except ConfigurationError as error:
-        fail(one_line(error))
+        fail_with(error, as_json=as_json)
     if as_json:
         print_json(_as_json(settings))
     else:
         _print(console(), _as_json(settings))
 
 
-@app.command("schema")
+@app.command("schema", cls=Command)
 def schema_command() -> None:
     """Print the JSON Schema of a configuration file, for editors and validators."""
     from agentkit.config.schema import json_schema
 
     print_json(json_schema())
+
+
+@app.command("init", cls=Command)
+def init_command(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Default: config/llm.yaml.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a configuration file to begin with; never overwrites one.
+
+    It contains the providers whose keys are in the environment, without the keys themselves.
+    """
+    from agentkit.config.load import DEFAULT_PATH
+    from agentkit.config.template import template
+
+    file = file or Path(DEFAULT_PATH)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as new:
+            new.write(template())
+    except FileExistsError:
+        fail(f"{file} exists; check it with `agentkit config check`, or name another file")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}")
+    print(f"written to {file}; `agentkit config check {file}` examines it")
 
 
 def _problems(error: ConfigurationError) -> list[str]:

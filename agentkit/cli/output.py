@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from agentkit.cli.hints import hint_for
+
+if TYPE_CHECKING:
+    from agentkit.errors import LLMError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -54,10 +59,49 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+def fail_with(error: LLMError, *, as_json: bool = False) -> NoReturn:
+    """Print `error` and exit with code 1: on stderr, or as one JSON object on stdout.
+
+    An error is one line with its hint, unless it lists several problems or models.
+    """
+    if not as_json:
+        lines = error.message.splitlines()
+        fail(one_line(error) if len(lines) == 1 else "\n  ".join(_lines(error)))
+    print_json({"error": error_as_json(error)})
+    raise typer.Exit(1)
+
+
+def error_as_json(error: LLMError) -> dict[str, Any]:
+    """`error` as JSON values."""
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "hint": hint_for(error),
+        "retryable": error.retryable,
+        "retry_after": error.retry_after,
+        "attempts": [
+            {
+                "model": entry.model,
+                "outcome": entry.outcome,
+                "error": entry.error,
+                "status": entry.status,
+                "reason": entry.reason,
+                "seconds": round(entry.duration, 3),
+            }
+            for entry in error.ledger or ()
+        ],
+    }
+
+
 def one_line(error: Exception) -> str:
     """The message and hint of `error` without line breaks."""
-    lines = [stripped for line in str(error).splitlines() if (stripped := line.strip())]
-    return "; ".join(lines).replace(":; ", ": ")
+    return "; ".join(_lines(error)).replace(":; ", ": ")
+
+
+def _lines(error: Exception) -> list[str]:
+    message, hint = getattr(error, "message", str(error)), hint_for(error)
+    lines = [*message.splitlines(), *([] if hint is None else [f"hint: {hint}"])]
+    return [stripped for line in lines if (stripped := line.strip())]
 
 
 def count(number: int, one: str, many: str) -> str:

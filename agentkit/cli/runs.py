@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from agentkit.cli.help import Command, Group
 from agentkit.cli.output import (
     AsJson,
     console,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(help="List the runs of agents in a journal, show, resume and cancel them.")
+app = typer.Typer(
+    cls=Group, help="List the runs of agents in a journal, show, resume and cancel them."
+)
 
 Journal = Annotated[
     str,
@@ -47,7 +50,7 @@ Journal = Annotated[
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The id of the run.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_command(
     journal: Journal,
     status: Annotated[
@@ -75,7 +78,7 @@ def list_command(
     console().print(table)
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def show_command(run: RunId, journal: Journal, as_json: AsJson = False) -> None:
     """Show what happened in a run, what it cost, and what waits or is in doubt.
 
@@ -95,14 +98,14 @@ def show_command(run: RunId, journal: Journal, as_json: AsJson = False) -> None:
         print_text(console(), Text(without_control_characters(text)))
 
 
-@app.command("cancel")
+@app.command("cancel", cls=Command)
 def cancel_command(run: RunId, journal: Journal) -> None:
     """End a run for good. A process that works on it stops at its next step."""
     _ask(lambda: _store(journal).cancel(run))
     note(f"run {run} is cancelled")
 
 
-@app.command("resume")
+@app.command("resume", cls=Command)
 def resume_command(
     agent: Annotated[
         str,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentkit.cli.completion import complete_model
+from agentkit.cli.output import note
 from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,6 +25,17 @@ Models = Annotated[
         metavar="PROVIDER:MODEL",
         help="The model to call; further ones are fallbacks. Default: the configuration.",
         show_default=False,
+        autocompletion=complete_model,
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="NAME=VALUE",
+        help="A parameter of the model, such as temperature=0.2; may be repeated.",
+        show_default=False,
     ),
 ]
 BaseUrl = Annotated[
@@ -28,6 +45,50 @@ BaseUrl = Annotated[
 System = Annotated[
     str | None, typer.Option(metavar="TEXT", help="A system prompt.", show_default=False)
 ]
+
+
+def params_of(options: list[str] | None) -> dict[str, Any]:
+    """The parameters in ``NAME=VALUE`` options; a value that is not JSON is a string.
+
+    Raises:
+        ConfigurationError: an option has no name or no value.
+    """
+    params: dict[str, Any] = {}
+    for option in options or ():
+        name, separator, value = option.partition("=")
+        if not name.strip() or not separator:
+            raise ConfigurationError(
+                f"-o {option} is not a parameter", hint="write -o temperature=0.2"
+            )
+        try:
+            params[name.strip()] = json.loads(value)
+        except ValueError:
+            params[name.strip()] = value
+    return params
+
+
+@contextmanager
+def shown_retries() -> Iterator[None]:
+    """Print a line on stderr for each retry and fallback."""
+    log = logging.getLogger("agentkit.calls")
+    handler, level = _RetryNotes(logging.INFO), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
+class _RetryNotes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        target = getattr(record, "fallback_to", None)
+        if target is None:
+            note(record.getMessage())
+        else:
+            fields = vars(record)
+            note(f"{fields['fallback_from']}: {fields['reason']}; the next model is {target}")
 
 
 def manager_of(models: list[str] | None, base_url: str | None = None, **options: Any) -> LLMManager:

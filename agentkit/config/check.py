@@ -227,7 +227,7 @@ def _check_model(provider: ProviderSettings, model: str) -> Finding | None:
     if own and others and not model.startswith(own):
         remedy = f"model names of {provider.kind} start with {own[0]}"
         return Finding("warning", where, f"{model} is a model name of {others[0]}", remedy)
-    listed = _models_of_sdk(provider.kind)
+    listed = models_of_sdk(provider.kind)
     if not listed or model in listed:
         return None
     close = difflib.get_close_matches(model, listed, n=1, cutoff=_SIMILAR)
@@ -239,7 +239,7 @@ def _check_model(provider: ProviderSettings, model: str) -> Finding | None:
     )
 
 
-def _models_of_sdk(kind: str) -> tuple[str, ...]:
+def models_of_sdk(kind: str) -> tuple[str, ...]:
     """The models that the installed SDK lists; empty if there is no SDK or no list."""
     module, name = _SDK_MODELS.get(kind, ("", ""))
     try:

@@ -8,11 +8,11 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 
 from agentkit.config.overrides import read_overrides
-from agentkit.config.problems import Locations, raise_problems, redact
-from agentkit.config.resolve import resolve
+from agentkit.config.problems import Locations, Path, Problem, raise_problems, redact
+from agentkit.config.resolve import find_problems, resolve
 from agentkit.config.schema import Settings
 from agentkit.config.secrets import Keyring
-from agentkit.config.validation import validate
+from agentkit.config.validation import validate, without_problems
 from agentkit.config.yaml_text import parse, read_file
 from agentkit.errors import ConfigurationError
 from agentkit.providers.registry import PROVIDERS, PROVIDERS_BY_KEY
@@ -45,10 +45,30 @@ def load_settings(
     if file is None:
         _add_providers_with_keys(tree, environ)
     validated = validate(tree)
-    if isinstance(validated, list):
-        raise_problems(validated, locations)
     directory = FilePath() if file is None else FilePath(file).parent
-    return resolve(validated, locations, Keyring(environ, directory))
+    keyring = Keyring(environ, directory)
+    if isinstance(validated, list):
+        raise_problems([*validated, *_others(tree, validated, locations, keyring)], locations)
+    return resolve(validated, locations, keyring)
+
+
+def _others(
+    tree: dict[str, Any], found: list[Problem], locations: Locations, keyring: Keyring
+) -> list[Problem]:
+    """The problems, such as missing variables, of the values that are not wrong themselves."""
+    rest, removed = without_problems(tree, found)
+    validated = validate(rest)
+    if isinstance(validated, list):
+        return []
+    return [
+        each
+        for each in find_problems(validated, locations, keyring)
+        if not any(_is_within(each.path, path) or _is_within(path, each.path) for path in removed)
+    ]
+
+
+def _is_within(inner: Path, outer: Path) -> bool:
+    return inner[: len(outer)] == outer
 
 
 def is_configured(environ: Mapping[str, str] | None = None) -> bool:

@@ -40,6 +40,13 @@ def resolve(file: File, locations: Locations, keyring: Keyring) -> Settings:
     return settings
 
 
+def find_problems(file: File, locations: Locations, keyring: Keyring) -> list[Problem]:
+    """What is missing or contradictory in `file`."""
+    resolver = _Resolver(file, locations, keyring)
+    resolver.settings()
+    return resolver.problems
+
+
 class _Resolver:
     """Resolves one file, and collects the problems on the way."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from typing import Any
 
@@ -19,6 +20,30 @@ def validate(tree: dict[str, Any]) -> File | list[Problem]:
         return [_problem(each, tree) for each in error.errors(include_url=False)]
 
 
+def without_problems(
+    tree: dict[str, Any], problems: list[Problem]
+) -> tuple[dict[str, Any], list[Path]]:
+    """A copy of `tree` without the values that are wrong, and the paths that this concerns."""
+    rest = copy.deepcopy(tree)
+    removed: list[Path] = []
+    for problem in problems:
+        path = problem.path
+        if is_field_beside_providers(path, tree):
+            removed.append(("providers", provider_before(path, tree) or ""))
+        while path and not _remove(rest, path):
+            path = path[:-1]
+        removed.append(path)
+    return rest, removed
+
+
+def _remove(tree: dict[str, Any], path: Path) -> bool:
+    """Delete the value of a mapping at `path`; False if it is an item of a list, or not there."""
+    parent: Any = tree
+    for part in path[:-1]:
+        parent = parent.get(part) if isinstance(parent, dict) else None
+    return isinstance(parent, dict) and parent.pop(path[-1], parent) is not parent
+
+
 def _with_empty_providers(tree: dict[str, Any]) -> dict[str, Any]:
     """``openai:`` without a value is a provider with all its defaults."""
     providers = tree.get("providers")
@@ -32,7 +57,11 @@ def _problem(error: Any, tree: dict[str, Any]) -> Problem:
     path: Path = tuple(error["loc"])
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
+        if len(path) == 1 and path[0] in Provider.model_fields:
+            return Problem(path, "belongs to a provider", _indent_below(None))
         return Problem(path, "unknown key", _suggest_key(path))
+    if is_field_beside_providers(path, tree):
+        return Problem(path, "is not a provider", _indent_below(provider_before(path, tree)))
     if kind == "missing":
         return Problem(path[:-1], f"`{path[-1]}` is missing", "begin with `providers:`")
     value = _value_at(tree, path)
@@ -45,6 +74,24 @@ def _problem(error: Any, tree: dict[str, Any]) -> Problem:
         return Problem(path, "is empty", "fill it in, or leave it out")
     message = error["msg"][:1].lower() + error["msg"][1:]
     return Problem(path, f"{shown}: {message}", _remedy(kind, context))
+
+
+def is_field_beside_providers(path: Path, tree: dict[str, Any]) -> bool:
+    """Whether `path` is a provider's field that is indented like the providers themselves."""
+    beside = len(path) == 2 and path[0] == "providers" and path[1] in Provider.model_fields
+    return beside and not isinstance(_value_at(tree, path), dict)
+
+
+def provider_before(path: Path, tree: dict[str, Any]) -> str | None:
+    """The provider above a field that is not indented, which it probably belongs to."""
+    names = list(tree["providers"])
+    above = [name for name in names[: names.index(path[1])] if name not in Provider.model_fields]
+    return above[-1] if above else None
+
+
+def _indent_below(provider: str | None) -> str:
+    where = f"`{redact(provider)}`" if provider else "the provider that it belongs to"
+    return f"indent it further, below {where}"
 
 
 def _key_problem(value: Any) -> tuple[str, str]:

@@ -118,6 +118,14 @@ class CallSpan(CallObserver):
     ) -> None:
         """Record that a retry is scheduled."""
         kind = error_type(error)
+        log.info(
+            "%s: %s; retry %d in %.1f s",
+            model,
+            type(error).__name__,
+            number - 1,
+            delay,
+            extra={"model": model, "error_type": kind, "delay": delay, "reason": reason},
+        )
         labels = {n.PROVIDER: n.provider_name(provider), n.MODEL: model}
         self._settings.instruments.retries.add(1, {**labels, n.ERROR_TYPE: kind})
         self._settings.instruments.retry_delay.record(delay, {**labels, n.RETRY_REASON: reason})

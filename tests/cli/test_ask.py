@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -107,3 +108,75 @@ def test_a_key_in_the_environment_is_a_configuration(monkeypatch: pytest.MonkeyP
         done = CliRunner().invoke(app, ["ask", "capital?", "--no-stream"])
         assert (done.exit_code, done.stdout) == (0, "Paris.\n")
         assert len(server.requests) == 1
+
+
+def test_retries_and_fallbacks_are_shown_on_stderr() -> None:
+    with WireServer(reply="Paris.") as server:
+        server.script(faults.status(503), model="first")
+        done = ask(server, "capital?")
+        assert (done.exit_code, done.stdout) == (0, "Paris.\n")
+        assert done.stderr.startswith("agentkit: compatible:first: ServerError; retry 1 in ")
+        server.script(faults.status(404), model="first")
+        done = ask(server, "capital?", "-m", "compatible:second")
+        assert "the next model is compatible:second" in done.stderr
+
+
+def test_verbose_shows_the_ledger_of_an_answer_and_of_a_failure() -> None:
+    with WireServer(reply="Paris.") as server:
+        done = ask(server, "capital?", "-v")
+        assert done.stdout == "Paris.\n"
+        assert "answered by compatible:first" in done.stderr
+        server.always(faults.status(401))
+        assert "no answer in" in ask(server, "capital?", "-v").stderr
+
+
+@pytest.mark.parametrize("model", ["first", "second"])
+def test_a_failure_with_json_is_json(model: str) -> None:
+    with WireServer() as server:
+        server.always(faults.status(401))
+        done = ask(server, "capital?", "--json", "-m", f"compatible:{model}")
+        assert done.exit_code == 1
+        error = json.loads(done.stdout)["error"]
+        assert error["type"] in {"AuthenticationError", "AllModelsFailedError"}
+        assert (error["retryable"], error["attempts"][0]["status"]) == (False, 401)
+
+
+def test_a_wrong_model_with_json_is_json() -> None:
+    done = CliRunner().invoke(app, ["ask", "hello", "--json", "-m", "opnai:x"])
+    assert done.exit_code == 1
+    assert "did you mean 'openai:" in json.loads(done.stdout)["error"]["hint"]
+
+
+def test_options_reach_the_model_as_json_values() -> None:
+    with WireServer() as server:
+        ask(server, "hello", "-o", "temperature=0.2", "-o", 'stop=["x"]', "-o", "user=me")
+        body = server.requests[0].body
+        assert (body["temperature"], body["stop"], body["user"]) == (0.2, ["x"], "me")
+        done = ask(server, "hello", "-o", "temperature")
+        assert (done.exit_code, len(server.requests)) == (1, 1)
+        assert "write -o temperature=0.2" in done.stderr
+
+
+def test_a_schema_is_sent_and_its_answer_is_json(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    file = tmp_path / "city.json"
+    file.write_text(json.dumps(schema), "utf-8")
+    with WireServer(reply='{"name": "Paris"}') as server:
+        done = ask(server, "capital?", "--schema", str(file))
+        assert json.loads(done.stdout) == {"name": "Paris"}
+        assert "city" in json.dumps(server.requests[0].body)
+        file.write_text("[]", "utf-8")
+        done = ask(server, "capital?", "--schema", str(file))
+        assert "is not the JSON Schema of an object" in done.stderr
+        assert len(server.requests) == 1
+
+
+def test_hints_name_options_of_the_command_line() -> None:
+    with WireServer() as server:
+        server.always(faults.status(401))
+        done = ask(server, "hello", "-m", "compatible:second")
+        assert "`agentkit ask -v` shows every attempt" in done.stderr
+        assert ".ledger" not in done.stderr
+    done = CliRunner().invoke(app, ["ask", "hello", "-m", "openai:some-model"])
+    assert "OPENAI_API_KEY" in done.stderr
+    assert "api_key=" not in done.stderr

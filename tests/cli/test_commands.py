@@ -69,3 +69,13 @@ def test_an_unanswered_question_is_exit_code_1_and_one_line(
     done = CliRunner().invoke(app, ["demo", "--fast", "--json"])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == "agentkit: 2 models failed: ValueError (no); hint: ask later\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["ask", "--help"], ["config", "check", "--help"], ["runs", "list", "--help"]],
+)
+def test_flags_are_shown_without_a_type(arguments: list[str]) -> None:
+    shown = CliRunner().invoke(app, arguments).stdout
+    assert "--help" in shown
+    assert "bool" not in shown.lower()

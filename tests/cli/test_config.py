@@ -130,3 +130,68 @@ def test_schema_is_a_json_schema() -> None:
     found = as_json("schema")
     assert found["$schema"].startswith("https://json-schema.org/")
     assert "providers" in found["properties"]
+
+
+def test_init_writes_the_providers_with_keys_and_overwrites_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("GROQ_API_KEYS", SECRET)
+    assert config("init").exit_code == 0
+    text = Path("config/llm.yaml").read_text("utf-8")
+    assert SECRET not in text
+    settings = load_settings("config/llm.yaml")
+    assert set(settings.providers) == {"openai", "groq"}
+    assert as_json("check", "--json")["ok"] is True
+    again = config("init")
+    assert (again.exit_code, Path("config/llm.yaml").read_text("utf-8")) == (1, text)
+    assert "exists" in again.stderr
+
+
+def test_init_without_a_key_writes_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC", "OPENAI", "GEMINI", "GOOGLE", "GROQ"):
+        for suffix in ("_API_KEY", "_API_KEYS"):
+            monkeypatch.delenv(name + suffix, raising=False)
+    assert config("init", "new/first.yaml").exit_code == 0
+    assert set(load_settings("new/first.yaml", {"OPENAI_API_KEY": "k"}).providers) == {"openai"}
+
+
+def test_every_problem_is_reported_at_once_with_its_remedy() -> None:
+    lines = [
+        "providers:",
+        "  openai:",
+        "  api_keys: ${OPENAI_API_KEY}",
+        "  anthropic:",
+        "    api_keys: ${MISSING}",
+        "    timeout: soon",
+    ]
+    Path("wrong.yaml").write_text("\n".join(lines), "utf-8")
+    done = config("check", "wrong.yaml")
+    assert done.exit_code == 1
+    first, *problems = done.stderr.splitlines()
+    assert first == "agentkit: 3 problems in the configuration"
+    for line, part in (
+        ("3", "api_keys: is not a provider (indent it further, below `openai`)"),
+        ("5", "the variable MISSING is not set (set MISSING to a key)"),
+        ("6", "timeout: soon: input should be a valid number (use a number without quotes)"),
+    ):
+        assert any(f"wrong.yaml:{line}:" in each and each.endswith(part) for each in problems)
+    assert len(as_json("check", "wrong.yaml", "--json")["problems"]) == 3
+
+
+def test_a_field_at_the_top_belongs_to_a_provider() -> None:
+    Path("wrong.yaml").write_text("api_keys: k\nproviders:\n  openai: {api_keys: k}\n", "utf-8")
+    done = config("check", "wrong.yaml")
+    assert "api_keys: belongs to a provider; hint: indent it further" in done.stderr
+
+
+def test_ask_keeps_the_remedy_of_a_broken_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("wrong.yaml").write_text("providers:\n  openai: {api_keys: '${MISSING}'}\n", "utf-8")
+    monkeypatch.setenv("AGENTKIT_CONFIG", "wrong.yaml")
+    done = CliRunner().invoke(app, ["ask", "hello"])
+    assert "the variable MISSING is not set; hint: set MISSING to a key" in done.stderr
+
+
+def test_a_failed_show_with_json_is_json() -> None:
+    found = as_json("show", "missing.yaml", "--json")
+    assert found["error"]["type"] == "ConfigurationError"

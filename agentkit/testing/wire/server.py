@@ -93,16 +93,17 @@ class WireServer:
         self._running: _ServerThread | None = None
         self._port = 0
 
-    def start(self) -> Self:
-        """Listen on a free port; entering the context calls this.
+    def start(self, port: int = 0) -> Self:
+        """Listen on `port`, or on a free one; entering the context calls this.
 
         Raises:
+            OSError: the port is in use, or not allowed.
             RuntimeError: the server has already been started.
         """
         if self._port:
             msg = "a WireServer can be started only once; make a new one"
             raise RuntimeError(msg)
-        listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        listener = socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
         self._port = listener.getsockname()[1]
         self._running = _ServerThread(listener, self._connection, self._connections)
         return self
