@@ -82,7 +82,9 @@ def _message(message: Message) -> list[Any]:
     return known if message.state is None else [*known, message.state.to_dict()]
 
 
-def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:
+def callable_fingerprint(
+    fn: Any, metadata: Mapping[str, Any], params: Mapping[str, Any] | None = None
+) -> str | None:
     """A fingerprint of what `fn` does: 64 hex digits, the same in every process.
 
     It covers the module and qualified name, the bytecode with its names and constants (nested
@@ -93,13 +95,17 @@ def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:
     number) in such a case: it replaces the code in the fingerprint, beside the module and the
     qualified name.
 
-    A string such as ``"openai:<model>"`` identifies itself.
+    A string such as ``"openai:<model>"`` identifies itself. `params` are sent with every call.
 
-    None if `fn` cannot be identified: a callable object or a bound method without a version, or a
-    function that closes over an object. Its responses are kept in the memory tier only.
+    None if `fn` cannot be identified (a callable object or a bound method without a version, or a
+    function that closes over an object), or if `params` are not JSON. Its responses are kept in the
+    memory tier only.
     """
+    if params and not _plain(dict(params)):
+        return None
+    own = [dict(params)] if params else []
     if isinstance(fn, str):
-        text = _encode([SCHEMA, "provider", fn, metadata.get("version")])
+        text = _encode([SCHEMA, "provider", fn, metadata.get("version"), *own])
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     inner = fn
     while isinstance(inner, functools.partial):
@@ -113,7 +119,8 @@ def callable_fingerprint(fn: Any, metadata: Mapping[str, Any]) -> str | None:
             what = ["version", type(version).__name__, repr(version)]
         else:
             return None
-        text = _encode([SCHEMA, str(named.__module__), str(named.__qualname__), what])
+        names = [str(named.__module__), str(named.__qualname__)]
+        text = _encode([SCHEMA, *names, what, *own])
     except (_OpaqueError, ValueError, RecursionError):
         return None
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -154,6 +154,8 @@ class ProviderOptions(_Model):
     agentkit's where its API requires a limit."""
     context_window: Count | None = None
     """The tokens that a request and its answer may have together; null: unknown."""
+    params: dict[str, Any] | None = None
+    """Parameters of every request, instead of the caller's; null as a value leaves one out."""
 
 
 class Provider(ProviderOptions):

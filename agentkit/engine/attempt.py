@@ -115,7 +115,7 @@ class Attempt:
             target.provider,
             number=self.number,
             index=self.position,
-            request=call.request,
+            request=target.adapt(call.request),
             model_id=self.endpoint.model_id,
         )
         self.started = call.rules.now()
@@ -153,7 +153,7 @@ class Attempt:
 
         `silence` is the time limit of its sockets, in seconds.
         """
-        endpoint = self.endpoint
+        endpoint, request = self.endpoint, self.target.adapt(request)
         if request.response_format is not None and endpoint.with_json_instruction is not None:
             request = endpoint.with_json_instruction(request)
         return replace(request, timeout=silence) if endpoint.timed else request
@@ -466,7 +466,7 @@ def _refused(
 
 def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:
     """Reserve the estimate in every budget of `call`. Returns the error if one is exceeded."""
-    need = estimate_need(call.request)
+    need = estimate_need(target.adapt(call.request))
     spendings: list[Spending] = []
     for budget in call.budgets:
         try:

@@ -170,6 +170,8 @@ class CompleteExchange:
 
 COMPLETE = CompleteExchange()
 
+_REASONING = frozenset({"thinking", "reasoning", "reasoning_effort"})
+"""Parameters that let a model reason, which cannot be combined with a prefill."""
 _HINTS: dict[OnInterrupt, str] = {
     "raise": "use on_interrupt='restart' to start again at the next model",
     "restart": "add a fallback, or allow more attempts with retry=RetryPolicy(max_attempts=...)",
@@ -371,10 +373,17 @@ class StreamExchange:
         A prefill cannot be combined with tools, JSON output or reasoning.
         """
         request = call.request
-        options = {"thinking", "reasoning", "reasoning_effort"} & request.params.keys()
-        if request.tools or request.response_format is not None or options:
+        if (
+            request.tools
+            or request.response_format is not None
+            or _REASONING & request.params.keys()
+        ):
             return False
-        call.walk.drop_where(lambda each: "prefill" not in each.endpoint.capabilities)
+        call.walk.drop_where(
+            lambda each: (
+                "prefill" not in each.endpoint.capabilities or bool(_REASONING & each.params.keys())
+            )
+        )
         return call.walk.count_ahead() > 0 and call.time_left() > 0
 
     def _raise(self, call: Call, error: StreamInterruptedError) -> NoReturn:

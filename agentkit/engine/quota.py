@@ -18,6 +18,7 @@ from agentkit.policy.limits import (
     output_limit,
 )
 from agentkit.policy.target import Target
+from agentkit.types import Request
 
 LOOK_AGAIN = 5.0
 """Seconds after which a waiting call looks again: the call before it may be gone."""
@@ -35,7 +36,8 @@ def acquire_lease(call: Call, target: Target, pool: Pool) -> Flow[Lease | LLMErr
         DeadlineExceededError: no lease becomes free within the deadline, and no target is left.
     """
     now = call.rules.now()
-    need = _need(call, pool, now) if pool.counts_tokens else _REQUEST
+    request = target.adapt(call.request)
+    need = _need(request, pool, now) if pool.counts_tokens else _REQUEST
     try:
         lease = pool.request(need, now, call.request.priority)
     except PoolExhaustedError as refusal:
@@ -54,11 +56,11 @@ def acquire_lease(call: Call, target: Target, pool: Pool) -> Flow[Lease | LLMErr
     return refused
 
 
-def _need(call: Call, pool: Pool, now: float) -> Need:
+def _need(request: Request, pool: Pool, now: float) -> Need:
     """The estimated tokens. Without ``max_tokens`` the output is reduced to fit into some limit."""
-    need = estimate_need(call.request)
+    need = estimate_need(request)
     windows = [member.window for member in pool.members if not member.retired]
-    if output_limit(call.request) is None and all(each.too_large(need, now) for each in windows):
+    if output_limit(request) is None and all(each.too_large(need, now) for each in windows):
         room = max((_room(each, need.input_tokens) for each in windows), default=0)
         need = need._replace(output_tokens=max(1, room))
     return need

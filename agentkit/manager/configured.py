@@ -89,6 +89,7 @@ def _register(manager: Registering, provider: ProviderSettings) -> None:
         {"provider": provider.kind, "context_window": provider.context_window},
         timeout=provider.timeout,
         first_token_timeout=provider.first_token_timeout,
+        params=provider.params,
         replace=True,
         **limited,
     )

@@ -547,6 +547,7 @@ class LLMManager(Closing, AsyncClosing):
         max_concurrency: int | None = None,
         limits: RateLimits | None = None,
         pool: ConnectionPool | None = None,
+        params: Mapping[str, Any] | None = None,
         replace: bool = False,
     ) -> None:
         """Register a model under `name`.
@@ -582,6 +583,9 @@ class LLMManager(Closing, AsyncClosing):
             max_concurrency: the most calls of this model at the same time.
             limits: requests and tokens per minute. Calls wait until they fit.
             pool: several API keys, each with its own limits and health.
+            params: parameters of every request to this model, such as ``{"top_p": 0.9}``. They
+                replace the caller's; None leaves one of the caller's out. A provider sends them
+                even if it knows of no such parameter, or expects the model to refuse it.
             replace: whether to replace a registered model of the same name.
 
         Raises:
@@ -604,6 +608,7 @@ class LLMManager(Closing, AsyncClosing):
             max_concurrency=max_concurrency,
             limits=limits,
             pool=pool,
+            params=params,
         )
         self.registry.register(target, replace=replace)
 

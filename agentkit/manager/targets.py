@@ -108,12 +108,18 @@ def build_target(
     max_concurrency: int | None,
     limits: RateLimits | None = None,
     pool: ConnectionPool | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> Target:
     """The target of a registration. Raises `ConfigurationError`."""
     if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(f"a model needs a name, got {name!r}", hint="pass a string")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise ConfigurationError(f"metadata must be a mapping, got {type(metadata).__name__}")
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigurationError(
+            f"params must be a mapping, got {type(params).__name__}",
+            hint='pass a dict of parameters, such as {"temperature": 0}',
+        )
     facts = MappingProxyType(dict(metadata or {}))
     policy: Any = defaults.retry if retry is None else retry
     instance("retry", policy, RetryPolicy, hint=_RETRY_HINT)
@@ -128,7 +134,7 @@ def build_target(
     if spec is not None:
         inference_fn = spec.make()
     identity = inference_fn if spec is None else f"{spec.text} {sorted(spec.settings.items())}"
-    fingerprint = callable_fingerprint(identity, facts)
+    fingerprint = callable_fingerprint(identity, facts, params or {})
     provider = facts.get("provider") or getattr(inference_fn, "provider", None) or "custom"
     window = facts.get("context_window")
     as_endpoint = functools.partial(
@@ -165,6 +171,7 @@ def build_target(
         first_token_timeout=optional_number("first_token_timeout", first_token_timeout, above=True),
         retry_on=retry_on,
         context_window=None if window is None else whole_number("context_window", window),
+        params=MappingProxyType(dict(params or {})),
         clients=clients,
         owned=spec is not None,
     )

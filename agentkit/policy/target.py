@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from agentkit.errors import LLMError
@@ -102,6 +102,8 @@ class Target:
     first_token_timeout: float | None = None
     retry_on: RetryOn | None = None
     context_window: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of every request to it, instead of the caller's."""
     clients: Mapping[Member, EndpointSource] = field(default_factory=dict)
     """For the keys of `pool`; a pool without keys has none."""
     owned: bool = False
@@ -110,6 +112,13 @@ class Target:
     """Whether `Endpoint.prepare` was called."""
     rate_limited_until: float = field(default=-1.0, compare=False)
     """Clock time until which it is rate limited by a Retry-After."""
+
+    def adapt(self, request: Request) -> Request:
+        """`request` with this target's own parameters."""
+        if not self.params:
+            return request
+        params = {**request.params, **self.params}
+        return replace(request, params=params, fixed_params=frozenset(self.params))
 
     def rate_limited_for(self, now: float) -> float:
         """Seconds for which it is still rate limited; zero or less if it is not."""

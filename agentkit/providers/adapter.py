@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from re import Pattern
 from typing import Any, ClassVar, Protocol, Self
 from urllib.parse import urlsplit
 
 from agentkit.errors import LLMError
+from agentkit.providers.parameters import Parameters
 from agentkit.providers.registry import provider_info
 from agentkit.providers.requirements import check_base_url, check_key, key_from_environment
 from agentkit.providers.response_fields import prompt_too_long
@@ -56,6 +58,8 @@ class Adapter(ABC):
     """Sent if no key is given; None: the environment must have one."""
     prompt_too_long_pattern: ClassVar[Pattern[str] | None] = None
     """Matches the message of a 400 for too long a prompt, where no error code says so."""
+    parameter_names: ClassVar[frozenset[str] | None] = None
+    """The parameters of its API, by the names of `agentkit.providers.parameters`; None: any."""
     capabilities: frozenset[str] = frozenset({"messages"})
 
     def __init__(
@@ -76,8 +80,17 @@ class Adapter(ABC):
         self._transport = self.make_transport()
 
     @abstractmethod
+    def encode_with(
+        self, request: Request, parameters: Parameters, *, stream: bool = False
+    ) -> Body:
+        """`request` as the body that the provider's API documents.
+
+        `parameters` are those of `request`, and become a part of the body.
+        """
+
     def encode(self, request: Request, *, stream: bool = False) -> Body:
-        """`request` as the body that the provider's API documents."""
+        """`request` with its own parameters as the body that the provider's API documents."""
+        return self.encode_with(request, self.parameters(request), stream=stream)
 
     @abstractmethod
     def decode(self, reply: Reply) -> Response[Any]:
@@ -93,32 +106,38 @@ class Adapter(ABC):
 
     def send(self, request: Request) -> Response[Any]:
         """Send a request and return the complete response."""
-        body = self.encode(request)
-        return self._decode(self._transport.send(body, read_timeout=request.timeout))
+        parameters = self.parameters(request)
+        body = self.encode_with(request, parameters)
+        reply = self._transport.send(body, read_timeout=request.timeout)
+        return self._decode(reply, parameters.omitted)
 
     async def asend(self, request: Request) -> Response[Any]:
         """Like `send`, for asyncio."""
-        body = self.encode(request)
-        return self._decode(await self._transport.asend(body, read_timeout=request.timeout))
+        parameters = self.parameters(request)
+        body = self.encode_with(request, parameters)
+        reply = await self._transport.asend(body, read_timeout=request.timeout)
+        return self._decode(reply, parameters.omitted)
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Send a request and yield the events of its stream."""
-        body = self.encode(request, stream=True)
+        parameters = self.parameters(request)
+        body = self.encode_with(request, parameters, stream=True)
         with self._transport.stream(body, read_timeout=request.timeout) as reply:
             decoder = self.stream_decoder(reply.headers)
             for event in reply.content:
-                yield from self._decode_events(decoder.events(event))
-            yield from self._decode_events(decoder.end())
+                yield from self._decode_events(decoder.events(event), parameters.omitted)
+            yield from self._decode_events(decoder.end(), parameters.omitted)
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
         """Like `stream`, for asyncio."""
-        body = self.encode(request, stream=True)
+        parameters = self.parameters(request)
+        body = self.encode_with(request, parameters, stream=True)
         async with self._transport.astream(body, read_timeout=request.timeout) as reply:
             decoder = self.stream_decoder(reply.headers)
             async for event in reply.content:
-                for each in self._decode_events(decoder.events(event)):
+                for each in self._decode_events(decoder.events(event), parameters.omitted):
                     yield each
-            for each in self._decode_events(decoder.end()):
+            for each in self._decode_events(decoder.end(), parameters.omitted):
                 yield each
 
     def translate(self, exc: Exception) -> LLMError | None:
@@ -166,12 +185,13 @@ class Adapter(ABC):
         other.states = self.states
         return other
 
-    def parameters(self, request: Request) -> dict[str, Any]:
-        """The request's parameters over the adapter's settings, leaving out None."""
-        merged = {**self.settings, **request.params}
-        if None in merged.values():
-            return {name: value for name, value in merged.items() if value is not None}
-        return merged
+    def parameters(self, request: Request) -> Parameters:
+        """The request's parameters over the adapter's settings; None leaves one out."""
+        return Parameters(
+            {**self.settings, **request.params},
+            own=self.parameter_names,
+            fixed=request.fixed_params,
+        )
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -184,21 +204,26 @@ class Adapter(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.model}>"
 
-    def _decode(self, reply: Reply) -> Response[Any]:
+    def _decode(self, reply: Reply, omitted: Sequence[str]) -> Response[Any]:
         try:
             response = self.decode(reply)
         except _UNREADABLE as exc:
             raise unreadable(self.model) from exc
         self.states.remember(response.tool_calls, response.state)
-        return response
+        return replace(response, omitted=tuple(omitted)) if omitted else response
 
-    def _decode_events(self, events: Iterable[StreamEvent]) -> list[StreamEvent]:
+    def _decode_events(
+        self, events: Iterable[StreamEvent], omitted: Sequence[str]
+    ) -> list[StreamEvent]:
         try:
             decoded = list(events)
         except _UNREADABLE as exc:
             raise unreadable(self.model) from exc
         if decoded and isinstance(decoded[-1], End):
-            self.states.remember(decoded[-1].tool_calls, decoded[-1].state)
+            end = decoded[-1]
+            self.states.remember(end.tool_calls, end.state)
+            if omitted:
+                decoded[-1] = replace(end, omitted=tuple(omitted))
         return decoded
 
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from agentkit.errors import ConfigurationError
 from agentkit.providers.openai.chat import OpenAIChat
+from agentkit.providers.parameters import Parameters
+from agentkit.types import Request
 
 _CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"  # what the SDK adds to each request, one per line
 
@@ -25,6 +27,7 @@ class Compatible(OpenAIChat):
 
     provider: ClassVar[str] = "compatible"
     default_key: ClassVar[str | None] = "none"  # the SDK requires one; such servers ignore it
+    parameter_names: ClassVar[frozenset[str] | None] = None
     max_tokens_name: ClassVar[str] = "max_tokens"
     url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
     """The environment variable of the address."""
@@ -48,6 +51,9 @@ class Compatible(OpenAIChat):
                 f"{self.provider}:{model} has no base_url", hint="give base_url='http://host/v1'"
             )
         super().__init__(model, api_key=api_key or None, base_url=url, **settings)
+
+    def fit_to_model(self, request: Request, parameters: Parameters) -> None:
+        """Nothing: what such a server takes is not known."""
 
     def client_options(self, sdk: Any) -> dict[str, Any]:
         """The arguments of a new client, without what the SDK reads from OpenAI's variables."""

@@ -75,6 +75,10 @@ _BY_ERROR_TYPE: dict[str, type[e.ProviderError]] = {
 """For errors inside a stream with status 200: the vendors' own types."""
 _EMPTY_ACCOUNT = frozenset({"insufficient_quota", "credit_balance_exhausted"})
 """Codes of a 429 that no wait ends, since the account has no credit left."""
+_BILLING = frozenset({"billing_hard_limit_reached", "billing_not_active", "billing_error"})
+"""Codes that say the same with any status; OpenAI sends the first with a 400."""
+_NO_CREDIT_MESSAGE = "credit balance is too low"
+"""What the message of Anthropic's 400 contains, which has no code of its own."""
 _LIMITS_PER_MINUTE = ("#token-limit", "allocated quota", "per minute")
 """What messages with one of these codes contain if the provider means a limit per minute."""
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
@@ -138,11 +142,14 @@ _BILLING_HINT = "the account has no credit left; check its billing"
 
 
 def _account_is_empty(exc: Exception, status: int | None) -> bool:
-    if status == 402:
+    codes = _codes(exc)
+    if status == 402 or not _BILLING.isdisjoint(codes):
         return True
-    if status not in (None, 429) or _EMPTY_ACCOUNT.isdisjoint(_codes(exc)):
-        return False
     message = str(_error_body(exc).get("message") or "").lower()
+    if status == 400 and _NO_CREDIT_MESSAGE in message and "invalid_request_error" in codes:
+        return True
+    if status not in (None, 429) or _EMPTY_ACCOUNT.isdisjoint(codes):
+        return False
     return retry_after_of(exc) is None and not any(each in message for each in _LIMITS_PER_MINUTE)
 
 

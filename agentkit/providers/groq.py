@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from agentkit.providers.model_table import groq_efforts
 from agentkit.providers.openai.chat import OpenAIChat
+from agentkit.providers.parameters import GROQ, Parameters
 from agentkit.providers.transport.sdk import SdkMethod
+from agentkit.types import Request
+
+_SERVICE_TIERS = ("auto", "on_demand", "flex", "performance")
 
 
 class Groq(OpenAIChat):
@@ -13,4 +18,13 @@ class Groq(OpenAIChat):
 
     provider: ClassVar[str] = "groq"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("groq", "Groq", "chat.completions")
+    parameter_names: ClassVar[frozenset[str] | None] = GROQ
+    stream_usage: ClassVar[bool] = False
     daily_requests: ClassVar[bool] = True
+
+    def fit_to_model(self, request: Request, parameters: Parameters) -> None:
+        """Leave out of `parameters` what the model is known to refuse."""
+        parameters.omit_unless("service_tier", _SERVICE_TIERS)
+        effort = parameters.take_effort(groq_efforts(self.model))
+        if effort is not None:
+            parameters.values["reasoning_effort"] = effort

@@ -28,28 +28,49 @@ _DEFINITION = re.compile(r"#/(\$defs|definitions)/([^/]+)")
 def with_response_format(request: Request, options: dict[str, Any]) -> Request:
     """`request` with the ``response_format`` among its parameters, taken out of `options`.
 
-    For providers without such a parameter. `Request`'s own shape and OpenAI's are understood.
-
     Raises:
-        InvalidRequestError: it has neither shape.
+        InvalidRequestError: it has none of the shapes that `normal_response_format` knows.
     """
     given = options.pop("response_format", None)
     if given is None or request.response_format is not None:
         return request
+    return replace(request, response_format=normal_response_format(given))
+
+
+def normal_response_format(given: Any) -> dict[str, Any] | None:
+    """A ``response_format`` in the shape of `Request`; None for plain text.
+
+    Understood are that shape, those of OpenAI's chat completions and responses, Anthropic's (which
+    has no name), and pydantic models. A ``strict`` that was given is kept; that of chat completions
+    is false by default.
+
+    Raises:
+        InvalidRequestError: it has none of these shapes.
+    """
+    if isinstance(given, type) and hasattr(given, "model_json_schema"):
+        return {"type": "json_schema", "name": given.__name__, "schema": given.model_json_schema()}
     kind = given.get("type") if isinstance(given, Mapping) else None
     if kind == "text":
-        return request
-    if kind == "json_object":
-        return replace(request, response_format={"type": kind})
+        return None
+    if kind == "json_object" and len(given) == 1:
+        return {"type": kind}
     if kind == "json_schema":
         inner = given.get("json_schema", given)
         if isinstance(inner, Mapping) and isinstance(inner.get("schema"), Mapping):
-            name = str(inner.get("name") or "answer")
-            named = {"type": kind, "name": name, "schema": inner["schema"]}
-            return replace(request, response_format=named)
+            normal = {
+                "type": kind,
+                "name": str(inner.get("name") or "answer"),
+                "schema": inner["schema"],
+            }
+            if inner is not given or inner.get("strict") is not None:
+                normal["strict"] = bool(inner.get("strict"))
+            if inner.get("description"):
+                normal["description"] = inner["description"]
+            return normal
     raise InvalidRequestError(
         "response_format is neither a JSON schema nor JSON mode",
-        hint='write {"type": "json_schema", "name": ..., "schema": ...} or {"type": "json_object"}',
+        hint='write {"type": "json_schema", "name": ..., "schema": ...}, {"type": "json_object"}, '
+        "or a pydantic model",
     )
 
 

@@ -21,7 +21,8 @@ class Request:
     limit the time of its own sockets; None if it is unknown. `response_format` is
     ``{"type": "json_schema", "name": str, "schema": dict}`` or ``{"type": "json_object"}`` and
     requires the text of the response to be such JSON. Requests with a higher `priority` get quota
-    first.
+    first. `fixed_params` names those of `params` that were set for this model itself, by
+    ``register_model(..., params=...)``; a provider sends them even if it knows better.
     """
 
     prompt: str | None = None
@@ -33,6 +34,7 @@ class Request:
     use_cache: bool = True
     timeout: float | None = None
     priority: int = 0
+    fixed_params: frozenset[str] = frozenset()
 
     @property
     def conversation(self) -> tuple[Message, ...]:

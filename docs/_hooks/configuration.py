@@ -57,7 +57,8 @@ def _kind(field: dict[str, Any]) -> str:
         item, _, bounds = _kind(field["items"]).partition(" ")
         return f"list of {item.removesuffix('s')}s {bounds}".rstrip()
     if kind == "object":
-        return f"mapping of name to {_kind(field['additionalProperties'])}"
+        values = field["additionalProperties"]
+        return "mapping" if values is True else f"mapping of name to {_kind(values)}"
     limits = [words.format(field[key]) for key, words in _LIMITS.items() if key in field]
     return " ".join([kind, *limits])
 

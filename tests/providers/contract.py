@@ -21,6 +21,10 @@ ANSWER = "The capital is Paris."
 Blame = Literal["failure", "consecutive", "neutral", "in vain"]
 Error = type[e.LLMError]
 
+_ANTHROPIC_NO_CREDIT = (
+    "Your credit balance is too low to access the Anthropic API. "
+    "Please go to Plans & Billing to upgrade or purchase credits."
+)
 _NO_CREDIT = faults.status(429, kind="insufficient_quota")
 
 
@@ -61,6 +65,7 @@ PROVIDERS = {
             "anthropic",
             lambda server: server.anthropic_url,
             faults.status(400, message="prompt is too long: 210000 tokens > 200000 maximum"),
+            without_credit=faults.status(400, message=_ANTHROPIC_NO_CREDIT),
         ),
         Provider(
             "google",

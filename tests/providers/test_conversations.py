@@ -94,7 +94,6 @@ BODIES: dict[str, dict[str, Any]] = {
     "anthropic": {
         "model": MODELS["anthropic"],
         "max_tokens": 50,
-        "temperature": 0,
         "system": "Be brief.",
         "tools": [
             {"name": "weather", "description": "Reports the weather.", "input_schema": SCHEMA},

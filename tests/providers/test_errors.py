@@ -67,6 +67,33 @@ def test_a_429_is_an_empty_account_or_a_rate_limit(error: Any, expected: type[e.
     assert ("billing" in (made.hint or "")) is (expected is e.AuthenticationError)
 
 
+_LIMIT = "Billing hard limit has been reached"
+_BALANCE = (
+    "Your credit balance is too low to access the Anthropic API. "
+    "Please go to Plans & Billing to upgrade or purchase credits."
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "empty"),
+    [
+        (400, {"message": _LIMIT, "code": "billing_hard_limit_reached"}, True),
+        (429, {"message": _LIMIT, "code": "billing_hard_limit_reached"}, True),
+        (403, {"message": "Your account is not active.", "code": "billing_not_active"}, True),
+        (400, {"error": {"type": "invalid_request_error", "message": _BALANCE}}, True),
+        (400, {"error": {"type": "invalid_request_error", "message": "max_tokens: 0"}}, False),
+        (400, {"message": "the prompt says: credit balance is too low"}, False),
+        (500, {"error": {"type": "invalid_request_error", "message": _BALANCE}}, False),
+    ],
+)
+def test_an_account_without_credit_by_its_code_or_by_anthropics_message(
+    status: int, error: dict[str, Any], empty: bool
+) -> None:
+    made = translated(Refused(status, error))
+    assert ("billing" in (made.hint or "")) is empty
+    assert isinstance(made, e.AuthenticationError) is empty
+
+
 def test_a_retry_after_means_a_rate_limit_whatever_the_code() -> None:
     made = translated(Refused(429, {"code": _QUOTA}, retry_after="2"))
     assert (type(made), made.retry_after) == (e.RateLimitError, 2.0)

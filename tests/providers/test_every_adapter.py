@@ -114,7 +114,7 @@ def test_parameters_unknown_to_the_sdk_are_sent_in_the_body(provider: str) -> No
 def test_a_parameter_that_is_not_json_is_an_invalid_request(provider: str, way: str) -> None:
     with WireServer() as server, asking(PROVIDERS[provider].make(server)) as asker:
         with pytest.raises(InvalidRequestError, match="JSON serializable"):
-            asker.ask(way, metadata={"when": object()})
+            asker.ask(way, option_of_the_house={"when": object()})
         assert server.requests == ()
 
 

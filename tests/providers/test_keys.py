@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit import ConfigurationError, LLMManager
+from agentkit import ConfigurationError, ConnectionPool, LLMManager
 from agentkit.providers.registry import PROVIDERS, provider_for
 from agentkit.providers.requirements import check_key
-from agentkit.testing import WireServer
+from agentkit.testing import WireServer, faults
 from agentkit.types import Request
+from tests.providers.contract import PROVIDERS as PROVIDER_CASES
 
 KEY = "sk-made-up-0123456789"
 ASKED = Request(prompt="capital?")
@@ -92,6 +93,28 @@ def test_an_adapter_shows_no_key_and_another_key_makes_another_adapter(name: str
         assert type(other) is type(adapter)
         assert (key_sent(other, server), key_sent(adapter, server)) == ("sk-other", KEY)
     assert (other.model, other.settings, other.base_url) == ("some-model", {"temperature": 0}, url)
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("name", "empty"),
+    [
+        ("openai", faults.status(400, kind="billing_hard_limit_reached")),
+        ("openai", faults.status(429, kind="insufficient_quota")),
+        ("anthropic", PROVIDER_CASES["anthropic"].without_credit),
+    ],
+)
+def test_after_a_key_without_credit_the_next_key_is_used(name: str, empty: faults.Status) -> None:
+    with WireServer(reply="Paris.") as server:
+        server.script(empty)
+        adapter = provider_for(f"{name}:some-model", base_url=base_url(name, server))
+        with LLMManager(enable_caching=False) as llm:
+            pool = ConnectionPool(["key-1", "key-2"])
+            llm.register_model("only", adapter, pool=pool)
+            assert [llm.generate("capital?") for _ in range(2)] == ["Paris."] * 2
+        keys = [str(dict(each.headers)) for each in server.requests]
+    used = [next(key for key in ("key-1", "key-2") if key in headers) for headers in keys]
+    assert used == ["key-1", "key-2", "key-2"]
 
 
 @given(st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1))

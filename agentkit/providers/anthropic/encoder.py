@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from agentkit.providers.anthropic.model_rules import fit_to_model
 from agentkit.providers.content import Part, base64_of, hashed_id, parts_of
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
+from agentkit.providers.model_table import THINKING_TOKENS, Claude, claude
+from agentkit.providers.parameters import Parameters
 from agentkit.providers.registry import PROVIDERS
 from agentkit.providers.response_fields import token_count
 from agentkit.providers.state import StateMemory, blocks_in, pieces_of
@@ -18,16 +21,6 @@ ANSWER_TOOL: Final = "answer_as_json"
 """The tool that older models are forced to call, so that its arguments are the answer."""
 
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_WITHOUT_STRUCTURED_OUTPUTS = (
-    *("claude-2", "claude-3", "claude-instant", "claude-opus-4-0", "claude-opus-4-2025"),
-    *("claude-sonnet-4-0", "claude-sonnet-4-2025"),
-)
-"""Models without structured outputs (as of 2026-11)."""
-_WITH_PREFILL = (
-    *_WITHOUT_STRUCTURED_OUTPUTS,
-    *("claude-opus-4-1", "claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
-)
-"""Models that continue the beginning of an answer; later ones refuse it (as of 2026-11)."""
 _SMALL_LIMITS = {
     "claude-2": 4096,
     "claude-3-opus": 4096,
@@ -41,7 +34,7 @@ def encode(
     request: Request,
     *,
     model: str,
-    parameters: Body,
+    parameters: Parameters,
     states: StateMemory,
     stream: bool,
 ) -> Body:
@@ -52,20 +45,21 @@ def encode(
     Raises:
         InvalidRequestError: a part of a message, or the response format, is not valid.
     """
-    body = parameters
+    body = parameters.values
+    known = claude(model)
     request = with_response_format(request, body)
-    if "stop" in body:
-        stop = body.pop("stop")
-        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     if request.tools:
-        body["tools"] = [_tool(each) for each in request.tools]
+        body["tools"] = [*body.get("tools", ()), *map(_tool, request.tools)]
+    if "tools" not in body:
+        parameters.omit("tool_choice", "parallel_tool_calls")
     if "tool_choice" in body:
         body["tool_choice"] = _tool_choice(body["tool_choice"])
-    body.setdefault("max_tokens", _max_tokens(model, body.get("thinking")))
-    output = _output_options(model, request)
+    output = _output_options(known, request, body)
     for name, value in (output or {}).items():
         merge = isinstance(value, dict) and isinstance(body.get(name), dict)
         body[name] = {**body[name], **value} if merge else value
+    fit_to_model(parameters, known, signed=_has_all_thinking(request, states))
+    body.setdefault("max_tokens", _max_tokens(model, body))
     system = _system(with_json_instruction(request) if output is None else request)
     if system:
         body["system"] = system
@@ -76,19 +70,22 @@ def encode(
     return body
 
 
-def supports_prefill(model: str) -> bool:
-    """Whether the model continues an assistant message at the end of a conversation."""
-    return model.startswith(_WITH_PREFILL)
+def _has_all_thinking(request: Request, states: StateMemory) -> bool:
+    """Whether the thinking before each tool call is known, which the API requires back."""
+    return all(blocks_in(states.items_for(each)) for each in request.messages if each.tool_calls)
 
 
-def _max_tokens(model: str, thinking: Any) -> int:
-    """The default limit of the model's family, plus the budget for its thinking."""
+def _max_tokens(model: str, body: Body) -> int:
+    """The default limit of the model's family, plus the tokens for its thinking."""
     limits = (limit for prefix, limit in _SMALL_LIMITS.items() if model.startswith(prefix))
+    thinking, output = body.get("thinking"), body.get("output_config")
     budget = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    if budget is None and isinstance(output, Mapping):
+        budget = THINKING_TOKENS.get(output.get("effort", ""))
     return next(limits, _DEFAULT_LIMIT) + token_count(budget)
 
 
-def _output_options(model: str, request: Request) -> dict[str, Any] | None:
+def _output_options(known: Claude, request: Request, body: Body) -> dict[str, Any] | None:
     """Options for an answer in JSON; None: only the prompt can ask for it.
 
     Structured outputs where the model has them and the schema fits, else a forced tool call.
@@ -98,7 +95,7 @@ def _output_options(model: str, request: Request) -> dict[str, Any] | None:
     schema = request.response_format.get("schema")
     if schema is None:
         return None
-    if not model.startswith(_WITHOUT_STRUCTURED_OUTPUTS) and not _is_open(schema):
+    if known.has_structured_outputs and not _is_open(schema):
         from anthropic import transform_schema
 
         try:
@@ -107,8 +104,8 @@ def _output_options(model: str, request: Request) -> dict[str, Any] | None:
             fitted = None
         if fitted is not None:
             return {"output_config": {"format": {"type": "json_schema", "schema": fitted}}}
-    if request.tools or schema.get("type") != "object":
-        return None
+    if "tools" in body or "thinking" in body or schema.get("type") != "object":
+        return None  # a model that thinks cannot be forced to call a tool
     answer = {
         "name": ANSWER_TOOL,
         "description": "Give the answer in this shape.",

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from agentkit.providers.adapter import Adapter, StreamDecoder
 from agentkit.providers.anthropic import decoder, encoder
+from agentkit.providers.model_table import claude
+from agentkit.providers.parameters import ANTHROPIC, Parameters
 from agentkit.providers.transport.base import Body, Reply
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
@@ -21,6 +23,7 @@ class AnthropicMessages(Adapter):
 
     provider: ClassVar[str] = "anthropic"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("anthropic", "Anthropic", "messages")
+    parameter_names: ClassVar[frozenset[str] | None] = ANTHROPIC
     prompt_too_long_pattern: ClassVar[re.Pattern[str] | None] = re.compile(
         r"prompt is too long|input length and `max_tokens` exceed context limit"
     )
@@ -29,15 +32,17 @@ class AnthropicMessages(Adapter):
         super().__init__(model, **settings)
         self.capabilities = frozenset(
             {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
-            | ({"prefill"} if encoder.supports_prefill(model) else set())
+            | ({"prefill"} if claude(model).takes_prefill else set())
         )
 
-    def encode(self, request: Request, *, stream: bool = False) -> Body:
+    def encode_with(
+        self, request: Request, parameters: Parameters, *, stream: bool = False
+    ) -> Body:
         """The body of ``POST /v1/messages``."""
         return encoder.encode(
             request,
             model=self.model,
-            parameters=self.parameters(request),
+            parameters=parameters,
             states=self.states,
             stream=stream,
         )

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agentkit.providers.content import Part, parts_of, split_system
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
+from agentkit.providers.model_table import EFFORTS, THINKING_TOKENS, Gemini, gemini
+from agentkit.providers.parameters import Parameters
 from agentkit.providers.state import Item, StateMemory, pieces_of
 from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
-_RENAMED = {
-    "max_tokens": "max_output_tokens",
-    "max_completion_tokens": "max_output_tokens",
-    "stop": "stop_sequences",
-}
-_OLDER_MODELS = ("gemini-1", "gemini-2")
-"""Models that answer in JSON or call tools but not both, and need no signatures (as of 2026-11)."""
+_SERVICE_TIERS: Final = ("unspecified", "flex", "standard", "priority")
+_MOST_THINKING: Final = 24576
+"""The largest thinking budget of every model that has one, in tokens."""
 _NO_SIGNATURE: Final = b"skip_thought_signature_validator"
 """What Google documents in place of the signature of a call that its model did not make."""
 
 
-def encode(request: Request, *, model: str, parameters: Body, states: StateMemory) -> Body:
+def encode(request: Request, *, model: str, parameters: Parameters, states: StateMemory) -> Body:
     """The arguments of ``generateContent``; `parameters` become a part of its config.
 
     `states` has the thought signatures of earlier answers: the API requires them back.
@@ -32,21 +30,20 @@ def encode(request: Request, *, model: str, parameters: Body, states: StateMemor
     Raises:
         InvalidRequestError: a part of a message, or the response format, is not valid.
     """
-    config = parameters
+    config = parameters.values
+    known = gemini(model)
     request = with_response_format(request, config)
-    older = model.removeprefix("models/").startswith(_OLDER_MODELS)
-    for name, other in _RENAMED.items():
-        if name in config:
-            config[other] = config.pop(name)
-    if isinstance(config.get("stop_sequences"), str):
-        config["stop_sequences"] = [config["stop_sequences"]]
+    _translate(parameters, known)
+    if request.tools:
+        own = {"function_declarations": [_tool(each) for each in request.tools]}
+        config["tools"] = [*config.get("tools", ()), own]
+    if "tools" not in config:
+        parameters.omit("tool_choice")
     if "tool_choice" in config:
         config["tool_config"] = _tool_choice(config.pop("tool_choice"))
-    if request.tools:
-        config["tools"] = [{"function_declarations": [_tool(each) for each in request.tools]}]
     response_format = request.response_format
     if response_format is not None:
-        if older and request.tools:
+        if request.tools and not known.takes_json_with_tools:
             request = with_json_instruction(request)
         else:
             config["response_mime_type"] = "application/json"
@@ -55,12 +52,38 @@ def encode(request: Request, *, model: str, parameters: Body, states: StateMemor
     system, messages = split_system(request.conversation)
     if system:
         config["system_instruction"] = system
-    no_signature = None if older else _NO_SIGNATURE
+    no_signature = _NO_SIGNATURE if known.takes_json_with_tools else None
     return {
         "model": model,
         "contents": _contents(messages, states, no_signature),
         "config": config,
     }
+
+
+def _translate(parameters: Parameters, known: Gemini) -> None:
+    """Parameters in Google's terms, without those that the model refuses."""
+    config = parameters.values
+    parameters.omit_unless("service_tier", _SERVICE_TIERS)
+    parameters.rename("max_tokens", "max_output_tokens")
+    parameters.rename("n", "candidate_count")
+    if "stop" in config:
+        stop = config.pop("stop")
+        config["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
+    if isinstance(config.get("logprobs"), bool):
+        parameters.rename("logprobs", "response_logprobs")
+    parameters.rename("top_logprobs", "logprobs")
+    accepted = EFFORTS if known.takes_thinking_budget else known.levels
+    effort = parameters.take_effort(accepted)
+    if effort is None:
+        return
+    thinking: dict[str, Any]
+    if known.takes_thinking_budget:
+        budget = max(THINKING_TOKENS.get(effort, 0), known.least_budget)
+        thinking = {"thinking_budget": min(budget, _MOST_THINKING)}
+    else:
+        thinking = {"thinking_level": effort}
+    given = config.get("thinking_config")
+    config["thinking_config"] = {**thinking, **(given if isinstance(given, Mapping) else {})}
 
 
 def _tool_choice(choice: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from agentkit.errors import AuthenticationError, LLMError, RateLimitError
 from agentkit.providers.adapter import Adapter, StreamDecoder
 from agentkit.providers.google import decoder, encoder
+from agentkit.providers.parameters import GOOGLE, Parameters
 from agentkit.providers.response_fields import prompt_too_long
 from agentkit.providers.transport.base import Body, Reply, Transport
 from agentkit.providers.transport.google_sdk import GoogleSdkTransport
@@ -23,6 +24,7 @@ class Google(Adapter):
     """A Gemini model: text, images, documents, tools, JSON schemas, thinking, streams."""
 
     provider: ClassVar[str] = "google"
+    parameter_names: ClassVar[frozenset[str] | None] = GOOGLE
     prompt_too_long_pattern: ClassVar[re.Pattern[str] | None] = re.compile(
         r"The input token count .*exceeds the maximum number of tokens"
     )
@@ -30,12 +32,14 @@ class Google(Adapter):
         {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
     )
 
-    def encode(self, request: Request, *, stream: bool = False) -> Body:
+    def encode_with(
+        self, request: Request, parameters: Parameters, *, stream: bool = False
+    ) -> Body:
         """The arguments of ``generateContent``: model, contents, and the fields of its config."""
         return encoder.encode(
             request,
             model=self.model,
-            parameters=self.parameters(request),
+            parameters=parameters,
             states=self.states,
         )
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from agentkit.providers.adapter import Adapter, StreamDecoder
-from agentkit.providers.openai import chat_decoder, chat_encoder
+from agentkit.providers.openai import chat_decoder, chat_encoder, model_rules
+from agentkit.providers.parameters import CHAT, Parameters
 from agentkit.providers.transport.base import Body, Reply
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
@@ -18,21 +19,36 @@ class OpenAIChat(Adapter):
     provider: ClassVar[str] = "openai"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("openai", "OpenAI", "chat.completions")
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
+    parameter_names: ClassVar[frozenset[str] | None] = CHAT
     max_tokens_name: ClassVar[str] = "max_completion_tokens"
     """What the provider calls the limit on the tokens of an answer."""
+    stream_usage: ClassVar[bool] = True
+    """Whether a stream has its usage only on request."""
     daily_requests: ClassVar[bool] = False
     """Whether the header of its request limit counts a day, not a minute."""
 
-    def encode(self, request: Request, *, stream: bool = False) -> Body:
+    def encode_with(
+        self, request: Request, parameters: Parameters, *, stream: bool = False
+    ) -> Body:
         """The body of ``POST /chat/completions``."""
+        self.fit_to_model(request, parameters)
         return chat_encoder.encode(
             request,
             model=self.model,
-            parameters=self.parameters(request),
+            parameters=parameters,
             max_tokens_name=self.max_tokens_name,
+            any_response_format=self.parameter_names is None,
+            stream_usage=self.stream_usage,
             states=self.states,
             stream=stream,
         )
+
+    def fit_to_model(self, request: Request, parameters: Parameters) -> None:
+        """Leave out of `parameters` what the model is known to refuse."""
+        tools = bool(request.tools or parameters.values.get("tools"))
+        effort = model_rules.fit_to_model(parameters, self.model, chat_with_tools=tools)
+        if effort is not None:
+            parameters.values["reasoning_effort"] = effort
 
     def decode(self, reply: Reply) -> Response[Any]:
         """A ``chat.completion`` object."""

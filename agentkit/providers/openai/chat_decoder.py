@@ -99,8 +99,9 @@ class ChatStreamDecoder:
         """The stream events in one chunk."""
         self._id = self._id or getattr(chunk, "id", None)
         self._model_id = self._model_id or getattr(chunk, "model", None)
-        if chunk.usage is not None:
-            self._usage = chunk.usage
+        usage = chunk.usage or getattr(getattr(chunk, "x_groq", None), "usage", None)
+        if usage is not None:
+            self._usage = usage
         for choice in chunk.choices or ():
             if choice.index:
                 continue

@@ -9,13 +9,18 @@ from typing import Any
 
 from agentkit.errors import InvalidRequestError
 from agentkit.providers.content import Part, data_url, parts_of, shortened_id
-from agentkit.providers.json_schema import strict_schema, with_json_instruction
+from agentkit.providers.json_schema import (
+    normal_response_format,
+    strict_schema,
+    with_json_instruction,
+    with_response_format,
+)
+from agentkit.providers.parameters import Parameters
 from agentkit.providers.state import StateMemory, blocks_in
 from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 _MAX_ID_LENGTH = 40  # of a tool call, in characters
-_MAX_TOKENS = "max_tokens"
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -23,27 +28,44 @@ def encode(
     request: Request,
     *,
     model: str,
-    parameters: Body,
+    parameters: Parameters,
     max_tokens_name: str,
+    any_response_format: bool,
+    stream_usage: bool,
     states: StateMemory,
     stream: bool,
 ) -> Body:
     """The body of a request; `parameters` become a part of it.
 
-    `states` has the reasoning that came with tool calls: some servers require it back.
+    Args:
+        request: the request.
+        model: the provider's name of the model.
+        parameters: its parameters.
+        max_tokens_name: what the provider calls the limit on the tokens of an answer.
+        any_response_format: whether a ``response_format`` of unknown shape is sent as it is.
+        stream_usage: whether a stream has its usage only on request.
+        states: the reasoning that came with tool calls, which some servers require back.
+        stream: whether the answer is streamed.
+
+    Raises:
+        InvalidRequestError: a part of a message, or the response format, is not valid.
     """
-    body = parameters
-    if _MAX_TOKENS in body and max_tokens_name != _MAX_TOKENS:
-        body[max_tokens_name] = body.pop(_MAX_TOKENS)
+    body = parameters.values
+    parameters.rename("max_tokens", max_tokens_name)
     if request.tools:
-        body["tools"] = [_tool(each) for each in request.tools]
+        body["tools"] = [*body.get("tools", ()), *map(_tool, request.tools)]
+    if "tools" not in body:
+        parameters.omit("tool_choice", "parallel_tool_calls")
     if "tool_choice" in body:
         body["tool_choice"] = _tool_choice(body["tool_choice"])
+    if "response_format" in body and not (any_response_format and _is_own(body["response_format"])):
+        request = with_response_format(request, body)
     if request.response_format is not None:
         body["response_format"] = encode_response_format(request.response_format)
     if stream:
         body["stream"] = True
-        body.setdefault("stream_options", {"include_usage": True})
+        if stream_usage:
+            body.setdefault("stream_options", {"include_usage": True})
     body["model"] = model
     messages = (*json_mode_instruction(request, request.conversation), *request.conversation)
     body["messages"] = [_message(each, states) for each in messages]
@@ -54,13 +76,26 @@ def encode_response_format(response_format: Mapping[str, Any]) -> dict[str, Any]
     """A JSON schema in strict mode if possible, else as it is; JSON mode without a schema."""
     if response_format.get("type") != "json_schema":
         return dict(response_format)
-    strict = strict_schema(response_format["schema"])
+    own = dict(response_format["schema"])
+    given = response_format.get("strict")
+    strict = strict_schema(own) if given is None else None
     schema = {
         "name": _NOT_IN_NAMES.sub("_", str(response_format.get("name") or "answer"))[:64],
-        "schema": response_format["schema"] if strict is None else strict,
-        "strict": strict is not None,
+        "schema": own if strict is None else strict,
+        "strict": strict is not None if given is None else given,
     }
+    if "description" in response_format:
+        schema["description"] = response_format["description"]
     return {"type": "json_schema", "json_schema": schema}
+
+
+def _is_own(response_format: Any) -> bool:
+    """Whether only the server may know what a ``response_format`` means."""
+    try:
+        normal_response_format(response_format)
+    except InvalidRequestError:
+        return True
+    return False
 
 
 def json_mode_instruction(request: Request, messages: Sequence[Message]) -> tuple[Message, ...]:

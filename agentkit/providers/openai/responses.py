@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from agentkit.providers.adapter import Adapter, StreamDecoder
 from agentkit.providers.openai import responses_decoder, responses_encoder
+from agentkit.providers.parameters import RESPONSES, Parameters
 from agentkit.providers.transport.base import Body, Reply
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
@@ -23,16 +24,19 @@ class OpenAIResponses(Adapter):
     provider: ClassVar[str] = "openai"
     api: ClassVar[str | None] = "openai-responses"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("openai", "OpenAI", "responses")
+    parameter_names: ClassVar[frozenset[str] | None] = RESPONSES
     capabilities = frozenset(
         {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
     )
 
-    def encode(self, request: Request, *, stream: bool = False) -> Body:
+    def encode_with(
+        self, request: Request, parameters: Parameters, *, stream: bool = False
+    ) -> Body:
         """The body of ``POST /responses``."""
         return responses_encoder.encode(
             request,
             model=self.model,
-            parameters=self.parameters(request),
+            parameters=parameters,
             states=self.states,
             stream=stream,
         )

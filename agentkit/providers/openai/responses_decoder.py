@@ -61,7 +61,7 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     return Response(
         "".join(texts),
         usage=_usage(response.usage),
-        finish_reason=_finish_reason(incomplete, tool_calls),
+        finish_reason=_finish_reason(response.status, incomplete, tool_calls),
         tool_calls=tuple(tool_calls),
         response_id=response.id,
         reasoning=_BETWEEN_SUMMARIES.join(reasoning),
@@ -155,7 +155,9 @@ def _failure(model: str, code: Any, kind: Any = None) -> Exception:
     return ReportedError({"code": code, "type": kind or "api_error"})
 
 
-def _finish_reason(incomplete: str | None, tool_calls: list[ToolCall]) -> str:
+def _finish_reason(status: Any, incomplete: str | None, tool_calls: list[ToolCall]) -> str:
+    if incomplete is None and status == "incomplete":
+        return "incomplete"  # it says no more than that
     if incomplete is not None:
         return "length" if incomplete == "max_output_tokens" else incomplete
     return "tool_calls" if tool_calls else "stop"

@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentkit.providers.content import Part, data_url, parts_of, shortened_id, split_system
+from agentkit.providers.json_schema import with_response_format
+from agentkit.providers.model_table import openai_model
 from agentkit.providers.openai.chat_encoder import encode_response_format, json_mode_instruction
+from agentkit.providers.openai.model_rules import fit_to_model
+from agentkit.providers.parameters import Parameters
 from agentkit.providers.state import Piece, StateMemory, pieces_of
 from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 _MAX_ID_LENGTH = 64  # of a tool call, in characters
-_MAX_TOKENS_NAMES = ("max_tokens", "max_completion_tokens")
 _ENCRYPTED = "reasoning.encrypted_content"
-_REASONS = re.compile(r"(?:ft:)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
-"""Models that reason (as of 2026-11); others refuse to be asked for encrypted reasoning."""
 
 
 def encode(
-    request: Request, *, model: str, parameters: Body, states: StateMemory, stream: bool
+    request: Request, *, model: str, parameters: Parameters, states: StateMemory, stream: bool
 ) -> Body:
     """The body of a request; `parameters` become a part of it.
 
     `states` has the encrypted reasoning of earlier answers.
+
+    Raises:
+        InvalidRequestError: a part of a message, or the response format, is not valid.
     """
-    body = parameters
-    for name in _MAX_TOKENS_NAMES:
-        if name in body:
-            body["max_output_tokens"] = body.pop(name)
-    if "reasoning_effort" in body:
-        effort = {"effort": body.pop("reasoning_effort")}
-        body["reasoning"] = {**effort, **body.get("reasoning", {})}
+    body = parameters.values
+    parameters.rename("max_tokens", "max_output_tokens")
+    _fit_reasoning(parameters, model)
     if request.tools:
-        body["tools"] = [_tool(each) for each in request.tools]
+        body["tools"] = [*body.get("tools", ()), *map(_tool, request.tools)]
+    if "tools" not in body:
+        parameters.omit("tool_choice", "parallel_tool_calls")
     if "tool_choice" in body:
         body["tool_choice"] = _tool_choice(body["tool_choice"])
+    request = with_response_format(request, body)
+    text = body.pop("text", {})
+    if "verbosity" in body:
+        text = {"verbosity": body.pop("verbosity"), **text}
     if request.response_format is not None:
-        text_format = _text_format(request.response_format)
-        body["text"] = {**body.get("text", {}), "format": text_format}
+        text = {**text, "format": _text_format(request.response_format)}
+    if text:
+        body["text"] = text
     body.setdefault("store", False)
-    if body["store"] is False and ("reasoning" in body or _REASONS.match(model)):
+    if body["store"] is False and ("reasoning" in body or _reasons(model)):
         body["include"] = [*dict.fromkeys((*body.get("include", ()), _ENCRYPTED))]
     system, messages = split_system(request.conversation)
     instructions = [each for each in (body.get("instructions"), system) if each]
@@ -55,6 +61,24 @@ def encode(
     body["input"] = [{"role": "system", "content": each.text} for each in extra]
     body["input"] += [item for each in messages for item in _items(each, states)]
     return body
+
+
+def _reasons(model: str) -> bool:
+    """Whether the model reasons; others refuse to be asked for encrypted reasoning."""
+    known = openai_model(model)
+    return known is not None and bool(known.efforts)
+
+
+def _fit_reasoning(parameters: Parameters, model: str) -> None:
+    body = parameters.values
+    reasoning = dict(body.pop("reasoning", {}))
+    if reasoning.get("effort") is not None:
+        body["reasoning_effort"] = reasoning["effort"]
+    effort = fit_to_model(parameters, model, chat_with_tools=False)
+    if effort is not None:
+        reasoning["effort"] = effort
+    if reasoning:
+        body["reasoning"] = reasoning
 
 
 def _text_format(response_format: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from agentkit.testing.wire.protocol import (
 from agentkit.types import Response, ToolCall, Usage
 
 _PATHS = frozenset({"/v1/chat/completions", "/openai/v1/chat/completions"})
+_GROQ_PATH = "/openai/"
+"""How the paths of Groq begin."""
 _CREATED = 1_700_000_000  # a fixed time, so that answers can be compared
 
 _ERRORS = {  # status: type, code, message
@@ -87,14 +89,18 @@ class OpenAIChat:
     def encode_stream(
         self, request: RecordedRequest, response: Response[Any], pieces: Sequence[str]
     ) -> Iterator[Event]:
-        """``chat.completion.chunk`` objects; the usage chunk only if the request asks for it."""
+        """``chat.completion.chunk`` objects; a usage chunk only if the request asks for it.
+
+        Groq's last chunk has the usage in any case.
+        """
         wants_usage = bool((request.body.get("stream_options") or {}).get("include_usage"))
+        is_groq = request.path.startswith(_GROQ_PATH)
         no_usage: dict[str, Any] = {"usage": None} if wants_usage else {}
         frame = {**_frame(request, "chat.completion.chunk"), **no_usage}
 
-        def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-            return sse({**frame, "choices": [choice]})
+            return sse({**frame, "choices": [choice], **more})
 
         yield Event("opening", chunk({"role": "assistant", "content": "", "refusal": None}))
         if response.reasoning:
@@ -108,7 +114,9 @@ class OpenAIChat:
             yield Event("content", chunk({"tool_calls": [{"index": index, **start}]}))
             rest = {"index": index, "function": {"arguments": second}}
             yield Event("content", chunk({"tool_calls": [rest]}))
-        yield Event("ending", chunk({}, _finish(response)))
+        own = {"id": f"req_{request.number}", "usage": _usage(response.usage)}
+        more = {"x_groq": own} if is_groq else {}
+        yield Event("ending", chunk({}, _finish(response), **more))
         if wants_usage:
             usage = {**frame, "choices": [], "usage": _usage(response.usage)}
             yield Event("ending", sse(usage))

@@ -217,6 +217,16 @@ def test_a_stream_without_its_last_event_is_not_an_answer(way: str) -> None:
 
 
 @either_way
+@pytest.mark.parametrize("details", [None, {}, {"reason": None}])
+def test_an_incomplete_response_without_details_is_not_complete(way: str, details: Any) -> None:
+    text = message({"type": "output_text", "text": "Par", "annotations": []})
+    with canned() as server:
+        body = response(text, status="incomplete", incomplete_details=details)
+        reply = asked(server, way, body)
+    assert reply.finish_reason == "incomplete"
+
+
+@either_way
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": -1, "output_tokens": "x"}])
 def test_missing_or_invalid_usage_counts_as_zero(way: str, usage: Any) -> None:
     text = {"type": "output_text", "text": "Paris.", "annotations": []}
