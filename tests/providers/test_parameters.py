@@ -31,7 +31,7 @@ def encoded(
     given = adapter.parameters(asked)
     body = dict(adapter.encode_with(asked, given))
     options = body.pop("config", body)
-    left_out = ("model", "messages", "input", "contents", "store", "tools")
+    left_out = ("model", "messages", "input", "contents", "store", "tools", "include")
     return {name: options[name] for name in options if name not in left_out}, given.omitted
 
 
