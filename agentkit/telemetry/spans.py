@@ -40,6 +40,7 @@ NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
 _NO_SCOPE: AbstractContextManager[object] | None = None
 _NO_CONTEXT: Context | None = None
+_OPENLLMETRY_KEY = "suppress_language_model_instrumentation"
 _CACHE_OUTCOMES = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
@@ -415,7 +416,12 @@ def _input(capture: Capture, request: Request) -> dict[str, Any]:
 
 
 def _suppressed(parent: Context) -> Context:
-    """`parent` with the key that stops other GenAI instrumentations from recording the call."""
+    """`parent` with the keys that stop other GenAI instrumentations from recording the call.
+
+    They are those of OpenTelemetry's own instrumentations and of OpenLLMetry's. The key that stops
+    every instrumentation is not set: HTTP clients and whatever a callable uses keep their spans.
+    """
+    parent = otel_context.set_value(_OPENLLMETRY_KEY, True, parent)
     key, data = _suppression()
     return parent if key is None or data is None else otel_context.set_value(key, data(), parent)
 

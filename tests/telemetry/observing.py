@@ -51,8 +51,9 @@ class Observed:
         self.managers.append(llm)
         for name, model in models:
             llm.register_model(name, model, {"provider": f"p-{name}", "version": "1"})
-        llm.set_active_model(models[0][0])
-        llm.set_fallback_chain([name for name, _ in models])
+        if models:
+            llm.set_active_model(models[0][0])
+            llm.set_fallback_chain([name for name, _ in models])
         return llm
 
     def close(self) -> None:

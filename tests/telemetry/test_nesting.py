@@ -9,7 +9,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 
 from agentkit.testing import overloaded
@@ -241,3 +241,19 @@ def test_opening_a_stream_is_part_of_the_attempt(seen: Observed) -> None:
     stream(seen.manager(("a", Opening(seen))))
     (inner,) = seen.named("inner")
     assert parent_of(inner) == id_of(seen.attempts[0])
+
+
+@each_way
+def test_other_instrumentations_of_models_are_off_during_an_attempt(
+    seen: Observed, ask: Ask
+) -> None:
+    key = "suppress_language_model_instrumentation"
+    switched_off: list[Any] = []
+
+    def model(prompt: str, options: Options) -> str:
+        switched_off.append(context.get_value(key))
+        return "fine"
+
+    ask(seen.manager(("a", model)))
+    assert switched_off == [True]
+    assert context.get_value(key) is None

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import (
+    GenAiProviderNameValues,
+)
 from opentelemetry.trace import SpanKind, StatusCode
 
 from agentkit import errors as e
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
+from agentkit.providers.registry import PROVIDERS_BY_KEY
+from agentkit.telemetry import names
 from agentkit.testing import ScriptedModel, overloaded, rate_limited, timeout, unauthorized
-from agentkit.types import Response, Usage
+from agentkit.types import Request, Response, Usage
 from tests.helpers import Ask, agenerate, astream, each_way, generate, stream
 from tests.telemetry.observing import Observed, attributes, event, events, id_of, parent_of
 
@@ -289,3 +295,50 @@ def test_a_span_above_is_the_parent_of_the_request(seen: Observed) -> None:
     with seen.tracers.get_tracer("mine").start_as_current_span("above") as above:
         llm.generate("hi")
     assert parent_of(seen.wrapper) == above.get_span_context().span_id
+
+
+class Named:
+    """A provider that calls its model by another name than the one it is registered under."""
+
+    provider = "google"
+    model = "gemini-x"
+
+    def send(self, request: Request) -> Response[Any]:
+        return replace(ANSWER, model_id="gemini-x-001")
+
+
+@pytest.mark.parametrize("ask", [generate, agenerate])
+def test_a_model_has_its_providers_name_and_the_registered_one(seen: Observed, ask: Ask) -> None:
+    llm = seen.manager()
+    llm.register_model("smart", Named())
+    ask(llm)
+    (span,) = seen.attempts
+    recorded = attributes(span)
+    assert span.name == "chat gemini-x"
+    assert recorded["gen_ai.request.model"] == "gemini-x"
+    assert recorded["gen_ai.response.model"] == "gemini-x-001"
+    assert recorded["gen_ai.provider.name"] == "gcp.gemini"
+    assert recorded["agentkit.model"] == "smart"
+    assert attributes(seen.wrapper)["agentkit.selected.model"] == "smart"
+    (labels, _), *_ = seen.points("gen_ai.client.operation.duration")
+    assert labels["gen_ai.request.model"] == "gemini-x"
+    assert labels["agentkit.model"] == "smart"
+    assert "gen_ai.response.model" not in labels, "a server could mint series"
+    assert llm.get_model_info("smart")["stats"]["requests"] == 1
+
+
+def test_the_cost_is_on_the_spans(seen: Observed) -> None:
+    llm = seen.manager()
+    llm.register_model("a", ScriptedModel(overloaded(), ANSWER), {"cost_per_1k_tokens": 1.0})
+    llm.set_prices({})
+    generate(llm)
+    failed, answered = (attributes(each) for each in seen.attempts)
+    assert (failed["agentkit.cost.usd"], failed["agentkit.cost.estimated"]) == (0.0, False)
+    assert answered["agentkit.cost.usd"] == pytest.approx(0.01)
+    assert attributes(seen.wrapper)["agentkit.request.cost.usd"] == pytest.approx(0.01)
+
+
+def test_provider_names_are_those_of_the_conventions() -> None:
+    known = {each.value for each in GenAiProviderNameValues}
+    assert set(names.PROVIDERS.values()) <= known
+    assert {names.provider_name(each) for each in PROVIDERS_BY_KEY} <= known
