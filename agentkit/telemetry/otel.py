@@ -18,8 +18,9 @@ from agentkit.policy.validation import whole_number
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
 from agentkit.telemetry.metrics import Breakers, ObservedManager, instruments_for
+from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
-from agentkit.telemetry.safe import guarded
+from agentkit.telemetry.safe import guarded, recorded
 from agentkit.telemetry.spans import NO_SPAN, CallSpan, SpanSettings, tracer_for
 from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
@@ -76,6 +77,7 @@ class TelemetryObserver(Observer):
     def __init__(
         self, telemetry: Telemetry, manager: str, recorder: Recorder, breakers: Breakers
     ) -> None:
+        OUTBOX.start()
         self._tracer = tracer_for(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
         self._observed = ObservedManager(manager, breakers)
@@ -102,13 +104,15 @@ class TelemetryObserver(Observer):
 
     @guarded(NO_SPAN)
     def _start(self, request: Request, models: tuple[str, ...]) -> Span:
+        if OUTBOX.is_closed():  # a span cannot be started later
+            return NO_SPAN
         attributes: dict[str, Any] = {**self._manager, n.ROUTE: models}
         span = self._tracer.start_span(self._span_name, None, SpanKind.INTERNAL, attributes)
         if self._settings.lists_content and span.is_recording():
             span.set_attributes(self._settings.capture.input_text(request))
         return span
 
-    @guarded(None)
+    @recorded
     def breaker_changed(self, breaker: str, previous: str, state: str) -> None:
         """Count and log the transition."""
         self._instruments.transitions.add(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from threading import get_ident
 from typing import Final, ParamSpec, TypeVar
+
+from agentkit.telemetry.outbox import OUTBOX
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,3 +44,25 @@ def guarded(fallback: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return call
 
     return decorate
+
+
+def recorded(function: Callable[P, None]) -> Callable[P, None]:
+    """Decorate a function that enters an SDK: it is guarded, and waits if it must not enter now."""
+    record = guarded(None)(function)
+    closed, waiting = OUTBOX.closed, OUTBOX.waiting
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        thread = get_ident()
+        if thread in closed:
+            waiting.append(functools.partial(record, *args, **kwargs))
+            return
+        try:
+            closed.add(thread)
+            record(*args, **kwargs)
+        finally:
+            closed.discard(thread)
+        if waiting:
+            OUTBOX.empty()
+
+    return call

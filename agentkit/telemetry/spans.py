@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import Token
@@ -29,7 +30,7 @@ from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
 from agentkit.telemetry.metrics import Instruments, ObservedManager
 from agentkit.telemetry.recorder import Recorder
-from agentkit.telemetry.safe import guarded
+from agentkit.telemetry.safe import guarded, recorded
 from agentkit.types import Request, Response
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, FallbackReason
@@ -107,7 +108,7 @@ class CallSpan(CallObserver):
             span.set_attribute(n.SPAN_KIND, "LLM")
         return span
 
-    @guarded(None)
+    @recorded
     def retry(
         self,
         model: str,
@@ -141,7 +142,7 @@ class CallSpan(CallObserver):
             },
         )
 
-    @guarded(None)
+    @recorded
     def fallback(self, source: str, to: str, reason: FallbackReason) -> None:
         """Record a fallback to the next model."""
         labels = {n.FALLBACK_FROM: source, n.FALLBACK_TO: to, n.FALLBACK_REASON: reason}
@@ -156,7 +157,7 @@ class CallSpan(CallObserver):
             extra={"fallback_from": source, "fallback_to": to, "reason": reason},
         )
 
-    @guarded(None)
+    @recorded
     def skipped(self, entry: Entry) -> None:
         """Record a target that was skipped."""
         if entry.reason == "circuit_open":
@@ -166,7 +167,7 @@ class CallSpan(CallObserver):
         else:
             self._event(n.SKIPPED, {n.MODEL: entry.model, n.SKIP_REASON: entry.reason})
 
-    @guarded(None)
+    @recorded
     def breaker_moved(self, model: str, provider: str, previous: str, state: str) -> None:
         """Add an event to the request's span; the metric is recorded elsewhere."""
         self._event(
@@ -178,7 +179,7 @@ class CallSpan(CallObserver):
             },
         )
 
-    @guarded(None)
+    @recorded
     def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """Record a look-up in the response cache."""
         outcome = _CACHE_OUTCOMES.get(result, "bypass")
@@ -190,7 +191,7 @@ class CallSpan(CallObserver):
             )
         self._event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
 
-    @guarded(None)
+    @recorded
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
         """Record a wait for quota."""
         outcome = "acquired" if acquired else "rejected"
@@ -210,9 +211,9 @@ class CallSpan(CallObserver):
         self._settings.recorder.call(outcome)
         self._record(outcome, ledger, error)
         if self._context is not None:
-            self._end_span(outcome, ledger, response, error)
+            self._end_span(outcome, ledger, response, error, time.time_ns())
 
-    @guarded(None)
+    @recorded
     def _record(self, outcome: CallOutcome, ledger: Ledger, error: BaseException | None) -> None:
         instruments = self._settings.instruments
         labels = {**self._labels, n.OUTCOME: outcome}
@@ -222,13 +223,14 @@ class CallSpan(CallObserver):
             labels[n.ERROR_TYPE] = error_type(error)
         instruments.generate_duration.record(ledger.duration, labels)
 
-    @guarded(None)
+    @recorded
     def _end_span(
         self,
         outcome: CallOutcome,
         ledger: Ledger,
         response: Response[Any] | None,
         error: BaseException | None,
+        ended: int,
     ) -> None:
         span = self._span
         try:
@@ -248,7 +250,7 @@ class CallSpan(CallObserver):
             if outcome == "error" and error is not None:
                 _mark_failed(span, error, self._settings.capture)
         finally:
-            span.end()
+            span.end(ended)
 
     def _event(self, name: str, attributes: dict[str, Any]) -> None:
         if self._context is not None:
@@ -289,9 +291,9 @@ class AttemptSpan(AttemptObserver):
         self._settings.recorder.attempt(entry)
         self._record(entry, response)
         if self._parent is not None:
-            self._end_span(entry, response, error)
+            self._end_span(entry, response, error, time.time_ns())
 
-    @guarded(None)
+    @recorded
     def _record(self, entry: Entry, response: Response[Any] | None) -> None:
         usage = None if response is None else response.usage
         self._settings.instruments.attempt(entry, self._model_id, usage)
@@ -306,9 +308,13 @@ class AttemptSpan(AttemptObserver):
                 extra={"model": entry.model, "error_type": kind},
             )
 
-    @guarded(None)
+    @recorded
     def _end_span(
-        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+        self,
+        entry: Entry,
+        response: Response[Any] | None,
+        error: BaseException | None,
+        ended: int,
     ) -> None:
         span = self._span
         try:
@@ -330,7 +336,7 @@ class AttemptSpan(AttemptObserver):
             if entry.outcome == "failure" and error is not None:
                 _mark_failed(span, error, self._settings.capture)
         finally:
-            span.end()
+            span.end(ended)
 
     def _describe(self, response: Response[Any], attributes: dict[str, Any]) -> None:
         usage = response.usage

@@ -5,84 +5,21 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
-import linecache
 import random
 import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-import agentkit
-from agentkit import Budget, CircuitBreaker, LLMManager, Stream
+from agentkit import Budget, CircuitBreaker, LLMManager, RetryPolicy, Stream
 from agentkit.engine.drivers.clock import SystemClock
 from agentkit.engine.shared_call import SharedCall, SharedCalls
 from agentkit.testing import ScriptedModel
 from agentkit.types import Response, TextDelta, Usage
-
-PACKAGE = str(Path(agentkit.__file__).parent)
-PATIENCE = 30.0
-"""Seconds after which a thread is taken to be waiting for itself."""
-
-
-class Interruption:
-    """Does something in a thread right before the `at`-th line that it runs of files below `of`."""
-
-    def __init__(self, at: int, act: Callable[[], object], of: str = PACKAGE) -> None:
-        self.lines = 0
-        self._at = at
-        self._act = act
-        self._of = of
-
-    @property
-    def happened(self) -> bool:
-        return self.lines >= self._at
-
-    def during(self, work: Callable[[], object]) -> None:
-        sys.settrace(self._trace)
-        try:
-            work()
-        finally:
-            sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        name = frame.f_code.co_filename
-        if not name.startswith(self._of) or frame.f_code.co_name == "__del__":
-            return None  # Python ignores what is raised in a finalizer
-        # The line of a `with` is traced again at its end, where nothing interrupts it.
-        line = linecache.getline(name, frame.f_lineno).lstrip()
-        if event == "line" and not line.startswith("with "):
-            self.lines += 1
-            if self.lines == self._at:
-                sys.settrace(None)
-                self._act()
-                return None
-        return self._trace
-
-
-def in_time(work: Callable[[], object]) -> None:
-    """Do `work` in a thread of its own, and fail if that waits for ever."""
-    faults: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as fault:
-            faults.append(fault)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    if thread.is_alive():
-        stack = sys._current_frames()[thread.ident or 0]
-        pytest.fail(f"waits for itself at {stack.f_code.co_filename}:{stack.f_lineno}")
-    for fault in faults:
-        raise fault
+from tests.interruptions import Interruption, in_time
 
 
 class House:
@@ -216,6 +153,45 @@ def test_ctrl_c_at_any_line_leaves_no_lock_and_no_slot_taken() -> None:
             if house.in_use:
                 gc.collect()  # of the frames that the exception referred to
             assert house.in_use == 0, at
+
+
+def blocking(prompt: str, options: dict[str, Any]) -> str:
+    return "fine"
+
+
+async def on_the_loop(prompt: str, options: dict[str, Any]) -> str:
+    return "fine"
+
+
+# Ctrl-C may come between the call of an async function and its start.
+@pytest.mark.filterwarnings("ignore:coroutine 'asend' was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("interrupt", ["signal handler", "ctrl-c"])
+def test_worker_threads_are_not_lost(interrupt: str) -> None:
+    """With few of them, each lost place would be missed."""
+    with LLMManager(cache=None, max_workers=2, retry=RetryPolicy(max_attempts=1)) as llm:
+        llm.register_model("m", blocking, timeout=20.0)
+        llm.register_model("a", on_the_loop, timeout=20.0)
+
+        def work() -> None:
+            for model in ("m", "a"):
+                assert llm.complete("hi", model=model).text == "fine"
+
+        def act() -> None:
+            work()
+            if interrupt == "ctrl-c":
+                raise KeyboardInterrupt
+
+        def every_line() -> None:
+            for at in lines:
+                with suppress(KeyboardInterrupt):
+                    Interruption(at, act).during(work)
+
+        work()
+        lines = some_of(lines_of(work))
+        in_time(every_line)
+        in_time(work)
+        assert llm.get_metrics()["stuck_calls"] == 0
 
 
 class OneNews:

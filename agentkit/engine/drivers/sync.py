@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
@@ -11,7 +10,7 @@ from contextvars import Context, copy_context
 from typing import Any, ClassVar, TypeVar
 
 from agentkit.engine import effects as fx
-from agentkit.engine.drivers.clock import finite
+from agentkit.engine.drivers.clock import ThreadWakeup
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.timer import TaskLimit
 from agentkit.engine.drivers.workers import JobLimit, Workers
@@ -266,17 +265,17 @@ def _run_on_worker(
     `scope` is cancelled when it is abandoned.
     """
     job = workers.submit(fn, effect.target.name, scope)
-    done = threading.Event()
+    done = ThreadWakeup()
     job.watch(done.set)
     limit = JobLimit(job, effect.turn, timeout)
     try:
         left = limit.first()
         while left > 0:
-            if done.wait(finite(left)):
+            if done.wait(left):
                 return limit.outcome()
             left = limit.left()
     except BaseException:
-        if not done.is_set():
+        if not done.is_set:
             workers.abandon(job)
         raise
     raise workers.give_up(job)
@@ -284,13 +283,13 @@ def _run_on_worker(
 
 def _wait_for_future(future: Future[Any], cancel: Callable[[], None], timeout: float | None) -> Any:
     """Wait for `future`. After `timeout` seconds cancel it and raise `TimedOut`."""
-    done = threading.Event()
+    done = ThreadWakeup()
     future.add_done_callback(lambda _: done.set())
     try:
-        if done.wait(finite(timeout)):
+        if done.wait(timeout):
             return future.result()
     except BaseException:
-        if not done.is_set():
+        if not done.is_set:
             cancel()
         raise
     cancel()

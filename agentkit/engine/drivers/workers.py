@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -13,7 +13,7 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from agentkit._fork import fork_safe_lock, on_fork
+from agentkit._fork import fork_safe_lock, is_held, on_fork
 from agentkit.engine.effects import TimedOut, Turn
 from agentkit.errors import ConfigurationError, PoolExhaustedError
 from agentkit.policy.target import CancelScope
@@ -114,17 +114,17 @@ class Workers:
         self._threads = 0
         self._idle = 0
         self._free = self.limit
-        self._admitted: dict[str, int] = {}
+        self._admitted: defaultdict[str, int] = defaultdict(int)
         """Jobs that are ready or running, by label."""
         self._running: set[Job] = set()
-        self._stuck: Counter[str] = Counter()
+        self._stuck: defaultdict[str, int] = defaultdict(int)
         """Abandoned jobs that still run, by label."""
         self._closed = False
 
     @property
     def stuck(self) -> int:
         """The number of threads that still run an abandoned call."""
-        return self._stuck.total()
+        return sum(self._stuck.values())
 
     def submit(self, fn: Callable[[], Any], label: str, scope: CancelScope | None = None) -> Job:
         """Run `fn` on a worker, as soon as one is free; `scope` is cancelled if it is abandoned.
@@ -134,6 +134,8 @@ class Workers:
                 closed.
         """
         job = Job(fn, label, scope, self._now())
+        if is_held(self._lock):
+            return self._submit_aside(job)
         with self._lock:
             self._check(label)
             if not self._admit(job):
@@ -143,15 +145,38 @@ class Workers:
                 return job
             self._threads += 1
             name = f"agentkit-{self.name}-{self._threads}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
         try:
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+            thread.start()
         except RuntimeError as error:
             with self._lock:
                 self._threads -= 1
                 if self._threads:
                     return job  # one of the other threads will run it
-                job.abandoned = True
-                self._release(job)
+            self.withdraw(job)
+            raise PoolExhaustedError(f"{self.name} can start no worker thread") from error
+        except BaseException:  # Ctrl-C, before or after it started
+            with self._lock:
+                self._threads -= not thread.is_alive()
+            self.abandon(job)
+            raise
+        return job
+
+    def _submit_aside(self, job: Job) -> Job:
+        """Run `job` on a thread of its own.
+
+        A signal handler submits it while its thread holds the lock, which the workers need.
+        """
+
+        def work() -> None:
+            job.waited += self._now()
+            job.started = time.monotonic()
+            _perform(job)
+            job.finish()
+
+        try:
+            threading.Thread(target=work, name=f"agentkit-{self.name}-aside", daemon=True).start()
+        except RuntimeError as error:
             raise PoolExhaustedError(f"{self.name} can start no worker thread") from error
         return job
 
@@ -191,7 +216,7 @@ class Workers:
         if self._closed:
             raise PoolExhaustedError(f"the workers of {self.name} are closed")
         stuck = self._stuck
-        if stuck and (stuck[label] >= self.limit_of_label or stuck.total() >= self.limit):
+        if stuck and (stuck[label] >= self.limit_of_label or self.stuck >= self.limit):
             raise PoolExhaustedError(
                 f"all worker threads of {self.name} for {label} are stuck in calls that outlived "
                 "their time limit",
@@ -200,12 +225,11 @@ class Workers:
 
     def _admit(self, job: Job) -> bool:
         """Give `job` to the next free thread, if the limits allow it."""
-        admitted = self._admitted.get(job.label, 0)
-        if not self._free or admitted >= self.limit_of_label:
+        if not self._free or self._admitted[job.label] >= self.limit_of_label:
             return False
-        job.admitted = True
         self._free -= 1
-        self._admitted[job.label] = admitted + 1
+        self._admitted[job.label] += 1
+        job.admitted = True
         self._ready.put(job)
         return True
 
@@ -234,10 +258,7 @@ class Workers:
                 job.waited += self._now()
                 job.started = time.monotonic()
         if begins:
-            try:
-                job.result = job.fn()
-            except BaseException as error:
-                job.error = error
+            _perform(job)
         job.fn = _nothing
         with self._lock:
             self._release(job)
@@ -259,9 +280,11 @@ class Workers:
             self._admit_next()
 
     def _admit_next(self) -> None:
-        for index, job in enumerate(self._waiting):
-            if self._admit(job):
-                del self._waiting[index]
+        for job in tuple(self._waiting):
+            # What interrupts this thread may admit a job, too, or withdraw it.
+            if job in self._waiting and (job.admitted or self._admit(job)):
+                if job in self._waiting:
+                    self._waiting.remove(job)
                 return
 
     def close(self) -> list[str]:
@@ -276,6 +299,13 @@ class Workers:
             job.error = PoolExhaustedError(f"the workers of {self.name} are closed")
             job.finish()
         return labels
+
+
+def _perform(job: Job) -> None:
+    try:
+        job.result = job.fn()
+    except BaseException as error:
+        job.error = error
 
 
 def _nothing() -> None:
@@ -401,12 +431,18 @@ class LoopThread:
             thread = threading.Thread(
                 target=loop.run_forever, name=f"agentkit-{self.name}-loop", daemon=True
             )
-            try:
-                thread.start()
-            except RuntimeError as error:
+            if self._loop is not None:  # what interrupted this thread started one
                 loop.close()
-                raise PoolExhaustedError(f"{self.name} can start no thread") from error
+                return self._loop
             self._loop, self._thread = loop, thread
+        if self._thread.ident is None:
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                if self._thread.ident is None:  # else what interrupted this thread has started it
+                    self._loop.close()
+                    self._loop = self._thread = None
+                    raise PoolExhaustedError(f"{self.name} can start no thread") from error
         if self._thread is threading.current_thread():
             raise ConfigurationError(
                 f"an async model of {self.name} made a sync call to an async model of {self.name}: "

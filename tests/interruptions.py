@@ -1,0 +1,74 @@
+"""Interrupts a thread at any line, as the garbage collector, a signal handler and Ctrl-C do."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import agentkit
+
+PACKAGE = str(Path(agentkit.__file__).parent)
+PATIENCE = 30.0
+"""Seconds after which a thread is taken to be waiting for itself."""
+
+
+class Interruption:
+    """Does something in a thread right before the `at`-th line that it runs of files below `of`."""
+
+    def __init__(self, at: int, act: Callable[[], object], of: str = PACKAGE) -> None:
+        self.lines = 0
+        self._at = at
+        self._act = act
+        self._of = of
+
+    @property
+    def happened(self) -> bool:
+        return self.lines >= self._at
+
+    def during(self, work: Callable[[], object]) -> None:
+        sys.settrace(self._trace)
+        try:
+            work()
+        finally:
+            sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        name = frame.f_code.co_filename
+        if not name.startswith(self._of) or frame.f_code.co_name == "__del__":
+            return None  # Python ignores what is raised in a finalizer
+        # The line of a `with` is traced again at its end, where nothing interrupts it.
+        line = linecache.getline(name, frame.f_lineno).lstrip()
+        if event == "line" and not line.startswith("with "):
+            self.lines += 1
+            if self.lines == self._at:
+                sys.settrace(None)
+                self._act()
+                return None
+        return self._trace
+
+
+def in_time(work: Callable[[], object]) -> None:
+    """Do `work` in a thread of its own, and fail if that waits for ever."""
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if thread.is_alive():
+        stack = sys._current_frames()[thread.ident or 0]
+        pytest.fail(f"waits for itself at {stack.f_code.co_filename}:{stack.f_lineno}")
+    for fault in faults:
+        raise fault
