@@ -136,31 +136,33 @@ class Workers:
         job = Job(fn, label, scope, self._now())
         if is_held(self._lock):
             return self._submit_aside(job)
-        with self._lock:
-            self._check(label)
-            if not self._admit(job):
-                self._waiting.append(job)
-                return job
-            if self._idle >= self._ready.qsize() or self._threads >= self.limit:
-                return job
-            self._threads += 1
-            name = f"agentkit-{self.name}-{self._threads}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
         try:
-            thread.start()
-        except RuntimeError as error:
-            with self._lock:
-                self._threads -= 1
-                if self._threads:
-                    return job  # one of the other threads will run it
-            self.withdraw(job)
-            raise PoolExhaustedError(f"{self.name} can start no worker thread") from error
-        except BaseException:  # Ctrl-C, before or after it started
-            with self._lock:
-                self._threads -= not thread.is_alive()
+            self._start(job)
+        except BaseException:  # of the workers, or Ctrl-C
             self.abandon(job)
             raise
         return job
+
+    def _start(self, job: Job) -> None:
+        with self._lock:
+            self._check(job.label)
+            if not self._admit(job):
+                self._waiting.append(job)
+                return
+            if self._idle >= self._ready.qsize() or self._threads >= self.limit:
+                return
+            self._threads += 1
+        name = f"agentkit-{self.name}-{self._threads}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except BaseException as error:
+            with self._lock:
+                self._threads -= not thread.is_alive()
+            if not isinstance(error, RuntimeError):
+                raise
+            if not self._threads:  # else one of the other threads will run it
+                raise PoolExhaustedError(f"{self.name} can start no worker thread") from error
 
     def _submit_aside(self, job: Job) -> Job:
         """Run `job` on a thread of its own.
@@ -227,9 +229,9 @@ class Workers:
         """Give `job` to the next free thread, if the limits allow it."""
         if not self._free or self._admitted[job.label] >= self.limit_of_label:
             return False
-        self._free -= 1
-        self._admitted[job.label] += 1
-        job.admitted = True
+        count, label = self._admitted, job.label
+        # One step, even for Ctrl-C.
+        self._free, count[label], job.admitted = self._free - 1, count[label] + 1, True
         self._ready.put(job)
         return True
 
@@ -270,12 +272,11 @@ class Workers:
             if job in self._waiting:
                 self._waiting.remove(job)
             return
-        job.admitted = False
+        count, label = self._admitted, job.label
+        self._free, count[label], job.admitted = self._free + 1, count[label] - 1, False
         self._running.discard(job)
         if job.abandoned and job.started is not None:
-            self._stuck[job.label] -= 1
-        self._free += 1
-        self._admitted[job.label] -= 1
+            self._stuck[label] -= 1
         if self._waiting:
             self._admit_next()
 
