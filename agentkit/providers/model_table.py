@@ -26,7 +26,7 @@ THINKING_TOKENS: Final = {
 }
 """The thinking budget of each effort, as in Google's OpenAI-compatible API."""
 
-_CLAUDE = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d{1,2}))?(?!\d)")
+_CLAUDE = re.compile(r"claude-(?:[a-z]+-)?v?(\d+)(?:[-.](\d{1,2}))?(?!\d)")
 _GPT = re.compile(r"(?:^|[/:])gpt-(\d+)(?:\.(\d+))?")
 _O_SERIES = re.compile(r"(?:^|[/:])(?:o\d|codex-|chat-latest)")
 _WITHOUT_REASONING = re.compile(r"llama|gemma|kimi|mistral")

@@ -8,6 +8,7 @@ import pytest
 
 from agentkit.errors import InvalidRequestError
 from agentkit.providers import parameters as p
+from agentkit.providers.bedrock.parameters import fit_to_model
 from agentkit.providers.model_table import claude, gemini, groq_efforts, openai_model
 from agentkit.providers.registry import provider_for
 from agentkit.testing import WireServer
@@ -58,6 +59,23 @@ def test_claude_gets_the_sampling_parameters_that_it_accepts(model: str, kept: s
     assert set(omitted) == set(given) - kept
     version = body.get("extra_headers", {}).get("anthropic-version")
     assert version == ("2023-06-01" if kept else None), "newer versions refuse them all"
+
+
+@pytest.mark.parametrize(
+    ("model_id", "kept"),
+    [
+        ("anthropic.claude-v2:1", {"temperature", "top_p", "top_k"}),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", {"temperature", "top_k"}),
+        ("global.anthropic.claude-opus-5-5-v1:0", set()),
+        ("amazon.nova-pro-v1:0", {"temperature", "top_p", "top_k"}),
+    ],
+)
+def test_claude_on_bedrock_gets_the_sampling_parameters_that_it_accepts(
+    model_id: str, kept: set[str]
+) -> None:
+    given = {"temperature": 0.5, "top_p": 0.9, "top_k": 3}
+    request, omitted = fit_to_model(Request(prompt="Hello.", params=given), model_id)
+    assert (set(request.params), set(omitted)) == (kept, set(given) - kept)
 
 
 @pytest.mark.wire

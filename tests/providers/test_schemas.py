@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from agentkit.providers.bedrock.encoding import arguments_of
+from agentkit.providers.bedrock.parameters import fit_to_model
 from agentkit.providers.registry import provider_for
+from agentkit.providers.state import StateMemory
 from agentkit.testing import WireServer
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 from tests.providers.asking import CONVERSATION, PNG
@@ -165,3 +168,13 @@ def test_the_body_that_googles_sdk_sends_matches_its_schema(model: str) -> None:
             except Exception as error:
                 raise AssertionError(f"{name}: {server.requests[-1].body}") from error
         adapter.close()
+
+
+def test_the_arguments_of_bedrocks_converse_match_its_model() -> None:
+    for name, request in requests().items():
+        fitted, _ = fit_to_model(request, "us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+        arguments = arguments_of(fitted, StateMemory("bedrock/some-model"))
+        try:
+            check_body("bedrock", arguments)
+        except Exception as error:
+            raise AssertionError(f"{name}: {arguments}") from error

@@ -16,6 +16,7 @@ from typing import Any, Final
 from agentkit.providers.bedrock.degradation import Arguments, without
 from agentkit.providers.bedrock.encoding import arguments_of
 from agentkit.providers.bedrock.errors import needs_profile, refused_feature
+from agentkit.providers.bedrock.parameters import fit_to_model
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.state import StateMemory
 from agentkit.types import Request
@@ -56,6 +57,8 @@ class Exchange:
         """Whether white space at the beginning of the answer repeats that of a partial answer."""
         call: ConverseCall | None = request.params.get(CONVERSE)
         self._omittable = frozenset[str]() if call is None else call.omittable
+        if call is None:
+            request, self.omitted = fit_to_model(request, self.route.model_id)
         self._arguments = arguments_of(request, states) if call is None else call.arguments
         if call is not None and call.turns and len(request.messages) > call.turns:
             self._continue(request.messages[-1].text)
