@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import linecache
 import sys
 import threading
@@ -45,13 +46,22 @@ class Interruption:
             return None  # Python ignores what is raised in a finalizer
         # The line of a `with` is traced again at its end, where nothing interrupts it.
         line = linecache.getline(name, frame.f_lineno).lstrip()
-        if event == "line" and not line.startswith("with "):
+        if event == "line" and not line.startswith("with ") and not _jumps_back(frame):
             self.lines += 1
             if self.lines == self._at:
                 sys.settrace(None)
                 self._act()
                 return None
         return self._trace
+
+
+def _jumps_back(frame: FrameType) -> bool:
+    """Whether `frame` is about to begin another round of a loop.
+
+    From Python 3.12, an error that a tracer raises there misses the handlers around a
+    comprehension. A signal does not: its handler runs during the jump.
+    """
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("JUMP_BACKWARD")
 
 
 def in_time(work: Callable[[], object]) -> None:

@@ -7,11 +7,14 @@ row is rejected.
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from diskcache import Cache, Disk
-from diskcache.core import MODE_RAW
+from diskcache.core import DBNAME, MODE_RAW
 
 from agentkit.cache.faults import CacheFault
 
@@ -47,9 +50,42 @@ class BytesOnlyDisk(Disk):  # type: ignore[misc]  # published without types
         """Does nothing: our rows have no files, and any other file is not ours to delete."""
 
 
+class _Connection(sqlite3.Connection):
+    """Closes itself with the last reference to it; Python 3.13 warns of one that is left open."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Database(Cache):  # type: ignore[misc]  # published without types
+    """A diskcache that leaves no connection open.
+
+    diskcache has one connection a thread, in a `threading.local`: when a thread ends or the cache
+    is dropped, perhaps by another thread, nobody closes it.
+    """
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        """The connection of the calling thread, with the settings of the database."""
+        connection: sqlite3.Connection | None = getattr(self._local, "con", None)
+        if connection is None:
+            connection = self._local.con = sqlite3.connect(
+                Path(self._directory) / DBNAME,
+                timeout=self._timeout,
+                isolation_level=None,
+                check_same_thread=False,  # only its end may come in another thread
+                factory=_Connection,
+            )
+            with suppress(sqlite3.OperationalError):  # a new database has no settings yet
+                for key, value in connection.execute("SELECT key, value FROM Settings").fetchall():
+                    if key.startswith("sqlite_"):
+                        self.reset(key, value, update=False)
+        return connection
+
+
 def open_database(directory: str, size_limit: int, timeout: float) -> Any:
     """Open the diskcache in `directory` with our settings, which override the stored ones."""
-    return Cache(
+    return _Database(
         directory,
         timeout=timeout,
         disk=BytesOnlyDisk,
