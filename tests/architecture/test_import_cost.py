@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,36 @@ def test_an_import_loads_no_sdk_and_opens_nothing(statement: str) -> None:
     assert modules & HEAVY == set()
     assert opened == []
     assert threads == 1
+
+
+def test_redis_beside_us_is_not_imported_until_pybreakers_storage_is_wanted(
+    tmp_path: Path,
+) -> None:
+    """pybreaker imports redis wherever it is installed, which takes longer than all of agentkit."""
+    package = tmp_path / "redis"
+    package.mkdir()
+    (package / "__init__.py").write_text("class Redis: pass")
+    (package / "client.py").write_text("class Pipeline: pass")
+    (package / "exceptions.py").write_text("class RedisError(Exception): pass")
+    found = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    built = "from agentkit import CircuitBreaker; CircuitBreaker().call(len, ''); "
+    modules, _, _ = after(found + built)
+    assert "pybreaker" in modules
+    assert "redis" not in modules
+    wanted = (
+        "import pybreaker, redis.exceptions; from pybreaker import CircuitRedisStorage; "
+        "assert pybreaker.HAS_REDIS_SUPPORT; "
+        "assert pybreaker.RedisError is redis.exceptions.RedisError; "
+        "assert not hasattr(pybreaker, 'anything_else')"
+    )
+    modules, _, _ = after(found + built + wanted)
+    assert "redis.client" in modules
+
+
+def test_pybreaker_works_without_redis_as_ever() -> None:
+    missing = "import sys; sys.modules['redis'] = None; "
+    loaded = "from agentkit import CircuitBreaker; CircuitBreaker().call(len, ''); import pybreaker"
+    after(f"{missing}{loaded}; assert not pybreaker.HAS_REDIS_SUPPORT")
 
 
 def test_the_probe_sees_what_it_looks_for() -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import pybreaker
-
 from agentkit._fork import fork_safe_lock
+from agentkit.policy.breaker.library import load_pybreaker
+
+load_pybreaker()
+import pybreaker  # noqa: E402 - now without redis
 
 
 class _Failure(Exception):  # noqa: N818 - never seen outside
