@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit._fork import on_fork
+from agentkit.agent.mcp_client import connect, message_of, open_url
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
 from agentkit.policy.validation import number
 from agentkit.types import ToolSpec
 
 if TYPE_CHECKING:
-    from mcp import Client
     from mcp.types import CallToolResult, Tool
 
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
@@ -53,8 +54,8 @@ def mcp_tools(
     Args:
         server: a command line (``"python server.py"``, or a list of words) to start and to talk to
             over its standard input and output; the ``http://`` or ``https://`` URL of a streamable
-            HTTP server; or anything that the SDK's own `mcp.Client` accepts, such as a server
-            object in this process.
+            HTTP server; or a server object of the SDK in this process (anything that release 2's
+            `mcp.Client` accepts).
         env: environment variables of the command, in addition to the few that the SDK passes on
             (such as ``PATH`` and ``HOME``).
         cwd: its working directory.
@@ -72,7 +73,7 @@ def mcp_tools(
     if find_spec("mcp") is None:
         raise MissingDependencyError(
             "tools of MCP servers need the package mcp",
-            hint="pip install 'agentkit-llms[mcp]'",
+            hint='pip install "agentkit-llms[mcp]"',
         )
     label, target = _target(server, env, cwd, headers)
     return MCPTools(label, target, timeout, prefix)
@@ -166,7 +167,6 @@ class MCPTools:
 
     async def _serve(self) -> None:
         import anyio
-        from mcp import Client
 
         self._leave = asyncio.Event()
         self._connecting = anyio.CancelScope()
@@ -176,13 +176,13 @@ class MCPTools:
         # A process that is being started must not be cancelled, or it would never be reaped.
         async with self._target() as target:
             with anyio.fail_after(self._timeout) as limit, self._connecting:
-                async with Client(target, read_timeout_seconds=self._timeout) as client:
+                async with connect(target, self._timeout) as client:
                     self._client = client
                     self._ready.set_result(await self._list(client))
                     limit.deadline = float("inf")
                     await self._leave.wait()
 
-    async def _list(self, client: Client) -> tuple[ToolSpec, ...]:
+    async def _list(self, client: Any) -> tuple[ToolSpec, ...]:
         tools: list[ToolSpec] = []
         cursor: str | None = None
         for _ in range(_MAX_PAGES):
@@ -216,8 +216,7 @@ class MCPTools:
         try:
             result = await self._client.call_tool(name, arguments)
         except Exception as error:
-            reason = getattr(error, "message", None) or type(error).__name__
-            raise ToolError(f"{self._label} failed: {reason}") from error
+            raise ToolError(f"{self._label} failed: {message_of(error)}") from error
         if result.is_error:
             raise ToolError(_text(result) or f"{self._label} failed without a reason")
         return _text(result)
@@ -248,9 +247,9 @@ def _target(
         label = f"the MCP server at {urlsplit(server).hostname}"
         if headers is None:
             return label, lambda: nullcontext(server)
-        return label, lambda: nullcontext(_connected(server, headers))
+        return label, lambda: nullcontext(open_url(server, headers))
     if isinstance(server, str | Sequence):
-        words = shlex.split(server) if isinstance(server, str) else [str(each) for each in server]
+        words = _words(server) if isinstance(server, str) else [str(each) for each in server]
         if not words:
             raise ConfigurationError(
                 "the command of the MCP server is empty",
@@ -259,6 +258,12 @@ def _target(
         label = f"the MCP server {PurePath(words[0]).name}"
         return label, lambda: _started(words, env, cwd)
     return f"the MCP server {type(server).__name__}", lambda: nullcontext(server)
+
+
+def _words(command: str) -> list[str]:
+    if sys.platform == "win32":  # where a backslash separates folders
+        return [word.strip('"') for word in shlex.split(command, posix=False)]
+    return shlex.split(command)
 
 
 @asynccontextmanager
@@ -271,19 +276,6 @@ async def _started(
     command = StdioServerParameters(command=words[0], args=words[1:], env=own, cwd=cwd)
     async with stdio_client(command) as streams:
         yield nullcontext(streams)
-
-
-@asynccontextmanager
-async def _connected(url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
-    import httpx2
-    from mcp.client.streamable_http import streamable_http_client
-
-    timeout = httpx2.Timeout(30.0, read=300.0)  # the SDK's own: a server may keep a stream open
-    async with (
-        httpx2.AsyncClient(headers=dict(headers), timeout=timeout) as http,
-        streamable_http_client(url, http_client=http) as streams,
-    ):
-        yield streams
 
 
 def _text(result: CallToolResult) -> str:

@@ -91,6 +91,6 @@ def _console() -> Console:
         from rich.console import Console
     except ImportError:
         raise MissingDependencyError(
-            "the display functions need the package rich", hint="pip install 'agentkit-llms[cli]'"
+            "the display functions need the package rich", hint='pip install "agentkit-llms[cli]"'
         ) from None
     return Console()

@@ -260,7 +260,7 @@ def _prepare(path: Path) -> None:
         raise _unusable(path, "contains an unexpanded variable")
     if not stat.S_ISDIR(status.st_mode):
         raise _unusable(path, "is not a directory")
-    if os.name == "nt":
+    if not hasattr(os, "geteuid"):  # Windows: the user's own directory is private there
         return
     if status.st_uid != os.geteuid():
         raise _unusable(path, "belongs to another user")

@@ -210,7 +210,7 @@ def _response_cache() -> tuple[dict[str, Any], str, str]:
         return facts, "", ""
     if not facts["writable"]:
         return facts, _unusable(directory, "cannot be created or written"), ""
-    if status is None or os.name != "posix":
+    if status is None or not hasattr(os, "geteuid"):
         return facts, "", ""
     if status.st_uid != os.geteuid():
         return facts, _unusable(directory, "belongs to another user"), ""

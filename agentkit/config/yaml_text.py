@@ -148,7 +148,7 @@ def _compose(text: str, source: str) -> Any:
     except ModuleNotFoundError:
         raise MissingDependencyError(
             f"reading {source} needs PyYAML, which is not installed",
-            hint="pip install 'agentkit-llms[config]'",
+            hint='pip install "agentkit-llms[config]"',
         ) from None
     try:
         return yaml.compose(text, Loader=_loader())

@@ -87,7 +87,7 @@ def _require_openai() -> None:
     except ImportError:
         raise MissingDependencyError(
             "chat_create returns types of the openai package, which is not installed",
-            hint="pip install 'agentkit-llms[openai]'",
+            hint='pip install "agentkit-llms[openai]"',
         ) from None
 
 

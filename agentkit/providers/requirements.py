@@ -25,7 +25,7 @@ def require_sdk(sdk: str, extra: str) -> None:
     """
     if not is_installed(sdk):
         raise MissingDependencyError(
-            f"the {sdk} package is not installed", hint=f"pip install 'agentkit-llms[{extra}]'"
+            f"the {sdk} package is not installed", hint=f'pip install "agentkit-llms[{extra}]"'
         )
 
 

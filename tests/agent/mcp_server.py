@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
-from mcp.server import MCPServer
+try:
+    from mcp.server import MCPServer
+except ImportError:  # release 1 has another name for it
+    from mcp.server.fastmcp import FastMCP as MCPServer  # type: ignore[attr-defined,no-redef]
 
 server = MCPServer("numbers", log_level="CRITICAL")
 

@@ -319,7 +319,7 @@ def test_without_the_extra_the_error_names_the_command_that_installs_it(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
-    install = r"pip install 'agentkit-llms\[config\]'"
+    install = r'pip install "agentkit-llms\[config\]"'
     with pytest.raises(MissingDependencyError, match=install):
         load(SEED)
     settings = load_settings(environ={"OPENAI_API_KEY": "k", "AGENTKIT_DEADLINE": "3"})

@@ -131,7 +131,7 @@ def test_streaming_is_declined_with_the_way_to_do_it() -> None:
 def test_without_openai_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai.types.chat", None)
     for make in (chat_create, achat_create):
-        with pytest.raises(MissingDependencyError, match=r"pip install 'agentkit-llms\[openai\]'"):
+        with pytest.raises(MissingDependencyError, match=r'pip install "agentkit-llms\[openai\]"'):
             make(manager_of(Recorder()))
 
 

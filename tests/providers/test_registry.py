@@ -120,7 +120,7 @@ def test_a_missing_sdk_names_the_command_that_installs_it(
     monkeypatch.setattr(requirements, "is_installed", lambda sdk: False)
     with pytest.raises(MissingDependencyError) as caught:
         provider_for(f"{name}:m", api_key="any", base_url="http://host")
-    assert f"pip install 'agentkit-llms[{KNOWN[name].extra}]'" in str(caught.value)
+    assert f'pip install "agentkit-llms[{KNOWN[name].extra}]"' in str(caught.value)
 
 
 @pytest.mark.processes

@@ -37,7 +37,7 @@ def boto3() -> Any:
         import boto3 as sdk
     except ImportError as error:
         raise MissingDependencyError(
-            "boto3 is not installed", hint="pip install 'agentkit-llms[bedrock]'"
+            "boto3 is not installed", hint='pip install "agentkit-llms[bedrock]"'
         ) from error
     return sdk
 

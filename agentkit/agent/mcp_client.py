@@ -1,0 +1,111 @@
+"""A client of an MCP server, with whichever release of the official SDK is installed.
+
+Release 2 has a client of its own. Release 1 has sessions, whose messages use the protocol's names
+(``isError``) where release 2 uses Python's (``is_error``); here they get those of release 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from importlib import import_module
+from typing import Any, Final
+
+_NEXT_WORD: Final = re.compile(r"_([a-z])")
+
+
+def connect(target: Any, timeout: float) -> AbstractAsyncContextManager[Any]:
+    """A client with `list_tools` and `call_tool`, connected while its context is open.
+
+    Args:
+        target: the URL of a streamable HTTP server, a server object of the SDK in this process, or
+            a context manager that opens the streams of a connection.
+        timeout: seconds for each answer of the server.
+    """
+    import mcp
+
+    if _is_release_1():
+        return _session(target, timedelta(seconds=timeout))
+    return mcp.Client(target, read_timeout_seconds=timeout)
+
+
+@asynccontextmanager
+async def open_url(url: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Any]:
+    """The streams of a connection to a streamable HTTP server; `headers` go with each request."""
+    from mcp.client.streamable_http import streamable_http_client
+
+    http: Any = import_module("httpx" if _is_release_1() else "httpx2")
+    timeout = http.Timeout(30.0, read=300.0)  # the SDK's own: a server may keep a stream open
+    async with (
+        http.AsyncClient(headers=dict(headers or {}), timeout=timeout) as client,
+        streamable_http_client(url, http_client=client) as streams,
+    ):
+        yield streams
+
+
+def message_of(error: Exception) -> str:
+    """The server's or the SDK's own words for an error; without any, its type."""
+    import anyio
+
+    if isinstance(error, anyio.ClosedResourceError | anyio.BrokenResourceError):
+        return "the connection is closed"
+    message = getattr(getattr(error, "error", error), "message", None)
+    return str(message or type(error).__name__)
+
+
+def _is_release_1() -> bool:
+    import mcp
+
+    return not hasattr(mcp, "Client")
+
+
+@asynccontextmanager
+async def _session(target: Any, read_timeout: timedelta) -> AsyncIterator[_Session]:
+    from mcp import ClientSession
+
+    if isinstance(target, str):
+        target = open_url(target)
+    if hasattr(target, "__aenter__"):
+        async with target as (read, write, *_):
+            session: Any = ClientSession(read, write, read_timeout_seconds=read_timeout)  # type: ignore[arg-type]  # as release 1 takes it
+            async with session:
+                await session.initialize()
+                yield _Session(session)
+        return
+    memory: Any = import_module("mcp.shared.memory")
+    opened = memory.create_connected_server_and_client_session
+    async with opened(target, read_timeout_seconds=read_timeout) as session:
+        yield _Session(session)
+
+
+class _Session:
+    """The part of release 2's client that is used here, over a session of release 1."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def list_tools(self, *, cursor: str | None) -> Any:
+        return _renamed(await self._session.list_tools(cursor=cursor))
+
+    async def call_tool(self, name: str, arguments: dict[str, Any]) -> Any:
+        return _renamed(await self._session.call_tool(name, arguments))
+
+
+class _Renamed:
+    """A message of release 1 under the attribute names of release 2."""
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        wire_name = _NEXT_WORD.sub(lambda match: match[1].upper(), name)
+        return _renamed(getattr(self._message, wire_name))
+
+
+def _renamed(value: Any) -> Any:
+    """`value` with its messages renamed; data of the server's own stays as it is."""
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    return _Renamed(value) if hasattr(type(value), "model_fields") else value
