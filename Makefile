@@ -5,12 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE   := agentkit tests $(wildcard examples benchmarks)
+TEMPLATES := .github/ISSUE_TEMPLATE
 ARGS   ?=
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format format-check types docs wheel bench clean
+.PHONY: help demo test matrix check lint format format-check types docs wheel bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +23,20 @@ test: $(VENV)/.installed-dev  ## run the tests; ARGS="-k breaker -x" goes to pyt
 	@echo "==> pytest -n $(WORKERS) $(ARGS)"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
+matrix: $(VENV)/.installed-dev  ## test with the oldest, a middle and the newest dependencies; ARGS=oldest for one
+	@echo "==> .ci/matrix $(ARGS)"
+	@BIN=$(BIN) WORKERS=$(WORKERS) .ci/matrix $(ARGS)
+
 check: lint format-check types docs wheel  ## everything but the tests: lint, format, types, docs, wheel
 
-lint: $(VENV)/.installed-dev  ## ruff check
+lint: $(VENV)/.installed-dev  ## ruff check, and the schemas of .github/
 	@echo "==> ruff check"
 	@$(BIN)/ruff check .
+	@echo "==> check-jsonschema .github"
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config $(TEMPLATES)/config.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms \
+	  $(filter-out %/config.yml,$(wildcard $(TEMPLATES)/*.yml))
 
 format: $(VENV)/.installed-dev  ## rewrite the code in its format
 	@echo "==> ruff format"
@@ -53,7 +63,7 @@ bench: $(VENV)/.installed-bench  ## run the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove the environment and everything built
-	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .matrix dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # One stamp an extra: installed again only when the dependencies change.
 $(VENV)/.installed-%: $(VENV)/pyvenv.cfg pyproject.toml
@@ -63,7 +73,7 @@ $(VENV)/.installed-%: $(VENV)/pyvenv.cfg pyproject.toml
 
 # A failed creation leaves nothing behind, else the next run would take it for finished.
 $(VENV)/pyvenv.cfg:
-	@for python in $(PYTHON) python3.13 python3.12 python3.11; do \
+	@for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "==> creating $(VENV) with $$("$$python" --version)"; \
 	    "$$python" -m venv $(VENV) && exit 0; \

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
+import httpx
 import pytest
 
 from agentkit import CircuitBreaker, LLMError, LLMManager, NetworkError, Response
@@ -110,11 +110,11 @@ def test_the_connection_of_another_request_is_never_cancelled(server: WireServer
 
 def test_a_client_with_other_internals_stays_as_it_is(server: WireServer) -> None:
     make_cancellable(object())
-    with httpx2.Client(transport=httpx2.HTTPTransport()) as client:
+    with httpx.Client(transport=httpx.HTTPTransport()) as client:
         del client._transport._pool._network_backend  # type: ignore[attr-defined]
         make_cancellable(client)
     server.always(TRICKLE)
-    client = httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(200)))
+    client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
     make_cancellable(client)
     with CancelScope():
         assert client.get("http://host").status_code == 200

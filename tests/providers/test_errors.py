@@ -7,7 +7,7 @@ import socket
 import ssl
 from typing import Any
 
-import httpx2
+import httpx
 import pytest
 
 from agentkit import errors as e
@@ -114,8 +114,8 @@ def test_an_empty_account_is_recognized_inside_a_stream() -> None:
     ],
 )
 def test_a_network_error_says_where_and_why(cause: Exception, reason: str) -> None:
-    request = httpx2.Request("POST", "https://user:password@example.test:8443/v1?key=hidden")
-    exc = httpx2.ConnectError("failed", request=request)
+    request = httpx.Request("POST", "https://user:password@example.test:8443/v1?key=hidden")
+    exc = httpx.ConnectError("failed", request=request)
     exc.__cause__ = cause
     message = translated(exc).message
     assert "https://example.test:8443 " in message
@@ -124,7 +124,7 @@ def test_a_network_error_says_where_and_why(cause: Exception, reason: str) -> No
 
 
 def test_an_exception_without_a_request_or_a_reason_keeps_its_short_message() -> None:
-    assert translated(httpx2.ConnectError("failed")).message == "m failed: ConnectError"
+    assert translated(httpx.ConnectError("failed")).message == "m failed: ConnectError"
     assert translated(ConnectionError("of a user")).message == "m failed: ConnectionError"
 
 
@@ -134,7 +134,7 @@ def test_an_exception_without_a_request_or_a_reason_keeps_its_short_message() ->
 def test_a_refused_connection_is_named(provider: str, mode: str) -> None:
     with WireServer() as gone:
         adapter = PROVIDERS[provider].make(gone)
-        place = httpx2.URL(gone.openai_url)
+        place = httpx.URL(gone.openai_url)
 
     async def ask() -> None:
         try:

@@ -117,12 +117,11 @@ class _Client:
     """The SDK's client for sync calls."""
 
     def __init__(self, key: str, url: str | None) -> None:
-        import httpx2
-
+        httpx = _http_library()
         hooks: dict[str, Any] = {"request": [_limit_connect], "response": [_on_response]}
-        self._http = httpx2.Client(follow_redirects=False, event_hooks=hooks)
+        self._http = httpx.Client(follow_redirects=False, event_hooks=hooks)
         make_cancellable(self._http)
-        unused = httpx2.AsyncClient(transport=httpx2.AsyncBaseTransport(), trust_env=False)
+        unused = httpx.AsyncClient(transport=httpx.AsyncBaseTransport(), trust_env=False)
         self._client = _genai_client(key, url, sync_client=self._http, async_client=unused)
         self.models = self._client.models
 
@@ -134,16 +133,22 @@ class _AsyncClient:
     """The same for one event loop."""
 
     def __init__(self, key: str, url: str | None) -> None:
-        import httpx2
-
+        httpx = _http_library()
         hooks: dict[str, Any] = {"request": [_alimit_connect], "response": [_aon_response]}
-        self._http = httpx2.AsyncClient(follow_redirects=False, event_hooks=hooks)
-        unused = httpx2.Client(transport=httpx2.BaseTransport(), trust_env=False)
+        self._http = httpx.AsyncClient(follow_redirects=False, event_hooks=hooks)
+        unused = httpx.Client(transport=httpx.BaseTransport(), trust_env=False)
         self._client = _genai_client(key, url, sync_client=unused, async_client=self._http)
         self.models = self._client.aio.models
 
     async def aclose(self) -> None:
         await self._http.aclose()
+
+
+def _http_library() -> Any:
+    """The one that the SDK requires: httpx2 since its release 3, httpx before."""
+    from google.genai.version import __version__
+
+    return import_module("httpx" if int(__version__.partition(".")[0]) < 3 else "httpx2")
 
 
 def _genai_client(key: str, url: str | None, *, sync_client: Any, async_client: Any) -> Any:
@@ -235,7 +240,8 @@ def _arguments(body: Body, read_timeout: float | None) -> dict[str, Any]:
     # Otherwise the SDK would run tools by itself, in a loop of its own, and silently repeat the
     # request for an answer that stopped or broke off.
     config.setdefault("automatic_function_calling", {"disable": True})
-    config.setdefault("automatic_continuation", False)
+    if "automatic_continuation" in fields:
+        config.setdefault("automatic_continuation", False)
     try:
         return {**body, "config": GenerateContentConfig(**config)}
     except ValidationError as exc:
