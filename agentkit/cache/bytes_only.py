@@ -61,7 +61,7 @@ class _Database(Cache):  # type: ignore[misc]  # published without types
     """A diskcache that leaves no connection open.
 
     diskcache has one connection a thread, in a `threading.local`: when a thread ends or the cache
-    is dropped, perhaps by another thread, nobody closes it.
+    is dropped, perhaps by another thread, the connection stays open.
     """
 
     @property
