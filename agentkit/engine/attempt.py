@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from agentkit.engine.bill import make_bill
+from agentkit.engine.bill import NOTHING, make_bill
 from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Prepare, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
@@ -341,7 +341,7 @@ class Attempt:
     ) -> None:
         self.settled = True
         call, target = self.call, self.target
-        usage = response.usage if response is not None else None
+        usage = NOTHING if response is None else response.usage
         bill = make_bill(  # positional: by keyword, each attempt takes longer
             call.request,
             outcome,
@@ -369,16 +369,16 @@ class Attempt:
             reason,  # reason
             self.state,  # breaker
             call.cache,  # cache
-            0 if usage is None else usage.input_tokens,  # input_tokens
-            0 if usage is None else usage.output_tokens,  # output_tokens
+            usage.input_tokens,  # input_tokens
+            usage.output_tokens,  # output_tokens
             self.position,  # position
             self.first_token,  # first_token
             () if response is None else response.omitted,  # omitted
             None if source is None else source.details,  # details
             (None if response is None else response.model_id) or self.endpoint.model_id,  # model_id
-            0 if usage is None else usage.cache_read_tokens,  # cache_read_tokens
-            0 if usage is None else usage.cache_write_tokens,  # cache_write_tokens
-            0 if usage is None else usage.reasoning_tokens,  # reasoning_tokens
+            usage.cache_read_tokens,  # cache_read_tokens
+            usage.cache_write_tokens,  # cache_write_tokens
+            usage.reasoning_tokens,  # reasoning_tokens
             bill.cost,  # cost
             bill.estimated,  # cost_estimated
         )

@@ -47,11 +47,12 @@ def make_bill(
     certainly so if an HTTP status refused it; but a provider that timed out or sent something
     invalid has worked. That, and whatever was abandoned or broke off, is estimated.
     """
-    if response is not None and response.usage.total_tokens > 0:
+    if response is not None:
         usage = response.usage
-        if price is None:
-            return Bill(usage, usage, None, False)
-        return Bill(usage, usage, price.of(usage), not price.knows(usage))
+        if usage.input_tokens or usage.output_tokens:
+            if price is None:
+                return Bill(usage, usage, None, False)
+            return Bill(usage, usage, price.of(usage), not price.knows(usage))
     worked = error is None or isinstance(error, ProviderTimeoutError | InvalidResponseError)
     if outcome == "failure" and received is None and not worked:
         if getattr(error, "status", None):

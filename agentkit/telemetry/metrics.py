@@ -124,7 +124,9 @@ class Instruments:
         if entry.outcome == "abandoned":
             error_type = "cancelled"
         labels = self.labels(entry.provider, entry.model, model_id, error_type)
-        plain = self.labels(entry.provider, entry.model, model_id, None)
+        plain = labels
+        if error_type is not None:
+            plain = self.labels(entry.provider, entry.model, model_id, None)
         for duration in self._durations:
             duration.record(entry.duration, labels)
         if entry.first_token is not None:

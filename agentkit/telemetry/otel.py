@@ -84,17 +84,19 @@ class TelemetryObserver(Observer):
         self._instruments.observe(self._observed)
         self._span_name = f"{n.GENERATE} {manager}"
         self._manager = {n.MANAGER: manager}
+        capture = Capture(
+            mode_of(telemetry.content), telemetry.redactor, telemetry.max_content_chars
+        )
         self._settings = SpanSettings(
             manager=manager,
             tracer=self._tracer,
             instruments=self._instruments,
             observed=self._observed,
             recorder=recorder,
-            capture=Capture(
-                mode_of(telemetry.content), telemetry.redactor, telemetry.max_content_chars
-            ),
+            capture=capture,
             vocabulary=n.VOCABULARIES[telemetry.profile],
             openinference=telemetry.openinference,
+            lists_content=telemetry.openinference and capture.on_spans,
         )
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:

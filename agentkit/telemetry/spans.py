@@ -56,11 +56,8 @@ class SpanSettings(NamedTuple):
     capture: Capture
     vocabulary: n.Vocabulary
     openinference: bool
-
-    @property
-    def lists_content(self) -> bool:
-        """Whether spans have the text that lists of OpenInference viewers show."""
-        return self.openinference and self.capture.on_spans
+    lists_content: bool
+    """Whether spans have the text that lists of OpenInference viewers show."""
 
 
 class CallSpan(CallObserver):
