@@ -28,6 +28,7 @@ from agentkit.agent.stream import AsyncRunStream, RunStream
 from agentkit.agent.tasks import RecordedTask, StreamedTask
 from agentkit.agent.toolbox import Toolbox
 from agentkit.agent.validation import NO_ROLE, capabilities_of, config_of, instructions_of, text
+from agentkit.engine.drivers.tracebacks import shorten
 from agentkit.errors import ConfigurationError, LLMError, RunConflictError, UnknownModelError
 from agentkit.manager.requests import Prompt
 from agentkit.output.tools import tool_specs
@@ -728,11 +729,19 @@ class Agent:
     def _execute(
         self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with RecordedTask(task, self._clock, self._performance, self._invocations):
-            return call(task, args, kwargs)
+        try:
+            with RecordedTask(task, self._clock, self._performance, self._invocations):
+                return call(task, args, kwargs)
+        except LLMError as error:
+            shorten(error)
+            raise
 
     async def _aexecute(
         self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        with RecordedTask(task, self._clock, self._performance, self._invocations):
-            return await acall(task, args, kwargs)
+        try:
+            with RecordedTask(task, self._clock, self._performance, self._invocations):
+                return await acall(task, args, kwargs)
+        except LLMError as error:
+            shorten(error)
+            raise

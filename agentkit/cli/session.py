@@ -88,7 +88,8 @@ class _RetryNotes(logging.Handler):
             note(record.getMessage())
         else:
             fields = vars(record)
-            note(f"{fields['fallback_from']}: {fields['reason']}; the next model is {target}")
+            reason = str(fields["reason"]).replace("_", " ")
+            note(f"{fields['fallback_from']}: {reason}; the next model is {target}")
 
 
 def manager_of(models: list[str] | None, base_url: str | None = None, **options: Any) -> LLMManager:

@@ -73,6 +73,8 @@ def _problem(error: Any, tree: dict[str, Any]) -> Problem:
     if kind == "too_short":
         return Problem(path, "is empty", "fill it in, or leave it out")
     message = error["msg"][:1].lower() + error["msg"][1:]
+    if path[-1] == "max_retries":
+        return Problem(path, f"{shown}: {message}", "it counts attempts: 1 is a single attempt")
     return Problem(path, f"{shown}: {message}", _remedy(kind, context))
 
 

@@ -179,6 +179,11 @@ def test_every_problem_is_reported_at_once_with_its_remedy() -> None:
     assert len(as_json("check", "wrong.yaml", "--json")["problems"]) == 3
 
 
+def test_no_attempts_are_refused_with_what_the_number_counts() -> None:
+    Path("wrong.yaml").write_text("max_retries: 0\nproviders:\n  openai: {api_keys: k}\n", "utf-8")
+    assert "it counts attempts: 1 is a single attempt" in config("check", "wrong.yaml").stderr
+
+
 def test_a_field_at_the_top_belongs_to_a_provider() -> None:
     Path("wrong.yaml").write_text("api_keys: k\nproviders:\n  openai: {api_keys: k}\n", "utf-8")
     done = config("check", "wrong.yaml")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import AllModelsFailedError, LLMError, LLMManager, RetryPolicy
+from agentkit import Agent, AllModelsFailedError, LLMError, LLMManager, RetryPolicy
 from agentkit.testing import ScriptedModel
 from tests.helpers import agenerate, generate, manager_of, stream
 
@@ -116,3 +116,13 @@ def test_an_error_that_telemetry_has_no_type_for_is_shown_by_its_class() -> None
         llm.generate("hi")
     assert str(caught.value.ledger) == "m0 ✗ ProviderError"
     assert llm.get_status()["metrics"]["errors_by_type"] == {"ProviderError": 1}
+
+
+def test_the_frames_of_an_agent_are_hidden_too() -> None:
+    agent = Agent("a", "helper", config={"llm_manager": manager(refused, broken)})
+    agent.start()
+    with pytest.raises(AllModelsFailedError) as caught:
+        agent.run("hi")
+    text = printed(caught.value)
+    assert "agentkit/agent/loop" not in text
+    assert 'raise ValueError("broken")' in text
