@@ -72,6 +72,7 @@ def test_the_state_of_an_answer_stays_in_the_conversation(go: Go) -> None:
     assert result.messages[-1].state == second
 
 
+@each_way
 def test_without_tool_calls_one_request_is_enough(go: Go) -> None:
     agent = agent_of(ScriptedModel("Hello."))
     assert go(agent, "Hi").text == "Hello."
