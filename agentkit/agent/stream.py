@@ -84,6 +84,8 @@ class RunStream(_RunStreamState[T_co], Closing):
             with self._task.active():
                 self._events.close()
             self._task.end(GeneratorExit())
+        else:
+            self._events.close()
 
 
 class AsyncRunStream(_RunStreamState[T_co], AsyncClosing):
@@ -113,3 +115,5 @@ class AsyncRunStream(_RunStreamState[T_co], AsyncClosing):
             with self._task.active():
                 await self._events.aclose()
             self._task.end(GeneratorExit())
+        else:
+            await self._events.aclose()

@@ -96,25 +96,18 @@ class Toolbox:
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return self._failed(call, ToolError(f"no tool is called {call.name!r}; known: {known}"))
-        execute = partial(self._traced, tool, action, guard.run_id)
-        return await guard.outcome(tool.spec, call, (action.step, position), execute)
+        context = ToolContext(self._agent, call.id, action.step, action.messages)
+        execute = partial(self._traced, tool, action.until)
+        return await guard.outcome(tool.spec, call, position, context, execute)
 
     async def _traced(
-        self, tool: _Tool, action: CallTools, run_id: str, call: ToolCall, effect_key: str
+        self, tool: _Tool, until: float, call: ToolCall, context: ToolContext
     ) -> ToolResult:
         span = self._executions.start(tool.spec, call.id)
         started = self._clock()
         error: BaseException | None = None
         try:
-            context = ToolContext(
-                agent=self._agent,
-                call_id=call.id,
-                step=action.step,
-                messages=action.messages,
-                effect_key=effect_key,
-                run_id=run_id,
-            )
-            content = self._truncated(await self._content(tool, call, context, action.until))
+            content = self._truncated(await self._content(tool, call, context, until))
             return ToolResult(call, content, None, self._clock() - started)
         except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure

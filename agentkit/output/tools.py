@@ -210,7 +210,7 @@ def tool(
     *,
     effect: Effect | None = None,
     approve: bool | Callable[[ToolCall], bool] = False,
-    resolve: Callable[[ToolCall], Any] | None = None,
+    resolve: Callable[..., Any] | None = None,
 ) -> Callable[[F], F]: ...
 def tool(
     each: Any = None,
@@ -218,7 +218,7 @@ def tool(
     *,
     effect: Effect | None = None,
     approve: bool | Callable[[ToolCall], bool] = False,
-    resolve: Callable[[ToolCall], Any] | None = None,
+    resolve: Callable[..., Any] | None = None,
 ) -> Any:
     """Say what an agent must know to run a function as a tool, when a run may be repeated.
 
@@ -233,9 +233,9 @@ def tool(
             doubt, and is not repeated.
         approve: whether a call must be approved before it is carried out, or a function that
             decides for each `ToolCall`. Needs a journal.
-        resolve: is called with a `ToolCall` in doubt, and returns its result if it was carried
-            out, ``"not done"`` if it was not (it is carried out then), or ``"unknown"``. May be
-            async.
+        resolve: is called with a `ToolCall` in doubt, and with its `ToolContext` if it takes two
+            arguments. It returns the result of the call if it was carried out, ``"not done"`` if it
+            was not (it is carried out then), or ``"unknown"``. May be async.
 
     Raises:
         ConfigurationError: an argument has another value.

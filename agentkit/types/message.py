@@ -95,7 +95,7 @@ class ToolSpec:
     fn: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
     effect: Effect | None = field(default=None, compare=False, repr=False)
     approve: bool | Callable[[ToolCall], bool] = field(default=False, compare=False, repr=False)
-    resolve: Callable[[ToolCall], Any] | None = field(default=None, compare=False, repr=False)
+    resolve: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def repeatable(self) -> bool:

@@ -7,6 +7,7 @@ taken effect, or not. It is not carried out again unless the tool or the approve
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,11 +18,12 @@ from agentkit.agent.calls import PendingCall, ToolResult
 from agentkit.agent.runs.journal import Codec, Recorder
 from agentkit.agent.runs.records import canonical, effect_key
 from agentkit.errors import ConfigurationError
+from agentkit.output.tools import ToolContext
 from agentkit.types import ToolCall, ToolSpec
 
 Encode: TypeAlias = Callable[[Any], str]
-Execute: TypeAlias = Callable[[ToolCall, str], Awaitable[ToolResult]]
-"""Carries out a call; the second argument is its effect key."""
+Execute: TypeAlias = Callable[[ToolCall, ToolContext], Awaitable[ToolResult]]
+"""Carries out a call."""
 
 
 class Decision(NamedTuple):
@@ -102,13 +104,13 @@ class EffectGuard:
         self._encode = encode
 
     async def outcome(
-        self, spec: ToolSpec, call: ToolCall, at: tuple[int, int], execute: Execute
+        self, spec: ToolSpec, call: ToolCall, position: int, context: ToolContext, execute: Execute
     ) -> ToolResult | PendingCall:
         """The result of `call`, recorded or new, or the call if it waits for approval.
 
-        `at` is the step of the run and the position of the call in it.
+        `position` is that of the call in its step, and `context` has no effect key yet.
         """
-        place = f"{at[0]}.{at[1]}"
+        place = f"{context.step}.{position}"
         ask = await self._needs_approval(spec, call, place)
         doubts = 0
         decision: Decision | None = None
@@ -125,8 +127,9 @@ class EffectGuard:
                 if decision.kind == "edit":
                     chosen = replace(call, arguments=decision.value)
             fresh = spec.repeatable or await self._recorder.first(f"{name}.started")
-            key = effect_key(self.run_id, *at, chosen)
-            carry_out = partial(self._carry_out, spec, chosen, partial(execute, chosen, key), fresh)
+            key = effect_key(self.run_id, context.step, position, chosen)
+            own = replace(context, effect_key=key, run_id=self.run_id)
+            carry_out = partial(self._carry_out, spec, chosen, own, execute if fresh else None)
             outcome = await self._recorder.astep(f"{name}.result", carry_out, _OUTCOME)
             if isinstance(outcome, ToolResult):
                 self._require_heeded(call, decision)
@@ -135,27 +138,25 @@ class EffectGuard:
             ask = outcome.ask
 
     async def _carry_out(
-        self,
-        spec: ToolSpec,
-        call: ToolCall,
-        execute: Callable[[], Awaitable[ToolResult]],
-        fresh: bool,
+        self, spec: ToolSpec, call: ToolCall, context: ToolContext, execute: Execute | None
     ) -> ToolResult | _Repeat:
-        result = await execute() if fresh else None
+        """Carry out the call; settle what became of it if `execute` is None or timed out."""
+        result = await execute(call, context) if execute else None
         if result is not None and not (result.in_doubt and spec.effect == "once"):
             return result
-        answer = await self._resolution(spec, call)
+        answer = await self._resolution(spec, call, context)
         if answer == "not done":
             return _Repeat(ask=False) if result is None else replace(result, in_doubt=False)
         if answer != "unknown":
             return ToolResult(call, self._encode(answer))
         return _Repeat(ask=True) if spec.approve else _in_doubt(call)
 
-    async def _resolution(self, spec: ToolSpec, call: ToolCall) -> Any:
+    async def _resolution(self, spec: ToolSpec, call: ToolCall, context: ToolContext) -> Any:
         if spec.resolve is None:
             return "unknown"
         try:
-            return await acall(spec.resolve, (call,), {})
+            both = len(inspect.signature(spec.resolve).parameters) > 1
+            return await acall(spec.resolve, (call, context) if both else (call,), {})
         except Exception:  # noqa: BLE001 - a resolver that fails does not know
             return "unknown"
 

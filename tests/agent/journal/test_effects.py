@@ -77,8 +77,9 @@ def test_a_call_that_may_be_repeated_is(effect: Any) -> None:
 def test_a_resolver_settles_a_call_in_doubt() -> None:
     asked: list[ToolCall] = []
 
-    async def resolve(call: ToolCall) -> str:
+    async def resolve(call: ToolCall, context: ToolContext) -> str:
         asked.append(call)
+        assert context.effect_key == mail.keys[0]
         return "sent, by the outbox"
 
     mail = Mail(acts=True, effect="once", resolve=resolve)

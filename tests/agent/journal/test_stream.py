@@ -263,7 +263,9 @@ def test_an_error_is_raised_and_counted_once(go: Any) -> None:
 def test_a_stream_that_is_not_read_sends_nothing_and_an_agent_that_stopped_has_none() -> None:
     model = Model([ending()])
     agent = agent_with(model)
-    agent.stream("Go.").close()
+    closed = agent.stream("Go.")
+    closed.close()
+    assert list(closed) == []
     assert len(model.answers) == 1
     assert agent.get_performance_metrics()["total_tasks"] == 0
     agent.stop()
