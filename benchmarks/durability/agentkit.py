@@ -1,5 +1,7 @@
 """agentkit: the runs of one process, recorded in SQLite or Postgres."""
 
+# ruff: noqa: ARG001 - a tool has the parameters that the model sees, used or not
+
 from __future__ import annotations
 
 import asyncio
@@ -82,7 +84,9 @@ def tools(counter: Counter) -> list[Any]:
 
     def charged(call: ToolCall) -> str:
         arguments = call.arguments
-        return "charged" if counter.has(arguments["run"], "charge", arguments["step"]) else "not done"
+        return (
+            "charged" if counter.has(arguments["run"], "charge", arguments["step"]) else "not done"
+        )
 
     @tool(effect="once", resolve=charged)
     def charge(run: str, step: int) -> str:

@@ -55,10 +55,11 @@ def history(body: dict[str, Any]) -> tuple[str, int]:
     run = re.search(r"Run (\S+)\.", turns[0])
     if run is None:
         raise ValueError("the task is missing")
-    answers, open_calls = 0, []
+    answers = 0
+    open_calls: list[str] = []
     for turn in turns[1:]:
         if isinstance(turn, str):
-            raise ValueError("another user message")
+            raise ValueError("another user message")  # noqa: TRY004 - the value is malformed
         kind, ids = turn
         if kind == "calls":
             if open_calls:
@@ -80,7 +81,9 @@ def _turns(body: dict[str, Any]) -> Any:
             parts = content["parts"]
             calls = [part["functionCall"]["name"] for part in parts if "functionCall" in part]
             results = [p["functionResponse"]["name"] for p in parts if "functionResponse" in p]
-            yield ("calls", calls) if calls else ("results", results) if results else parts[0]["text"]
+            yield (
+                ("calls", calls) if calls else ("results", results) if results else parts[0]["text"]
+            )
         return
     for message in body["messages"]:
         content = message["content"]
