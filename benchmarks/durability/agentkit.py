@@ -96,7 +96,7 @@ def tools(counter: Counter) -> list[Any]:
 
     @tool(effect="once")
     def mail(run: str, step: int) -> str:
-        """Send a mail; nobody can look into the mailbox."""
+        """Send a mail; whether it arrived cannot be found out."""
         counter.did(run, "mail", step)
         return "sent"
 
