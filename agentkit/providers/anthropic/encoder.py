@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agentkit.providers.anthropic.model_rules import fit_to_model
+from agentkit.providers.anthropic.output_schema import fitted_schema
 from agentkit.providers.content import Part, base64_of, hashed_id, parts_of
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
 from agentkit.providers.model_table import THINKING_TOKENS, Claude, claude
@@ -96,12 +97,7 @@ def _output_options(known: Claude, request: Request, body: Body) -> dict[str, An
     if schema is None:
         return None
     if known.has_structured_outputs and not _is_open(schema):
-        from anthropic import transform_schema
-
-        try:
-            fitted = transform_schema(dict(schema))
-        except (ValueError, TypeError, KeyError):
-            fitted = None
+        fitted = fitted_schema(schema)
         if fitted is not None:
             return {"output_config": {"format": {"type": "json_schema", "schema": fitted}}}
     if "tools" in body or "thinking" in body or schema.get("type") != "object":

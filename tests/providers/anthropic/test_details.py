@@ -402,5 +402,5 @@ def test_the_events_of_a_stream_in_order() -> None:
         ReasoningDelta("Hm."),
         TextDelta("Pa"),
         TextDelta(" ris"),
-        End("stop", Usage(9, 2), (), "msg_1"),
+        End("stop", Usage(9, 2), (), "msg_1", model_id="claude-sonnet-5-5"),
     ]

@@ -204,5 +204,5 @@ def test_the_events_of_a_stream_in_order() -> None:
         ReasoningDelta("Hm."),
         TextDelta("Pa"),
         TextDelta(" ris"),
-        End("stop", Usage(9, 2), (), "response-1"),
+        End("stop", Usage(9, 2), (), "response-1", model_id="gemini-3.8-flash"),
     ]
