@@ -15,14 +15,16 @@ the code of this package again in the same thread, which would wait for itself. 
 **Fork.** Only the thread that forks exists in the child. A lock that another thread held at that
 moment would stay locked for ever, and the parent's threads, event loops and connections are not the
 child's. Therefore locks are free in the child, and every object that holds more than values
-registers with `on_fork` how it starts anew.
+registers with `on_fork` how it starts anew. Locks inside of a C library cannot be freed like that:
+its callers enter a `ForkGate`, and a fork waits until no other thread is inside.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
-from threading import RLock
+from threading import Event, RLock, get_ident
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -52,12 +54,72 @@ def on_fork(reset: Callable[[], None]) -> None:
     _resets[method.__self__] = method.__func__
 
 
+class ForkGate:
+    """Entered by ``with`` around calls that a fork must not interrupt, by any number of threads.
+
+    A fork waits until no other thread is inside, for at most `patience` seconds.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._lock = fork_safe_lock()
+        self._inside: list[int] = []
+        _gates.add(self)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside.append(get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self._inside.remove(get_ident())
+
+    def close(self) -> None:
+        """Let no thread in, and wait for those inside. Called before a fork."""
+        until = time.monotonic() + self._patience
+        if not self._lock.acquire(timeout=self._patience):
+            return
+        pause = Event()
+        while self._others() and time.monotonic() < until:
+            pause.wait(0.0005)
+
+    def open(self) -> None:
+        """Let threads in again. Called in the parent after a fork."""
+        if is_held(self._lock):
+            self._lock.release()
+
+    def forget_others(self) -> None:
+        """Called in the child: the parent's other threads are not inside here."""
+        self._inside = [each for each in self._inside if each == get_ident()]
+
+    def _others(self) -> bool:
+        return any(each != get_ident() for each in self._inside)
+
+
+_gates: WeakSet[ForkGate] = WeakSet()
+
+
+def _before_fork() -> None:
+    for gate in list(_gates):
+        gate.close()
+
+
+def _after_fork_in_parent() -> None:
+    for gate in list(_gates):
+        gate.open()
+
+
 def _after_fork_in_child() -> None:
     for lock in list(_locks):
         lock._at_fork_reinit()  # as `logging` does: a release cannot repair a half-taken lock
+    for gate in list(_gates):
+        gate.forget_others()
     for owner, reset in list(_resets.items()):
         reset(owner)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -132,6 +132,18 @@ def work():
     store.set("k", b"v", 60.0)
     store.get("k")
 """,
+    "disk store": """
+import tempfile
+from agentkit.cache.disk import DiskStore
+from agentkit.cache.faults import CacheFault
+store = DiskStore(tempfile.mkdtemp())
+def work():
+    try:
+        store.set("k", b"v" * 20000, 60.0)
+        store.get("k")
+    except CacheFault:  # another process wrote for longer than this one waits
+        pass
+""",
     "cache writer": """
 from agentkit.cache.writer import Writer
 writer = Writer(lambda item: None)

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agentkit._fork import fork_safe_lock, on_fork
+from agentkit._fork import ForkGate, fork_safe_lock, on_fork
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
@@ -26,6 +26,8 @@ LOCK_TIMEOUT: Final = 1.0
 
 _SMALLEST: Final = 2**20
 _inherited: list[Any] = []
+_sqlite: Final = ForkGate(5.0)
+"""SQLite has locks of its own for the process, and so has the import of its wrapper."""
 
 
 class DiskStore:
@@ -84,7 +86,8 @@ class DiskStore:
     def get(self, key: str) -> bytes | None:
         """The bytes under `key`, or None. Raises `CacheFault`."""
         try:
-            return (self._cache or self._open()).get(key)  # type: ignore[no-any-return]
+            with _sqlite:
+                return (self._cache or self._open()).get(key)  # type: ignore[no-any-return]
         except Exception as error:
             raise self._fault("read", error) from error
 
@@ -99,10 +102,11 @@ class DiskStore:
                 f"a response of {len(value):,} bytes exceeds the limit of {self.largest:,} on disk",
             )
         try:
-            cache = self._cache or self._open()
-            if self._file_id() != self._inode:
-                cache = self._reopen(cache)
-            cache.set(key, value, expire=ttl, tag=_group(key))
+            with _sqlite:
+                cache = self._cache or self._open()
+                if self._file_id() != self._inode:
+                    cache = self._reopen(cache)
+                cache.set(key, value, expire=ttl, tag=_group(key))
         except Exception as error:
             raise self._fault("write", error) from error
 
@@ -112,11 +116,12 @@ class DiskStore:
             _remove(self._damaged)
             if self._cache is None and not (self.path / _DATABASE).exists():
                 return
-            cache = self._cache or self._open()
-            cache.evict(_group(prefix)) if prefix else cache.clear()
-            # The write-ahead log still contains the deleted text.
-            with closing(self._connect()) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with _sqlite:
+                cache = self._cache or self._open()
+                cache.evict(_group(prefix)) if prefix else cache.clear()
+                # The write-ahead log still contains the deleted text.
+                with closing(self._connect()) as connection:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except Exception as error:
             raise self._fault("clear", error) from error
 
@@ -124,20 +129,23 @@ class DiskStore:
         """Close the calling thread's connection. Each thread that used the store has its own."""
         cache = self._cache
         if cache is not None:
-            cache.close()
+            with _sqlite:
+                cache.close()
 
     def close(self) -> None:
         """Close the database. The next use opens it again."""
         with self._lock:
             cache, self._cache = self._cache, None
         if cache is not None:
-            cache.close()
+            with _sqlite:
+                cache.close()
 
     def statistics(self) -> dict[str, int]:
         """``entries`` and ``bytes`` on disk, expired ones included; 0 before the first use."""
         cache = self._cache
         try:
-            count, size = (len(cache), cache.volume()) if cache is not None else (0, 0)
+            with _sqlite:
+                count, size = (len(cache), cache.volume()) if cache is not None else (0, 0)
         except Exception as error:
             raise self._fault("read", error) from error
         return {"entries": count, "bytes": size}
