@@ -17,7 +17,7 @@ from agentkit.engine.exchange import StreamExchange
 from agentkit.policy.limits import Need
 from agentkit.policy.price import Price
 from agentkit.policy.target import Target
-from agentkit.testing import FakeClock, Step, rate_limited
+from agentkit.testing import FakeClock, Step, faults, rate_limited
 from agentkit.types import End, Response, TextDelta
 from tests.engine.stage import Stage, trip
 
@@ -195,6 +195,47 @@ class TestDeadline:
         assert isinstance(asked.error, e.DeadlineExceededError)
         assert asked.played.duration == 9.0
         assert asked.played.emitted == (TextDelta("x"),) * 4
+
+
+class TestLedger:
+    """What an attempt that ran out of time says about it."""
+
+    def test_a_stream_that_the_deadline_ends_says_so(self) -> None:
+        stage = Stage()
+        target = stage.target(stream=True, slots=1)
+        script: dict[str, list[Step]] = {"a": [["begun", (20.0, "late")]]}
+        asked = stage.ask(target, script=script, exchange=StreamExchange("raise"), deadline=9.0)
+        (entry,) = asked.ledger
+        assert (entry.outcome, entry.reason, entry.duration) == ("abandoned", "deadline", 9.0)
+        assert target.breaker is not None
+        assert target.breaker.statistics().calls == 0
+
+    def test_an_answer_that_never_comes_is_the_cause_of_the_deadline_error(self) -> None:
+        stage = Stage()
+        target = stage.target(slots=1)
+        asked = stage.ask(target, script={"a": [faults.silence()]}, deadline=9.0)
+        assert isinstance(asked.error, e.DeadlineExceededError)
+        assert isinstance(asked.error.__cause__, e.ProviderTimeoutError)
+        (entry,) = asked.ledger
+        assert (entry.outcome, entry.reason) == ("abandoned", "deadline")
+
+    def test_each_attempt_has_its_own_wait_for_a_slot(self) -> None:
+        stage = Stage()
+        first, second = (stage.target(name, slots=1, retry=ONCE) for name in "ab")
+        assert first.pool is not None
+        assert second.pool is not None
+        held = [each.pool.request(Need(), 0.0) for each in (first, second) if each.pool]
+        asked = stage.ask(
+            first,
+            second,
+            script={"a": [DOWN], "b": ["fine"]},
+            meanwhile={
+                2.0: lambda: held[0].release(stage.clock()),
+                5.0: lambda: held[1].release(stage.clock()),
+            },
+        )
+        assert [entry.waited for entry in asked.ledger.sent] == [2.0, 3.0]
+        assert asked.ledger.waited == 5.0
 
 
 class TestGivenBack:

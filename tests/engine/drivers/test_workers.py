@@ -107,6 +107,25 @@ class TestARefusedThread:
         assert not ran.is_set()
         workers.close()
 
+    def test_a_job_that_is_withdrawn_frees_its_place_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        workers, gate = Workers(4, "test"), threading.Event()
+        first = workers.submit(lambda: gate.wait(LONG), "m")
+        until(lambda: first.started is not None)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            second, third = (workers.submit(lambda: None, "m") for _ in range(2))
+        assert workers.withdraw(second)  # it waits for the thread of the first
+        gate.set()
+        assert done(third).wait(LONG)
+        hold = threading.Event()
+        jobs = [workers.submit(lambda: hold.wait(LONG), "m") for _ in range(5)]
+        until(lambda: sum(job.started is not None for job in jobs) >= 3)
+        assert [job.admitted for job in jobs] == [True] * 3 + [False] * 2
+        hold.set()
+        workers.close()
+
     def test_its_call_waits_for_another_thread(self, monkeypatch: pytest.MonkeyPatch) -> None:
         workers, gate = Workers(2, "test"), threading.Event()
         workers.submit(lambda: gate.wait(LONG), "m")
