@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from agentkit import (
     PoolExhaustedError,
     RetryPolicy,
 )
-from agentkit.engine.drivers.workers import Job, Workers
+from agentkit.engine.drivers.workers import Job, LoopThread, Workers
 from tests.helpers import until
 
 LONG = 20.0
@@ -92,6 +93,25 @@ class TestTheLimits:
 
 def refuse(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_closing_a_loop_cancels_its_tasks_and_names_them() -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def hang() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    loop = LoopThread("test")
+    future, _ = loop.submit(hang(), copy_context())
+    assert began.wait(LONG)
+    assert len(loop.close()) == 1
+    assert ended.wait(LONG)
+    with pytest.raises(PoolExhaustedError, match="closed"):
+        future.result(LONG)
 
 
 class TestARefusedThread:

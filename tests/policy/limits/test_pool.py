@@ -271,3 +271,11 @@ def test_a_pool_that_learns_to_count_tokens_says_so() -> None:
 def test_values_that_cannot_work_are_refused(build: Callable[[], Any]) -> None:
     with pytest.raises(e.ConfigurationError):
         build()
+
+
+def test_a_lease_that_is_released_twice_frees_one_slot() -> None:
+    pool = Pool([Member(max_concurrency=2)], name="m")
+    first, second = (pool.request(Need(), 0.0) for _ in range(2))
+    first.release(0.0)
+    first.release(0.0)
+    assert (second.granted, pool.in_use) == (True, 1)
