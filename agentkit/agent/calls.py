@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
 from agentkit.types import Message, MessageRole, ToolCall
-from agentkit.types.json_values import UNREADABLE, known_fields, malformed
+from agentkit.types.json_values import UNREADABLE, known_fields, malformed, pack, unpack
+
+
+class TextWithMedia(str):
+    """The text that a tool returns, with images or documents beside it.
+
+    `media` are content parts as in `Message`.
+    """
+
+    __slots__ = ("media",)
+    media: tuple[Mapping[str, Any], ...]
+
+    def __new__(cls, text: str, media: Sequence[Mapping[str, Any]]) -> Self:
+        """A result of `text` and `media`."""
+        made = super().__new__(cls, text)
+        made.media = tuple(media)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +36,7 @@ class ToolResult:
         error: the class of the error, ``"Denied"``, ``"InDoubt"``, or None.
         seconds: how long it took.
         in_doubt: the call was started, and it is unknown whether it took effect.
+        media: images and documents that are sent with the text, as parts of a `Message`.
     """
 
     call: ToolCall
@@ -27,21 +44,26 @@ class ToolResult:
     error: str | None = None
     seconds: float = 0.0
     in_doubt: bool = False
+    media: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def message(self) -> Message:
         """The message that answers the call."""
-        return Message(MessageRole.TOOL, self.content, tool_call_id=self.call.id)
+        content: Any = self.content
+        if self.media:
+            content = [{"type": "text", "text": self.content}, *self.media]
+        return Message(MessageRole.TOOL, content, tool_call_id=self.call.id)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a JSON value. Raises `TypeError` if its arguments have none."""
-        return {**asdict(self), "call": self.call.to_dict()}
+        return {**asdict(self), "call": self.call.to_dict(), "media": pack(self.media)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises `ValueError`."""
         try:
-            return cls(**{**known_fields(cls, data), "call": ToolCall.from_dict(data["call"])})
+            call, media = ToolCall.from_dict(data["call"]), tuple(unpack(data.get("media", [])))
+            return cls(**{**known_fields(cls, data), "call": call, "media": media})
         except UNREADABLE as error:
             raise malformed("tool result") from error
 

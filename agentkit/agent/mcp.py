@@ -11,9 +11,11 @@ import re
 import shlex
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import PurePath
 from types import TracebackType
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit._fork import on_fork
+from agentkit.agent.calls import TextWithMedia
 from agentkit.agent.mcp_client import connect, message_of, open_url
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
 from agentkit.policy.validation import number
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 _INVALID_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_NAME_LENGTH: Final = 64
 _MAX_PAGES: Final = 100
 """Pages of a tool list that are read, so that an endless list does not hang the caller."""
 
@@ -62,7 +66,8 @@ def mcp_tools(
         headers: HTTP headers for a URL, such as ``Authorization``.
         timeout: seconds for connecting, and for each tool call (default 30).
         prefix: is put before each tool's name, to tell two servers apart. Characters of a name
-            other than letters, digits, ``_`` and ``-`` become ``_``.
+            other than letters, digits, ``_`` and ``-`` become ``_``. A name of more than 64
+            characters, or one that becomes the same as another, ends in a hash.
 
     Raises:
         ConfigurationError: the command is empty, or the timeout is not a positive number.
@@ -183,21 +188,21 @@ class MCPTools:
                     await self._leave.wait()
 
     async def _list(self, client: Any) -> tuple[ToolSpec, ...]:
-        tools: list[ToolSpec] = []
+        tools: list[Tool] = []
         cursor: str | None = None
         for _ in range(_MAX_PAGES):
             page = await client.list_tools(cursor=cursor)
-            tools += [self._spec(tool) for tool in page.tools]
+            tools += page.tools
             cursor = page.next_cursor
             if cursor is None:
                 break
-        return tuple(tools)
+        names = _valid_names([self._prefix + tool.name for tool in tools])
+        return tuple(map(self._spec, tools, names))
 
-    def _spec(self, tool: Tool) -> ToolSpec:
+    def _spec(self, tool: Tool, name: str) -> ToolSpec:
         async def run(**arguments: Any) -> str:
             return await self._call(tool.name, arguments)
 
-        name = _INVALID_IN_NAME.sub("_", self._prefix + tool.name)
         return ToolSpec(name, tool.description or "", tool.input_schema, run)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
@@ -218,8 +223,8 @@ class MCPTools:
         except Exception as error:
             raise ToolError(f"{self._label} failed: {message_of(error)}") from error
         if result.is_error:
-            raise ToolError(_text(result) or f"{self._label} failed without a reason")
-        return _text(result)
+            raise ToolError(_content(result) or f"{self._label} failed without a reason")
+        return _content(result)
 
     def _closed(self) -> ToolError:
         return ToolError(f"the connection to {self._label} is closed")
@@ -278,13 +283,40 @@ async def _started(
         yield nullcontext(streams)
 
 
-def _text(result: CallToolResult) -> str:
-    """The parts of a result as text; a part that is not text is named by its type."""
+def _valid_names(names: Sequence[str]) -> list[str]:
+    """The names as every provider accepts them, each different.
+
+    A name that would be too long, or the same as another, ends in a hash of the server's own, so
+    that it does not depend on the other tools' order.
+    """
+    clean = [_INVALID_IN_NAME.sub("_", name) for name in names]
+    count = Counter(clean)
+    return [
+        valid
+        if len(valid) <= _NAME_LENGTH and (count[valid] == 1 or valid == name)
+        else f"{valid[: _NAME_LENGTH - 9]}_{sha256(name.encode()).hexdigest()[:8]}"
+        for name, valid in zip(names, clean, strict=True)
+    ]
+
+
+def _content(result: CallToolResult) -> str:
+    """The parts of a result as text, images beside it; other parts are named by their type."""
     if not result.content and result.structured_content is not None:
         from pydantic_core import to_json
 
         return to_json(result.structured_content).decode()
-    return "\n".join(_part(part) for part in result.content)
+    text = "\n".join(_part(part) for part in result.content)
+    images = [
+        {"type": "image", "data": part.data, "media_type": _media_type(part)}
+        for part in result.content
+        if part.type == "image"
+    ]
+    return TextWithMedia(text, images) if images else text
+
+
+def _media_type(part: Any) -> str:
+    """The media type; releases of the SDK before 2 name it as the protocol does."""
+    return str(part.mime_type if hasattr(part, "mime_type") else part.mimeType)
 
 
 def _part(part: Any) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from agentkit.agent.callables import acall
-from agentkit.agent.calls import CallTools, PendingCall, ToolResult
+from agentkit.agent.calls import CallTools, PendingCall, TextWithMedia, ToolResult
 from agentkit.agent.runs.effects import EffectGuard
 from agentkit.agent.spans import Executions
 from agentkit.errors import ConfigurationError, ToolError
@@ -107,22 +107,24 @@ class Toolbox:
         started = self._clock()
         error: BaseException | None = None
         try:
-            content = self._truncated(await self._content(tool, call, context, until))
-            return ToolResult(call, content, None, self._clock() - started)
+            result = await self._returned(tool, call, context, until)
+            media = result.media if isinstance(result, TextWithMedia) else ()
+            content = self._truncated(encoded(result))
+            return ToolResult(call, content, None, self._clock() - started, media=media)
         except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure
-            result = self._failed(call, failure, self._clock() - started)
+            failed = self._failed(call, failure, self._clock() - started)
             abandoned = type(failure) is _ToolTimeoutError and not tool.spec.repeatable
-            return replace(result, in_doubt=abandoned)
+            return replace(failed, in_doubt=abandoned)
         except BaseException as interruption:
             error = interruption
             raise
         finally:
             self._executions.end(span, tool.spec, self._clock() - started, error)
 
-    async def _content(
+    async def _returned(
         self, tool: _Tool, call: ToolCall, context: ToolContext, until: float
-    ) -> str:
+    ) -> Any:
         args, kwargs = tool.parameters.bind(call.arguments, context)
         limit = min(self._timeout, until - self._clock())
         if limit <= 0:
@@ -130,7 +132,7 @@ class Toolbox:
         scope = asyncio.timeout(limit)
         try:
             async with scope:
-                return encoded(await acall(tool.spec.fn, args, kwargs))  # type: ignore[arg-type]
+                return await acall(tool.spec.fn, args, kwargs)  # type: ignore[arg-type]
         except TimeoutError:
             if not scope.expired():
                 raise

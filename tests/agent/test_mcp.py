@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.server import MCPServer
+from mcp.types import ImageContent, TextContent
 
+from agentkit.agent.calls import ToolResult
 from agentkit.agent.mcp import mcp_tools
 from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
 from agentkit.types import ToolCall, ToolSpec
 from tests.agent.mcp_server import server as in_process
-from tests.agent.runs import Go, Model, agent_of, each_way, response_with, tool_texts
+from tests.agent.runs import Go, Model, agent_of, each_way, response_with, tool_texts, want
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
 
@@ -206,6 +212,53 @@ def test_tool_names_are_made_valid_and_get_a_prefix() -> None:
     with mcp_tools(in_process, prefix="mine.") as tools:
         assert {"mine_add", "mine_dotted_name_tool"} <= {tool.name for tool in tools}
         assert call(tools, "mine_dotted_name_tool") == "dotted"
+
+
+def named_tool(name: str) -> Callable[[], str]:
+    def tool() -> str:
+        return name
+
+    return tool
+
+
+def test_long_and_colliding_names_become_different_valid_ones() -> None:
+    names = ["a.b", "a/b", "a_b", "x" * 80 + "1", "x" * 80 + "2", "c d"]
+
+    def named(order: list[str]) -> dict[str, str]:
+        server = MCPServer("names", log_level="CRITICAL")
+        for name in order:
+            server.add_tool(named_tool(name), name=name, description="Its own name.")
+        with mcp_tools(server) as tools:
+            return {tool.name: call(tools, tool.name) for tool in tools}
+
+    found = named(names)
+    assert sorted(found.values()) == sorted(names), "each tool is called by its own name"
+    assert {found["a_b"], found["c_d"]} == {"a_b", "c d"}
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", name) for name in found)
+    assert named(names[::-1]) == found, "the order of the tools does not matter"
+
+
+def test_an_image_of_a_server_reaches_the_model() -> None:
+    server = MCPServer("camera", log_level="CRITICAL")
+
+    coded = base64.b64encode(b"png-bytes").decode()
+
+    def photo() -> list[TextContent | ImageContent]:
+        """A photo and what is on it."""
+        image = ImageContent(type="image", data=coded, mime_type="image/png")
+        return [TextContent(type="text", text="a cat"), image]
+
+    server.add_tool(photo, structured_output=False)
+    model = Model(want("photo"), "A cat.")
+    with mcp_tools(server) as tools:
+        result = agent_of(model).run("Look!", tools=list(tools))
+    (shown,) = result.steps[0].results
+    assert shown.content == "a cat\n[image]"
+    assert ToolResult.from_dict(json.loads(json.dumps(shown.to_dict()))) == shown
+    assert model.requests[-1].messages[-1].content == [
+        {"type": "text", "text": "a cat\n[image]"},
+        {"type": "image", "data": coded, "media_type": "image/png"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agentkit.providers.anthropic.model_rules import fit_to_model
 from agentkit.providers.anthropic.output_schema import fitted_schema
-from agentkit.providers.content import Part, base64_of, hashed_id, parts_of
+from agentkit.providers.content import EMPTY, Part, base64_of, hashed_id, is_blank, parts_of
 from agentkit.providers.json_schema import with_json_instruction, with_response_format
 from agentkit.providers.model_table import THINKING_TOKENS, Claude, claude
 from agentkit.providers.parameters import Parameters
@@ -124,8 +124,8 @@ def _system(request: Request) -> str | list[dict[str, Any]]:
     """The system prompt: a string, or blocks where a message has parts."""
     messages = [each for each in request.conversation if each.role is MessageRole.SYSTEM]
     if all(isinstance(each.content, str) for each in messages):
-        return "\n\n".join(each.text for each in messages)
-    return [_part(part) for each in messages for part in _marked_parts(each)]
+        return "\n\n".join(each.text for each in messages if each.text.strip())
+    return [_part(part) for each in messages for part in _marked_parts(each) if not is_blank(part)]
 
 
 def _tool(spec: ToolSpec) -> dict[str, Any]:
@@ -144,13 +144,18 @@ def _tool_choice(choice: Any) -> Any:
 
 
 def _messages(messages: Sequence[Message], states: StateMemory) -> list[dict[str, Any]]:
-    """Alternating user and assistant turns; neighbouring messages of one role are merged."""
+    """Alternating user and assistant turns; neighbouring messages of one role are merged.
+
+    The API refuses text without a visible character: it is left out.
+    """
     turns: list[dict[str, Any]] = []
     for message in messages:
         if message.role is MessageRole.SYSTEM:
             continue
         role = "assistant" if message.role is MessageRole.ASSISTANT else "user"
         blocks = _blocks(message, states)
+        if not blocks and role == "user":
+            blocks = [{"type": "text", "text": EMPTY}]
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"].extend(blocks)
         elif blocks:
@@ -174,13 +179,13 @@ def _blocks(message: Message, states: StateMemory) -> list[dict[str, Any]]:
     if message.role is MessageRole.TOOL:
         content: Any = message.content
         if not isinstance(content, str):
-            content = [_part(part) for part in _marked_parts(message)]
+            content = [_part(part) for part in _marked_parts(message) if not is_blank(part)]
         tool_use_id = valid_id(message.tool_call_id or "")
         return [{"type": "tool_result", "tool_use_id": tool_use_id, "content": content}]
     items = states.items_for(message)
     pieces = pieces_of(message, items)
     if pieces is None:
-        blocks = [_part(part) for part in _marked_parts(message) if part.get("text") != ""]
+        blocks = [_part(part) for part in _marked_parts(message) if not is_blank(part)]
         return [*blocks_in(items), *blocks, *map(_tool_use, message.tool_calls)]
     return [
         _tool_use(each.call)
@@ -189,7 +194,7 @@ def _blocks(message: Message, states: StateMemory) -> list[dict[str, Any]]:
         if each.text is None
         else {"type": "text", "text": each.text}
         for each in pieces
-        if each.text != ""
+        if each.text is None or each.text.strip()
     ]
 
 

@@ -21,6 +21,8 @@ from agentkit.providers.transport.base import Body
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
 
 _MAX_ID_LENGTH = 40  # of a tool call, in characters
+_FOLLOWS = "(Its images and files follow in the next user message.)"
+"""The API takes nothing but text in the result of a tool."""
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -68,7 +70,7 @@ def encode(
             body.setdefault("stream_options", {"include_usage": True})
     body["model"] = model
     messages = (*json_mode_instruction(request, request.conversation), *request.conversation)
-    body["messages"] = [_message(each, states) for each in messages]
+    body["messages"] = _messages(messages, states)
     return body
 
 
@@ -120,6 +122,24 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     if spec.description:
         function["description"] = spec.description
     return {"type": "function", "function": function}
+
+
+def _messages(messages: Sequence[Message], states: StateMemory) -> list[dict[str, Any]]:
+    """The messages; what is not text in the results of tools follows in a user's message."""
+    encoded: list[dict[str, Any]] = []
+    media: list[dict[str, Any]] = []
+    for message in messages:
+        if media and message.role is not MessageRole.TOOL:
+            encoded.append({"role": "user", "content": media})
+            media = []
+        encoded.append(_message(message, states))
+        if message.role is MessageRole.TOOL:
+            found = [_part(each) for each in parts_of(message) if each["type"] != "text"]
+            if found:
+                call_id = encoded[-1]["tool_call_id"]
+                encoded[-1]["content"] = "\n".join(filter(None, (message.text, _FOLLOWS)))
+                media += [{"type": "text", "text": f"From the result of {call_id}:"}, *found]
+    return [*encoded, {"role": "user", "content": media}] if media else encoded
 
 
 def _message(message: Message, states: StateMemory) -> dict[str, Any]:
