@@ -20,7 +20,6 @@ from agentkit.types import Message, ProviderState, ToolCall
 Item: TypeAlias = Mapping[str, Any]
 
 _MAX_ANSWERS: Final = 4096
-_WITHOUT: Final = ProviderState("", ())
 
 
 class StateMemory:
@@ -92,18 +91,3 @@ def pieces_of(message: Message, items: Sequence[Item]) -> list[Piece] | None:
 def blocks_in(items: Iterable[Item]) -> list[dict[str, Any]]:
     """The opaque blocks of a state."""
     return [dict(item["block"]) for item in items if "block" in item]
-
-
-def without_state(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The messages without any state, remembered ones included."""
-    return tuple(
-        Message(
-            each.role,
-            each.content,
-            metadata=each.metadata,
-            tool_calls=each.tool_calls,
-            tool_call_id=each.tool_call_id,
-            state=_WITHOUT,
-        )
-        for each in messages
-    )
