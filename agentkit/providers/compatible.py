@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from agentkit.errors import ConfigurationError
 from agentkit.providers.openai.chat import OpenAIChat
 from agentkit.providers.parameters import Parameters
+from agentkit.providers.transport.http import HttpApi
 from agentkit.types import Request
 
 _CUSTOM_HEADERS = "OPENAI_CUSTOM_HEADERS"  # what the SDK adds to each request, one per line
@@ -26,6 +27,7 @@ class Compatible(OpenAIChat):
     """
 
     provider: ClassVar[str] = "compatible"
+    http_api: ClassVar[HttpApi] = HttpApi("/chat/completions", "")
     default_key: ClassVar[str | None] = "none"  # the SDK requires one; such servers ignore it
     parameter_names: ClassVar[frozenset[str] | None] = None
     max_tokens_name: ClassVar[str] = "max_tokens"
@@ -62,6 +64,10 @@ class Compatible(OpenAIChat):
         omitted = dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", *custom), sdk.Omit())
         headers = {**omitted, "Authorization": f"Bearer {self.find_key()}"}
         return {**super().client_options(sdk), "default_headers": headers}
+
+    def http_headers(self) -> dict[str, str]:
+        """The key alone."""
+        return {"Authorization": f"Bearer {self.find_key()}"}
 
 
 class Ollama(Compatible):

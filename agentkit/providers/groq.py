@@ -7,6 +7,7 @@ from typing import ClassVar
 from agentkit.providers.model_table import groq_efforts
 from agentkit.providers.openai.chat import OpenAIChat
 from agentkit.providers.parameters import GROQ, Parameters
+from agentkit.providers.transport.http import HttpApi
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request
 
@@ -18,6 +19,9 @@ class Groq(OpenAIChat):
 
     provider: ClassVar[str] = "groq"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("groq", "Groq", "chat.completions")
+    http_api: ClassVar[HttpApi] = HttpApi(
+        "/openai/v1/chat/completions", "https://api.groq.com", "GROQ"
+    )
     parameter_names: ClassVar[frozenset[str] | None] = GROQ
     stream_usage: ClassVar[bool] = False
     daily_requests: ClassVar[bool] = True
@@ -28,3 +32,7 @@ class Groq(OpenAIChat):
         effort = parameters.take_effort(groq_efforts(self.model))
         if effort is not None:
             parameters.values["reasoning_effort"] = effort
+
+    def http_headers(self) -> dict[str, str]:
+        """The key alone."""
+        return {"Authorization": f"Bearer {self.find_key()}"}

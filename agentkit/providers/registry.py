@@ -15,7 +15,12 @@ from importlib.metadata import entry_points
 from typing import Any, Final
 
 from agentkit.errors import ConfigurationError
-from agentkit.providers.requirements import check_base_url, require_sdk
+from agentkit.providers.requirements import (
+    TransportName,
+    check_base_url,
+    require_sdk,
+    transport_name,
+)
 
 ENTRY_POINT_GROUP: Final = "agentkit.providers"
 
@@ -58,6 +63,8 @@ class ProviderInfo:
         several = () if self.key_list_variable is None else (self.key_list_variable,)
         return (*several, *self.key_variables)
 
+
+_NATIVE_PACKAGES = ("httptools", "msgspec", "certifi")
 
 _OPENAI = ProviderInfo(
     name="openai",
@@ -153,7 +160,12 @@ def provider_names() -> list[str]:
 
 
 def provider_for(
-    spec: str, *, api_key: str | None = None, base_url: str | None = None, **settings: Any
+    spec: str,
+    *,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    transport: TransportName | None = None,
+    **settings: Any,
 ) -> Any:
     """The provider object for ``"<provider>:<model>"``.
 
@@ -161,6 +173,8 @@ def provider_for(
         spec: such as ``"openai:gpt-…"``; everything after the first colon is the model.
         api_key: default: the provider's variable in the environment, read when it is needed.
         base_url: replaces the provider's own address (http or https).
+        transport: ``"sdk"``, the vendor's SDK, or ``"native"``, HTTP without it (default:
+            the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``).
         settings: defaults of the model's own parameters, such as ``max_tokens``.
 
     Raises:
@@ -169,7 +183,10 @@ def provider_for(
         MissingDependencyError: the provider's SDK is not installed.
     """
     name, colon, model = spec.partition(":")
-    factory = _factory(name.strip().lower(), spec)
+    native = transport_name(transport) == "native"
+    factory = _factory(name.strip().lower(), spec, native=native)
+    if transport is not None:
+        settings["transport"] = transport
     if not colon or not model.strip():
         raise ConfigurationError(f"{spec!r} does not name a model", hint=f"write '{name}:<model>'")
     if base_url is not None:
@@ -184,7 +201,7 @@ def provider_for(
     return factory(model.strip(), **settings)
 
 
-def _factory(name: str, spec: str) -> Callable[..., Any]:
+def _factory(name: str, spec: str, *, native: bool) -> Callable[..., Any]:
     """The adapter class or function of a provider.
 
     Raises:
@@ -193,7 +210,11 @@ def _factory(name: str, spec: str) -> Callable[..., Any]:
     """
     info = PROVIDERS.get(name)
     if info is not None:
-        require_sdk(info.sdk, info.extra)
+        if native:
+            for package in _NATIVE_PACKAGES:
+                require_sdk(package, "native")
+        else:
+            require_sdk(info.sdk, info.extra)
         module, _, attribute = info.adapter.partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, MissingDependencyError
+
+TransportName: TypeAlias = Literal["sdk", "native"]
+"""How the bytes of a provider move: through the vendor's SDK, or through our own HTTP client."""
+
+
+def transport_name(given: str | None) -> TransportName:
+    """`given`, else the one that the environment names, else the SDK.
+
+    Raises:
+        ConfigurationError: there is no such transport.
+    """
+    name = given or os.environ.get("AGENTKIT_TRANSPORT") or "sdk"
+    if name == "native":
+        return "native"
+    if name == "sdk":
+        return "sdk"
+    raise ConfigurationError(f"transport {name!r} is unknown", hint="use 'sdk' or 'native'")
 
 
 def is_installed(sdk: str) -> bool:

@@ -98,7 +98,9 @@ class Replaying(OpenAIChat):
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_encoding_needs_no_server_and_changes_nothing(provider: str, stream: bool) -> None:
-    extra = {"base_url": "http://localhost:1/v1"} if provider == "compatible" else {}
+    extra: dict[str, Any] = (
+        {"base_url": "http://localhost:1/v1"} if provider == "compatible" else {}
+    )
     adapter = provider_for(f"{provider}:some-model", **extra)  # without a key
     before = copy.deepcopy(dict(FULL.params))
     first = adapter.encode(FULL, stream=stream)

@@ -11,8 +11,11 @@ from agentkit.providers.anthropic import decoder, encoder
 from agentkit.providers.model_table import claude
 from agentkit.providers.parameters import ANTHROPIC, Parameters
 from agentkit.providers.transport.base import Body, Reply
+from agentkit.providers.transport.http import HttpApi
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
+
+_API_VERSION = "2026-10-21"  # the one of the SDK, whose responses the decoder reads
 
 
 class AnthropicMessages(Adapter):
@@ -24,6 +27,7 @@ class AnthropicMessages(Adapter):
     provider: ClassVar[str] = "anthropic"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("anthropic", "Anthropic", "messages")
     parameter_names: ClassVar[frozenset[str] | None] = ANTHROPIC
+    http_api: ClassVar[HttpApi] = HttpApi("/v1/messages", "https://api.anthropic.com", "ANTHROPIC")
     prompt_too_long_pattern: ClassVar[re.Pattern[str] | None] = re.compile(
         r"prompt is too long|input length and `max_tokens` exceed context limit"
     )
@@ -34,6 +38,10 @@ class AnthropicMessages(Adapter):
             {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
             | ({"prefill"} if claude(model).takes_prefill else set())
         )
+
+    def http_headers(self) -> dict[str, str]:
+        """The key, and the version of the API."""
+        return {"x-api-key": self.find_key(), "anthropic-version": _API_VERSION}
 
     def encode_with(
         self, request: Request, parameters: Parameters, *, stream: bool = False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentkit.errors import InvalidResponseError
-from agentkit.providers.response_fields import refusal, token_count, tool_call
+from agentkit.providers.response_fields import ReportedError, refusal, token_count, tool_call
 from agentkit.providers.state import state_of
 from agentkit.providers.transport.base import Reply
 from agentkit.types import (
@@ -37,7 +37,11 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     Raises:
         ContentFilterError: the model declined.
         InvalidResponseError: it has no content, or no end.
+        ReportedError: it is an error.
     """
+    error = getattr(reply.content, "error", None)
+    if isinstance(error, Mapping):
+        raise ReportedError(error)
     chunks = GenerateStreamDecoder(model=model, origin=origin)
     builder = ResponseBuilder((*chunks.events(reply.content), *chunks.end()))
     if builder.end is None:
@@ -76,7 +80,8 @@ class GenerateStreamDecoder:
                 continue
             yield from self._parts(candidate, chunk)
             if candidate.finish_reason is not None:
-                self._finish_reason = str(candidate.finish_reason.value)
+                reason = candidate.finish_reason
+                self._finish_reason = str(getattr(reason, "value", reason))
 
     def end(self) -> Iterator[StreamEvent]:
         """The end mark, if the provider sent a finish reason.

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 from agentkit.errors import AuthenticationError, LLMError, RateLimitError
 from agentkit.providers.adapter import Adapter, StreamDecoder
-from agentkit.providers.google import decoder, encoder
+from agentkit.providers.errors import status_of
+from agentkit.providers.google import decoder, encoder, rest
 from agentkit.providers.parameters import GOOGLE, Parameters
 from agentkit.providers.response_fields import prompt_too_long
 from agentkit.providers.transport.base import Body, Reply, Transport
 from agentkit.providers.transport.google_sdk import GoogleSdkTransport
+from agentkit.providers.transport.http import HttpApi, Record
 from agentkit.types import Request, Response
 
 _KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
@@ -25,6 +27,10 @@ class Google(Adapter):
 
     provider: ClassVar[str] = "google"
     parameter_names: ClassVar[frozenset[str] | None] = GOOGLE
+    http_api: ClassVar[HttpApi] = HttpApi(
+        "", "https://generativelanguage.googleapis.com", "GOOGLE_GEMINI"
+    )
+    record: ClassVar[type[Record]] = rest.GoogleRecord
     prompt_too_long_pattern: ClassVar[re.Pattern[str] | None] = re.compile(
         r"The input token count .*exceeds the maximum number of tokens"
     )
@@ -53,7 +59,17 @@ class Google(Adapter):
 
     def make_transport(self) -> Transport:
         """A new transport; its clients are made when first needed."""
+        if self.transport == "native":
+            return super().make_transport()
         return GoogleSdkTransport(lambda: (self.find_key(), self.base_url))
+
+    def http_headers(self) -> dict[str, str]:
+        """The key."""
+        return {"x-goog-api-key": self.find_key()}
+
+    def locate(self, body: Body, stream: bool) -> tuple[str, Body]:
+        """The path of a request without an SDK, and its JSON."""
+        return rest.locate(body, stream)
 
     def translate(self, exc: Exception) -> LLMError | None:
         """Google's own words for a wrong key, an exceeded quota and a prompt that is too long."""
@@ -64,8 +80,9 @@ class Google(Adapter):
         return error
 
     def _error_in_body(self, exc: Exception) -> LLMError | None:
-        code, body = getattr(exc, "code", None), getattr(exc, "details", None)
-        if not isinstance(code, int) or not isinstance(body, Mapping):
+        code = status_of(exc)
+        body = getattr(exc, "details", None) or getattr(exc, "body", None)
+        if not isinstance(body, Mapping):
             return None
         error = body.get("error")
         error = error if isinstance(error, Mapping) else body

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from agentkit.providers.adapter import Adapter, StreamDecoder
 from agentkit.providers.openai import chat_decoder, chat_encoder, model_rules
 from agentkit.providers.parameters import CHAT, Parameters
 from agentkit.providers.transport.base import Body, Reply
+from agentkit.providers.transport.http import HttpApi
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+
+
+def account_headers() -> dict[str, str]:
+    """The organization and the project in the environment, as headers."""
+    variables = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+    return {name: value for name, each in variables.items() if (value := os.environ.get(each))}
 
 
 class OpenAIChat(Adapter):
@@ -18,6 +28,7 @@ class OpenAIChat(Adapter):
 
     provider: ClassVar[str] = "openai"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("openai", "OpenAI", "chat.completions")
+    http_api: ClassVar[HttpApi] = HttpApi("/chat/completions", OPENAI_URL, "OPENAI")
     capabilities = frozenset({"messages", "tools", "vision", "json_schema", "json_object"})
     parameter_names: ClassVar[frozenset[str] | None] = CHAT
     max_tokens_name: ClassVar[str] = "max_completion_tokens"
@@ -67,3 +78,7 @@ class OpenAIChat(Adapter):
             origin=self.states.origin,
             daily_requests=self.daily_requests,
         )
+
+    def http_headers(self) -> dict[str, str]:
+        """The key, and the account that it is used for."""
+        return {**super().http_headers(), **account_headers()}

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 from agentkit.providers.adapter import Adapter, StreamDecoder
 from agentkit.providers.openai import responses_decoder, responses_encoder
+from agentkit.providers.openai.chat import OPENAI_URL, account_headers
 from agentkit.providers.parameters import RESPONSES, Parameters
 from agentkit.providers.transport.base import Body, Reply
+from agentkit.providers.transport.http import HttpApi
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
 
@@ -25,6 +27,7 @@ class OpenAIResponses(Adapter):
     api: ClassVar[str | None] = "openai-responses"
     sdk_method: ClassVar[SdkMethod] = SdkMethod("openai", "OpenAI", "responses")
     parameter_names: ClassVar[frozenset[str] | None] = RESPONSES
+    http_api: ClassVar[HttpApi] = HttpApi("/responses", OPENAI_URL, "OPENAI")
     capabilities = frozenset(
         {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
     )
@@ -50,3 +53,7 @@ class OpenAIResponses(Adapter):
         return responses_decoder.ResponsesStreamDecoder(
             headers, model=self.model, origin=self.states.origin
         )
+
+    def http_headers(self) -> dict[str, str]:
+        """The key, and the account that it is used for."""
+        return {**super().http_headers(), **account_headers()}

@@ -25,18 +25,19 @@ async def alimit_size(response: Any) -> None:
 def _limited(chunks: Iterator[bytes]) -> Iterator[bytes]:
     size = 0
     for chunk in chunks:
-        size = _checked(size + len(chunk))
+        size = checked(size + len(chunk))
         yield chunk
 
 
 async def _alimited(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     size = 0
     async for chunk in chunks:
-        size = _checked(size + len(chunk))
+        size = checked(size + len(chunk))
         yield chunk
 
 
-def _checked(size: int) -> int:
+def checked(size: int) -> int:
+    """`size` in bytes. Raises `InvalidResponseError` above `LARGEST`."""
     if size > LARGEST:
         raise InvalidResponseError(f"the response has more than {LARGEST} bytes")
     return size

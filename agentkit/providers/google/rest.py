@@ -1,0 +1,69 @@
+"""Google's generateContent API without its SDK: the path, the JSON and the fields of a response."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+from agentkit.providers.transport.base import Body
+from agentkit.providers.transport.http import Record
+
+_OUTSIDE = frozenset(
+    {"tools", "tool_config", "safety_settings", "system_instruction", "cached_content", "labels"}
+)
+"""What is beside ``generationConfig``; the SDK has it in one object with the rest."""
+_OF_THE_SDK = frozenset({"http_options", "automatic_function_calling", "automatic_continuation"})
+_OPAQUE = frozenset({"args", "response", "parameters_json_schema", "response_json_schema"})
+"""Fields whose values are the user's own JSON."""
+
+
+def locate(body: Body, stream: bool) -> tuple[str, Body]:
+    """The path and the JSON of a request that was encoded for the SDK."""
+    model = quote(body["model"], safe="/")
+    if "/" not in model:
+        model = f"models/{model}"
+    method = "streamGenerateContent?alt=sse" if stream else "generateContent"
+    content: dict[str, Any] = {"contents": body["contents"]}
+    generation: dict[str, Any] = {}
+    for name, value in body["config"].items():
+        if name in _OUTSIDE:
+            content[name] = value
+        elif name not in _OF_THE_SDK:
+            generation[name] = value
+    if isinstance(system := content.get("system_instruction"), str):
+        content["system_instruction"] = {"parts": [{"text": system}]}
+    if generation:
+        content["generation_config"] = generation
+    return f"/v1beta/{model}:{method}", _renamed(content)
+
+
+class GoogleRecord(Record):
+    """A JSON object of Google, whose attributes have the SDK's names."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(_camel_case(name))
+        if name == "thought_signature" and isinstance(value, str):
+            return b64decode(value)
+        return value
+
+
+def _renamed(value: Any) -> Any:
+    """`value` with the API's names of fields instead of the SDK's."""
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            _camel_case(name): each if name in _OPAQUE else _renamed(each)
+            for name, each in value.items()
+        }
+    return value
+
+
+@cache
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(each.capitalize() for each in others)

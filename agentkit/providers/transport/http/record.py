@@ -1,0 +1,58 @@
+"""JSON objects with attributes, as the decoders read the objects of the SDKs."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+
+class Record(dict[str, Any]):
+    """A JSON object whose fields are attributes too; a missing one is None.
+
+    Objects inside it become records when they are read, so that what nobody reads costs nothing.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.get(name)
+        if type(value) is dict:
+            value = self[name] = type(self)(value)
+        elif type(value) is list:
+            kind = type(self)
+            value = self[name] = [kind(each) if type(each) is dict else each for each in value]
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object as plain data."""
+        return dict(self)
+
+
+@cache
+def _decoder() -> Any:
+    import msgspec
+
+    return msgspec.json.Decoder()
+
+
+def parse(data: bytes) -> Any:
+    """JSON as plain data. Raises `ValueError` if it is none.
+
+    What msgspec refuses but Python accepts, such as NaN or half of a surrogate pair, is accepted,
+    as by the SDKs.
+    """
+    try:
+        return _decoder().decode(data)
+    except ValueError:
+        return json.loads(data)
+
+
+def serialize(body: dict[str, Any]) -> bytes:
+    """`body` as JSON. Raises `TypeError` if a value is of no JSON type."""
+    import msgspec
+
+    try:
+        return bytes(msgspec.json.encode(body))
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise TypeError(f"not JSON serializable: {error}") from error

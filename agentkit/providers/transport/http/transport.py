@@ -1,0 +1,281 @@
+"""The native transport: requests as JSON over HTTP, responses as records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
+
+from agentkit.errors import InvalidRequestError, LLMError
+from agentkit.providers.response_fields import ReportedError
+from agentkit.providers.transport.base import READ_TIMEOUT, Body, Reply, unreadable
+from agentkit.providers.transport.clients import SdkClients
+from agentkit.providers.transport.http.address import Address, address_of
+from agentkit.providers.transport.http.body import (
+    ACCEPTED_ENCODINGS,
+    BodyDecoder,
+    EventParser,
+    MalformedBodyError,
+)
+from agentkit.providers.transport.http.exchange import request_head
+from agentkit.providers.transport.http.failures import HttpStatusError, MalformedResponseError
+from agentkit.providers.transport.http.record import Record, parse, serialize
+
+if TYPE_CHECKING:
+    from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
+    from agentkit.providers.transport.http.sync_client import SyncHttpClient
+
+_DONE = b"[DONE]"
+_LONGEST_ERROR = 1 << 20
+_MOST_HEADS = 16
+
+
+class HttpApi(NamedTuple):
+    """A method of an API that is called with JSON over HTTP.
+
+    Attributes:
+        path: the path of the method, below the address.
+        url: the provider's own address.
+        variables: how the environment variables begin that replace the address (``…_BASE_URL``)
+            and add headers (``…_CUSTOM_HEADERS``, one per line), as the SDK does; empty: none.
+    """
+
+    path: str
+    url: str
+    variables: str = ""
+
+    def address(self, given: str | None) -> str:
+        """The address: `given`, else that in the environment, else the provider's own."""
+        named = os.environ.get(f"{self.variables}_BASE_URL") if self.variables else None
+        return (given or named or self.url).rstrip("/")
+
+    def custom_headers(self) -> dict[str, str]:
+        """The headers that the environment adds."""
+        text = os.environ.get(f"{self.variables}_CUSTOM_HEADERS", "") if self.variables else ""
+        pairs = (line.partition(":") for line in text.split("\n") if ":" in line)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+class HttpTransport:
+    """One method of an HTTP API, called without an SDK.
+
+    `address` gives the address and the headers that authenticate; it is called when a client is
+    first needed. `locate` gives the path of a request and its JSON; it may change the body.
+    Responses are records of the type `record`.
+    """
+
+    def __init__(
+        self,
+        api: HttpApi,
+        address: Callable[[], tuple[str, dict[str, str]]],
+        locate: Callable[[Body, bool], tuple[str, Body]],
+        *,
+        record: type[Record] = Record,
+    ) -> None:
+        self._api = api
+        self._address = address
+        self._locate = locate
+        self._record = record
+        self._prefix = ""
+        self._host = ""
+        self._headers: dict[str, str] = {}
+        self._heads: dict[str, bytes] = {}
+        """The heads of requests without headers of their own, by path."""
+        self._clients: SdkClients[SyncHttpClient, AsyncHttpClient] = SdkClients(
+            self._new_sync, self._new_async
+        )
+
+    def prepare(self) -> None:
+        """Import the HTTP client."""
+        import_module("msgspec")
+
+    def send(self, body: Body, *, read_timeout: float | None) -> Reply:
+        """Send a request and receive its complete response."""
+        client = self._clients.sync()
+        reply = client.post(*self._request(body, read_timeout, stream=False))
+        finished = False
+        try:
+            decoder = BodyDecoder(reply.headers.get("content-encoding"))
+            data = b"".join([decoder.feed(chunk) for chunk in reply.chunks()])
+            finished = True
+        finally:
+            reply.release(finished=finished)
+        return self._reply(reply.status, reply.headers, data)
+
+    async def asend(self, body: Body, *, read_timeout: float | None) -> Reply:
+        """Like `send`, for asyncio."""
+        client = self._clients.of_loop()
+        reply = await client.post(*self._request(body, read_timeout, stream=False))
+        finished = False
+        try:
+            decoder = BodyDecoder(reply.headers.get("content-encoding"))
+            data = b"".join([decoder.feed(chunk) async for chunk in reply.chunks()])
+            finished = True
+        finally:
+            reply.release(finished=finished)
+        return self._reply(reply.status, reply.headers, data)
+
+    @contextmanager
+    def stream(self, body: Body, *, read_timeout: float | None) -> Iterator[Reply]:
+        """Send a request and open the stream of its response."""
+        client = self._clients.sync()
+        reply = client.post(*self._request(body, read_timeout, stream=True))
+        reader = _EventReader(reply.headers, self._record)
+        try:
+            if reply.status != 200:
+                data = b"".join([reader.body.feed(chunk) for chunk in reply.chunks()])
+                self._reply(reply.status, reply.headers, data)
+            yield Reply(_events(reply.chunks(), reader), reply.headers)
+        finally:
+            reply.release(finished=reader.finished)
+
+    @asynccontextmanager
+    async def astream(self, body: Body, *, read_timeout: float | None) -> AsyncIterator[Reply]:
+        """Like `stream`, for asyncio."""
+        client = self._clients.of_loop()
+        reply = await client.post(*self._request(body, read_timeout, stream=True))
+        reader = _EventReader(reply.headers, self._record)
+        try:
+            if reply.status != 200:
+                data = b"".join([reader.body.feed(chunk) async for chunk in reply.chunks()])
+                self._reply(reply.status, reply.headers, data)
+            yield Reply(_aevents(reply.chunks(), reader), reply.headers)
+        finally:
+            reply.release(finished=reader.finished)
+
+    def translate(self, exc: Exception, model: str) -> LLMError | None:
+        """An invalid response if it cannot be read, an invalid request if it cannot be sent."""
+        if isinstance(exc, MalformedResponseError | MalformedBodyError | ValueError):
+            return unreadable(model)
+        if isinstance(exc, TypeError):
+            return InvalidRequestError(
+                f"the request to {model} is not JSON serializable",
+                hint="parameters are strings, numbers, lists and dicts; see __cause__",
+            )
+        return None
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._clients.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, for asyncio."""
+        await self._clients.aclose()
+
+    def _new_sync(self) -> SyncHttpClient:
+        from agentkit.providers.transport.http.sync_client import SyncHttpClient
+
+        return SyncHttpClient(self._find_address())
+
+    def _new_async(self) -> AsyncHttpClient:
+        from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
+
+        return AsyncHttpClient(self._find_address())
+
+    def _find_address(self) -> Address:
+        url, headers = self._address()
+        address = address_of(url)
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": ACCEPTED_ENCODINGS,
+            "User-Agent": "agentkit",
+            **headers,
+            **self._api.custom_headers(),
+            **address.headers,
+        }
+        self._prefix, self._host, self._heads = address.path, address.authority, {}
+        return address
+
+    def _request(
+        self, body: Body, read_timeout: float | None, *, stream: bool
+    ) -> tuple[bytes, float]:
+        """The bytes and the time limit of a request.
+
+        ``extra_body``, ``extra_headers``, ``extra_query`` and ``timeout`` mean what they mean to
+        the SDKs.
+        """
+        more, query = body.pop("extra_headers", None), body.pop("extra_query", None)
+        extra, timeout = body.pop("extra_body", None), body.pop("timeout", None)
+        if extra:
+            body.update(extra)
+        path, content = self._locate(body, stream)
+        if query:
+            path += ("&" if "?" in path else "?") + urlencode(query, doseq=True)
+        if read_timeout is None:
+            read_timeout = timeout if isinstance(timeout, int | float) else READ_TIMEOUT
+        data = serialize(content)
+        return b"%s%d\r\n\r\n%s" % (self._head(path, more), len(data), data), read_timeout
+
+    def _head(self, path: str, more: Mapping[str, str] | None) -> bytes:
+        if more:
+            return request_head(self._prefix + path, self._host, {**self._headers, **more})
+        head = self._heads.get(path)
+        if head is None:
+            head = request_head(self._prefix + path, self._host, self._headers)
+            if len(self._heads) < _MOST_HEADS:
+                self._heads[path] = head
+        return head
+
+    def _reply(self, status: int, headers: Mapping[str, str], data: bytes) -> Reply:
+        """The reply of a complete response. Raises `HttpStatusError` for an error."""
+        if not 200 <= status < 300:
+            content = None
+            if len(data) <= _LONGEST_ERROR:
+                try:
+                    content = parse(data)
+                except ValueError:
+                    content = data.decode(errors="replace")
+            raise HttpStatusError(status, headers, content)
+        return Reply(_as_record(parse(data), self._record), headers)
+
+
+class _EventReader:
+    """Reads the records in the body of an event stream."""
+
+    __slots__ = ("_parser", "_record", "body", "finished")
+
+    def __init__(self, headers: Mapping[str, str], record: type[Record]) -> None:
+        self.body = BodyDecoder(headers.get("content-encoding"))
+        self._parser = EventParser()
+        self._record = record
+        self.finished = False
+        """Whether the end of the body, or the mark at the end of the events, was read."""
+
+    def read(self, chunk: bytes) -> Iterator[Record]:
+        """The records that `chunk` completes. Raises the error that one of them reports."""
+        for data in self._parser.feed(self.body.feed(chunk)):
+            if data == _DONE:
+                self.finished = True
+                return
+            record = _as_record(parse(data), self._record)
+            error = record.get("error")
+            if error:
+                raise ReportedError(error if isinstance(error, dict) else {"message": error})
+            yield record
+
+
+def _as_record(content: Any, kind: type[Record]) -> Record:
+    """JSON as a record. Raises `MalformedResponseError` if it is not an object."""
+    if not isinstance(content, dict):
+        raise MalformedResponseError(f"the response is a JSON {type(content).__name__}")
+    return kind(content)
+
+
+def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[Any]:
+    for chunk in chunks:
+        yield from reader.read(chunk)
+        if reader.finished:
+            return
+    reader.finished = True
+
+
+async def _aevents(chunks: AsyncIterator[bytes], reader: _EventReader) -> AsyncIterator[Any]:
+    async for chunk in chunks:
+        for record in reader.read(chunk):
+            yield record
+        if reader.finished:
+            return
+    reader.finished = True
