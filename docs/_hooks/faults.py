@@ -42,7 +42,7 @@ def page_text(page: str, rows: Iterable[Row]) -> str:
     """`page` with its tables generated again."""
     every = list(rows)
     names = list(dict.fromkeys(row.provider for row in every))
-    listed = ", ".join(f"`{name}`" for name in names)
+    listed = ", ".join(f"`{name}`" for name in names if not name.endswith(", native"))
     page = _filled(page, "providers", f"{listed}.\n")
     lines = "".join(
         _of_fault(fault, list(own), len(names))

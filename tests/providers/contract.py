@@ -80,6 +80,12 @@ PROVIDERS = {
     )
 }
 
+ADAPTERS = PROVIDERS | {
+    f"{name}, native": replace(each, extra={**each.extra, "transport": "native"})
+    for name, each in PROVIDERS.items()
+}
+"""Every adapter over each of its transports."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -209,7 +215,7 @@ class Row(NamedTuple):
 def rows() -> Iterator[Row]:
     """Every fault × provider × sync or async × complete or streamed, with its outcome."""
     for fault, case in CASES.items():
-        for provider in PROVIDERS:
+        for provider in ADAPTERS:
             for stream in (False, True):
                 expected = case.expected(stream=stream)
                 raises = expected.raises.__name__ if expected.raises else ""

@@ -16,10 +16,10 @@ from agentkit.providers.transport.connection import CancelScope, make_cancellabl
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
 from tests.helpers import until, with_backup
-from tests.providers.contract import ANSWER, PROVIDERS
+from tests.providers.contract import ADAPTERS, ANSWER
 
 pytestmark = pytest.mark.wire
-every_provider = pytest.mark.parametrize("provider", PROVIDERS)
+every_provider = pytest.mark.parametrize("provider", ADAPTERS)
 complete_and_stream = pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 
 TRICKLE = faults.trickle(0.02)
@@ -64,7 +64,7 @@ def test_cancelling_ends_a_request_that_trickles(
     provider: str, stream: bool, server: WireServer
 ) -> None:
     """The canary of the libraries' internals: it fails if sockets can no longer be reached."""
-    adapter = PROVIDERS[provider].make(server)
+    adapter = ADAPTERS[provider].make(server)
     adapter.send(Request(prompt="warm up"))
     server.always(TRICKLE)
     scope = CancelScope()
@@ -84,7 +84,7 @@ def test_cancelling_ends_a_request_that_trickles(
 
 
 def test_nothing_is_sent_in_a_cancelled_scope(server: WireServer) -> None:
-    adapter = PROVIDERS["openai"].make(server)
+    adapter = ADAPTERS["openai"].make(server)
     scope = CancelScope()
     scope.cancel()
     assert isinstance(failure(adapter, scope, stream=False), NetworkError)
@@ -93,7 +93,7 @@ def test_nothing_is_sent_in_a_cancelled_scope(server: WireServer) -> None:
 
 
 def test_the_connection_of_another_request_is_never_cancelled(server: WireServer) -> None:
-    adapter = PROVIDERS["openai"].make(server)
+    adapter = ADAPTERS["openai"].make(server)
     first, second = CancelScope(), CancelScope()
     send(adapter, first, stream=False)
     server.always(faults.latency(0.1))
@@ -126,7 +126,7 @@ def test_a_client_with_other_internals_stays_as_it_is(server: WireServer) -> Non
 def test_without_a_timeout_the_share_of_the_deadline_ends_an_attempt(
     provider: str, stream: bool, fault: faults.Fault, server: WireServer
 ) -> None:
-    adapter = PROVIDERS[provider].make(server)
+    adapter = ADAPTERS[provider].make(server)
     adapter.send(Request(prompt="warm up"))
     server.always(fault)
     began = time.monotonic()
@@ -149,7 +149,7 @@ def test_without_a_timeout_the_share_of_the_deadline_ends_an_attempt(
 def test_a_call_that_its_timeout_ends_keeps_neither_worker_nor_socket(
     stream: bool, server: WireServer
 ) -> None:
-    adapter = PROVIDERS["openai"].make(server)
+    adapter = ADAPTERS["openai"].make(server)
     adapter.send(Request(prompt="warm up"))
     server.always(TRICKLE)
     with with_backup(adapter, timeout=0.1) as llm:
@@ -160,7 +160,7 @@ def test_a_call_that_its_timeout_ends_keeps_neither_worker_nor_socket(
 
 
 def test_a_shared_stream_that_its_last_reader_leaves_is_cancelled(server: WireServer) -> None:
-    adapter = PROVIDERS["openai"].make(server)
+    adapter = ADAPTERS["openai"].make(server)
     server.always(faults.stalled_stream(1))
     breaker = CircuitBreaker()
     with LLMManager(cache="memory") as llm:

@@ -14,7 +14,7 @@ from agentkit.providers.transport import size_limit
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
 from tests.helpers import with_backup
-from tests.providers.contract import ANSWER, CASES, PROVIDERS, Row, rows
+from tests.providers.contract import ADAPTERS, ANSWER, CASES, Row, rows
 
 
 class Stage:
@@ -23,7 +23,7 @@ class Stage:
     def __init__(self, server: WireServer, runner: asyncio.Runner) -> None:
         self.server = server
         self.runner = runner
-        self.adapters = {name: each.make(server) for name, each in PROVIDERS.items()}
+        self.adapters = {name: each.make(server) for name, each in ADAPTERS.items()}
         for adapter in self.adapters.values():  # an SDK's import takes longer than a silence here
             adapter.send(Request(prompt="warm up"))
 
@@ -68,7 +68,7 @@ def name_of(row: Row) -> str:
 def test_each_fault_has_the_outcome_of_the_table(row: Row, stage: Stage) -> None:
     outcome = CASES[row.fault].outcome
     if not isinstance(outcome, faults.Fault | Response):
-        outcome = outcome(PROVIDERS[row.provider])
+        outcome = outcome(ADAPTERS[row.provider])
     stage.server.clear()
     stage.server.always(outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
@@ -98,12 +98,12 @@ def test_each_fault_has_the_outcome_of_the_table(row: Row, stage: Stage) -> None
 @pytest.mark.wire
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ADAPTERS)
 def test_a_refused_connection_is_a_network_error(
     provider: str, mode: str, stream: bool, stage: Stage
 ) -> None:
     with WireServer() as gone:
-        adapter = PROVIDERS[provider].make(gone)
+        adapter = ADAPTERS[provider].make(gone)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
     with with_backup(adapter, breaker=breaker) as llm:
         reply = stage.ask(llm, mode, stream=stream)
@@ -115,12 +115,12 @@ def test_a_refused_connection_is_a_network_error(
 @pytest.mark.wire
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ADAPTERS)
 def test_a_redirect_never_takes_the_prompt_to_another_server(
     provider: str, mode: str, stream: bool, stage: Stage
 ) -> None:
     with WireServer(reply="from elsewhere") as elsewhere:
-        place = PROVIDERS[provider].url(elsewhere)
+        place = ADAPTERS[provider].url(elsewhere)
         stage.server.clear()
         stage.server.always(faults.status(308, headers=(("location", place),)))
         with with_backup(stage.adapters[provider]) as llm:
@@ -132,7 +132,7 @@ def test_a_redirect_never_takes_the_prompt_to_another_server(
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("outcome", ["answer " * 2000, faults.status(500, message="x" * 14000)])
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ADAPTERS)
 def test_a_response_that_is_too_large_is_not_read_to_its_end(
     provider: str,
     mode: str,
@@ -155,7 +155,7 @@ def test_a_response_that_is_too_large_is_not_read_to_its_end(
 @pytest.mark.wire
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", ADAPTERS)
 def test_after_a_fault_the_same_adapter_answers(
     provider: str, mode: str, stream: bool, stage: Stage
 ) -> None:

@@ -23,7 +23,9 @@ def encoded(
     spec: str, params: dict[str, Any], *, fixed: tuple[str, ...] = (), **request: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """The options of a body, and what was left out of it."""
-    extra = {"base_url": "http://localhost:1/v1"} if spec.startswith("compatible") else {}
+    extra: dict[str, Any] = (
+        {"base_url": "http://localhost:1/v1"} if spec.startswith("compatible") else {}
+    )
     adapter = provider_for(spec, api_key="made-up", **extra)
     request = {"prompt": "Hello."} | request
     if "messages" in request:

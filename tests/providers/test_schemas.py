@@ -137,7 +137,9 @@ def requests() -> dict[str, Request]:
 def test_a_body_matches_the_schema_of_the_vendor(provider: str, model: str) -> None:
     if provider == "google":
         return  # its SDK makes the body: see below
-    extra = {"base_url": "http://localhost:1/v1"} if provider == "compatible" else {}
+    extra: dict[str, Any] = (
+        {"base_url": "http://localhost:1/v1"} if provider == "compatible" else {}
+    )
     adapter = provider_for(f"{provider}:{model}", api_key="made-up", **extra)
     for name, request in requests().items():
         for stream in (False, True):

@@ -7,13 +7,39 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote
 
+from agentkit.providers.parameters import GOOGLE
 from agentkit.providers.transport.base import Body
 from agentkit.providers.transport.http import Record
 
-_OUTSIDE = frozenset(
-    {"tools", "tool_config", "safety_settings", "system_instruction", "cached_content", "labels"}
+_GENERATION = frozenset(
+    [
+        "audio_timestamp",
+        "candidate_count",
+        "enable_enhanced_civic_answers",
+        "frequency_penalty",
+        "image_config",
+        "logprobs",
+        "max_output_tokens",
+        "media_resolution",
+        "model_selection_config",
+        "presence_penalty",
+        "response_json_schema",
+        "response_logprobs",
+        "response_mime_type",
+        "response_modalities",
+        "response_schema",
+        "routing_config",
+        "seed",
+        "speech_config",
+        "stop_sequences",
+        "temperature",
+        "thinking_config",
+        "top_k",
+        "top_p",
+    ]
 )
-"""What is beside ``generationConfig``; the SDK has it in one object with the rest."""
+"""The fields of ``generationConfig``, see https://ai.google.dev/api/generate-content. The SDK has
+them in one object with everything else."""
 _OF_THE_SDK = frozenset({"http_options", "automatic_function_calling", "automatic_continuation"})
 _OPAQUE = frozenset({"args", "response", "parameters_json_schema", "response_json_schema"})
 """Fields whose values are the user's own JSON."""
@@ -27,16 +53,19 @@ def locate(body: Body, stream: bool) -> tuple[str, Body]:
     method = "streamGenerateContent?alt=sse" if stream else "generateContent"
     content: dict[str, Any] = {"contents": body["contents"]}
     generation: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
     for name, value in body["config"].items():
-        if name in _OUTSIDE:
-            content[name] = value
-        elif name not in _OF_THE_SDK:
+        if name in _GENERATION:
             generation[name] = value
+        elif name not in GOOGLE:
+            unknown[name] = value
+        elif name not in _OF_THE_SDK:
+            content[name] = value
     if isinstance(system := content.get("system_instruction"), str):
         content["system_instruction"] = {"parts": [{"text": system}]}
     if generation:
         content["generation_config"] = generation
-    return f"/v1beta/{model}:{method}", _renamed(content)
+    return f"/v1beta/{model}:{method}", {**_renamed(content), **unknown}
 
 
 class GoogleRecord(Record):
