@@ -57,7 +57,7 @@ def test_a_response_is_the_same_wherever_the_packets_end(
 
 
 @given(COMPLETE, st.data())
-def test_a_response_that_is_cut_anywhere_is_incomplete(
+def test_a_response_that_ends_early_anywhere_is_incomplete(
     response: bytes, data: st.DataObject
 ) -> None:
     end = data.draw(st.integers(0, len(response) - 1))

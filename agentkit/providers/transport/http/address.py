@@ -25,7 +25,7 @@ class Address:
         path: what the path of every request begins with; the complete URL, if a proxy forwards
             them.
         secure: whether it is reached over TLS.
-        first_hop: the host and the port to connect to.
+        first_address: the host and the port to connect to.
         tunnel: the request by which a proxy opens a tunnel; None: there is no tunnel.
     """
 
@@ -39,11 +39,11 @@ class Address:
         self.headers: dict[str, str] = {}
         """What every request has for the proxy."""
         port = parts.port or (443 if self.secure else 80)
-        self.first_hop = (self.host, port)
+        self.first_address = (self.host, port)
         self.tunnel: bytes | None = None
         if proxy is None:
             return
-        self.first_hop = (proxy.hostname or "", proxy.port or 80)
+        self.first_address = (proxy.hostname or "", proxy.port or 80)
         headers = _credentials(proxy)
         if self.secure:
             host = f"[{self.host}]" if ":" in self.host else self.host

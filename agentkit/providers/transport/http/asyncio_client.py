@@ -180,7 +180,7 @@ class _Connection(asyncio.Protocol):
             exchange.feed_end()
 
     def resume(self) -> None:
-        """Go on reading, if it was paused."""
+        """Continue reading, if it was paused."""
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
@@ -232,7 +232,7 @@ async def _open(loop: asyncio.AbstractEventLoop, connection: _Connection, addres
     """Connect to `address`, through its proxy and over TLS where it has them."""
     context = tls_context() if address.secure else None
     name = address.host if address.secure else None
-    host, port = address.first_hop
+    host, port = address.first_address
     if address.tunnel is None:
         await loop.create_connection(
             lambda: connection,

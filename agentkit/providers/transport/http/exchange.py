@@ -82,7 +82,7 @@ class HttpExchange:
         Raises:
             MalformedResponseError: it is not HTTP/1.1, or its head is too large.
         """
-        if self.complete:  # nobody asked for it
+        if self.complete:  # not asked for
             self._reusable = False
             return
         if not self.has_head:
@@ -138,7 +138,7 @@ class HttpExchange:
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        if self.complete:  # another response follows, which nobody asked for
+        if self.complete:  # another response follows, which was not asked for
             self._reusable = False
 
     def on_message_complete(self) -> None:

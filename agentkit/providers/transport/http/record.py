@@ -10,7 +10,7 @@ from typing import Any
 class Record(dict[str, Any]):
     """A JSON object whose fields are attributes too; a missing one is None.
 
-    Objects inside it become records when they are read, so that what nobody reads costs nothing.
+    Objects inside it become records when they are read, so that a field that is not read costs nothing.
     """
 
     __slots__ = ()
@@ -37,7 +37,7 @@ def _decoder() -> Any:
 
 
 def parse(data: bytes) -> Any:
-    """JSON as plain data. Raises `ValueError` if it is none.
+    """JSON as plain data. Raises `ValueError` if it is not JSON.
 
     What msgspec refuses but Python accepts, such as NaN or half of a surrogate pair, is accepted,
     as by the SDKs.

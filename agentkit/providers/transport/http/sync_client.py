@@ -155,7 +155,7 @@ class _Connection:
                     return False
         except (BlockingIOError, ssl.SSLWantReadError):
             return self.exchange.reusable
-        except Exception:  # noqa: BLE001 - whatever came, it is no end of a response
+        except Exception:  # noqa: BLE001 - the rest of the response was not as expected
             return False
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class _Connection:
 
 def _connect(address: Address) -> socket.socket:
     """A socket that is connected to `address`, through its proxy and over TLS where it has them."""
-    connected = socket.create_connection(address.first_hop, timeout=CONNECT_TIMEOUT)
+    connected = socket.create_connection(address.first_address, timeout=CONNECT_TIMEOUT)
     try:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if address.tunnel is not None:
