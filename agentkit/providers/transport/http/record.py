@@ -10,7 +10,7 @@ from typing import Any
 class Record(dict[str, Any]):
     """A JSON object whose fields are attributes too; a missing one is None.
 
-    Objects inside it become records when they are read, so that a field that is not read costs nothing.
+    Objects inside it become records when they are read: a field that is not read costs nothing.
     """
 
     __slots__ = ()
