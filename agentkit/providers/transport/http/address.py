@@ -1,4 +1,4 @@
-"""Where requests go: the address of an API, its proxy, and the certificates that it must have."""
+"""The address of an API, its proxy, and the certificates that are trusted."""
 
 from __future__ import annotations
 
