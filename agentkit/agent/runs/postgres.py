@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-_PATIENCE: Final = 30.0
-"""Seconds for which a transaction is tried again after the connection was lost."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _SETTINGS: Final = (
     "SET tcp_keepalives_idle = 10",
@@ -42,15 +40,15 @@ _parents: Final[list[Any]] = []
 class PostgresDatabase:
     """One Postgres database. Safe to use from many threads, processes and machines.
 
-    A lost connection is opened again with back-off, for 30 seconds; then the transaction fails and
-    the run with it, and what is recorded is kept. The URL must lead to the server itself or to a
-    pool of sessions: pools of transactions lose advisory locks.
+    A lost connection is opened again with back-off, for `patience` seconds; then the transaction
+    fails and the run with it, and what is recorded is kept. The URL must lead to the server itself
+    or to a pool of sessions: pools of transactions lose advisory locks.
 
     Raises:
         MissingDependencyError: the package psycopg is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float) -> None:
         try:
             import psycopg
         except ImportError as error:
@@ -61,6 +59,7 @@ class PostgresDatabase:
         self.label = f"the journal at {urlsplit(url).hostname or 'localhost'}"
         self._psycopg = psycopg
         self._url = url
+        self._patience = patience
         self._lock = fork_safe_lock()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._owner = ""
@@ -75,7 +74,7 @@ class PostgresDatabase:
         Raises:
             JournalError: the database cannot be reached or used.
         """
-        give_up, delay = time.monotonic() + _PATIENCE, _FIRST_DELAY
+        give_up, delay = time.monotonic() + self._patience, _FIRST_DELAY
         while True:
             try:
                 return self._attempt(work)

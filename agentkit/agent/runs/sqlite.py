@@ -37,8 +37,6 @@ SCHEMA: Final = (
 )
 _APPLICATION: Final = 0x616B7275
 """Marks the file as agentkit's, in the header that SQLite keeps for this purpose."""
-_PATIENCE: Final = 10.0
-"""Seconds to wait for another process that is writing."""
 _parents: Final[list[sqlite3.Connection]] = []
 """Connections that a forked child has from its parent, and may neither use nor close."""
 
@@ -46,13 +44,16 @@ _parents: Final[list[sqlite3.Connection]] = []
 class SQLiteDatabase:
     """One SQLite file, or a database in memory for an empty `path`.
 
+    Another process that writes is waited for, `patience` seconds at most.
+
     Every transaction is on the disk when it returns (``synchronous=FULL``). The file is readable
     and writable by its owner only. Safe to use from many threads and processes of one machine.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience: float) -> None:
         self.label = f"the journal {Path(path).name}" if path else "the journal in memory"
         self._path = path
+        self._patience = patience
         self._lock = fork_safe_lock()
         self._connection: sqlite3.Connection | None = None
         self._ownership: sqlite3.Connection | None = None
@@ -150,7 +151,7 @@ class SQLiteDatabase:
                     raise self._unusable(error) from error
             connection = sqlite3.connect(
                 self._path or ":memory:",
-                timeout=_PATIENCE,
+                timeout=self._patience,
                 isolation_level=None,
                 check_same_thread=False,
             )

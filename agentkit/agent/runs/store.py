@@ -15,6 +15,7 @@ from agentkit._fork import fork_safe_lock
 from agentkit.agent.callables import acall
 from agentkit.agent.runs.sqlite import Execute, SQLiteDatabase
 from agentkit.errors import ConfigurationError, JournalError, RunConflictError
+from agentkit.policy.validation import number
 from agentkit.types import Now
 from agentkit.types.context import Closing
 
@@ -95,6 +96,8 @@ class RunStore(Closing):
     Args:
         url: ``"sqlite:///runs.sqlite"`` (relative; four slashes for an absolute path),
             ``"postgresql://…"``, or ``"memory"``.
+        patience: seconds to wait for a busy file, or for a lost connection to come back, before a
+            step fails (default 30).
         clock: a monotonic clock in seconds; measures how long a run is worked on.
         wall_clock: seconds since 1970; only shown, never compared.
 
@@ -104,11 +107,17 @@ class RunStore(Closing):
     """
 
     def __init__(
-        self, url: str, *, clock: Now = time.monotonic, wall_clock: Now = time.time
+        self,
+        url: str,
+        *,
+        patience: float = 30.0,
+        clock: Now = time.monotonic,
+        wall_clock: Now = time.time,
     ) -> None:
-        self._database = _database(url)
+        self._database = _database(url, number("patience", patience))
         self._clock = clock
         self._wall_clock = wall_clock
+        self._unreleased: list[tuple[str, str, int]] = []
         self.label = self._database.label
 
     def claim(self, run_id: str, agent: str = "", decided: Iterable[str] = ()) -> RunJournal:
@@ -125,6 +134,7 @@ class RunStore(Closing):
         owner, now = database.owner(), self._wall_clock()
 
         def work(execute: Execute) -> tuple[int, list[RecordedStep]]:
+            self._release_late(execute)
             rows = execute(f"SELECT {_RUN} FROM agentkit_runs WHERE id = ?", (run_id,))  # noqa: S608 - constant names
             _require_pending(decided, rows[0][8] if rows else "[]")
             if not rows:
@@ -158,6 +168,7 @@ class RunStore(Closing):
             steps=steps,
             clock=self._clock,
             wall_clock=self._wall_clock,
+            unreleased=self._unreleased,
         )
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
@@ -169,6 +180,7 @@ class RunStore(Closing):
         database = self._database
 
         def work(execute: Execute) -> list[RunInfo]:
+            self._release_late(execute)
             rows = execute(f"SELECT {_RUN} FROM agentkit_runs ORDER BY created, id", ())  # noqa: S608 - constant names
             alive = {
                 owner: database.is_alive(owner, execute)
@@ -225,6 +237,15 @@ class RunStore(Closing):
 
         self._database.transaction(work)
 
+    def _release_late(self, execute: Execute) -> None:
+        """Release the runs that ended here while the database could not be written."""
+        for run in list(self._unreleased):
+            execute(
+                "UPDATE agentkit_runs SET status = 'abandoned' "
+                "WHERE id = ? AND owner = ? AND claims = ? AND status = 'running'",
+                run,
+            )
+
     def close(self) -> None:
         """Close the database. Runs that this object works on count as abandoned."""
         self._database.close()
@@ -254,6 +275,7 @@ class RunJournal:
         steps: list[RecordedStep],
         clock: Now,
         wall_clock: Now,
+        unreleased: list[tuple[str, str, int]],
     ) -> None:
         self.run_id = run_id
         self.seconds = max((step.seconds for step in steps), default=0.0)
@@ -263,6 +285,7 @@ class RunJournal:
         self._wall_clock = wall_clock
         self._clock = clock
         self._claimed_at = clock()
+        self._unreleased = unreleased
         self._recorded = {step.name: step.value for step in steps}
 
     def step(self, name: str, do: Callable[[], Any]) -> Any:
@@ -291,15 +314,25 @@ class RunJournal:
 
         `pending` has the ids of the calls that wait for approval. A failed run keeps those that it
         had.
+
+        Raises:
+            JournalError: the journal cannot be written; the run becomes ``abandoned`` as soon as
+                its store can write again, or when the process ends.
         """
         now, waiting = self._wall_clock(), None if status == "failed" else _encode(list(pending))
-        self._database.transaction(
-            lambda execute: execute(
-                "UPDATE agentkit_runs SET status = ?, note = ?, pending = COALESCE(?, pending), "
-                "updated = ? WHERE id = ? AND owner = ? AND claims = ? AND status = 'running'",
-                (status, note, waiting, now, self.run_id, self._owner, self._claims),
+        run = (self.run_id, self._owner, self._claims)
+        try:
+            self._database.transaction(
+                lambda execute: execute(
+                    "UPDATE agentkit_runs SET status = ?, note = ?, "
+                    "pending = COALESCE(?, pending), updated = ? "
+                    "WHERE id = ? AND owner = ? AND claims = ? AND status = 'running'",
+                    (status, note, waiting, now, *run),
+                )
             )
-        )
+        except JournalError:
+            self._unreleased.append(run)
+            raise
 
     def _record(self, name: str, value: Any) -> None:
         try:
@@ -359,15 +392,15 @@ def run_store(url: str) -> RunStore:
         return store
 
 
-def _database(url: Any) -> Database:
+def _database(url: Any, patience: float) -> Database:
     if url == "memory":
-        return SQLiteDatabase("")
+        return SQLiteDatabase("", patience)
     if isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
-        return SQLiteDatabase(url.removeprefix("sqlite:///"))
+        return SQLiteDatabase(url.removeprefix("sqlite:///"), patience)
     if isinstance(url, str) and url.startswith(("postgresql://", "postgres://")):
         from agentkit.agent.runs.postgres import PostgresDatabase
 
-        return PostgresDatabase(url)
+        return PostgresDatabase(url, patience)
     shown = repr(url) if isinstance(url, str) and "@" not in url else f"a {type(url).__name__}"
     raise ConfigurationError(
         f"journal is {shown}",

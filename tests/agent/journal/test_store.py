@@ -226,6 +226,20 @@ except JournalError as error:
         assert store.claim("r").step(str(recorded), lambda: "more") == "more"
 
 
+def test_a_run_that_could_not_be_released_is_released_later(path: Path) -> None:
+    with store_at(path) as store:
+        journal = store.claim("r")
+        journal.step("one", lambda: 1)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("ALTER TABLE agentkit_runs RENAME TO elsewhere")
+        with pytest.raises(JournalError):
+            journal.release("finished")
+        other.execute("ALTER TABLE elsewhere RENAME TO agentkit_runs")
+        other.close()
+        assert store.run("r").status == "abandoned"
+        assert store.claim("r").step("one", lambda: 2) == 1
+
+
 def test_what_is_recorded_may_be_large(path: Path) -> None:
     with store_at(path) as store:
         store.claim("r").step("one", lambda: "x" * 5_000_000)
