@@ -89,10 +89,9 @@ def test_a_run_is_recorded_listed_and_resumed(server: Server) -> None:
     world = World()
     plan = Plan(world, (calls("send", "look", step=1), Response("done \0 \ud800")))
     for _ in range(2):
-        result = agent_for(world, plan).run(
-            "Go.", run_id="r", journal=server.url, tools=tools(world)
-        )
-        assert result.text == "done \0 \ud800"
+        with RunStore(server.url) as store:
+            agent = agent_for(world, plan, journal=store, tools=tools_of(world)[:2])
+            assert agent.run("Go.", run_id="r").text == "done \0 \ud800"
     assert world.requests.total() == 2
     with RunStore(server.url) as store:
         assert [(each.id, each.status, each.claims) for each in store.runs()] == [
