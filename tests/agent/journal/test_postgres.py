@@ -17,7 +17,7 @@ from agentkit.agent.runs.store import RunStore
 from agentkit.errors import JournalError, RunConflictError
 from agentkit.output.tools import tool
 from agentkit.types import Response
-from tests.agent.journal.helpers import Plan, World, agent_for, calls
+from tests.agent.journal.helpers import Plan, World, agent_for, calls, tools_of
 from tests.programs import start
 
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
