@@ -102,7 +102,7 @@ def fork(contender: Any, arguments: tuple[Any, ...]) -> int:
         random.seed()
         contender.work(*arguments)
         failed = 0
-    except Exception as error:  # noqa: BLE001 - the last line of a process
+    except BaseException as error:  # noqa: BLE001 - the last line of a process
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(failed)

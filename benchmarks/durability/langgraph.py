@@ -29,12 +29,11 @@ def work(runs: Sequence[str], url: str, port: int, folder: Path, journal: str) -
 
     def finish(run: str) -> None:
         config: Any = {"configurable": {"thread_id": run}, "recursion_limit": 200}
-        state = graph.get_state(config)
-        if not state.values or state.next:
-            task = None if state.next else {"messages": [("user", f"Run {run}.")]}
+        values = graph.get_state(config).values
+        messages = values.get("messages") or [None]
+        if not isinstance(messages[-1], AIMessage) or messages[-1].tool_calls:
+            task = None if messages[-1] else {"messages": [("user", f"Run {run}.")]}
             values = graph.invoke(task, config, durability="sync")
-        else:
-            values = state.values
         ended = {"run": run, "text": values["messages"][-1].content, "in_doubt": []}
         with (folder / "ended.jsonl").open("a") as file:
             file.write(json.dumps(ended) + "\n")

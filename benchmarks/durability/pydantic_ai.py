@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,22 +61,20 @@ def work(runs: Sequence[str], url: str, port: int, folder: Path, journal: str) -
 
     client = AsyncOpenAI(base_url=f"{url}/v1", api_key="any")
     model = OpenAIChatModel("m", provider=OpenAIProvider(openai_client=client))
-    agent = DBOSAgent(Agent(model, name="worker", tools=[look, put, charge, mail]))
+    plain = Agent(model, name="worker", tools=[look, put, charge, mail])
+    agent = DBOSAgent(plain, parallel_execution_mode="sequential")
 
     @DBOS.workflow()
     async def follow(run: str) -> str:
         result = await agent.run(f"Run {run}.", usage_limits=UsageLimits(request_limit=100))
         return result.output
 
-    async def finish(run: str) -> None:
+    DBOS.launch()
+    handles = []
+    for run in runs:
         with SetWorkflowID(run):
-            handle = await DBOS.start_workflow_async(follow, run)
-        ended = {"run": run, "text": await handle.get_result(), "in_doubt": []}
+            handles.append(DBOS.start_workflow(follow, run))
+    for run, handle in zip(runs, handles, strict=True):
+        ended = {"run": run, "text": handle.get_result(), "in_doubt": []}
         with (folder / "ended.jsonl").open("a") as file:
             file.write(json.dumps(ended) + "\n")
-
-    async def finish_all() -> None:
-        await asyncio.gather(*map(finish, runs))
-
-    DBOS.launch()
-    asyncio.run(finish_all())
