@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -36,9 +35,9 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"postgresql://me@127.0.0.1:{self.port}/postgres"
-        self.user = "nobody" if os.getuid() == 0 else None
+        self.user = 65534 if os.getuid() == 0 else None
         if self.user is not None:
-            shutil.chown(folder, self.user)
+            os.chown(folder, self.user, self.user)
         self.command("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "me", "--no-sync")
 
     def command(self, name: str, *arguments: str) -> None:
