@@ -40,7 +40,10 @@ from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 MUTATED = ("agentkit/policy", "agentkit/engine")
-TESTS = ("tests/policy", "tests/engine", "tests/manager", "tests/output")
+TESTS = (
+    *("tests/policy", "tests/engine", "tests/manager", "tests/output", "tests/telemetry"),
+    "tests/failover/test_time.py",
+)
 IGNORED = "tests/engine/test_interruptions.py"  # it sets a trace function, as coverage.py does
 COPIED = ("agentkit", "tests", "benchmarks", "docs", "examples", "pyproject.toml")
 OPTIONS = (

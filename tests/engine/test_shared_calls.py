@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ from agentkit import (
     Response,
     RetryPolicy,
 )
-from agentkit.engine.shared_call import AHEAD
+from agentkit.engine.shared_call import AHEAD, Room, SharedCall, SharedCalls
+from agentkit.types import TextDelta
 
 pytestmark = pytest.mark.threads
 
@@ -520,3 +522,58 @@ def test_the_deadline_is_extended_while_every_consumer_pauses() -> None:
                 return len([text async for text in stream])
 
     assert asyncio.run(main()) == 9_999
+
+
+class TestSignals:
+    """What wakes the followers and the leader of a shared stream."""
+
+    @staticmethod
+    def stream() -> SharedCall:
+        joined = SharedCalls().join("key", thread=1, blocking=True)
+        assert joined is not None
+        shared, leads = joined
+        assert leads
+        return shared
+
+    def test_a_follower_that_no_longer_waits_is_not_woken(self) -> None:
+        shared, woken = self.stream(), [0, 0]
+
+        def wake(which: int) -> None:
+            woken[which] += 1
+
+        stays, leaves = partial(wake, 0), partial(wake, 1)
+        news = shared.beyond(0)
+        news.subscribe(stays)
+        news.subscribe(leaves)
+        news.unsubscribe(leaves)
+        shared.put(TextDelta("x"))
+        assert woken == [1, 0]
+        shared.put(TextDelta("y"))
+        assert woken == [1, 0], "a signal wakes once"
+        news.subscribe(leaves)
+        assert woken == [1, 1], "there is an event already"
+
+    def test_the_leader_is_ahead_of_the_fastest_consumer_by_so_many_events_and_no_more(
+        self,
+    ) -> None:
+        shared = self.stream()
+        for number in range(AHEAD):
+            assert not shared.is_full()
+            shared.put(TextDelta(str(number)))
+        assert shared.is_full()
+        resumed: list[int] = []
+        Room(shared).subscribe(lambda: resumed.append(shared.taken))
+        for count in range(1, AHEAD // 2 + 1):
+            assert not shared.has_room()
+            shared.take(count)
+        assert shared.has_room()
+        assert resumed == [AHEAD // 2]
+
+    def test_the_last_caller_that_leaves_wakes_a_leader_that_waits(self) -> None:
+        shared, resumed = self.stream(), list[str]()
+        for number in range(AHEAD):
+            shared.put(TextDelta(str(number)))
+        Room(shared).subscribe(lambda: resumed.append("resumed"))
+        assert not resumed
+        shared.leave()
+        assert resumed == ["resumed"]
