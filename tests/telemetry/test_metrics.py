@@ -291,3 +291,11 @@ def test_strings_are_those_of_the_installed_conventions() -> None:
     assert len(standard) > 30
     assert standard - newer <= known
     assert not newer & known, "what the installed package has by now is to be compared with it"
+
+
+def test_a_request_that_bypasses_the_cache_is_counted_as_such(seen: Observed) -> None:
+    llm = seen.manager(("a", ScriptedModel(then=ANSWER)), cache="memory")
+    llm.generate("hi")
+    llm.generate("hi", use_cache=False)
+    counted = {p[0]["agentkit.cache.result"]: p[1] for p in seen.points("agentkit.cache.requests")}
+    assert counted == {"miss": 1, "bypass": 1}
