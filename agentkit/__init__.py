@@ -47,6 +47,7 @@ __getattr__, __dir__, __all__ = attach(
             "ContentFilterError",
             "ContextLengthError",
             "DeadlineExceededError",
+            "InDoubtError",
             "InvalidRequestError",
             "InvalidResponseError",
             "JournalError",

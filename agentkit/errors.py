@@ -36,6 +36,7 @@ The tree (names after ``=`` are aliases, the very same objects)::
     └─ AgentError
        ├─ AgentStateError
        ├─ ToolError
+       │  └─ InDoubtError
        ├─ StepLimitError
        └─ JournalError
           ├─ RunConflictError
@@ -378,6 +379,14 @@ class AgentStateError(AgentError):
 
 class ToolError(AgentError):
     """A tool failed, is unknown, or was called with invalid arguments."""
+
+
+class InDoubtError(ToolError):
+    """A tool cannot say whether its call took effect: an answer was lost, for example.
+
+    Raise it in a tool of your own. An agent calls a tool whose effect is ``"none"`` or
+    ``"idempotent"`` again; of any other the call is in doubt (see `agentkit.tool`).
+    """
 
 
 class StepLimitError(AgentError):

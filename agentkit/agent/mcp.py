@@ -19,15 +19,21 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit._fork import on_fork
 from agentkit.agent.calls import TextWithMedia
-from agentkit.agent.mcp_client import connect, message_of, open_url
-from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
+from agentkit.agent.mcp_client import connect, is_lost, message_of, open_url
+from agentkit.errors import (
+    ConfigurationError,
+    InDoubtError,
+    MissingDependencyError,
+    ToolError,
+)
 from agentkit.policy.validation import number
 from agentkit.types import ToolSpec
+from agentkit.types.message import Effect
 
 if TYPE_CHECKING:
     from mcp.types import CallToolResult, Tool
@@ -36,6 +42,10 @@ Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 
 _INVALID_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _NAME_LENGTH: Final = 64
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+"""Seconds before a lost connection is opened again; twice as long after each failure."""
+_TRUSTED: Final = 1.0
+"""Seconds for which a connection that has answered is used without a ping."""
 _MAX_PAGES: Final = 100
 """Pages of a tool list that are read, so that an endless list does not hang the caller."""
 
@@ -48,12 +58,18 @@ def mcp_tools(
     headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
     prefix: str = "",
+    effects: Mapping[str, Effect] | Literal["hints"] | None = None,
+    required: bool = True,
 ) -> MCPTools:
     """A context manager, for ``with`` and ``async with``, that returns a server's tools.
 
     The tools are `ToolSpec` objects that any agent may run, from any thread or loop, inside the
     block. At its end the connection is closed. A server that was started here is asked to exit,
     terminated after two seconds, and then killed.
+
+    A connection that is lost inside the block is opened again, with back-off; a server that was
+    started here is started again. Calls wait for that within their time limits. A call whose answer
+    was lost raises `InDoubtError`, so that an agent repeats it if the tool's effect allows.
 
     Args:
         server: a command line (``"python server.py"``, or a list of words) to start and to talk to
@@ -81,17 +97,33 @@ def mcp_tools(
             hint='pip install "agentkit-llms[mcp]"',
         )
     label, target = _target(server, env, cwd, headers)
-    return MCPTools(label, target, timeout, prefix)
+    return MCPTools(
+        label, target, timeout=timeout, prefix=prefix, effects=effects or {}, required=required
+    )
 
 
 class MCPTools:
     """A connection to an MCP server; returned by `mcp_tools`, used once."""
 
-    def __init__(self, label: str, target: Connect, timeout: float, prefix: str) -> None:
+    def __init__(
+        self,
+        label: str,
+        target: Connect,
+        *,
+        timeout: float,
+        prefix: str,
+        effects: Mapping[str, Effect] | Literal["hints"],
+        required: bool,
+    ) -> None:
         self._label = label
         self._target = target
         self._timeout = timeout
         self._prefix = prefix
+        self._effects = effects
+        self._required = required
+        self._tools: tuple[ToolSpec, ...] = ()
+        self._changed = False
+        self._heard_at = 0.0
         self._ready: Future[tuple[ToolSpec, ...]] = Future()
         self._ended: Future[None] = Future()
         self._closing = threading.Event()
@@ -130,6 +162,36 @@ class MCPTools:
     ) -> None:
         await self._aclose()
 
+    @property
+    def tools(self) -> tuple[ToolSpec, ...]:
+        """The server's tools as last read.
+
+        They are read on entering, on reconnecting, when the server reports a change, and by
+        `refresh`.
+        """
+        return self._tools
+
+    def refresh(self) -> tuple[ToolSpec, ...]:
+        """Read the list of tools again. Raises `ToolError` if the server cannot be asked."""
+        if self._closing.is_set():
+            raise self._closed()
+        return asyncio.run_coroutine_threadsafe(self._refresh(), self._loop).result()
+
+    async def arefresh(self) -> tuple[ToolSpec, ...]:
+        """Like `refresh`, for asyncio."""
+        if self._closing.is_set():
+            raise self._closed()
+        future = asyncio.run_coroutine_threadsafe(self._refresh(), self._loop)
+        return await asyncio.wrap_future(future)
+
+    async def _refresh(self) -> tuple[ToolSpec, ...]:
+        client = await self._connected()
+        try:
+            self._tools = await self._list(client)
+        except Exception as error:
+            raise ToolError(f"{self._label} failed: {message_of(error)}") from error
+        return self._tools
+
     def __repr__(self) -> str:
         return f"<MCPTools of {self._label}>"
 
@@ -155,8 +217,9 @@ class MCPTools:
         self._ended.set_result(None)
 
     def _leave_loop(self) -> None:
-        self._leave.set()
-        if not self._ready.done():
+        self._leaving = True
+        self._wake.set()
+        if not self._up.is_set():
             self._connecting.cancel()
 
     def _work(self) -> None:
@@ -171,21 +234,64 @@ class MCPTools:
             self._ended.set_result(None)
 
     async def _serve(self) -> None:
+        """Keep a connection until the block ends."""
         import anyio
 
-        self._leave = asyncio.Event()
+        self._leaving = False
+        self._wake, self._up = asyncio.Event(), asyncio.Event()
         self._connecting = anyio.CancelScope()
         self._loop = asyncio.get_running_loop()
-        if self._closing.is_set():
-            return
+        delay = _FIRST_DELAY
+        while not (self._leaving or self._closing.is_set()):
+            try:
+                await self._stay_connected()
+                delay = _FIRST_DELAY
+            except Exception:
+                if self._required and not self._ready.done():
+                    raise
+                if not self._ready.done():
+                    self._ready.set_result(())
+            finally:
+                self._up.clear()
+            if not self._leaving:
+                self._wake.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
+
+    async def _stay_connected(self) -> None:
+        """Connect, and return when the connection is lost or the block ends."""
+        import anyio
+
+        self._connecting = anyio.CancelScope()
         # A process that is being started must not be cancelled, or it would never be reaped.
         async with self._target() as target:
             with anyio.fail_after(self._timeout) as limit, self._connecting:
-                async with connect(target, self._timeout) as client:
+                async with connect(target, self._timeout, self._hear_of_change) as client:
                     self._client = client
-                    self._ready.set_result(await self._list(client))
+                    self._tools = await self._list(client)
                     limit.deadline = float("inf")
-                    await self._leave.wait()
+                    self._wake.clear()
+                    self._up.set()
+                    if not self._ready.done():
+                        self._ready.set_result(self._tools)
+                    while not self._leaving:
+                        await self._wake.wait()
+                        self._wake.clear()
+                        if not self._changed:
+                            return
+                        self._changed = False
+                        self._tools = await self._list(client)
+
+    def _hear_of_change(self) -> None:
+        self._changed = True
+        self._wake.set()
+
+    def _lose(self, client: Any) -> None:
+        if client is self._client and self._up.is_set():
+            self._up.clear()
+            self._changed = False
+            self._wake.set()
 
     async def _list(self, client: Any) -> tuple[ToolSpec, ...]:
         tools: list[Tool] = []
@@ -203,7 +309,8 @@ class MCPTools:
         async def run(**arguments: Any) -> str:
             return await self._call(tool.name, arguments)
 
-        return ToolSpec(name, tool.description or "", tool.input_schema, run)
+        effect = _hinted(tool) if self._effects == "hints" else self._effects.get(tool.name)
+        return ToolSpec(name, tool.description or "", tool.input_schema, run, effect)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
         if self._closing.is_set():
@@ -218,13 +325,35 @@ class MCPTools:
             raise
 
     async def _call_tool(self, name: str, arguments: dict[str, Any]) -> str:
+        client = await self._connected()
         try:
-            result = await self._client.call_tool(name, arguments)
+            result = await client.call_tool(name, arguments)
         except Exception as error:
-            raise ToolError(f"{self._label} failed: {message_of(error)}") from error
+            failed = f"{self._label} failed: {message_of(error)}"
+            if not is_lost(error):
+                raise ToolError(failed) from error
+            self._lose(client)
+            raise InDoubtError(failed, hint="the connection is opened again") from error
         if result.is_error:
             raise ToolError(_content(result) or f"{self._label} failed without a reason")
+        self._heard_at = self._loop.time()
         return _content(result)
+
+    async def _connected(self) -> Any:
+        """The client of a connection that was alive a moment ago, so that a call is not lost."""
+        if self._up.is_set() and self._loop.time() - self._heard_at > _TRUSTED:
+            client = self._client
+            try:
+                await client.send_ping()
+                self._heard_at = self._loop.time()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the call itself will show it
+                if is_lost(error):
+                    self._lose(client)
+        try:
+            await asyncio.wait_for(self._up.wait(), self._timeout)
+        except TimeoutError:
+            raise ToolError(f"{self._label} is not connected") from None
+        return self._client
 
     def _closed(self) -> ToolError:
         return ToolError(f"the connection to {self._label} is closed")
@@ -263,6 +392,14 @@ def _target(
         label = f"the MCP server {PurePath(words[0]).name}"
         return label, lambda: _started(words, env, cwd)
     return f"the MCP server {type(server).__name__}", lambda: nullcontext(server)
+
+
+def _hinted(tool: Tool) -> Effect | None:
+    """What the server says about a second call of its tool."""
+    hints = tool.annotations
+    if hints is not None and hints.read_only_hint:
+        return "none"
+    return "idempotent" if hints is not None and hints.idempotent_hint else None
 
 
 def _words(command: str) -> list[str]:

@@ -7,28 +7,38 @@ Release 2 has a client of its own. Release 1 has sessions, whose messages use th
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final
 
+_CLOSED: Final = -32000
+"""The SDK's code for a connection that was closed."""
+_TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 _NEXT_WORD: Final = re.compile(r"_([a-z])")
 
 
-def connect(target: Any, timeout: float) -> AbstractAsyncContextManager[Any]:
-    """A client with `list_tools` and `call_tool`, connected while its context is open.
+def connect(
+    target: Any, timeout: float, changed: Callable[[], None]
+) -> AbstractAsyncContextManager[Any]:
+    """A client with `list_tools`, `call_tool` and `send_ping`, connected in its context.
 
     Args:
         target: the URL of a streamable HTTP server, a server object of the SDK in this process, or
             a context manager that opens the streams of a connection.
         timeout: seconds for each answer of the server.
+        changed: is called when the server says that its list of tools has changed.
     """
     import mcp
 
+    async def hear(message: Any) -> None:
+        if getattr(getattr(message, "root", message), "method", "") == _TOOLS_CHANGED:
+            changed()
+
     if _is_release_1():
-        return _session(target, timedelta(seconds=timeout))
-    return mcp.Client(target, read_timeout_seconds=timeout)
+        return _session(target, timedelta(seconds=timeout), hear)
+    return mcp.Client(target, read_timeout_seconds=timeout, message_handler=hear)
 
 
 @asynccontextmanager
@@ -55,6 +65,14 @@ def message_of(error: Exception) -> str:
     return str(message or type(error).__name__)
 
 
+def is_lost(error: Exception) -> bool:
+    """Whether the connection is of no further use, and not only this call has failed."""
+    code = getattr(getattr(error, "error", error), "code", None)
+    if code is None:
+        return not isinstance(error, TimeoutError)
+    return code == _CLOSED or "session" in message_of(error).lower()
+
+
 def _is_release_1() -> bool:
     import mcp
 
@@ -62,21 +80,28 @@ def _is_release_1() -> bool:
 
 
 @asynccontextmanager
-async def _session(target: Any, read_timeout: timedelta) -> AsyncIterator[_Session]:
+async def _session(
+    target: Any, read_timeout: timedelta, hear: Callable[[Any], Awaitable[None]]
+) -> AsyncIterator[_Session]:
     from mcp import ClientSession
 
     if isinstance(target, str):
         target = open_url(target)
     if hasattr(target, "__aenter__"):
         async with target as (read, write, *_):
-            session: Any = ClientSession(read, write, read_timeout_seconds=read_timeout)  # type: ignore[arg-type]  # as release 1 takes it
+            session: Any = ClientSession(
+                read,
+                write,
+                read_timeout_seconds=read_timeout,  # type: ignore[arg-type]  # as release 1 takes it
+                message_handler=hear,  # type: ignore[arg-type]  # as release 1 calls it
+            )
             async with session:
                 await session.initialize()
                 yield _Session(session)
         return
     memory: Any = import_module("mcp.shared.memory")
     opened = memory.create_connected_server_and_client_session
-    async with opened(target, read_timeout_seconds=read_timeout) as session:
+    async with opened(target, read_timeout_seconds=read_timeout, message_handler=hear) as session:
         yield _Session(session)
 
 
@@ -88,6 +113,9 @@ class _Session:
 
     async def list_tools(self, *, cursor: str | None) -> Any:
         return _renamed(await self._session.list_tools(cursor=cursor))
+
+    async def send_ping(self) -> None:
+        await self._session.send_ping()
 
     async def call_tool(self, name: str, arguments: dict[str, Any]) -> Any:
         return _renamed(await self._session.call_tool(name, arguments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -13,12 +14,14 @@ from agentkit.agent.callables import acall
 from agentkit.agent.calls import CallTools, PendingCall, TextWithMedia, ToolResult
 from agentkit.agent.runs.effects import EffectGuard
 from agentkit.agent.spans import Executions
-from agentkit.errors import ConfigurationError, ToolError
+from agentkit.errors import ConfigurationError, InDoubtError, ToolError
 from agentkit.output.tools import Parameters, ToolContext, tool_specs
 from agentkit.types import Now, ToolCall, ToolSpec
 
 MAX_CONCURRENT_CALLS: Final = 32
 """How many tool calls of one response run at once; further ones wait their turn."""
+MAX_REPEATS: Final = 2
+"""How often a repeatable tool is called again after an `InDoubtError`."""
 
 
 class _ToolTimeoutError(ToolError):
@@ -114,8 +117,8 @@ class Toolbox:
         except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure
             failed = self._failed(call, failure, self._clock() - started)
-            abandoned = type(failure) is _ToolTimeoutError and not tool.spec.repeatable
-            return replace(failed, in_doubt=abandoned)
+            unknown = type(failure) is _ToolTimeoutError or isinstance(failure, InDoubtError)
+            return replace(failed, in_doubt=unknown and not tool.spec.repeatable)
         except BaseException as interruption:
             error = interruption
             raise
@@ -132,7 +135,7 @@ class Toolbox:
         scope = asyncio.timeout(limit)
         try:
             async with scope:
-                return await acall(tool.spec.fn, args, kwargs)  # type: ignore[arg-type]
+                return await _called(tool.spec, args, kwargs)
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -180,6 +183,13 @@ def _runnable(spec: ToolSpec) -> _Tool:
             hint="give a function, or a ToolSpec with fn=",
         )
     return _Tool(spec, Parameters(spec.fn))
+
+
+async def _called(spec: ToolSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    for _ in range(MAX_REPEATS if spec.repeatable else 0):
+        with suppress(InDoubtError):
+            return await acall(spec.fn, args, kwargs)  # type: ignore[arg-type]
+    return await acall(spec.fn, args, kwargs)  # type: ignore[arg-type]
 
 
 def _text_of(error: Exception) -> str:

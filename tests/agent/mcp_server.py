@@ -50,6 +50,16 @@ def die() -> str:
     os._exit(3)
 
 
+@server.tool()
+def die_once(marker: str) -> str:
+    """End this process in the middle of a call, the first time."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "alive"
+    os._exit(3)
+
+
 @server.tool(name="dotted.name/tool")
 def dotted() -> str:
     """A name that providers refuse."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ from mcp.types import ImageContent, TextContent
 
 from agentkit.agent.calls import ToolResult
 from agentkit.agent.mcp import mcp_tools
-from agentkit.errors import ConfigurationError, MissingDependencyError, ToolError
+from agentkit.errors import (
+    ConfigurationError,
+    InDoubtError,
+    MissingDependencyError,
+    ToolError,
+)
 from agentkit.types import ToolCall, ToolSpec
 from tests.agent.mcp_server import server as in_process
 from tests.agent.runs import Go, Model, agent_of, each_way, response_with, tool_texts, want
@@ -143,12 +149,90 @@ def test_a_cancelled_call_ends_and_the_connection_stays_open() -> None:
     asyncio.run(main())
 
 
-def test_a_server_that_dies_is_an_error_from_then_on() -> None:
+def test_a_server_that_dies_is_started_again_and_the_lost_call_is_in_doubt() -> None:
     with mcp_tools(COMMAND) as tools:
-        with pytest.raises(ToolError, match="closed"):
+        before = call(tools, "pid")
+        with pytest.raises(InDoubtError, match="closed"):
             call(tools, "die")
-        with pytest.raises(ToolError, match="closed"):
-            call(tools, "add", a=1)
+        assert call(tools, "add", a=1) == "3"
+        assert call(tools, "pid") != before
+
+
+@pytest.mark.parametrize(
+    ("effects", "text", "in_doubt"),
+    [
+        ({"die_once": "idempotent"}, "alive", False),
+        ({"die_once": "once"}, "InDoubt: die_once was started", True),
+        (None, "InDoubtError: the MCP server python", True),
+    ],
+)
+def test_a_call_under_way_when_the_server_dies_follows_its_effect(
+    effects: Any, text: str, in_doubt: bool, tmp_path: Path
+) -> None:
+    marker = str(tmp_path / "died")
+    model = Model(want("die_once", marker=marker), want("add", "call-2", a=1), "done")
+    with mcp_tools(COMMAND, effects=effects) as tools:
+        result = agent_of(model).run("Go", tools=tools)
+    died, added = (step.results[0] for step in result.steps[:2])
+    assert died.content.startswith(text)
+    assert died.in_doubt is in_doubt
+    assert added.content == "3", "the other tools are still there"
+
+
+def test_a_changed_list_of_tools_is_read_again() -> None:
+    server = MCPServer("changing")
+    server.add_tool(str.lower, name="first")
+    connection = mcp_tools(server)
+    with connection as tools:
+        assert connection.tools == tools
+        server.add_tool(str.upper, name="second")
+        assert [each.name for each in connection.refresh()] == ["first", "second"]
+        assert asyncio.run(connection.arefresh()) == connection.tools
+    with pytest.raises(ToolError, match="closed"):
+        connection.refresh()
+
+
+def test_what_a_server_says_about_its_tools_is_believed_on_request() -> None:
+    from mcp.types import ToolAnnotations
+
+    server = MCPServer("hints")
+    hints = {"look": {"readOnlyHint": True}, "put": {"idempotentHint": True}, "send": {}}
+    for name, said in hints.items():
+        server.add_tool(str.lower, name=name, annotations=ToolAnnotations.model_validate(said))
+    with mcp_tools(server, effects="hints") as tools:
+        assert [each.effect for each in tools] == ["none", "idempotent", None]
+    with mcp_tools(server) as tools:
+        assert {each.effect for each in tools} == {None}
+
+
+def test_a_server_that_is_not_required_may_come_later() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    connection = mcp_tools(f"http://127.0.0.1:{port}/mcp", required=False)
+    with connection as tools:
+        assert tools == ()
+        for _ in range(2):  # it comes, goes, and comes again, with other sessions
+            with serving(port):
+                while not connection.tools:
+                    pass
+                assert call(connection.tools, "add", a=1) == "3"
+
+
+@contextmanager
+def serving(port: int) -> Iterator[None]:
+    import uvicorn
+
+    server = MCPServer("numbers", log_level="CRITICAL")
+    server.add_tool(lambda a: a + 2, name="add", description="Add.")
+    app = server.streamable_http_app()
+    web = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_level="critical", lifespan="on", ws="none")
+    )
+    thread = threading.Thread(target=web.run)
+    thread.start()
+    yield
+    web.should_exit = web.force_exit = True
+    thread.join()
 
 
 def test_after_the_context_the_tools_say_that_it_is_closed() -> None:

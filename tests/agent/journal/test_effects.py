@@ -10,7 +10,7 @@ import pytest
 from agentkit.agent.calls import PendingCall, ToolResult
 from agentkit.agent.result import AgentResult
 from agentkit.agent.runs.store import RunStore
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, InDoubtError
 from agentkit.output.tools import ToolContext, tool, tool_spec
 from agentkit.types import Response, ToolCall, ToolSpec
 from tests.agent.journal.helpers import KilledError, Plan, World, agent_for, calls
@@ -151,6 +151,24 @@ def test_a_timeout_of_a_once_tool_is_in_doubt_and_may_be_resolved() -> None:
         result = agent.run("Go.", tool_timeout=0.02)
         assert bool(result.in_doubt) is doubt, rules
     never.set()
+
+
+@pytest.mark.parametrize(
+    ("effect", "calls_made", "doubt"),
+    [("none", 3, False), ("idempotent", 3, False), ("once", 1, True), (None, 1, True)],
+)
+def test_a_tool_may_say_that_it_does_not_know(effect: Any, calls_made: int, doubt: bool) -> None:
+    made: list[int] = []
+
+    @tool(effect=effect)
+    def send(x: int) -> str:
+        """Send, and lose the answer."""
+        made.append(x)
+        raise InDoubtError("the answer was lost")
+
+    result = agent_for(World(), Plan(World(), ANSWERS), tools=[send]).run("Go.")
+    assert len(made) == calls_made
+    assert bool(result.in_doubt) is doubt
 
 
 def test_the_key_of_an_effect_depends_on_run_step_position_and_arguments() -> None:
