@@ -197,8 +197,8 @@ def test_what_a_server_says_about_its_tools_is_believed_on_request() -> None:
 
     server = MCPServer("hints")
     hints = {"look": {"readOnlyHint": True}, "put": {"idempotentHint": True}, "send": {}}
-    for name, said in hints.items():
-        server.add_tool(str.lower, name=name, annotations=ToolAnnotations.model_validate(said))
+    for name, given in hints.items():
+        server.add_tool(str.lower, name=name, annotations=ToolAnnotations.model_validate(given))
     with mcp_tools(server, effects="hints") as tools:
         assert [each.effect for each in tools] == ["none", "idempotent", None]
     with mcp_tools(server) as tools:
