@@ -30,6 +30,7 @@ from agentkit.policy.limits import RateLimits
 from agentkit.policy.price import price_list
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import checked_keywords
+from agentkit.telemetry.capture import forbids_content
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
 from agentkit.types import Clock, Now, OnInterrupt, Request, Response, Store
@@ -132,9 +133,9 @@ class LLMManager(Closing, AsyncClosing):
             namespace=cache_namespace,
             clock=None if clock is None else self._now,
         )
-        self._observer = (telemetry or Telemetry()).observer(
-            name, self._recorder, self.registry.breaker_states
-        )
+        telemetry = telemetry or Telemetry()
+        self._with_text = not forbids_content(telemetry.content)
+        self._observer = telemetry.observer(name, self._recorder, self.registry.breaker_states)
         of_requests, of_attempts = split(middleware)
         runtime = Runtime(name, clock=waiting, cache=self._cache, max_workers=max_workers)
         rules = Rules(
@@ -600,6 +601,7 @@ class LLMManager(Closing, AsyncClosing):
             clock=self._now,
             changed=self._observer.breaker_changed,
             prices=self._prices,
+            with_text=self._with_text,
             retry=retry,
             breaker=breaker,
             timeout=timeout,

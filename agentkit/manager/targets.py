@@ -100,6 +100,7 @@ def build_target(
     clock: Now,
     changed: Callable[[str, str, str], None],
     prices: Mapping[str, Price],
+    with_text: bool,
     retry: RetryPolicy | None,
     breaker: BreakerPolicy | CircuitBreaker | bool | None,
     timeout: float | None,
@@ -145,6 +146,7 @@ def build_target(
         durable=fingerprint is not None,
         metadata=facts,
         prices=prices,
+        with_text=with_text,
     )
     endpoint = as_endpoint(inference_fn)
     limiter, clients = _pool(

@@ -26,6 +26,7 @@ from agentkit.types.ledger import Ledger
 NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
 NO_PRICES: Final[Mapping[str, Price]] = MappingProxyType({})
 
+_PROVIDERS = "agentkit.providers."
 _METHODS = ("send", "asend", "stream", "astream")
 
 
@@ -38,12 +39,14 @@ def endpoint_of(
     durable: bool,
     metadata: Mapping[str, Any] = NO_METADATA,
     prices: Mapping[str, Price] = NO_PRICES,
+    with_text: bool = True,
 ) -> Endpoint:
     """The endpoint of a provider object or an inference function.
 
     Its price is the one in `metadata`, or else the one in `prices` under the provider's own name of
     the model. That name is the object's `model_id` or `model`, or else ``model`` in `metadata`, or
-    `name`.
+    `name`. `with_text` puts the text of an exception that the user's own code raised into the
+    message of the error.
 
     Raises:
         ConfigurationError: it is neither, or the function has the wrong parameters.
@@ -69,7 +72,8 @@ def endpoint_of(
     capabilities = frozenset(getattr(registered, "capabilities", ()))
     takes_format = capabilities & {"json_schema", "json_object"}
     model_id = _model_id(registered, metadata) or name
-    general = functools.partial(translate, provider=provider, model=name)
+    with_text = with_text and _is_user_code(registered)
+    general = functools.partial(translate, provider=provider, model=name, with_text=with_text)
     own = getattr(registered, "translate", None)
     return Endpoint(
         accept=accept,
@@ -91,6 +95,13 @@ def endpoint_of(
         model_id=model_id,
         price=price_of(metadata) or prices.get(model_id),
     )
+
+
+def _is_user_code(registered: Any) -> bool:
+    """Whether it is not one of agentkit's providers, whose exceptions come from clients."""
+    if isinstance(registered, FunctionProvider):
+        return True
+    return not any(kind.__module__.startswith(_PROVIDERS) for kind in type(registered).__mro__)
 
 
 def _model_id(registered: Any, metadata: Mapping[str, Any]) -> str | None:

@@ -40,6 +40,14 @@ _CONNECTION_ERRORS = frozenset(
     }
 )
 
+_CLIENTS = frozenset(
+    {module for module, _ in _TIMEOUTS | _CONNECTION_ERRORS}
+    | {"boto3", "cohere", "google", "grpc", "http", "mistralai", "urllib", "websockets"}
+)
+"""Packages whose exceptions may have parts of a request or a response in their text."""
+_BODIES = ("body", "raw_response", "request", "response")
+"""Attributes of the exceptions of any other client."""
+
 _BY_STATUS: dict[int, type[e.ProviderError]] = {
     401: e.AuthenticationError,
     402: e.AuthenticationError,
@@ -84,12 +92,14 @@ _LIMITS_PER_MINUTE = ("#token-limit", "allocated quota", "per minute")
 _STATUS_ATTRIBUTES = ("status_code", "status", "code")
 
 
-def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
+def translate(exc: Exception, *, provider: str, model: str, with_text: bool = False) -> e.LLMError:
     """`exc` as an error of the tree, with `exc` as its cause; an `LLMError` stays as it is.
 
     By status if it has one (`status_of`), else by type; an unknown exception becomes
     `ProviderError`. The message names the type and the status. It has the reason and the address of
     a failed connection, and what a content filter says of itself, but nothing else of a body.
+    `with_text` adds the exception's own text, without secrets and shortened, unless the client of
+    an API raised it.
     """
     if isinstance(exc, e.LLMError):
         if isinstance(exc, e.ProviderError):
@@ -100,8 +110,9 @@ def translate(exc: Exception, *, provider: str, model: str) -> e.LLMError:
     empty = _account_is_empty(exc, status)
     kind = e.AuthenticationError if empty else _kind(exc, status)
     label = type(exc).__name__ + (f" {status}" if status else "")
+    text = _own_text(exc) if with_text else ""
     error = kind(
-        f"{model} failed: {label}{_explanation(exc, kind)}",
+        f"{model} failed: {label}{text or _explanation(exc, kind)}",
         provider=provider,
         model=model,
         status=status,
@@ -128,6 +139,18 @@ def _explanation(exc: Exception, kind: type[e.ProviderError]) -> str:
         text = _error_body(exc).get("message")
         reason = printable(text) if isinstance(text, str) else ""
     return (f" at {place}" if place else "") + (f" ({reason})" if reason else "")
+
+
+def _own_text(exc: Exception) -> str:
+    """The text of an exception, with a colon; empty if a client raised it."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(exc).__mro__}
+    if packages & _CLIENTS or any(hasattr(exc, name) for name in _BODIES):
+        return ""
+    try:
+        text = printable(str(exc))
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the exception it belongs to
+        return ""
+    return f": {text}" if text else ""
 
 
 _HINTS: dict[type[e.ProviderError], str] = {

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 _LONGEST = 300
+_READ = 10_000  # of a text of any length; enough for what remains after secrets are left out
 _SECRETS = re.compile(
     r"(?i:bearer\s+\S+)"
     r"|(?:sk-|sk_|gsk_|AKIA|ASIA|AIza|xox[abp]-)[\w*.-]+"
@@ -21,7 +22,7 @@ _SECRETS = re.compile(
 
 def printable(text: str) -> str:
     """`text` on one line, without keys and the credentials and queries of URLs, shortened."""
-    line = _SECRETS.sub("***", " ".join(text.split()))
+    line = _SECRETS.sub("***", " ".join(text[:_READ].split()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 

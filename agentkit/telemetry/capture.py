@@ -64,6 +64,17 @@ def mode_of(chosen: ContentMode | None) -> ContentMode:
     return mode
 
 
+def forbids_content(chosen: ContentMode | None) -> bool:
+    """Whether ``"none"`` was chosen, here or in the environment, and is not only the default.
+
+    Then the messages of errors have no content either. An unknown value in the environment counts
+    as ``"none"``.
+    """
+    if chosen is None and not os.environ.get(CAPTURE_VARIABLE, "").strip():
+        return False
+    return mode_of(chosen) == "none"
+
+
 class Captured(NamedTuple):
     """Captured content, and whether it was truncated."""
 

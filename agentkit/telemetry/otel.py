@@ -37,7 +37,8 @@ class Telemetry:
         meter_provider: where metrics go (default: the application's global provider).
         content: where prompts and responses are recorded: ``"none"``, ``"span"``, ``"event"`` or
             ``"both"`` (default: the environment variable
-            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else ``"none"``).
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else ``"none"``). If one of them
+            says ``"none"``, the messages of errors do not have the text of your exceptions either.
         redactor: receives every text before it is recorded, and returns the text to record.
         max_content_chars: maximum length of a recorded text, in characters (default 8,192).
         profile: version of the GenAI conventions: ``"v1.41"`` (default), ``"next"`` or ``"both"``.

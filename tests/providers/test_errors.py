@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import urllib.error
 from typing import Any
 
 import httpx
@@ -126,6 +127,41 @@ def test_a_network_error_says_where_and_why(cause: Exception, reason: str) -> No
 def test_an_exception_without_a_request_or_a_reason_keeps_its_short_message() -> None:
     assert translated(httpx.ConnectError("failed")).message == "m failed: ConnectError"
     assert translated(ConnectionError("of a user")).message == "m failed: ConnectionError"
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("exc", "message"),
+    [
+        (ValueError("no such\n voice"), "m failed: ValueError: no such voice"),
+        (ConnectionError("of a user"), "m failed: ConnectionError: of a user"),
+        (RuntimeError("key sk-4711 refused"), "m failed: RuntimeError: key *** refused"),
+        (RuntimeError("x" * 10**7), f"m failed: RuntimeError: {'x' * 299}…"),
+        (ValueError(), "m failed: ValueError"),
+        (Unreadable(), "m failed: Unreadable"),
+    ],
+)
+def test_the_text_of_a_user_s_exception_is_redacted_and_bounded(
+    exc: Exception, message: str
+) -> None:
+    assert translate(exc, provider="p", model="m", with_text=True).message == message
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        httpx.ConnectError("prompt"),
+        type("OwnError", (httpx.ReadError,), {})("prompt"),
+        urllib.error.URLError("prompt"),
+        Refused(418, {"message": "prompt"}),
+    ],
+)
+def test_the_text_of_a_client_s_exception_stays_out(exc: Exception) -> None:
+    assert "prompt" not in translate(exc, provider="p", model="m", with_text=True).message
 
 
 @pytest.mark.wire

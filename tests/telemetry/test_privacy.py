@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agentkit import LLMManager
 from agentkit import errors as e
 from agentkit.telemetry.capture import CAPTURE_VARIABLE
 from agentkit.telemetry.otel import Telemetry
@@ -64,6 +65,36 @@ def fail(seen: Observed, error: Exception) -> None:
         asyncio.run(llm.agenerate(CANARY))
     with pytest.raises(e.LLMError), llm.stream(CANARY) as pieces:
         list(pieces)
+
+
+def raise_canary(prompt: str, options: dict[str, Any]) -> str:
+    raise ValueError(CANARY)
+
+
+@pytest.mark.parametrize(
+    ("word", "content", "named"),
+    [
+        (None, None, True),
+        ("", None, True),
+        ("true", None, True),
+        ("NO_CONTENT", "span", True),
+        (None, "none", False),
+        ("true", "none", False),
+        ("NO_CONTENT", None, False),
+        ("nonsense", None, False),
+    ],
+)
+@pytest.mark.parametrize("model", [raise_canary, ScriptedModel(then=ValueError(CANARY))])
+def test_an_error_has_the_text_of_an_exception_unless_content_is_excluded(
+    monkeypatch: pytest.MonkeyPatch, word: str | None, content: Any, named: bool, model: Any
+) -> None:
+    if word is not None:
+        monkeypatch.setenv(CAPTURE_VARIABLE, word)
+    with LLMManager(telemetry=Telemetry(content=content), cache=None) as llm:
+        llm.register_model("a", model)
+        with pytest.raises(e.LLMError) as caught:
+            llm.complete("hi")
+    assert (CANARY in str(caught.value)) is named
 
 
 @pytest.mark.parametrize(
