@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 _LONGEST = 300
-_READ = 10_000  # of a text of any length; enough for what remains after secrets are left out
+_READ = 10_000  # characters at most; enough for what remains after secrets are left out
 _SECRETS = re.compile(
     r"(?i:bearer\s+\S+)"
     r"|(?:sk-|sk_|gsk_|AKIA|ASIA|AIza|xox[abp]-)[\w*.-]+"
