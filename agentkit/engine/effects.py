@@ -7,7 +7,7 @@ bool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -103,8 +103,11 @@ class Open(Effect[Source]):
 
 
 @dataclass(slots=True, eq=False)
-class Pull(Effect["str | StreamEvent | None"]):
-    """Get the next event of a source within `timeout` seconds, or None at its end."""
+class Pull(Effect["str | StreamEvent | list[StreamEvent] | None"]):
+    """Get what comes next from a source within `timeout` seconds, or None at its end.
+
+    That is an event, or a list of events that arrived together.
+    """
 
     source: Source
     timeout: float | None
@@ -156,6 +159,6 @@ class Launch(Effect[Running]):
 
 @dataclass(slots=True, eq=False)
 class Emit(Effect[None]):
-    """Pass an event to the consumer of a stream."""
+    """Pass events that arrived together to the consumer of a stream."""
 
-    event: StreamEvent
+    events: Sequence[StreamEvent]

@@ -5,9 +5,9 @@ The path of a request (`agentkit.engine.request`) is the same for both, and take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, Protocol, TypeGuard
+from typing import Any, NoReturn, Protocol
 
 from agentkit.engine.attempt import Attempt
 from agentkit.engine.call import Call
@@ -87,8 +87,8 @@ class Exchange(Protocol):
         """Pass on a response for which this call sent nothing."""
         ...
 
-    def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
-        """Pass on an event of a shared call."""
+    def emit(self, call: Call, events: Sequence[StreamEvent]) -> Flow[None]:
+        """Pass on events of a shared call, at least one."""
         ...
 
     def into(self, shared: SharedCall) -> Exchange:
@@ -149,9 +149,9 @@ class CompleteExchange:
         """Pass on nothing but the response."""
         yield from ()
 
-    def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
+    def emit(self, call: Call, events: Sequence[StreamEvent]) -> Flow[None]:
         """A complete response has no events."""
-        raise TypeError(f"a complete response emitted {event!r}")
+        raise TypeError(f"a complete response emitted {events!r}")
 
     def into(self, shared: SharedCall) -> CompleteExchange:
         """The same exchange: only the response is shared."""
@@ -211,18 +211,21 @@ class StreamExchange:
         """Emit a `Restart` if text of another target was shown."""
         if self._shown and self._on_interrupt == "restart":
             reason = type(next(reversed(call.causes.values()))).__name__
-            yield from self.emit(call, Restart(target.name, self._shown, reason))
+            yield from self.emit(call, (Restart(target.name, self._shown, reason),))
             self._shown = ""
 
-    def emit(self, call: Call, event: StreamEvent) -> Flow[None]:
-        """Pass on `event`. The deadline is extended by the time for which the consumer holds it."""
+    def emit(self, call: Call, events: Sequence[StreamEvent]) -> Flow[None]:
+        """Pass on `events`, at least one.
+
+        The deadline is extended by the time for which the consumer holds them.
+        """
         if self._shared is not None:
-            self._shared.put(event)
+            self._shared.put(events)
             if self._shared.is_full():
                 yield from _wait_for_room(call, self._shared)
             return
         since = call.rules.now()
-        yield from Emit(event)
+        yield Emit(events)
         call.deadline.extend(call.rules.now() - since)
 
     def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
@@ -243,22 +246,27 @@ class StreamExchange:
         )
         spent = call.rules.now() - attempt.started  # by middleware, before it sends, or sends again
         prelude: list[StreamEvent] = []
-        event = yield from _pull(call, target, source, attempt.time_left() + spent)
-        while _is_prelude(event):
-            prelude.append(event)
-            event = yield from _pull(call, target, source, attempt.time_left() + spent)
-        if event is None or type(event) is End:
-            event = _checked_end(target, event)
+        events = yield from _pull(call, target, source, attempt.time_left() + spent)
+        while events and all(map(_is_prelude, events)):
+            prelude += events
+            events = yield from _pull(call, target, source, attempt.time_left() + spent)
+        first = next((each for each in events if not _is_prelude(each)), None)
+        if first is None or type(first) is End:
+            _checked_end(target, first)
         attempt.reached_content()
-        for early in prelude:
-            yield from self.emit(call, early)
-        while event is not None and type(event) is not End:
-            if self._seam and isinstance(event, TextDelta):
-                event = self._without_seam(event)
-            self._received.add(event)
-            yield from self.emit(call, event)
-            event = yield from _pull(call, target, source, target.timeout)
-        self._end = _checked_end(target, event)
+        events = [*prelude, *events] if prelude else events
+        end: StreamEvent | None = None
+        while events and end is None:
+            end, events = _split_end(events)
+            if self._seam:
+                events = [self._without_seam(each) for each in events]
+            for each in events:
+                self._received.add(each)
+            if events:
+                yield from self.emit(call, events)
+            if end is None:
+                events = yield from _pull(call, target, source, target.timeout)
+        self._end = _checked_end(target, end)
         self._received.add(self._end)
         response = self._received.response(model=target.name, provider=target.provider)
         return call.owned(response)
@@ -295,7 +303,7 @@ class StreamExchange:
         if response is None:
             return
         if self._end is not None:
-            yield from self.emit(call, self._end)
+            yield from self.emit(call, (self._end,))
         else:
             yield from self.deliver(call, response)
 
@@ -307,9 +315,9 @@ class StreamExchange:
     def deliver(self, call: Call, response: Response[Any]) -> Flow[None]:
         """Emit a complete response as one chunk and the end."""
         if response.text:
-            yield from self.emit(call, TextDelta(response.text))
+            yield from self.emit(call, (TextDelta(response.text),))
         end = End(response.finish_reason, response.usage, response.tool_calls, state=response.state)
-        yield from self.emit(call, end)
+        yield from self.emit(call, (end,))
 
     def into(self, shared: SharedCall) -> StreamExchange:
         """An exchange that puts its events into `shared`."""
@@ -404,8 +412,10 @@ class StreamExchange:
             messages = (*messages, Message(MessageRole.ASSISTANT, text))
         return replace(self._original, prompt=None, messages=messages, use_cache=False)
 
-    def _without_seam(self, event: TextDelta) -> TextDelta:
+    def _without_seam(self, event: StreamEvent) -> StreamEvent:
         """`event` without white space that was already shown."""
+        if not isinstance(event, TextDelta):
+            return event
         text, seam = event.text, self._seam
         common = next((i for i, (a, b) in enumerate(zip(text, seam, strict=False)) if a != b), None)
         common = min(len(text), len(seam)) if common is None else common
@@ -449,22 +459,37 @@ def _already_shown(what: str) -> ConfigurationError:
     )
 
 
-def _is_prelude(event: StreamEvent | None) -> TypeGuard[TextDelta | RawEvent]:
+def _is_prelude(event: StreamEvent) -> bool:
     return type(event) is RawEvent or (type(event) is TextDelta and not event.text)
+
+
+def _split_end(events: Sequence[StreamEvent]) -> tuple[End | None, Sequence[StreamEvent]]:
+    """The end of a stream, if it is in `events`, and the events before it."""
+    for index, event in enumerate(events):
+        if type(event) is End:
+            return event, events[:index]
+    return None, events
 
 
 def _pull(
     call: Call, target: Target, source: Source, limit: float | None
-) -> Flow[StreamEvent | None]:
-    """The next event, within `limit` seconds and the deadline. A str becomes a `TextDelta`."""
+) -> Flow[Sequence[StreamEvent]]:
+    """The next events, within `limit` seconds and the deadline; none at the end.
+
+    A str becomes a `TextDelta`.
+    """
     left = call.time_left()
     if left <= 0:  # the only time limit of a stream that is read in the caller's thread
         raise TimedOut
-    event = yield from Pull(source, left if limit is None else min(limit, left))
-    if isinstance(event, str):
-        return TextDelta(event)
-    if event is None or isinstance(event, TextDelta | ReasoningDelta | RawEvent | End):
+    event = yield Pull(source, left if limit is None else min(limit, left))
+    if type(event) is list:
         return event
+    if event is None:
+        return ()
+    if isinstance(event, str):
+        return (TextDelta(event),)
+    if isinstance(event, TextDelta | ReasoningDelta | RawEvent | End):
+        return (event,)
     raise InvalidResponseError(
         f"{target.name} streamed {type(event).__name__}",
         provider=target.provider,

@@ -125,9 +125,9 @@ def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:
     seen = 0
     while True:
         over = shared.over or shared.lost()  # read first: the last events may arrive meanwhile
-        while seen < len(shared.events):
-            seen += 1
-            yield from exchange.emit(call, shared.take(seen))
+        while events := shared.take(seen):
+            seen += len(events)
+            yield from exchange.emit(call, events)
         if over:
             return seen
         left = call.time_left()

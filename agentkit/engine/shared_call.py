@@ -7,7 +7,7 @@ and async callers can follow each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from threading import RLock
 from typing import Any
@@ -24,6 +24,8 @@ LIVENESS_CHECK = 1.0
 
 AHEAD = 1000
 """The most events that a shared stream is read ahead of its fastest consumer."""
+TOGETHER = 8
+"""The most events that a consumer takes at once: what it has taken counts as consumed."""
 
 
 class SharedCall:
@@ -80,19 +82,21 @@ class SharedCall:
             if (resume := self._resume) is not None:
                 resume()
 
-    def put(self, event: StreamEvent) -> None:
-        """Add the next event of the stream."""
-        self.events.append(event)
+    def put(self, events: Sequence[StreamEvent]) -> None:
+        """Add the next events of the stream."""
+        self.events.extend(events)
         self._fire()
 
-    def take(self, count: int) -> StreamEvent:
-        """The event number `count`, from 1. The leader may read on if it was too far ahead."""
+    def take(self, seen: int) -> Sequence[StreamEvent]:
+        """The next events after the first `seen`. A leader that was too far ahead may read on."""
+        events = self.events[seen : seen + TOGETHER]
+        count = seen + len(events)
         if count > self.taken:
             self.taken = count
             resume = self._resume
             if resume is not None and self.has_room():
                 resume()
-        return self.events[count - 1]
+        return events
 
     def is_full(self) -> bool:
         """Whether the leader is so far ahead of the fastest consumer that it must wait."""

@@ -224,7 +224,7 @@ class _Player:
         elif isinstance(effect, fx.Launch):
             return self._launch(effect)
         elif isinstance(effect, fx.Emit):
-            self.emitted.append(effect.event)
+            self.emitted.extend(effect.events)
         elif not isinstance(effect, fx.Close | fx.Prepare):
             raise TypeError(f"{type(effect).__name__} is not an effect of the engine")
         return None

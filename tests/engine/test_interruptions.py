@@ -232,7 +232,7 @@ def test_what_happens_while_a_follower_subscribes_wakes_it() -> None:
         joined = SharedCalls().join("key", thread=0, blocking=True)
         assert joined is not None
         shared, woken = joined[0], [False]
-        interruption = Interruption(at, lambda shared=shared: shared.put(TextDelta("x")))  # type: ignore[misc]
+        interruption = Interruption(at, lambda shared=shared: shared.put([TextDelta("x")]))  # type: ignore[misc]
 
         def follow(shared: SharedCall = shared, woken: list[bool] = woken) -> None:
             shared.beyond(0).subscribe(lambda: woken.append(True))

@@ -12,7 +12,7 @@ import pytest
 from agentkit.engine import effects as fx
 from agentkit.policy.limits import Member, Need, Pool
 from agentkit.testing import FakeClock, Played, ScriptError, ScriptExhaustedError, faults, play
-from agentkit.types import End, Request, Response, TextDelta
+from agentkit.types import End, Request, Response, StreamEvent, TextDelta
 from tests.engine.stage import Stage
 
 TARGET = Stage().target("a")
@@ -90,13 +90,17 @@ def test_a_pause_beyond_the_limit_is_a_time_out_at_the_limit() -> None:
     assert run(flow(), (4.0, "in time")).value() == "in time"
 
 
+def as_event(event: str | StreamEvent) -> StreamEvent:
+    return TextDelta(event) if isinstance(event, str) else event
+
+
 def test_a_stream_is_pulled_event_by_event_and_what_is_emitted_is_kept() -> None:
     def flow() -> fx.Flow[int]:
         source = yield from opening()
         count = 0
         while (event := (yield from fx.Pull(source, None))) is not None:
             count += 1
-            yield from fx.Emit(TextDelta(event) if isinstance(event, str) else event)
+            yield from fx.Emit(event if isinstance(event, list) else [as_event(event)])
         yield from fx.Close(source)
         return count
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from types import CoroutineType
@@ -94,13 +94,13 @@ class AsyncioDriver:
         self.runtime = runtime
         self._open: set[Any] = set()
 
-    async def advance(self, stepper: Stepper[Any]) -> StreamEvent | None:
-        """Run the flow to the next event that it emits and return the event, or to its end."""
+    async def advance(self, stepper: Stepper[Any]) -> Sequence[StreamEvent] | None:
+        """Run the flow to the next events that it emits and return them, or to its end."""
         stepper.advance()
         while not stepper.done:
             effect = stepper.effect
             if type(effect) is fx.Emit:
-                return effect.event
+                return effect.events
             try:
                 result = self._handlers[type(effect)](self, effect)
                 if type(result) is CoroutineType:

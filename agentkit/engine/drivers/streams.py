@@ -44,6 +44,8 @@ class _StreamState(Generic[T_co]):
         self._stepper = Stepper(flow)
         self._text = text
         self._builder = partial_builder
+        self._arrived: Iterator[StreamEvent] = iter(())
+        """Events that arrived together, and are still to be passed on."""
 
     @property
     def response(self) -> Response[T_co]:
@@ -139,13 +141,16 @@ class Stream(_StreamState[T_co], Closing):
         yield from builder.complete(self.response)
 
     def _advance(self) -> StreamEvent | None:
-        if self._stepper.done:
-            return None
-        try:
-            event = self._driver.advance(self._stepper)
-            if event is None:
-                self._driver.close()
+        event = next(self._arrived, None)
+        if event is not None or self._stepper.done:
             return event
+        try:
+            events = self._driver.advance(self._stepper)
+            if events is None:
+                self._driver.close()
+                return None
+            self._arrived = iter(events)
+            return next(self._arrived)
         except LLMError as error:
             self.close()
             shorten(error)
@@ -156,6 +161,7 @@ class Stream(_StreamState[T_co], Closing):
 
     def close(self) -> None:
         """Stop the stream and release everything. Closing twice does nothing."""
+        self._arrived = iter(())
         self._stepper.close()
         self._driver.close()
 
@@ -185,6 +191,9 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
 
     async def __anext__(self) -> str:
         self._check_text()
+        for arrived in self._arrived:  # without a coroutine for each
+            if isinstance(arrived, TextDelta) and arrived.text:
+                return arrived.text
         while (event := await self._advance()) is not None:
             if isinstance(event, TextDelta) and event.text:
                 return event.text
@@ -199,18 +208,21 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
         return _Partials(self, self._require_builder())
 
     async def _advance(self) -> StreamEvent | None:
-        if self._stepper.done:
-            return None
+        event = next(self._arrived, None)
+        if event is not None or self._stepper.done:
+            return event
         if self._driver is None:
             from agentkit.engine.drivers.asyncio import AsyncioDriver, require_asyncio
 
             require_asyncio()
             self._driver = AsyncioDriver(self._runtime)
         try:
-            event = await self._driver.advance(self._stepper)
-            if event is None:
+            events = await self._driver.advance(self._stepper)
+            if events is None:
                 await self._driver.close()
-            return event
+                return None
+            self._arrived = iter(events)
+            return next(self._arrived)
         except LLMError as error:
             await self.aclose()
             shorten(error)
@@ -221,6 +233,7 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
 
     async def aclose(self) -> None:
         """Stop the stream and release everything. Closing twice does nothing."""
+        self._arrived = iter(())
         self._stepper.close()
         if self._driver is not None:
             await self._driver.close()

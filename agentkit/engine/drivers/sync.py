@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
@@ -48,8 +48,8 @@ class SyncDriver:
 
     def advance(
         self, stepper: Stepper[Any], cancelled: Callable[[], bool] | None = None
-    ) -> StreamEvent | None:
-        """Run the flow to the next event that it emits and return the event, or to its end.
+    ) -> Sequence[StreamEvent] | None:
+        """Run the flow to the next events that it emits and return them, or to its end.
 
         `cancelled` is called before each effect and after a failed one. Once it returns true, the
         flow is left as it is.
@@ -58,7 +58,7 @@ class SyncDriver:
         while not stepper.done:
             effect = stepper.effect
             if type(effect) is fx.Emit:
-                return effect.event
+                return effect.events
             if cancelled is not None and cancelled():
                 return None
             try:
@@ -324,7 +324,7 @@ async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:
 
 
 class SyncReader:
-    """Reads a sync stream, one event at a time; opens it for the first one."""
+    """Reads a sync stream, step by step; opens it for the first one."""
 
     def __init__(self, effect: fx.Open) -> None:
         self._effect = effect
