@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import replace
+from itertools import chain
 from re import Pattern
 from typing import Any, ClassVar, Protocol, Self
 from urllib.parse import urlsplit
@@ -138,25 +148,53 @@ class Adapter(ABC):
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Send a request and yield the events of its stream."""
+        for events in self.stream_lists(request):
+            yield from events
+
+    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
+        """Like `stream`, for asyncio."""
+        async with aclosing(self.astream_lists(request)) as lists:
+            async for events in lists:
+                for event in events:
+                    yield event
+
+    def stream_lists(self, request: Request) -> Generator[list[StreamEvent]]:
+        """Like `stream`, with the events that arrived together in one list."""
         parameters = self.parameters(request)
         body = self.encode_with(request, parameters, stream=True)
         with self._transport.stream(body, read_timeout=request.timeout) as reply:
             decoder = self.stream_decoder(reply.headers)
-            for event in reply.content:
-                yield from self._decode_events(decoder.events(event), parameters.omitted)
-            yield from self._decode_events(decoder.end(), parameters.omitted)
+            for together in reply.content:
+                decoded = chain.from_iterable(map(decoder.events, together))
+                events, error = self._decode_events(decoded, parameters.omitted)
+                if events:
+                    yield events
+                if error is not None:
+                    raise error
+            events, error = self._decode_events(decoder.end(), parameters.omitted)
+            if events:
+                yield events
+            if error is not None:
+                raise error
 
-    async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
-        """Like `stream`, for asyncio."""
+    async def astream_lists(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
+        """Like `stream_lists`, for asyncio."""
         parameters = self.parameters(request)
         body = self.encode_with(request, parameters, stream=True)
         async with self._transport.astream(body, read_timeout=request.timeout) as reply:
             decoder = self.stream_decoder(reply.headers)
-            async for event in reply.content:
-                for each in self._decode_events(decoder.events(event), parameters.omitted):
-                    yield each
-            for each in self._decode_events(decoder.end(), parameters.omitted):
-                yield each
+            async for together in reply.content:
+                decoded = chain.from_iterable(map(decoder.events, together))
+                events, error = self._decode_events(decoded, parameters.omitted)
+                if events:
+                    yield events
+                if error is not None:
+                    raise error
+            events, error = self._decode_events(decoder.end(), parameters.omitted)
+            if events:
+                yield events
+            if error is not None:
+                raise error
 
     def translate(self, exc: Exception) -> LLMError | None:
         """What an exception means if the general rules would not know it."""
@@ -260,17 +298,23 @@ class Adapter(ABC):
 
     def _decode_events(
         self, events: Iterable[StreamEvent], omitted: Sequence[str]
-    ) -> list[StreamEvent]:
+    ) -> tuple[list[StreamEvent], Exception | None]:
+        """The events, up to the one that cannot be decoded, and why."""
+        decoded: list[StreamEvent] = []
+        error: Exception | None = None
         try:
-            decoded = list(events)
+            decoded.extend(events)
         except _UNREADABLE as exc:
-            raise unreadable(self.model) from exc
+            error = unreadable(self.model)
+            error.__cause__ = exc
+        except Exception as exc:  # noqa: BLE001 - raised after the events before it
+            error = exc
         if decoded and isinstance(decoded[-1], End):
             end = decoded[-1]
             self.states.remember(end.tool_calls, end.state)
             if omitted:
                 decoded[-1] = replace(end, omitted=tuple(omitted))
-        return decoded
+        return decoded, error
 
 
 def _message_of_400(exc: Exception) -> str:

@@ -66,6 +66,8 @@ def endpoint_of(
         send = functools.partial(_complete, stream, name, end_mark)
     if astream is not None and asend is None:
         asend = functools.partial(_acomplete, astream, name, end_mark)
+    stream = _lists_of(registered, "stream") or stream
+    astream = _lists_of(registered, "astream") or astream
     if not streams:
         stream = None if send is None else functools.partial(_stream, send, accept)
         astream = None if asend is None else functools.partial(_astream, asend, accept)
@@ -109,6 +111,17 @@ def _model_id(registered: Any, metadata: Mapping[str, Any]) -> str | None:
     own = (getattr(registered, attribute, None) for attribute in ("model_id", "model"))
     named = (*own, metadata.get("model"))
     return next((each for each in named if isinstance(each, str) and each), None)
+
+
+def _lists_of(registered: Any, name: str) -> Any:
+    """The method that gives the same stream in lists, unless a subclass has a stream of its own."""
+    if name in getattr(registered, "__dict__", ()):
+        return None
+    for cls in type(registered).__mro__:
+        if name in vars(cls):
+            lists = f"{name}_lists"
+            return getattr(registered, lists) if lists in vars(cls) else None
+    return None
 
 
 def _translate(

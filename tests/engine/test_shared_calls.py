@@ -546,9 +546,9 @@ class TestSignals:
         news.subscribe(stays)
         news.subscribe(leaves)
         news.unsubscribe(leaves)
-        shared.put(TextDelta("x"))
+        shared.put([TextDelta("x")])
         assert woken == [1, 0]
-        shared.put(TextDelta("y"))
+        shared.put([TextDelta("y")])
         assert woken == [1, 0], "a signal wakes once"
         news.subscribe(leaves)
         assert woken == [1, 1], "there is an event already"
@@ -559,7 +559,7 @@ class TestSignals:
         shared = self.stream()
         for number in range(AHEAD):
             assert not shared.is_full()
-            shared.put(TextDelta(str(number)))
+            shared.put([TextDelta(str(number))])
         assert shared.is_full()
         resumed: list[int] = []
         Room(shared).subscribe(lambda: resumed.append(shared.taken))
@@ -572,7 +572,7 @@ class TestSignals:
     def test_the_last_caller_that_leaves_wakes_a_leader_that_waits(self) -> None:
         shared, resumed = self.stream(), list[str]()
         for number in range(AHEAD):
-            shared.put(TextDelta(str(number)))
+            shared.put([TextDelta(str(number))])
         Room(shared).subscribe(lambda: resumed.append("resumed"))
         assert not resumed
         shared.leave()

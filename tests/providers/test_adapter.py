@@ -59,14 +59,14 @@ class Recorded:
         self.bodies.append(body)
         self.open += 1
         try:
-            yield Reply(iter([self.content]), HEADERS)
+            yield Reply(iter([[self.content]]), HEADERS)
         finally:
             self.open -= 1
 
     @asynccontextmanager
     async def astream(self, body: Body, *, read_timeout: float | None) -> AsyncIterator[Reply]:
         async def events() -> AsyncIterator[Any]:
-            yield self.content
+            yield [self.content]
 
         with self.stream(body, read_timeout=read_timeout) as reply:
             yield Reply(events(), reply.headers)

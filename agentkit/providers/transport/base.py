@@ -21,8 +21,9 @@ class Reply(NamedTuple):
     """A response as the transport received it.
 
     Attributes:
-        content: the complete response, or an iterator of a stream's events (an async one from
-            `Transport.astream`); objects with the attributes that the API documents.
+        content: the complete response, or an iterator of lists of a stream's events, each with
+            those that arrived together (an async iterator from `Transport.astream`); objects with
+            the attributes that the API documents.
         headers: of the HTTP response.
     """
 

@@ -192,22 +192,22 @@ def _collect(responses: list[Any]) -> Iterator[None]:
         _opened.reset(token)
 
 
-def _read(chunks: Iterator[Any], responses: list[Any]) -> Iterator[Any]:
+def _read(chunks: Iterator[Any], responses: list[Any]) -> Iterator[list[Any]]:
     while True:
         with _collect(responses):
             chunk = next(chunks, None)
         if chunk is None:
             return
-        yield chunk
+        yield [chunk]
 
 
-async def _aread(chunks: AsyncIterator[Any], responses: list[Any]) -> AsyncIterator[Any]:
+async def _aread(chunks: AsyncIterator[Any], responses: list[Any]) -> AsyncIterator[list[Any]]:
     while True:
         with _collect(responses):
             chunk = await anext(chunks, None)
         if chunk is None:
             return
-        yield chunk
+        yield [chunk]
 
 
 def _checked(content: Any, responses: list[Any]) -> Reply:

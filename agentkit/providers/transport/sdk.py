@@ -81,7 +81,7 @@ class SdkTransport:
         stream = raw.parse()
         events = stream.__stream__()  # a generator of ours: closing `stream` leaves its own open
         try:
-            yield Reply(events, raw.headers)
+            yield Reply(([event] for event in events), raw.headers)
         finally:
             events.close()
             stream.close()
@@ -95,7 +95,7 @@ class SdkTransport:
         stream = await _parsed(raw)
         events = stream.__stream__()
         try:
-            yield Reply(events, raw.headers)
+            yield Reply(([event] async for event in events), raw.headers)
         finally:
             await events.aclose()
             await stream.close()

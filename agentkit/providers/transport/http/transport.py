@@ -235,26 +235,29 @@ class HttpTransport:
 class _EventReader:
     """Reads the records in the body of an event stream."""
 
-    __slots__ = ("_parser", "_record", "body", "finished")
+    __slots__ = ("_parser", "_record", "body", "error", "finished")
 
     def __init__(self, headers: Mapping[str, str], record: type[Record]) -> None:
         self.body = BodyDecoder(headers.get("content-encoding"))
         self._parser = EventParser()
         self._record = record
+        self.error: Exception | None = None
+        """The fault in the body, or the error that it reports."""
         self.finished = False
         """Whether the end of the body, or the mark at the end of the events, was read."""
 
-    def read(self, chunk: bytes) -> Iterator[Record]:
-        """The records that `chunk` completes. Raises the error that one of them reports."""
-        for data in self._parser.feed(self.body.feed(chunk)):
-            if data == _DONE:
-                self.finished = True
-                return
-            record = _as_record(parse(data), self._record)
-            error = record.get("error")
-            if error:
-                raise ReportedError(error if isinstance(error, dict) else {"message": error})
-            yield record
+    def read(self, chunk: bytes) -> list[Record]:
+        """The records that `chunk` completes, up to the fault that is kept in `error`."""
+        records: list[Record] = []
+        try:
+            for data in self._parser.feed(self.body.feed(chunk)):
+                if data == _DONE:
+                    self.finished = True
+                    break
+                records.append(_without_error(_as_record(parse(data), self._record)))
+        except Exception as fault:  # noqa: BLE001 - raised after the records before it
+            self.error = fault
+        return records
 
 
 def _as_record(content: Any, kind: type[Record]) -> Record:
@@ -264,18 +267,33 @@ def _as_record(content: Any, kind: type[Record]) -> Record:
     return kind(content)
 
 
-def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[Any]:
+def _without_error(record: Record) -> Record:
+    """`record`. Raises the error that it reports."""
+    error = record.get("error")
+    if error:
+        raise ReportedError(error if isinstance(error, dict) else {"message": error})
+    return record
+
+
+def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[list[Record]]:
     for chunk in chunks:
-        yield from reader.read(chunk)
+        if records := reader.read(chunk):
+            yield records
+        if reader.error is not None:
+            raise reader.error
         if reader.finished:
             return
     reader.finished = True
 
 
-async def _aevents(chunks: AsyncIterator[bytes], reader: _EventReader) -> AsyncIterator[Any]:
+async def _aevents(
+    chunks: AsyncIterator[bytes], reader: _EventReader
+) -> AsyncIterator[list[Record]]:
     async for chunk in chunks:
-        for record in reader.read(chunk):
-            yield record
+        if records := reader.read(chunk):
+            yield records
+        if reader.error is not None:
+            raise reader.error
         if reader.finished:
             return
     reader.finished = True
