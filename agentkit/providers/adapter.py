@@ -217,7 +217,13 @@ class Adapter(ABC):
         the time.
         """
         if self.transport == "native":
-            return HttpTransport(self.http_api, self._http_address, self.locate, record=self.record)
+            return HttpTransport(
+                self.http_api,
+                self._http_address,
+                self.locate,
+                record=self.record,
+                event_record=self.event_record,
+            )
         return SdkTransport(self.sdk_method, self.client_options)
 
     def http_headers(self) -> dict[str, str]:
@@ -231,6 +237,10 @@ class Adapter(ABC):
     def locate(self, body: Body, stream: bool) -> tuple[str, Body]:
         """The path of a request without an SDK, and its JSON."""
         return self.http_api.path, body
+
+    def event_record(self) -> type[Any] | None:
+        """The type of msgspec that most events of a stream have without an SDK, if there is one."""
+        return None
 
     def _http_address(self) -> tuple[str, dict[str, str]]:
         """The address, and the headers of every request."""

@@ -79,6 +79,12 @@ class OpenAIChat(Adapter):
             daily_requests=self.daily_requests,
         )
 
+    def event_record(self) -> type[Any] | None:
+        """A ``chat.completion.chunk`` object."""
+        from agentkit.providers.openai.chunk_record import ChunkRecord
+
+        return ChunkRecord
+
     def http_headers(self) -> dict[str, str]:
         """The key, and the account that it is used for."""
         return {**super().http_headers(), **account_headers()}

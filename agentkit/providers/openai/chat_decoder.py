@@ -167,11 +167,12 @@ class ReasoningFields:
     def add(self, message: Any) -> None:
         """Add those of a message, or of the next delta of one."""
         for name in _REASONING_NAMES:
-            if isinstance(text := getattr(message, name, None), str) and text:
+            if (text := getattr(message, name, None)) and isinstance(text, str):
                 self._texts[name] = self._texts.get(name, "") + text
         details = getattr(message, _DETAILS, None)
-        for each in details if isinstance(details, list) else ():
-            self._add_detail(dict(each))
+        if details and isinstance(details, list):
+            for each in details:
+                self._add_detail(dict(each))
 
     def state(self, origin: str, of_calls: Sequence[Mapping[str, Any]]) -> ProviderState | None:
         """The state of an answer with tool calls: servers want nothing else back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -34,6 +35,18 @@ def _decoder() -> Any:
     import msgspec
 
     return msgspec.json.Decoder()
+
+
+def typed_parser(kind: Any) -> Callable[[bytes], Any]:
+    """A function that reads JSON as a type of msgspec. It raises `ValueError`."""
+    return _typed_parser(kind)
+
+
+@cache
+def _typed_parser(kind: Any) -> Callable[[bytes], Any]:
+    import msgspec
+
+    return msgspec.json.Decoder(kind).decode
 
 
 def parse(data: bytes) -> Any:

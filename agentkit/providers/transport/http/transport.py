@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
@@ -22,7 +22,7 @@ from agentkit.providers.transport.http.body import (
 )
 from agentkit.providers.transport.http.exchange import request_head
 from agentkit.providers.transport.http.failures import HttpStatusError, MalformedResponseError
-from agentkit.providers.transport.http.record import Record, parse, serialize
+from agentkit.providers.transport.http.record import Record, parse, serialize, typed_parser
 
 if TYPE_CHECKING:
     from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
@@ -64,7 +64,8 @@ class HttpTransport:
 
     `address` gives the address and the headers that authenticate; it is called when a client is
     first needed. `locate` gives the path of a request and its JSON; it may change the body.
-    Responses are records of the type `record`.
+    Responses are records of the type `record`. `event_record` gives the type of msgspec that most
+    events of a stream have, or None.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class HttpTransport:
         locate: Callable[[Body, bool], tuple[str, Body]],
         *,
         record: type[Record] = Record,
+        event_record: Callable[[], type[Any] | None] = lambda: None,
     ) -> None:
         self._api = api
         self._address = address
         self._locate = locate
         self._record = record
+        self._event_record = event_record
         self._prefix = ""
         self._host = ""
         self._headers: dict[str, str] = {}
@@ -123,7 +126,7 @@ class HttpTransport:
         """Send a request and open the stream of its response."""
         client = self._clients.sync()
         reply = client.post(*self._request(body, read_timeout, stream=True))
-        reader = _EventReader(reply.headers, self._record)
+        reader = _EventReader(reply.headers, self._record, self._event_record())
         try:
             if reply.status != 200:
                 data = b"".join([reader.body.feed(chunk) for chunk in reply.chunks()])
@@ -137,7 +140,7 @@ class HttpTransport:
         """Like `stream`, for asyncio."""
         client = self._clients.of_loop()
         reply = await client.post(*self._request(body, read_timeout, stream=True))
-        reader = _EventReader(reply.headers, self._record)
+        reader = _EventReader(reply.headers, self._record, self._event_record())
         try:
             if reply.status != 200:
                 data = b"".join([reader.body.feed(chunk) async for chunk in reply.chunks()])
@@ -235,29 +238,41 @@ class HttpTransport:
 class _EventReader:
     """Reads the records in the body of an event stream."""
 
-    __slots__ = ("_parser", "_record", "body", "error", "finished")
+    __slots__ = ("_parse_typed", "_parser", "_record", "body", "error", "finished")
 
-    def __init__(self, headers: Mapping[str, str], record: type[Record]) -> None:
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        record: type[Record],
+        event_record: type[Any] | None,
+    ) -> None:
         self.body = BodyDecoder(headers.get("content-encoding"))
         self._parser = EventParser()
         self._record = record
+        self._parse_typed = None if event_record is None else typed_parser(event_record)
         self.error: Exception | None = None
         """The fault in the body, or the error that it reports."""
         self.finished = False
         """Whether the end of the body, or the mark at the end of the events, was read."""
 
-    def read(self, chunk: bytes) -> list[Record]:
+    def read(self, chunk: bytes) -> list[Any]:
         """The records that `chunk` completes, up to the fault that is kept in `error`."""
-        records: list[Record] = []
+        records: list[Any] = []
         try:
             for data in self._parser.feed(self.body.feed(chunk)):
                 if data == _DONE:
                     self.finished = True
                     break
-                records.append(_without_error(_as_record(parse(data), self._record)))
+                records.append(_without_error(self._parse(data)))
         except Exception as fault:  # noqa: BLE001 - raised after the records before it
             self.error = fault
         return records
+
+    def _parse(self, data: bytes) -> Any:
+        if self._parse_typed is not None:
+            with suppress(ValueError):
+                return self._parse_typed(data)
+        return _as_record(parse(data), self._record)
 
 
 def _as_record(content: Any, kind: type[Record]) -> Record:
@@ -267,15 +282,15 @@ def _as_record(content: Any, kind: type[Record]) -> Record:
     return kind(content)
 
 
-def _without_error(record: Record) -> Record:
+def _without_error(record: Any) -> Any:
     """`record`. Raises the error that it reports."""
-    error = record.get("error")
+    error = record.error
     if error:
         raise ReportedError(error if isinstance(error, dict) else {"message": error})
     return record
 
 
-def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[list[Record]]:
+def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[list[Any]]:
     for chunk in chunks:
         if records := reader.read(chunk):
             yield records
@@ -286,9 +301,7 @@ def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[list[Reco
     reader.finished = True
 
 
-async def _aevents(
-    chunks: AsyncIterator[bytes], reader: _EventReader
-) -> AsyncIterator[list[Record]]:
+async def _aevents(chunks: AsyncIterator[bytes], reader: _EventReader) -> AsyncIterator[list[Any]]:
     async for chunk in chunks:
         if records := reader.read(chunk):
             yield records
