@@ -1,4 +1,4 @@
-"""An agent that calls your functions as tools, within limits."""
+"""An agent that calls two of your functions as tools, within limits."""
 
 from pydantic import BaseModel
 
@@ -6,7 +6,7 @@ from agentkit import Agent, LLMManager, Request, Response, ToolCall
 
 
 class Scripted:
-    """A scripted model: requests two tool calls, then answers."""
+    """A scripted model: looks up the weather, then the train, then answers."""
 
     capabilities = frozenset({"messages", "tools", "json_schema"})
 
@@ -18,7 +18,9 @@ class Scripted:
                 ToolCall("call-2", "temperature", {"city": "Oslo"}),
             )
             return Response("", tool_calls=calls)
-        return f'{{"warmer": "Paris", "by": {float(results[0]) - float(results[1])}}}'
+        if len(results) == 2:
+            return Response("", tool_calls=(ToolCall("call-3", "hours_by_train", {"to": "Paris"}),))
+        return f'{{"city": "Paris", "degrees": {results[0]}, "hours": {results[2]}}}'
 
 
 def temperature(city: str) -> float:
@@ -30,26 +32,27 @@ def temperature(city: str) -> float:
     return {"Paris": 21.5, "Oslo": 14.0}[city]
 
 
-class Comparison(BaseModel):
-    warmer: str
-    by: float
+async def hours_by_train(to: str) -> int:
+    """How long the train takes to a city, in hours."""
+    return {"Paris": 3, "Oslo": 19}[to]
 
 
-llm = LLMManager(cache="memory")
-llm.register_model("model", Scripted())
-agent = Agent("Meteorologist", "Compares weather", config={"llm_manager": llm})
-agent.start()
+class Trip(BaseModel):
+    city: str
+    degrees: float
+    hours: int
 
-result = agent.run(
-    "Where is it warmer, in Paris or in Oslo?",
-    tools=[temperature],
-    response_model=Comparison,
-    max_steps=5,
-    deadline=30,
-)
-print(result.parsed)
-for step in result.steps:
-    for each in step.results:
-        print(f"{each.call.name}({dict(each.call.arguments)}) -> {each.content}")
-agent.stop()
-llm.close()
+
+with LLMManager(enable_caching=False) as llm:
+    llm.register_model("model", Scripted())  # or a name: "openai:gpt-6.1-terra"
+    agent = Agent(llm, instructions="Suggest trips.", tools=[temperature, hours_by_train])
+    result = agent.run(
+        "Where is it warmer, in Paris or in Oslo? And how do I get there?",
+        response_model=Trip,
+        max_steps=5,
+        deadline=30,
+    )
+    print(result.parsed)
+    for step in result.steps:
+        for each in step.results:
+            print(f"{each.call.name}({dict(each.call.arguments)}) -> {each.content}")

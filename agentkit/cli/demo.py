@@ -87,7 +87,7 @@ def command(
                 scores = outage.scoreboard()
                 print_json({"agentkit": __version__, "story": story, "scoreboard": scores})
             else:
-                _show(console(), outage)
+                show(console(), outage)
     except LLMError as error:
         fail(one_line(error))
 
@@ -111,6 +111,7 @@ class Outage:
         *,
         clock: Now = time.monotonic,
         sleep: Callable[[float], object] = _wait,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         from agentkit.manager.manager import LLMManager
         from agentkit.policy.breaker import CircuitBreaker
@@ -120,9 +121,10 @@ class Outage:
         self._pace = pace
         self._clock = clock
         self._sleep = sleep
+        self._rng = rng
         self._changes: list[str] = []
         retry = RetryPolicy(base_delay=pace.back_off)
-        self.manager = LLMManager(name="demo", cache="memory", retry=retry, clock=clock)
+        self.manager = LLMManager(name="demo", cache="memory", retry=retry, clock=clock, rng=rng)
         self.breakers: dict[str, CircuitBreaker] = {}
         for name, model in ((PRIMARY, self._primary), (FALLBACK, self._fallback)):
             breaker = CircuitBreaker(
@@ -178,13 +180,13 @@ class Outage:
         return {"models": models, "totals": self.manager.get_metrics()}
 
     def _primary(self, prompt: str, kwargs: dict[str, Any]) -> Response[Any]:
-        self._sleep(random.uniform(0.7, 1.3) * self._pace.latency)
+        self._sleep((0.7 + 0.6 * self._rng()) * self._pace.latency)
         if not self.primary_is_up:
             raise ServiceUnavailable
         return self._answer(prompt)
 
     def _fallback(self, prompt: str, kwargs: dict[str, Any]) -> Response[Any]:
-        self._sleep(random.uniform(1.0, 2.0) * self._pace.latency)
+        self._sleep((1.0 + self._rng()) * self._pace.latency)
         return self._answer(prompt)
 
     def _answer(self, prompt: str) -> Response[Any]:
@@ -195,7 +197,8 @@ class Outage:
         self._changes.append(f"circuit breaker of {breaker}: {previous} → {state}")
 
 
-def _show(out: Console, outage: Outage) -> None:
+def show(out: Console, outage: Outage) -> None:
+    """Play `outage` on `out`, and print the final scoreboard."""
     with _live_scoreboard(out, outage):
         for event in outage.play():
             print_text(out, _render(event))

@@ -1,0 +1,92 @@
+"""What most programs need is found in two clicks, or with one search."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.docs.test_site import CHROMIUM, OFFLINE, browser
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = {
+    "FastAPI": "fastapi",
+    "stream to a browser": "fastapi",
+    "structured output": "structured-output",
+    "agent tools": "tools",
+    "several keys": "keys",
+    "spending budget": "cost",
+    "cache off": "turn-off-the-cache",
+    "OTLP": "export-telemetry",
+    "Prometheus": "export-telemetry",
+    "unit tests": "test-your-app",
+    "log prompts": "log-prompts",
+    "timeouts": "timeouts",
+    "handle errors": "handle-errors",
+    "local models": "local-models",
+    "Bedrock": "bedrock-regions",
+    "10,000 prompts": "batch",
+}
+"""What somebody looks for, and the page of `docs/how-to` that has it."""
+
+FIRST = 2  # a result of the search on the first screen, above the fold of a phone
+RESULTS = """
+setInterval(() => {
+  const found = [...document.querySelectorAll("iframe")].map((frame) => [
+    ...frame.contentDocument.querySelectorAll(".md-search-result__list > li"),
+  ].map((item) => item.querySelector("a").pathname));
+  document.querySelector("pre").textContent = JSON.stringify(found);
+}, 200);
+"""
+
+
+def links(page: str) -> list[str]:
+    return re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / page).read_text("utf-8"))
+
+
+def test_each_task_is_two_clicks_away() -> None:
+    assert "how-to/index.md" in links("index.md")
+    rows = re.findall(r"^\| \[[^\]]+\]\(([\w-]+)\.md", _tasks(), re.MULTILINE)
+    assert sorted(rows) == sorted(TASKS.values())
+
+
+def _tasks() -> str:
+    return (ROOT / "docs/how-to/index.md").read_text("utf-8")
+
+
+def test_each_example_is_on_its_page() -> None:
+    files = {path.name for path in (ROOT / "examples").glob("*.py")}
+    shown = re.findall(r'--8<-- "examples/([^"]+)"', (ROOT / "docs/examples.md").read_text("utf-8"))
+    assert sorted(shown) == sorted(files)
+
+
+@browser
+@pytest.mark.timeout(180)
+def test_a_search_finds_each_task(site: Path, tmp_path: Path) -> None:
+    start = (site / "index.html").as_uri()
+    frames = "".join(f'<iframe src="{start}?q={quote(task)}"></iframe>' for task in TASKS)
+    page = tmp_path / "searches.html"
+    page.write_text(f"<!doctype html><body>{frames}<pre></pre><script>{RESULTS}</script>")
+    assert CHROMIUM
+    # The frames are files, too: without these two options, a page may not look into them.
+    options = ["--allow-file-access-from-files", "--disable-web-security"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    shown = subprocess.run(
+        [CHROMIUM, *OFFLINE, *options, profile, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=True,
+    ).stdout
+    written = re.search(r"<pre>(.*?)</pre>", shown, re.DOTALL)
+    assert written, shown[-2000:]
+    missed = {
+        task: [Path(path).name for path in paths[:5]]
+        for (task, name), paths in zip(TASKS.items(), json.loads(written[1]), strict=True)
+        if f"{name}.html" not in [Path(path).name for path in paths[:FIRST]]
+    }
+    assert missed == {}
