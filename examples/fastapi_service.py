@@ -62,7 +62,7 @@ async def answer(body: Question, request: Request) -> Answer:
 
 
 def status_of(error: LLMError) -> int:
-    """The HTTP status that tells a client whose fault it was."""
+    """The HTTP status of a failure: a bad request, a timeout, or an outage."""
     if isinstance(error, InvalidRequestError | ContentFilterError):
         return 422
     return 504 if isinstance(error, DeadlineExceededError) else 503

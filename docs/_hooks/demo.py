@@ -24,7 +24,7 @@ _FONTS = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
 def lines() -> list[Text]:
-    """What the demo prints, with colours; times are those of a simulated clock."""
+    """What the demo prints, with colors; times are those of a simulated clock."""
     from agentkit.cli.demo import CALM, Outage, show
     from agentkit.testing import FakeClock
 

@@ -31,7 +31,7 @@ TASKS = {
     "Bedrock": "bedrock-regions",
     "10,000 prompts": "batch",
 }
-"""What somebody looks for, and the page of `docs/how-to` that has it."""
+"""What a reader looks for, and the page of `docs/how-to` that has it."""
 
 FIRST = 2  # a result of the search on the first screen, above the fold of a phone
 RESULTS = """
