@@ -8,9 +8,11 @@ the journal of the run; `Run.run` and `Run.arun` do the same and drop the events
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
@@ -38,6 +40,7 @@ from agentkit.errors import (
     AgentError,
     ConfigurationError,
     DeadlineExceededError,
+    JournalError,
     LLMError,
     StepLimitError,
 )
@@ -99,6 +102,9 @@ def split_options(options: Mapping[str, Any]) -> tuple[RunLimits, dict[str, Any]
     return RunLimits(**limits), {k: v for k, v in options.items() if k not in names}
 
 
+log = logging.getLogger("agentkit.agent")
+
+
 class AskModel(NamedTuple):
     """Send `messages` to the model; `deadline` in seconds, None for the manager's own."""
 
@@ -107,7 +113,14 @@ class AskModel(NamedTuple):
     step: int
 
 
-Loop: TypeAlias = Generator[AskModel | CallTools | RunEvent, Any, AgentResult[Any]]
+class Summarize(NamedTuple):
+    """Have a model summarise the oldest turns of the memory."""
+
+    messages: tuple[Message, ...]
+    model: str
+
+
+Loop: TypeAlias = Generator[AskModel | CallTools | Summarize | RunEvent, Any, AgentResult[Any]]
 
 
 class Run:
@@ -148,6 +161,7 @@ class Run:
             self._check, _ = check_for(response_model, Request(tools=toolbox.specs))
         self._response_codec = Codec(RESPONSE.encode, self._decode_response)
         self._session = session
+        self._summaries: list[Response[Any]] = []
         self._start = RunStart(
             agent=agent,
             task=request_for(prompt, {}).conversation,
@@ -191,6 +205,10 @@ class Run:
                         outcome = yield from self._ask(effect, streamed)
                     elif isinstance(effect, CallTools):
                         outcome = yield from self._call_tools(effect, streamed)
+                    elif isinstance(effect, Summarize):
+                        outcome = self._session.recorder.step(
+                            "0.summary", partial(self._summarize, effect), RESPONSE
+                        )
                     else:
                         yield effect
                 except GeneratorExit:
@@ -215,6 +233,10 @@ class Run:
                 try:
                     if isinstance(effect, RunEvent):
                         yield effect
+                    elif isinstance(effect, Summarize):
+                        outcome = await self._session.recorder.astep(
+                            "0.summary", partial(self._asummarize, effect), RESPONSE
+                        )
                     else:
                         async with aclosing(self._aperform(effect, streamed)) as parts:
                             async for part in parts:
@@ -253,6 +275,12 @@ class Run:
             return response
         response = yield from self._stream(action)
         return recorder.step(name, lambda: response, self._response_codec)
+
+    def _summarize(self, action: Summarize) -> Response[Any]:
+        return self._manager.complete(action.messages, model=action.model)
+
+    async def _asummarize(self, action: Summarize) -> Response[Any]:
+        return await self._manager.acomplete(action.messages, model=action.model)
 
     def _complete(self, action: AskModel) -> Response[Any]:
         return self._manager.complete(action.messages, deadline=action.deadline, **self._options)
@@ -377,21 +405,24 @@ class Run:
 
     def _loop(self, start: RunStart) -> Loop:
         deadline = Deadline(self._limits.deadline, self._clock() - self._session.seconds)
-        history, turn = start.history, list(start.task)
+        turn = list(start.task)
+        history = yield from self._summarized(start.history, turn)
         call_ids = {call.id for message in (*history, *turn) for call in message.tool_calls}
         steps: list[Step] = []
         while True:
             number = len(steps) + 1
             seconds = self._require_time(deadline)
             response: Response[Any] = yield AskModel(
-                self._sent(start, turn), None if self._limits.deadline is None else seconds, number
+                self._sent(start, history, turn),
+                None if self._limits.deadline is None else seconds,
+                number,
             )
             self._charge(response)
             if not response.tool_calls:
                 turn.append(response.message)
                 steps.append(Step(response))
                 yield StepFinished(steps[-1], number)
-                return self._finished(response, steps, start, turn)
+                return self._finished(response, steps, history, turn)
             self._require_budget(number, response)
             self._require_step(number, response)
             calls = with_unique_ids(response.tool_calls, call_ids)
@@ -406,12 +437,33 @@ class Run:
             turn.extend(result.message for result in results)
             yield StepFinished(steps[-1], number)
 
-    def _sent(self, start: RunStart, turn: list[Message]) -> tuple[Message, ...]:
-        messages: tuple[Message, ...] = tuple(turn)
+    def _summarized(
+        self, history: tuple[Message, ...], task: list[Message]
+    ) -> Generator[Summarize, Any, tuple[Message, ...]]:
+        """`history` with its oldest turns summarised, if the memory wants that."""
+        memory = self._memory
+        excess = None if memory is None else memory.excess(history, task)
+        if memory is None or memory.summarize_with is None or excess is None:
+            return history
+        try:
+            summary: Response[Any] = yield Summarize(excess.request(), memory.summarize_with)
+        except JournalError:
+            raise
+        except LLMError as error:
+            log.warning("old turns are forgotten without a summary: %s", error.message)
+            return history
+        self._summaries.append(summary)
+        self._charge(summary)
+        shorter = excess.summarized(summary.text)
+        memory.replace(history, shorter)
+        return shorter
+
+    def _sent(
+        self, start: RunStart, history: tuple[Message, ...], turn: list[Message]
+    ) -> tuple[Message, ...]:
+        messages = (*history, *turn)
         if self._memory is not None:
-            messages = self._memory.fit((*start.history, *turn))
-        elif start.history:
-            messages = (*start.history, *turn)
+            messages = self._memory.fit(messages)
         instructions = start.definition.instructions
         return (Message(MessageRole.SYSTEM, instructions), *messages) if instructions else messages
 
@@ -453,13 +505,13 @@ class Run:
         self,
         response: Response[Any],
         steps: list[Step],
-        start: RunStart,
+        history: tuple[Message, ...],
         turn: list[Message],
     ) -> AgentResult[Any]:
         if self._memory is not None:
             run_id = self._session.run_id if self._session.recorder.active else None
             self._memory.add(*turn, run_id=run_id)
-        return self._result(response, steps, (*start.history, *turn))
+        return self._result(response, steps, (*history, *turn))
 
     def _result(
         self,
@@ -468,12 +520,13 @@ class Run:
         messages: tuple[Message, ...],
         pending: tuple[PendingCall, ...] = (),
     ) -> AgentResult[Any]:
+        responses = [*self._summaries, *(step.response for step in steps)]
         return AgentResult(
             text="" if pending else response.text,
             parsed=None if pending else response.parsed,
             steps=tuple(steps),
-            usage=total_usage(step.response for step in steps),
-            cost=total_cost(step.response.ledger for step in steps),
+            usage=total_usage(responses),
+            cost=total_cost(each.ledger for each in responses),
             messages=messages,
             status="waiting" if pending else "finished",
             pending=pending,

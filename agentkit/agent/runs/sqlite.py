@@ -34,6 +34,8 @@ SCHEMA: Final = (
         run TEXT NOT NULL, position BIGINT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
         digest TEXT NOT NULL, seconds DOUBLE PRECISION NOT NULL,
         recorded DOUBLE PRECISION NOT NULL, PRIMARY KEY (run, name))""",
+    """CREATE TABLE IF NOT EXISTS agentkit_memories (
+        name TEXT PRIMARY KEY, value TEXT NOT NULL, updated DOUBLE PRECISION NOT NULL)""",
 )
 _APPLICATION: Final = 0x616B7275
 """Marks the file as agentkit's, in the header that SQLite keeps for this purpose."""

@@ -138,25 +138,25 @@ class RunStore(Closing):
             rows = execute(f"SELECT {_RUN} FROM agentkit_runs WHERE id = ?", (run_id,))  # noqa: S608 - constant names
             _require_pending(decided, rows[0][8] if rows else "[]")
             if not rows:
-                execute(
-                    f"INSERT INTO agentkit_runs ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant names
-                    (run_id, agent, "running", owner, 1, now, now, "", "[]"),
+                claims = 1
+                won = execute(
+                    f"INSERT INTO agentkit_runs ({_RUN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608 - constant names
+                    "ON CONFLICT (id) DO NOTHING RETURNING id",
+                    (run_id, agent, "running", owner, claims, now, now, "", "[]"),
                 )
-                return 1, []
-            status, holder, claims = rows[0][2], rows[0][3], rows[0][4] + 1
-            if status == "cancelled":
-                raise _cancelled(run_id)
-            if status == "running" and database.is_alive(holder, execute):
-                where = "in this process" if holder == owner else "in another process"
-                raise RunConflictError(
-                    f"run {run_id!r} is under way {where}",
-                    hint="wait for it, or use another run_id",
+            else:
+                status, holder, claims = rows[0][2], rows[0][3], rows[0][4] + 1
+                if status == "cancelled":
+                    raise _cancelled(run_id)
+                if status == "running" and database.is_alive(holder, execute):
+                    raise _under_way(run_id, "in this process" if holder == owner else "elsewhere")
+                won = execute(
+                    "UPDATE agentkit_runs SET status = 'running', owner = ?, claims = ?, "
+                    "updated = ? WHERE id = ? AND claims = ? AND status = ? RETURNING id",
+                    (owner, claims, now, run_id, claims - 1, status),
                 )
-            execute(
-                "UPDATE agentkit_runs SET status = 'running', owner = ?, claims = ?, updated = ? "
-                "WHERE id = ?",
-                (owner, claims, now, run_id),
-            )
+            if not won:  # by another process, between the two statements
+                raise _under_way(run_id, "elsewhere")
             return claims, _steps(run_id, execute)
 
         claims, steps = database.transaction(work)
@@ -236,6 +236,38 @@ class RunStore(Closing):
             execute("DELETE FROM agentkit_runs WHERE id = ?", (run_id,))
 
         self._database.transaction(work)
+
+    def load(self, name: str) -> Any:
+        """The JSON data that `update` kept under `name`, or None. Raises `JournalError`."""
+        rows = self._database.transaction(
+            lambda execute: execute("SELECT value FROM agentkit_memories WHERE name = ?", (name,))
+        )
+        return json.loads(rows[0][0]) if rows else None
+
+    def update(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Keep ``change(data)`` under `name`, where data is what was kept before, or None.
+
+        No other process changes it meanwhile. `change` may be called again after a lost
+        connection.
+
+        Raises:
+            JournalError: the journal cannot be used, or JSON cannot hold the new data.
+        """
+        now = self._wall_clock()
+
+        def work(execute: Execute) -> None:
+            before = execute(  # an update even if nothing changes: it locks the row
+                "INSERT INTO agentkit_memories (name, value, updated) VALUES (?, 'null', ?) "
+                "ON CONFLICT (name) DO UPDATE SET updated = excluded.updated RETURNING value",
+                (name, now),
+            )
+            text = _encode(change(json.loads(before[0][0])))
+            execute("UPDATE agentkit_memories SET value = ? WHERE name = ?", (text, name))
+
+        try:
+            self._database.transaction(work)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise JournalError(f"{name!r} cannot be recorded: {error}") from error
 
     def _release_late(self, execute: Execute) -> None:
         """Release the runs that ended here while the database could not be written."""
@@ -459,6 +491,12 @@ def _digest(*parts: str) -> str:
 
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _under_way(run_id: str, where: str) -> RunConflictError:
+    return RunConflictError(
+        f"run {run_id!r} is under way {where}", hint="wait for it, or use another run_id"
+    )
 
 
 def _cancelled(run_id: str) -> JournalError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from agentkit.agent.agent import Agent
 from agentkit.agent.runs.store import RunJournal, RunStatus, RunStore
+from agentkit.errors import RunConflictError
 from agentkit.manager.manager import LLMManager
 from agentkit.output.tools import ToolContext, tool
 from agentkit.types import Request, Response, ToolCall, Usage
@@ -171,3 +174,52 @@ def agent_for(world: World, plan: Any = None, **options: Any) -> Agent:
     llm.register_model("m", plan or Plan(world), {"cost_per_1k_tokens": 1.0})
     options.setdefault("tools", tools_of(world))
     return Agent(llm, instructions="Do as planned.", **options)
+
+
+def race(url: str, work: Callable[[RunStore], None], stores: int = 4) -> list[Exception | None]:
+    """What `work` raised in each of several stores of one journal, all at once."""
+    barrier = threading.Barrier(stores, timeout=20)
+
+    def one(_: int) -> Exception | None:
+        with RunStore(url) as store:
+            store.runs()
+            barrier.wait()
+            try:
+                work(store)
+            except Exception as error:
+                return error
+            finally:
+                barrier.wait()
+        return None
+
+    with ThreadPoolExecutor(stores) as pool:
+        return list(pool.map(one, range(stores)))
+
+
+def no_two_claims(url: str) -> None:
+    """Of several claimants, one gets a run: a new one, a failed one, and one that waits."""
+
+    def claim(store: RunStore) -> None:
+        store.claim("r")
+
+    statuses: tuple[RunStatus | None, ...] = (None, "failed", "waiting", "finished")
+    for status in statuses:
+        if status is not None:
+            with RunStore(url) as store:
+                store.claim("r").release(status)
+        errors = race(url, claim)
+        refused = [each for each in errors if each is not None]
+        assert {type(each) for each in refused} == {RunConflictError}
+        assert len(refused) == 3, status
+
+
+def no_lost_update(url: str) -> None:
+    """What several processes add to one memory is all there."""
+
+    def count(store: RunStore) -> None:
+        for _ in range(5):
+            store.update("counter", lambda number: (number or 0) + 1)
+
+    assert race(url, count) == [None] * 4
+    with RunStore(url) as store:
+        assert store.load("counter") == 20

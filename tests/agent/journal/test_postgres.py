@@ -16,7 +16,15 @@ from agentkit.agent.runs.store import RunStore
 from agentkit.errors import JournalError, RunConflictError
 from agentkit.output.tools import tool
 from agentkit.types import Response
-from tests.agent.journal.helpers import Plan, World, agent_for, calls, tools_of
+from tests.agent.journal.helpers import (
+    Plan,
+    World,
+    agent_for,
+    calls,
+    no_lost_update,
+    no_two_claims,
+    tools_of,
+)
 from tests.programs import start
 
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
@@ -80,7 +88,7 @@ def running() -> Iterator[Server]:
 def server(running: Server) -> Iterator[Server]:
     yield running
     with psycopg.connect(running.url, autocommit=True) as connection:
-        for table in ("runs", "steps", "journal"):
+        for table in ("runs", "steps", "journal", "memories"):
             connection.execute(f"DROP TABLE IF EXISTS agentkit_{table}")
 
 
@@ -189,3 +197,13 @@ def test_tables_of_a_newer_release_are_refused(server: Server) -> None:
         connection.execute("UPDATE agentkit_journal SET version = 99")
     with RunStore(server.url) as store, pytest.raises(JournalError, match="newer agentkit"):
         store.runs()
+
+
+@pytest.mark.threads
+def test_of_several_claimants_one_gets_the_run(server: Server) -> None:
+    no_two_claims(server.url)
+
+
+@pytest.mark.threads
+def test_no_update_of_a_memory_is_lost(server: Server) -> None:
+    no_lost_update(server.url)

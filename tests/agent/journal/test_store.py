@@ -13,6 +13,7 @@ import pytest
 from agentkit.agent.runs.journal import Journal
 from agentkit.agent.runs.store import RunStore
 from agentkit.errors import ConfigurationError, JournalError, RunConflictError
+from tests.agent.journal.helpers import no_lost_update, no_two_claims
 from tests.forks import forks, in_child
 from tests.programs import run as python
 from tests.programs import start
@@ -281,3 +282,13 @@ def test_a_forked_child_owns_nothing_of_its_parent(path: Path) -> None:
         in_child(child)
         assert journal.step("two", lambda: 2) == 2
         assert [each.status for each in store.runs()] == ["running", "finished"]
+
+
+@pytest.mark.threads
+def test_of_several_claimants_one_gets_the_run(path: Path) -> None:
+    no_two_claims(f"sqlite:///{path}")
+
+
+@pytest.mark.threads
+def test_no_update_of_a_memory_is_lost(path: Path) -> None:
+    no_lost_update(f"sqlite:///{path}")
