@@ -16,10 +16,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import chain
 from re import Pattern
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 from agentkit.errors import LLMError
+from agentkit.providers.errors import message_of_400, refusal_of_400
 from agentkit.providers.parameters import Parameters
 from agentkit.providers.registry import provider_info
 from agentkit.providers.requirements import (
@@ -30,7 +31,7 @@ from agentkit.providers.requirements import (
     transport_name,
 )
 from agentkit.providers.response_fields import prompt_too_long
-from agentkit.providers.state import StateMemory
+from agentkit.providers.state import OMITTED, StateMemory
 from agentkit.providers.transport.base import Body, Reply, Transport, unreadable
 from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.http import HttpApi, HttpTransport, Record
@@ -51,6 +52,14 @@ class StreamDecoder(Protocol):
     def end(self) -> Iterable[StreamEvent]:
         """The stream events at the end; an `End` only if the provider sent its end mark."""
         ...
+
+
+class Encoded(NamedTuple):
+    """A request, its body, and the names of what was left out of it."""
+
+    request: Request
+    body: Body
+    omitted: Sequence[str]
 
 
 class Adapter(ABC):
@@ -134,17 +143,31 @@ class Adapter(ABC):
 
     def send(self, request: Request) -> Response[Any]:
         """Send a request and return the complete response."""
-        parameters = self.parameters(request)
-        body = self.encode_with(request, parameters)
-        reply = self._transport.send(body, read_timeout=request.timeout)
-        return self._decode(reply, parameters.omitted)
+        sent = self._encoded(request)
+        while True:
+            try:
+                reply = self._transport.send(sent.body, read_timeout=request.timeout)
+            except Exception as exc:
+                again = self._without_states(sent, exc)
+                if again is None:
+                    raise
+                sent = again
+            else:
+                return self._decode(reply, sent.omitted)
 
     async def asend(self, request: Request) -> Response[Any]:
         """Like `send`, for asyncio."""
-        parameters = self.parameters(request)
-        body = self.encode_with(request, parameters)
-        reply = await self._transport.asend(body, read_timeout=request.timeout)
-        return self._decode(reply, parameters.omitted)
+        sent = self._encoded(request)
+        while True:
+            try:
+                reply = await self._transport.asend(sent.body, read_timeout=request.timeout)
+            except Exception as exc:
+                again = self._without_states(sent, exc)
+                if again is None:
+                    raise
+                sent = again
+            else:
+                return self._decode(reply, sent.omitted)
 
     def stream(self, request: Request) -> Iterator[StreamEvent]:
         """Send a request and yield the events of its stream."""
@@ -160,41 +183,57 @@ class Adapter(ABC):
 
     def stream_lists(self, request: Request) -> Generator[list[StreamEvent]]:
         """Like `stream`, with the events that arrived together in one list."""
-        parameters = self.parameters(request)
-        body = self.encode_with(request, parameters, stream=True)
-        with self._transport.stream(body, read_timeout=request.timeout) as reply:
-            decoder = self.stream_decoder(reply.headers)
-            for together in reply.content:
-                decoded = chain.from_iterable(map(decoder.events, together))
-                events, error = self._decode_events(decoded, parameters.omitted)
-                if events:
-                    yield events
-                if error is not None:
-                    raise error
-            events, error = self._decode_events(decoder.end(), parameters.omitted)
-            if events:
-                yield events
-            if error is not None:
-                raise error
+        sent = self._encoded(request, stream=True)
+        while True:
+            try:
+                with self._transport.stream(sent.body, read_timeout=request.timeout) as reply:
+                    decoder = self.stream_decoder(reply.headers)
+                    for together in reply.content:
+                        decoded = chain.from_iterable(map(decoder.events, together))
+                        events, error = self._decode_events(decoded, sent.omitted)
+                        if events:
+                            yield events
+                        if error is not None:
+                            raise error
+                    events, error = self._decode_events(decoder.end(), sent.omitted)
+                    if events:
+                        yield events
+                    if error is not None:
+                        raise error
+                return
+            except Exception as exc:
+                again = self._without_states(sent, exc, stream=True)
+                if again is None:
+                    raise
+                sent = again
 
     async def astream_lists(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
         """Like `stream_lists`, for asyncio."""
-        parameters = self.parameters(request)
-        body = self.encode_with(request, parameters, stream=True)
-        async with self._transport.astream(body, read_timeout=request.timeout) as reply:
-            decoder = self.stream_decoder(reply.headers)
-            async for together in reply.content:
-                decoded = chain.from_iterable(map(decoder.events, together))
-                events, error = self._decode_events(decoded, parameters.omitted)
-                if events:
-                    yield events
-                if error is not None:
-                    raise error
-            events, error = self._decode_events(decoder.end(), parameters.omitted)
-            if events:
-                yield events
-            if error is not None:
-                raise error
+        sent = self._encoded(request, stream=True)
+        while True:
+            try:
+                async with self._transport.astream(
+                    sent.body, read_timeout=request.timeout
+                ) as reply:
+                    decoder = self.stream_decoder(reply.headers)
+                    async for together in reply.content:
+                        decoded = chain.from_iterable(map(decoder.events, together))
+                        events, error = self._decode_events(decoded, sent.omitted)
+                        if events:
+                            yield events
+                        if error is not None:
+                            raise error
+                    events, error = self._decode_events(decoder.end(), sent.omitted)
+                    if events:
+                        yield events
+                    if error is not None:
+                        raise error
+                return
+            except Exception as exc:
+                again = self._without_states(sent, exc, stream=True)
+                if again is None:
+                    raise
+                sent = again
 
     def translate(self, exc: Exception) -> LLMError | None:
         """What an exception means if the general rules would not know it."""
@@ -202,7 +241,7 @@ class Adapter(ABC):
             return None
         error: LLMError | None
         pattern = self.prompt_too_long_pattern
-        if pattern is not None and pattern.match(_message_of_400(exc)):
+        if pattern is not None and pattern.match(message_of_400(exc)):
             error = prompt_too_long(self.model, request_id=getattr(exc, "request_id", None))
         else:
             error = self._transport.translate(exc, self.model)
@@ -298,6 +337,25 @@ class Adapter(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.model}>"
 
+    def _encoded(
+        self, request: Request, *, stream: bool = False, omitted: Sequence[str] = ()
+    ) -> Encoded:
+        parameters = self.parameters(request)
+        body = self.encode_with(request, parameters, stream=stream)
+        return Encoded(request, body, [*parameters.omitted, *omitted])
+
+    def _without_states(
+        self, sent: Encoded, exc: Exception, *, stream: bool = False
+    ) -> Encoded | None:
+        """What to send instead if the provider refused the states of the messages, else None.
+
+        A refusal comes before any work is done, so that both requests are one attempt.
+        """
+        request = self.states.without_states(sent.request, refusal_of_400(exc))
+        if request is None:
+            return None
+        return self._encoded(request, stream=stream, omitted=(OMITTED,))
+
     def _decode(self, reply: Reply, omitted: Sequence[str]) -> Response[Any]:
         try:
             response = self.decode(reply)
@@ -325,12 +383,3 @@ class Adapter(ABC):
             if omitted:
                 decoded[-1] = replace(end, omitted=tuple(omitted))
         return decoded, error
-
-
-def _message_of_400(exc: Exception) -> str:
-    """The message in the body of a 400; empty for anything else."""
-    body = getattr(exc, "body", None)
-    if getattr(exc, "status_code", None) != 400 or not isinstance(body, Mapping):
-        return ""
-    inner = body.get("error")
-    return str((inner if isinstance(inner, Mapping) else body).get("message") or "")

@@ -277,9 +277,23 @@ def _codes(exc: BaseException) -> list[str]:
     return [code for code in codes if isinstance(code, str)]
 
 
+def refusal_of_400(exc: BaseException) -> str:
+    """The codes and the message in the body of a 400; empty for anything else."""
+    if status_of(exc) != 400:
+        return ""
+    return " ".join((*_codes(exc), str(_error_body(exc).get("message") or "")))
+
+
+def message_of_400(exc: BaseException) -> str:
+    """The message in the body of a 400; empty for anything else."""
+    return str(_error_body(exc).get("message") or "") if status_of(exc) == 400 else ""
+
+
 def _error_body(exc: BaseException) -> Mapping[str, Any]:
     """The error object in the body of an exception, or that body."""
     body = getattr(exc, "body", None)
+    if body is None:
+        body = getattr(exc, "details", None)  # of Google's SDK
     body = body if isinstance(body, Mapping) else {}
     inner = body.get("error")
     return inner if isinstance(inner, Mapping) else body

@@ -8,7 +8,9 @@ Each parameter is
 - **refused** as an `InvalidRequestError`, if its value cannot be understood;
 - **sent as it is** otherwise: what no adapter knows may be new.
 
-What was set for the model itself, by ``register_model(..., params=...)``, is never left out.
+What was set for the model itself, by ``register_model(..., params=...)``, is never left out. There
+is one exception: a thinking budget of Claude, if the latest tool calls of the conversation came
+without thinking of this model. Its API refuses that, whatever is known about the model.
 """
 
 from __future__ import annotations
@@ -132,6 +134,11 @@ class Parameters:
                 del self.values[name]
                 self.omitted.append(name)
 
+    def omit_always(self, name: str) -> None:
+        """Leave a parameter out, and note it: the conversation, not the model, forbids it."""
+        if self.values.pop(name, None) is not None:
+            self.omitted.append(name)
+
     def rename(self, name: str, new_name: str) -> None:
         """Give a parameter the provider's name."""
         if name != new_name and name in self.values:
@@ -186,6 +193,12 @@ class Parameters:
                 self.values.setdefault(group[inner], inner_value)
             else:
                 self.omitted.append(f"{name}.{inner}")
+
+
+def has_thinking_budget(values: Mapping[str, Any]) -> bool:
+    """Whether parameters give a Claude model a budget of tokens for its thinking."""
+    thinking = values.get("thinking")
+    return isinstance(thinking, Mapping) and thinking.get("type") == "enabled"
 
 
 def _inside(name: str) -> Iterable[str]:

@@ -10,16 +10,31 @@ one of three things, and may have more keys with what the model sent beside it:
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from agentkit._fork import fork_safe_lock
-from agentkit.types import Message, ProviderState, ToolCall
+from agentkit.types import Message, ProviderState, Request, ToolCall
 
 Item: TypeAlias = Mapping[str, Any]
 
+OMITTED: Final = "reasoning_state"
+"""What `Response.omitted` calls the states that a provider refused."""
+
 _MAX_ANSWERS: Final = 4096
+_NO_STATE: Final = ProviderState("", ())
+"""Of no model, so that none is looked up by the message's tool calls either."""
+_REFUSED: Final = re.compile(
+    r"invalid_encrypted_content|encrypted content .{1,300}could not be"
+    r"|`?signature`? in `?thinking`? block|`thinking` or `redacted_thinking`"
+    r"|thought[ _]signature"
+    r"|'reasoning' was provided without its required|without its required 'reasoning' item",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How providers refuse a state, as of 2026-11. OpenAI alone has a code for it."""
 
 
 class StateMemory:
@@ -49,6 +64,31 @@ class StateMemory:
         if state is None and message.tool_calls:
             state = self._by_call.get(message.tool_calls[0].id)
         return state.items if state is not None and state.origin == self.origin else ()
+
+    def has_latest_thinking(self, request: Request) -> bool:
+        """Whether the thinking before the latest tool calls of `request` can be sent back.
+
+        It cannot if another model made these calls, or if the thinking was refused.
+        """
+        latest = next((each for each in reversed(request.messages) if each.tool_calls), None)
+        return latest is None or bool(blocks_in(self.items_for(latest)))
+
+    def without_states(self, request: Request, refusal: str) -> Request | None:
+        """`request` without the states of its messages, if that is what `refusal` blames.
+
+        States are bound to the account, and some to all that came before them: a provider refuses
+        them once the conversation was shortened. None if the request has no state, or `refusal`
+        has another reason.
+        """
+        if not refusal or not _REFUSED.search(refusal):
+            return None
+        if not any(map(self.items_for, request.messages)):
+            return None
+        messages = (
+            replace(each, state=_NO_STATE) if each.state or each.tool_calls else each
+            for each in request.messages
+        )
+        return replace(request, messages=tuple(messages))
 
 
 class Piece(NamedTuple):

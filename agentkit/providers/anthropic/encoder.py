@@ -59,7 +59,7 @@ def encode(
     for name, value in (output or {}).items():
         merge = isinstance(value, dict) and isinstance(body.get(name), dict)
         body[name] = {**body[name], **value} if merge else value
-    fit_to_model(parameters, known, signed=_has_all_thinking(request, states))
+    fit_to_model(parameters, known, signed=states.has_latest_thinking(request))
     body.setdefault("max_tokens", _max_tokens(model, body))
     system = _system(with_json_instruction(request) if output is None else request)
     if system:
@@ -69,11 +69,6 @@ def encode(
     if stream:
         body["stream"] = True
     return body
-
-
-def _has_all_thinking(request: Request, states: StateMemory) -> bool:
-    """Whether the thinking before each tool call is known, which the API requires back."""
-    return all(blocks_in(states.items_for(each)) for each in request.messages if each.tool_calls)
 
 
 def _max_tokens(model: str, body: Body) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agentkit.providers.model_table import EFFORTS, THINKING_TOKENS, Claude
-from agentkit.providers.parameters import Parameters
+from agentkit.providers.parameters import Parameters, has_thinking_budget
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _SAMPLING_VERSION: Final = {"anthropic-version": "2023-06-01"}
@@ -63,10 +63,11 @@ def _translate_user(parameters: Parameters) -> None:
 def _translate_effort(parameters: Parameters, known: Claude, *, signed: bool) -> None:
     """``reasoning_effort`` as adaptive thinking with an effort, or as a budget of tokens."""
     body = parameters.values
-    thinking = body.get("thinking")
-    has_budget = isinstance(thinking, Mapping) and thinking.get("type") == "enabled"
+    has_budget = has_thinking_budget(body)
     if has_budget and not known.takes_sampling and not parameters.is_fixed("thinking"):
         body["thinking"] = {"type": "adaptive"}  # these models know no budget
+    elif has_budget and not signed:
+        parameters.omit_always("thinking")
     if known.efforts:
         accepted = known.efforts if known.always_thinks else ("none", *known.efforts)
     else:

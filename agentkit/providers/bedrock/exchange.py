@@ -15,10 +15,15 @@ from typing import Any, Final
 
 from agentkit.providers.bedrock.degradation import Arguments, without
 from agentkit.providers.bedrock.encoding import arguments_of
-from agentkit.providers.bedrock.errors import needs_profile, refused_feature
+from agentkit.providers.bedrock.errors import (
+    code_of,
+    message_of,
+    needs_profile,
+    refused_feature,
+)
 from agentkit.providers.bedrock.parameters import fit_to_model
 from agentkit.providers.bedrock.routes import ModelRoute
-from agentkit.providers.state import StateMemory
+from agentkit.providers.state import OMITTED, StateMemory
 from agentkit.types import Request
 
 CONVERSE: Final = "converse"
@@ -57,9 +62,11 @@ class Exchange:
         """Whether white space at the beginning of the answer repeats that of a partial answer."""
         call: ConverseCall | None = request.params.get(CONVERSE)
         self._omittable = frozenset[str]() if call is None else call.omittable
+        self._request = request
+        self._states = states
+        self._arguments: Arguments = {} if call is None else call.arguments
         if call is None:
-            request, self.omitted = fit_to_model(request, self.route.model_id)
-        self._arguments = arguments_of(request, states) if call is None else call.arguments
+            self._encode()
         if call is not None and call.turns and len(request.messages) > call.turns:
             self._continue(request.messages[-1].text)
         self._given = self._arguments.get("additionalModelRequestFields") or {}
@@ -84,8 +91,13 @@ class Exchange:
             try:
                 return operation(modelId=self.route.model_id, **self._arguments)
             except Exception as refusal:
-                if not (self._reroute(refusal) or self._omit(refusal)):
+                if not (self._reroute(refusal) or self._omit(refusal) or self._forget(refusal)):
                     raise
+
+    def _encode(self) -> None:
+        signed = self._states.has_latest_thinking(self._request)
+        request, self.omitted = fit_to_model(self._request, self.route.model_id, signed=signed)
+        self._arguments = arguments_of(request, self._states)
 
     def _continue(self, partial: str) -> None:
         begun = {"role": "assistant", "content": [{"text": partial.rstrip()}]}
@@ -110,4 +122,15 @@ class Exchange:
         self._arguments = reduced
         if refused.feature not in self.omitted:
             self.omitted.append(refused.feature)
+        return True
+
+    def _forget(self, refusal: Exception) -> bool:
+        """Leave out what the model sent with earlier answers, if it is that which was refused."""
+        message = message_of(refusal) if code_of(refusal) == "validation" else ""
+        request = self._states.without_states(self._request, message)
+        if request is None or CONVERSE in request.params:
+            return False
+        self._request = request
+        self._encode()
+        self.omitted.append(OMITTED)
         return True

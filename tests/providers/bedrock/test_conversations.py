@@ -12,7 +12,7 @@ from agentkit import InvalidRequestError, Response
 from agentkit.providers.bedrock.encoding import arguments_of
 from agentkit.providers.bedrock.events import read
 from agentkit.providers.state import StateMemory
-from agentkit.testing import WireServer
+from agentkit.testing import WireServer, faults
 from agentkit.types import End, Message, Request, ResponseBuilder, ToolCall, ToolSpec
 from tests.bedrock.messages import samples as s
 from tests.providers.bedrock.wired import MODES, ask, clients_at, manager, target
@@ -229,3 +229,30 @@ def test_a_model_gets_its_reasoning_before_the_result_of_its_call(
     assert first["toolConfig"]["toolChoice"] == {"tool": {"name": "weather"}}
     assert second["messages"][1]["content"] == [SIGNED, {"text": "Wait."}, USE]
     assert second["toolConfig"]["tools"][0]["toolSpec"]["name"] == "weather"
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
+def test_refused_reasoning_is_left_out_within_the_attempt(mode: str, stream: bool) -> None:
+    with WireServer(reply="Sunny.") as server, clients_at(server.bedrock_url) as clients:
+        adapter = target(clients)
+        llm = manager(adapter)
+        server.script(
+            Response("Wait.", reasoning="Hm.", tool_calls=(CALL,)),
+            faults.status(
+                400, message="messages.1.content.0: Invalid `signature` in `thinking` block"
+            ),
+        )
+        budget = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
+        called = ask(llm, mode, stream=stream, **budget)
+        history = [HISTORY[0], called.message, HISTORY[2]]
+        reply = ask(llm, mode, stream=stream, prompt_or_messages=history, **budget)
+        _, refused, sent = (request.body for request in server.requests)
+    assert refused["messages"][1]["content"] == [SIGNED, {"text": "Wait."}, USE]
+    assert sent["messages"][1]["content"] == [{"text": "Wait."}, USE]
+    assert "thinking" in refused["additionalModelRequestFields"]
+    assert "thinking" not in sent.get("additionalModelRequestFields", {})
+    assert reply.text == "Sunny."
+    (entry,) = reply.ledger.sent
+    assert entry.omitted == ("thinking", "reasoning_state")
