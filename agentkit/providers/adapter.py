@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import chain
 from re import Pattern
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, Self
 from urllib.parse import urlsplit
 
 from agentkit.errors import LLMError
@@ -194,12 +194,12 @@ class Adapter(ABC):
                         if events:
                             yield events
                         if error is not None:
-                            raise error
+                            _fail(error)
                     events, error = self._decode_events(decoder.end(), sent.omitted)
                     if events:
                         yield events
                     if error is not None:
-                        raise error
+                        _fail(error)
                 return
             except Exception as exc:
                 again = self._without_states(sent, exc, stream=True)
@@ -222,12 +222,12 @@ class Adapter(ABC):
                         if events:
                             yield events
                         if error is not None:
-                            raise error
+                            _fail(error)
                     events, error = self._decode_events(decoder.end(), sent.omitted)
                     if events:
                         yield events
                     if error is not None:
-                        raise error
+                        _fail(error)
                 return
             except Exception as exc:
                 again = self._without_states(sent, exc, stream=True)
@@ -383,3 +383,7 @@ class Adapter(ABC):
             if omitted:
                 decoded[-1] = replace(end, omitted=tuple(omitted))
         return decoded, error
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
