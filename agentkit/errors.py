@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from agentkit.types.ledger import Ledger
+    from agentkit.types.usage import Usage
 
 
 def _rebuild(cls: type[LLMError], args: tuple[Any, ...], state: dict[str, Any]) -> LLMError:
@@ -76,12 +77,14 @@ class LLMError(Exception):
         retry_after: seconds to wait before a retry, or None.
         model: the registered name of the model that failed, or None.
         details: additional information from the provider about the attempt, or None.
+        usage: the tokens of a response that was refused or could not be used, or None.
     """
 
     error_type: ClassVar[str] = "_OTHER"
     retryable: bool = False
     model: str | None = None
     details: Mapping[str, Any] | None = None
+    usage: Usage | None = None
 
     def __init__(
         self,

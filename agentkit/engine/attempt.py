@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from agentkit.engine.bill import NOTHING, make_bill
+from agentkit.engine.bill import NOTHING, make_bill, reported_usage
 from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Prepare, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
@@ -341,7 +341,7 @@ class Attempt:
     ) -> None:
         self.settled = True
         call, target = self.call, self.target
-        usage = NOTHING if response is None else response.usage
+        usage = reported_usage(response, error) or NOTHING
         bill = make_bill(  # positional: by keyword, each attempt takes longer
             call.request,
             outcome,

@@ -29,6 +29,13 @@ class Bill(NamedTuple):
     estimated: bool
 
 
+def reported_usage(response: Response[Any] | None, error: BaseException | None) -> Usage | None:
+    """The tokens that the provider counted: a refusal is an error, and may have them too."""
+    if response is not None:
+        return response.usage
+    return error.usage if isinstance(error, LLMError) else None
+
+
 def make_bill(
     request: Request,
     outcome: Outcome,
@@ -47,12 +54,11 @@ def make_bill(
     certainly so if an HTTP status refused it; but a provider that timed out or sent something
     invalid has worked. That, and whatever was abandoned or broke off, is estimated.
     """
-    if response is not None:
-        usage = response.usage
-        if usage.input_tokens or usage.output_tokens:
-            if price is None:
-                return Bill(usage, usage, None, False)
-            return Bill(usage, usage, price.of(usage), not price.knows(usage))
+    usage = reported_usage(response, error)
+    if usage is not None and (usage.input_tokens or usage.output_tokens):
+        if price is None:
+            return Bill(usage, usage, None, False)
+        return Bill(usage, usage, price.of(usage), not price.knows(usage))
     worked = error is None or isinstance(error, ProviderTimeoutError | InvalidResponseError)
     if outcome == "failure" and received is None and not worked:
         if getattr(error, "status", None):

@@ -292,6 +292,7 @@ class StreamExchange:
             hint=_HINTS[self._on_interrupt],
         )
         error.__cause__ = cause
+        error.usage = getattr(cause, "usage", None)
         return error
 
     def end(self, call: Call, response: Response[Any] | None) -> Flow[None]:

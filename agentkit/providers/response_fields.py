@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from agentkit.errors import ContentFilterError, ContextLengthError, InvalidResponseError
-from agentkit.types import Quota, ToolCall
+from agentkit.types import Quota, ToolCall, Usage
 
 _QUOTA_HEADERS = {
     "anthropic-ratelimit-requests-limit": "requests_per_minute",
@@ -28,9 +28,20 @@ class ReportedError(Exception):
         self.body = {"error": dict(error)}
 
 
-def refusal(model: str) -> ContentFilterError:
+def refusal(model: str, usage: Usage | None = None) -> ContentFilterError:
     """The error of a model, or its provider, that declined to answer by policy."""
-    return ContentFilterError(f"{model} declined to answer")
+    error = ContentFilterError(f"{model} declined to answer")
+    error.usage = usage
+    return error
+
+
+def without_content(
+    model: str, usage: Usage | None = None, *, hint: str | None = None
+) -> InvalidResponseError:
+    """The error of a response with neither text nor a tool call."""
+    error = InvalidResponseError(f"{model} answered without content", hint=hint)
+    error.usage = usage
+    return error
 
 
 def prompt_too_long(model: str, *, request_id: str | None = None) -> ContextLengthError:

@@ -31,7 +31,7 @@ from agentkit.telemetry.capture import Capture
 from agentkit.telemetry.metrics import Instruments, ObservedManager
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded, recorded
-from agentkit.types import Request, Response
+from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, FallbackReason
 
@@ -286,13 +286,15 @@ class AttemptSpan(AttemptObserver):
     ) -> None:
         """Count the attempt and end its span."""
         self._settings.recorder.attempt(entry)
-        self._record(entry, response)
+        self._record(entry, response, error)
         if self._parent is not None:
             self._end_span(entry, response, error, time.time_ns())
 
     @recorded
-    def _record(self, entry: Entry, response: Response[Any] | None) -> None:
-        usage = None if response is None else response.usage
+    def _record(
+        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+    ) -> None:
+        usage = getattr(error, "usage", None) if response is None else response.usage
         self._settings.instruments.attempt(entry, self._model_id, usage)
         if log.isEnabledFor(logging.DEBUG):
             kind = entry.error_type and n.listed(entry.error_type)
@@ -327,6 +329,8 @@ class AttemptSpan(AttemptObserver):
                 attributes[n.COST_ESTIMATED] = entry.cost_estimated
             if response is not None:
                 self._describe(response, attributes)
+            elif (usage := getattr(error, "usage", None)) is not None:
+                self._count(usage, attributes)
             span.set_attributes(attributes)
             if self._settings.capture.enabled and span.is_recording():
                 self._capture(response)
@@ -336,7 +340,15 @@ class AttemptSpan(AttemptObserver):
             span.end(ended)
 
     def _describe(self, response: Response[Any], attributes: dict[str, Any]) -> None:
-        usage = response.usage
+        self._count(response.usage, attributes)
+        if response.model_id is not None:
+            attributes[n.RESPONSE_MODEL] = response.model_id
+        if response.response_id is not None:
+            attributes[n.RESPONSE_ID] = response.response_id
+        if response.finish_reason is not None:
+            attributes[n.FINISH_REASONS] = (response.finish_reason,)
+
+    def _count(self, usage: Usage, attributes: dict[str, Any]) -> None:
         if usage.input_tokens or usage.output_tokens:
             attributes[n.INPUT_TOKENS] = usage.input_tokens
             attributes[n.OUTPUT_TOKENS] = usage.output_tokens
@@ -347,12 +359,6 @@ class AttemptSpan(AttemptObserver):
                 attributes[name] = usage.cache_write_tokens
         if usage.reasoning_tokens:
             attributes[n.REASONING_TOKENS] = usage.reasoning_tokens
-        if response.model_id is not None:
-            attributes[n.RESPONSE_MODEL] = response.model_id
-        if response.response_id is not None:
-            attributes[n.RESPONSE_ID] = response.response_id
-        if response.finish_reason is not None:
-            attributes[n.FINISH_REASONS] = (response.finish_reason,)
 
     def _capture(self, response: Response[Any] | None) -> None:
         capture, span = self._settings.capture, self._span

@@ -16,7 +16,8 @@ from agentkit.types.events import (
 from agentkit.types.message import Message, MessageRole, ProviderState, ToolCall, ToolSpec
 from agentkit.types.provider import Clock, Now, Provider, Signal, Store
 from agentkit.types.request import Request
-from agentkit.types.response import Quota, Response, Usage
+from agentkit.types.response import Quota, Response
+from agentkit.types.usage import Usage
 
 __all__ = [
     "Clock",

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 from agentkit.errors import InvalidResponseError
 from agentkit.types.initializer import fast_init
 from agentkit.types.message import ProviderState, ToolCall
-from agentkit.types.response import Quota, Response, Usage
+from agentkit.types.response import Quota, Response
+from agentkit.types.usage import Usage
 
 
 @fast_init

@@ -1,4 +1,4 @@
-"""A complete response, its usage and the provider's rate limits."""
+"""A complete response, and the provider's rate limits."""
 
 from __future__ import annotations
 
@@ -19,44 +19,13 @@ from agentkit.types.json_values import (
 )
 from agentkit.types.ledger import Ledger
 from agentkit.types.message import Message, MessageRole, ProviderState, ToolCall
+from agentkit.types.usage import Usage
 
 T = TypeVar("T", default=Any)
 T_co = TypeVar("T_co", covariant=True, default=Any)
 
 ResponseModel: TypeAlias = type[T] | UnionType
 """What a response is validated into: a class `T`, or a union, of which type checkers learn less."""
-
-
-@fast_init
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The tokens billed for one response.
-
-    One rule for every provider: `input_tokens` includes the tokens that were read from a prompt
-    cache or written to it, and `output_tokens` those of reasoning. Where a provider counts them
-    apart (Anthropic, Bedrock; the reasoning of Google), they are added.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        """Input plus output tokens."""
-        return self.input_tokens + self.output_tokens
-
-    def __add__(self, other: Usage) -> Usage:
-        """The sum, field by field."""
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +60,7 @@ class Response(Generic[T_co]):
     """
 
     text: str
-    usage: Usage = Usage()
+    usage: Usage = Usage()  # noqa: RUF009 - it is immutable
     model: str = ""
     provider: str = ""
     finish_reason: str | None = None

@@ -338,6 +338,19 @@ def test_the_cost_is_on_the_spans(seen: Observed) -> None:
     assert attributes(seen.wrapper)["agentkit.request.cost.usd"] == pytest.approx(0.01)
 
 
+def test_the_tokens_of_a_refusal_are_on_its_span_and_counted(seen: Observed) -> None:
+    refusal = e.ContentFilterError("a declined")
+    refusal.usage = Usage(7, 3)
+    llm = seen.manager(("a", ScriptedModel(refusal)))
+    with pytest.raises(e.ContentFilterError):
+        generate(llm)
+    (span,) = seen.attempts
+    assert attributes(span)["gen_ai.usage.input_tokens"] == 7
+    assert attributes(span)["gen_ai.usage.output_tokens"] == 3
+    counted = seen.points("gen_ai.client.token.usage")
+    assert sorted(value for _, value in counted) == [(1, 3), (1, 7)]
+
+
 def test_provider_names_are_those_of_the_conventions() -> None:
     known = {each.value for each in GenAiProviderNameValues}
     assert set(names.PROVIDERS.values()) <= known

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agentkit.errors import InvalidResponseError
 from agentkit.providers.anthropic.encoder import ANSWER_TOOL
 from agentkit.providers.response_fields import (
     ReportedError,
@@ -14,6 +13,7 @@ from agentkit.providers.response_fields import (
     refusal,
     token_count,
     tool_call,
+    without_content,
 )
 from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
@@ -42,7 +42,7 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     if isinstance(error, Mapping):
         raise ReportedError(error)
     if message.stop_reason == "refusal":
-        raise refusal(model)
+        raise refusal(model, _usage(message.usage))
     texts: list[str] = []
     reasoning: list[str] = []
     items: list[Item] = []
@@ -58,7 +58,7 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
             calls.append(tool_call(block.id, block.name, block.input))
             items.append({"call": True})
     if not message.content:
-        raise InvalidResponseError(f"{model} answered without content")
+        raise without_content(model, _usage(message.usage))
     text, tool_calls = _split_answer("".join(texts), calls)
     return Response(
         text,
@@ -146,9 +146,9 @@ class MessagesStreamDecoder:
 
     def _end(self) -> End:
         if self._stop_reason == "refusal":
-            raise refusal(self._model)
+            raise refusal(self._model, self._usage)
         if self._empty:
-            raise InvalidResponseError(f"{self._model} answered without content")
+            raise without_content(self._model, self._usage)
         tool_calls = tuple(
             tool_call(**each)
             for _, each in sorted(self._calls.items())

@@ -190,14 +190,15 @@ class ConverseTarget:
             for block in blocks
             if (use := block.get("toolUse"))
         )
-        finish_reason = finish_of(data.get("stopReason"), self._name)
+        usage = BedrockUsage.of(data.get("usage") or {}).to_usage()
+        finish_reason = finish_of(data.get("stopReason"), self._name, usage)
         if finish_reason == "stop" and not any(any(block.values()) for block in blocks):
             raise invalid_response(self._name, "answered without content")
         state = state_of(self._states.origin, items_of(blocks))
         self._states.remember(calls, state)
         return Response(
             joined(texts_of(blocks)),
-            usage=BedrockUsage.of(data.get("usage") or {}).to_usage(),
+            usage=usage,
             finish_reason=finish_reason,
             tool_calls=calls,
             response_id=_id_of(data),

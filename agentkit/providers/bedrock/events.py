@@ -15,7 +15,7 @@ from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.response_fields import json_arguments
 from agentkit.providers.state import state_of
-from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall
+from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall, Usage
 
 _FINISH: Final = {
     "end_turn": "stop",
@@ -31,8 +31,8 @@ _UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeEr
 """Errors botocore raises for a well-formed frame with invalid content."""
 
 
-def finish_of(stop: str | None, model: str) -> str | None:
-    """The engine's finish reason for a ``stopReason``.
+def finish_of(stop: str | None, model: str, usage: Usage) -> str | None:
+    """The engine's finish reason for a ``stopReason``; `usage` is that of its error.
 
     The text of a guardrail that intervened counts as an answer.
 
@@ -41,7 +41,9 @@ def finish_of(stop: str | None, model: str) -> str | None:
         InvalidResponseError: the service calls the answer malformed.
     """
     if stop == "content_filtered":
-        raise ContentFilterError(f"{model} declined to answer", provider=PROVIDER, model=model)
+        error = ContentFilterError(f"{model} declined to answer", provider=PROVIDER, model=model)
+        error.usage = usage
+        raise error
     if stop in _MALFORMED:
         raise invalid_response(model, f"gave up: {stop}")
     return _FINISH.get(stop or "", stop)
@@ -124,7 +126,8 @@ class _Reader:
     def end(self, response_id: str | None) -> Iterator[StreamEvent]:
         if self._stop is None:
             return
-        finish = finish_of(self._stop, self._model)
+        usage = BedrockUsage.of(self._usage).to_usage()
+        finish = finish_of(self._stop, self._model, usage)
         calls = tuple(
             ToolCall(each["id"], each["name"], json_arguments(each["input"], each["name"]))
             for _, each in sorted(self._calls.items())
@@ -133,7 +136,7 @@ class _Reader:
             raise invalid_response(self._model, "answered without content")
         yield End(
             finish,
-            usage=BedrockUsage.of(self._usage).to_usage(),
+            usage=usage,
             tool_calls=calls,
             response_id=response_id,
             omitted=tuple(self._details.get("omitted", ())),

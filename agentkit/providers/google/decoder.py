@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agentkit.errors import InvalidResponseError
-from agentkit.providers.response_fields import ReportedError, refusal, token_count, tool_call
+from agentkit.providers.response_fields import (
+    ReportedError,
+    refusal,
+    token_count,
+    tool_call,
+    without_content,
+)
 from agentkit.providers.state import state_of
 from agentkit.providers.transport.base import Reply
 from agentkit.types import (
@@ -74,7 +80,7 @@ class GenerateStreamDecoder:
         self._usage = chunk.usage_metadata or self._usage
         feedback = chunk.prompt_feedback
         if feedback is not None and feedback.block_reason:
-            raise refusal(self._model)
+            raise refusal(self._model, _usage(self._usage))
         for candidate in chunk.candidates or ():
             if candidate.index:
                 continue
@@ -92,14 +98,14 @@ class GenerateStreamDecoder:
         """
         reason = self._finish_reason
         if reason in _REFUSALS:
-            raise refusal(self._model)
+            raise refusal(self._model, _usage(self._usage))
         if reason in _MALFORMED:
             raise InvalidResponseError(f"{self._model} gave up: {reason}")
         if reason is None:
             return
         finish_reason = _FINISH_REASONS.get(reason, reason.lower())
         if self._empty and not self._tool_calls and finish_reason != "length":
-            raise InvalidResponseError(f"{self._model} answered without content")
+            raise without_content(self._model, _usage(self._usage))
         if self._tool_calls and finish_reason == "stop":
             finish_reason = "tool_calls"
         yield End(

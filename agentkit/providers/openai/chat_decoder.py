@@ -12,6 +12,7 @@ from agentkit.providers.response_fields import (
     refusal,
     token_count,
     tool_call,
+    without_content,
 )
 from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
@@ -49,7 +50,7 @@ def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Re
     choice = choices[0]
     message = choice.message
     if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
-        raise refusal(model)
+        raise refusal(model, _usage(completion.usage))
     text = join_text(message.content)
     called = [
         each for each in message.tool_calls or () if getattr(each, "function", None) is not None
@@ -60,7 +61,7 @@ def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Re
     fields, reasoning = ReasoningFields(), _reasoning(message)
     fields.add(message)
     if not text and not tool_calls and (message.content is None or not reasoning):
-        raise _without_content(model, choice.finish_reason)
+        raise _without_content(model, choice.finish_reason, _usage(completion.usage))
     return Response(
         text,
         usage=_usage(completion.usage),
@@ -127,11 +128,11 @@ class ChatStreamDecoder:
             ContentFilterError: the model declined. InvalidResponseError: there is no content.
         """
         if self._refused or self._finish_reason == "content_filter":
-            raise refusal(self._model)
+            raise refusal(self._model, _usage(self._usage))
         if self._finish_reason is None:
             return
         if self._empty and not self._calls:
-            raise _without_content(self._model, self._finish_reason)
+            raise _without_content(self._model, self._finish_reason, _usage(self._usage))
         yield End(
             self._finish_reason,
             usage=_usage(self._usage),
@@ -199,11 +200,9 @@ def _of_a_call(call: Any) -> dict[str, Any]:
     return {} if extra is None else {_OF_A_CALL: extra}
 
 
-def _without_content(model: str, finish_reason: str | None) -> InvalidResponseError:
-    return InvalidResponseError(
-        f"{model} answered without content",
-        hint="raise max_tokens" if finish_reason == "length" else None,
-    )
+def _without_content(model: str, finish_reason: str | None, usage: Usage) -> InvalidResponseError:
+    hint = "raise max_tokens" if finish_reason == "length" else None
+    return without_content(model, usage, hint=hint)
 
 
 def join_text(content: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from agentkit.errors import InvalidResponseError
 from agentkit.providers.openai.chat_decoder import join_text
 from agentkit.providers.response_fields import (
     ReportedError,
@@ -13,6 +12,7 @@ from agentkit.providers.response_fields import (
     refusal,
     token_count,
     tool_call,
+    without_content,
 )
 from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
@@ -44,23 +44,24 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     if error is not None or response.status in ("failed", "cancelled"):
         raise _failure(model, getattr(error, "code", None), getattr(error, "type", None))
     incomplete = getattr(response.incomplete_details, "reason", None)
+    usage = _usage(response.usage)
     if incomplete == "content_filter":
-        raise refusal(model)
+        raise refusal(model, usage)
     texts: list[str] = []
     reasoning: list[str] = []
     tool_calls: list[ToolCall] = []
     for item in response.output or ():
         if item.type == "message":
-            texts.extend(_texts(item, model))
+            texts.extend(_texts(item, model, usage))
         elif item.type == "reasoning":
             reasoning.extend(each.text for each in item.summary or item.content or ())
         elif item.type == "function_call":
             tool_calls.append(tool_call(item.call_id, item.name, item.arguments))
     if not any(texts) and not tool_calls and not incomplete:
-        raise InvalidResponseError(f"{model} answered without content")
+        raise without_content(model, usage)
     return Response(
         "".join(texts),
-        usage=_usage(response.usage),
+        usage=usage,
         finish_reason=_finish_reason(response.status, incomplete, tool_calls),
         tool_calls=tuple(tool_calls),
         response_id=response.id,
@@ -78,6 +79,7 @@ class ResponsesStreamDecoder:
         self._headers = headers
         self._model = model
         self._origin = origin
+        self._refused = False
 
     def events(self, event: Any) -> Iterator[StreamEvent]:
         """The stream events in one event.
@@ -94,14 +96,20 @@ class ResponsesStreamDecoder:
         elif kind == "response.reasoning_summary_part.added" and event.summary_index:
             yield ReasoningDelta(_BETWEEN_SUMMARIES)
         elif kind == "response.refusal.delta":
-            raise refusal(self._model)
+            self._refused = True  # the last event has the tokens
         elif kind == "error":
             raise _failure(self._model, event.code)
         elif kind in _LAST_EVENTS:
             yield self._end(event.response)
 
     def end(self) -> Iterable[StreamEvent]:
-        """Nothing: the end mark is an event of its own."""
+        """Nothing: the end mark is an event of its own.
+
+        Raises:
+            ContentFilterError: the model declined, and the last event is missing.
+        """
+        if self._refused:
+            raise refusal(self._model)
         return ()
 
     def _end(self, content: Any) -> End:
@@ -138,10 +146,10 @@ def _items(output: Sequence[Any]) -> Iterator[Item]:
             yield {"block": item.to_dict(exclude_none=True)}
 
 
-def _texts(message: Any, model: str) -> Iterator[str]:
+def _texts(message: Any, model: str, usage: Usage) -> Iterator[str]:
     for part in message.content:
         if part.type == "refusal":
-            raise refusal(model)
+            raise refusal(model, usage)
         if part.type == "output_text":
             yield part.text
 

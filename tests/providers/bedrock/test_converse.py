@@ -405,3 +405,16 @@ async def _text_of(llm: Any, stream: bool, **params: Any) -> str:
 def test_a_target_names_itself_without_its_credentials(clients: Clients) -> None:
     adapter: ConverseTarget = target(clients)
     assert repr(adapter) == "<ConverseTarget Model in us-east-1>"
+
+
+@every_way
+def test_the_tokens_of_a_withheld_answer_are_billed(
+    clients: Clients, server: WireServer, mode: str, stream: bool
+) -> None:
+    server.script(Response("", Usage(70, 3), finish_reason="content_filter"))
+    with manager(target(clients)) as llm, pytest.raises(e.ContentFilterError) as caught:
+        ask(llm, mode, stream=stream)
+    assert caught.value.usage == Usage(70, 3)
+    assert caught.value.ledger is not None
+    (entry,) = caught.value.ledger.sent
+    assert (entry.input_tokens, entry.output_tokens) == (70, 3)

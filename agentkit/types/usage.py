@@ -1,0 +1,39 @@
+"""The tokens of a response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentkit.types.initializer import fast_init
+
+
+@fast_init
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens billed for one response.
+
+    One rule for every provider: `input_tokens` includes the tokens that were read from a prompt
+    cache or written to it, and `output_tokens` those of reasoning. Where a provider counts them
+    apart (Anthropic, Bedrock; the reasoning of Google), they are added.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output tokens."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum, field by field."""
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
