@@ -1,0 +1,1 @@
+"""The native transport beside the vendor's SDK: ``python -m benchmarks.native``."""

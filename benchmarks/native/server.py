@@ -1,0 +1,112 @@
+"""A chat completions server that sends prebuilt bytes, so that the clients are the limit.
+
+The name of the model says what comes: ``s61`` is a stream of 61 chunks, ``open`` a stream that does
+not end, anything else a complete answer of 1,024 characters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+_HEADERS = b"".join(b"x-header-%d: value-%d\r\n" % (i, i) for i in range(15))
+"""As many as the actual service sends."""
+
+
+def _answer() -> bytes:
+    details = {"cached_tokens": 0, "audio_tokens": 0}
+    body = json.dumps(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": "x" * 1024, "refusal": None},
+                    "logprobs": None,
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {
+                "prompt_tokens": 10,
+                "completion_tokens": 200,
+                "total_tokens": 210,
+                "prompt_tokens_details": details,
+                "completion_tokens_details": {**details, "reasoning_tokens": 0},
+            },
+            "system_fingerprint": "fp_0123456789",
+        }
+    ).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + _HEADERS
+    return head + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def _chunk(delta: dict[str, Any], finish_reason: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    data = json.dumps(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "m",
+            "service_tier": "default",
+            "system_fingerprint": "fp_0123456789",
+            "choices": [choice],
+            "usage": None,
+        }
+    ).encode()
+    return _framed(b"data: " + data + b"\n\n")
+
+
+def _framed(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+_OPEN = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+    + _HEADERS
+    + b"transfer-encoding: chunked\r\n\r\n"
+    + _chunk({"role": "assistant", "content": "first"}, None)
+)
+
+
+def _stream(chunks: int) -> bytes:
+    middle = _chunk({"content": " token"}, None) * (chunks - 2)
+    return _OPEN + middle + _chunk({}, "stop") + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+_RESPONSES = {b"s61": _stream(61), b"s400": _stream(400), b"open": _OPEN}
+_COMPLETE = _answer()
+
+
+class _Connection(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        while (end := self.received.find(b"\r\n\r\n")) >= 0:
+            head = self.received[:end].lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+            if len(self.received) < end + 4 + length:
+                return
+            body = self.received[end + 4 : end + 4 + length]
+            self.received = self.received[end + 4 + length :]
+            model = body.partition(b'"model":')[2].lstrip().split(b'"', 2)[1]
+            self.transport.write(_RESPONSES.get(model, _COMPLETE))
+
+
+async def _serve() -> None:
+    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    sys.stdin.close()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
