@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from tests.docs.blocks import blocks
 from tests.docs.test_site import CHROMIUM, OFFLINE, browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,3 +89,16 @@ def test_a_search_finds_each_task(site: Path, tmp_path: Path) -> None:
         if f"{name}.html" not in [Path(path).name for path in paths[:FIRST]]
     }
     assert missed == {}
+
+
+@pytest.mark.processes
+def test_the_tests_that_a_page_shows_pass(tmp_path: Path) -> None:
+    page = ROOT / "docs/how-to/test-your-app.md"
+    code = [block.code for block in blocks(page) if block.language == "python"]
+    tests = next(at for at, each in enumerate(code) if "def test_" in each)
+    (tmp_path / "test_page.py").write_text("\n".join(code[: tests + 1]), "utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:anyio"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "2 passed" in finished.stdout
