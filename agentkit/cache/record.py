@@ -2,8 +2,8 @@
 
 Layout: ``AKRC``, one byte with the version of the format, a 16-byte BLAKE2b checksum, the time of
 storing (seconds since 1970, a big-endian double), and the JSON text. The checksum covers the key,
-the time and the text. It detects damaged and mixed-up entries, not forged ones; against forgery,
-the directory is writable by its owner only.
+the time and the text. It detects damaged and mixed-up entries. Without a secret it does not detect
+forged ones; against forgery, the directory is writable by its owner only.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import struct
 import sys
 from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any, Final
 
 from agentkit.cache.faults import CacheFault
@@ -64,8 +65,10 @@ def size_of(response: Response[Any]) -> int:
     return _OVERHEAD + sys.getsizeof(response.text) + calls + state
 
 
-def encode(key: str, response: Response[Any], stored: float) -> bytes:
+def encode(key: str, response: Response[Any], stored: float, *, secret: bytes = b"") -> bytes:
     """`response` as the bytes to store under `key` at the time `stored` (seconds since 1970).
+
+    With a `secret` of at most 64 bytes, the checksum cannot be computed without it.
 
     Raises:
         TypeError, ValueError: a part cannot be written as JSON.
@@ -92,10 +95,10 @@ def encode(key: str, response: Response[Any], stored: float) -> bytes:
         }
     )
     body = _TIME.pack(stored) + text.encode("utf-8", "surrogatepass")
-    return b"".join((_MAGIC, bytes((VERSION,)), _checksum(key, body), body))
+    return b"".join((_MAGIC, bytes((VERSION,)), _checksum(key, body, secret), body))
 
 
-def decode(key: str, data: Any) -> tuple[Response[Any], float]:
+def decode(key: str, data: Any, *, secret: bytes = b"") -> tuple[Response[Any], float]:
     """The response in `data`, and the time at which it was stored.
 
     Raises:
@@ -107,7 +110,7 @@ def decode(key: str, data: Any) -> tuple[Response[Any], float]:
     if data[len(_MAGIC) : _HEAD] != bytes((VERSION,)):
         raise CacheFault("newer", "ignored an entry in the format of another version")
     body = data[_BODY:]
-    if data[_HEAD:_BODY] != _checksum(key, body):
+    if not compare_digest(data[_HEAD:_BODY], _checksum(key, body, secret)):
         raise CacheFault("corrupt", "ignored an entry that does not match its checksum")
     try:
         (stored,) = _TIME.unpack_from(body)
@@ -130,8 +133,8 @@ def decode(key: str, data: Any) -> tuple[Response[Any], float]:
     return response, stored
 
 
-def _checksum(key: str, body: bytes) -> bytes:
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST)
+def _checksum(key: str, body: bytes, secret: bytes) -> bytes:
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=secret)
     digest.update(b"\0")
     digest.update(body)
     return digest.digest()

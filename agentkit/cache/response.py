@@ -71,6 +71,8 @@ class ResponseCache:
         if not isinstance(given, str):
             raise ConfigurationError(f"cache_namespace must be a str, got {namespace!r}")
         group = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        self.group = group
+        """The digest of the namespace, which begins each address in a store."""
         self._group = f"{group}:"
         self._store = store
         # A store of our own deletes the entries of a group. In any other, clearing starts a new
@@ -84,6 +86,7 @@ class ResponseCache:
         self._writer = Writer[_Pending](lambda item: self._save_to_store(*item), ended)
         self._lock = fork_safe_lock()
         self._store_hits = self._dropped = self._cleared = 0
+        self._not_before = float("-inf")
         self._consecutive_faults = 0
         self._suspended_until = float("-inf")
         _open_caches.add(self)
@@ -112,6 +115,46 @@ class ResponseCache:
         if not self._writer.submit((key, kept, self._wall()), size_of(kept)):
             with self._lock:
                 self._dropped += 1
+
+    def export(self, address: str, response: Response[Any], secret: bytes) -> bytes | None:
+        """`response` as bytes for a place outside of this cache; None if it has none."""
+        try:
+            return encode(address, response, self._wall(), secret=secret)
+        except (TypeError, ValueError, RecursionError):  # `save` has counted it
+            return None
+
+    def adopt(self, key: str, address: str, data: bytes, secret: bytes) -> Response[Any] | None:
+        """Keep the response that another process exported to `address` in memory.
+
+        Returns a copy, or None if it cannot be used: it is damaged, was made with another secret,
+        is too old, or was made before this cache was cleared.
+        """
+        cleared = self._cleared
+        try:
+            response, stored = decode(address, data, secret=secret)
+            size = size_of(response)
+        except Exception as error:  # noqa: BLE001  (whatever is in a store is a miss at worst)
+            self._note_fault("read", error)
+            return None
+        remaining = self._remaining(stored)
+        if not remaining > 0 or stored <= self._not_before:
+            return None
+        if cleared == self._cleared:
+            self._memory.put(key, response, remaining, size)
+        return copy_as_cached(response)
+
+    @property
+    def ttl(self) -> float:
+        """Seconds for which a response is valid."""
+        return self._ttl
+
+    def _remaining(self, stored: float) -> float:
+        """Seconds for which a response from the time `stored` is still valid.
+
+        A time in the future comes from a clock that was set back: the true age is unknown, and
+        taken to be as large as the difference.
+        """
+        return self._ttl - abs(self._wall() - stored)
 
     def clear(self) -> None:
         """Delete every response of this namespace, including those that wait to be written.
@@ -190,6 +233,7 @@ class ResponseCache:
         """Drop what is in memory, waits or is being read; call `then` while nothing is written."""
         with self._lock:
             self._cleared += 1
+            self._not_before = self._wall()
         self._memory.clear()
         self._writer.discard(then)
 
@@ -216,9 +260,7 @@ class ResponseCache:
         except Exception as error:  # noqa: BLE001  (whatever a store raises is a miss)
             self._note_fault("read", error)
             return None
-        # A time in the future comes from a clock that was set back: the true age is unknown, and
-        # taken to be as large as the difference.
-        remaining = self._ttl - abs(self._wall() - stored)
+        remaining = self._remaining(stored)
         if not remaining > 0:
             return None
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from agentkit.config.problems import Locations, Path, Problem, raise_problems, redact
 from agentkit.config.schema import (
+    FLEET_SCHEMES,
     File,
     KeySettings,
     Limits,
@@ -63,6 +64,7 @@ class _Resolver:
         providers = {each.name: each for each in resolved if each is not None}
         first = file.default_provider or next(iter(file.providers))
         fallback = file.fallback or []
+        fleet = self._fleet(file.fleet)
         self._check_name(("default_provider",), first)
         for index, name in enumerate(fallback):
             self._check_name(("fallback", index), name)
@@ -75,9 +77,17 @@ class _Resolver:
             deadline=file.deadline,
             max_retries=file.max_retries,
             response_cache=None if file.response_cache == "off" else file.response_cache,
+            fleet=fleet,
             prices=price_list({name: each.model_dump() for name, each in file.prices.items()}),
             source=self._locations.source,
         )
+
+    def _fleet(self, given: str | None) -> str | None:
+        if given is None or given == "off":
+            return given
+        if not given.startswith(FLEET_SCHEMES):
+            self._add_problem(("fleet",), "is not the URL of a store", "use valkey://host:6379/0")
+        return given
 
     def _check_name(self, path: Path, name: str) -> None:
         if name not in self._file.providers:

@@ -158,6 +158,10 @@ class ProviderOptions(_Model):
     """Parameters of every request, instead of the caller's; null as a value leaves one out."""
 
 
+FLEET_SCHEMES: Final = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
+"""How the URL of a fleet's store begins."""
+
+
 class Provider(ProviderOptions):
     """One provider in a file. In lists, the first item belongs to the first key, and so on.
 
@@ -195,6 +199,10 @@ class File(_Model):
     """Attempts at each provider in one request, including the first."""
     response_cache: Literal["disk", "memory", "off"] = "off"
     """Where responses are cached, so that an identical request needs no call."""
+    fleet: Text | None = None
+    """The URL of the Valkey or Redis server through which processes share calls and responses, such
+    as `valkey://host:6379/0`, or `off`. Only what `response_cache` keeps is shared. The variable
+    `AGENTKIT_FLEET` is the place for a URL with a password. Default: off."""
     prices: dict[str, Prices] = Field(default_factory=dict)
     """What models cost, by the provider's own names. Default: unknown."""
 
@@ -265,6 +273,8 @@ class Settings:
             None: no limit).
         max_retries: attempts at each provider in one request, including the first (default 3).
         response_cache: where responses are cached; None (default): nowhere.
+        fleet: the URL of the store of the fleet, hidden from every repr as it may contain a
+            password; ``"off"``, or None (default): ``AGENTKIT_FLEET``.
         prices: what models cost, by the provider's own names.
         source: the file it was read from, or ``the environment``.
     """
@@ -275,6 +285,7 @@ class Settings:
     deadline: float | None = _DEADLINE
     max_retries: int = _MAX_RETRIES
     response_cache: Literal["disk", "memory"] | None = None
+    fleet: str | None = field(default=None, repr=False)
     prices: Mapping[str, Price] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 
@@ -309,6 +320,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, KeySettings):
         secret = None if value.secret is None else hashlib.sha256(value.secret.encode()).hexdigest()
         return [secret, value.model, _plain(value.limits), value.max_concurrency]
-    if isinstance(value, Settings | RateLimits):
-        return [_plain(getattr(value, each.name)) for each in fields(value) if each.compare]
+    if isinstance(value, Settings):
+        hidden = None if value.fleet is None else hashlib.sha256(value.fleet.encode()).hexdigest()
+        return [hidden, *_fields_of(value, "fleet")]
+    if isinstance(value, RateLimits):
+        return _fields_of(value)
     return value
+
+
+def _fields_of(value: Settings | RateLimits, *without: str) -> list[Any]:
+    names = [each.name for each in fields(value) if each.compare and each.name not in without]
+    return [_plain(getattr(value, name)) for name in names]

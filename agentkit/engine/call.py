@@ -29,6 +29,7 @@ from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryP
 from agentkit.policy.route import Missing, Route
 from agentkit.policy.target import Target
 from agentkit.types import Request, Response
+from agentkit.types.fleet import SharedResponses
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import CallObserver, FallbackReason, Observer, RetryReason
 
@@ -84,6 +85,8 @@ class Rules:
     key: Callable[[Request, Target], str | None] = _no_key
     """The key in the response cache, or None if the request has none."""
     caching: bool = False
+    shared_responses: SharedResponses | None = None
+    """The responses that a fleet shares; None: there is no fleet."""
     fallback_on_invalid: bool = False
     fallback_on_content_filter: bool = False
     attempt_middleware: tuple[Any, ...] = ()

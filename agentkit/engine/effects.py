@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from agentkit.policy.target import Endpoint, Target
 from agentkit.types import Request, Response, Signal, StreamEvent
+from agentkit.types.fleet import Question
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -143,6 +144,13 @@ class Store(Effect[None]):
     key: str
     response: Response[Any]
     durable: bool
+
+
+@dataclass(slots=True, eq=False)
+class Consult(Effect[Any]):
+    """Ask the state that the processes of a fleet share. None: decide alone."""
+
+    question: Question
 
 
 @dataclass(slots=True, eq=False)

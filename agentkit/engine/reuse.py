@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from agentkit.engine.call import Call, Outcome
-from agentkit.engine.effects import Flow, Launch, Load, Sleep, Store
+from agentkit.engine.effects import Consult, Flow, Launch, Load, Sleep, Store
 from agentkit.engine.exchange import Exchange, stopped
 from agentkit.engine.shared_call import LED, LIVENESS_CHECK, SharedCall
 from agentkit.errors import BudgetExceededError, LLMError, StreamInterruptedError
 from agentkit.policy.deadline import share
 from agentkit.policy.target import Target
 from agentkit.types import Response
+from agentkit.types.fleet import SharedResponses
 
 MakeAttempts: TypeAlias = Callable[[Call, Target, Exchange], Flow[Outcome]]
 
@@ -49,6 +50,45 @@ class Upstream(NamedTuple):
             yield from Store(self.key, outcome, self.target.endpoint.durable)
         return outcome
 
+    def fetch_in_fleet(self, shared: SharedResponses) -> Flow[Outcome]:
+        """Get the response from another process of the fleet, or fetch it for all of them."""
+        call = self.call
+        claim = shared.claim(self.key)
+        published: Outcome | None = None
+        try:
+            step = claim.step((yield from Consult(claim.question)))
+            while isinstance(step, float) or (isinstance(step, Exception) and self._is_special()):
+                if isinstance(step, Exception):
+                    step = 0.0  # what failed there may succeed here
+                left = call.time_left()
+                if left <= 0:
+                    raise call.deadline_error("an identical call has no response yet")
+                if step and (yield from Sleep(min(left, step), until=claim.news)):
+                    step = claim.step_after_news()
+                else:
+                    step = claim.step((yield from Consult(claim.question)))
+            if isinstance(step, LLMError):
+                copied = call.copy_error(self.target, step)
+                if isinstance(copied, LLMError):
+                    return copied
+            if isinstance(step, Response):
+                adopted = call.adopted(step, "hit")
+                if adopted is not None:
+                    yield from self.exchange.deliver(call, adopted)
+                    return adopted
+            outcome = yield from self.fetch()
+            if isinstance(outcome, Response) or not self._is_special():
+                published = outcome
+            return outcome
+        finally:
+            claim.close(published)
+
+    def _is_special(self) -> bool:
+        """Whether an error may come from limits of this call alone: its budget, retries or time."""
+        call = self.call
+        ended_early = bool(call.ledger) and call.ledger[-1].outcome == "abandoned"
+        return call.retry is not None or bool(call.budgets) or ended_early
+
     def lead(self, shared: SharedCall) -> Flow[None]:
         """Lead `shared`: fetch the response, unless it was stored meanwhile, and finish with it."""
         call = self.call
@@ -58,7 +98,11 @@ class Upstream(NamedTuple):
             if isinstance(outcome, Response):
                 yield from self.exchange.deliver(call, outcome)
             else:
-                outcome = yield from self.fetch()
+                fleet = call.rules.shared_responses
+                if fleet is None or not self.target.endpoint.durable:
+                    outcome = yield from self.fetch()
+                else:
+                    outcome = yield from self.fetch_in_fleet(fleet)
         except Exception as error:
             shared.finish(None, None if error is call.overdue else error)
         except BaseException:

@@ -44,6 +44,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
         "deadline": settings.deadline,
         "cache": settings.response_cache,
         "prices": settings.prices,
+        "fleet": settings.fleet,
     }
 
 

@@ -17,6 +17,7 @@ from agentkit.manager.batch import BatchResult, Item, Progress, arun_batch, run_
 from agentkit.manager.client import LLMClient
 from agentkit.manager.configured import options_of, register_providers
 from agentkit.manager.dispatcher import Dispatcher, check_policies
+from agentkit.manager.fleet import FleetMember
 from agentkit.manager.keys import ConnectionPool, pool_status
 from agentkit.manager.registry import ModelRegistry
 from agentkit.manager.requests import Prompt, answer_of, merge_params, request_for
@@ -65,6 +66,9 @@ class LLMManager(Closing, AsyncClosing):
         cache_ttl: seconds for which a cached response is valid (default 3600).
         cache_namespace: separates the cached responses of this manager from others;
             `clear_cache` clears this namespace only.
+        fleet: the URL of a Valkey or Redis server through which processes share their calls and
+            cached responses, such as ``valkey://host:6379/0``; ``"off"``: none (default
+            ``AGENTKIT_FLEET``, or else off). Needs the extra ``fleet``.
         deadline: time limit of a request in seconds, retries and fallbacks included (default 300;
             None: no limit).
         middleware: generator functions around each request or attempt, outermost first.
@@ -104,6 +108,7 @@ class LLMManager(Closing, AsyncClosing):
         cache_dir: str | None = None,
         cache_ttl: float = 3600.0,
         cache_namespace: str = "",
+        fleet: str | None = None,
         deadline: float | None = 300.0,
         middleware: Sequence[Any] = (),
         telemetry: Telemetry | None = None,
@@ -133,11 +138,18 @@ class LLMManager(Closing, AsyncClosing):
             namespace=cache_namespace,
             clock=None if clock is None else self._now,
         )
+        self._fleet = FleetMember(fleet, name=name, cache=self._cache)
         telemetry = telemetry or Telemetry()
         self._with_text = not forbids_content(telemetry.content)
         self._observer = telemetry.observer(name, self._recorder, self.registry.breaker_states)
         of_requests, of_attempts = split(middleware)
-        runtime = Runtime(name, clock=waiting, cache=self._cache, max_workers=max_workers)
+        runtime = Runtime(
+            name,
+            clock=waiting,
+            cache=self._cache,
+            max_workers=max_workers,
+            fleet=self._fleet.fleet,
+        )
         rules = Rules(
             observer=self._observer,
             shared_calls=runtime.shared_calls,
@@ -145,6 +157,7 @@ class LLMManager(Closing, AsyncClosing):
             rng=rng or random.random,
             key=key,
             caching=self._cache is not None,
+            shared_responses=self._fleet.responses,
             fallback_on_invalid=fallback_on_invalid,
             fallback_on_content_filter=fallback_on_content_filter,
             attempt_middleware=of_attempts,
@@ -677,11 +690,13 @@ class LLMManager(Closing, AsyncClosing):
         }
 
     def get_status(self) -> dict[str, Any]:
-        """The state of the manager: metrics, models, key pools, and the response cache.
+        """The state of the manager: metrics, models, key pools, the response cache, and the fleet.
 
         ``["metrics"]`` has the keys of `get_metrics`, a breakdown by model and error (``tokens``,
         ``latency``, ``errors_by_type``, ``requests_by_model``, ``tokens_by_model``), and under
-        ``providers`` the same breakdown for each provider.
+        ``providers`` the same breakdown for each provider. ``["fleet"]`` is None without a fleet,
+        or else has ``state`` (``up`` if the store answers), ``process``, ``processes`` (live ones),
+        ``questions``, ``alone`` (questions without a reply), ``faults`` and ``leads``.
         """
         targets = self.registry.targets
         by_provider: dict[str, list[str]] = {}
@@ -705,6 +720,7 @@ class LLMManager(Closing, AsyncClosing):
                 if target.pool is not None
             },
             "response_cache": None if self._cache is None else self._cache.statistics(),
+            "fleet": self._fleet.statistics(),
         }
 
     def health(self, name: str) -> Health:
@@ -713,9 +729,14 @@ class LLMManager(Closing, AsyncClosing):
         return self._recorder.health(name)
 
     def clear_cache(self) -> None:
-        """Delete the cached responses of this manager's namespace, in memory and in the store."""
+        """Delete the cached responses of this manager's namespace, in memory and in the store.
+
+        Those in the store of a fleet are deleted in the background. This manager no longer uses
+        them; other processes may for a moment.
+        """
         if self._cache is not None:
             self._cache.clear()
+        self._fleet.clear_responses()
 
     def reset_circuit_breaker(self, name: str) -> None:
         """Close a model's breaker, and forget a rate limit. Raises `UnknownModelError`."""
@@ -736,6 +757,7 @@ class LLMManager(Closing, AsyncClosing):
         self.registry.close()
         if self._cache is not None:
             self._cache.close()
+        self._fleet.close()
         if under_way:
             log.warning("closed manager %s with %d calls under way", self.name, len(under_way))
         return under_way

@@ -160,6 +160,10 @@ class AsyncioDriver:
         if self.runtime.cache is not None:
             self.runtime.cache.save_later(effect.key, effect.response, effect.durable)
 
+    def _consult(self, effect: fx.Consult) -> Any:
+        fleet = self.runtime.fleet
+        return None if fleet is None else fleet.aask(effect.question)
+
     def _launch(self, effect: fx.Launch) -> fx.Running:
         context = copy_context()
         context.run(LED.set, LED.get() | {effect.leads})
@@ -182,6 +186,7 @@ class AsyncioDriver:
         fx.Sleep: _sleep,
         fx.Load: _load,
         fx.Store: _store,
+        fx.Consult: _consult,
         fx.Launch: _launch,
     }
 

@@ -12,6 +12,7 @@ from agentkit.engine.drivers.workers import LoopThread, Workers
 from agentkit.engine.shared_call import SharedCalls
 from agentkit.policy.validation import whole_number
 from agentkit.types import Clock, Response
+from agentkit.types.fleet import Fleet
 
 
 class Cache(Protocol):
@@ -40,8 +41,10 @@ class Runtime:
         clock: Clock,
         cache: Cache | None,
         max_workers: int,
+        fleet: Fleet | None = None,
     ) -> None:
         self.clock = clock
+        self.fleet = fleet
         self.cache = cache
         self.shared_calls = SharedCalls()
         self.workers = Workers(whole_number("max_workers", max_workers), name, clock.now)

@@ -144,6 +144,10 @@ class SyncDriver:
         if self.runtime.cache is not None:
             self.runtime.cache.save(effect.key, effect.response, effect.durable)
 
+    def _consult(self, effect: fx.Consult) -> Any:
+        fleet = self.runtime.fleet
+        return None if fleet is None else fleet.ask(effect.question)
+
     def _launch(self, effect: fx.Launch) -> fx.Running:
         side = _SideFlow(effect.flow, self.runtime, LED.get() | {effect.leads})
         self.runtime.leaders.submit(side.run, effect.leads)
@@ -158,6 +162,7 @@ class SyncDriver:
         fx.Sleep: _sleep,
         fx.Load: _load,
         fx.Store: _store,
+        fx.Consult: _consult,
         fx.Launch: _launch,
     }
 

@@ -1,0 +1,68 @@
+"""The fleet of a manager: where its processes meet, and the responses they share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from agentkit.cache.response import ResponseCache
+from agentkit.cache.shared import SharedResponseCache
+from agentkit.errors import ConfigurationError
+from agentkit.state.questions import PREFIX
+
+if TYPE_CHECKING:
+    from agentkit.state.valkey import ValkeyFleet
+
+OFF = "off"
+
+
+class FleetMember:
+    """What a manager has of its fleet.
+
+    Args:
+        url: the URL of the store, or ``"off"``; None: ``AGENTKIT_FLEET``, or else ``"off"``.
+        name: the name of the manager.
+        cache: the response cache of the manager, or None.
+
+    Raises:
+        ConfigurationError: `url` is not the URL of a store.
+        MissingDependencyError: there is a URL, and redis-py is not installed.
+    """
+
+    def __init__(self, url: str | None, *, name: str, cache: ResponseCache | None) -> None:
+        url = _url_of(url)
+        self.fleet: ValkeyFleet | None = None
+        self.responses: SharedResponseCache | None = None
+        if url is None:
+            return
+        from agentkit.state.valkey import ValkeyFleet
+
+        secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
+        self.fleet = ValkeyFleet(url, name=name)
+        if cache is not None:
+            self.responses = SharedResponseCache(self.fleet, cache, secret=secret)
+
+    def clear_responses(self) -> None:
+        """Delete the responses of this manager's namespace from the store, in the background."""
+        if self.fleet is not None and self.responses is not None:
+            self.fleet.clear(f"{PREFIX}{self.responses.cache.group}:")
+
+    def statistics(self) -> dict[str, Any] | None:
+        """See `ValkeyFleet.statistics`; None without a fleet."""
+        return None if self.fleet is None else self.fleet.statistics()
+
+    def close(self) -> None:
+        """Leave the fleet."""
+        if self.fleet is not None:
+            self.fleet.close()
+
+
+def _url_of(spec: Any) -> str | None:
+    if spec is None:
+        spec = os.environ.get("AGENTKIT_FLEET", "").strip() or OFF
+    if not isinstance(spec, str):
+        raise ConfigurationError(
+            f"fleet must be a str or None, got {type(spec).__name__}",
+            hint="pass a URL such as valkey://host:6379/0",
+        )
+    return None if spec == OFF else spec

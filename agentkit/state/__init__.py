@@ -1,0 +1,1 @@
+"""State that the processes of a fleet share: one set of functions, in memory or in a server."""

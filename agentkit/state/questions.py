@@ -1,0 +1,80 @@
+"""The questions to shared state: keys and arguments of each function, and what it returns.
+
+The keys that one function touches have one hash tag (the part in braces), so that a cluster keeps
+them on one server.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from agentkit.types.fleet import Question
+
+PREFIX: Final = "ak1:"
+"""The prefix of every key and channel; it has the version of their layout."""
+
+ALIVE_MS: Final = 5_000
+"""Milliseconds after its last heartbeat when a process counts as gone."""
+LEASE_MS: Final = 3_000
+"""Milliseconds for which a process leads a shared call without renewing its lease."""
+LARGEST_MESSAGE: Final = 16_384
+"""The most bytes of an answer that are sent with the message that it is there."""
+
+SharedOutcome: TypeAlias = Literal["answer", "error", "left"]
+
+_LIVE: Final = f"{PREFIX}{{fleet}}live"
+
+
+def inbox_of(process: str) -> str:
+    """The channel on which a process gets messages."""
+    return f"{PREFIX}inbox:{process}"
+
+
+def beat(process: str) -> Question:
+    """A heartbeat. The reply is the number of live processes and the server's time in ms."""
+    return Question("beat", (_LIVE,), (process, ALIVE_MS))
+
+
+def leave(process: str) -> Question:
+    """The end of a process."""
+    return Question("leave", (_LIVE,), (process,))
+
+
+class SharedKeys(NamedTuple):
+    """The keys of one shared call."""
+
+    answer: str
+    call: str
+
+    @classmethod
+    def of(cls, group: str, key: str) -> SharedKeys:
+        """The keys for a request `key` in the namespace `group`."""
+        stem = f"{PREFIX}{group}:{{{key}}}"
+        return cls(f"{stem}a", f"{stem}c")
+
+
+def shared_claim(keys: SharedKeys, holder: str, process: str) -> Question:
+    """Ask for the answer, or for the lead of the upstream call.
+
+    The reply is ``["hit", bytes]``, ``["lead", ms]``, or ``["wait", ms]`` until the lease of the
+    process that leads ends. Whoever waits gets a message when the call has ended.
+    """
+    return Question("shared_claim", keys, (holder, process, LEASE_MS))
+
+
+def shared_renew(keys: SharedKeys, holder: str) -> Question:
+    """Renew the lease of `holder`. The reply is 1, or 0 if it does not lead."""
+    return Question("shared_renew", (keys.call,), (holder, LEASE_MS))
+
+
+def shared_complete(
+    keys: SharedKeys, holder: str, outcome: SharedOutcome, data: bytes, *, ttl: float
+) -> Question:
+    """End the shared call of `holder`, and send its outcome to all that wait.
+
+    The reply is the number of processes that waited, or -1 if `holder` does not lead any more.
+    `ttl` is the number of seconds for which an answer is kept.
+    """
+    milliseconds = max(1, int(ttl * 1000))
+    args = (holder, outcome, data, milliseconds, inbox_of(""), keys.call, LARGEST_MESSAGE)
+    return Question("shared_complete", keys, args)

@@ -1,0 +1,56 @@
+"""The functions over shared state as Lua scripts, which Valkey and Redis run without a break.
+
+`agentkit.state.local` has the same functions in Python. A script is addressed by its SHA-1, and
+sent with its text once after the server has lost it. Time is the server's.
+"""
+
+from __future__ import annotations
+
+import functools
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final, NamedTuple
+
+from agentkit.types.fleet import Argument, Question
+
+SERVER_TIME: Final = """\
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+"""The function `now_ms` of every script. Tests replace it by one whose time they set."""
+
+FUNCTIONS: Final = (
+    "beat",
+    "leave",
+    "shared_claim",
+    "shared_complete",
+    "shared_renew",
+)
+
+
+class Script(NamedTuple):
+    """A script with the digest by which a server knows it."""
+
+    text: str
+    digest: str
+
+
+def read_function(name: str) -> str:
+    """The text of a function, without the clock."""
+    return files("agentkit.state").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+@functools.cache
+def script_of(name: str) -> Script:
+    """The script of the function `name`."""
+    text = SERVER_TIME + read_function(name)
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def command(question: Question, *, by_digest: bool = True) -> tuple[Argument, ...]:
+    """The command that asks `question`."""
+    script = script_of(question.function)
+    first = ("EVALSHA", script.digest) if by_digest else ("EVAL", script.text)
+    return (*first, len(question.keys), *question.keys, *question.args)

@@ -1,0 +1,99 @@
+"""The protocol of a fleet: processes that share a store, and ask it through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from agentkit.types.provider import Signal
+from agentkit.types.response import Response
+
+Argument: TypeAlias = "str | bytes | int"
+Receive: TypeAlias = Callable[[bytes], None]
+
+
+class Question(NamedTuple):
+    """A call of one of the functions of `agentkit.state` over shared state."""
+
+    function: str
+    keys: tuple[str, ...]
+    args: tuple[Argument, ...]
+
+
+class Fleet(Protocol):
+    """The processes that share one store.
+
+    No method raises because of the store, or waits for it longer than 250 ms. None as a reply
+    means that there is none, so that the process has to decide alone.
+    """
+
+    @property
+    def process(self) -> str:
+        """The name of this process in the fleet, and of the channel on which it gets messages."""
+        ...
+
+    def ask(self, question: Question) -> Any:
+        """The reply, or None."""
+        ...
+
+    async def aask(self, question: Question) -> Any:
+        """Like `ask`, for asyncio."""
+        ...
+
+    def post(self, question: Question) -> None:
+        """Ask without waiting for the reply."""
+        ...
+
+    def subscribe(self, topic: str, receive: Receive) -> None:
+        """Call `receive` with each message about `topic`, on a thread of the fleet."""
+        ...
+
+    def unsubscribe(self, topic: str, receive: Receive) -> None:
+        """Forget `receive`."""
+        ...
+
+    def lead(self, question: Question) -> None:
+        """Ask `question` once a second, which renews a lease."""
+        ...
+
+    def stop_leading(self, question: Question) -> None:
+        """Forget `question`."""
+        ...
+
+
+class Claim(Protocol):
+    """The claim of one call on the upstream call that identical requests of a fleet share.
+
+    A step of it is a response, or an error of another process, a float, which is the number of
+    seconds to wait for `news`, or None: make the upstream call.
+    """
+
+    @property
+    def question(self) -> Question:
+        """Asks for the response, or for the lead of the upstream call."""
+        ...
+
+    @property
+    def news(self) -> Signal:
+        """Fires when another process has sent an outcome."""
+        ...
+
+    def step(self, reply: Any) -> Response[Any] | Exception | float | None:
+        """The step after `reply` to the question."""
+        ...
+
+    def step_after_news(self) -> Response[Any] | Exception | float | None:
+        """The step after `news`."""
+        ...
+
+    def close(self, outcome: Response[Any] | Exception | None) -> None:
+        """End the claim, with the outcome for the other processes; None: one of them takes over."""
+        ...
+
+
+class SharedResponses(Protocol):
+    """The responses that a fleet shares."""
+
+    def claim(self, key: str) -> Claim:
+        """A claim on the upstream call with this key of the response cache."""
+        ...

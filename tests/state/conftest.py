@@ -1,0 +1,25 @@
+"""A running server, and a fleet that uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from agentkit.state.valkey import ValkeyFleet
+from tests.helpers import until
+from tests.state.servers import Server, each_server, server_of
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with server_of(each_server(request)) as running:
+        yield running
+
+
+@pytest.fixture
+def fleet(server: Server) -> Iterator[ValkeyFleet]:
+    member = ValkeyFleet(server.url, name="test")
+    until(lambda: member.state == "up")
+    yield member
+    member.close()

@@ -1,0 +1,203 @@
+"""What a caller gets while the store is lost, and that it is used again when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from agentkit.errors import ConfigurationError
+from agentkit.state import questions
+from agentkit.state.questions import SharedKeys
+from agentkit.state.valkey import ValkeyFleet
+from tests.architecture.tree import ROOT
+from tests.forks import forks, in_child
+from tests.helpers import until
+from tests.state.servers import Server
+
+KEYS = SharedKeys.of("group", "key")
+
+
+def claim(fleet: ValkeyFleet) -> Any:
+    return fleet.ask(questions.shared_claim(KEYS, f"{fleet.process}:1", fleet.process))
+
+
+def is_up(fleet: ValkeyFleet) -> bool:
+    return fleet.state == "up"
+
+
+def test_the_first_question_waits_for_the_connection(server: Server) -> None:
+    fleet = ValkeyFleet(server.url)
+    assert claim(fleet) == [b"lead", questions.LEASE_MS]
+    assert fleet.statistics()["alone"] == 0
+    fleet.close()
+
+
+def test_tasks_and_threads_share_one_connection(server: Server, fleet: ValkeyFleet) -> None:
+    async def main() -> list[Any]:
+        asked = [fleet.aask(questions.beat(f"p{i}")) for i in range(50)]
+        return await asyncio.gather(*asked)
+
+    assert sorted(alive for alive, _ in asyncio.run(main())) == list(range(2, 52))
+    assert server.run("INFO", "clients")["connected_clients"] <= 3  # with the inbox, and this one
+
+
+@pytest.mark.parametrize("failure", ["paused", "killed"])
+def test_a_lost_store_makes_callers_decide_alone_until_it_is_back(
+    server: Server, fleet: ValkeyFleet, failure: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "agentkit.fleet")
+    server.pause() if failure == "paused" else server.kill()
+    assert claim(fleet) is None
+    assert fleet.state == "down"
+    assert claim(fleet) is None
+    server.resume() if failure == "paused" else server.start()
+    until(lambda: is_up(fleet))
+    assert claim(fleet)[0] == b"lead"
+    warnings = [each.getMessage() for each in caplog.records]
+    assert len(warnings) == 2
+    assert "decides alone" in warnings[0]
+    assert "is back" in warnings[1]
+
+
+def test_an_event_loop_runs_while_the_store_hangs(server: Server, fleet: ValkeyFleet) -> None:
+    async def main() -> list[Any]:
+        server.pause()
+        asked = asyncio.gather(*(fleet.aask(questions.beat("p")) for _ in range(50)))
+        ticks = 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            ticks += 1
+        assert ticks > 50
+        return await asked
+
+    assert asyncio.run(main()) == [None] * 50
+    server.resume()
+
+
+def test_a_server_that_lost_the_scripts_gets_them_again(server: Server, fleet: ValkeyFleet) -> None:
+    claim(fleet)
+    server.run("SCRIPT", "FLUSH")
+    server.run("FLUSHALL")
+    assert claim(fleet) == [b"lead", questions.LEASE_MS]
+    assert fleet.statistics()["faults"] == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy", "kind"),
+    [
+        (
+            ["CONFIG", "SET", "maxmemory", "1"],
+            ["CONFIG", "SET", "maxmemory", "0"],
+            "OutOfMemoryError",
+        ),
+        (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"], "ReadOnlyError"),
+        (
+            ["ACL", "SETUSER", "default", "-evalsha"],
+            ["ACL", "SETUSER", "default", "+evalsha"],
+            "NoPermissionError",
+        ),
+    ],
+)
+def test_a_server_that_refuses_scripts_is_lost_until_it_runs_them(
+    server: Server, fleet: ValkeyFleet, command: list[str], remedy: list[str], kind: str
+) -> None:
+    server.run(*command)
+    until(lambda: claim(fleet) is None)  # a heartbeat may notice it first
+    assert fleet.state == "down"
+    server.run(*remedy)
+    until(lambda: is_up(fleet))
+    assert claim(fleet)[0] == b"lead"
+    assert kind in fleet.statistics()["faults"]
+
+
+def test_a_store_without_a_server_is_lost_from_the_start() -> None:
+    fleet = ValkeyFleet("unix:///nowhere/socket")
+    assert claim(fleet) is None
+    assert fleet.statistics()["state"] == "down"
+    fleet.close()
+    assert claim(fleet) is None
+
+
+def test_a_lead_that_its_caller_no_longer_waited_for_is_given_back(
+    server: Server, fleet: ValkeyFleet
+) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(
+            fleet.aask(questions.shared_claim(KEYS, "gone:1", fleet.process))
+        )
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    until(lambda: claim(fleet)[0] == b"lead")
+
+
+def test_messages_reach_the_process_that_they_are_for(server: Server, fleet: ValkeyFleet) -> None:
+    other = ValkeyFleet(server.url)
+    received: list[bytes] = []
+    heard = threading.Event()
+
+    def receive(message: bytes) -> None:
+        received.append(message)
+        heard.set()
+
+    other.subscribe(KEYS.call, receive)
+    claim(fleet)
+    assert claim(other)[0] == b"wait"
+    fleet.post(questions.shared_complete(KEYS, f"{fleet.process}:1", "answer", b"it", ttl=60.0))
+    assert heard.wait(10)
+    assert received == [b"answer\nit"]
+    other.close()
+
+
+def test_a_process_that_leaves_no_longer_counts(server: Server, fleet: ValkeyFleet) -> None:
+    other = ValkeyFleet(server.url)
+    assert other.ask(questions.beat(other.process))[0] == 2
+    other.close()
+    until(lambda: fleet.ask(questions.beat(fleet.process))[0] == 1)
+
+
+def test_a_broken_inbox_is_a_lost_store(server: Server, fleet: ValkeyFleet) -> None:
+    server.run("CLIENT", "KILL", "TYPE", "pubsub")
+    until(lambda: bool(fleet.statistics()["faults"]))
+    until(lambda: is_up(fleet))
+
+
+@forks
+def test_a_forked_child_is_another_process_of_the_fleet(server: Server, fleet: ValkeyFleet) -> None:
+    claim(fleet)
+
+    def child() -> object:
+        assert fleet.process != parent
+        assert claim(fleet)[0] == b"wait"
+        return fleet.statistics()["state"]
+
+    parent = fleet.process
+    assert in_child(child) == "up"
+    assert claim(fleet)[0] == b"lead"
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "http://x", "valkey://", 5])
+def test_what_is_not_the_url_of_a_store_is_refused_without_quoting_it(url: Any) -> None:
+    with pytest.raises(ConfigurationError, match="not the URL of a store"):
+        ValkeyFleet(url)
+
+
+def test_the_rights_that_the_documentation_lists_are_enough(server: Server) -> None:
+    page = (ROOT / "docs" / "how-to" / "fleet.md").read_text(encoding="utf-8")
+    rights = page.partition("ACL SETUSER agentkit")[2].partition("```")[0].split()
+    server.run("ACL", "SETUSER", "agentkit", *rights)
+    fleet = ValkeyFleet(server.url.replace("unix://", "unix://agentkit:password@"))
+    assert claim(fleet) == [b"lead", questions.LEASE_MS]
+    fleet.post(questions.shared_complete(KEYS, f"{fleet.process}:1", "answer", b"it", ttl=60.0))
+    until(lambda: claim(fleet) == [b"hit", b"it"])
+    fleet.ask(questions.shared_renew(KEYS, "other"))
+    fleet.clear("ak1:")
+    until(lambda: claim(fleet)[0] == b"lead")
+    assert fleet.statistics()["faults"] == {}
+    fleet.close()
