@@ -62,6 +62,7 @@ from agentkit.types import (
     TextDelta,
     ToolCall,
 )
+from agentkit.types.ledger import Ledger
 from agentkit.types.response import ResponseModel
 
 if TYPE_CHECKING:
@@ -215,6 +216,8 @@ class Run:
                     stepper.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - the loop decides what it means
+                    if isinstance(effect, AskModel):
+                        self._session.spend(effect.step, error)
                     stepper.fail(error)
                 else:
                     stepper.advance(outcome)
@@ -248,6 +251,8 @@ class Run:
                     stepper.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - the loop decides what it means
+                    if isinstance(effect, AskModel):
+                        self._session.spend(effect.step, error)
                     stepper.fail(error)
                 else:
                     stepper.advance(outcome)
@@ -406,6 +411,8 @@ class Run:
     def _loop(self, start: RunStart) -> Loop:
         deadline = Deadline(self._limits.deadline, self._clock() - self._session.seconds)
         turn = list(start.task)
+        for ledger in self._session.spent():
+            self._charge(ledger)
         history = yield from self._summarized(start.history, turn)
         call_ids = {call.id for message in (*history, *turn) for call in message.tool_calls}
         steps: list[Step] = []
@@ -417,7 +424,7 @@ class Run:
                 None if self._limits.deadline is None else seconds,
                 number,
             )
-            self._charge(response)
+            self._charge(response.ledger)
             if not response.tool_calls:
                 turn.append(response.message)
                 steps.append(Step(response))
@@ -453,7 +460,7 @@ class Run:
             log.warning("old turns are forgotten without a summary: %s", error.message)
             return history
         self._summaries.append(summary)
-        self._charge(summary)
+        self._charge(summary.ledger)
         shorter = excess.summarized(summary.text)
         memory.replace(history, shorter)
         return shorter
@@ -467,9 +474,9 @@ class Run:
         instructions = start.definition.instructions
         return (Message(MessageRole.SYSTEM, instructions), *messages) if instructions else messages
 
-    def _charge(self, response: Response[Any]) -> None:
+    def _charge(self, ledger: Ledger) -> None:
         if self._budget is not None:
-            charge(self._budget, response.ledger)
+            charge(self._budget, ledger)
 
     def _require_time(self, deadline: Deadline) -> float:
         seconds = deadline.left(self._clock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,8 @@ from agentkit.agent.runs.effects import Decisions
 from agentkit.agent.runs.journal import Journal, Recorder
 from agentkit.agent.runs.records import START, RunStart
 from agentkit.agent.runs.store import RunJournal, RunStatus, RunStore, run_store
-from agentkit.errors import ConfigurationError, JournalError
+from agentkit.errors import ConfigurationError, JournalError, LLMError
+from agentkit.types.ledger import Ledger
 
 log = logging.getLogger("agentkit.agent")
 
@@ -57,6 +59,18 @@ class Session:
 
         await acall(self._claim, (start.agent,), {})
         return self._checked(start, await self.recorder.astep("start", do, START))
+
+    def spend(self, step: int, error: BaseException) -> None:
+        """Record what a request that failed in `step` has used; a later resume counts it."""
+        ledger = error.ledger if isinstance(error, LLMError) else None
+        if self._claimed is None or ledger is None or isinstance(error, JournalError):
+            return
+        with suppress(JournalError):  # the request's own error is raised
+            self._claimed.spend(step, ledger)
+
+    def spent(self) -> list[Ledger]:
+        """The ledgers of requests that failed before `open`."""
+        return [] if self._claimed is None else self._claimed.spent()
 
     def close(self, status: RunStatus, note: str = "", pending: Iterable[str] = ()) -> None:
         """Release the run. A failure is logged: it must not hide the outcome of the run."""

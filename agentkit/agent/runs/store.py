@@ -18,6 +18,7 @@ from agentkit.errors import ConfigurationError, JournalError, RunConflictError
 from agentkit.policy.validation import number
 from agentkit.types import Now
 from agentkit.types.context import Closing
+from agentkit.types.ledger import Ledger
 
 V = TypeVar("V")
 RunStatus: TypeAlias = Literal["running", "abandoned", "waiting", "failed", "finished", "cancelled"]
@@ -336,6 +337,22 @@ class RunJournal:
         if name not in self._recorded:
             await acall(self._record, (name, await do()), {})
         return self._recorded[name]
+
+    def spend(self, step: int, ledger: Ledger) -> None:
+        """Record the attempts of a request that failed in `step`, which no other record has."""
+        if ledger.sent:
+            self.step(f"{step}.failed-{self._claims}", ledger.to_dict)
+
+    def spent(self) -> list[Ledger]:
+        """The ledgers of requests that failed. Raises `JournalError` if one cannot be read."""
+        try:
+            return [
+                Ledger.from_dict(value)
+                for name, value in self._recorded.items()
+                if ".failed-" in name
+            ]
+        except ValueError as error:
+            raise JournalError(f"a ledger of run {self.run_id!r} cannot be read") from error
 
     def has(self, name: str) -> bool:
         """Whether the step `name` is recorded."""

@@ -9,6 +9,7 @@ from agentkit.agent.calls import ToolResult
 from agentkit.agent.runs.records import RESPONSE, START, canonical
 from agentkit.agent.runs.store import RecordedStep, RunInfo
 from agentkit.types import Response, ToolCall
+from agentkit.types.ledger import Ledger
 
 _MAX_TEXT = 200
 """Characters of a message, an argument list or a result that a line shows."""
@@ -45,6 +46,8 @@ def _line(step: RecordedStep, calls: dict[str, ToolCall], names: set[str]) -> st
         return f"task: {_short(task[-1].text)}"
     if kind == "model":
         return _answer(place, RESPONSE.value(step.name, step.value))
+    if kind.startswith("failed-"):
+        return f"{place} failed: {Ledger.from_dict(step.value)}"
     call = _call_at(place, calls)
     if kind == "decision":
         return f"{place} {call}: {_decision(step.value)}"

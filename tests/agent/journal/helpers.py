@@ -14,6 +14,7 @@ from agentkit.errors import RunConflictError
 from agentkit.manager.manager import LLMManager
 from agentkit.output.tools import ToolContext, tool
 from agentkit.types import Request, Response, ToolCall, Usage
+from agentkit.types.ledger import Ledger
 
 
 class KilledError(BaseException):
@@ -80,6 +81,13 @@ class MortalJournal:
         value = await self.journal.astep(name, between)
         self.killer.point()
         return value
+
+    def spend(self, step: int, ledger: Ledger) -> None:
+        if not self.killer.dead:
+            self.journal.spend(step, ledger)
+
+    def spent(self) -> list[Ledger]:
+        return self.journal.spent()
 
     def release(self, status: RunStatus, note: str = "", pending: Iterable[str] = ()) -> None:
         if not self.killer.dead:

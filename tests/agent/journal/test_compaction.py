@@ -90,7 +90,8 @@ def test_a_summary_is_a_recorded_step_and_is_paid_once() -> None:
     result = agent.resume("r")
     assert result.text == "Fine."
     assert len(small.requests) == 1
-    assert [each.name for each in store.steps("r")] == ["start", "0.summary", "1.model"]
+    names = [each.name for each in store.steps("r")]
+    assert names == ["start", "0.summary", "1.failed-1", "1.model"]
     assert [each.text for each in memory.messages].count("And now?") == 1
 
 

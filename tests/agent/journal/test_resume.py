@@ -22,6 +22,7 @@ from agentkit.errors import (
     RunChangedError,
     RunConflictError,
     ServerError,
+    StructuredOutputError,
 )
 from agentkit.output.tools import tool
 from agentkit.types import Message, Response, Usage
@@ -181,6 +182,23 @@ def test_limits_count_what_was_spent_before() -> None:
     with pytest.raises(AgentError, match=r"0\.03 of 0\.025 USD"):
         agent.resume("r", journal=store, max_tokens=None, max_cost=0.025)
     assert world.requests.total() == 3
+
+
+def test_limits_count_the_answers_of_a_request_that_failed() -> None:
+    world, store = World(), RunStore("memory")
+
+    class Typed(Plan):
+        capabilities = frozenset({"messages", "tools", "json_schema"})
+
+    wrong = agent_for(
+        world, Typed(world, (Response("no number", Usage(6, 4)),)), tools=tools_of(world)[:1]
+    )
+    with pytest.raises(StructuredOutputError):
+        wrong.run("Go.", run_id="r", journal=store, response_model=float, max_tokens=15)
+    paid = 10 * world.requests.total()
+    right = agent_for(world, Typed(world, (calls("look", step=1),)), tools=tools_of(world)[:1])
+    with pytest.raises(AgentError, match=f"{paid + 10} of 15 tokens"):
+        right.resume("r", journal=store, response_model=float)
 
 
 def test_the_deadline_counts_the_time_of_work_and_not_the_time_between(folder: str) -> None:
