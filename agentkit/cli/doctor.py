@@ -32,6 +32,7 @@ _INTERNAL_EXTRAS: Final = {"all", "bench", "dev"}
 _AWS_VARIABLES: Final = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK")
 _PLAIN_VARIABLES: Final = ("AGENTKIT_CACHE", "AGENTKIT_CACHE_DIR", "AGENTKIT_CONFIG")
 """Variables whose values are not secret."""
+_SECRET_VARIABLES: Final = ("AGENTKIT_FLEET", "AGENTKIT_FLEET_SECRET")
 
 _BLOCKING_CALLS: Final = (
     "a blocking callable without a timeout runs in its caller's thread and cannot be interrupted: "
@@ -77,7 +78,9 @@ def examine() -> dict[str, Any]:
     cache, cache_problem, cache_note = _response_cache()
     self_test = _self_test()
     test_problem = "" if self_test == "ok" else f"a manager did not answer: {self_test}"
+    fleet, fleet_problem = _fleet()
     problems = [*(each.pop("problem") for each in dependencies), cache_problem, test_problem]
+    problems.append(fleet_problem)
     notes = [_BLOCKING_CALLS, "" if required else _NOT_INSTALLED, cache_note]
     return {
         "ok": not any(problems),
@@ -88,6 +91,7 @@ def examine() -> dict[str, Any]:
         "dependencies": dependencies,
         "extras": [_extra(name, needs) for name, needs in extras.items()],
         "response_cache": cache,
+        "fleet": fleet,
         "keys": {name: _key_state(name) for name in _key_variables()},
         "settings": {
             name: _setting(name) for name in sorted(os.environ) if name.startswith("AGENTKIT_")
@@ -187,6 +191,8 @@ def _setting(variable: str) -> str:
     value = os.environ[variable]
     if variable in _PLAIN_VARIABLES:
         return value
+    if variable in _SECRET_VARIABLES:
+        return "set" if value.strip() else "empty, so ignored"
     if not is_override(variable):
         return "set, but agentkit does not read it"
     return "set, overrides the configuration" if value.strip() else "empty, so ignored"
@@ -220,6 +226,23 @@ def _response_cache() -> tuple[dict[str, Any], str, str]:
     return facts, "", readable if status.st_mode & 0o077 else ""
 
 
+def _fleet() -> tuple[dict[str, Any] | None, str]:
+    """The store that ``AGENTKIT_FLEET`` names, if it names one, and the problem with it."""
+    url = os.environ.get("AGENTKIT_FLEET", "").strip()
+    if url in {"", "off"}:
+        return None, ""
+    from agentkit.errors import ConfigurationError
+
+    try:
+        from agentkit.state.check import check_store
+
+        facts = check_store(url)
+    except ConfigurationError as error:
+        return None, f"fleet: {one_line(error)}"
+    problem = facts.pop("problem")
+    return facts, f"fleet: {problem}" if problem else ""
+
+
 def _unusable(directory: Path, reason: str) -> str:
     return (
         f"response cache: {directory} {reason}, so answers are only cached in memory; "
@@ -239,7 +262,7 @@ def _self_test() -> str:
     try:
         from agentkit.manager.manager import LLMManager
 
-        with LLMManager(name="doctor", cache=None) as manager:
+        with LLMManager(name="doctor", cache=None, fleet="off") as manager:
             manager.register_model("echo", _echo)
             answer = manager.generate("ping")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
@@ -262,9 +285,9 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
         state = "present" if extra["present"] else "not installed"
         packages = ", ".join(f"{name} {version}" for name, version in extra["packages"].items())
         _line(out, extra["name"], state, extra["install"] or packages)
-    _heading(out, "Response cache")
-    for name, value in findings["response_cache"].items():
-        _line(out, name.replace("_", " "), _format(value))
+    _facts(out, "Response cache", findings["response_cache"])
+    if findings["fleet"] is not None:
+        _facts(out, "Fleet", findings["fleet"])
     _heading(out, "Provider keys (values are never shown)")
     for name, state in findings["keys"].items():
         _line(out, name, state)
@@ -279,6 +302,12 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
         out.print(Text("Everything works: a manager has just answered a test request.", "green"))
     for problem in findings["problems"]:
         print_text(out, Text(f"problem: {problem}", "bold red"))
+
+
+def _facts(out: Console, title: str, facts: Mapping[str, Any]) -> None:
+    _heading(out, title)
+    for name, value in facts.items():
+        _line(out, name.replace("_", " "), _format(value))
 
 
 def _heading(out: Console, title: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cache.response import ResponseCache
@@ -39,6 +40,8 @@ class FleetMember:
 
         secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
         self.fleet = ValkeyFleet(url, name=name)
+        # Of a manager that was dropped, and at the end of the process: what was posted is sent.
+        weakref.finalize(self, self.fleet.close)
         if cache is not None:
             self.responses = SharedResponseCache(self.fleet, cache, secret=secret)
 

@@ -108,6 +108,40 @@ def checked_url(url: Any) -> str:
     return f"{_SCHEMES[scheme]}://{rest}"
 
 
+def connect(url: str) -> redis.Redis:
+    """A client for the store at `url`. It connects with the first command, and never retries.
+
+    Raises:
+        ConfigurationError: `url` is not the URL of a store.
+        MissingDependencyError: redis-py is not installed.
+    """
+    address = checked_url(url)
+    try:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+    except ImportError as error:
+        raise MissingDependencyError(
+            "a fleet needs the package redis",
+            hint='install it with pip install "agentkit-llms[fleet]"',
+        ) from error
+    try:
+        return redis.Redis.from_url(
+            address,
+            protocol=2,
+            driver_info=None,  # else each connection takes two more round trips
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=HEARTBEAT,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+    except ValueError:  # without its text, which may quote a password
+        raise ConfigurationError(
+            "fleet is not a valid URL of a store",
+            hint="use valkey://host:6379/0; quote special characters of the password (%40)",
+        ) from None
+
+
 class ValkeyFleet:
     """The processes that share a Valkey (8 or newer) or Redis (7 or newer) server; a `Fleet`.
 
@@ -126,7 +160,8 @@ class ValkeyFleet:
     """
 
     def __init__(self, url: str, *, name: str = "default") -> None:
-        self._url = checked_url(url)
+        self._url = url
+        connect(url)  # so that a wrong URL or a missing package is noticed here
         self._name = name
         self._lock = fork_safe_lock()
         self._faults: Counter[str] = Counter()
@@ -143,7 +178,6 @@ class ValkeyFleet:
         self._beat_at = 0.0
         self._slow = 0
         on_fork(self._leave_to_parent)
-        self._connect_client()  # so that a wrong URL or a missing package is noticed here
         self._start()
 
     @property
@@ -281,32 +315,6 @@ class ValkeyFleet:
         except RuntimeError:  # the interpreter shuts down, or there are too many threads
             self._state = "idle"
 
-    def _connect_client(self) -> redis.Redis:
-        try:
-            import redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
-        except ImportError as error:
-            raise MissingDependencyError(
-                "a fleet needs the package redis",
-                hint='install it with pip install "agentkit-llms[fleet]"',
-            ) from error
-        try:
-            return redis.Redis.from_url(
-                self._url,
-                protocol=2,
-                driver_info=None,  # else each connection takes two more round trips
-                socket_timeout=PATIENCE,
-                socket_connect_timeout=HEARTBEAT,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
-        except ValueError as error:
-            raise ConfigurationError(
-                "fleet is not a valid URL of a store",
-                hint="use valkey://host:6379/0; quote special characters of the password (%40)",
-            ) from error
-
     def _run(self) -> None:
         """Answer questions until the fleet is closed, on the thread of the fleet."""
         client: redis.Redis | None = None
@@ -327,7 +335,7 @@ class ValkeyFleet:
         """A client that works, with an inbox that hears. None: the store is lost."""
         from redis.client import PubSub
 
-        client = self._connect_client()
+        client = connect(self._url)
         try:
             heard = PubSub(client.connection_pool, ignore_subscribe_messages=True)
             heard.subscribe(questions.inbox_of(self._process))

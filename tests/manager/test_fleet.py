@@ -386,3 +386,22 @@ def test_without_a_fleet_there_is_none() -> None:
         assert llm.get_status()["fleet"] is None
     with pytest.raises(ConfigurationError, match="fleet must be a str"):
         LLMManager(fleet=5)  # type: ignore[arg-type]
+
+
+POSTS_AND_ENDS = """
+import sys
+from agentkit import LLMManager
+
+llm = LLMManager(fleet=sys.argv[1], cache="memory")
+llm.register_model("m", lambda prompt, options: "last words", {"version": "1"})
+print(llm.generate("hi"))
+"""
+
+
+@pytest.mark.processes
+def test_the_last_answer_of_a_process_is_shared_although_nothing_was_closed(
+    server: Server,
+) -> None:
+    assert programs.run(POSTS_AND_ENDS, server.url) == "last words"
+    assert len(server.run("KEYS", "ak1:*a")) == 1
+    assert server.run("ZCARD", "ak1:{fleet}live") == 0

@@ -62,6 +62,7 @@ PROBE = """
 import os
 def test_probe():
     assert os.environ.get("AGENTKIT_CACHE") == {expected!r}
+    assert "AGENTKIT_FLEET" not in os.environ
 """
 
 
@@ -73,6 +74,7 @@ def test_a_test_run_keeps_response_caches_in_memory_by_default(
     (tmp_path / "test_probe.py").write_text(PROBE.format(expected=expected))
     environment = {name: value for name, value in os.environ.items() if name != "AGENTKIT_CACHE"}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    environment["AGENTKIT_FLEET"] = "valkey://store:6379/0"
     if given is not None:
         environment["AGENTKIT_CACHE"] = given
     command = [sys.executable, "-m", "pytest", "-q", "-p", "agentkit.testing.plugin", "."]
