@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import random
@@ -29,6 +30,12 @@ RANDOM_EXAMPLES = 10
 
 _OFFLINE = forbid_network()
 _OFFLINE.__enter__()  # for the life of the process, collection included
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from what lives as long as the process: some tests collect often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

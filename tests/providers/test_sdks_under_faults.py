@@ -7,9 +7,8 @@ The primary meets the fault, the backup answers; the ledger must say what the pr
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import anthropic
@@ -59,9 +58,7 @@ BROKEN = {
 ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "capital?"}]}
 
 
-def openai_complete(server: WireServer) -> Any:
-    client = openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0)
-
+def openai_complete(client: openai.OpenAI) -> Any:
     def model(prompt: str, kwargs: dict[str, Any]) -> Response[Any]:
         made = client.chat.completions.create(**ASKED)
         usage = made.usage
@@ -85,9 +82,7 @@ def openai_async(server: WireServer) -> Any:
     return model
 
 
-def openai_stream(server: WireServer) -> Any:
-    client = openai.OpenAI(base_url=server.openai_url, api_key="any", max_retries=0)
-
+def openai_stream(client: openai.OpenAI) -> Any:
     def model(prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
         with client.chat.completions.create(**ASKED, stream=True) as chunks:
             for chunk in chunks:
@@ -109,9 +104,7 @@ def openai_async_stream(server: WireServer) -> Any:
     return model
 
 
-def anthropic_complete(server: WireServer) -> Any:
-    client = anthropic.Anthropic(base_url=server.anthropic_url, api_key="any", max_retries=0)
-
+def anthropic_complete(client: anthropic.Anthropic) -> Any:
     def model(prompt: str, kwargs: dict[str, Any]) -> str:
         made = client.messages.create(**ASKED, max_tokens=100)
         return "".join(block.text for block in made.content if block.type == "text")
@@ -119,9 +112,7 @@ def anthropic_complete(server: WireServer) -> Any:
     return model
 
 
-def anthropic_stream(server: WireServer) -> Any:
-    client = anthropic.Anthropic(base_url=server.anthropic_url, api_key="any", max_retries=0)
-
+def anthropic_stream(client: anthropic.Anthropic) -> Any:
     def model(prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
         with client.messages.stream(**ASKED, max_tokens=100) as stream:
             yield from stream.text_stream
@@ -129,37 +120,53 @@ def anthropic_stream(server: WireServer) -> Any:
     return model
 
 
-COMPLETE = {
-    "openai": openai_complete,
-    "openai-async": openai_async,
-    "anthropic": anthropic_complete,
-}
-STREAMS = {
-    "openai": openai_stream,
-    "openai-async": openai_async_stream,
-    "anthropic": anthropic_stream,
-}
+SDKS = ("openai", "openai-async", "anthropic")
 
 
-@pytest.fixture(autouse=True)
-def _connections_end_with_the_test() -> Iterator[None]:
-    """An SDK client keeps its connection for the next call, which must not outlive the test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+class Stage:
+    """One server, and the models that ask it: a sync client keeps its connection, as in life."""
+
+    def __init__(self, closing: ExitStack) -> None:
+        self.server = closing.enter_context(WireServer(reply=ANSWER))
+        of_openai = closing.enter_context(
+            openai.OpenAI(base_url=self.server.openai_url, api_key="any", max_retries=0)
+        )
+        of_anthropic = closing.enter_context(
+            anthropic.Anthropic(base_url=self.server.anthropic_url, api_key="any", max_retries=0)
+        )
+        self.complete = {
+            "openai": openai_complete(of_openai),
+            "openai-async": openai_async(self.server),
+            "anthropic": anthropic_complete(of_anthropic),
+        }
+        self.streams = {
+            "openai": openai_stream(of_openai),
+            "openai-async": openai_async_stream(self.server),
+            "anthropic": anthropic_stream(of_anthropic),
+        }
+        # An SDK imports on first use, which takes longer than a silence here.
+        of_openai.chat.completions.create(**ASKED)
+        of_anthropic.messages.create(**ASKED, max_tokens=100)
 
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.wire,
-]
+@pytest.fixture(scope="module", name="shared_stage")
+def _shared_stage() -> Iterator[Stage]:
+    with ExitStack() as closing:
+        yield Stage(closing)
+
+
+@pytest.fixture
+def stage(shared_stage: Stage) -> Stage:
+    shared_stage.server.clear()
+    return shared_stage
+
+
+pytestmark = pytest.mark.wire
 
 
 def patience(silent: bool) -> float:
     """Seconds for an attempt; `silent`: the fault is one that only a time limit ends."""
-    return 0.8 if silent else 20.0
+    return 0.5 if silent else 20.0
 
 
 def read(llm: LLMManager, mode: str, **options: Any) -> Response[Any]:
@@ -190,16 +197,15 @@ sync_and_async = pytest.mark.parametrize("mode", ["sync", "async"])
 
 @pytest.mark.promise("N12")
 @sync_and_async
-@pytest.mark.parametrize("sdk", COMPLETE)
+@pytest.mark.parametrize("sdk", SDKS)
 @pytest.mark.parametrize("fault", BEFORE)
-def test_a_complete_answer_survives_each_fault(fault: str, sdk: str, mode: str) -> None:
+def test_a_complete_answer_survives_each_fault(
+    fault: str, sdk: str, mode: str, stage: Stage
+) -> None:
     case = BEFORE[fault]
     silent = case.error_type == "timeout"
-    with (
-        WireServer(reply=ANSWER) as server,
-        with_backup(COMPLETE[sdk](server), timeout=patience(silent)) as llm,
-    ):
-        server.always(case.fault)
+    stage.server.always(case.fault)
+    with with_backup(stage.complete[sdk], timeout=patience(silent)) as llm:
         reply = (
             llm.complete("capital?") if mode == "sync" else asyncio.run(llm.acomplete("capital?"))
         )
@@ -207,29 +213,27 @@ def test_a_complete_answer_survives_each_fault(fault: str, sdk: str, mode: str) 
 
 
 @sync_and_async
-@pytest.mark.parametrize("sdk", STREAMS)
+@pytest.mark.parametrize("sdk", SDKS)
 @pytest.mark.parametrize("fault", [*BEFORE, *STREAMED])
-def test_a_stream_falls_back_before_its_first_content(fault: str, sdk: str, mode: str) -> None:
+def test_a_stream_falls_back_before_its_first_content(
+    fault: str, sdk: str, mode: str, stage: Stage
+) -> None:
     case = {**BEFORE, **STREAMED}[fault]
     silent = case.error_type == "timeout"
-    with (
-        WireServer(reply=ANSWER) as server,
-        with_backup(STREAMS[sdk](server), timeout=patience(silent)) as llm,
-    ):
-        server.always(case.fault)
+    stage.server.always(case.fault)
+    with with_backup(stage.streams[sdk], timeout=patience(silent)) as llm:
         check(read(llm, mode), case)
 
 
 @sync_and_async
-@pytest.mark.parametrize("sdk", STREAMS)
+@pytest.mark.parametrize("sdk", SDKS)
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_stream_is_never_a_short_answer(fault: str, sdk: str, mode: str) -> None:
+def test_a_broken_stream_is_never_a_short_answer(
+    fault: str, sdk: str, mode: str, stage: Stage
+) -> None:
     silent = fault == "stalled"
-    with (
-        WireServer(reply=ANSWER) as server,
-        with_backup(STREAMS[sdk](server), timeout=patience(silent)) as llm,
-    ):
-        server.always(BROKEN[fault])
+    stage.server.always(BROKEN[fault])
+    with with_backup(stage.streams[sdk], timeout=patience(silent)) as llm:
         with pytest.raises(StreamInterruptedError) as caught:
             read(llm, mode)
         assert ANSWER.startswith(caught.value.partial)
@@ -239,12 +243,12 @@ def test_a_broken_stream_is_never_a_short_answer(fault: str, sdk: str, mode: str
 
 
 @sync_and_async
-@pytest.mark.parametrize("sdk", COMPLETE)
-def test_without_a_fault_the_answer_is_complete(sdk: str, mode: str) -> None:
-    with WireServer(reply=ANSWER) as server, with_backup(COMPLETE[sdk](server)) as llm:
+@pytest.mark.parametrize("sdk", SDKS)
+def test_without_a_fault_the_answer_is_complete(sdk: str, mode: str, stage: Stage) -> None:
+    with with_backup(stage.complete[sdk]) as llm:
         reply = (
             llm.complete("capital?") if mode == "sync" else asyncio.run(llm.acomplete("capital?"))
         )
         assert (reply.text, reply.model) == (ANSWER, "primary")
-    with WireServer(reply=ANSWER) as server, with_backup(STREAMS[sdk](server)) as llm:
+    with with_backup(stage.streams[sdk]) as llm:
         assert read(llm, mode).text == ANSWER
