@@ -29,11 +29,11 @@ class Outbox:
 
     def __init__(self) -> None:
         self.closed: set[int] = set()
-        """Threads that must not enter the SDK: they are inside it for agentkit, or the garbage
-        collector runs in them, which may have interrupted the SDK anywhere."""
+        """Threads that are inside the SDK for agentkit."""
+        self.collecting: int | None = None
+        """The thread that the garbage collector runs in, which may have interrupted the SDK
+        anywhere. An end that Ctrl-C hid is made up for by the next collection of any thread."""
         self.waiting: deque[Record] = deque(maxlen=_CAPACITY)
-        self._collecting: int | None = None
-        """The thread that the running collection has closed."""
         on_fork(self._leave_to_parent)
 
     def start(self) -> None:
@@ -44,7 +44,8 @@ class Outbox:
 
     def is_closed(self) -> bool:
         """Whether the running thread must not enter the SDK."""
-        return get_ident() in self.closed
+        thread = get_ident()
+        return thread in self.closed or thread == self.collecting
 
     def empty(self) -> None:
         """Send what waits; none of it raises."""
@@ -58,20 +59,13 @@ class Outbox:
                 self.closed.discard(thread)
 
     def _watch(self, phase: str, _info: dict[str, Any]) -> None:
-        thread = get_ident()
-        if phase == "start":
-            if thread not in self.closed:
-                self._collecting = thread
-                self.closed.add(thread)
-        elif thread == self._collecting:
-            self._collecting = None
-            self.closed.discard(thread)
+        self.collecting = get_ident() if phase == "start" else None
 
     def _leave_to_parent(self) -> None:
         """In a forked child: its parent's threads do not exist, and their records are not its."""
         self.closed.clear()
         self.waiting.clear()
-        self._collecting = None
+        self.collecting = None
 
 
 OUTBOX: Final = Outbox()

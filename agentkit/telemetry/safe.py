@@ -54,7 +54,7 @@ def recorded(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         thread = get_ident()
-        if thread in closed:
+        if thread in closed or thread == OUTBOX.collecting:
             waiting.append(functools.partial(record, *args, **kwargs))
             return
         try:

@@ -10,12 +10,14 @@ from pathlib import Path
 import opentelemetry.sdk.metrics
 import pytest
 
+import agentkit.telemetry.outbox
 from agentkit import LLMManager
 from agentkit.testing import ScriptedModel
 from tests.interruptions import Interruption, in_time
 from tests.telemetry.observing import Observed, attributes
 
 SDK = str(Path(opentelemetry.sdk.metrics.__file__).parent.parent)
+OUTBOX = agentkit.telemetry.outbox.__file__
 LINES = 400
 """How many lines of the SDK are tried at most, at equal distances."""
 
@@ -92,3 +94,22 @@ def test_a_signal_handler_may_send_a_request_at_any_line_of_the_sdk(seen: Observ
 
     in_time(every_line)
     assert llm.get_metrics()["total_requests"] == before + 2 * len(lines)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_while_a_collection_begins_or_ends_silences_no_thread(seen: Observed) -> None:
+    llm = manager_of(seen)
+
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    with no_other_collection():
+        counting = Interruption(-1, gc.collect, OUTBOX)
+        counting.during(gc.collect)
+        assert counting.lines > 1
+        for at in range(1, counting.lines + 1):
+            seen.exporter.clear()
+            Interruption(at, ctrl_c, OUTBOX).during(gc.collect)
+            gc.collect()
+            llm.generate("hi")
+            assert seen.named("agentkit.generate"), at
