@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 from pathlib import Path
 from typing import Final
 
@@ -46,9 +46,10 @@ def _read(descriptor: int, size: int) -> bytes:
         try:
             return os.read(descriptor, size)
         except BlockingIOError:  # a pipe with a writer that has written nothing yet
-            ready, _, _ = select.select([descriptor], [], [], PATIENCE)
-            if not ready:
-                raise _no_writer() from None
+            with selectors.DefaultSelector() as selector:  # `select` refuses descriptors over 1023
+                selector.register(descriptor, selectors.EVENT_READ)
+                if not selector.select(PATIENCE):
+                    raise _no_writer() from None
 
 
 def _no_writer() -> OSError:

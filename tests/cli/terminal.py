@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -55,11 +55,10 @@ class Terminal:
     def _comes(self, text: str, seconds: float) -> bool:
         until = time.monotonic() + seconds
         while text not in self.shown:
-            readable, _, _ = select.select(
-                [self._master], [], [], max(0.0, until - time.monotonic())
-            )
-            if not readable:
-                return False
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._master, selectors.EVENT_READ)
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    return False
             self.shown += os.read(self._master, 65536).decode()
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -45,3 +46,19 @@ def test_a_writer_that_writes_nothing_is_an_error(monkeypatch: pytest.MonkeyPatc
         load_settings(f"/dev/fd/{read}", {})
     os.close(read)
     os.close(out)
+
+
+def test_a_process_with_many_open_files_can_read_a_pipe() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip("the system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    read, out = os.pipe()
+    taken = [os.dup(read) for _ in range(1024)]
+    threading.Timer(0.02, lambda: (os.write(out, TEXT.encode()), os.close(out))).start()
+    try:
+        assert list(load_settings(f"/dev/fd/{read}", {}).providers) == ["openai"]
+    finally:
+        for each in (read, *taken):
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
