@@ -202,7 +202,7 @@ class TestWaiting:
     def test_an_exhausted_pool_is_an_error_after_the_acquire_timeout(self) -> None:
         stage = Stage()
         target = keyed(stage, 1, slots=1, acquire_timeout=7.0)
-        take(target, 1, stage.clock())
+        _held = take(target, 1, stage.clock())
         asked = stage.ask(target, script={})
         assert isinstance(asked.error, e.PoolExhaustedError)
         assert "within 7.0 s" in str(asked.error)
@@ -233,7 +233,7 @@ class TestWaiting:
     def test_the_deadline_cuts_the_acquire_timeout(self) -> None:
         stage = Stage()
         target = keyed(stage, 1, slots=1, acquire_timeout=30.0)
-        take(target, 1, stage.clock())
+        _held = take(target, 1, stage.clock())
         asked = stage.ask(target, script={}, deadline=4.0)
         assert isinstance(asked.error, e.DeadlineExceededError)
         assert asked.played.duration == 4.0
@@ -244,7 +244,7 @@ class TestWaiting:
     ) -> None:
         stage = Stage()
         full = keyed(stage, 1, slots=1)
-        take(full, 1, stage.clock())
+        _held = take(full, 1, stage.clock())
         rest = [stage.target("b"), stage.target("c")]
         asked = stage.ask(full, *rest, script={"b": ["fine"]}, deadline=deadline)
         assert asked.text == "fine"
@@ -264,7 +264,7 @@ class TestWaiting:
     def test_an_open_breaker_is_not_waited_for(self) -> None:
         stage = Stage()
         target = keyed(stage, 1, slots=1)
-        take(target, 1, stage.clock())
+        _held = take(target, 1, stage.clock())
         trip(target.breaker)
         asked = stage.ask(target, script={})
         assert isinstance(asked.error, e.CircuitOpenError)

@@ -335,7 +335,7 @@ def test_without_a_deadline_a_full_model_does_not_keep_a_call_for_ever() -> None
     stage = Stage()
     full = stage.target("full", slots=1)
     assert full.pool is not None
-    full.pool.request(Need(), 0.0)
+    _held = full.pool.request(Need(), 0.0)
     asked = stage.ask(full, stage.target("free"), script={"free": "fine"}, deadline=None)
     assert asked.text == "fine"
     assert asked.played.duration == DEFAULT_PATIENCE

@@ -21,7 +21,7 @@ from agentkit import (
     Response,
     RetryPolicy,
 )
-from agentkit.engine.shared_call import AHEAD, Room, SharedCall, SharedCalls
+from agentkit.engine.shared_call import AHEAD, TOGETHER, Room, SharedCall, SharedCalls
 from agentkit.types import TextDelta
 
 pytestmark = pytest.mark.threads
@@ -563,11 +563,12 @@ class TestSignals:
         assert shared.is_full()
         resumed: list[int] = []
         Room(shared).subscribe(lambda: resumed.append(shared.taken))
-        for count in range(1, AHEAD // 2 + 1):
+        for seen in range(0, AHEAD // 2, TOGETHER):
             assert not shared.has_room()
-            shared.take(count)
+            assert len(shared.take(seen)) == TOGETHER
         assert shared.has_room()
-        assert resumed == [AHEAD // 2]
+        assert resumed == [shared.taken]
+        assert AHEAD // 2 <= shared.taken < AHEAD // 2 + TOGETHER
 
     def test_the_last_caller_that_leaves_wakes_a_leader_that_waits(self) -> None:
         shared, resumed = self.stream(), list[str]()

@@ -41,17 +41,13 @@ def test_a_wait_that_is_too_long_is_cancelled_once(dog: Watchdog) -> None:
 
 
 def test_a_shorter_wait_that_comes_later_ends_first(dog: Watchdog) -> None:
-    order: list[str] = []
-    done = threading.Event()
-
-    def second() -> None:
-        order.append("long")
-        done.set()
-
-    dog.watch(second).start(0.05)
-    dog.watch(lambda: order.append("short")).start(0.01)
-    assert done.wait(LONG)
-    assert order == ["short", "long"]
+    first, second = threading.Event(), threading.Event()
+    long = dog.watch(first.set)
+    long.start(10 * LONG)
+    dog.watch(second.set).start(0.01)
+    assert second.wait(LONG)
+    assert not first.is_set()
+    long.stop()
 
 
 def test_a_wait_that_ends_in_time_is_not_cancelled(dog: Watchdog) -> None:
