@@ -55,7 +55,12 @@ def test_a_process_with_many_open_files_can_read_a_pipe() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
     read, out = os.pipe()
     taken = [os.dup(read) for _ in range(1024)]
-    threading.Timer(0.02, lambda: (os.write(out, TEXT.encode()), os.close(out))).start()
+
+    def write() -> None:
+        os.write(out, TEXT.encode())
+        os.close(out)
+
+    threading.Timer(0.02, write).start()
     try:
         assert list(load_settings(f"/dev/fd/{read}", {}).providers) == ["openai"]
     finally:
