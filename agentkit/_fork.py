@@ -24,7 +24,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from threading import Event, RLock, get_ident
+from contextlib import suppress
+from threading import Event, Lock, RLock, get_ident
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -54,6 +55,30 @@ def on_fork(reset: Callable[[], None]) -> None:
     _resets[method.__self__] = method.__func__
 
 
+class WakeSignal:
+    """Wakes one thread that waits, or the next one that does.
+
+    Unlike those of `threading.Event`, its methods may interrupt each other in the same thread. It
+    is not a `SimpleQueue`, whose `get` waits for ever, up to Python 3.12, if a signal handler
+    outlasts the timeout. The lock is no thread's own, and so there is nothing to free in a child.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Wake the thread."""
+        with suppress(RuntimeError):  # it is set
+            self._lock.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until it is set, at most `seconds`, and reset it. Returns whether it was set."""
+        return self._lock.acquire(timeout=-1 if seconds is None else seconds)
+
+
 class ForkGate:
     """Entered by ``with`` around calls that a fork must not interrupt, by any number of threads.
 
@@ -67,8 +92,12 @@ class ForkGate:
         _gates.add(self)
 
     def __enter__(self) -> None:
+        own = get_ident()
+        if own in self._inside:  # a signal handler in it: a fork that waits for it keeps the lock
+            self._inside.append(own)
+            return
         with self._lock:
-            self._inside.append(get_ident())
+            self._inside.append(own)
 
     def __exit__(self, *_: object) -> None:
         self._inside.remove(get_ident())

@@ -13,14 +13,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import CONTENDERS, ROOT, Contender
 from benchmarks.page import page
 from benchmarks.plot import draw
+from benchmarks.server import served
 from benchmarks.works import WORKS, Work
 
 PATIENCE = 580  # seconds for one work of one contender
@@ -52,36 +52,13 @@ def main() -> None:
 def outcomes(work: Work) -> dict[str, Any]:
     """The outcome of `work` for each contender."""
     found = {}
-    with served() if work.served else nullcontext("") as url:
+    with served(CONTENDERS[0].python) if work.served else nullcontext("") as url:
         for contender in CONTENDERS[:1] if work.alone else CONTENDERS:
             if contender.only and work.name not in contender.only:
                 continue
             found[contender.name] = result = outcome(contender, work.name, url)
             print(f"{work.name:16} {contender.title:28} {_short(result)}", flush=True)
     return found
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """The address of a local server in a process of its own."""
-    code = (
-        "import sys\nfrom agentkit.testing import WireServer\n"
-        "with WireServer(reply=' '.join(['word'] * 60)) as server:\n"
-        "    print(server.openai_url, flush=True)\n    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [CONTENDERS[0].python, "-c", code],
-        cwd=ROOT,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.stdin.close()
 
 
 def outcome(contender: Contender, work: str, url: str = "") -> dict[str, Any]:

@@ -6,11 +6,16 @@ use the same object and exit; one that waits for a lock of the parent's is kille
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from agentkit._fork import ForkGate
 from tests.forks import forks
+from tests.interruptions import in_time
 from tests.programs import run
 
+LONG = 60.0
 PROGRAM = '''
 import os, signal, sys, threading, warnings
 warnings.simplefilter("ignore")  # newer Pythons warn of any fork with threads
@@ -234,3 +239,24 @@ def work():
 @pytest.mark.parametrize("kind", SETUPS)
 def test_a_child_never_waits_for_a_lock_of_its_parents_threads(kind: str) -> None:
     assert run(PROGRAM.format(setup=SETUPS[kind])) == "[0]"
+
+
+def test_a_thread_enters_a_gate_again_while_a_fork_waits_for_it() -> None:
+    gate = ForkGate(LONG)
+
+    def enter() -> None:
+        with gate:
+            pass
+
+    def work() -> None:
+        with gate:
+            threading.Thread(target=gate.close, daemon=True).start()
+            while True:  # until the gate keeps another thread out
+                other = threading.Thread(target=enter, daemon=True)
+                other.start()
+                other.join(0.05)
+                if other.is_alive():
+                    break
+            enter()
+
+    in_time(work)

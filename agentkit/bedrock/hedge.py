@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, as_completed, wait
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -24,15 +23,12 @@ def hedged(
     The first good result counts, else the last one. The other call is abandoned: it ends by
     itself, on a daemon thread, and its result is dropped.
     """
-    ended: SimpleQueue[Future[R]] = SimpleQueue()
-    _start(first, ended)
-    try:
-        done = ended.get(timeout=after)
-    except Empty:
-        _start(second, ended)
-        done = ended.get()
-        if not _is_good(done, good):
-            done = ended.get()
+    calls = [_start(first)]
+    if not wait(calls, timeout=after).done:
+        calls.append(_start(second))
+    for done in as_completed(calls):
+        if _is_good(done, good):
+            break
     return done.result()
 
 
@@ -59,9 +55,8 @@ async def ahedged(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _start(call: Callable[[], R], ended: SimpleQueue[Future[R]]) -> None:
+def _start(call: Callable[[], R]) -> Future[R]:
     future: Future[R] = Future()
-    future.add_done_callback(ended.put)
 
     def run() -> None:
         try:
@@ -73,6 +68,7 @@ def _start(call: Callable[[], R], ended: SimpleQueue[Future[R]]) -> None:
 
     context = copy_context()
     threading.Thread(target=context.run, args=(run,), name="agentkit-hedge", daemon=True).start()
+    return future
 
 
 def _is_good(done: Future[R] | asyncio.Future[R], good: Callable[[R], bool]) -> bool:

@@ -180,7 +180,12 @@ def build_target(
 
 
 def is_idle(target: Target) -> bool:
-    """Whether no call uses `target`. False without a pool, as its calls are not counted."""
+    """Whether `target` has no connections, or no call uses them.
+
+    Without a pool calls are not counted: then connections count as used.
+    """
+    if not target.owned and not target.clients:
+        return True
     return target.pool is not None and target.pool.in_use == 0
 
 

@@ -48,4 +48,4 @@ def test_a_stray_lock_is_found(source: str) -> None:
 
 def test_the_one_place_is_seen() -> None:
     uses = [use for _, use in strays(parse(PACKAGE / "_fork.py"))]
-    assert sorted(uses) == ["RLock", "acquire", "register_at_fork"]
+    assert sorted(uses) == ["Lock", "RLock", "acquire", "acquire", "acquire", "register_at_fork"]

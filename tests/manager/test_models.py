@@ -276,6 +276,19 @@ def test_a_route_that_is_built_beside_a_change_does_not_survive_it(
             llm.complete("x", model="m")
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_function_that_was_replaced_is_not_kept(limit: int | None) -> None:
+    llm = LLMManager(enable_caching=False)
+    functions = [lambda prompt, options, answer=answer: answer for answer in ("old", "new")]
+    gone = weakref.ref(functions[0])
+    for function in functions:
+        llm.register_model("m", function, max_concurrency=limit, replace=True)
+        assert llm.complete("x", model="m").text == function("", {})
+    del function, functions
+    gc.collect()
+    assert gone() is None
+
+
 def test_models_replaced_by_many_threads_are_each_closed_once() -> None:
     llm = LLMManager(enable_caching=False)
     faults: list[BaseException] = []

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 
+from agentkit._fork import WakeSignal
 from agentkit.types import Clock, Signal
 
 
@@ -63,26 +63,25 @@ def finite(seconds: float | None) -> float | None:
 class ThreadWakeup:
     """Wakes one thread, from any thread.
 
-    Unlike those of `threading.Event`, its methods may interrupt each other in the same thread: the
-    garbage collector may release what this very thread begins to wait for.
+    Its methods may interrupt each other in the same thread: the garbage collector may release what
+    this very thread begins to wait for.
     """
 
-    __slots__ = ("_queue", "is_set")
+    __slots__ = ("_signal", "is_set")
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[None] = SimpleQueue()
+        self._signal = WakeSignal()
         self.is_set = False
 
     def set(self) -> None:
         """Wake the thread."""
         self.is_set = True
-        self._queue.put(None)
+        self._signal.set()
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until it is set, at most `seconds`; whether it was set."""
         if not self.is_set:
-            with suppress(Empty):
-                self._queue.get(timeout=finite(seconds))
+            self._signal.wait(finite(seconds))
         return self.is_set
 
 

@@ -7,9 +7,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 
-from agentkit._fork import fork_safe_lock, on_fork
+from agentkit._fork import WakeSignal, fork_safe_lock, on_fork
 
 log = logging.getLogger("agentkit.engine")
 
@@ -61,7 +60,7 @@ class Watchdog:
 
     def _reset(self) -> None:
         self._watches: dict[Watch, None] = {}
-        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._wakes = WakeSignal()
         self._lock = fork_safe_lock()
         self._running = False
         """Whether there is a thread."""
@@ -76,7 +75,7 @@ class Watchdog:
         """Take the time limit of `watch` into account."""
         self._watches[watch] = None
         if watch.due < self._wakes_at:
-            self._wakes.put(None)
+            self._wakes.set()
         if not self._running:
             self._start()
 
@@ -109,9 +108,7 @@ class Watchdog:
         while not (idle and self._end()):
             self._expire()
             wait = min(self._wakes_at - time.monotonic(), IDLE_SECONDS)
-            try:
-                self._wakes.get(timeout=max(wait, 0.0))
-            except Empty:
+            if not self._wakes.wait(max(wait, 0.0)):
                 idle = wait == IDLE_SECONDS
             idle = (idle or self._closed) and not self._watches
 
@@ -133,4 +130,4 @@ class Watchdog:
     def close(self) -> None:
         """End the thread as soon as it watches nothing."""
         self._closed = True
-        self._wakes.put(None)
+        self._wakes.set()

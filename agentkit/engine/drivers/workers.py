@@ -375,6 +375,8 @@ class LoopThread:
             ConfigurationError: the caller runs on this loop, and would wait for itself.
             PoolExhaustedError: the loop is closed.
         """
+        from asyncio import CancelledError
+
         future: Future[Any] = Future()
         running: list[asyncio.Task[None]] = []
 
@@ -390,7 +392,13 @@ class LoopThread:
             task = loop.create_task(carry(), context=context)
             running.append(task)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(ended)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() and not future.done():  # before its first step
+                coroutine.close()
+                self._settle(future, error=CancelledError())
 
         def cancel() -> None:
             with suppress(RuntimeError):  # the loop is closed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from agentkit.engine.drivers.clock import SystemClock, ThreadWakeup, Wakeup, as_clock, finite
 from agentkit.testing import FakeClock
+from tests.programs import run
 
 CLOCK = SystemClock()
 LONG = 20.0
@@ -76,3 +78,24 @@ def test_a_function_that_returns_the_time_is_a_clock() -> None:
     assert as_clock(lambda: 7.0).now() == 7.0
     default = as_clock(None)
     assert default.now() <= time.monotonic() <= default.now()
+
+
+INTERRUPTED = """
+import signal, time
+from agentkit.engine.drivers.clock import ThreadWakeup
+
+def handle(*_):
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        pass
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+print(ThreadWakeup().wait(0.05))
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this platform has no alarm")
+def test_a_wait_ends_even_if_a_signal_handler_outlasts_it() -> None:
+    assert run(INTERRUPTED) == "False"

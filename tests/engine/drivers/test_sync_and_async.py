@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from agentkit import (
@@ -66,6 +68,15 @@ COMPLETE = [
     ),
     Scenario(
         "a hiccup", {"a": [DOWN, "Paris."]}, "Paris.", {"a": 2}, sleeps=(1.0,),
+    ),
+    Scenario(
+        "a model that cancels itself", {"a": [asyncio.CancelledError(), "Paris."]}, "Paris.",
+        {"a": 2}, sleeps=(1.0,),
+    ),
+    Scenario(
+        "a model that cancels itself each time",
+        {"a": [asyncio.CancelledError()] * 3, "b": ["Paris."]}, "Paris.", {"a": 3, "b": 1},
+        sleeps=(1.0, 2.0),
     ),
     Scenario(
         "every attempt fails", {"a": [overloaded()] * 3}, OverloadedError, {"a": 3},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,6 +113,29 @@ def test_closing_a_loop_cancels_its_tasks_and_names_them() -> None:
     assert ended.wait(LONG)
     with pytest.raises(PoolExhaustedError, match="closed"):
         future.result(LONG)
+
+
+def test_a_task_that_is_cancelled_before_it_begins_leaves_nothing() -> None:
+    waits, busy = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        busy.set()
+        waits.wait(LONG)
+
+    async def begin() -> None:
+        pass
+
+    loop = LoopThread("test")
+    loop.submit(block(), copy_context())
+    assert busy.wait(LONG)
+    coroutine = begin()
+    future, cancel = loop.submit(coroutine, copy_context())
+    cancel()
+    waits.set()
+    with pytest.raises(asyncio.CancelledError):
+        future.result(LONG)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+    loop.close()
 
 
 class TestARefusedThread:
