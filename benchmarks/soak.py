@@ -270,10 +270,11 @@ def soak(calls: int = CALLS, warm_up: int = WARM_UP) -> Figures:
         Outage.on = True
         _round(manager, warm_up)
         leftovers.warmed_up()
-        TALLY.clear()
+        TALLY.take()
         began = time.perf_counter()
         tasks = _round(manager, calls)
         seconds = time.perf_counter() - began
+        done = TALLY.take()
         growth = leftovers.growth()
         Outage.on = False
         sick = _not_recovered(manager)
@@ -287,13 +288,9 @@ def soak(calls: int = CALLS, warm_up: int = WARM_UP) -> Figures:
         **left,
         "models_not_healed": sick,
         "stuck_calls": metrics["stuck_calls"],
-        "children_failed": TALLY["children that failed"],
-        "signals_failed": TALLY["signal handlers that failed"],
-        "forks": TALLY["forks"],
-        "signals": TALLY["signals"],
-        "streams_collected": TALLY["streams collected"],
-        "models_replaced": TALLY["models replaced"],
-        "cancelled_within": TALLY["cancelled from within"],
+        "children_failed": done.pop("children that failed", 0),
+        "handlers_failed": done.pop("signal handlers that failed", 0),
+        **{what.replace(" ", "_"): times for what, times in done.items()},
         "failed_share": metrics["failed_requests"] / metrics["total_requests"],
         "retries": metrics["total_retries"],
         "seconds": seconds,
@@ -306,12 +303,9 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=WARM_UP)
     options = parser.parse_args()
     figures = soak(options.calls, options.warm_up)
-    print("| done | times |\n|---|---|")
-    for what, times in sorted(TALLY.items()):
-        print(f"| {what} | {times:,} |")
-    print("\n| left | figure |\n|---|---|")
+    print("| done or left | figure |\n|---|---|")
     for key, figure in figures.items():
-        print(f"| {key.replace('_', ' ')} | {figure:,.4g} |")
+        print(f"| {key.replace('_', ' ')} | {figure:,.6g} |")
 
 
 if __name__ == "__main__":

@@ -279,12 +279,12 @@ def test_a_route_that_is_built_beside_a_change_does_not_survive_it(
 @pytest.mark.parametrize("limit", [None, 1])
 def test_a_function_that_was_replaced_is_not_kept(limit: int | None) -> None:
     llm = LLMManager(enable_caching=False)
-    functions = [lambda prompt, options, answer=answer: answer for answer in ("old", "new")]
-    gone = weakref.ref(functions[0])
-    for function in functions:
-        llm.register_model("m", function, max_concurrency=limit, replace=True)
-        assert llm.complete("x", model="m").text == function("", {})
-    del function, functions
+    models = [ScriptedModel(then="old"), ScriptedModel(then="new")]
+    gone = weakref.ref(models[0])
+    for model in models:
+        llm.register_model("m", model, max_concurrency=limit, replace=True)
+        llm.complete("x", model="m")
+    del model, models
     gc.collect()
     assert gone() is None
 
