@@ -60,7 +60,7 @@ class WakeSignal:
 
     Unlike those of `threading.Event`, its methods may interrupt each other in the same thread. It
     is not a `SimpleQueue`, whose `get` waits for ever, up to Python 3.12, if a signal handler
-    outlasts the timeout. The lock is no thread's own, and so there is nothing to free in a child.
+    outlasts the timeout. Its lock belongs to no thread, so that a child has nothing to free.
     """
 
     __slots__ = ("_lock",)
