@@ -22,17 +22,17 @@ from agentkit.agent.runs.session import (
     store_of,
 )
 from agentkit.agent.runs.store import RunStore
-from agentkit.agent.spans import Executions, Invocations
+from agentkit.agent.spans import Exchanged, Executions, Invocations, telemetry_of
 from agentkit.agent.statistics import Performance, TaskFailure
 from agentkit.agent.stream import AsyncRunStream, RunStream
-from agentkit.agent.tasks import RecordedTask, StreamedTask
+from agentkit.agent.tasks import Describe, RecordedTask, StreamedTask
 from agentkit.agent.toolbox import Toolbox
 from agentkit.agent.validation import NO_ROLE, capabilities_of, config_of, instructions_of, text
 from agentkit.engine.drivers.tracebacks import shorten
 from agentkit.errors import ConfigurationError, LLMError, RunConflictError, UnknownModelError
 from agentkit.manager.requests import Prompt
 from agentkit.output.tools import tool_specs
-from agentkit.types import Now
+from agentkit.types import Now, Request, Response
 from agentkit.types.response import ResponseModel, T
 
 if TYPE_CHECKING:
@@ -144,8 +144,11 @@ class Agent:
         if llm is not None:
             self._lifecycle.apply("start")
         self._performance = Performance()
-        self._invocations = Invocations(self.name, self.id, tracer_provider, meter_provider)
-        self._executions = Executions(self.name, tracer_provider, meter_provider)
+        telemetry = telemetry_of(self.llm_manager)
+        self._invocations = Invocations(
+            self.name, self.id, tracer_provider, meter_provider, telemetry
+        )
+        self._executions = Executions(self.name, tracer_provider, meter_provider, telemetry)
 
     @property
     def status(self) -> str:
@@ -235,7 +238,7 @@ class Agent:
             allow_changes=allow_changes,
             options=options,
         )
-        return self._execute(run.run, (), {})
+        return self._execute(run.run, (), {}, run.exchanged)
 
     @overload
     async def aresume(self) -> None: ...
@@ -286,7 +289,7 @@ class Agent:
                 "options": options,
             },
         )
-        return await self._aexecute(run.arun, (), {})
+        return await self._aexecute(run.arun, (), {}, run.exchanged)
 
     def resume_all(
         self, journal: str | RunStore | None = None
@@ -386,14 +389,14 @@ class Agent:
         """
         generate = self._require_manager().generate
         self._lifecycle.require_running("ask")
-        answer: str = self._execute(generate, (prompt,), kwargs)
+        answer: str = self._execute(generate, (prompt,), kwargs, _asked(prompt))
         return answer
 
     async def aask(self, prompt: str, **kwargs: Any) -> str:
         """Like `ask`, for asyncio."""
         generate = self._require_manager().agenerate
         self._lifecycle.require_running("aask")
-        answer: str = await self._aexecute(generate, (prompt,), kwargs)
+        answer: str = await self._aexecute(generate, (prompt,), kwargs, _asked(prompt))
         return answer
 
     def run(
@@ -477,7 +480,7 @@ class Agent:
             params=params,
             session=self._session(run_id, journal, allow_changes),
         )
-        result: AgentResult[Any] = self._execute(run.run, (), {})
+        result: AgentResult[Any] = self._execute(run.run, (), {}, run.exchanged)
         return result
 
     async def arun(
@@ -516,7 +519,7 @@ class Agent:
             params=params,
             session=self._session(run_id, journal, allow_changes),
         )
-        result: AgentResult[Any] = await self._aexecute(run.arun, (), {})
+        result: AgentResult[Any] = await self._aexecute(run.arun, (), {}, run.exchanged)
         return result
 
     def stream(
@@ -562,7 +565,7 @@ class Agent:
             params=params,
             session=self._session(run_id, journal, allow_changes),
         )
-        return RunStream(run.events(streamed=True), self._streamed_task("Run.stream"))
+        return RunStream(run.events(streamed=True), self._streamed_task("Run.stream", run))
 
     def astream(
         self,
@@ -600,7 +603,7 @@ class Agent:
             params=params,
             session=self._session(run_id, journal, allow_changes),
         )
-        return AsyncRunStream(run.aevents(streamed=True), self._streamed_task("Run.astream"))
+        return AsyncRunStream(run.aevents(streamed=True), self._streamed_task("Run.astream", run))
 
     def get_performance_metrics(self) -> dict[str, Any]:
         """Statistics of this agent's tasks since it was created.
@@ -714,8 +717,8 @@ class Agent:
             )
         return found
 
-    def _streamed_task(self, name: str) -> StreamedTask:
-        return StreamedTask(name, self._clock, self._performance, self._invocations)
+    def _streamed_task(self, name: str, run: Run) -> StreamedTask:
+        return StreamedTask(name, self._clock, self._performance, self._invocations, run.exchanged)
 
     def _require_manager(self) -> LLMManager:
         manager = self.llm_manager
@@ -726,22 +729,45 @@ class Agent:
             )
         return manager
 
+    def _recorded(self, task: Callable[..., Any], describe: Describe | None) -> RecordedTask:
+        return RecordedTask(task, self._clock, self._performance, self._invocations, describe)
+
     def _execute(
-        self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        task: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        describe: Describe | None = None,
     ) -> Any:
         try:
-            with RecordedTask(task, self._clock, self._performance, self._invocations):
-                return call(task, args, kwargs)
+            with self._recorded(task, describe) as recorded:
+                recorded.result = call(task, args, kwargs)
+            return recorded.result
         except LLMError as error:
             shorten(error)
             raise
 
     async def _aexecute(
-        self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        task: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        describe: Describe | None = None,
     ) -> Any:
         try:
-            with RecordedTask(task, self._clock, self._performance, self._invocations):
-                return await acall(task, args, kwargs)
+            with self._recorded(task, describe) as recorded:
+                recorded.result = await acall(task, args, kwargs)
+            return recorded.result
         except LLMError as error:
             shorten(error)
             raise
+
+
+def _asked(prompt: str) -> Describe:
+    """What `Agent.ask` was asked and answered."""
+
+    def describe(answer: Any) -> Exchanged:
+        response = Response(answer) if isinstance(answer, str) else None
+        return Exchanged(Request(prompt=prompt), response)
+
+    return describe

@@ -34,6 +34,7 @@ from agentkit.agent.runs.effects import EffectGuard
 from agentkit.agent.runs.journal import Codec
 from agentkit.agent.runs.records import RESPONSE, RunStart, definition_of, json_options
 from agentkit.agent.runs.session import Session
+from agentkit.agent.spans import Exchanged
 from agentkit.agent.toolbox import Toolbox, encoded
 from agentkit.engine.stepper import Stepper
 from agentkit.errors import (
@@ -174,6 +175,15 @@ class Run:
             ),
             options=json_options({**params, **asdict(limits)}) if session.source else {},
         )
+
+    def exchanged(self, result: AgentResult[Any] | None) -> Exchanged:
+        """What the run was asked, and the last answer of `result`."""
+        start = self._start
+        instructions = start.definition.instructions
+        system = (Message(MessageRole.SYSTEM, instructions),) if instructions else ()
+        messages = (*system, *start.history, *start.task)
+        last = None if result is None else result.steps[-1].response
+        return Exchanged(Request(messages=messages, tools=self._toolbox.specs), last)
 
     def run(self) -> AgentResult[Any]:
         """Ask the model in this thread; tools run on threads of their own."""

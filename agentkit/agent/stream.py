@@ -20,8 +20,8 @@ class Task(Protocol):
         """A block in which the task works; it starts with the first one."""
         ...
 
-    def end(self, error: BaseException | None) -> None:
-        """Record the end of the task. Only the first call counts."""
+    def end(self, error: BaseException | None, result: Any = None) -> None:
+        """Record the end of the task, with its result. Only the first call counts."""
         ...
 
 
@@ -49,7 +49,7 @@ class _RunStreamState(Generic[T_co]):
     def _seen(self, event: RunEvent) -> RunEvent:
         if isinstance(event, RunFinished):
             self._result = event.result
-            self._task.end(None)
+            self._task.end(None, event.result)
         return event
 
 

@@ -106,9 +106,10 @@ class Toolbox:
     async def _traced(
         self, tool: _Tool, until: float, call: ToolCall, context: ToolContext
     ) -> ToolResult:
-        span = self._executions.start(tool.spec, call.id)
+        span = self._executions.start(tool.spec, call)
         started = self._clock()
         error: BaseException | None = None
+        content: str | None = None
         try:
             result = await self._returned(tool, call, context, until)
             media = result.media if isinstance(result, TextWithMedia) else ()
@@ -117,13 +118,14 @@ class Toolbox:
         except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure
             failed = self._failed(call, failure, self._clock() - started)
+            content = failed.content
             unknown = type(failure) is _ToolTimeoutError or isinstance(failure, InDoubtError)
             return replace(failed, in_doubt=unknown and not tool.spec.repeatable)
         except BaseException as interruption:
             error = interruption
             raise
         finally:
-            self._executions.end(span, tool.spec, self._clock() - started, error)
+            self._executions.end(span, tool.spec, self._clock() - started, error, content)
 
     async def _returned(
         self, tool: _Tool, call: ToolCall, context: ToolContext, until: float

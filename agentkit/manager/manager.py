@@ -139,9 +139,9 @@ class LLMManager(Closing, AsyncClosing):
             clock=None if clock is None else self._now,
         )
         self._fleet = FleetMember(fleet, name=name, cache=self._cache)
-        telemetry = telemetry or Telemetry()
-        self._with_text = not forbids_content(telemetry.content)
-        self._observer = telemetry.observer(name, self._recorder, self.registry.breaker_states)
+        self.telemetry = telemetry or Telemetry()
+        self._with_text = not forbids_content(self.telemetry.content)
+        self._observer = self.telemetry.observer(name, self._recorder, self.registry.breaker_states)
         of_requests, of_attempts = split(middleware)
         runtime = Runtime(
             name,

@@ -14,11 +14,14 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from agentkit.errors import ConfigurationError
 from agentkit.telemetry.names import (
     CONTENT_TRUNCATED,
+    INPUT_MESSAGES,
     INPUT_TYPE,
     INPUT_VALUE,
+    OUTPUT_MESSAGES,
     OUTPUT_TYPE,
     OUTPUT_VALUE,
     PLAIN_TEXT,
+    TOOL_DEFINITIONS,
 )
 from agentkit.telemetry.safe import guarded, log
 from agentkit.types import Message, Request, Response, ToolCall, ToolSpec
@@ -114,6 +117,20 @@ class Capture:
     def text(self, text: str) -> Captured:
         """`text`, redacted and truncated."""
         return self._text(text)
+
+    @guarded(NOTHING)
+    def tool_arguments(self, call: ToolCall) -> Captured:
+        """The arguments of a tool call; a str if they were cut so that they are JSON no more."""
+        return self._json(dict(call.arguments))
+
+    def request(self, request: Request) -> dict[str, Any]:
+        """The messages and the tools of the request, as attributes."""
+        messages = self.input_messages(request).as_attribute(INPUT_MESSAGES)
+        return messages | self.tool_definitions(request).as_attribute(TOOL_DEFINITIONS)
+
+    def response(self, response: Response[Any]) -> dict[str, Any]:
+        """The response as one message, as an attribute."""
+        return self.output_messages(response).as_attribute(OUTPUT_MESSAGES)
 
     def input_text(self, request: Request) -> dict[str, Any]:
         """The request as one text, in the attributes of OpenInference."""

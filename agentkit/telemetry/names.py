@@ -53,6 +53,8 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_TYPE: Final = "gen_ai.tool.type"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
+TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+TOOL_RESULT: Final = "gen_ai.tool.call.result"
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 
 OTHER: Final = "_OTHER"
@@ -119,6 +121,7 @@ OUTPUT_VALUE: Final = "output.value"
 INPUT_TYPE: Final = "input.mime_type"
 OUTPUT_TYPE: Final = "output.mime_type"
 PLAIN_TEXT: Final = "text/plain"
+JSON: Final = "application/json"
 
 # Our own attributes. `MODEL` is the registered name of a model; attributes of `gen_ai.` hold the
 # provider's own name, which backends know.

@@ -64,6 +64,10 @@ class Telemetry:
                 f"profile={self.profile!r} is unknown", hint="use 'v1.41', 'next' or 'both'"
             )
 
+    def capture(self) -> Capture:
+        """What records content, under these settings."""
+        return Capture(mode_of(self.content), self.redactor, self.max_content_chars)
+
     def observer(self, manager: str, recorder: Recorder, breakers: Breakers) -> Observer:
         """The observer of the manager called `manager`.
 
@@ -85,9 +89,7 @@ class TelemetryObserver(Observer):
         self._instruments.observe(self._observed)
         self._span_name = f"{n.GENERATE} {manager}"
         self._manager = {n.MANAGER: manager}
-        capture = Capture(
-            mode_of(telemetry.content), telemetry.redactor, telemetry.max_content_chars
-        )
+        capture = telemetry.capture()
         self._settings = SpanSettings(
             manager=manager,
             tracer=self._tracer,

@@ -98,7 +98,7 @@ class CallSpan(CallObserver):
         span = self._settings.tracer.start_span(title, self._context, SpanKind.CLIENT, attributes)
         capture = self._settings.capture
         if capture.on_spans and span.is_recording():
-            span.set_attributes(_input(capture, request))
+            span.set_attributes(capture.request(request))
         if self._settings.lists_content and span.is_recording():
             span.set_attributes(capture.input_text(request))
         if self._settings.openinference:
@@ -364,13 +364,13 @@ class AttemptSpan(AttemptObserver):
         capture, span = self._settings.capture, self._span
         output = {}
         if response is not None:
-            output = capture.output_messages(response).as_attribute(n.OUTPUT_MESSAGES)
+            output = capture.response(response)
             if self._settings.lists_content:
                 span.set_attributes(capture.output_text(response))
         if capture.on_spans:
             span.set_attributes(output)
         if capture.on_events:
-            span.add_event(n.DETAILS, _input(capture, self._request) | output)
+            span.add_event(n.DETAILS, capture.request(self._request) | output)
 
 
 @guarded(_NO_TRACER)
@@ -417,11 +417,6 @@ def _mark_failed(span: Span, error: BaseException, capture: Capture) -> None:
     if capture.enabled:
         attributes |= capture.text(str(error)).as_attribute(n.EXCEPTION_MESSAGE)
     span.add_event(n.EXCEPTION, attributes)
-
-
-def _input(capture: Capture, request: Request) -> dict[str, Any]:
-    messages = capture.input_messages(request).as_attribute(n.INPUT_MESSAGES)
-    return messages | capture.tool_definitions(request).as_attribute(n.TOOL_DEFINITIONS)
 
 
 def _suppressed(parent: Context) -> Context:
