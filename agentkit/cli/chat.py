@@ -113,12 +113,14 @@ class _Chat:
 
         messages = [*self._messages, Message(MessageRole.USER, line)]
         chunks: list[str] = []
+        answer: Message | None = None
         problem = ""
         try:
             with self._manager.stream(messages, params=self._params) as stream:
                 for chunk in stream:
                     chunks.append(chunk)  # before it is written: what was seen is kept
                     write(chunk)
+            answer = stream.response.message  # with what the model needs back, such as signatures
         except KeyboardInterrupt:
             if not self._is_interactive:
                 raise
@@ -127,7 +129,8 @@ class _Chat:
             problem = one_line(error)
         if chunks:
             write("\n")
-            self._messages = [*messages, Message(MessageRole.ASSISTANT, "".join(chunks))]
+            partial = Message(MessageRole.ASSISTANT, "".join(chunks))
+            self._messages = [*messages, answer or partial]
         if problem:
             note(problem)
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from agentkit.cli.app import app
 from agentkit.testing import WireServer, faults
 from tests.cli.terminal import Terminal
+from tests.providers.canned import canned
 
 pytestmark = pytest.mark.wire
 
@@ -40,6 +41,31 @@ def test_each_turn_carries_the_conversation_so_far() -> None:
             [*first, ("assistant", "Hello."), ("user", "who am I?")],
         ]
         assert all(request.stream for request in server.requests)
+
+
+def test_a_model_gets_its_reasoning_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "made-up-key")
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "signed"}
+    message = {"id": "m1", "type": "message", "role": "assistant", "model": "claude-x"}
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    with canned() as server:
+        server.events(
+            {"type": "message_start", "message": {**message, "content": [], "usage": usage}},
+            {"type": "content_block_start", "index": 0, "content_block": thinking},
+            {"type": "content_block_start", "index": 1, "content_block": {"type": "text"}},
+            {
+                "type": "content_block_delta",
+                "index": 1,
+                "delta": {"type": "text_delta", "text": "Hello."},
+            },
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
+            {"type": "message_stop"},
+        )
+        arguments = ["chat", "-m", "anthropic:claude-x", "--base-url", server.url]
+        done = CliRunner().invoke(app, arguments, input="hi\nand?\n")
+        assert (done.exit_code, done.stdout) == (0, "Hello.\nHello.\n")
+        _, again = server.requests
+    assert again["messages"][1]["content"] == [thinking, {"type": "text", "text": "Hello."}]
 
 
 def test_reset_clears_everything_but_the_system_prompt() -> None:
