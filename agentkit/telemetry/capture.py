@@ -120,7 +120,7 @@ class Capture:
 
     @guarded(NOTHING)
     def tool_arguments(self, call: ToolCall) -> Captured:
-        """The arguments of a tool call; a str if they were cut so that they are JSON no more."""
+        """The arguments of a tool call; a str if they are truncated and no longer JSON."""
         return self._json(dict(call.arguments))
 
     def request(self, request: Request) -> dict[str, Any]:
