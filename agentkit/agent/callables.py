@@ -106,13 +106,16 @@ def _start_thread(function: Callable[[], Any]) -> Future[_Outcome]:
     return future
 
 
-async def _wait(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+async def _wait(awaitable: Awaitable[Any]) -> _Outcome:
+    try:
+        return _Outcome(await awaitable, None)
+    except SystemExit as error:  # one of a task ends the loop, which would report it as unhandled
+        return _Outcome(None, error)
 
 
 def _run(runner: asyncio.Runner, awaitable: Awaitable[Any]) -> Any:
     with runner:
-        return runner.run(_wait(awaitable))
+        return runner.run(_wait(awaitable)).unwrap()
 
 
 def _run_on_thread(awaitable: Awaitable[Any]) -> Any:

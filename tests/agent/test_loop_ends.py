@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -94,3 +95,16 @@ def test_ctrl_c_cancels_the_tools_of_a_blocking_run(ctrl_c_works: None) -> None:
     with pytest.raises(KeyboardInterrupt):
         agent_of(Model(want("hang"), "ok")).run("Try", tools=[hang])
     assert cancelled.is_set()
+
+
+def test_a_tool_that_exits_the_process_is_not_logged_as_unhandled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def leave() -> None:
+        """Leave."""
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit, match="3"):
+        agent_of(Model(want("leave"))).run("Leave.", tools=[leave])
+    gc.collect()  # asyncio reports when it loses a task
+    assert [each.message for each in caplog.records if each.name == "asyncio"] == []
