@@ -6,9 +6,10 @@ Release 2 has a client of its own. Release 1 has sessions, whose messages use th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final
@@ -30,7 +31,6 @@ def connect(
         timeout: seconds for each answer of the server.
         changed: is called when the server says that its list of tools has changed.
     """
-    import mcp
 
     async def hear(message: Any) -> None:
         if getattr(getattr(message, "root", message), "method", "") == _TOOLS_CHANGED:
@@ -38,7 +38,7 @@ def connect(
 
     if _is_release_1():
         return _session(target, timedelta(seconds=timeout), hear)
-    return mcp.Client(target, read_timeout_seconds=timeout, message_handler=hear)
+    return _client(target, timeout, hear, changed)
 
 
 @asynccontextmanager
@@ -77,6 +77,34 @@ def _is_release_1() -> bool:
     import mcp
 
     return not hasattr(mcp, "Client")
+
+
+@asynccontextmanager
+async def _client(
+    target: Any, read_timeout: float, hear: Any, changed: Callable[[], None]
+) -> AsyncIterator[Any]:
+    import mcp
+
+    opened = mcp.Client(target, read_timeout_seconds=read_timeout, message_handler=hear)
+    async with opened as client:
+        listening = asyncio.create_task(_listen(client, changed))
+        try:
+            yield client
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+
+async def _listen(client: Any, changed: Callable[[], None]) -> None:
+    """Call `changed` for each change that the server reports to those who listen.
+
+    Servers of an older version of the protocol report it without being asked.
+    """
+    with suppress(Exception):  # a server that does not report changes, or a lost connection
+        async with client.listen(tools_list_changed=True) as events:
+            async for _ in events:
+                changed()
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ try:
 except ImportError:  # release 1 has another name for it
     from mcp.server.fastmcp import FastMCP as MCPServer  # type: ignore[attr-defined,no-redef]
 
+__all__ = ["MCPServer", "server"]
+
 server = MCPServer("numbers", log_level="CRITICAL")
 
 

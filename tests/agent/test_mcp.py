@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.server import MCPServer
 from mcp.types import ImageContent, TextContent
 
 from agentkit.agent.calls import ToolResult
@@ -29,6 +28,7 @@ from agentkit.errors import (
     ToolError,
 )
 from agentkit.types import ToolCall, ToolSpec
+from tests.agent.mcp_server import MCPServer
 from tests.agent.mcp_server import server as in_process
 from tests.agent.runs import Go, Model, agent_of, each_way, response_with, tool_texts, want
 
@@ -190,6 +190,33 @@ def test_a_changed_list_of_tools_is_read_again() -> None:
         assert asyncio.run(connection.arefresh()) == connection.tools
     with pytest.raises(ToolError, match="closed"):
         connection.refresh()
+
+
+def test_a_server_that_reports_a_change_is_asked_for_its_tools_again() -> None:
+    releases = pytest.importorskip("mcp.server.mcpserver", reason="mcp 1 cannot report it here")
+    listed = threading.Semaphore(0)
+
+    class Growing(MCPServer):
+        async def list_tools(self) -> Any:
+            tools = await super().list_tools()
+            if len(tools) > 1:
+                listed.release()
+            return tools
+
+    server = Growing("growing", log_level="CRITICAL")
+
+    async def grow(context: Any) -> str:
+        server.add_tool(str.upper, name="second")
+        await context.notify_tools_changed()
+        return "grown"
+
+    grow.__annotations__["context"] = releases.Context
+    server.add_tool(grow)
+    connection = mcp_tools(server)
+    with connection:
+        assert [each.name for each in connection.tools] == ["grow"]
+        assert call(connection.tools, "grow") == "grown"
+        assert listed.acquire(timeout=10), "the list was not read again"
 
 
 def test_what_a_server_says_about_its_tools_is_believed_on_request() -> None:
