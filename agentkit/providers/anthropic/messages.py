@@ -41,7 +41,7 @@ class AnthropicMessages(Adapter):
 
     def http_headers(self) -> dict[str, str]:
         """The key, and the version of the API."""
-        return {"x-api-key": self.find_key(), "anthropic-version": _API_VERSION}
+        return {**super().http_headers(), "anthropic-version": _API_VERSION}
 
     def encode_with(
         self, request: Request, parameters: Parameters, *, stream: bool = False

@@ -15,11 +15,13 @@ from agentkit.providers.transport.http.body import BodyDecoder, EventParser, Mal
 from agentkit.providers.transport.http.exchange import (
     LARGEST_HEAD,
     HttpExchange,
+    merge_headers,
     request_head,
 )
 from agentkit.providers.transport.http.failures import (
     IncompleteResponseError,
     MalformedResponseError,
+    UnsendableHeaderError,
 )
 
 BODY = b'{"answer": "Paris"}'
@@ -77,7 +79,11 @@ def test_a_body_without_a_length_ends_with_the_connection() -> None:
     assert not exchange.reusable
 
 
-@given(COMPLETE, st.binary().filter(lambda data: data.strip(b"\r\n")), st.booleans())
+@given(
+    COMPLETE,
+    COMPLETE | st.binary().filter(lambda data: data.strip(b"\r\n")),
+    st.booleans(),
+)
 def test_what_follows_a_response_is_never_read_into_the_next_one(
     response: bytes, garbage: bytes, together: bool
 ) -> None:
@@ -105,17 +111,69 @@ def test_a_connection_that_will_be_closed_is_not_used_again(head: bytes) -> None
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
         b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * LARGEST_HEAD,
+        CHUNKED[:-2] + b"X-Long: " + b"x" * 2 * LARGEST_HEAD,
+        CHUNKED[:-5] + b"5;" + b"x" * 2 * LARGEST_HEAD,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
-    ids=["another protocol", "two lengths", "no size of a chunk", "only promises", "endless head"],
+    ids=[
+        "another protocol",
+        "two lengths",
+        "no size of a chunk",
+        "only promises",
+        "endless head",
+        "endless trailer",
+        "endless extension",
+        "two framings",
+        "negative length",
+        "another protocol later",
+    ],
 )
 def test_what_is_not_http_is_malformed(response: bytes) -> None:
     with pytest.raises(MalformedResponseError):
         fed(*pieces(response, list(range(0, len(response), 1000))))
 
 
-def test_a_header_cannot_break_out_of_its_line() -> None:
-    with pytest.raises(ValueError, match="line break"):
-        request_head("/v1", "example.com", {"X-Id": "7\r\nX-Key: stolen"})
+def test_a_trailer_changes_no_header() -> None:
+    exchange = fed(CHUNKED[:-2] + b"X-Id: 8\r\nContent-Encoding: gzip\r\n\r\n")
+    assert exchange.reusable
+    assert exchange.headers == {"transfer-encoding": "chunked", "x-id": "7"}
+
+
+@pytest.mark.parametrize("size", [1, 6, 1000])
+def test_a_body_in_small_chunks_may_be_long(size: int) -> None:
+    chunk = b"%x\r\n%s\r\n" % (size, b"x" * size)
+    exchange = fed(CHUNKED[: CHUNKED.index(b"4\r\n")], *[chunk * 1000] * 100, b"0\r\n\r\n")
+    assert exchange.reusable
+    assert exchange.unread == 100_000 * size
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Id", "7\r\nX-Key: stolen"),
+        ("X-Id", "7\nX-Key: stolen"),
+        ("X-Id", "\0"),
+        ("X-Id", "naïve €"),
+        ("X-Id: 7\r\nX", "7"),
+        ("", "7"),
+        ("Content-Length", "7"),
+        ("transfer-encoding", "chunked"),
+    ],
+)
+def test_a_header_that_would_break_the_request_is_refused(name: str, value: str) -> None:
+    with pytest.raises(UnsendableHeaderError) as caught:
+        merge_headers({"Authorization": "Bearer secret"}, {name: value})
+    assert "secret" not in repr(caught.value)
+    assert "stolen" not in repr(caught.value)
+
+
+def test_a_header_replaces_another_whatever_the_case() -> None:
+    merged = merge_headers({"X-Id": "1", "Authorization": "a"}, {"authorization": "b"})
+    assert merged == {"X-Id": "1", "authorization": "b"}
+    head = request_head("/v1", "example.com", merge_headers(merged, {"host": "other"}))
+    assert head.lower().count(b"host:") == 1
 
 
 def deflated(data: bytes) -> bytes:

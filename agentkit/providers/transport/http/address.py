@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from base64 import b64encode
-from functools import cache
-from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from agentkit.errors import ConfigurationError
 
 IDLE_SECONDS: Final = 60.0
-"""Seconds after which an idle connection is closed, before most servers close it."""
+"""Seconds after which an idle connection is not used again, since most servers close it then.
+
+They are measured by the time of day, which goes on while the machine sleeps. If it jumps, an idle
+connection is lost, no more."""
+MOST_IDLE: Final = 100
+"""Idle connections that are kept for an address."""
+NEXT_ADDRESS_SECONDS: Final = 0.5
+"""Seconds after which the next address of a name is tried, such as the IPv4 one."""
+AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
+"""What ``getaddrinfo`` finds."""
 
 
 class Address:
@@ -33,9 +43,10 @@ class Address:
         parts = urlsplit(url)
         self.scheme, self.port = parts.scheme, parts.port
         self.secure = parts.scheme == "https"
-        self.host = parts.hostname or ""
-        self.authority = parts.netloc.rpartition("@")[2]
-        self.path = parts.path
+        self.host = _ascii_host(parts)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = host if parts.port is None else f"{host}:{parts.port}"
+        self.path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
         self.headers: dict[str, str] = {}
         """What every request has for the proxy."""
         port = parts.port or (443 if self.secure else 80)
@@ -46,12 +57,11 @@ class Address:
         self.first_address = (proxy.hostname or "", proxy.port or 80)
         headers = _credentials(proxy)
         if self.secure:
-            host = f"[{self.host}]" if ":" in self.host else self.host
             lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self.tunnel = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         else:
-            self.path = f"{self.scheme}://{self.authority}{parts.path}"
+            self.path = f"{self.scheme}://{self.authority}{self.path}"
             self.headers = headers
 
     def check_tunnel(self, status: int) -> None:
@@ -59,25 +69,53 @@ class Address:
         if status != 200:
             raise ConnectionRefusedError(f"the proxy answered {status}")
 
+    def __repr__(self) -> str:
+        return f"<Address {self.scheme}://{self.authority}>"
+
 
 def address_of(url: str) -> Address:
     """The address at `url`, with the proxy that the environment names for it.
 
     Raises:
-        ConfigurationError: the proxy is not an HTTP proxy.
+        ConfigurationError: the proxy is not an HTTP proxy; the message has no part of its URL but
+            the scheme, since it may contain a password.
     """
     parts = urlsplit(url)
     proxies = getproxies()
     named = proxies.get(parts.scheme) or proxies.get("all")
     if not named or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return Address(url, None)
-    proxy = urlsplit(named if "://" in named else f"http://{named}")
-    if proxy.scheme != "http" or not proxy.hostname:
+    proxy = _parse_proxy(named)
+    if proxy is None:
         raise ConfigurationError(
-            f"the proxy for {parts.scheme} has the scheme {proxy.scheme!r}",
+            f"the environment's proxy for {parts.scheme} is not a valid URL",
+            hint="write it as http://host:port",
+        )
+    if proxy.scheme != "http":
+        raise ConfigurationError(
+            f"the environment's proxy for {parts.scheme} has the scheme {proxy.scheme!r}",
             hint="the native transport can use an http:// proxy; or use transport='sdk'",
         )
     return Address(url, proxy)
+
+
+def _parse_proxy(named: str) -> SplitResult | None:
+    try:
+        proxy = urlsplit(named if "://" in named else f"http://{named}")
+        _ = proxy.port  # one that is not a number raises only here
+    except ValueError:
+        return None
+    return proxy if proxy.hostname else None
+
+
+def _ascii_host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        raise ConfigurationError(f"base_url has an invalid host: {host!r}") from None
 
 
 def _credentials(proxy: SplitResult) -> dict[str, str]:
@@ -88,14 +126,37 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
 
-@cache
 def tls_context() -> ssl.SSLContext:
-    """The certificates that are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's."""
+    """The certificates that are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's.
+
+    Raises:
+        ConfigurationError: they cannot be read.
+    """
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if not file and not folder:
+    return _tls_context(file or None, folder or None)
+
+
+@lru_cache(4)  # reading them takes longer than a call
+def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    if file is None and folder is None:
         import certifi
 
         file = certifi.where()
-    context = ssl.create_default_context(cafile=file or None, capath=folder or None)
+    try:
+        context = ssl.create_default_context(cafile=file, capath=folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the certificates in {file or folder} cannot be read: {error}",
+            hint="check SSL_CERT_FILE and SSL_CERT_DIR",
+        ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def set_options(connected: socket.socket) -> None:
+    """Send small packets at once, and notice in two minutes that the other side is gone."""
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if (option := getattr(socket, name, None)) is not None:  # not on every platform
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)

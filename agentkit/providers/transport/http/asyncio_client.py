@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 
 from agentkit.engine.drivers.timer import TaskLimit, Timer
 from agentkit.providers.transport.base import CONNECT_TIMEOUT
-from agentkit.providers.transport.http.address import IDLE_SECONDS, Address, tls_context
+from agentkit.providers.transport.http.address import (
+    IDLE_SECONDS,
+    MOST_IDLE,
+    NEXT_ADDRESS_SECONDS,
+    Address,
+    AddressInfo,
+    set_options,
+    tls_context,
+)
 from agentkit.providers.transport.http.exchange import MOST_UNREAD, HttpExchange
 from agentkit.providers.transport.http.failures import HttpTimeoutError, connection_error
 
 
 class AsyncHttpClient:
-    """The connections of one event loop to one address."""
+    """The connections of one event loop to one address.
 
-    def __init__(self, address: Address) -> None:
+    `connect_timeout` are the seconds for name, connection, tunnel and TLS together; `clock` tells
+    the time of day.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._address = address
+        self._connect_timeout = connect_timeout
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.timer = Timer(self._loop)
         self._idle: deque[_Connection] = deque()
@@ -32,8 +56,13 @@ class AsyncHttpClient:
             MalformedResponseError: the response is not HTTP.
         """
         connection = self._take()
+        if connection is None and self._idle:
+            # All of them wait for the end of a response, which may be there already.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            connection = self._take()
         if connection is None:
-            connection = await self._connect()
+            connection = await self._connect(min(read_timeout, self._connect_timeout))
         exchange = connection.begin()
         try:
             connection.transport.write(request)
@@ -64,24 +93,28 @@ class AsyncHttpClient:
         if self._closed:
             connection.close()
             return
-        now = connection.idle_since = self._loop.time()
+        now = connection.idle_since = self._clock()
         self._idle.append(connection)
-        while self._idle[0].idle_since < now - IDLE_SECONDS:
+        while len(self._idle) > MOST_IDLE or self._idle[0].is_too_old(now):
             self._idle.popleft().close()
 
     def _take(self) -> _Connection | None:
         """The connection that was used last and is alive."""
-        oldest = self._loop.time() - IDLE_SECONDS
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.idle_since >= oldest and connection.is_usable():
+        now = self._clock()
+        for index in range(len(self._idle) - 1, -1, -1):
+            connection = self._idle[index]
+            too_old = connection.is_too_old(now)
+            if connection.is_ending() and not too_old:
+                continue
+            del self._idle[index]
+            if connection.is_usable() and not too_old:
                 return connection
             connection.close()
         return None
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self, seconds: float) -> _Connection:
         limit = TaskLimit(self.timer)
-        limit.start(CONNECT_TIMEOUT)
+        limit.start(seconds)
         connection = _Connection(self.timer)
         try:
             await _open(self._loop, connection, self._address)
@@ -187,7 +220,27 @@ class _Connection(asyncio.Protocol):
 
     def is_usable(self) -> bool:
         """Whether it is open, and its last response has ended, with nothing after it."""
-        return not self._ended and self._error is None and self._exchange.reusable
+        return self._is_open() and self._exchange.reusable and not self._has_more()
+
+    def is_ending(self) -> bool:
+        """Whether it is open, and its last response has yet to end."""
+        return self._is_open() and not self._exchange.complete
+
+    def is_too_old(self, now: float) -> bool:
+        """Whether it has been idle for too long."""
+        return not 0 <= now - self.idle_since <= IDLE_SECONDS
+
+    def _is_open(self) -> bool:
+        return not self._ended and self._error is None
+
+    def _has_more(self) -> bool:
+        """Whether something came, or it was closed, and the event loop had no time to notice."""
+        number = self.transport.get_extra_info("socket").fileno()
+        if not hasattr(select, "poll"):  # Windows
+            return bool(select.select([number], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close it at once."""
@@ -232,20 +285,17 @@ async def _open(loop: asyncio.AbstractEventLoop, connection: _Connection, addres
     """Connect to `address`, through its proxy and over TLS where it has them."""
     context = tls_context() if address.secure else None
     name = address.host if address.secure else None
-    host, port = address.first_address
-    if address.tunnel is None:
-        await loop.create_connection(
-            lambda: connection,
-            host,
-            port,
-            ssl=context,
-            server_hostname=name,
-            happy_eyeballs_delay=0.25,
-        )
+    tunnel = address.tunnel
+    await loop.create_connection(
+        lambda: connection,
+        sock=await _connect(loop, address.first_address),
+        ssl=None if tunnel else context,
+        server_hostname=None if tunnel else name,
+    )
+    if tunnel is None:
         return
-    await loop.create_connection(lambda: connection, host, port, happy_eyeballs_delay=0.25)
     exchange = connection.begin()
-    connection.transport.write(address.tunnel)
+    connection.transport.write(tunnel)
     while not exchange.has_head:
         await connection.receive()
     address.check_tunnel(exchange.status)
@@ -254,3 +304,33 @@ async def _open(loop: asyncio.AbstractEventLoop, connection: _Connection, addres
             connection.transport, connection, context, server_hostname=name
         )
         connection.transport = transport  # type: ignore[assignment]
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, place: tuple[str, int]) -> socket.socket:
+    """A socket that is connected to the first of the addresses of `place` that answers.
+
+    asyncio's own way to try several can lose a socket when it is cancelled.
+    """
+    try:  # an address needs no thread
+        found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await loop.getaddrinfo(*place, type=socket.SOCK_STREAM)
+    *others, last = found
+    for each in others:
+        with suppress(OSError):
+            async with asyncio.timeout(NEXT_ADDRESS_SECONDS):
+                return await _connect_to(loop, each)
+    return await _connect_to(loop, last)
+
+
+async def _connect_to(loop: asyncio.AbstractEventLoop, found: AddressInfo) -> socket.socket:
+    family, kind, protocol, _, place = found
+    connected = socket.socket(family, kind, protocol)
+    try:
+        connected.setblocking(False)
+        await loop.sock_connect(connected, place)
+    except BaseException:
+        connected.close()
+        raise
+    set_options(connected)
+    return connected

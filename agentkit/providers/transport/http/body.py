@@ -28,12 +28,13 @@ class BodyDecoder:
     def __init__(self, encoding: str | None) -> None:
         self._size = 0
         self._decompressor: Any = None
+        encoding = encoding and encoding.strip().lower()
         if encoding in ("gzip", "x-gzip"):
             self._decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         elif encoding == "deflate":
             self._decompressor = _Deflate()
         elif encoding not in (None, "", "identity"):
-            raise MalformedBodyError(f"the body is compressed by {encoding}")
+            self._decompressor = _Unknown(encoding)
 
     def feed(self, data: bytes) -> bytes:
         """What `data` decompresses to."""
@@ -44,6 +45,16 @@ class BodyDecoder:
                 raise MalformedBodyError(str(error)) from error
         self._size = size_limit.checked(self._size + len(data))
         return data
+
+
+class _Unknown:
+    """A compression that was not asked for."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        raise MalformedBodyError(f"the body is compressed by {self._encoding}")
 
 
 class _Deflate:

@@ -6,36 +6,60 @@ JSON APIs needs to be safe: limits, and whether the connection can be used again
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from agentkit.providers.transport.http.failures import (
     IncompleteResponseError,
     MalformedResponseError,
+    UnsendableHeaderError,
 )
 
 LARGEST_HEAD = 256 * 1024
-"""Bytes of a status line and headers, after which they are given up."""
+"""Bytes of a response beside its body, after which it is given up. Each byte of the body allows for
+another `_FRAMING`, since a chunk of one byte takes six."""
+_FRAMING = 16
 _MOST_INTERIM = 16
 """Responses of the kind ``100 Continue`` before the actual one."""
 MOST_UNREAD = 1024 * 1024
 """Bytes of a body that arrived and were not read, after which reading stops for a while."""
+_OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "upgrade"})
+"""Headers that say where a request ends, or what becomes of its connection."""
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAK = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+def merge_headers(*groups: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of all `groups`; a later one replaces an earlier one, whatever the case.
+
+    Raises:
+        UnsendableHeaderError: one cannot be sent, or is the client's own; names it, without its
+            value.
+    """
+    merged: dict[str, tuple[str, str]] = {}
+    for group in groups:
+        for name, value in group.items():
+            key = name.lower()
+            if key in _OWN_HEADERS:
+                raise UnsendableHeaderError(f"the header {name!r} is set by the client")
+            if not _NAME.fullmatch(name) or not isinstance(value, str) or _BREAK.search(value):
+                raise UnsendableHeaderError(f"the header {name!r} cannot be sent")
+            merged[key] = name, value
+    return dict(merged.values())
 
 
 def request_head(target: str, host: str, headers: Mapping[str, str]) -> bytes:
     """The head of a POST up to the value of its ``Content-Length``, which comes last.
 
-    Raises:
-        ValueError: a header would break out of its line, or is not Latin-1.
+    `headers` are those of `merge_headers`.
     """
-    lines = [f"POST {target} HTTP/1.1", f"Host: {host}"]
-    for name, value in headers.items():
-        line = f"{name}: {value}"
-        if "\r" in line or "\n" in line:
-            raise ValueError(f"the header {name!r} contains a line break")
-        lines.append(line)
+    lines = [f"POST {target} HTTP/1.1"]
+    if not any(name.lower() == "host" for name in headers):
+        lines.append(f"Host: {host}")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     lines.append("Content-Length: ")
     return "\r\n".join(lines).encode("latin-1")
 
@@ -45,7 +69,7 @@ class HttpExchange:
 
     __slots__ = (
         "_body",
-        "_head_size",
+        "_framing_left",
         "_interim",
         "_parser",
         "_reusable",
@@ -66,7 +90,7 @@ class HttpExchange:
         self.unread = 0
         """Bytes of the body that `take` would return."""
         self._body: list[bytes] = []
-        self._head_size = 0
+        self._framing_left = LARGEST_HEAD
         self._interim = 0
         self._reusable = False
         self._parser: Any = HttpResponseParser(self)
@@ -80,21 +104,20 @@ class HttpExchange:
         """Parse what arrived.
 
         Raises:
-            MalformedResponseError: it is not HTTP/1.1, or its head is too large.
+            MalformedResponseError: it is not HTTP/1.1, or there is too much beside its body.
         """
         if self.complete:  # not asked for
             self._reusable = False
             return
-        if not self.has_head:
-            self._head_size += len(data)
+        self._framing_left -= len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:
+        except (HttpParserError, HttpParserUpgrade) as error:
             self._reusable = False
             if not self._has_ended():
                 raise MalformedResponseError(type(error).__name__) from error
-        if not self.has_head and self._head_size > LARGEST_HEAD:
-            raise MalformedResponseError(f"a head of more than {LARGEST_HEAD} bytes")
+        if self._framing_left < 0:
+            raise MalformedResponseError(f"more than {LARGEST_HEAD} bytes of headers")
 
     def feed_end(self) -> None:
         """The connection was closed, which ends a body without a length.
@@ -103,6 +126,7 @@ class HttpExchange:
             IncompleteResponseError: the response has not ended.
         """
         if self.complete:
+            self._reusable = False
             return
         names = self.headers.keys()
         if not self.has_head or names & {"content-length", "transfer-encoding"}:
@@ -120,7 +144,7 @@ class HttpExchange:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        if self.complete:
+        if self.has_head:  # a trailer, which has no say
             return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         known = self.headers.get(key)
@@ -133,8 +157,11 @@ class HttpExchange:
 
     def on_body(self, data: bytes) -> None:
         """Called by the parser."""
+        if self.complete:  # the body of another response
+            return
         self._body.append(data)
         self.unread += len(data)
+        self._framing_left += len(data) * (1 + _FRAMING)
 
     def on_message_begin(self) -> None:
         """Called by the parser."""

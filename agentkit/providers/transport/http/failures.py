@@ -40,6 +40,10 @@ class MalformedResponseError(Exception):
     """What the server sent is not HTTP, or not what its headers say."""
 
 
+class UnsendableHeaderError(Exception):
+    """A header of a request that would break it. The message has its name, never its value."""
+
+
 class IncompleteResponseError(ConnectionError):
     """The connection was closed before the response had ended."""
 

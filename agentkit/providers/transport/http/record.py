@@ -17,6 +17,8 @@ class Record(dict[str, Any]):
     __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python and libraries look for is not a field
+            raise AttributeError(name)
         value = self.get(name)
         if type(value) is dict:
             value = self[name] = type(self)(value)

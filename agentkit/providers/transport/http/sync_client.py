@@ -6,23 +6,43 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from agentkit.providers.transport.base import CONNECT_TIMEOUT
 from agentkit.providers.transport.connection import CancelScope, current_scope
-from agentkit.providers.transport.http.address import IDLE_SECONDS, Address, tls_context
+from agentkit.providers.transport.http.address import (
+    IDLE_SECONDS,
+    MOST_IDLE,
+    NEXT_ADDRESS_SECONDS,
+    Address,
+    set_options,
+    tls_context,
+)
 from agentkit.providers.transport.http.exchange import HttpExchange
 from agentkit.providers.transport.http.failures import connection_error
 
 _MOST_AT_ONCE = 65_536
+_NO_TIME = 0.001
 
 
 class SyncHttpClient:
-    """The connections to one address; safe to use from many threads."""
+    """The connections to one address; safe to use from many threads.
 
-    def __init__(self, address: Address) -> None:
+    `connect_timeout` are the seconds for the connection, the tunnel and TLS together; `clock` tells
+    the time of day.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._address = address
+        self._connect_timeout = connect_timeout
+        self._clock = clock
         self._idle: deque[_Connection] = deque()
         self._closed = False
 
@@ -37,12 +57,19 @@ class SyncHttpClient:
         connection = None
         scope = current_scope()
         try:
-            connection = self._take() or _Connection(self._address)
-            if scope is not None:
+            connection = self._take()
+            if connection is None:
+                connection = _Connection()
+                connection.connect(
+                    self._address, min(read_timeout, self._connect_timeout), scope=scope
+                )
+            elif scope is not None:
                 scope.use(connection)
             connection.socket.settimeout(read_timeout)
             connection.exchange = exchange = HttpExchange()
-            connection.socket.sendall(request)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                # A server may refuse a request before it has read all of it.
+                connection.socket.sendall(request)
             while not exchange.has_head:
                 connection.receive()
         except BaseException as error:
@@ -62,20 +89,23 @@ class SyncHttpClient:
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection for the next request."""
-        connection.idle_since = time.monotonic()
+        now = connection.idle_since = self._clock()
         self._idle.append(connection)
+        with suppress(IndexError):  # another thread may take them meanwhile
+            while len(self._idle) > MOST_IDLE or self._idle[0].is_too_old(now):
+                self._idle.popleft().close()
         if self._closed:
             self.close()
 
     def _take(self) -> _Connection | None:
         """The connection that was used last and proves to be alive."""
-        oldest = time.monotonic() - IDLE_SECONDS
+        now = self._clock()
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if connection.idle_since >= oldest and connection.is_usable():
+            if not connection.is_too_old(now) and connection.is_usable():
                 return connection
             connection.close()
 
@@ -85,6 +115,9 @@ class SyncHttpClient:
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class SyncHttpReply:
@@ -131,11 +164,68 @@ class _Connection:
 
     __slots__ = ("exchange", "idle_since", "scope", "socket")
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self) -> None:
         self.scope: CancelScope | None = None
         self.exchange = HttpExchange()
         self.idle_since = 0.0
-        self.socket = _connect(address)
+        self.socket: socket.socket
+
+    def connect(self, address: Address, timeout: float, *, scope: CancelScope | None) -> None:
+        """Connect to `address`, through its proxy and over TLS where it has them.
+
+        From its first packet on, `scope` can cancel it.
+        """
+        context = tls_context() if address.secure else None
+        due = time.monotonic() + timeout
+        self._connect_to(address.first_address, due, scope)
+        set_options(self.socket)
+        if address.tunnel is not None:
+            self._open_tunnel(address, due)
+        if context is not None:
+            self._start_tls(context, address.host, due=due, scope=scope)
+
+    def _connect_to(self, place: tuple[str, int], due: float, scope: CancelScope | None) -> None:
+        """Connect to the first of the addresses of `place` that answers."""
+        found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM)
+        for index, (family, kind, protocol, _, where) in enumerate(found, 1):
+            self.socket = socket.socket(family, kind, protocol)
+            if scope is not None:
+                scope.use(self)
+            left = _left(due)
+            self.socket.settimeout(left if index == len(found) else min(left, NEXT_ADDRESS_SECONDS))
+            try:
+                self.socket.connect(where)
+            except OSError:
+                self.close()
+                if index == len(found):
+                    raise
+            else:
+                break
+        if scope is not None:
+            scope.check()  # it may have come before there was anything to shut down
+
+    def _open_tunnel(self, address: Address, due: float) -> None:
+        self.socket.sendall(address.tunnel or b"")
+        while not self.exchange.has_head:
+            self.socket.settimeout(_left(due))
+            self.receive()
+        address.check_tunnel(self.exchange.status)
+
+    def _start_tls(
+        self, context: ssl.SSLContext, host: str, *, due: float, scope: CancelScope | None
+    ) -> None:
+        self.socket.settimeout(_left(due))
+        secured = context.wrap_socket(
+            self.socket, server_hostname=host, do_handshake_on_connect=False
+        )
+        self.socket = secured
+        if scope is not None:
+            scope.use(self)
+        secured.do_handshake()
+
+    def is_too_old(self, now: float) -> bool:
+        """Whether it has been idle for too long."""
+        return not 0 <= now - self.idle_since <= IDLE_SECONDS
 
     def receive(self) -> None:
         """Wait for the next bytes, and parse them."""
@@ -160,25 +250,10 @@ class _Connection:
 
     def close(self) -> None:
         """Close it."""
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # AttributeError: it never had one
             self.socket.close()
 
 
-def _connect(address: Address) -> socket.socket:
-    """A socket that is connected to `address`, through its proxy and over TLS where it has them."""
-    connected = socket.create_connection(address.first_address, timeout=CONNECT_TIMEOUT)
-    try:
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if address.tunnel is not None:
-            connected.sendall(address.tunnel)
-            exchange = HttpExchange()
-            while not exchange.has_head:
-                data = connected.recv(_MOST_AT_ONCE)
-                exchange.feed(data) if data else exchange.feed_end()
-            address.check_tunnel(exchange.status)
-        if address.secure:
-            return tls_context().wrap_socket(connected, server_hostname=address.host)
-    except BaseException:
-        connected.close()
-        raise
-    return connected
+def _left(due: float) -> float:
+    """The seconds until `due`; a socket takes none for "without waiting"."""
+    return max(due - time.monotonic(), _NO_TIME)

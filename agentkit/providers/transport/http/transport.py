@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from agentkit.errors import InvalidRequestError, LLMError
+from agentkit.providers.requirements import check_base_url
 from agentkit.providers.response_fields import ReportedError
 from agentkit.providers.transport.base import READ_TIMEOUT, Body, Reply, unreadable
 from agentkit.providers.transport.clients import SdkClients
-from agentkit.providers.transport.http.address import Address, address_of
+from agentkit.providers.transport.http.address import Address, address_of, tls_context
 from agentkit.providers.transport.http.body import (
     ACCEPTED_ENCODINGS,
     BodyDecoder,
     EventParser,
     MalformedBodyError,
 )
-from agentkit.providers.transport.http.exchange import request_head
-from agentkit.providers.transport.http.failures import HttpStatusError, MalformedResponseError
+from agentkit.providers.transport.http.exchange import merge_headers, request_head
+from agentkit.providers.transport.http.failures import (
+    HttpStatusError,
+    MalformedResponseError,
+    UnsendableHeaderError,
+)
 from agentkit.providers.transport.http.record import Record, parse, serialize, typed_parser
 
 if TYPE_CHECKING:
@@ -48,9 +53,13 @@ class HttpApi(NamedTuple):
     variables: str = ""
 
     def address(self, given: str | None) -> str:
-        """The address: `given`, else that in the environment, else the provider's own."""
+        """The address: `given`, else that in the environment, else the provider's own.
+
+        Raises:
+            ConfigurationError: the one in the environment is not valid.
+        """
         named = os.environ.get(f"{self.variables}_BASE_URL") if self.variables else None
-        return (given or named or self.url).rstrip("/")
+        return check_base_url(given or named or self.url)
 
     def custom_headers(self) -> dict[str, str]:
         """The headers that the environment adds."""
@@ -92,8 +101,12 @@ class HttpTransport:
         )
 
     def prepare(self) -> None:
-        """Import the HTTP client."""
+        """Import the HTTP clients, and read the certificates."""
+        for name in ("sync_client", "asyncio_client"):
+            import_module(f"agentkit.providers.transport.http.{name}")
         import_module("msgspec")
+        if self._address()[0].startswith("https:"):
+            tls_context()
 
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
@@ -130,6 +143,7 @@ class HttpTransport:
         try:
             if reply.status != 200:
                 data = b"".join([reader.body.feed(chunk) for chunk in reply.chunks()])
+                reader.finished = True
                 self._reply(reply.status, reply.headers, data)
             yield Reply(_events(reply.chunks(), reader), reply.headers)
         finally:
@@ -144,6 +158,7 @@ class HttpTransport:
         try:
             if reply.status != 200:
                 data = b"".join([reader.body.feed(chunk) async for chunk in reply.chunks()])
+                reader.finished = True
                 self._reply(reply.status, reply.headers, data)
             yield Reply(_aevents(reply.chunks(), reader), reply.headers)
         finally:
@@ -153,6 +168,8 @@ class HttpTransport:
         """An invalid response if it cannot be read, an invalid request if it cannot be sent."""
         if isinstance(exc, MalformedResponseError | MalformedBodyError | ValueError):
             return unreadable(model)
+        if isinstance(exc, UnsendableHeaderError):
+            return InvalidRequestError(str(exc), hint="check extra_headers and …_CUSTOM_HEADERS")
         if isinstance(exc, TypeError):
             return InvalidRequestError(
                 f"the request to {model} is not JSON serializable",
@@ -181,14 +198,12 @@ class HttpTransport:
     def _find_address(self) -> Address:
         url, headers = self._address()
         address = address_of(url)
-        self._headers = {
+        usual = {
             "Content-Type": "application/json",
             "Accept-Encoding": ACCEPTED_ENCODINGS,
             "User-Agent": "agentkit",
-            **headers,
-            **self._api.custom_headers(),
-            **address.headers,
         }
+        self._headers = merge_headers(usual, headers, self._api.custom_headers(), address.headers)
         self._prefix, self._host, self._heads = address.path, address.authority, {}
         return address
 
@@ -214,7 +229,7 @@ class HttpTransport:
 
     def _head(self, path: str, more: Mapping[str, str] | None) -> bytes:
         if more:
-            return request_head(self._prefix + path, self._host, {**self._headers, **more})
+            return request_head(self._prefix + path, self._host, merge_headers(self._headers, more))
         head = self._heads.get(path)
         if head is None:
             head = request_head(self._prefix + path, self._host, self._headers)

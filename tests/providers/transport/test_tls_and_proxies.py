@@ -1,0 +1,249 @@
+"""Servers that must not be trusted, handshakes that hang, and proxies of every kind."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import traceback
+from base64 import b64encode
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from agentkit import ConfigurationError, NetworkError, ProviderTimeoutError
+from agentkit.providers.registry import provider_for
+from agentkit.providers.transport.connection import CancelScope
+from agentkit.providers.transport.http.failures import HttpTimeoutError
+from agentkit.types import Request
+from tests.providers.transport.servers import (
+    ANSWER,
+    PATIENCE,
+    Link,
+    answering,
+    asking,
+    calling,
+    complete_and_stream,
+    either_way,
+    http,
+    serving,
+)
+
+pytestmark = pytest.mark.wire
+HOST = "api.example.test"
+KEY = "made-up-key"
+CA = trustme.CA()
+
+
+@pytest.fixture(autouse=True)
+def _trusted(_no_certificates: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The environment trusts `CA`, and names no proxy."""
+    CA.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.delenv("SSL_CERT_DIR")
+    for name in ("http", "https", "all", "no"):
+        for variable in (f"{name}_proxy", f"{name}_proxy".upper()):
+            monkeypatch.delenv(variable, raising=False)
+
+
+def native(url: str) -> Any:
+    return provider_for("openai:m", api_key=KEY, base_url=url, transport="native")
+
+
+def identity(
+    host: str = HOST, *, ca: trustme.CA = CA, until: datetime | None = None
+) -> ssl.SSLContext:
+    """What a server proves its name with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(host, not_after=until).configure_cert(context)
+    return context
+
+
+def over_tls(context: ssl.SSLContext) -> Callable[[Link], None]:
+    def talk(link: Link) -> None:
+        link.use_tls(context)
+        answering(http(ANSWER))(link)
+
+    return talk
+
+
+def hang(link: Link) -> None:
+    link.wait()
+
+
+@either_way
+def test_a_server_with_a_good_certificate_is_asked_over_one_connection(way: str) -> None:
+    with serving(over_tls(identity("127.0.0.1"))) as server:
+        url = f"https://127.0.0.1:{server.port}/v1"
+        with asking(way, native(url)) as asker:
+            assert [asker.ask() for _ in range(3)] == ["Paris"] * 3
+        assert server.accepted == 1
+        server.wait_until_all_left()
+
+
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [
+        (identity("other.example"), "IP address mismatch"),
+        (identity("127.0.0.1", ca=trustme.CA()), "unable to get local issuer"),
+        (identity("127.0.0.1", until=datetime(2020, 1, 1, tzinfo=UTC)), "has expired"),
+    ],
+    ids=["wrong host", "unknown CA", "expired"],
+)
+@either_way
+def test_a_server_that_cannot_be_trusted_gets_no_request(
+    way: str, context: ssl.SSLContext, reason: str
+) -> None:
+    with serving(over_tls(context)) as server:
+        url = f"https://127.0.0.1:{server.port}/v1"
+        with asking(way, native(url)) as asker:
+            error = asker.error()
+        assert isinstance(error, NetworkError)
+        text = "".join(traceback.format_exception(error))
+        assert reason in text
+        assert KEY not in text
+        server.wait_until_all_left()
+
+
+@either_way
+def test_certificates_that_cannot_be_read_are_a_mistake_of_the_configuration(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    with asking(way, native("https://127.0.0.1:1/v1")) as asker:
+        error = asker.error()
+    assert isinstance(error, ConfigurationError)
+    assert "/nowhere.pem" in str(error)
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["TLS", "tunnel"])
+@either_way
+def test_a_handshake_that_hangs_ends_with_the_limit_on_connecting(
+    way: str, secure: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(hang) as server:
+        if secure:
+            url = f"https://127.0.0.1:{server.port}/v1"
+        else:
+            url = f"https://{HOST}/v1"
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
+        with calling(way, url, connect_timeout=0.05) as caller, pytest.raises(HttpTimeoutError):
+            caller.post(read_timeout=600.0)
+        server.wait_until_all_left()
+
+
+@either_way
+def test_a_time_limit_below_that_on_connecting_holds_for_the_handshake(way: str) -> None:
+    with serving(hang) as server:
+        with asking(way, native(f"https://127.0.0.1:{server.port}/v1")) as asker:
+            assert isinstance(asker.error(timeout=0.05), ProviderTimeoutError)
+        server.wait_until_all_left()
+
+
+def test_a_handshake_that_hangs_can_be_cancelled_by_another_thread() -> None:
+    reached = threading.Event()
+
+    def talk(link: Link) -> None:
+        link.connection.recv(1)
+        reached.set()
+        link.wait()
+
+    scope = CancelScope()
+    with serving(talk) as server:
+
+        def cancel() -> None:
+            assert reached.wait(PATIENCE)
+            scope.cancel()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with asking("sync", native(f"https://127.0.0.1:{server.port}/v1")) as asker, scope:
+            assert isinstance(asker.error(), NetworkError)
+        thread.join()
+        server.wait_until_all_left()
+
+
+def proxy_of(requests: list[bytes], credentials: str | None = None) -> Callable[[Link], None]:
+    """A proxy that is the server behind it, too."""
+    context = identity()
+    expected = b"Proxy-Authorization: Basic " + b64encode((credentials or "").encode())
+
+    def talk(link: Link) -> None:
+        tunnel = False
+        while (request := link.request()) is not None:
+            requests.append(request)
+            if credentials is not None and expected not in request and not tunnel:
+                link.send(http(b"", status="407 Proxy Authentication Required"))
+            elif request.startswith(b"CONNECT"):
+                link.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                link.use_tls(context)
+                tunnel = True
+            else:
+                link.send(http(ANSWER))
+
+    return talk
+
+
+@either_way
+def test_a_tunnel_through_a_proxy(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[bytes] = []
+    with serving(proxy_of(requests, "ann:p@ss")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://ann:p%40ss@127.0.0.1:{proxy.port}")
+        with asking(way, native(f"https://{HOST}/v1")) as asker:
+            assert [asker.ask(), asker.ask()] == ["Paris"] * 2
+        assert proxy.accepted == 1
+        proxy.wait_until_all_left()
+    connect, *others = requests
+    assert connect.startswith(f"CONNECT {HOST}:443 HTTP/1.1\r\n".encode())
+    assert KEY.encode() not in connect
+    assert all(each.startswith(b"POST /v1/chat/completions ") for each in others)
+    assert b"Proxy-Authorization" not in b"".join(others)
+
+
+@either_way
+def test_a_proxy_for_plain_http(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[bytes] = []
+    with serving(proxy_of(requests, "ann:secret")) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://ann:secret@127.0.0.1:{proxy.port}")
+        with asking(way, native(f"http://{HOST}:8080/v1")) as asker:
+            assert asker.ask() == "Paris"
+    target = f"POST http://{HOST}:8080/v1/chat/completions HTTP/1.1\r\nHost: {HOST}:8080\r\n"
+    assert requests[0].startswith(target.encode())
+
+
+@either_way
+@complete_and_stream
+def test_a_proxy_that_refuses(way: str, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(proxy_of([], "ann:secret")) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://ann:wrong-one@127.0.0.1:{proxy.port}")
+        with asking(way, native(f"https://{HOST}/v1")) as asker:
+            error = asker.error(stream=stream)
+        proxy.wait_until_all_left()
+    text = "".join(traceback.format_exception(error))
+    assert isinstance(error, NetworkError)
+    assert "the proxy answered 407" in text
+    assert "wrong-one" not in text
+
+
+@either_way
+def test_hosts_of_no_proxy_are_asked_directly(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(answering(http(ANSWER))) as server:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+        monkeypatch.setenv("no_proxy", "other.test,127.0.0.1")
+        with asking(way, native(server.url)) as asker:
+            assert asker.ask() == "Paris"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://ann:secret@h:1", "https://h:1", "http://ann:secret@h:x"]
+)
+def test_a_proxy_that_cannot_be_used_is_a_mistake_of_the_configuration(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(ConfigurationError) as caught:
+        native(f"https://{HOST}/v1").send(Request(prompt="q"))
+    assert "secret" not in str(caught.value)
