@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from agentkit.providers.bedrock.encoding import arguments_of
 from agentkit.providers.bedrock.parameters import fit_to_model
 from agentkit.providers.registry import provider_for
+from agentkit.providers.requirements import TransportName
 from agentkit.providers.state import StateMemory
 from agentkit.testing import WireServer
 from agentkit.types import Message, MessageRole, Request, ToolCall, ToolSpec
@@ -136,7 +137,7 @@ def requests() -> dict[str, Request]:
 @every_model
 def test_a_body_matches_the_schema_of_the_vendor(provider: str, model: str) -> None:
     if provider == "google":
-        return  # its SDK makes the body: see below
+        return  # its transports make the body: see below
     extra: dict[str, Any] = (
         {"base_url": "http://localhost:1/v1"} if provider == "compatible" else {}
     )
@@ -159,10 +160,13 @@ def _is_passed_through(name: str) -> bool:
 
 
 @pytest.mark.wire
+@pytest.mark.parametrize("transport", ["sdk", "native"])
 @pytest.mark.parametrize("model", MODELS["google"])
-def test_the_body_that_googles_sdk_sends_matches_its_schema(model: str) -> None:
+def test_the_body_that_google_gets_matches_its_schema(model: str, transport: TransportName) -> None:
     with WireServer(reply='{"name": "Paris"}') as server:
-        adapter = provider_for(f"google:{model}", api_key="made-up", base_url=server.google_url)
+        adapter = provider_for(
+            f"google:{model}", api_key="made-up", base_url=server.google_url, transport=transport
+        )
         for name, request in requests().items():
             adapter.send(request)
             try:

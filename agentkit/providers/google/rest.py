@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import quote
@@ -45,8 +47,14 @@ _OPAQUE = frozenset({"args", "response", "parameters_json_schema", "response_jso
 """Fields whose values are the user's own JSON."""
 
 
+_VERSION = "v1"
+"""The version of the API that the SDK takes, unless it is told another."""
+
+
 def locate(body: Body, stream: bool) -> tuple[str, Body]:
     """The path and the JSON of a request that was encoded for the SDK."""
+    config = dict(body["config"])
+    extra, version = config.pop("extra_body", None), _api_version(config.get("http_options"))
     model = quote(body["model"], safe="/")
     if "/" not in model:
         model = f"models/{model}"
@@ -54,7 +62,7 @@ def locate(body: Body, stream: bool) -> tuple[str, Body]:
     content: dict[str, Any] = {"contents": body["contents"]}
     generation: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
-    for name, value in body["config"].items():
+    for name, value in config.items():
         if name in _GENERATION:
             generation[name] = value
         elif name not in GOOGLE:
@@ -65,7 +73,28 @@ def locate(body: Body, stream: bool) -> tuple[str, Body]:
         content["system_instruction"] = {"parts": [{"text": system}]}
     if generation:
         content["generation_config"] = generation
-    return f"/v1beta/{model}:{method}", {**_renamed(content), **unknown}
+    content = {**_renamed(content), **unknown}
+    _merge(content, extra or {})
+    return f"/{version}/{model}:{method}", content
+
+
+def _api_version(http_options: Any) -> str:
+    """The version in the options, else the one that the environment sets for the SDK, else v1."""
+    given = None
+    if isinstance(http_options, Mapping):
+        given = http_options.get("api_version") or http_options.get("apiVersion")
+    version = given or os.environ.get("GOOGLE_GENAI_API_VERSION") or _VERSION
+    return "v1beta" if version == "beta" else quote(str(version), safe="")
+
+
+def _merge(content: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Add `extra` to `content`, as the SDK does: objects are merged, other values replaced."""
+    for name, value in extra.items():
+        known = content.get(name)
+        if isinstance(known, dict) and isinstance(value, Mapping):
+            _merge(known, value)
+        else:
+            content[name] = value
 
 
 class GoogleRecord(Record):
