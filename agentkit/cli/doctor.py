@@ -30,7 +30,12 @@ _INTERNAL_EXTRAS: Final = {"all", "bench", "dev"}
 """Extras that combine others, or that only agentkit's own development needs."""
 
 _AWS_VARIABLES: Final = ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK")
-_PLAIN_VARIABLES: Final = ("AGENTKIT_CACHE", "AGENTKIT_CACHE_DIR", "AGENTKIT_CONFIG")
+_PLAIN_VARIABLES: Final = (
+    "AGENTKIT_CACHE",
+    "AGENTKIT_CACHE_DIR",
+    "AGENTKIT_CONFIG",
+    "AGENTKIT_TRANSPORT",
+)
 """Variables whose values are not secret."""
 _SECRET_VARIABLES: Final = ("AGENTKIT_FLEET", "AGENTKIT_FLEET_SECRET")
 
@@ -76,11 +81,17 @@ def examine() -> dict[str, Any]:
     required, extras = _requirements()
     dependencies = [_dependency(name, bounds) for name, bounds in required]
     cache, cache_problem, cache_note = _response_cache()
+    transport, transport_problem = _transport()
     self_test = _self_test()
     test_problem = "" if self_test == "ok" else f"a manager did not answer: {self_test}"
     fleet, fleet_problem = _fleet()
-    problems = [*(each.pop("problem") for each in dependencies), cache_problem, test_problem]
-    problems.append(fleet_problem)
+    problems = [
+        *(each.pop("problem") for each in dependencies),
+        cache_problem,
+        transport_problem,
+        test_problem,
+        fleet_problem,
+    ]
     notes = [_BLOCKING_CALLS, "" if required else _NOT_INSTALLED, cache_note]
     return {
         "ok": not any(problems),
@@ -92,6 +103,7 @@ def examine() -> dict[str, Any]:
         "extras": [_extra(name, needs) for name, needs in extras.items()],
         "response_cache": cache,
         "fleet": fleet,
+        "transport": transport,
         "keys": {name: _key_state(name) for name in _key_variables()},
         "settings": {
             name: _setting(name) for name in sorted(os.environ) if name.startswith("AGENTKIT_")
@@ -243,6 +255,30 @@ def _fleet() -> tuple[dict[str, Any] | None, str]:
     return facts, f"fleet: {problem}" if problem else ""
 
 
+def _transport() -> tuple[dict[str, Any], str]:
+    """The transport of models that do not name one, and a problem with it, or an empty string."""
+    from agentkit.errors import ConfigurationError
+    from agentkit.providers.registry import NATIVE_PACKAGES
+    from agentkit.providers.requirements import is_installed, transport_name
+
+    missing = [name for name in NATIVE_PACKAGES if not is_installed(name)]
+    problem = ""
+    try:
+        name: str | None = transport_name(None)
+    except ConfigurationError as error:
+        name, problem = None, f"AGENTKIT_TRANSPORT: {one_line(error)}"
+    install = f'pip install "{_DISTRIBUTION}[native]"'
+    if name == "native" and missing:
+        problem = f"AGENTKIT_TRANSPORT is native, but {', '.join(missing)} is missing: {install}"
+    facts = {
+        "in_use": name,
+        "set_by": "AGENTKIT_TRANSPORT" if os.environ.get("AGENTKIT_TRANSPORT") else "default",
+        "native_installed": not missing,
+        "install": install if missing else None,
+    }
+    return facts, problem
+
+
 def _unusable(directory: Path, reason: str) -> str:
     return (
         f"response cache: {directory} {reason}, so answers are only cached in memory; "
@@ -288,6 +324,7 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
     _facts(out, "Response cache", findings["response_cache"])
     if findings["fleet"] is not None:
         _facts(out, "Fleet", findings["fleet"])
+    _facts(out, "Transport", findings["transport"])
     _heading(out, "Provider keys (values are never shown)")
     for name, state in findings["keys"].items():
         _line(out, name, state)

@@ -29,6 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from agentkit.config.problems import looks_like_key
 from agentkit.policy.limits import PoolConfig, RateLimits, Strategy, key_fingerprint
 from agentkit.policy.price import Price
+from agentkit.providers.requirements import TransportName
 
 T = TypeVar("T")
 
@@ -134,6 +135,10 @@ class Prices(_Model):
 class ProviderOptions(_Model):
     """The options of a provider that a file and `ProviderSettings` share."""
 
+    transport: TransportName | None = None
+    """How requests are sent: `sdk`, through the vendor's SDK, or `native`, through agentkit's own
+    HTTP client. Default: the `transport` of the file."""
+
     base_url: Url | None = None
     """Where requests are sent. Default: the provider's own URL."""
     strategy: Strategy = "round_robin"
@@ -203,6 +208,9 @@ class File(_Model):
     """The URL of the Valkey or Redis server through which processes share calls and responses, such
     as `valkey://host:6379/0`, or `off`. Only what `response_cache` keeps is shared. The variable
     `AGENTKIT_FLEET` is the place for a URL with a password. Default: off."""
+    transport: TransportName | None = None
+    """How requests are sent where a provider does not say; Bedrock always takes `sdk`.
+    Default: `sdk`."""
     prices: dict[str, Prices] = Field(default_factory=dict)
     """What models cost, by the provider's own names. Default: unknown."""
 

@@ -76,7 +76,11 @@ def _set_route(manager: Registering, settings: Settings) -> None:
 
 def _register(manager: Registering, provider: ProviderSettings) -> None:
     first = provider.keys[0]
-    given = {"base_url": provider.base_url, "max_tokens": provider.max_tokens}
+    given = {
+        "base_url": provider.base_url,
+        "max_tokens": provider.max_tokens,
+        "transport": provider.transport,
+    }
     spec = ProviderSpec(
         f"{provider.kind}:{first.model}",
         {name: value for name, value in given.items() if value is not None},

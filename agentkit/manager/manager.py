@@ -31,6 +31,7 @@ from agentkit.policy.limits import RateLimits
 from agentkit.policy.price import price_list
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import checked_keywords
+from agentkit.providers.requirements import TransportName
 from agentkit.telemetry.capture import forbids_content
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
@@ -562,6 +563,7 @@ class LLMManager(Closing, AsyncClosing):
         limits: RateLimits | None = None,
         pool: ConnectionPool | None = None,
         params: Mapping[str, Any] | None = None,
+        transport: TransportName | None = None,
         replace: bool = False,
     ) -> None:
         """Register a model under `name`.
@@ -600,6 +602,9 @@ class LLMManager(Closing, AsyncClosing):
             params: parameters of every request to this model, such as ``{"top_p": 0.9}``. They
                 replace the caller's; None leaves one of the caller's out. A provider sends them
                 even if it knows of no such parameter, or expects the model to refuse it.
+            transport: how a model that is registered by a string is reached: ``"sdk"``, through the
+                vendor's SDK, or ``"native"``, through agentkit's own HTTP client (default: the
+                environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``).
             replace: whether to replace a registered model of the same name.
 
         Raises:
@@ -624,6 +629,7 @@ class LLMManager(Closing, AsyncClosing):
             limits=limits,
             pool=pool,
             params=params,
+            transport=transport,
         )
         self.registry.register(target, replace=replace)
 

@@ -22,6 +22,7 @@ from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.policy.target import Endpoint, EndpointSource, Target
 from agentkit.policy.validation import instance, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
+from agentkit.providers.requirements import TransportName
 from agentkit.types import Now, Request, Store
 
 _DEFAULT_ATTEMPTS = 3
@@ -36,6 +37,12 @@ class ProviderSpec:
 
     text: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on, for the response cache: not the transport."""
+        settings = sorted(each for each in self.settings.items() if each[0] != "transport")
+        return f"{self.text} {settings}"
 
     def make(self, key: str | None = None, model: str | None = None) -> Any:
         """Create the provider object, with another API `key` or `model` if given."""
@@ -110,6 +117,7 @@ def build_target(
     limits: RateLimits | None = None,
     pool: ConnectionPool | None = None,
     params: Mapping[str, Any] | None = None,
+    transport: TransportName | None = None,
 ) -> Target:
     """The target of a registration. Raises `ConfigurationError`."""
     if not isinstance(name, str) or not name.strip():
@@ -132,9 +140,11 @@ def build_target(
         )
     spec = ProviderSpec(inference_fn) if isinstance(inference_fn, str) else None
     spec = inference_fn if isinstance(inference_fn, ProviderSpec) else spec
+    if transport is not None:
+        spec = _with_transport(spec, transport)
     if spec is not None:
         inference_fn = spec.make()
-    identity = inference_fn if spec is None else f"{spec.text} {sorted(spec.settings.items())}"
+    identity = inference_fn if spec is None else spec.identity
     fingerprint = callable_fingerprint(identity, facts, params or {})
     provider = facts.get("provider") or getattr(inference_fn, "provider", None) or "custom"
     window = facts.get("context_window")
@@ -207,6 +217,15 @@ def _endpoints_of(target: Target) -> list[Endpoint]:
     own = [target.endpoint] if target.owned else []
     made = (client.endpoint for client in target.clients.values())
     return [*own, *(endpoint for endpoint in made if endpoint is not None)]
+
+
+def _with_transport(spec: ProviderSpec | None, transport: TransportName) -> ProviderSpec:
+    if spec is None:
+        raise ConfigurationError(
+            "transport= is for a model that is registered by a string",
+            hint="give it to provider_for, which makes the object",
+        )
+    return dataclasses.replace(spec, settings={**spec.settings, "transport": transport})
 
 
 def keyed(spec: ProviderSpec | None, provider: Any) -> Make:

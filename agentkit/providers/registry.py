@@ -44,6 +44,7 @@ class ProviderInfo:
         model_variable: environment variable that replaces `model`.
         model_prefixes: how the names of its own models begin; empty: it serves any model.
         max_tokens: the default limit on the tokens of an answer (None: the provider decides).
+        native: whether the native transport serves it, too.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ProviderInfo:
     model_variable: str | None = None
     model_prefixes: tuple[str, ...] = ()
     max_tokens: int | None = None
+    native: bool = False
 
     @property
     def all_key_variables(self) -> tuple[str, ...]:
@@ -64,7 +66,8 @@ class ProviderInfo:
         return (*several, *self.key_variables)
 
 
-_NATIVE_PACKAGES = ("httptools", "msgspec", "certifi")
+NATIVE_PACKAGES: Final = ("httptools", "msgspec", "certifi")
+"""What the native transport needs; the extra ``native`` installs it."""
 
 _OPENAI = ProviderInfo(
     name="openai",
@@ -76,6 +79,7 @@ _OPENAI = ProviderInfo(
     model="gpt-6.1-terra",
     model_variable="OPENAI_MODEL",
     model_prefixes=("gpt-", "o1", "o3", "o4", "chatgpt-", "codex-", "ft:"),
+    native=True,
 )
 
 
@@ -87,6 +91,7 @@ def _server(name: str, adapter: str, model_variable: str | None = None) -> Provi
         sdk="openai",
         extra="openai",
         model_variable=model_variable,
+        native=True,
     )
 
 
@@ -108,6 +113,7 @@ _ROWS = (
         model_variable="ANTHROPIC_MODEL",
         model_prefixes=("claude-",),
         max_tokens=8_192,  # its API requires a limit; this one fits into its smallest quota
+        native=True,
     ),
     ProviderInfo(
         name="google",
@@ -119,6 +125,7 @@ _ROWS = (
         model="gemini-3.8-flash",
         model_variable="GOOGLE_MODEL",
         model_prefixes=("gemini-", "gemma-", "models/"),
+        native=True,
     ),
     ProviderInfo(
         name="groq",
@@ -129,6 +136,7 @@ _ROWS = (
         key_list_variable="GROQ_API_KEYS",
         model="openai/gpt-oss-120b",
         model_variable="GROQ_MODEL",
+        native=True,
     ),
     ProviderInfo(
         name="bedrock", adapter="agentkit.bedrock.provider:provider", sdk="boto3", extra="bedrock"
@@ -174,18 +182,18 @@ def provider_for(
         api_key: default: the provider's variable in the environment, read when it is needed.
         base_url: replaces the provider's own address (http or https).
         transport: ``"sdk"``, the vendor's SDK, or ``"native"``, HTTP without it (default:
-            the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``).
+            the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``). Bedrock has the SDK
+            only, whatever the variable says.
         settings: defaults of the model's own parameters, such as ``max_tokens``.
 
     Raises:
-        ConfigurationError: the provider is unknown, the model is missing, or the URL or the key is
-            not valid.
-        MissingDependencyError: the provider's SDK is not installed.
+        ConfigurationError: the provider is unknown, the model is missing, or the URL, the key or
+            the transport is not valid.
+        MissingDependencyError: the provider's SDK, or the extra ``native``, is not installed.
     """
     name, colon, model = spec.partition(":")
-    native = transport_name(transport) == "native"
-    factory = _factory(name.strip().lower(), spec, native=native)
-    if transport is not None:
+    factory = _factory(name.strip().lower(), spec, transport)
+    if transport is not None and takes_transport(name):
         settings["transport"] = transport
     if not colon or not model.strip():
         raise ConfigurationError(f"{spec!r} does not name a model", hint=f"write '{name}:<model>'")
@@ -201,17 +209,31 @@ def provider_for(
     return factory(model.strip(), **settings)
 
 
-def _factory(name: str, spec: str, *, native: bool) -> Callable[..., Any]:
+def takes_transport(name: str) -> bool:
+    """Whether the adapter of a provider has the setting ``transport``.
+
+    Those of other packages may have it.
+    """
+    info = PROVIDERS.get(name.strip().lower())
+    return info is None or info.native
+
+
+def _factory(name: str, spec: str, transport: str | None) -> Callable[..., Any]:
     """The adapter class or function of a provider.
 
     Raises:
-        ConfigurationError: no provider has this name.
-        MissingDependencyError: its SDK is not installed.
+        ConfigurationError: no provider has this name, or it has no such transport.
+        MissingDependencyError: what its transport needs is not installed.
     """
+    chosen = transport_name(transport)
     info = PROVIDERS.get(name)
     if info is not None:
-        if native:
-            for package in _NATIVE_PACKAGES:
+        if transport == "native" and not info.native:
+            raise ConfigurationError(
+                f"{name} has no native transport", hint="leave transport= out, or use 'sdk'"
+            )
+        if chosen == "native" and info.native:
+            for package in NATIVE_PACKAGES:
                 require_sdk(package, "native")
         else:
             require_sdk(info.sdk, info.extra)

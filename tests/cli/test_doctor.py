@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -249,3 +250,38 @@ def test_a_user_without_the_rights_is_a_problem_with_its_remedy(
         assert code == 1
         assert problem in found["problems"][0]
         assert CANARY not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "in_use", "set_by"),
+    [(None, "sdk", "default"), ("native", "native", "AGENTKIT_TRANSPORT")],
+)
+def test_the_transport_in_use_is_shown(
+    value: str | None, in_use: str, set_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGENTKIT_TRANSPORT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("AGENTKIT_TRANSPORT", value)
+    code, report = findings()
+    assert (code, report["transport"]) == (
+        0,
+        {"in_use": in_use, "set_by": set_by, "native_installed": True, "install": None},
+    )
+    assert f"in use                    {in_use}" in doctor()[1]
+
+
+def test_an_unknown_transport_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTKIT_TRANSPORT", "pigeon")
+    code, report = findings()
+    assert (code, report["transport"]["in_use"]) == (1, None)
+    assert "pigeon" in report["problems"][0]
+
+
+def test_a_transport_that_is_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTKIT_TRANSPORT", "native")
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    code, report = findings()
+    assert code == 1
+    assert report["problems"] == [
+        'AGENTKIT_TRANSPORT is native, but msgspec is missing: pip install "agentkit-llms[native]"'
+    ]

@@ -210,3 +210,46 @@ def test_sync_code_gets_a_manager_of_its_own_from_a_file(tmp_path: Path) -> None
             assert llm.get_status()["response_cache"] is None
     with pytest.raises(ConfigurationError, match="cannot be read"):
         LLMManager.from_config(tmp_path / "missing.yaml")
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize(
+    ("file", "own", "variable", "expected"),
+    [
+        (None, None, None, "sdk"),
+        ("native", None, None, "native"),
+        ("native", "sdk", None, "sdk"),
+        (None, "native", "sdk", "native"),
+        (None, None, "native", "native"),
+        ("sdk", None, "native", "native"),
+    ],
+)
+def test_the_transport_of_a_provider_wins_over_that_of_the_file(
+    file: str | None,
+    own: str | None,
+    variable: str | None,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("AGENTKIT_TRANSPORT", variable)
+    with WireServer(reply="Paris.") as server:
+        text = anthropic(server, more="" if own is None else f"transport: {own}")
+        text += "" if file is None else f"transport: {file}\n"
+        path = tmp_path / "llm.yaml"
+        path.write_text(text, "utf-8")
+        with LLMManager.from_config(load_settings(path)) as llm:
+            assert llm.generate("capital?") == "Paris."
+        native = server.requests[0].headers["user-agent"] == "agentkit"
+    assert native == (expected == "native")
+
+
+def test_bedrock_keeps_its_sdk_unless_the_file_insists(tmp_path: Path) -> None:
+    text = "transport: native\nproviders:\n  bedrock:\n    models: m@eu-central-1\n"
+    path = tmp_path / "llm.yaml"
+    path.write_text(text, "utf-8")
+    assert load_settings(path, {}).providers["bedrock"].transport is None
+    path.write_text(f"{text}    transport: native\n", "utf-8")
+    with pytest.raises(ConfigurationError, match="bedrock has no native transport"):
+        load_settings(path, {})

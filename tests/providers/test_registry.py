@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import LLMManager
+from agentkit import ConnectionPool, LLMManager
 from agentkit.errors import ConfigurationError, MissingDependencyError
 from agentkit.providers import registry, requirements
 from agentkit.providers.registry import PROVIDERS as KNOWN
@@ -155,3 +155,54 @@ def test_naming_a_provider_loads_no_sdk() -> None:
         "assert not {'openai', 'groq', 'anthropic', 'httpx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.wire
+def test_a_registration_chooses_its_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting wins over the variable, and the variable over the default."""
+    monkeypatch.setenv("OPENAI_API_KEY", "made-up")
+    with WireServer() as server, LLMManager(enable_caching=False) as llm:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        llm.register_model("default", "openai:m")
+        llm.register_model("own", "openai:m", transport="native")
+        pool = ConnectionPool(["k1"], [1])
+        llm.register_model("keyed", "openai:m", transport="native", pool=pool)
+        monkeypatch.setenv("AGENTKIT_TRANSPORT", "native")
+        llm.register_model("variable", "openai:m")
+        llm.register_model("back", "openai:m", transport="sdk")
+        names = ["default", "own", "keyed", "variable", "back"]
+        native = []
+        for name in names:
+            llm.set_active_model(name)
+            llm.generate("capital?")
+            native.append(server.requests[-1].headers["user-agent"] == "agentkit")
+    assert native == [False, True, True, True, False]
+
+
+def test_a_transport_is_not_for_objects() -> None:
+    with LLMManager() as llm, pytest.raises(ConfigurationError, match="registered by a string"):
+        llm.register_model("m", lambda prompt, kwargs: "x", transport="native")
+
+
+@pytest.mark.parametrize("transport", ["pigeon", ""])
+def test_an_unknown_transport_is_rejected(transport: str) -> None:
+    if transport:
+        with pytest.raises(ConfigurationError, match="pigeon"):
+            provider_for("openai:m", api_key="k", transport=transport)  # type: ignore[arg-type]
+    assert provider_for("openai:m", api_key="k").transport == "sdk"
+
+
+def test_bedrock_has_its_sdk_whatever_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTKIT_TRANSPORT", "native")
+    provider_for("bedrock:eu.anthropic.claude-sonnet-4-5-20250929-v1:0@eu-central-1")
+    with pytest.raises(ConfigurationError, match="no native transport"):
+        provider_for("bedrock:m@eu-central-1", transport="native")
+
+
+def test_the_native_transport_names_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        provider_for("openai:m", api_key="k", transport="native")
+    assert "agentkit-llms[native]" in str(caught.value)

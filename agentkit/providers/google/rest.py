@@ -48,7 +48,7 @@ _OPAQUE = frozenset({"args", "response", "parameters_json_schema", "response_jso
 
 
 _VERSION = "v1"
-"""The version of the API that the SDK takes, unless it is told another."""
+"""The version of the API that the SDK takes by default."""
 
 
 def locate(body: Body, stream: bool) -> tuple[str, Body]:

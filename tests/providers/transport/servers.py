@@ -57,7 +57,7 @@ class Link:
             self.connection.sendall(piece)
 
     def use_tls(self, context: ssl.SSLContext) -> None:
-        """Go on over TLS."""
+        """Use TLS from now on."""
         self.connection = context.wrap_socket(self.connection, server_side=True)
 
     def wait(self) -> None:
@@ -156,7 +156,7 @@ def chunked(*chunks: bytes) -> list[bytes]:
 
 
 class Caller:
-    """Sends requests over one client, sync or async; the loop of an async one rests in between."""
+    """Sends requests over one client; the loop of an async one runs for each call."""
 
     def __init__(self, way: str, url: str, **options: Any) -> None:
         self._way = way
@@ -216,7 +216,7 @@ def calling(way: str, url: str, **options: Any) -> Iterator[Caller]:
 
 
 class Asker:
-    """Asks an adapter, sync or async; the loop of an async one rests in between."""
+    """Asks an adapter, sync or async; the loop of an async one runs only for each call."""
 
     def __init__(self, way: str, adapter: Any) -> None:
         self._way = way

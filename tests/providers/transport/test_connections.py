@@ -123,7 +123,7 @@ def test_a_client_that_is_dropped_closes_its_connections() -> None:
 
 @either_way
 def test_a_connection_that_was_idle_for_long_is_not_trusted(way: str) -> None:
-    """Half-open ones look fine: after a suspend, only the time tells."""
+    """Half-open ones look fine: after a suspend, only their age shows it."""
     now = [1000.0]
     with (
         serving(answering(http(b"{}"))) as server,
@@ -277,7 +277,7 @@ def test_a_sync_request_is_cancelled_while_it_waits(stream: bool) -> None:
 
 
 @either_way
-def test_a_consumer_that_rests_stops_the_reading(way: str) -> None:
+def test_a_slow_consumer_stops_the_reading(way: str) -> None:
     blocked = threading.Event()
     sent = [0]
     flood = chunked(b": " + b"x" * 65_536 + b"\n")[1]

@@ -44,7 +44,7 @@ def native(url: str, **settings: Any) -> Any:
     "response", [http(b"{}"), b"".join(chunked(b"{", b"}"))], ids=["length", "chunks"]
 )
 @either_way
-def test_a_response_that_is_cut_anywhere_is_a_broken_connection(way: str, response: bytes) -> None:
+def test_a_response_cut_anywhere_is_a_broken_connection(way: str, response: bytes) -> None:
     ends = iter(range(len(response)))
 
     def talk(link: Link) -> None:

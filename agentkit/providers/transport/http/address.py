@@ -16,8 +16,8 @@ from agentkit.errors import ConfigurationError
 IDLE_SECONDS: Final = 60.0
 """Seconds after which an idle connection is not used again, since most servers close it then.
 
-They are measured by the time of day, which goes on while the machine sleeps. If it jumps, an idle
-connection is lost, no more."""
+They are measured by the time of day, which includes the time that the machine sleeps. If it jumps,
+an idle connection is lost, no more."""
 MOST_IDLE: Final = 100
 """Idle connections that are kept for an address."""
 NEXT_ADDRESS_SECONDS: Final = 0.5

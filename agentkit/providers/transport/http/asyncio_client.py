@@ -28,7 +28,7 @@ from agentkit.providers.transport.http.failures import HttpTimeoutError, connect
 class AsyncHttpClient:
     """The connections of one event loop to one address.
 
-    `connect_timeout` are the seconds for name, connection, tunnel and TLS together; `clock` tells
+    `connect_timeout` are the seconds for name, connection, tunnel and TLS together; `clock` returns
     the time of day.
     """
 

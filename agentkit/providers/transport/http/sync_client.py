@@ -29,8 +29,8 @@ _NO_TIME = 0.001
 class SyncHttpClient:
     """The connections to one address; safe to use from many threads.
 
-    `connect_timeout` are the seconds for the connection, the tunnel and TLS together; `clock` tells
-    the time of day.
+    `connect_timeout` are the seconds for the connection, the tunnel and TLS together; `clock`
+    returns the time of day.
     """
 
     def __init__(
