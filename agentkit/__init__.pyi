@@ -78,6 +78,7 @@ from agentkit.errors import (
 )
 from agentkit.manager.batch import BatchResult
 from agentkit.manager.batch_file import complete_file
+from agentkit.manager.batch_workers import complete_shards
 from agentkit.manager.client import (
     LLMClient,
     LLMConfig,
@@ -92,6 +93,7 @@ from agentkit.manager.middleware import (
     RateLimitMiddleware,
     RetryMiddleware,
 )
+from agentkit.manager.shards import join_shards
 from agentkit.output.tools import (
     ToolContext,
     tool,
@@ -237,7 +239,9 @@ __all__ = [
     "Usage",
     "__version__",
     "complete_file",
+    "complete_shards",
     "get_llm_manager",
+    "join_shards",
     "mcp_tools",
     "provider_for",
     "tool",

@@ -52,11 +52,11 @@ def note(text: str) -> None:
     print(f"agentkit: {without_control_characters(text)}", file=sys.stderr)
 
 
-def fail(message: str) -> NoReturn:
-    """Print an error in one line on stderr, and exit with code 1."""
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Print an error in one line on stderr, and exit with `code`."""
     replace_unprintable(sys.stderr)
     print(f"agentkit: {message}", file=sys.stderr)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def fail_with(error: LLMError, *, as_json: bool = False) -> NoReturn:

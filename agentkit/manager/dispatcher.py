@@ -23,7 +23,7 @@ from agentkit.policy.health import Health, RouteOrder
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Route
 from agentkit.policy.validation import instance
-from agentkit.types import OnInterrupt, Request, Response
+from agentkit.types import Clock, OnInterrupt, Request, Response
 
 _INTERRUPTS = ("raise", "restart", "continue")
 
@@ -171,6 +171,11 @@ class Dispatcher:
         return AsyncStream(
             flow, self._runtime, text=on_interrupt != "restart", partial_builder=partial_builder
         )
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which its calls wait."""
+        return self._runtime.clock
 
     def route(self, model: str | Sequence[str] | Route | None = None) -> Route:
         """The route of a request for `model`. Raises `UnknownModelError`."""

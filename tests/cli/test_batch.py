@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from typer.testing import CliRunner, Result
 
 from agentkit import BreakerPolicy, ConfigurationError, LLMManager, RetryPolicy
 from agentkit.cli.app import app
+from agentkit.cli.batch import WaitNotes
 from agentkit.manager.batch_file import Progress, complete_file
+from agentkit.manager.batch_run import Outage
 from agentkit.manager.targets import ProviderSpec
 from agentkit.testing import ScriptedModel, WireServer, faults, overloaded, rate_limited
 from tests.cli.terminal import Terminal
@@ -147,7 +150,7 @@ def test_an_output_truncated_anywhere_is_completed(tmp_path: Path, data: st.Data
     progress = run(model, source, target, max_concurrency=1)
     assert progress == Progress(total=4, kept=kept, answered=4 - kept)
     assert len(model.calls) == 4 - kept
-    assert target.read_bytes() == complete
+    assert sorted(target.read_bytes().splitlines()) == sorted(complete.splitlines())
 
 
 @pytest.mark.wire
@@ -338,15 +341,15 @@ def outage(
 
 
 def test_an_outage_does_not_use_up_the_file(source: Path, target: Path) -> None:
-    """What finds the breaker open is kept back until the model can be asked again."""
+    """What fails, and what finds the breaker open, is sent when the model can be asked again."""
     write(source, numbered(5))
     model = ScriptedModel("fine", overloaded(), then="fine")
     seen: list[Progress] = []
     progress = outage(model, source, target, on_progress=seen.append)
-    assert progress == Progress(total=5, answered=4, failed=1)
-    assert max(each.held for each in seen) == 1
-    assert [each["id"] for each in read(target) if "error" in each] == ["q1"]
-    assert len(model.calls) == 5
+    assert progress == Progress(total=5, answered=5)
+    assert max(each.held for each in seen) == 2
+    assert not [each for each in read(target) if "error" in each]
+    assert len(model.calls) == 6
 
 
 @pytest.mark.wire
@@ -378,6 +381,37 @@ def test_a_permanent_error_is_not_waited_for(source: Path, target: Path) -> None
     model = ScriptedModel(then=faults.Status(400))
     assert run(model, source, target) == Progress(total=2, failed=2)
     assert len(model.calls) == 2
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("cause", ["budget", "key"])
+def test_what_time_does_not_change_stops_the_run_with_exit_code_3(
+    source: Path, target: Path, cause: str
+) -> None:
+    write(source, [{"prompt": "hi", "max_tokens": 50}] * 5)
+    with WireServer(reply="fine") as server:
+        if cause == "key":
+            server.always(faults.status(401))
+        limit = ("--budget-tokens", "60") if cause == "budget" else ()
+        done = batch(server, source, target, "--concurrency", "1", *limit)
+    assert done.exit_code == 3
+    assert done.stderr.startswith("agentkit: stopped: ")
+    assert not any("error" in each for each in read(target))
+    assert bool(read(target)) == (cause == "budget")
+
+
+def test_a_wait_and_its_end_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2100, 1, 2, 3, 4, 5, tzinfo=UTC)
+    outage = Outage("m is down", retry_at=moment, give_up_at=moment)
+    notes = WaitNotes()
+    for held in (1, 2, 3):
+        notes.update(Progress(total=3, held=held, outage=outage))
+    notes.update(Progress(total=3, answered=1, held=2, outage=outage))
+    notes.update(Progress(total=3, answered=2))
+    assert capsys.readouterr().err == (
+        "agentkit: waiting: m is down; next try at 2100-01-02 03:04:05, giving up at "
+        "2100-01-02 03:04:05\nagentkit: the models answer again\n"
+    )
 
 
 def test_an_empty_input_is_an_empty_output(source: Path, target: Path) -> None:
