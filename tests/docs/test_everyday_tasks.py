@@ -57,6 +57,19 @@ def test_each_task_is_two_clicks_away() -> None:
     assert sorted(listed) == sorted(TASKS.values())
 
 
+def test_the_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert len(lines) <= 120
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == [
+        "## The problem",
+        "## Install",
+        "## Use it",
+        "## What it does",
+        "## Where next",
+    ]
+
+
 def test_each_example_is_on_its_page() -> None:
     files = {path.name for path in (ROOT / "examples").glob("*.py")}
     shown = re.findall(r'--8<-- "examples/([^"]+)"', (ROOT / "docs/examples.md").read_text("utf-8"))
