@@ -191,18 +191,28 @@ WORKS = (
     Work(
         "soak",
         "100,000 calls through faults",
-        "Eight threads and 32 tasks call four models, one of each kind of callable, that raise, "
-        "return nothing, hang, and break in the middle of a stream; some callers cancel or leave "
-        "a stream early. Resident memory is compared with that after 40,000 earlier calls; the "
-        "other figures count what is left at the end.",
+        "Eight threads and 32 tasks call models, one of each kind of callable and one over a "
+        "socket, that raise, return nothing, hang, cancel themselves, and break in the middle of "
+        "a stream; some callers cancel, leave a stream early, or leave it to the garbage "
+        "collector. Beside them the process forks, its signal handlers make calls, and models are "
+        "replaced. Resident memory is compared with that after 40,000 earlier calls; the other "
+        "figures count what is left at the end.",
         (
             Column("growth_mb", "memory growth", "MB", 2),
             Column("threads_left", "threads left", "", 0),
             Column("tasks_left", "tasks left", "", 0),
             Column("descriptors_left", "descriptors and sockets left", "", 0),
             Column("permits_left", "permits left", "", 0),
+            Column("probes_left", "probes left", "", 0),
+            Column("reservations_left", "reservations of the budget left", "", 0),
+            Column("shared_calls_left", "shared calls left", "", 0),
+            Column("replaced_left", "replaced models left", "", 0),
+            Column("children_failed", "forked children that failed", "", 0),
+            Column("handlers_failed", "signal handlers that failed", "", 0),
             Column("models_not_healed", "models not recovered", "", 0),
             Column("stuck_calls", "calls still stuck", "", 0),
+            Column("forks", "forks"),
+            Column("signals", "signals"),
             Column("retries", "retries"),
             Column("seconds", "wall time", "s"),
         ),
