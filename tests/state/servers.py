@@ -85,8 +85,8 @@ def server_of(binary: str) -> Iterator[Server]:
     # The path of a Unix socket has at most 107 bytes, and those of pytest are long.
     with tempfile.TemporaryDirectory(prefix="ak", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
         server = Server(binary, folder)
-        server.start()
         try:
+            server.start()
             yield server
         finally:
             server.kill()
