@@ -44,15 +44,24 @@ class Interruption:
         name = frame.f_code.co_filename
         if not name.startswith(self._of) or frame.f_code.co_name == "__del__":
             return None  # Python ignores what is raised in a finalizer
-        # The line of a `with` is traced again at its end, where nothing interrupts it.
-        line = linecache.getline(name, frame.f_lineno).lstrip()
-        if event == "line" and not line.startswith("with ") and not _jumps_back(frame):
+        if event == "line" and not _is_uninterrupted(name, frame.f_lineno, frame):
             self.lines += 1
             if self.lines == self._at:
                 sys.settrace(None)
                 self._act()
                 return None
         return self._trace
+
+
+def _is_uninterrupted(name: str, number: int, frame: FrameType) -> bool:
+    """Whether Python looks for no signal before this line.
+
+    The line of a `with` is traced again at its end. What follows `finally:` begins as soon as the
+    call before it has returned, and a signal that came until then is an error of that call.
+    """
+    line = linecache.getline(name, number).lstrip()
+    before = linecache.getline(name, number - 1).strip()
+    return line.startswith("with ") or before == "finally:" or _jumps_back(frame)
 
 
 def _jumps_back(frame: FrameType) -> bool:
