@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
 from rich.text import Text
@@ -127,9 +128,18 @@ def _as_json(settings: Settings) -> dict[str, Any]:
         "deadline": settings.deadline,
         "max_retries": settings.max_retries,
         "response_cache": settings.response_cache or "off",
+        "fleet": _without_password(settings.fleet) or "off",
         "prices": {name: each.as_metadata() for name, each in settings.prices.items()},
         "providers": {name: _provider(each) for name, each in settings.providers.items()},
     }
+
+
+def _without_password(url: str | None) -> str | None:
+    """`url` without what identifies its user, or might in its query."""
+    if url is None or "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _provider(provider: ProviderSettings) -> dict[str, Any]:

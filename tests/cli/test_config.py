@@ -118,6 +118,21 @@ def test_show_prints_every_value_but_no_key() -> None:
         assert line in lines
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rediss://user:secret@store:6379/1", "rediss://store:6379/1"),
+        ("unix:///run/store.sock?password=secret", "unix:///run/store.sock"),
+        ("off", "off"),
+    ],
+)
+def test_show_prints_the_store_of_a_fleet_without_its_password(url: str, shown: str) -> None:
+    with Path("llm.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"\nfleet: {url}\n")
+    assert as_json("show", "llm.yaml", "--json")["fleet"] == shown
+    assert "secret" not in config("show", "llm.yaml").stdout
+
+
 def test_show_covers_every_field() -> None:
     settings = load_settings("llm.yaml", {})
     found = as_json("show", "llm.yaml", "--json")
