@@ -154,10 +154,10 @@ def run_the_agent() -> None:
 def run_the_batch_job() -> None:
     """The budget ends the first run, and the second continues it."""
     shown = python(str(TREE / "examples/batch_job.py"))
-    runs = re.findall(r"kept (\d+), answered (\d+), failed (\d+)", shown)
-    (kept, answered, failed), (kept_then, answered_then, failed_then) = runs
-    assert int(kept) == int(failed_then) == 0 < int(failed), shown
-    assert (kept_then, answered_then) == (answered, failed), shown
+    stopped, *_ = re.findall(r"stopped with (\d+) answers", shown)
+    kept, answered, failed = re.findall(r"kept (\d+), answered (\d+), failed (\d+)", shown)[0]
+    assert 0 < int(stopped) == int(kept) < int(kept) + int(answered) == 200, shown
+    assert failed == "0", shown
 
 
 for step in (paste_the_readme, ask_the_service, run_the_agent, run_the_batch_job):

@@ -1,7 +1,8 @@
 """A batch job with a budget: it stops at the limit, and the next run continues where it ended.
 
-The script plays two runs in a temporary folder. In your own job, `in.jsonl` holds the prompts, the
-model is one like ``"openai:gpt-6.1-terra"``, and one run is one call of `job`.
+The script plays two runs in a temporary folder, the second one with a larger budget. In your own
+job, `in.jsonl` holds the prompts, the model is one like ``"openai:gpt-6.1-terra"``, and one run is
+one call of `job`.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from agentkit import Budget, LLMManager, Response, Usage, complete_file
+from agentkit import Budget, BudgetExceededError, LLMManager, Response, Usage, complete_file
 
 PRICES = {"small": {"cost_per_1k_input_tokens": 0.001, "cost_per_1k_output_tokens": 0.002}}
 
@@ -20,12 +21,16 @@ async def model(prompt: str, kwargs: dict) -> Response:
 
 
 async def job(folder: Path, usd: float) -> None:
-    """Answer what is not answered yet, for at most `usd` US dollars."""
+    """Answer what is not answered yet. All runs together spend at most `usd` US dollars."""
     budget = Budget(usd=usd)
-    async with LLMManager(prices=PRICES, budget=budget, enable_caching=False) as llm:
+    source, target = folder / "in.jsonl", folder / "out.jsonl"
+    async with LLMManager(prices=PRICES, enable_caching=False) as llm:
         llm.register_model("model", model, {"model": "small"}, timeout=60)
-        done = await complete_file(llm, folder / "in.jsonl", folder / "out.jsonl")
-    print(f"kept {done.kept}, answered {done.answered}, failed {done.failed}")
+        try:
+            done = await complete_file(llm, source, target, budget=budget)
+            print(f"kept {done.kept}, answered {done.answered}, failed {done.failed}")
+        except BudgetExceededError:
+            print(f"stopped with {len(target.read_text().splitlines())} answers")
     print(f"spent {budget.spent_usd:.4f} USD")
 
 
@@ -35,6 +40,4 @@ with tempfile.TemporaryDirectory() as name:
     (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     asyncio.run(job(folder, usd=0.03))
-    first = json.loads((folder / "out.jsonl").read_text().splitlines()[-1])
-    print(first["error"]["type"])
-    asyncio.run(job(folder, usd=0.03))
+    asyncio.run(job(folder, usd=0.05))

@@ -248,9 +248,13 @@ def test_a_thread_enters_a_gate_again_while_a_fork_waits_for_it() -> None:
         with gate:
             pass
 
+    def close_and_open() -> None:  # a gate that stays closed would hold up each later fork
+        gate.close()
+        gate.open()
+
     def work() -> None:
         with gate:
-            threading.Thread(target=gate.close, daemon=True).start()
+            threading.Thread(target=close_and_open, daemon=True).start()
             while True:  # until the gate keeps another thread out
                 other = threading.Thread(target=enter, daemon=True)
                 other.start()
