@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import chain
 from re import Pattern
-from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 from agentkit.errors import LLMError
@@ -190,16 +190,8 @@ class Adapter(ABC):
                     decoder = self.stream_decoder(reply.headers)
                     for together in reply.content:
                         decoded = chain.from_iterable(map(decoder.events, together))
-                        events, error = self._decode_events(decoded, sent.omitted)
-                        if events:
-                            yield events
-                        if error is not None:
-                            _fail(error)
-                    events, error = self._decode_events(decoder.end(), sent.omitted)
-                    if events:
-                        yield events
-                    if error is not None:
-                        _fail(error)
+                        yield from self._decode_events(decoded, sent.omitted)
+                    yield from self._decode_events(decoder.end(), sent.omitted)
                 return
             except Exception as exc:
                 again = self._without_states(sent, exc, stream=True)
@@ -218,16 +210,10 @@ class Adapter(ABC):
                     decoder = self.stream_decoder(reply.headers)
                     async for together in reply.content:
                         decoded = chain.from_iterable(map(decoder.events, together))
-                        events, error = self._decode_events(decoded, sent.omitted)
-                        if events:
+                        for events in self._decode_events(decoded, sent.omitted):
                             yield events
-                        if error is not None:
-                            _fail(error)
-                    events, error = self._decode_events(decoder.end(), sent.omitted)
-                    if events:
+                    for events in self._decode_events(decoder.end(), sent.omitted):
                         yield events
-                    if error is not None:
-                        _fail(error)
                 return
             except Exception as exc:
                 again = self._without_states(sent, exc, stream=True)
@@ -366,8 +352,8 @@ class Adapter(ABC):
 
     def _decode_events(
         self, events: Iterable[StreamEvent], omitted: Sequence[str]
-    ) -> tuple[list[StreamEvent], Exception | None]:
-        """The events, up to the one that cannot be decoded, and why."""
+    ) -> Iterator[list[StreamEvent]]:
+        """The events in one list, up to one that cannot be decoded, which is raised after them."""
         decoded: list[StreamEvent] = []
         error: Exception | None = None
         try:
@@ -382,8 +368,7 @@ class Adapter(ABC):
             self.states.remember(end.tool_calls, end.state)
             if omitted:
                 decoded[-1] = replace(end, omitted=tuple(omitted))
-        return decoded, error
-
-
-def _fail(error: Exception) -> NoReturn:
-    raise error
+        if decoded:
+            yield decoded
+        if error is not None:
+            raise error
