@@ -174,24 +174,30 @@ class Caller:
 
             self._client = self._runner.run(make())
 
-    def post(self, read_timeout: float = PATIENCE) -> bytes:
-        """The body of a response."""
-        if self._way == "sync":
-            reply = self._client.post(self._request, read_timeout)
-            finished = False
-            try:
-                body = b"".join(reply.chunks())
-                finished = True
-            finally:
-                reply.release(finished=finished)
-            return body
-        return self._runner.run(self._apost(read_timeout))
-
-    async def _apost(self, read_timeout: float) -> bytes:
-        reply = await self._client.post(self._request, read_timeout)
-        finished = False
+    def post(self, read_timeout: float = PATIENCE, *, last: bytes | None = None) -> bytes:
+        """The body of a response, or what there is of it when it ends with `last`."""
+        if self._way == "async":
+            return self._runner.run(self._apost(read_timeout, last))
+        reply = self._client.post(self._request, read_timeout)
+        body, finished = b"", False
         try:
-            body = b"".join([chunk async for chunk in reply.chunks()])
+            for chunk in reply.chunks():
+                body += chunk
+                if last is not None and body.endswith(last):
+                    break
+            finished = True
+        finally:
+            reply.release(finished=finished)
+        return body
+
+    async def _apost(self, read_timeout: float, last: bytes | None) -> bytes:
+        reply = await self._client.post(self._request, read_timeout)
+        body, finished = b"", False
+        try:
+            async for chunk in reply.chunks():
+                body += chunk
+                if last is not None and body.endswith(last):
+                    break
             finished = True
         finally:
             reply.release(finished=finished)

@@ -55,10 +55,69 @@ def talk_of_everything(link: Link) -> None:
 
 @either_way
 def test_one_connection_carries_calls_and_streams_one_after_another(way: str) -> None:
-    with serving(talk_of_everything) as server, asking(way, native(server.url)) as asker:
-        answers = [asker.ask(stream=bool(number % 2)) for number in range(8)]
-        assert answers == ["Paris"] * 8
+    sent = threading.Semaphore(0)
+
+    def talk(link: Link) -> None:
+        while (request := link.request()) is not None:
+            streaming = b'"stream":true' in request
+            link.send(*(chunked(CHUNK, LAST, DONE) if streaming else [http(ANSWER)]))
+            sent.release()
+
+    with serving(talk) as server, asking(way, native(server.url)) as asker:
+        for number in range(8):
+            assert asker.ask(stream=bool(number % 2)) == "Paris"
+            assert sent.acquire(timeout=PATIENCE)
         assert server.accepted == 1
+
+
+@either_way
+def test_a_request_waits_for_the_end_of_the_response_before_it(way: str) -> None:
+    """Its last event has been read; the last bytes follow in a packet of their own."""
+    asked = threading.Event()
+
+    def talk(link: Link) -> None:
+        while link.request() is not None:
+            *pieces, end = chunked(DONE)
+            link.send(*pieces)
+            assert asked.wait(PATIENCE)
+            link.send(end)
+
+    with serving(talk) as server, calling(way, server.url, end_timeout=PATIENCE) as caller:
+        caller.post(last=DONE)
+        later = threading.Timer(0.05, asked.set)
+        later.start()
+        caller.post()
+        later.join()
+        assert server.accepted == 1
+
+
+@either_way
+def test_a_response_that_does_not_end_delays_the_next_request_for_a_moment_only(way: str) -> None:
+    def talk(link: Link) -> None:
+        link.request()
+        link.send(*chunked(DONE)[:-1])
+        link.wait()
+
+    with serving(talk) as server, calling(way, server.url, end_timeout=0.01) as caller:
+        for number in range(1, 4):
+            caller.post(last=DONE)
+            assert server.accepted == number
+            until(lambda: server.open == 1)
+
+
+@either_way
+def test_the_end_of_a_response_is_not_awaited_if_its_connection_ends_too(way: str) -> None:
+    head, *pieces, _ = chunked(DONE)
+    head = head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+    def talk(link: Link) -> None:
+        link.request()
+        link.send(head, *pieces)
+        link.wait()
+
+    with serving(talk) as server, calling(way, server.url) as caller:
+        caller.post(last=DONE)
+        server.wait_until_all_left()
 
 
 @either_way

@@ -18,6 +18,9 @@ IDLE_SECONDS: Final = 60.0
 
 They are measured by the time of day, which includes the time that the machine sleeps. If it jumps,
 an idle connection is lost, no more."""
+END_SECONDS: Final = 0.1
+"""Seconds that a request waits for the end of the last response on a connection, which follows the
+last event of a stream in a packet of its own. A new connection takes about as long."""
 MOST_IDLE: Final = 100
 """Idle connections that are kept for an address."""
 NEXT_ADDRESS_SECONDS: Final = 0.5

@@ -13,6 +13,7 @@ from contextlib import suppress
 from agentkit.engine.drivers.timer import TaskLimit, Timer
 from agentkit.providers.transport.base import CONNECT_TIMEOUT
 from agentkit.providers.transport.http.address import (
+    END_SECONDS,
     IDLE_SECONDS,
     MOST_IDLE,
     NEXT_ADDRESS_SECONDS,
@@ -28,7 +29,8 @@ from agentkit.providers.transport.http.failures import HttpTimeoutError, connect
 class AsyncHttpClient:
     """The connections of one event loop to one address.
 
-    `connect_timeout` are the seconds for name, connection, tunnel and TLS together; `clock` returns
+    `connect_timeout` are the seconds for name, connection, tunnel and TLS together; `end_timeout`
+    are those for the end of the last response, before another connection is opened; `clock` returns
     the time of day.
     """
 
@@ -37,10 +39,12 @@ class AsyncHttpClient:
         address: Address,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
+        end_timeout: float = END_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
+        self._end_timeout = end_timeout
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.timer = Timer(self._loop)
@@ -56,11 +60,8 @@ class AsyncHttpClient:
             MalformedResponseError: the response is not HTTP.
         """
         connection = self._take()
-        if connection is None and self._idle:
-            # All of them wait for the end of a response, which may be there already.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            connection = self._take()
+        if connection is None and self._idle:  # each has yet to receive the end of a response
+            connection = await self._take_at_end(min(read_timeout, self._end_timeout))
         if connection is None:
             connection = await self._connect(min(read_timeout, self._connect_timeout))
         exchange = connection.begin()
@@ -110,6 +111,19 @@ class AsyncHttpClient:
             if connection.is_usable() and not too_old:
                 return connection
             connection.close()
+        return None
+
+    async def _take_at_end(self, seconds: float) -> _Connection | None:
+        """The connection that was used last, if its last response ends within `seconds`."""
+        connection = self._idle.pop()
+        try:
+            await connection.finish(seconds)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.is_usable():
+            return connection
+        connection.close()
         return None
 
     async def _connect(self, seconds: float) -> _Connection:
@@ -172,7 +186,7 @@ class AsyncHttpReply:
 
         `finished`: nothing that matters is left of the response, which may yet have to end.
         """
-        if finished and (self._exchange.reusable or not self._exchange.complete):
+        if finished and self._exchange.keeps_connection:
             self._client.give_back(self._connection)
         else:
             self._connection.close()
@@ -199,18 +213,30 @@ class _Connection(asyncio.Protocol):
     async def receive(self) -> None:
         """Wait until something arrives, or the connection ends."""
         exchange = self._exchange
-        if self._error is None and not self._ended and not exchange.unread:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        if self._is_open() and not exchange.unread:
+            await self._wait()
         if exchange.unread or exchange.complete:
             return
         if self._error is not None:
             raise self._error
         if self._ended:
             exchange.feed_end()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until the last response ends, at most `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.is_ending():
+                    self._exchange.take()
+                    self.resume()
+                    await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def resume(self) -> None:
         """Continue reading, if it was paused."""

@@ -72,10 +72,10 @@ class HttpExchange:
         "_framing_left",
         "_interim",
         "_parser",
-        "_reusable",
         "complete",
         "has_head",
         "headers",
+        "keeps_connection",
         "status",
         "unread",
     )
@@ -87,18 +87,19 @@ class HttpExchange:
         self.has_head = False
         self.complete = False
         """Whether the body has ended."""
+        self.keeps_connection = False
+        """Whether the connection can carry another request when the body has ended."""
         self.unread = 0
         """Bytes of the body that `take` would return."""
         self._body: list[bytes] = []
         self._framing_left = LARGEST_HEAD
         self._interim = 0
-        self._reusable = False
         self._parser: Any = HttpResponseParser(self)
 
     @property
     def reusable(self) -> bool:
         """Whether the response is complete, and the connection can carry another request."""
-        return self.complete and self._reusable
+        return self.complete and self.keeps_connection
 
     def feed(self, data: bytes) -> None:
         """Parse what arrived.
@@ -107,13 +108,13 @@ class HttpExchange:
             MalformedResponseError: it is not HTTP/1.1, or there is too much beside its body.
         """
         if self.complete:  # not asked for
-            self._reusable = False
+            self.keeps_connection = False
             return
         self._framing_left -= len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._reusable = False
+            self.keeps_connection = False
             if not self._has_ended():
                 raise MalformedResponseError(type(error).__name__) from error
         if self._framing_left < 0:
@@ -126,7 +127,7 @@ class HttpExchange:
             IncompleteResponseError: the response has not ended.
         """
         if self.complete:
-            self._reusable = False
+            self.keeps_connection = False
             return
         names = self.headers.keys()
         if not self.has_head or names & {"content-length", "transfer-encoding"}:
@@ -152,8 +153,12 @@ class HttpExchange:
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        if self.complete:  # those of another response
+            return
         self.status = self._parser.get_status_code()
-        self.has_head = self.status >= 200
+        if self.status >= 200:
+            self.has_head = True
+            self.keeps_connection = bool(self._parser.should_keep_alive())
 
     def on_body(self, data: bytes) -> None:
         """Called by the parser."""
@@ -166,7 +171,7 @@ class HttpExchange:
     def on_message_begin(self) -> None:
         """Called by the parser."""
         if self.complete:  # another response follows, which was not asked for
-            self._reusable = False
+            self.keeps_connection = False
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -174,7 +179,6 @@ class HttpExchange:
             return
         if self.has_head:
             self.complete = True
-            self._reusable = bool(self._parser.should_keep_alive())
             return
         self._interim += 1
         self.headers = {}

@@ -12,6 +12,7 @@ from contextlib import suppress
 from agentkit.providers.transport.base import CONNECT_TIMEOUT
 from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.providers.transport.http.address import (
+    END_SECONDS,
     IDLE_SECONDS,
     MOST_IDLE,
     NEXT_ADDRESS_SECONDS,
@@ -29,8 +30,9 @@ _NO_TIME = 0.001
 class SyncHttpClient:
     """The connections to one address; safe to use from many threads.
 
-    `connect_timeout` are the seconds for the connection, the tunnel and TLS together; `clock`
-    returns the time of day.
+    `connect_timeout` are the seconds for the connection, the tunnel and TLS together; `end_timeout`
+    are those for the end of the last response, before another connection is opened; `clock` returns
+    the time of day.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class SyncHttpClient:
         address: Address,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
+        end_timeout: float = END_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
+        self._end_timeout = end_timeout
         self._clock = clock
         self._idle: deque[_Connection] = deque()
         self._closed = False
@@ -57,7 +61,7 @@ class SyncHttpClient:
         connection = None
         scope = current_scope()
         try:
-            connection = self._take()
+            connection = self._take(min(read_timeout, self._end_timeout))
             if connection is None:
                 connection = _Connection()
                 connection.connect(
@@ -97,17 +101,31 @@ class SyncHttpClient:
         if self._closed:
             self.close()
 
-    def _take(self) -> _Connection | None:
-        """The connection that was used last and proves to be alive."""
+    def _take(self, end_timeout: float) -> _Connection | None:
+        """The connection that was used last and proves to be alive.
+
+        If each has yet to receive the end of a response, `end_timeout` are the seconds to wait.
+        """
         now = self._clock()
-        while True:
-            try:
+        ending: deque[_Connection] = deque()
+        usable = None
+        with suppress(IndexError):  # there are no more
+            while usable is None:
                 connection = self._idle.pop()
-            except IndexError:
-                return None
-            if not connection.is_too_old(now) and connection.is_usable():
-                return connection
-            connection.close()
+                if not connection.is_too_old(now) and connection.is_usable():
+                    usable = connection
+                elif connection.is_ending() and not connection.is_too_old(now):
+                    ending.appendleft(connection)
+                else:
+                    connection.close()
+        if usable is None and ending:
+            last = ending.pop()
+            if last.is_usable(end_timeout):
+                usable = last
+            else:
+                last.close()
+        self._idle.extend(ending)
+        return usable
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed after its response."""
@@ -153,7 +171,7 @@ class SyncHttpReply:
         connection = self._connection
         if connection.scope is not None:
             connection.scope.release()
-        if finished and (self._exchange.reusable or not self._exchange.complete):
+        if finished and self._exchange.keeps_connection:
             self._client.give_back(connection)
         else:
             connection.close()
@@ -235,18 +253,24 @@ class _Connection:
         else:
             self.exchange.feed_end()
 
-    def is_usable(self) -> bool:
-        """Whether it is open, and its last response has ended, with nothing after it."""
-        self.socket.settimeout(0.0)
+    def is_usable(self, seconds: float = 0.0) -> bool:
+        """Whether it is open, and its last response ends in `seconds`, with nothing after it."""
+        due = time.monotonic() + seconds
         try:
-            while True:
+            while self.exchange.keeps_connection:
+                left = 0.0 if self.exchange.complete else max(due - time.monotonic(), 0.0)
+                self.socket.settimeout(left)
                 self.receive()
-                if self.exchange.complete and not self.exchange.reusable:
-                    return False
-        except (BlockingIOError, ssl.SSLWantReadError):
+                self.exchange.take()
+        except (BlockingIOError, ssl.SSLWantReadError, TimeoutError):
             return self.exchange.reusable
         except Exception:  # noqa: BLE001 - the rest of the response was not as expected
-            return False
+            self.close()
+        return False
+
+    def is_ending(self) -> bool:
+        """Whether it is open, and its last response has yet to end."""
+        return not self.exchange.complete and self.socket.fileno() != -1
 
     def close(self) -> None:
         """Close it."""
