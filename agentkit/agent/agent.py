@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, cast, overload
 
 from agentkit.agent.callables import acall, call, require_callable
 from agentkit.agent.lifecycle import Lifecycle
-from agentkit.agent.loop import Run, RunLimits, split_options
+from agentkit.agent.limits import RunLimits, split_options
 from agentkit.agent.memory import Memory
 from agentkit.agent.result import AgentResult
+from agentkit.agent.run import Run
 from agentkit.agent.runs.effects import Decisions
 from agentkit.agent.runs.journal import Journal
 from agentkit.agent.runs.session import (

@@ -1,108 +1,34 @@
 """The loop of an agent: ask the model, run its tool calls, ask again, until it answers.
 
-The loop is a generator. It yields `AskModel` and `CallTools`, and receives the outcome; what else
-it yields are events. `Run.events` and `Run.aevents` perform the two in sync and async code, through
-the journal of the run; `Run.run` and `Run.arun` do the same and drop the events.
+The loop decides and does nothing itself. It is a generator: it yields `AskModel`, `CallTools` and
+`Summarize`, and receives the outcome; what else it yields are events. `Run` performs them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import aclosing
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
-from queue import SimpleQueue
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
-from agentkit.agent.callables import Background, call
 from agentkit.agent.calls import CallTools, PendingCall, ToolResult
-from agentkit.agent.cost import charge, require_prices, total_cost, total_usage
-from agentkit.agent.events import (
-    PartialAnswer,
-    RunEvent,
-    RunFinished,
-    StepFinished,
-    ToolCallFinished,
-    ToolCallStarted,
-)
+from agentkit.agent.cost import charge, total_cost, total_usage
+from agentkit.agent.events import RunEvent, StepFinished
+from agentkit.agent.limits import RunLimits
 from agentkit.agent.memory import Memory
 from agentkit.agent.result import AgentResult, Step
-from agentkit.agent.runs.effects import EffectGuard
-from agentkit.agent.runs.journal import Codec
-from agentkit.agent.runs.records import RESPONSE, RunStart, definition_of, json_options
+from agentkit.agent.runs.records import RunStart
 from agentkit.agent.runs.session import Session
-from agentkit.agent.spans import Exchanged
-from agentkit.agent.toolbox import Toolbox, encoded
-from agentkit.engine.stepper import Stepper
 from agentkit.errors import (
     AgentError,
-    ConfigurationError,
     DeadlineExceededError,
     JournalError,
     LLMError,
     StepLimitError,
 )
-from agentkit.manager.requests import Prompt, request_for
-from agentkit.output.schema import schema_of
-from agentkit.output.validation import TypeCheck, check_for
-from agentkit.policy.budget import Budget
 from agentkit.policy.deadline import Deadline
-from agentkit.policy.validation import number, optional_number, whole_number
-from agentkit.types import (
-    Message,
-    MessageRole,
-    Now,
-    ReasoningDelta,
-    Request,
-    Response,
-    Restart,
-    StreamEvent,
-    TextDelta,
-    ToolCall,
-)
+from agentkit.types import Message, MessageRole, Now, Response, ToolCall
 from agentkit.types.ledger import Ledger
-from agentkit.types.response import ResponseModel
-
-if TYPE_CHECKING:
-    from agentkit.manager.manager import LLMManager
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """The limits of a run. Raises `ConfigurationError` for a value that cannot work."""
-
-    max_steps: int
-    deadline: float | None
-    max_cost: float | None
-    max_tokens: int | None
-    tool_timeout: float
-    max_tool_output: int
-
-    def __post_init__(self) -> None:
-        whole_number("max_steps", self.max_steps)
-        Deadline(self.deadline, 0.0)
-        optional_number("max_cost", self.max_cost, above=True)
-        if self.max_tokens is not None:
-            whole_number("max_tokens", self.max_tokens)
-        number("tool_timeout", self.tool_timeout, above=True)
-        whole_number("max_tool_output", self.max_tool_output)
-
-    def budget(self) -> Budget | None:
-        """The tokens and money of one run, or None without a limit."""
-        if self.max_tokens is None and self.max_cost is None:
-            return None
-        return Budget(tokens=self.max_tokens, usd=self.max_cost)
-
-
-def split_options(options: Mapping[str, Any]) -> tuple[RunLimits, dict[str, Any]]:
-    """The limits in the arguments of `Agent.run`, and its other options."""
-    names = {each.name for each in fields(RunLimits)}
-    limits = {name: value for name, value in options.items() if name in names}
-    return RunLimits(**limits), {k: v for k, v in options.items() if k not in names}
-
 
 log = logging.getLogger("agentkit.agent")
 
@@ -122,303 +48,24 @@ class Summarize(NamedTuple):
     model: str
 
 
-Loop: TypeAlias = Generator[AskModel | CallTools | Summarize | RunEvent, Any, AgentResult[Any]]
+Actions: TypeAlias = Generator[AskModel | CallTools | Summarize | RunEvent, Any, AgentResult[Any]]
 
 
-class Run:
-    """One run of an agent, ready to be started once."""
+class Loop:
+    """What one run does next, from what has happened so far."""
 
     def __init__(
-        self,
-        manager: LLMManager,
-        prompt: Prompt,
-        toolbox: Toolbox,
-        *,
-        agent: str,
-        instructions: str,
-        limits: RunLimits,
-        clock: Now,
-        memory: Memory | None,
-        response_model: ResponseModel[Any] | None,
-        params: Mapping[str, Any],
-        session: Session,
+        self, limits: RunLimits, *, clock: Now, memory: Memory | None, session: Session
     ) -> None:
-        self._manager = manager
-        self._toolbox = toolbox
         self._limits = limits
         self._clock = clock
         self._memory = memory
-        self._options = {**params, "tools": toolbox.specs or None, "response_model": response_model}
-        self._budget = limits.budget()
-        if limits.max_cost is not None:
-            require_prices(manager.dispatcher, params.get("model"))
-        asking = next((spec.name for spec in toolbox.specs if spec.approve), None)
-        if asking is not None and session.source is None:
-            raise ConfigurationError(
-                f"tool {asking!r} needs approval, and the run could not wait for it",
-                hint='pass journal="sqlite:///runs.sqlite", or "memory" for this process',
-            )
-        self._check: TypeCheck | None = None
-        if response_model is not None:
-            self._check, _ = check_for(response_model, Request(tools=toolbox.specs))
-        self._response_codec = Codec(RESPONSE.encode, self._decode_response)
         self._session = session
+        self._budget = limits.budget()
         self._summaries: list[Response[Any]] = []
-        self._start = RunStart(
-            agent=agent,
-            task=request_for(prompt, {}).conversation,
-            history=() if memory is None else memory.messages,
-            definition=definition_of(
-                instructions,
-                toolbox.specs,
-                None if response_model is None else schema_of(response_model).schema,
-            ),
-            options=json_options({**params, **asdict(limits)}) if session.source else {},
-        )
 
-    def exchanged(self, result: AgentResult[Any] | None) -> Exchanged:
-        """What the run was asked, and the last answer of `result`."""
-        start = self._start
-        instructions = start.definition.instructions
-        system = (Message(MessageRole.SYSTEM, instructions),) if instructions else ()
-        messages = (*system, *start.history, *start.task)
-        last = None if result is None else result.steps[-1].response
-        return Exchanged(Request(messages=messages, tools=self._toolbox.specs), last)
-
-    def run(self) -> AgentResult[Any]:
-        """Ask the model in this thread; tools run on threads of their own."""
-        events = self.events(streamed=False)
-        while True:
-            try:
-                next(events)
-            except StopIteration as end:
-                result: AgentResult[Any] = end.value
-                return result
-
-    async def arun(self) -> AgentResult[Any]:
-        """Await the model; async tools are tasks of this loop, blocking ones run on threads."""
-        async with aclosing(self.aevents(streamed=False)) as events:
-            async for event in events:
-                if isinstance(event, RunFinished):
-                    return event.result
-        raise AssertionError("a run ends with RunFinished or raises")
-
-    def events(self, *, streamed: bool) -> Generator[RunEvent, None, AgentResult[Any]]:
-        """Yield what happens; with `streamed` also what the model answers, as it arrives."""
-        with _Closing(self._session) as closing:
-            stepper = Stepper(self._loop(self._session.open(self._start)))
-            stepper.advance()
-            while not stepper.done:
-                effect = stepper.effect
-                outcome: Any = None
-                try:
-                    if isinstance(effect, AskModel):
-                        outcome = yield from self._ask(effect, streamed)
-                    elif isinstance(effect, CallTools):
-                        outcome = yield from self._call_tools(effect, streamed)
-                    elif isinstance(effect, Summarize):
-                        outcome = self._session.recorder.step(
-                            "0.summary", partial(self._summarize, effect), RESPONSE
-                        )
-                    else:
-                        yield effect
-                except GeneratorExit:
-                    stepper.close()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the loop decides what it means
-                    if isinstance(effect, AskModel):
-                        self._session.spend(effect.step, error)
-                    stepper.fail(error)
-                else:
-                    stepper.advance(outcome)
-            closing.result = stepper.result
-        yield RunFinished(stepper.result)
-        return stepper.result
-
-    async def aevents(self, *, streamed: bool) -> AsyncGenerator[RunEvent, None]:
-        """Like `events`, for asyncio; the result is in the last event."""
-        with _Closing(self._session) as closing:
-            stepper = Stepper(self._loop(await self._session.aopen(self._start)))
-            stepper.advance()
-            while not stepper.done:
-                effect = stepper.effect
-                outcome: Any = None
-                try:
-                    if isinstance(effect, RunEvent):
-                        yield effect
-                    elif isinstance(effect, Summarize):
-                        outcome = await self._session.recorder.astep(
-                            "0.summary", partial(self._asummarize, effect), RESPONSE
-                        )
-                    else:
-                        async with aclosing(self._aperform(effect, streamed)) as parts:
-                            async for part in parts:
-                                if isinstance(part, _Outcome):
-                                    outcome = part.value
-                                else:
-                                    yield part
-                except GeneratorExit:
-                    stepper.close()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - the loop decides what it means
-                    if isinstance(effect, AskModel):
-                        self._session.spend(effect.step, error)
-                    stepper.fail(error)
-                else:
-                    stepper.advance(outcome)
-            closing.result = stepper.result
-        yield RunFinished(stepper.result)
-
-    def _ask(self, action: AskModel, streamed: bool) -> Generator[RunEvent, None, Response[Any]]:
-        name, recorder = f"{action.step}.model", self._session.recorder
-        if not streamed:
-            return recorder.step(name, lambda: self._complete(action), self._response_codec)
-        if recorder.must_collect(name):
-            collected: list[RunEvent] = []
-
-            def collect() -> Response[Any]:
-                stream = self._stream(action)
-                try:
-                    while True:
-                        collected.append(next(stream))
-                except StopIteration as end:
-                    response: Response[Any] = end.value
-                    return response
-
-            response = recorder.step(name, collect, self._response_codec)
-            yield from collected
-            return response
-        response = yield from self._stream(action)
-        return recorder.step(name, lambda: response, self._response_codec)
-
-    def _summarize(self, action: Summarize) -> Response[Any]:
-        return self._manager.complete(action.messages, model=action.model)
-
-    async def _asummarize(self, action: Summarize) -> Response[Any]:
-        return await self._manager.acomplete(action.messages, model=action.model)
-
-    def _complete(self, action: AskModel) -> Response[Any]:
-        return self._manager.complete(action.messages, deadline=action.deadline, **self._options)
-
-    def _stream(self, action: AskModel) -> Generator[RunEvent, None, Response[Any]]:
-        partials = _Partials(self._check)
-        with self._manager.stream(
-            action.messages, deadline=action.deadline, **self._options
-        ) as stream:
-            for event in stream.events():
-                yield from partials.shown(event)
-            return stream.response
-
-    def _call_tools(
-        self, action: CallTools, streamed: bool
-    ) -> Generator[RunEvent, None, tuple[ToolResult | PendingCall, ...]]:
-        guard = self._guard()
-        if not streamed:
-            outcomes: tuple[ToolResult | PendingCall, ...]
-            outcomes = call(self._toolbox.run, (action, guard, _ignore), {})
-            return outcomes
-        yield from (ToolCallStarted(each, action.step) for each in action.calls)
-        results: SimpleQueue[ToolResult | None] = SimpleQueue()
-        running = Background(self._toolbox.run(action, guard, results.put))
-        try:
-            running.start(done=lambda: results.put(None))
-            while (result := results.get()) is not None:
-                yield ToolCallFinished(result, action.step)
-        except BaseException:
-            running.cancel()
-            raise
-        outcomes = running.result()
-        return outcomes
-
-    async def _aperform(
-        self, action: AskModel | CallTools, streamed: bool
-    ) -> AsyncGenerator[RunEvent | _Outcome, None]:
-        if isinstance(action, CallTools):
-            parts = self._acall_tools(action, streamed)
-        else:
-            parts = self._aask(action, streamed)
-        async with aclosing(parts):
-            async for part in parts:
-                yield part
-
-    async def _aask(
-        self, action: AskModel, streamed: bool
-    ) -> AsyncGenerator[RunEvent | _Outcome, None]:
-        name, recorder = f"{action.step}.model", self._session.recorder
-        collected: list[RunEvent] = []
-
-        async def complete() -> Response[Any]:
-            return await self._manager.acomplete(
-                action.messages, deadline=action.deadline, **self._options
-            )
-
-        async def collect() -> Response[Any]:
-            async with aclosing(self._astream(action)) as parts:
-                async for part in parts:
-                    if isinstance(part, _Outcome):
-                        return _response(part)
-                    collected.append(part)
-            raise AssertionError("a stream ends with its response or raises")
-
-        if not streamed or recorder.must_collect(name):
-            do = collect if streamed else complete
-            response = await recorder.astep(name, do, self._response_codec)
-            for event in collected:
-                yield event
-            yield _Outcome(response)
-            return
-        async with aclosing(self._astream(action)) as parts:
-            async for part in parts:
-                if not isinstance(part, _Outcome):
-                    yield part
-                    continue
-                streamed_response = _response(part)
-
-                async def done() -> Response[Any]:
-                    return streamed_response  # noqa: B023 - awaited before it changes
-
-                yield _Outcome(await recorder.astep(name, done, self._response_codec))
-
-    async def _astream(self, action: AskModel) -> AsyncGenerator[RunEvent | _Outcome, None]:
-        partials = _Partials(self._check)
-        async with self._manager.astream(
-            action.messages, deadline=action.deadline, **self._options
-        ) as stream:
-            async for event in stream.events():
-                for shown in partials.shown(event):
-                    yield shown
-            yield _Outcome(stream.response)
-
-    async def _acall_tools(
-        self, action: CallTools, streamed: bool
-    ) -> AsyncGenerator[RunEvent | _Outcome, None]:
-        guard = self._guard()
-        if not streamed:
-            yield _Outcome(await self._toolbox.run(action, guard, _ignore))
-            return
-        for each in action.calls:
-            yield ToolCallStarted(each, action.step)
-        results: asyncio.Queue[ToolResult | None] = asyncio.Queue()
-        running = asyncio.create_task(self._toolbox.run(action, guard, results.put_nowait))
-        running.add_done_callback(lambda _: results.put_nowait(None))
-        try:
-            while (result := await results.get()) is not None:
-                yield ToolCallFinished(result, action.step)
-        except BaseException:
-            running.cancel()
-            await asyncio.wait([running])
-            raise
-        yield _Outcome(running.result())
-
-    def _guard(self) -> EffectGuard:
-        session = self._session
-        return EffectGuard(session.recorder, session.run_id, session.decisions, encoded)
-
-    def _decode_response(self, data: Any) -> Response[Any]:
-        response = RESPONSE.decode(data)
-        return response if self._check is None else self._check.accept(response)
-
-    def _loop(self, start: RunStart) -> Loop:
+    def run(self, start: RunStart) -> Actions:
+        """Ask and call tools until the model answers, or a tool call waits for approval."""
         deadline = Deadline(self._limits.deadline, self._clock() - self._session.seconds)
         turn = list(start.task)
         for ledger in self._session.spent():
@@ -550,64 +197,6 @@ class Run:
             run_id=self._session.run_id,
             cost_estimated=any(step.response.ledger.cost_estimated for step in steps),
         )
-
-
-class _Outcome(NamedTuple):
-    """The last item of an async generator: what the loop receives."""
-
-    value: Any
-
-
-def _response(outcome: _Outcome) -> Response[Any]:
-    response: Response[Any] = outcome.value
-    return response
-
-
-class _Closing:
-    """Releases the run at the end of the block, with the result or the error that ended it."""
-
-    def __init__(self, session: Session) -> None:
-        self.result: AgentResult[Any] | None = None
-        self._session = session
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.result is not None:
-            pending = [each.call.id for each in self.result.pending]
-            self._session.close(self.result.status, pending=pending)
-        else:
-            failed = error is None or isinstance(error, Exception)
-            self._session.close("failed" if failed else "abandoned", _note(error))
-
-
-class _Partials:
-    """The events of a stream that a run shows, with partial instances if there is a type."""
-
-    def __init__(self, check: TypeCheck | None) -> None:
-        self._builder = None if check is None else check.partial_builder()
-
-    def shown(self, event: StreamEvent) -> Generator[RunEvent, None, None]:
-        if isinstance(event, TextDelta | ReasoningDelta | Restart):
-            yield event
-            if self._builder is not None:
-                yield from (PartialAnswer(each) for each in self._builder.add(event))
-
-
-def _note(error: BaseException | None) -> str:
-    if isinstance(error, LLMError):
-        return f"{type(error).__name__}: {error.message}"
-    return "interrupted" if error is None else type(error).__name__
-
-
-def _ignore(_: ToolResult) -> None:
-    pass
 
 
 def with_unique_ids(calls: tuple[ToolCall, ...], used: set[str]) -> tuple[ToolCall, ...]:

@@ -126,4 +126,5 @@ def test_the_frames_of_an_agent_are_hidden_too() -> None:
         agent.run("hi")
     text = printed(caught.value)
     assert "agentkit/agent/loop" not in text
+    assert "agentkit/agent/run.py" not in text
     assert 'raise ValueError("broken")' in text
