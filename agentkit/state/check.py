@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agentkit.state import questions
+from agentkit.state.address import connect
 from agentkit.state.questions import SharedKeys
 from agentkit.state.scripts import command
-from agentkit.state.valkey import connect
 
 OLDEST: Final = {"valkey": 8, "redis": 7}
 """The oldest release of each server that has what the functions need."""

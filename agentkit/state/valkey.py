@@ -12,25 +12,21 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.drivers.clock import ThreadWakeup, Wakeup
-from agentkit.errors import ConfigurationError, MissingDependencyError
 from agentkit.state import questions
+from agentkit.state.address import PATIENCE, connect
 from agentkit.state.inbox import Inbox
+from agentkit.state.link import Link
 from agentkit.state.scripts import command
-from agentkit.types.fleet import Question, Receive
-
-if TYPE_CHECKING:
-    import redis
+from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
 
 log = logging.getLogger("agentkit.fleet")
 
-PATIENCE: Final = 0.1
-"""Seconds for which the store may be silent before it counts as lost."""
 LONGEST_WAIT: Final = 0.25
 """Seconds that a caller waits at most, its place in the queue included."""
 HEARTBEAT: Final = 1.0
@@ -47,14 +43,6 @@ _WAITING: Final = 10_000
 _CLEARED: Final = 1_000
 """How many keys the server looks at in one step of clearing."""
 
-_SCHEMES: Final = {
-    "valkey": "redis",
-    "redis": "redis",
-    "valkeys": "rediss",
-    "rediss": "rediss",
-    "unix": "unix",
-}
-
 State: TypeAlias = Literal["idle", "connecting", "up", "down", "closed"]
 
 
@@ -67,18 +55,20 @@ class _Waiter(Protocol):
 class _Pending:
     """A question that waits for its reply."""
 
-    __slots__ = ("abandoned", "done", "question", "reply")
+    __slots__ = ("abandoned", "done", "hear", "question", "repeated", "reply")
 
-    def __init__(self, question: Question, done: _Waiter | None) -> None:
+    def __init__(self, question: Question, done: _Waiter | None, hear: Hear | None = None) -> None:
         self.question = question
         self.done = done
+        self.hear = hear
         self.reply: Any = None
-        self.abandoned = done is None
+        self.abandoned = False
+        """Whether its caller has stopped to wait for the reply."""
+        self.repeated = False
 
-    def answer(self, reply: Any) -> None:
-        self.reply = reply
-        if self.done is not None:
-            self.done.set()
+    @property
+    def may_repeat(self) -> bool:
+        return self.question.retry and not self.repeated and not self.abandoned
 
 
 class _Clearing:
@@ -90,56 +80,6 @@ class _Clearing:
 
 
 _Item: TypeAlias = "_Pending | _Clearing | None"
-
-
-def checked_url(url: Any) -> str:
-    """The URL of a store in the form that redis-py reads.
-
-    Raises:
-        ConfigurationError: it is not the URL of a store. The message does not quote it, as it may
-            contain a password.
-    """
-    scheme, separator, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
-    if not separator or not rest or scheme not in _SCHEMES:
-        raise ConfigurationError(
-            "fleet is not the URL of a store",
-            hint="use valkey://host:6379/0, valkeys:// or rediss:// for TLS, or unix:///path",
-        )
-    return f"{_SCHEMES[scheme]}://{rest}"
-
-
-def connect(url: str) -> redis.Redis:
-    """A client for the store at `url`. It connects with the first command, and never retries.
-
-    Raises:
-        ConfigurationError: `url` is not the URL of a store.
-        MissingDependencyError: redis-py is not installed.
-    """
-    address = checked_url(url)
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-    except ImportError as error:
-        raise MissingDependencyError(
-            "a fleet needs the package redis",
-            hint='install it with pip install "agentkit-llms[fleet]"',
-        ) from error
-    try:
-        return redis.Redis.from_url(
-            address,
-            protocol=2,
-            driver_info=None,  # else each connection takes two more round trips
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=HEARTBEAT,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-    except ValueError:  # without its text, which may quote a password
-        raise ConfigurationError(
-            "fleet is not a valid URL of a store",
-            hint="use valkey://host:6379/0; quote special characters of the password (%40)",
-        ) from None
 
 
 class ValkeyFleet:
@@ -177,6 +117,10 @@ class ValkeyFleet:
         self._processes = 0
         self._beat_at = 0.0
         self._slow = 0
+        self._session = 0
+        self._rounds: dict[MakeQuestions, None] = {}
+        self._again: list[_Pending] = []
+        """Questions to be repeated over a new connection."""
         on_fork(self._leave_to_parent)
         self._start()
 
@@ -186,6 +130,16 @@ class ValkeyFleet:
         return self._process
 
     @property
+    def processes(self) -> int:
+        """Live processes of the fleet when they were last counted, at least 1."""
+        return max(self._processes, 1)
+
+    @property
+    def session(self) -> int:
+        """Grows whenever questions or replies may have been lost."""
+        return self._session
+
+    @property
     def state(self) -> State:
         """``up`` if questions are answered."""
         return self._state
@@ -193,28 +147,33 @@ class ValkeyFleet:
     def ask(self, question: Question) -> Any:
         """The reply, or None."""
         done = ThreadWakeup()
-        pending = self._submit(question, done)
-        if pending is not None and not done.wait(LONGEST_WAIT):
-            pending.abandoned = True
+        pending = self._submit(_Pending(question, done))
+        if pending is not None:
+            try:
+                done.wait(LONGEST_WAIT)
+            finally:
+                self._abandon(pending)
         return self._reply_of(pending)
 
     async def aask(self, question: Question) -> Any:
         """Like `ask`, for asyncio."""
         done = Wakeup()
-        pending = self._submit(question, done)
+        pending = self._submit(_Pending(question, done))
         if pending is not None:
             try:
-                if not await done.wait(LONGEST_WAIT):
-                    pending.abandoned = True
+                await done.wait(LONGEST_WAIT)
             except BaseException:
-                pending.abandoned = True
-                self._take_back(pending)  # a reply may have come before
+                self._abandon(pending)
+                self._take_back(question, pending.reply)  # it may have come before
                 raise
+            self._abandon(pending)
         return self._reply_of(pending)
 
-    def post(self, question: Question) -> None:
-        """Ask without waiting for the reply."""
-        self._submit(question, None)
+    def post(self, question: Question, hear: Hear | None = None) -> None:
+        """Ask without waiting; `hear` gets the reply, or None, on a thread of the fleet."""
+        pending = _Pending(question, None, hear)
+        if self._submit(pending) is None:
+            self._deliver(pending, None)
 
     def subscribe(self, topic: str, receive: Receive) -> None:
         """Call `receive` with each message about `topic`, on the thread of the inbox."""
@@ -233,6 +192,16 @@ class ValkeyFleet:
         """Forget `question`."""
         with self._lock:
             self._leads.pop(question, None)
+
+    def at_heartbeat(self, make: MakeQuestions) -> None:
+        """With each heartbeat, ask what `make` returns."""
+        with self._lock:
+            self._rounds[make] = None
+
+    def stop_at_heartbeat(self, make: MakeQuestions) -> None:
+        """Forget `make`."""
+        with self._lock:
+            self._rounds.pop(make, None)
 
     def clear(self, prefix: str) -> None:
         """Delete every key that starts with `prefix`, in the background."""
@@ -274,18 +243,18 @@ class ValkeyFleet:
         self._process = secrets.token_hex(8)
         self._state = "idle"
         self._queue = SimpleQueue()
-        self._leads, self._cleared = {}, {}
+        self._leads, self._cleared, self._again = {}, {}, []
+        self._session += 1
         self._inbox = Inbox()
         self._thread = None
         self._slow = 0
 
-    def _submit(self, question: Question, done: _Waiter | None) -> _Pending | None:
+    def _submit(self, pending: _Pending) -> _Pending | None:
         if self._state == "idle":
             self._start()
         self._asked += 1
         if self._state not in ("up", "connecting") or self._queue.qsize() >= _WAITING:
             return None
-        pending = _Pending(question, done)
         self._queue.put(pending)
         return pending
 
@@ -295,10 +264,30 @@ class ValkeyFleet:
             self._alone += 1
         return reply
 
-    def _take_back(self, pending: _Pending) -> None:
+    def _abandon(self, pending: _Pending) -> None:
+        """Wait no longer: a reply that comes after this is taken back."""
+        with self._lock:
+            pending.abandoned = True
+
+    def _deliver(self, pending: _Pending, reply: Any) -> None:
+        """Give the reply to whoever asked."""
+        with self._lock:
+            if not pending.abandoned:
+                pending.reply = reply
+            late = pending.abandoned
+        if late:
+            self._take_back(pending.question, reply)
+        elif pending.done is not None:
+            pending.done.set()
+        elif pending.hear is not None:
+            try:
+                pending.hear(reply)
+            except Exception:
+                log.exception("a reply of the fleet could not be passed on")
+
+    def _take_back(self, question: Question, reply: Any) -> None:
         """Release what a reply granted to a caller that no longer waited for it."""
-        question = pending.question
-        if question.function == "shared_claim" and pending.reply is not None:
+        if question.function == "shared_claim" and reply is not None:
             keys, (holder, *_) = questions.SharedKeys(*question.keys), question.args
             self.post(questions.shared_complete(keys, str(holder), "left", b"", ttl=1.0))
 
@@ -317,22 +306,28 @@ class ValkeyFleet:
 
     def _run(self) -> None:
         """Answer questions until the fleet is closed, on the thread of the fleet."""
-        client: redis.Redis | None = None
+        link: Link | None = None
         while self._state != "closed":
-            if client is None:
-                client = self._connect()
-                if client is None:
+            if link is None:
+                link = self._connect()
+                again, self._again = self._again, []
+                if link is None:
+                    for each in again:
+                        self._deliver(each, None)
                     self._refuse(until=time.monotonic() + HEARTBEAT)
                     continue
-            if not self._serve(client, self._beat_at - time.monotonic()):
-                self._disconnect(client)
-                client = None
-        if client is not None:
-            self._send_rest(client)
-            self._disconnect(client)
+                healthy = not again or self._answer(link, again)
+            else:
+                healthy = self._serve(link, self._beat_at - time.monotonic())
+            if not healthy:
+                self._disconnect(link)
+                link = None
+        if link is not None:
+            self._send_rest(link)
+            self._disconnect(link)
 
-    def _connect(self) -> redis.Redis | None:
-        """A client that works, with an inbox that hears. None: the store is lost."""
+    def _connect(self) -> Link | None:
+        """A connection that works, with an inbox that hears. None: the store is lost."""
         from redis.client import PubSub
 
         client = connect(self._url)
@@ -340,9 +335,10 @@ class ValkeyFleet:
             heard = PubSub(client.connection_pool, ignore_subscribe_messages=True)
             heard.subscribe(questions.inbox_of(self._process))
             heard.get_message(timeout=PATIENCE)
+            link = Link(client.connection_pool.get_connection(), client)
             for _ in range(2):
                 begun = time.monotonic()
-                if not self._beat(client):
+                if not self._beat(link):
                     return None
                 if self._state == "down" and time.monotonic() - begun > SLOW:
                     return None
@@ -356,12 +352,12 @@ class ValkeyFleet:
             if self._state != "closed":
                 self._state = "up"
         self._slow = 0
-        return client
+        return link
 
     def _wake(self) -> None:
         self._queue.put(None)
 
-    def _serve(self, client: redis.Redis, wait: float) -> bool:
+    def _serve(self, link: Link, wait: float) -> bool:
         """Answer the questions that wait, and send a heartbeat if it is due. False: a failure."""
         batch: list[_Pending] = []
         try:
@@ -374,23 +370,28 @@ class ValkeyFleet:
                 item = self._queue.get_nowait()
         except Empty:
             pass
-        if batch and not self._answer(client, batch):
+        if batch and not self._answer(link, batch):
             return False
         if not self._inbox.is_listening:
             self._note_fault(ConnectionError("the inbox lost its connection"))
             return False
-        if time.monotonic() >= self._beat_at and not self._beat(client):
+        if time.monotonic() >= self._beat_at and not self._beat(link):
             return False
-        return self._clear_step(client)
+        return self._clear_step(link)
 
-    def _answer(self, client: redis.Redis, batch: list[_Pending]) -> bool:
+    def _answer(self, link: Link, batch: list[_Pending]) -> bool:
+        """Answer `batch`. False: a failure, and some of it may have to be repeated."""
         begun = time.monotonic()
         try:
-            replies = self._execute(client, [each.question for each in batch])
+            replies = self._ask_all(link, batch)
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
             self._note_fault(error)
             for each in batch:
-                each.answer(None)
+                if each.may_repeat:
+                    each.repeated = True
+                    self._again.append(each)
+                else:
+                    self._deliver(each, None)
             return False
         healthy = True
         for pending, reply in zip(batch, replies, strict=True):
@@ -398,50 +399,63 @@ class ValkeyFleet:
                 if healthy:
                     self._note_fault(reply)
                 healthy, reply = False, None  # noqa: PLW2901  (an error is not a reply)
-            pending.answer(reply)
-            if pending.abandoned and pending.done is not None:
-                self._take_back(pending)
+            self._deliver(pending, reply)
         self._slow = self._slow + 1 if time.monotonic() - begun > SLOW else 0
         if self._slow >= SLOW_IN_A_ROW:
             self._note_fault(TimeoutError("the store is slow"))
             healthy = False
         return healthy
 
-    def _execute(self, client: redis.Redis, asked: list[Question]) -> list[Any]:
-        """The reply to each question, or the exception instead of it."""
-        replies = _pipelined(client, [command(each) for each in asked])
-        unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
-        if unknown:
-            texts = [command(asked[i], by_digest=False) for i in unknown]
-            for i, reply in zip(unknown, _pipelined(client, texts), strict=True):
-                replies[i] = reply
-        return replies
+    def _ask_all(self, link: Link, batch: list[_Pending]) -> list[Any]:
+        """The replies to `batch`. Those that ask for a retry wait twice as long for theirs."""
+        from redis import exceptions
 
-    def _beat(self, client: redis.Redis) -> bool:
-        """Say that this process lives, and renew what it leads."""
-        with self._lock:
-            leads = list(self._leads)
-        self._beat_at = time.monotonic() + HEARTBEAT
+        asked = [each.question for each in batch]
         try:
-            alive, *_ = self._execute(client, [questions.beat(self._process), *leads])
+            return _execute(link, asked)
+        except exceptions.TimeoutError:
+            if not any(each.may_repeat for each in batch):
+                raise
+        for each in batch:
+            if each.may_repeat:
+                each.repeated = True
+            else:
+                self._deliver(each, None)
+                each.abandoned = True  # a late reply is taken back
+        return _finish(link, asked)
+
+    def _beat(self, link: Link) -> bool:
+        """Say that this process lives, renew what it leads, and ask what others want to."""
+        with self._lock:
+            leads, rounds = list(self._leads), list(self._rounds)
+        self._beat_at = time.monotonic() + HEARTBEAT
+        asked = [_Pending(question, None, hear) for make in rounds for question, hear in make()]
+        beat = questions.beat(self._process)
+        try:
+            replies = _execute(link, [beat, *leads, *(each.question for each in asked)])
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
-            alive = error
-        if isinstance(alive, Exception):
-            self._note_fault(alive)
+            replies = [error]
+        failure = next((each for each in replies if isinstance(each, Exception)), None)
+        if failure is not None:
+            self._note_fault(failure)
+            for each in asked:
+                self._deliver(each, None)
             return False
-        self._processes = alive[0]
+        self._processes = replies[0][0]
+        for each, reply in zip(asked, replies[1 + len(leads) :], strict=True):
+            self._deliver(each, reply)
         return True
 
-    def _clear_step(self, client: redis.Redis) -> bool:
+    def _clear_step(self, link: Link) -> bool:
         """Delete some of the keys that are to be cleared, and wake this thread for the others."""
         with self._lock:
             clearing = next(iter(self._cleared.values()), None)
         if clearing is None:
             return True
         try:
-            cursor, keys = client.scan(clearing.cursor, match=f"{clearing.prefix}*", count=_CLEARED)
+            cursor, keys = link.scan(clearing.cursor, f"{clearing.prefix}*", _CLEARED)
             if keys:
-                client.unlink(*keys)
+                link.execute([("UNLINK", *keys)])
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
             self._note_fault(error)
             return False
@@ -460,6 +474,7 @@ class ValkeyFleet:
         with self._lock:
             if self._state != "closed":
                 self._state = "down"
+            self._session += 1
             self._faults[kind] += 1
             now = time.monotonic()
             loud = now >= self._warned + QUIET
@@ -476,23 +491,25 @@ class ValkeyFleet:
             except Empty:
                 return
             if isinstance(item, _Pending):
-                item.answer(None)
+                self._deliver(item, None)
 
-    def _disconnect(self, client: redis.Redis) -> None:
+    def _disconnect(self, link: Link) -> None:
         self._inbox.stop()
         try:
-            client.close()
-            client.connection_pool.disconnect()
+            link.close()
         except Exception as error:  # noqa: BLE001  (it is given up in any case)
             log.debug("fleet: closing the connection failed: %s", type(error).__name__)
         for each in self._drain():
-            each.answer(None)
+            if each.may_repeat:
+                self._again.append(each)
+            else:
+                self._deliver(each, None)
 
-    def _send_rest(self, client: redis.Redis) -> None:
+    def _send_rest(self, link: Link) -> None:
         """Send what was posted, and that this process ends."""
         rest = [each.question for each in self._drain() if each.done is None]
         try:
-            self._execute(client, [*rest, questions.leave(self._process)])
+            _execute(link, [*rest, questions.leave(self._process)])
         except Exception as error:  # noqa: BLE001  (its place in the fleet expires)
             log.debug("fleet: the last message failed: %s", type(error).__name__)
 
@@ -511,12 +528,23 @@ class ValkeyFleet:
         return f"<ValkeyFleet {self._state}, {self._processes} processes>"
 
 
-def _pipelined(client: redis.Redis, commands: list[tuple[Any, ...]]) -> list[Any]:
-    pipe = client.pipeline(transaction=False)
-    execute: Callable[..., Any] = pipe.execute_command
-    for each in commands:
-        execute(*each)
-    replies: list[Any] = pipe.execute(raise_on_error=False)
+def _execute(link: Link, asked: Sequence[Question]) -> list[Any]:
+    """The reply to each question, or the exception instead of it."""
+    return _with_texts(link, asked, link.execute([command(each) for each in asked]))
+
+
+def _finish(link: Link, asked: Sequence[Question]) -> list[Any]:
+    """Wait on for the replies to `asked`."""
+    return _with_texts(link, asked, link.finish())
+
+
+def _with_texts(link: Link, asked: Sequence[Question], replies: list[Any]) -> list[Any]:
+    """Ask again, with its text, where the server did not know the script."""
+    unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
+    if unknown:
+        texts = [command(asked[i], by_digest=False) for i in unknown]
+        for i, reply in zip(unknown, link.execute(texts), strict=True):
+            replies[i] = reply
     return replies
 
 

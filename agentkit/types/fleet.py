@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from agentkit.types.provider import Signal
@@ -10,6 +10,7 @@ from agentkit.types.response import Response
 
 Argument: TypeAlias = "str | bytes | int"
 Receive: TypeAlias = Callable[[bytes], None]
+Hear: TypeAlias = Callable[[Any], None]
 
 
 class Question(NamedTuple):
@@ -18,6 +19,14 @@ class Question(NamedTuple):
     function: str
     keys: tuple[str, ...]
     args: tuple[Argument, ...]
+    retry: bool = False
+    """Whether to wait twice as long for a late reply, and to ask again if the connection broke.
+
+    The store may then have been asked twice.
+    """
+
+
+MakeQuestions: TypeAlias = Callable[[], "Iterable[tuple[Question, Hear | None]]"]
 
 
 class Fleet(Protocol):
@@ -32,6 +41,16 @@ class Fleet(Protocol):
         """The name of this process in the fleet, and of the channel on which it gets messages."""
         ...
 
+    @property
+    def processes(self) -> int:
+        """Live processes of the fleet when they were last counted, at least 1."""
+        ...
+
+    @property
+    def session(self) -> int:
+        """Grows whenever questions or replies may have been lost."""
+        ...
+
     def ask(self, question: Question) -> Any:
         """The reply, or None."""
         ...
@@ -40,8 +59,8 @@ class Fleet(Protocol):
         """Like `ask`, for asyncio."""
         ...
 
-    def post(self, question: Question) -> None:
-        """Ask without waiting for the reply."""
+    def post(self, question: Question, hear: Hear | None = None) -> None:
+        """Ask without waiting; `hear` gets the reply, or None, on a thread of the fleet."""
         ...
 
     def subscribe(self, topic: str, receive: Receive) -> None:
@@ -58,6 +77,17 @@ class Fleet(Protocol):
 
     def stop_leading(self, question: Question) -> None:
         """Forget `question`."""
+        ...
+
+    def at_heartbeat(self, make: MakeQuestions) -> None:
+        """With each heartbeat, once a second, ask what `make` returns, on a thread of the fleet.
+
+        Each question comes with a function that gets the reply, or None. `make` must not raise.
+        """
+        ...
+
+    def stop_at_heartbeat(self, make: MakeQuestions) -> None:
+        """Forget `make`."""
         ...
 
 

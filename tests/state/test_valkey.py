@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from typing import Any
 
@@ -13,9 +14,11 @@ from agentkit.errors import ConfigurationError
 from agentkit.state import questions
 from agentkit.state.questions import SharedKeys
 from agentkit.state.valkey import ValkeyFleet
+from agentkit.types.fleet import Hear, Question
 from tests.architecture.tree import ROOT
 from tests.forks import forks, in_child
 from tests.helpers import until
+from tests.state.proxy import proxy_of
 from tests.state.servers import Server
 
 KEYS = SharedKeys.of("group", "key")
@@ -153,6 +156,77 @@ def test_messages_reach_the_process_that_they_are_for(server: Server, fleet: Val
     assert heard.wait(10)
     assert received == [b"answer\nit"]
     other.close()
+
+
+def beat_again(process: str) -> Question:
+    return questions.beat(process)._replace(retry=True)
+
+
+def test_a_question_that_asks_for_it_is_repeated_when_the_connection_breaks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 60.0)
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: is_up(fleet))
+        replies = []
+        for question in (questions.beat("p"), beat_again("p")):
+            proxy.hold()
+            sent, session = len(proxy.requests), fleet.session
+            asked = threading.Thread(target=lambda it=question: replies.append(fleet.ask(it)))
+            asked.start()
+            until(lambda sent=sent: len(proxy.requests) > sent)  # type: ignore[misc]
+            proxy.cut(repaired=True)
+            asked.join()
+            assert fleet.session > session
+            until(lambda: is_up(fleet))
+        fleet.close()
+    assert replies[0] is None
+    assert replies[1][0] == 2
+
+
+def test_a_question_that_asks_for_it_waits_longer_and_the_others_do_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.state.address.PATIENCE", 0.3)
+    monkeypatch.setattr("agentkit.state.valkey.LONGEST_WAIT", 10.0)
+
+    async def main() -> tuple[Any, Any]:
+        long = asyncio.create_task(fleet.aask(beat_again("p")))
+        short = asyncio.create_task(fleet.aask(questions.beat("p")))
+        first = await short
+        proxy.release()
+        return first, await long
+
+    interval = sys.getswitchinterval()
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: is_up(fleet))
+        proxy.hold()
+        sys.setswitchinterval(5.0)  # so that both questions are in one batch
+        try:
+            short, long = asyncio.run(main())
+        finally:
+            sys.setswitchinterval(interval)
+        assert fleet.statistics()["faults"] == {}
+        fleet.close()
+    assert short is None
+    assert long[0] == 2
+
+
+def test_others_ask_with_each_heartbeat(server: Server, fleet: ValkeyFleet) -> None:
+    heard: list[Any] = []
+
+    def make() -> list[tuple[Question, Hear | None]]:
+        return [(questions.beat("guest"), heard.append), (questions.leave("guest"), None)]
+
+    fleet.at_heartbeat(make)
+    until(lambda: bool(heard))
+    fleet.stop_at_heartbeat(make)
+    assert heard[0][0] == 2
+    server.kill()
+    fleet.post(questions.beat("p"), heard.append)
+    until(lambda: heard[-1] is None)
 
 
 def test_a_process_that_leaves_no_longer_counts(server: Server, fleet: ValkeyFleet) -> None:

@@ -1,0 +1,96 @@
+"""A network between a fleet and its server that a test can stop, cut and repair."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.state.servers import Server
+
+
+class Proxy:
+    """Forwards bytes between a Unix socket of its own and that of a server."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        self.url = f"unix://{path}"
+        self.requests: list[bytes] = []
+        """What it has passed on to the server, as it came."""
+        self._server = server
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._cut = False
+        self._open: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(16)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self) -> None:
+        """Keep the replies of the server."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Send the replies that were kept, and those that come."""
+        self._flowing.set()
+
+    def cut(self, *, repaired: bool = False) -> None:
+        """End every connection; unless `repaired`, also new ones until `repair`."""
+        self._cut = not repaired
+        while self._open:
+            with suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
+        self._flowing.set()
+
+    def repair(self) -> None:
+        """Let new connections through."""
+        self._cut = False
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                try:
+                    if self._cut:
+                        raise ConnectionRefusedError
+                    far.connect(self._server.socket)
+                except OSError:
+                    near.close()
+                    far.close()
+                    continue
+                self._open += [near, far]
+                for source, sink, replies in ((near, far, False), (far, near, True)):
+                    threading.Thread(
+                        target=self._pump, args=(source, sink, replies), daemon=True
+                    ).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, replies: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if replies:
+                    self._flowing.wait()
+                sink.sendall(data)
+                if not replies:
+                    self.requests.append(data)
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+
+@contextmanager
+def proxy_of(server: Server) -> Iterator[Proxy]:
+    with tempfile.TemporaryDirectory(prefix="ak", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
+        proxy = Proxy(server, f"{folder}/p")
+        try:
+            yield proxy
+        finally:
+            proxy.close()
