@@ -21,11 +21,13 @@ from opentelemetry.trace import (
     StatusCode,
     Tracer,
     TracerProvider,
+    get_current_span,
     get_tracer,
     set_span_in_context,
 )
 
 from agentkit._version import __version__
+from agentkit.providers.transport.instrumentation import RECORDED
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
 from agentkit.telemetry.metrics import Instruments, ObservedManager
@@ -41,7 +43,6 @@ NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
 _NO_SCOPE: AbstractContextManager[object] | None = None
 _NO_CONTEXT: Context | None = None
-_OPENLLMETRY_KEY = "suppress_language_model_instrumentation"
 _CACHE_OUTCOMES = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
@@ -400,8 +401,14 @@ class _Scope:
 
 @guarded(_NO_CONTEXT)
 def _context_of(span: Span) -> Context | None:
-    """The context inside `span`, even if it is not sampled: its children must not start traces."""
-    return set_span_in_context(span) if span.get_span_context().is_valid else None
+    """The context inside `span`, even if it is not sampled: its children must not start traces.
+
+    None if nothing records spans: a no-op tracer returns the span around, or an invalid one.
+    """
+    own = span.get_span_context()
+    if not own.is_valid or own == get_current_span().get_span_context():
+        return None
+    return set_span_in_context(span)
 
 
 def error_type(error: BaseException | None) -> str:
@@ -423,9 +430,9 @@ def _suppressed(parent: Context) -> Context:
     """`parent` with the keys that stop other GenAI instrumentations from recording the call.
 
     They are those of OpenTelemetry's own instrumentations and of OpenLLMetry's. The key that stops
-    every instrumentation is not set: HTTP clients and whatever a callable uses keep their spans.
+    every instrumentation is left to the providers: whatever a callable uses keeps its spans.
     """
-    parent = otel_context.set_value(_OPENLLMETRY_KEY, True, parent)
+    parent = otel_context.set_value(RECORDED, True, parent)
     key, data = _suppression()
     return parent if key is None or data is None else otel_context.set_value(key, data(), parent)
 

@@ -18,6 +18,7 @@ from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.connection import make_cancellable
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.sessions import open_session
+from agentkit.providers.transport.instrumentation import resume_instrumentation
 from agentkit.types.context import Closing
 
 
@@ -128,6 +129,7 @@ class Clients(Closing):
                     config=self._config(timeout),
                 )
                 make_cancellable(client)
+                _resume_instrumentation_of_http(client)
                 self._clients[key] = client
             return self._clients[key]
 
@@ -161,3 +163,9 @@ class Clients(Closing):
             tcp_keepalive=True,
             user_agent_extra=f"agentkit/{__version__}",
         )
+
+
+def _resume_instrumentation_of_http(client: Any) -> None:
+    events = getattr(getattr(client, "meta", None), "events", None)
+    if events is not None:  # else a test's own client
+        events.register("before-send", resume_instrumentation)

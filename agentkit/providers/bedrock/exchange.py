@@ -24,6 +24,7 @@ from agentkit.providers.bedrock.errors import (
 from agentkit.providers.bedrock.parameters import fit_to_model
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.state import OMITTED, StateMemory
+from agentkit.providers.transport.instrumentation import without_sdk_spans
 from agentkit.types import Request
 
 CONVERSE: Final = "converse"
@@ -89,7 +90,8 @@ class Exchange:
         """The answer to `operation`: ``converse`` or ``converse_stream`` of an SDK client."""
         while True:
             try:
-                return operation(modelId=self.route.model_id, **self._arguments)
+                with without_sdk_spans():
+                    return operation(modelId=self.route.model_id, **self._arguments)
             except Exception as refusal:
                 if not (self._reroute(refusal) or self._omit(refusal) or self._forget(refusal)):
                     raise

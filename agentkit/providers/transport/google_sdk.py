@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -25,6 +25,7 @@ from agentkit.providers.transport.base import (
 )
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.connection import make_cancellable
+from agentkit.providers.transport.instrumentation import resume_instrumentation, without_sdk_spans
 from agentkit.providers.transport.size_limit import limit_size
 
 _SHORTEST_DEADLINE = 10
@@ -56,22 +57,26 @@ class GoogleSdkTransport:
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         models, responses = self._clients.sync().models, list[Any]()
-        with _collect(responses):
-            content = models.generate_content(**_arguments(body, read_timeout))
+        arguments = _arguments(body, read_timeout)
+        with _collect(responses), without_sdk_spans():
+            content = models.generate_content(**arguments)
         return _checked(content, responses)
 
     async def asend(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Like `send`, for asyncio."""
         models, responses = self._clients.of_loop().models, list[Any]()
-        with _collect(responses):
-            content = await models.generate_content(**_arguments(body, read_timeout))
+        arguments = _arguments(body, read_timeout)
+        with _collect(responses), without_sdk_spans():
+            content = await models.generate_content(**arguments)
         return _checked(content, responses)
 
     @contextmanager
     def stream(self, body: Body, *, read_timeout: float | None) -> Iterator[Reply]:
         """Send a request and open the stream of its response."""
         models, responses = self._clients.sync().models, list[Any]()
-        chunks = models.generate_content_stream(**_arguments(body, read_timeout))
+        arguments = _arguments(body, read_timeout)
+        with without_sdk_spans():
+            chunks = models.generate_content_stream(**arguments)
         try:
             yield Reply(_read(chunks, responses), {})
         finally:
@@ -85,8 +90,9 @@ class GoogleSdkTransport:
         models, responses = self._clients.of_loop().models, list[Any]()
         chunks = None
         try:
-            with _collect(responses):
-                chunks = await models.generate_content_stream(**_arguments(body, read_timeout))
+            arguments = _arguments(body, read_timeout)
+            with _collect(responses), without_sdk_spans():
+                chunks = await models.generate_content_stream(**arguments)
             yield Reply(_aread(chunks, responses), {})
         finally:
             if chunks is not None:
@@ -118,7 +124,7 @@ class _Client:
 
     def __init__(self, key: str, url: str | None) -> None:
         httpx = _http_library()
-        hooks: dict[str, Any] = {"request": [_limit_connect], "response": [_on_response]}
+        hooks: dict[str, Any] = {"request": [_on_request], "response": [_on_response]}
         self._http = httpx.Client(follow_redirects=False, event_hooks=hooks)
         make_cancellable(self._http)
         unused = httpx.AsyncClient(transport=httpx.AsyncBaseTransport(), trust_env=False)
@@ -134,7 +140,7 @@ class _AsyncClient:
 
     def __init__(self, key: str, url: str | None) -> None:
         httpx = _http_library()
-        hooks: dict[str, Any] = {"request": [_alimit_connect], "response": [_aon_response]}
+        hooks: dict[str, Any] = {"request": [_aon_request], "response": [_aon_response]}
         self._http = httpx.AsyncClient(follow_redirects=False, event_hooks=hooks)
         unused = httpx.Client(transport=httpx.BaseTransport(), trust_env=False)
         self._client = _genai_client(key, url, sync_client=unused, async_client=self._http)
@@ -160,14 +166,15 @@ def _genai_client(key: str, url: str | None, *, sync_client: Any, async_client: 
     return genai.Client(api_key=key, vertexai=False, http_options=options)
 
 
-def _limit_connect(request: Any) -> None:
-    """The SDK allows a connection as much time as an answer."""
+def _on_request(request: Any) -> None:
+    resume_instrumentation()
+    # The SDK allows a connection as much time as an answer.
     limits = request.extensions["timeout"]
     limits["connect"] = min(limits["connect"] or CONNECT_TIMEOUT, CONNECT_TIMEOUT)
 
 
-async def _alimit_connect(request: Any) -> None:
-    _limit_connect(request)
+async def _aon_request(request: Any) -> None:
+    _on_request(request)
 
 
 def _on_response(response: Any) -> None:
@@ -192,19 +199,21 @@ def _collect(responses: list[Any]) -> Iterator[None]:
         _opened.reset(token)
 
 
-def _read(chunks: Iterator[Any], responses: list[Any]) -> Iterator[list[Any]]:
+def _read(chunks: Iterable[Any], responses: list[Any]) -> Iterator[list[Any]]:
+    iterator = iter(chunks)  # instrumentations return what is not an iterator
     while True:
         with _collect(responses):
-            chunk = next(chunks, None)
+            chunk = next(iterator, None)
         if chunk is None:
             return
         yield [chunk]
 
 
-async def _aread(chunks: AsyncIterator[Any], responses: list[Any]) -> AsyncIterator[list[Any]]:
+async def _aread(chunks: AsyncIterable[Any], responses: list[Any]) -> AsyncIterator[list[Any]]:
+    iterator = aiter(chunks)
     while True:
         with _collect(responses):
-            chunk = await anext(chunks, None)
+            chunk = await anext(iterator, None)
         if chunk is None:
             return
         yield [chunk]

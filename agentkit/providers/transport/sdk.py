@@ -22,6 +22,11 @@ from agentkit.providers.transport.base import (
 )
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.connection import make_cancellable
+from agentkit.providers.transport.instrumentation import (
+    aresume_instrumentation,
+    resume_instrumentation,
+    without_sdk_spans,
+)
 from agentkit.providers.transport.size_limit import alimit_size, limit_size
 
 
@@ -63,20 +68,26 @@ class SdkTransport:
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         create = self._create(self._clients.sync())
-        raw = create(**self._arguments(create, body, read_timeout))
+        arguments = self._arguments(create, body, read_timeout)
+        with without_sdk_spans():
+            raw = create(**arguments)
         return Reply(raw.parse(), raw.headers)
 
     async def asend(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Like `send`, for asyncio."""
         create = self._create(self._clients.of_loop())
-        raw = await create(**self._arguments(create, body, read_timeout))
+        arguments = self._arguments(create, body, read_timeout)
+        with without_sdk_spans():
+            raw = await create(**arguments)
         return Reply(await _parsed(raw), raw.headers)
 
     @contextmanager
     def stream(self, body: Body, *, read_timeout: float | None) -> Iterator[Reply]:
         """Send a request and open the stream of its response."""
         create = self._create(self._clients.sync())
-        raw = create(**self._arguments(create, body, read_timeout))
+        arguments = self._arguments(create, body, read_timeout)
+        with without_sdk_spans():
+            raw = create(**arguments)
         remove_byte_order_mark(raw.http_response)
         stream = raw.parse()
         events = stream.__stream__()  # a generator of ours: closing `stream` leaves its own open
@@ -90,7 +101,9 @@ class SdkTransport:
     async def astream(self, body: Body, *, read_timeout: float | None) -> AsyncIterator[Reply]:
         """Like `stream`, for asyncio."""
         create = self._create(self._clients.of_loop())
-        raw = await create(**self._arguments(create, body, read_timeout))
+        arguments = self._arguments(create, body, read_timeout)
+        with without_sdk_spans():
+            raw = await create(**arguments)
         remove_byte_order_mark(raw.http_response)
         stream = await _parsed(raw)
         events = stream.__stream__()
@@ -148,12 +161,14 @@ class SdkTransport:
     def _new_client(self, name: str) -> Any:
         sdk = import_module(self._method.sdk)
         # By default, an SDK sends the prompt again to whatever host a redirect names.
-        hook: Callable[[Any], Any]
+        hooks: dict[str, Any]
         if name.startswith("Async"):
-            make, hook = sdk.DefaultAsyncHttpxClient, alimit_size
+            make = sdk.DefaultAsyncHttpxClient
+            hooks = {"request": [aresume_instrumentation], "response": [alimit_size]}
         else:
-            make, hook = sdk.DefaultHttpxClient, limit_size
-        http = make(follow_redirects=False, event_hooks={"response": [hook]})
+            make = sdk.DefaultHttpxClient
+            hooks = {"request": [resume_instrumentation], "response": [limit_size]}
+        http = make(follow_redirects=False, event_hooks=hooks)
         options = {"http_client": http, **self._client_options(sdk)}
         make_client = getattr(sdk, name)
         if "open_telemetry" in inspect.signature(make_client).parameters:
