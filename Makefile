@@ -21,7 +21,7 @@ demo: $(VENV)/.installed-cli  ## play an outage on this machine, without a key o
 
 test: $(VENV)/.installed-dev  ## run the tests; ARGS="-k breaker -x" goes to pytest
 	@echo "==> pytest -n $(WORKERS) $(ARGS)"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@.ci/pytest $(BIN)/python -n $(WORKERS) --dist worksteal $(ARGS)
 
 matrix: $(VENV)/.installed-dev  ## test with the oldest, a middle and the newest dependencies; ARGS=oldest for one
 	@echo "==> .ci/matrix $(ARGS)"
