@@ -11,7 +11,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test matrix check lint format format-check types docs wheel bench clean
+.PHONY: help demo test matrix ray check lint format format-check types docs wheel bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ test: $(VENV)/.installed-dev  ## run the tests; ARGS="-k breaker -x" goes to pyt
 matrix: $(VENV)/.installed-dev  ## test with the oldest, a middle and the newest dependencies; ARGS=oldest for one
 	@echo "==> .ci/matrix $(ARGS)"
 	@BIN=$(BIN) WORKERS=$(WORKERS) .ci/matrix $(ARGS)
+
+ray: $(VENV)/.installed-dev  ## test batches on Ray, in an environment of its own
+	@echo "==> .ci/ray $(ARGS)"
+	@BIN=$(BIN) .ci/ray $(ARGS)
 
 check: lint format-check types docs wheel  ## everything but the tests: lint, format, types, docs, wheel
 

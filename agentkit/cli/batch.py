@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -40,8 +40,7 @@ def command(
         Path, typer.Argument(metavar="IN.JSONL", help="The requests, one on each line.")
     ],
     target: Annotated[
-        Path,
-        typer.Argument(metavar="OUT.JSONL", help="The answers; a folder with --shards, --workers."),
+        Path, typer.Argument(metavar="OUT.JSONL", help="The answers; with shards, a folder.")
     ],
     model: Models = None,
     concurrency: Annotated[
@@ -70,6 +69,14 @@ def command(
         int | None,
         typer.Option(min=1, help="Answer with this many processes.", show_default=False),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Answer with --workers actors on this Ray cluster; auto: find or start one.",
+            show_default=False,
+        ),
+    ] = None,
     join: Annotated[
         bool, typer.Option("--join", help="Join the folder IN.JSONL of a run with shards.")
     ] = False,
@@ -79,8 +86,8 @@ def command(
     Each line of IN.JSONL is an object with a prompt or messages, an optional id, and parameters of
     the model. A second run skips answered items and retries failed ones.
 
-    With --shards or --workers, the answers go to files in a folder, and `agentkit batch --join
-    FOLDER OUT.JSONL` makes one file of them.
+    With --shards, --workers or --ray, the answers go to files in a folder, and
+    `agentkit batch --join FOLDER OUT.JSONL` makes one file of them.
 
     Exit code 1: an item failed, the models were down for the time of --patience, or the run could
     not start. Exit code 3: the budget is spent, or the keys are refused.
@@ -91,36 +98,16 @@ def command(
             _join(source, target)
             return
         budget = _budget(budget_usd, budget_tokens)
+        complete = _runner(make, ray=ray, shards=shards, workers=workers)
         with _shown_progress() as on_progress:
-            if shards is not None or workers is not None:
-                from agentkit.manager.batch_workers import complete_shards
-
-                done = complete_shards(
-                    make,
-                    source,
-                    target,
-                    shards=shards,
-                    workers=workers or 1,
-                    max_concurrency=concurrency,
-                    patience=patience,
-                    budget=budget,
-                    on_progress=on_progress,
-                )
-            else:
-                from agentkit.manager.batch_file import complete_file
-
-                with make() as manager:
-                    done = asyncio.run(
-                        complete_file(
-                            manager,
-                            source,
-                            target,
-                            max_concurrency=concurrency,
-                            patience=patience,
-                            budget=budget,
-                            on_progress=on_progress,
-                        )
-                    )
+            done = complete(
+                source,
+                target,
+                max_concurrency=concurrency,
+                patience=patience,
+                budget=budget,
+                on_progress=on_progress,
+            )
     except (BudgetExceededError, AuthenticationError) as error:
         fail(f"stopped: {one_line(error)}", code=_NEEDS_YOU)
     except LLMError as error:
@@ -129,6 +116,30 @@ def command(
         print("agentkit: interrupted; run the same command again to continue", file=sys.stderr)
         raise
     _print_summary(done, target)
+
+
+def _runner(
+    make: Callable[[], LLMManager], *, ray: str | None, shards: int | None, workers: int | None
+) -> Callable[..., Progress]:
+    """The function that completes a file: here, with processes, or on Ray."""
+    if ray is not None:
+        from agentkit.integrations.ray import map_prompts
+
+        return functools.partial(map_prompts, make, address=ray, shards=shards, workers=workers)
+    if shards is not None or workers is not None:
+        from agentkit.manager.batch_workers import complete_shards
+
+        return functools.partial(complete_shards, make, shards=shards, workers=workers or 1)
+    return functools.partial(_complete_here, make)
+
+
+def _complete_here(
+    make: Callable[[], LLMManager], source: Path, target: Path, **options: Any
+) -> Progress:
+    from agentkit.manager.batch_file import complete_file
+
+    with make() as manager:
+        return asyncio.run(complete_file(manager, source, target, **options))
 
 
 def batch_manager(model: list[str] | None, base_url: str | None) -> LLMManager:

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.processes
 
 HEAVY = {
     "anthropic", "boto3", "botocore", "diskcache", "google.genai", "groq", "httpx", "httpx2",
-    "instructor", "openai", "opentelemetry.sdk", "pybreaker", "redis", "rich", "typer", "yaml",
+    "instructor", "openai", "opentelemetry.sdk", "pybreaker", "ray", "redis", "rich", "typer",
+    "yaml",
 }  # fmt: skip
 
 PROBE = """

@@ -52,7 +52,7 @@ def test_the_page_shows_the_releases_that_are_tested() -> None:
     shown = {name: Version(oldest) for name, oldest, _ in rows}
     optional = {each for name in ("bench", "dev", "test") for each in extra_names(name)}
     expected = lower_bounds()
-    for name in optional | {"instructor"}:
+    for name in optional | {"instructor", "ray"}:
         expected.pop(name, None)
     assert shown == expected
     assert {name: Version(each) for name, _, each in rows if each != "—"} == middle()

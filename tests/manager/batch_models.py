@@ -93,6 +93,11 @@ def broken() -> LLMManager:
     raise ConfigurationError("no such model")
 
 
+def fatal() -> LLMManager:
+    """Its process dies when it is made."""
+    os._exit(1)
+
+
 def manager(model: Any) -> LLMManager:
     """A manager of `model`, with a price."""
     llm = LLMManager(enable_caching=False)

@@ -142,6 +142,8 @@ def test_what_ends_a_worker_ends_the_run(source: Path, folder: Path) -> None:
         complete_shards(batch_models.broken, source, folder)
     with pytest.raises(LLMError, match="3 workers died over shard 0, the last one with exit code"):
         complete_shards(batch_models.deadly, source, folder)
+    with pytest.raises(LLMError, match="3 workers died before they were ready, the last one with"):
+        complete_shards(batch_models.fatal, source, folder)
     with pytest.raises(ConfigurationError, match="cannot be sent to another process"):
         complete_shards(lambda: batch_models.fair("log"), source, folder)
     assert not multiprocessing.active_children()
