@@ -50,6 +50,16 @@ def test_an_import_loads_no_sdk_and_opens_nothing(statement: str) -> None:
     assert threads == 1
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "google", "groq", "bedrock"])
+def test_an_adapter_does_without_the_packages_of_the_native_transport(provider: str) -> None:
+    make = f"provider_for({provider + ':m'!r}, api_key='k')" if provider != "bedrock" else "1"
+    modules, _, _ = after(
+        f"import agentkit.providers.{provider}\n"
+        f"from agentkit.providers.registry import provider_for\n{make}"
+    )
+    assert modules & {"httptools", "msgspec"} == set()
+
+
 def test_redis_beside_us_is_not_imported_until_pybreakers_storage_is_wanted(
     tmp_path: Path,
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from agentkit.providers.transport.http.address import address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
-from agentkit.providers.transport.http.exchange import request_head
+from agentkit.providers.transport.http.request_head import request_head
 from agentkit.providers.transport.http.sync_client import SyncHttpClient
 from agentkit.types import Request
 from tests.helpers import until

@@ -12,17 +12,13 @@ from hypothesis import strategies as st
 
 from agentkit import InvalidResponseError
 from agentkit.providers.transport.http.body import BodyDecoder, EventParser, MalformedBodyError
-from agentkit.providers.transport.http.exchange import (
-    LARGEST_HEAD,
-    HttpExchange,
-    merge_headers,
-    request_head,
-)
+from agentkit.providers.transport.http.exchange import LARGEST_HEAD, HttpExchange
 from agentkit.providers.transport.http.failures import (
     IncompleteResponseError,
     MalformedResponseError,
     UnsendableHeaderError,
 )
+from agentkit.providers.transport.http.request_head import merge_headers, request_head
 
 BODY = b'{"answer": "Paris"}'
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-Id: 7\r\n\r\n%s" % (len(BODY), BODY)

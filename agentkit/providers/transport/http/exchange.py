@@ -1,4 +1,4 @@
-"""One HTTP/1.1 exchange without I/O: the bytes of a request, and a response as its bytes arrive.
+"""The response of an HTTP/1.1 exchange without I/O, as its bytes arrive.
 
 httptools parses; it binds llhttp, the parser of Node.js. What is added here is what a client of
 JSON APIs needs to be safe: limits, and whether the connection can be used again.
@@ -6,8 +6,6 @@ JSON APIs needs to be safe: limits, and whether the connection can be used again
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -15,7 +13,6 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from agentkit.providers.transport.http.failures import (
     IncompleteResponseError,
     MalformedResponseError,
-    UnsendableHeaderError,
 )
 
 LARGEST_HEAD = 256 * 1024
@@ -26,42 +23,6 @@ _MOST_INTERIM = 16
 """Responses of the kind ``100 Continue`` before the actual one."""
 MOST_UNREAD = 1024 * 1024
 """Bytes of a body that arrived and were not read, after which reading stops for a while."""
-_OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "upgrade"})
-"""Headers that say where a request ends, or what becomes of its connection."""
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BREAK = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-
-
-def merge_headers(*groups: Mapping[str, Any]) -> dict[str, str]:
-    """The headers of all `groups`; a later one replaces an earlier one, whatever the case.
-
-    Raises:
-        UnsendableHeaderError: one cannot be sent, or is the client's own; names it, without its
-            value.
-    """
-    merged: dict[str, tuple[str, str]] = {}
-    for group in groups:
-        for name, value in group.items():
-            key = name.lower()
-            if key in _OWN_HEADERS:
-                raise UnsendableHeaderError(f"the header {name!r} is set by the client")
-            if not _NAME.fullmatch(name) or not isinstance(value, str) or _BREAK.search(value):
-                raise UnsendableHeaderError(f"the header {name!r} cannot be sent")
-            merged[key] = name, value
-    return dict(merged.values())
-
-
-def request_head(target: str, host: str, headers: Mapping[str, str]) -> bytes:
-    """The head of a POST up to the value of its ``Content-Length``, which comes last.
-
-    `headers` are those of `merge_headers`.
-    """
-    lines = [f"POST {target} HTTP/1.1"]
-    if not any(name.lower() == "host" for name in headers):
-        lines.append(f"Host: {host}")
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines.append("Content-Length: ")
-    return "\r\n".join(lines).encode("latin-1")
 
 
 class HttpExchange:

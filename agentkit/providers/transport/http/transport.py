@@ -21,13 +21,13 @@ from agentkit.providers.transport.http.body import (
     EventParser,
     MalformedBodyError,
 )
-from agentkit.providers.transport.http.exchange import merge_headers, request_head
 from agentkit.providers.transport.http.failures import (
     HttpStatusError,
     MalformedResponseError,
     UnsendableHeaderError,
 )
 from agentkit.providers.transport.http.record import Record, parse, serialize, typed_parser
+from agentkit.providers.transport.http.request_head import merge_headers, request_head
 
 if TYPE_CHECKING:
     from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
