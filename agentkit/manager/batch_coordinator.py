@@ -40,7 +40,7 @@ class Worker(Protocol):
         ...
 
     def receive(self) -> Any:
-        """What it said: `Ready`, a `Report`, an outcome, or why it has no manager.
+        """What it sent: `Ready`, a `Report`, an outcome, or why it has no manager.
 
         Raises:
             WorkerDiedError: nothing; it is gone.

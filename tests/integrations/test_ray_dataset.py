@@ -28,14 +28,14 @@ def asked(model: ScriptedModel, prompts: list[Any], **options: Any) -> dict[str,
 
 def test_each_row_gets_its_answer_or_its_error() -> None:
     model = ScriptedModel(then=lambda prompt, options: f"re: {prompt} {options['temperature']}")
-    found = asked(model, ["a", None, "b"], options={"temperature": 0.5}, output="said")
+    found = asked(model, ["a", None, "b"], options={"temperature": 0.5}, output="out")
     assert found["id"] == [0, 1, 2]
-    assert found["said"] == ["re: a 0.5", "", "re: b 0.5"]
-    assert found["said_error"][0] == found["said_error"][2] == ""
-    assert found["said_error"][1].startswith("RequestValidationError: the prompt must be a string")
-    assert found["said_model"] == ["m", "", "m"]
-    assert found["said_tokens"][1] == 0
-    assert all(math.isnan(cost) for cost in found["said_cost"][::2])
+    assert found["out"] == ["re: a 0.5", "", "re: b 0.5"]
+    assert found["out_error"][0] == found["out_error"][2] == ""
+    assert found["out_error"][1].startswith("RequestValidationError: the prompt must be a string")
+    assert found["out_model"] == ["m", "", "m"]
+    assert found["out_tokens"][1] == 0
+    assert all(math.isnan(cost) for cost in found["out_cost"][::2])
 
 
 def test_messages_from_arrow_lose_their_empty_fields() -> None:

@@ -1,4 +1,4 @@
-"""A worker and the output of a shard that somebody else has locked."""
+"""A worker and the output of a shard that another process has locked."""
 
 from __future__ import annotations
 

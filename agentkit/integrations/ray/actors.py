@@ -164,12 +164,12 @@ class _Actor:
 
     async def answer(self, job: Job) -> AsyncIterator[Report | Outcome]:
         """Reports of `job`, and how it ended."""
-        said: asyncio.Queue[Report | None] = asyncio.Queue()
+        reports: asyncio.Queue[Report | None] = asyncio.Queue()
         answering = asyncio.create_task(
-            answer_job(self._manager, self._settings, job, said.put_nowait)
+            answer_job(self._manager, self._settings, job, reports.put_nowait)
         )
-        answering.add_done_callback(lambda _: said.put_nowait(None))
-        while (report := await said.get()) is not None:
+        answering.add_done_callback(lambda _: reports.put_nowait(None))
+        while (report := await reports.get()) is not None:
             yield report
         yield await answering
 
@@ -192,7 +192,7 @@ class _Worker:
         )
 
     def receive(self) -> Any:
-        """What the actor said.
+        """What the actor sent.
 
         Raises:
             WorkerDiedError: nothing; it is gone, or raised an error that is not agentkit's.
