@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakSet
 
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import ConfigurationError, UnknownModelError
-from agentkit.manager.targets import aclose_target, close_target, is_idle
+from agentkit.manager.targets import aclose_target, close_target, close_with_last_call
 from agentkit.policy.route import Missing, Route, Stop
 from agentkit.policy.target import Target
 
@@ -29,7 +30,7 @@ class ModelRegistry:
         self._chain: tuple[str, ...] = ()
         self._default: Route | None = None
         self._routes: dict[tuple[str, ...], Route] = {}
-        self._retired: list[Target] = []
+        self._retired: WeakSet[Target] = WeakSet()
 
     @property
     def targets(self) -> MappingProxyType[str, Target]:
@@ -60,8 +61,8 @@ class ModelRegistry:
                 )
             old = self._targets.get(target.name)
             self._changed({**self._targets, target.name: target})
-            idle = self._retire(old)
-        _close(idle)
+            if old is not None:
+                self._retire(old)
 
     def unregister(self, name: str) -> None:
         """Retire the model called `name`. The name stays in the chain, and is skipped there.
@@ -74,8 +75,7 @@ class ModelRegistry:
             if self._active == name:
                 self._active = None
             self._changed({key: each for key, each in self._targets.items() if key != name})
-            idle = self._retire(target)
-        _close(idle)
+            self._retire(target)
 
     def get(self, name: str) -> Target:
         """The target called `name`.
@@ -155,15 +155,10 @@ class ModelRegistry:
         for target in (*self._targets.values(), *self._retired):
             await aclose_target(target)
 
-    def _retire(self, target: Target | None) -> list[Target]:
-        """Keep `target`, which gets no new calls, until it is idle, or at the latest until `close`.
-
-        Returns the idle ones, to be closed without the lock.
-        """
-        retired = self._retired if target is None else [*self._retired, target]
-        idle = [each for each in retired if is_idle(each)]
-        self._retired = [each for each in retired if each not in idle]
-        return idle
+    def _retire(self, target: Target) -> None:
+        """`target` gets no new calls. It is closed with its last one, at the latest by `close`."""
+        self._retired.add(target)
+        close_with_last_call(target)
 
     def _build_default(self) -> Route:
         with self._lock:
@@ -201,8 +196,3 @@ class ModelRegistry:
         known = ", ".join(list(self._targets)[:10]) or "none"
         hint = f"did you mean {close[0]!r}?" if close else f"registered models: {known}"
         return UnknownModelError(f"unknown model {name!r}", hint=hint)
-
-
-def _close(targets: Iterable[Target]) -> None:
-    for target in targets:
-        close_target(target)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +26,8 @@ from agentkit.policy.validation import instance, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.providers.requirements import TransportName
 from agentkit.types import Now, Request, Store
+
+log = logging.getLogger("agentkit.pool")
 
 _DEFAULT_ATTEMPTS = 3
 _ATTEMPTS_HINT = "it counts attempts: 1 is a single attempt without retries"
@@ -189,34 +193,39 @@ def build_target(
     )
 
 
-def is_idle(target: Target) -> bool:
-    """Whether `target` has no connections, or no call uses them.
-
-    Without a pool calls are not counted: then connections count as used.
-    """
-    if not target.owned and not target.clients:
-        return True
-    return target.pool is not None and target.pool.in_use == 0
-
-
 def close_target(target: Target) -> None:
     """Close the connections that the manager made for `target`."""
-    for endpoint in _endpoints_of(target):
+    for endpoint in _endpoints_of(target.endpoint if target.owned else None, target.clients):
         if endpoint.close is not None:
             endpoint.close()
 
 
+def close_with_last_call(target: Target) -> None:
+    """Close these connections once nothing refers to `target` any more: with its last call."""
+    own = target.endpoint if target.owned else None
+    if own is not None or target.clients:
+        weakref.finalize(target, _close_quietly, own, target.clients).atexit = False
+
+
+def _close_quietly(own: Endpoint | None, clients: Mapping[Member, EndpointSource]) -> None:
+    for endpoint in _endpoints_of(own, clients):
+        if endpoint.close is not None:
+            try:
+                endpoint.close()
+            except Exception as error:  # noqa: BLE001 - no caller is there to catch it
+                log.debug("%s while closing a client", type(error).__name__)
+
+
 async def aclose_target(target: Target) -> None:
     """Like `close_target`, for the connections of the running event loop."""
-    for endpoint in _endpoints_of(target):
+    for endpoint in _endpoints_of(target.endpoint if target.owned else None, target.clients):
         if endpoint.aclose is not None:
             await endpoint.aclose()
 
 
-def _endpoints_of(target: Target) -> list[Endpoint]:
-    own = [target.endpoint] if target.owned else []
-    made = (client.endpoint for client in target.clients.values())
-    return [*own, *(endpoint for endpoint in made if endpoint is not None)]
+def _endpoints_of(own: Endpoint | None, clients: Mapping[Member, EndpointSource]) -> list[Endpoint]:
+    made = [client.endpoint for client in clients.values()]
+    return [endpoint for endpoint in (own, *made) if endpoint is not None]
 
 
 def _with_transport(spec: ProviderSpec | None, transport: TransportName) -> ProviderSpec:

@@ -86,7 +86,7 @@ class EndpointSource(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Target:
     """A registered model with its policies and its state."""
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agentkit import LLMManager
+from agentkit import ConnectionPool, LLMManager
 from agentkit.providers.registry import provider_for
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.testing import WireServer
@@ -197,3 +197,45 @@ def test_many_short_event_loops_leave_no_connection_open(provider: str) -> None:
             asyncio.run(leave_early())
         server.wait_until(lambda each: each.connections == 0)
     gc.collect()
+
+
+@pytest.mark.wire
+@pytest.mark.parametrize("keys", [None, ["a", "b"]], ids=["no pool", "keys"])
+@pytest.mark.parametrize("change", ["replaced", "unregistered"])
+def test_a_replaced_model_is_closed_with_its_last_call(
+    keys: list[str] | None, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WireServer(reply="Paris, in France.") as server, LLMManager(enable_caching=False) as llm:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+
+        def register() -> None:
+            pool = None if keys is None else ConnectionPool(keys)
+            llm.register_model("m", "openai:some", pool=pool, replace=True)
+
+        register()
+        assert llm.complete("capital?").text
+        for _ in range(2):
+            with llm.stream("capital?", model="m") as stream:
+                next(stream)
+                if change == "replaced":
+                    register()
+                else:
+                    llm.unregister_model("m")
+                    register()
+                assert server.connections > 0
+                assert "".join(stream) == " in France."
+            del stream
+            server.wait_until(lambda each: each.connections == 0)
+
+
+@pytest.mark.wire
+def test_an_idle_model_is_closed_when_it_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WireServer() as server, LLMManager(enable_caching=False) as llm:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        for _ in range(3):
+            llm.register_model("m", "openai:some", replace=True)
+            server.wait_until(lambda each: each.connections == 0)
+            llm.complete("capital?")
+            assert server.connections == 1
