@@ -16,7 +16,7 @@ WORKERS ?= auto
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed-cli  ## play an outage on this machine, without a key or a network
+demo: $(VENV)/.installed-cli,fleet  ## play an outage on this machine, without a key or a network; ARGS=--fleet: with eight processes
 	@$(BIN)/python -m agentkit demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## run the tests; ARGS="-k breaker -x" goes to pytest

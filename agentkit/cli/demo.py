@@ -73,12 +73,19 @@ FAST: Final = Pace(latency=0.01, back_off=0.02, recovery=0.6, pause=0.0)
 
 def command(
     fast: Annotated[bool, typer.Option("--fast", help="Take about one second.")] = False,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="Play it with eight processes, alone and as a fleet.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Play an outage on this machine and show how agentkit survives it.
 
-    Needs no key and no network, and writes nothing to disk.
+    Needs no key and no network, and writes nothing to disk. With --fleet, it needs a Valkey or
+    Redis server, which it starts for itself.
     """
+    if fleet:
+        _play_fleet(fast=fast, as_json=as_json)
+        return
     outage = Outage(FAST if fast else CALM)
     try:
         with outage.manager:
@@ -88,6 +95,19 @@ def command(
                 print_json({"agentkit": __version__, "story": story, "scoreboard": scores})
             else:
                 show(console(), outage)
+    except LLMError as error:
+        fail(one_line(error))
+
+
+def _play_fleet(*, fast: bool, as_json: bool) -> None:
+    from agentkit.cli import demo_fleet
+
+    pace = demo_fleet.FAST if fast else demo_fleet.CALM
+    try:
+        if as_json:
+            print_json({"agentkit": __version__, **demo_fleet.report(pace)})
+        else:
+            demo_fleet.show(console(), pace)
     except LLMError as error:
         fail(one_line(error))
 
