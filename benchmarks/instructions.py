@@ -22,7 +22,7 @@ from typing import Any
 
 from agentkit import LLMManager
 
-FEW, MANY = 200, 1200
+FEW, MANY = 100, 500
 
 
 def _answer(prompt: str, kwargs: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 
 from opentelemetry import metrics
 from opentelemetry.metrics import (
@@ -21,7 +21,8 @@ from agentkit._version import __version__
 from agentkit.telemetry import names as n
 from agentkit.telemetry.safe import guarded
 from agentkit.types import Usage
-from agentkit.types.ledger import Entry
+from agentkit.types.ledger import CacheResult, Entry
+from agentkit.types.observer import CallOutcome
 
 Attributes: TypeAlias = dict[str, Any]
 Breakers: TypeAlias = Callable[[], Mapping[str, tuple[str, float]]]
@@ -154,12 +155,31 @@ class Instruments:
 
     @guarded(_NO_OBSERVATIONS)
     def _active(self, _: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(each.active, {n.MANAGER: each.name}) for each in self._managers]
+        return [Observation(len(each.active), {n.MANAGER: each.name}) for each in self._managers]
 
     def _breakers(self) -> Iterable[tuple[Attributes, str, float]]:
         for manager in list(self._managers):
             for name, (state, rate) in manager.breakers().items():
                 yield {n.BREAKER: name, n.MANAGER: manager.name}, state, rate
+
+
+_CACHE_RESULTS: Final = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
+
+
+class ManagerLabels:
+    """The attributes of the requests of one manager, built once."""
+
+    def __init__(self, manager: str) -> None:
+        own = {n.MANAGER: manager}
+        self.own: Attributes = own
+        self.outcomes: dict[CallOutcome, Attributes] = {
+            outcome: {**own, n.OUTCOME: outcome} for outcome in get_args(CallOutcome)
+        }
+        self.cache_results: dict[CacheResult, Attributes] = {
+            result: {**own, n.CACHE_RESULT: _CACHE_RESULTS.get(result, "bypass")}
+            for result in get_args(CacheResult)
+        }
+        self.cache_get: Attributes = {**own, n.CACHE_OPERATION: "get"}
 
 
 class ObservedManager:
@@ -168,13 +188,8 @@ class ObservedManager:
     def __init__(self, name: str, breakers: Breakers) -> None:
         self.name = name
         self.breakers = breakers
-        self.active = 0
-        self._lock = fork_safe_lock()
-
-    def count(self, step: int) -> None:
-        """A request started (1) or ended (-1)."""
-        with self._lock:
-            self.active += step
+        self.active: set[object] = set()
+        """The requests under way. A set needs no lock to take them in and let them go."""
 
 
 class _ProviderInstruments:

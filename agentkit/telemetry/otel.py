@@ -17,10 +17,15 @@ from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import whole_number
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
-from agentkit.telemetry.metrics import Breakers, ObservedManager, instruments_for
+from agentkit.telemetry.metrics import (
+    Breakers,
+    ManagerLabels,
+    ObservedManager,
+    instruments_for,
+)
 from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
-from agentkit.telemetry.safe import guarded, recorded
+from agentkit.telemetry.safe import FailureLog, recorded
 from agentkit.telemetry.spans import NO_SPAN, CallSpan, SpanSettings, tracer_for
 from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
@@ -88,7 +93,8 @@ class TelemetryObserver(Observer):
         self._observed = ObservedManager(manager, breakers)
         self._instruments.observe(self._observed)
         self._span_name = f"{n.GENERATE} {manager}"
-        self._manager = {n.MANAGER: manager}
+        self._labels = ManagerLabels(manager)
+        self._failures = FailureLog("starting a span")
         capture = telemetry.capture()
         self._settings = SpanSettings(
             manager=manager,
@@ -96,6 +102,7 @@ class TelemetryObserver(Observer):
             instruments=self._instruments,
             observed=self._observed,
             recorder=recorder,
+            labels=self._labels,
             capture=capture,
             vocabulary=n.VOCABULARIES[telemetry.profile],
             openinference=telemetry.openinference,
@@ -104,14 +111,18 @@ class TelemetryObserver(Observer):
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Start the request's span."""
-        self._observed.count(1)
-        return CallSpan(self._settings, self._start(request, models), self._manager)
+        span = NO_SPAN
+        if not OUTBOX.is_closed():  # a span cannot be started later
+            try:
+                span = self._start(request, models)
+            except Exception as error:  # noqa: BLE001 - providers and processors are user code
+                self._failures.note(error)
+        call = CallSpan(self._settings, span)
+        self._observed.active.add(call)
+        return call
 
-    @guarded(NO_SPAN)
     def _start(self, request: Request, models: tuple[str, ...]) -> Span:
-        if OUTBOX.is_closed():  # a span cannot be started later
-            return NO_SPAN
-        attributes: dict[str, Any] = {**self._manager, n.ROUTE: models}
+        attributes: dict[str, Any] = {**self._labels.own, n.ROUTE: models}
         span = self._tracer.start_span(self._span_name, None, SpanKind.INTERNAL, attributes)
         if self._settings.lists_content and span.is_recording():
             span.set_attributes(self._settings.capture.input_text(request))

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ from agentkit.types import Now
 from agentkit.types.ledger import Entry
 from agentkit.types.observer import CallOutcome
 
+TOGETHER: Final = 256
+"""Settled attempts, or finished requests, that are counted together unless somebody looks earlier:
+to take the lock for each of them would take longer than the rest of its telemetry."""
 WINDOW: Final = 512
 """Settled attempts per model that percentiles are computed from."""
 RECENT: Final = 300.0
@@ -84,43 +88,58 @@ class Recorder:
     def __init__(self, clock: Now = time.monotonic) -> None:
         self._clock = clock
         self._lock = fork_safe_lock()
+        self._settled: deque[tuple[float, Entry]] = deque()
+        """Attempts that are not counted yet, with the clock time of their end."""
+        self._ended: deque[CallOutcome] = deque()
+        """Outcomes of requests that are not counted yet."""
         self._models: dict[str, _ModelCounters] = {}
-        self._requests = self._successes = self._failures = self._hits = 0
+        self._outcomes: Counter[CallOutcome] = Counter()
         self._retries = self._tokens = 0
 
     def attempt(self, entry: Entry) -> None:
-        """Count one settled attempt."""
-        name, outcome = entry.model, entry.outcome
-        with self._lock:
-            model = self._models.get(name) or self._models.setdefault(name, _ModelCounters())
-            model.requests += 1
-            if entry.number > 1:
-                self._retries += 1
-            self._tokens += entry.input_tokens + entry.output_tokens
-            model.input_tokens += entry.input_tokens
-            model.output_tokens += entry.output_tokens
-            if outcome == "success":
-                model.successes += 1
-                model.total_latency += entry.duration
-                model.min_latency = min(model.min_latency, entry.duration)
-                model.max_latency = max(model.max_latency, entry.duration)
-                model.window.append((self._clock(), entry.duration))
-            elif outcome == "failure":
-                model.failures += 1
-                model.errors[entry.kind or "unknown"] += 1
-                if entry.error_type not in _REQUEST_ERRORS:
-                    model.window.append((self._clock(), _FAILED))
+        """Record one settled attempt."""
+        self._settled.append((self._clock(), entry))
+        if len(self._settled) >= TOGETHER:
+            with self._lock:
+                self._count()
 
     def call(self, outcome: CallOutcome) -> None:
-        """Count one finished request."""
-        with self._lock:
-            self._requests += 1
-            if outcome == "error":
-                self._failures += 1
-            elif outcome != "cancelled":
-                self._successes += 1
-                if outcome == "cache_hit":
-                    self._hits += 1
+        """Record one finished request."""
+        self._ended.append(outcome)
+        if len(self._ended) >= TOGETHER:
+            with self._lock:
+                self._count()
+
+    def _count(self) -> None:
+        """Count what was recorded. The lock is held, perhaps by a step that this one interrupts."""
+        with suppress(IndexError):
+            while True:
+                self._outcomes[self._ended.popleft()] += 1
+        with suppress(IndexError):
+            while True:
+                self._count_attempt(*self._settled.popleft())
+
+    def _count_attempt(self, ended: float, entry: Entry) -> None:
+        model = self._models.get(entry.model)
+        if model is None:
+            model = self._models[entry.model] = _ModelCounters()
+        model.requests += 1
+        if entry.number > 1:
+            self._retries += 1
+        self._tokens += entry.input_tokens + entry.output_tokens
+        model.input_tokens += entry.input_tokens
+        model.output_tokens += entry.output_tokens
+        if entry.outcome == "success":
+            model.successes += 1
+            model.total_latency += entry.duration
+            model.min_latency = min(model.min_latency, entry.duration)
+            model.max_latency = max(model.max_latency, entry.duration)
+            model.window.append((ended, entry.duration))
+        elif entry.outcome == "failure":
+            model.failures += 1
+            model.errors[entry.kind or "unknown"] += 1
+            if entry.error_type not in _REQUEST_ERRORS:
+                model.window.append((ended, _FAILED))
 
     def breakdown(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Totals of the attempts at `names` (default: all models).
@@ -130,6 +149,7 @@ class Recorder:
         requests_by_model and tokens_by_model.
         """
         with self._lock:
+            self._count()
             known = self._models.copy()
             models = {
                 name: known[name] for name in (known if names is None else names) if name in known
@@ -170,9 +190,11 @@ class Recorder:
         which are fractions. A hit of the response cache is a success.
         """
         with self._lock:
-            requests, hits = self._requests, self._hits
-            successes, failures = self._successes, self._failures
+            self._count()
+            outcomes = self._outcomes.copy()
             retries, tokens = self._retries, self._tokens
+        requests, hits, failures = outcomes.total(), outcomes["cache_hit"], outcomes["error"]
+        successes = requests - failures - outcomes["cancelled"]
         return {
             "total_requests": requests,
             "successful_requests": successes,
@@ -192,6 +214,7 @@ class Recorder:
         settled attempts).
         """
         with self._lock:
+            self._count()
             model = self._models.get(name) or _ModelCounters()
             requests, successes, failures = model.requests, model.successes, model.failures
             total, window = model.total_latency, list(model.window)
@@ -209,6 +232,7 @@ class Recorder:
     def health(self, name: str) -> Health:
         """The recent health of a model; one without samples counts as healthy."""
         with self._lock:
+            self._count()
             model = self._models.get(name)
             window = list(model.window) if model is not None else []
         oldest = self._clock() - RECENT
@@ -224,6 +248,7 @@ class Recorder:
     def forget(self, name: str) -> None:
         """Drop a model's own counters; the totals of requests, retries and tokens stay."""
         with self._lock:
+            self._count()
             self._models.pop(name, None)
 
 

@@ -16,29 +16,46 @@ R = TypeVar("R")
 log: Final = logging.getLogger("agentkit.telemetry")
 
 
+class FailureLog:
+    """Logs the first failure of one function, at WARNING, with the class of the exception only.
+
+    The message of an exception may quote what was to be recorded.
+    """
+
+    __slots__ = ("_logged", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logged = False
+
+    def note(self, error: Exception) -> None:
+        """The function raised `error`."""
+        if self._logged:
+            return
+        self._logged = True
+        log.warning(
+            "%s failed with %s; the call continues, and later failures are not logged",
+            self._name,
+            type(error).__name__,
+        )
+
+
 def guarded(fallback: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that it returns `fallback` instead of raising an `Exception`.
 
-    The first failure of each function is logged at WARNING, with the class of the exception only:
-    its message may quote what was to be recorded. Other `BaseException`s propagate.
+    The first failure of each function is logged (see `FailureLog`). Other `BaseException`s
+    propagate.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        logged = False
+        failures = FailureLog(function.__qualname__)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            nonlocal logged
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - exporters and redactors are user code
-                if not logged:
-                    logged = True
-                    log.warning(
-                        "%s failed with %s; the call continues, and later failures are not logged",
-                        function.__qualname__,
-                        type(error).__name__,
-                    )
+                failures.note(error)
                 return fallback
 
         return call
@@ -48,18 +65,20 @@ def guarded(fallback: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def recorded(function: Callable[P, None]) -> Callable[P, None]:
     """Decorate a function that enters an SDK: it is guarded, and waits if it must not enter now."""
-    record = guarded(None)(function)
+    failures = FailureLog(function.__qualname__)
     closed, waiting = OUTBOX.closed, OUTBOX.waiting
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         thread = get_ident()
         if thread in closed or thread == OUTBOX.collecting:
-            waiting.append(functools.partial(record, *args, **kwargs))
+            waiting.append(functools.partial(call, *args, **kwargs))
             return
         try:
             closed.add(thread)
-            record(*args, **kwargs)
+            function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as above
+            failures.note(error)
         finally:
             closed.discard(thread)
         if waiting:

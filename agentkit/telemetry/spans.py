@@ -30,7 +30,7 @@ from agentkit._version import __version__
 from agentkit.providers.transport.instrumentation import RECORDED
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
-from agentkit.telemetry.metrics import Instruments, ObservedManager
+from agentkit.telemetry.metrics import Instruments, ManagerLabels, ObservedManager
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded, recorded
 from agentkit.types import Request, Response, Usage
@@ -43,7 +43,6 @@ NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
 _NO_SCOPE: AbstractContextManager[object] | None = None
 _NO_CONTEXT: Context | None = None
-_CACHE_OUTCOMES = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
 
 class SpanSettings(NamedTuple):
@@ -54,6 +53,7 @@ class SpanSettings(NamedTuple):
     instruments: Instruments
     observed: ObservedManager
     recorder: Recorder
+    labels: ManagerLabels
     capture: Capture
     vocabulary: n.Vocabulary
     openinference: bool
@@ -64,29 +64,28 @@ class SpanSettings(NamedTuple):
 class CallSpan(CallObserver):
     """The INTERNAL span of one request, which has no `gen_ai` attribute, and its metrics."""
 
-    __slots__ = ("_attempts", "_context", "_labels", "_settings", "_span")
+    __slots__ = ("_attempts", "_context", "_settings", "_span")
 
-    def __init__(self, settings: SpanSettings, span: Span, labels: dict[str, Any]) -> None:
+    def __init__(self, settings: SpanSettings, span: Span) -> None:
         self._settings = settings
         self._span = span
-        self._labels = labels
         self._attempts = 0
-        self._context = _context_of(span)
+        self._context = None if span is NO_SPAN else _context_of(span)
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
     ) -> AttemptObserver:
-        """Start the CLIENT span of one attempt."""
+        """Start the CLIENT span of one attempt, if the request has a span."""
         self._attempts += 1
-        span = NO_SPAN
-        if self._context is not None:
-            attributes: dict[str, Any] = {
-                **self._settings.instruments.labels(provider, model, model_id, None),
-                n.ATTEMPT_NUMBER: number,
-                n.ROUTE_INDEX: index,
-            }
-            span = self._start(f"{n.CHAT} {model_id}", attributes, request)
-        return AttemptSpan(self._settings, span, self._context, request, model_id)
+        if self._context is None:
+            return AttemptMetrics(self._settings, model_id)
+        attributes: dict[str, Any] = {
+            **self._settings.instruments.labels(provider, model, model_id, None),
+            n.ATTEMPT_NUMBER: number,
+            n.ROUTE_INDEX: index,
+        }
+        span = self._start(f"{n.CHAT} {model_id}", attributes, request)
+        return AttemptSpan(self._settings, model_id, span, self._context, request)
 
     @guarded(NO_SPAN)
     def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
@@ -180,14 +179,14 @@ class CallSpan(CallObserver):
     @recorded
     def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """Record a look-up in the response cache."""
-        outcome = _CACHE_OUTCOMES.get(result, "bypass")
-        labels = {**self._labels, n.CACHE_RESULT: outcome}
-        self._settings.instruments.cache_requests.add(1, labels)
+        instruments, labels = self._settings.instruments, self._settings.labels
+        own = labels.cache_results[result]
+        outcome = own[n.CACHE_RESULT]
+        instruments.cache_requests.add(1, own)
         if outcome != "bypass":
-            self._settings.instruments.cache_duration.record(
-                seconds, {**self._labels, n.CACHE_OPERATION: "get"}
-            )
-        self._event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
+            instruments.cache_duration.record(seconds, labels.cache_get)
+        if self._context is not None:
+            self._event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
 
     @recorded
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
@@ -205,7 +204,7 @@ class CallSpan(CallObserver):
         error: BaseException | None,
     ) -> None:
         """End the request's span and count the request."""
-        self._settings.observed.count(-1)
+        self._settings.observed.active.discard(self)
         self._settings.recorder.call(outcome)
         self._record(outcome, ledger, error)
         if self._context is not None:
@@ -213,12 +212,11 @@ class CallSpan(CallObserver):
 
     @recorded
     def _record(self, outcome: CallOutcome, ledger: Ledger, error: BaseException | None) -> None:
-        instruments = self._settings.instruments
-        labels = {**self._labels, n.OUTCOME: outcome}
+        instruments, labels = self._settings.instruments, self._settings.labels.outcomes[outcome]
         if self._attempts:
             instruments.generate_attempts.record(self._attempts, labels)
         if outcome == "error":
-            labels[n.ERROR_TYPE] = error_type(error)
+            labels = {**labels, n.ERROR_TYPE: error_type(error)}
         instruments.generate_duration.record(ledger.duration, labels)
 
     @recorded
@@ -236,7 +234,8 @@ class CallSpan(CallObserver):
             if self._settings.openinference:
                 attributes[n.SPAN_KIND] = "CHAIN"
             if ledger.cache != "off":
-                attributes[n.CACHE_RESULT] = _CACHE_OUTCOMES.get(ledger.cache, "bypass")
+                results = self._settings.labels.cache_results
+                attributes[n.CACHE_RESULT] = results[ledger.cache][n.CACHE_RESULT]
             if response is not None:
                 attributes[n.SELECTED_MODEL] = response.model
                 attributes[n.SELECTED_PROVIDER] = response.provider
@@ -256,40 +255,21 @@ class CallSpan(CallObserver):
             self._span.add_event(name, present)
 
 
-class AttemptSpan(AttemptObserver):
-    """The CLIENT span of one attempt, and its share of the model's metrics."""
+class AttemptMetrics(AttemptObserver):
+    """The share of one attempt in the metrics of its model."""
 
-    __slots__ = ("_model_id", "_parent", "_request", "_settings", "_span")
+    __slots__ = ("_model_id", "_settings")
 
-    def __init__(
-        self,
-        settings: SpanSettings,
-        span: Span,
-        parent: Context | None,
-        request: Request,
-        model_id: str,
-    ) -> None:
+    def __init__(self, settings: SpanSettings, model_id: str) -> None:
         self._settings = settings
-        self._span = span
-        self._parent = parent
-        self._request = request
         self._model_id = model_id
-
-    @guarded(_NO_SCOPE)
-    def scope(self) -> AbstractContextManager[object] | None:
-        """Make the attempt's span current during one step; None if there is no span."""
-        if self._parent is None or self._span is NO_SPAN:
-            return None
-        return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
 
     def end(
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
-        """Count the attempt and end its span."""
+        """Count the attempt."""
         self._settings.recorder.attempt(entry)
         self._record(entry, response, error)
-        if self._parent is not None:
-            self._end_span(entry, response, error, time.time_ns())
 
     @recorded
     def _record(
@@ -307,6 +287,39 @@ class AttemptSpan(AttemptObserver):
                 entry.duration,
                 extra={"model": entry.model, "error_type": kind},
             )
+
+
+class AttemptSpan(AttemptMetrics):
+    """The CLIENT span of one attempt, and its metrics."""
+
+    __slots__ = ("_parent", "_request", "_span")
+
+    def __init__(
+        self,
+        settings: SpanSettings,
+        model_id: str,
+        span: Span,
+        parent: Context,
+        request: Request,
+    ) -> None:
+        super().__init__(settings, model_id)
+        self._span = span
+        self._parent = parent
+        self._request = request
+
+    @guarded(_NO_SCOPE)
+    def scope(self) -> AbstractContextManager[object] | None:
+        """Make the attempt's span current during one step; None if there is no span."""
+        if self._span is NO_SPAN:
+            return None
+        return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
+
+    def end(
+        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+    ) -> None:
+        """Count the attempt and end its span."""
+        super().end(entry, response, error)
+        self._end_span(entry, response, error, time.time_ns())
 
     @recorded
     def _end_span(

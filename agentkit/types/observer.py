@@ -29,6 +29,8 @@ FallbackReason: TypeAlias = Literal[
 class AttemptObserver:
     """Observes one attempt, from just before it is sent until it is settled."""
 
+    __slots__ = ()
+
     def scope(self) -> AbstractContextManager[object] | None:
         """A context for each step of user or SDK code, so that their spans are nested; or None."""
         return None
@@ -41,6 +43,8 @@ class AttemptObserver:
 
 class CallObserver:
     """Observes one request."""
+
+    __slots__ = ()
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
