@@ -26,7 +26,7 @@ from agentkit.engine.drivers.sync import (
 from agentkit.engine.drivers.timer import TaskLimit
 from agentkit.engine.drivers.workers import JobLimit
 from agentkit.engine.shared_call import LED
-from agentkit.engine.stepper import Stepper
+from agentkit.engine.stepper import Stepper, presentable
 from agentkit.errors import ConfigurationError, PoolExhaustedError
 from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
@@ -45,7 +45,10 @@ def require_asyncio() -> None:
         ConfigurationError: trio or no event loop at all runs the call.
     """
     try:
-        if asyncio.current_task() is not None or not _is_run_by_trio():
+        asyncio.get_running_loop()
+        if "trio" not in sys.modules or asyncio.current_task() is not None:
+            return
+        if not _is_run_by_trio():
             return
     except RuntimeError:  # no event loop of asyncio runs
         pass
@@ -73,14 +76,24 @@ def _is_run_by_trio() -> bool:
 
 
 async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:
-    """Run `flow` and return its result."""
-    driver, stepper = AsyncioDriver(runtime), Stepper(flow)
+    """Run `flow`, which emits no events, and return its result."""
+    driver = AsyncioDriver(runtime)
+    perform = driver.handlers
     try:
-        await driver.advance(stepper)
-        return stepper.result
+        effect = flow.send(None)
+        while True:
+            try:
+                result = perform[type(effect)](driver, effect)
+                if type(result) is CoroutineType:
+                    result = await result
+            except BaseException as error:
+                effect = flow.throw(presentable(error))
+            else:
+                effect = flow.send(result)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
     finally:
-        if not stepper.done:
-            stepper.close()
+        flow.close()
         if driver.has_open_streams:
             await driver.close()
 
@@ -102,7 +115,7 @@ class AsyncioDriver:
             if type(effect) is fx.Emit:
                 return effect.events
             try:
-                result = self._handlers[type(effect)](self, effect)
+                result = self.handlers[type(effect)](self, effect)
                 if type(result) is CoroutineType:
                     result = await result
             except BaseException as error:
@@ -177,7 +190,7 @@ class AsyncioDriver:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a shared call ended with %s", type(error).__name__, exc_info=error)
 
-    _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
+    handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
         fx.Prepare: _prepare,
         fx.Send: _send,
         fx.Open: _open_stream,

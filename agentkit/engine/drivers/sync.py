@@ -15,7 +15,7 @@ from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.timer import TaskLimit
 from agentkit.engine.drivers.workers import JobLimit, Workers
 from agentkit.engine.shared_call import LED
-from agentkit.engine.stepper import Stepper
+from agentkit.engine.stepper import Stepper, presentable
 from agentkit.errors import PoolExhaustedError, ProviderError
 from agentkit.policy.target import CancelScope
 from agentkit.types import StreamEvent
@@ -26,14 +26,22 @@ _NO_SCOPE = nullcontext()
 
 
 def run(flow: fx.Flow[R], runtime: Runtime) -> R:
-    """Run `flow` and return its result."""
-    driver, stepper = SyncDriver(runtime), Stepper(flow)
+    """Run `flow`, which emits no events, and return its result."""
+    driver = SyncDriver(runtime)
+    perform = driver.handlers
     try:
-        driver.advance(stepper)
-        return stepper.result
+        effect = flow.send(None)
+        while True:
+            try:
+                result = perform[type(effect)](driver, effect)
+            except BaseException as error:
+                effect = flow.throw(presentable(error))
+            else:
+                effect = flow.send(result)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
     finally:
-        if not stepper.done:
-            stepper.close()
+        flow.close()
         driver.close()
 
 
@@ -62,7 +70,7 @@ class SyncDriver:
             if cancelled is not None and cancelled():
                 return None
             try:
-                result = self._handlers[type(effect)](self, effect)
+                result = self.handlers[type(effect)](self, effect)
             except BaseException as error:
                 if cancelled is not None and cancelled():
                     return None
@@ -91,7 +99,8 @@ class SyncDriver:
         if effect.endpoint.send is None:
             future, cancel = self.runtime.loop.submit(asend(effect), copy_context())
             return _wait_for_future(future, cancel, effect.timeout)
-        scope = cancel_scope(effect)
+        make_scope = effect.endpoint.cancel_scope
+        scope = None if make_scope is None else make_scope()
         if effect.cuttable:
             context = copy_context()
             return _run_on_worker(
@@ -153,7 +162,7 @@ class SyncDriver:
         self.runtime.leaders.submit(side.run, effect.leads)
         return side
 
-    _handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
+    handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {
         fx.Prepare: _prepare,
         fx.Send: _send,
         fx.Open: _open_stream,
