@@ -29,6 +29,9 @@ class Bill(NamedTuple):
     estimated: bool
 
 
+_UNKNOWN: Final = Bill(None, None, None, False)
+
+
 def reported_usage(response: Response[Any] | None, error: BaseException | None) -> Usage | None:
     """The tokens that the provider counted: a refusal is an error, and may have them too."""
     if response is not None:
@@ -41,20 +44,20 @@ def make_bill(
     outcome: Outcome,
     response: Response[Any] | None,
     error: LLMError | None,
+    usage: Usage | None,
     received: ResponseBuilder | None,
     price: Price | None,
     needed: bool,
 ) -> Bill:
     """The bill of an attempt that ended with `response` or `error`.
 
-    `received` is what arrived of a stream, if any content did. `needed` is whether a budget needs
-    the estimate.
+    `usage` is the tokens that the provider counted. `received` is what arrived of a stream, if any
+    content did. `needed` is whether a budget needs the estimate.
 
     What a provider reports is taken as it is. An attempt that failed without content is free, and
     certainly so if an HTTP status refused it; but a provider that timed out or sent something
     invalid has worked. That, and whatever was abandoned or broke off, is estimated.
     """
-    usage = reported_usage(response, error)
     if usage is not None and (usage.input_tokens or usage.output_tokens):
         if price is None:
             return Bill(usage, usage, None, False)
@@ -65,7 +68,7 @@ def make_bill(
             return Bill(NOTHING, NOTHING, 0.0, False)
         return Bill(NOTHING, NOTHING, None if price is None else 0.0, price is not None)
     if price is None and not needed:
-        return Bill(None, None, None, False)
+        return _UNKNOWN
     if response is None and received is not None:
         response = received.response()
     billed = estimate_usage(request, response)

@@ -222,6 +222,5 @@ def _outcome_of(call: Call, error: BaseException | None) -> CallOutcome:
         return "error" if isinstance(error, Exception) else "cancelled"
     if call.ledger.cache == "hit":
         return "cache_hit"
-    names = call.walk.route.names
-    first = names[0] if names else None
+    first = call.walk.route.first
     return "success" if call.ledger.answered_by == first else "fallback_success"

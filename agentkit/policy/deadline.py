@@ -30,9 +30,10 @@ class Deadline:
     def __init__(self, seconds: float | None, now: float) -> None:
         if seconds is None or seconds == math.inf:
             self.at = math.inf
+        elif type(seconds) is float and 0.0 < seconds < NEVER:
+            self.at = now + seconds
         else:
-            if type(seconds) is not float or not 0.0 < seconds < math.inf:
-                number("deadline", seconds, above=True, hint="pass seconds, or None for no limit")
+            number("deadline", seconds, above=True, hint="pass seconds, or None for no limit")
             self.at = now + seconds if seconds < NEVER else math.inf
         self.seconds = seconds
 

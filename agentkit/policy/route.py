@@ -38,11 +38,15 @@ class Route:
     order: Order = "sequential"
     max_attempts: int = 3
     names: tuple[str, ...] = ()
+    first: str | None = None
+    """The name of the first stop."""
     after: tuple[int, ...] = ()
     """For each stop, the number of registered targets after it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", tuple(stop.name for stop in self.stops))
+        names = tuple(stop.name for stop in self.stops)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "first", names[0] if names else None)
         registered = [isinstance(stop, Target) for stop in self.stops]
         following = list(accumulate(reversed(registered), initial=0))[-2::-1]
         object.__setattr__(self, "after", tuple(following))
@@ -111,8 +115,8 @@ class Walk(ABC):
     def count_attempt(self) -> int:
         """Count an attempt at the current stop. Returns its number there, from 1."""
         self.attempts += 1
-        number = self.tried.get(self.position, 0) + 1
-        self.tried[self.position] = number
+        position = self.position
+        number = self.tried[position] = self.tried.get(position, 0) + 1
         return number
 
     def leave(self, fallback: Fallback = Fallback.NEXT) -> None:
@@ -158,10 +162,11 @@ class SequentialWalk(Walk):
 
     def next_stop(self) -> Stop | None:
         """The first stop that is not done."""
-        stops = self.route.stops
-        while self.position < len(stops) and self.position in self._done:
-            self.position += 1
-        return stops[self.position] if self.position < len(stops) else None
+        stops, position = self.route.stops, self.position
+        while position in self._done:
+            position += 1
+        self.position = position
+        return stops[position] if position < len(stops) else None
 
     def may_repeat(self) -> bool:
         """Whether the target's own policy allows another attempt."""

@@ -107,7 +107,7 @@ class Ledger(Sequence[Entry]):
     __slots__ = ("_entries", "answered_by", "cache", "duration", "slept", "waited")
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        self._entries = list(entries)
+        self._entries = [*entries]
         self.cache: CacheResult = "off"
         self.waited = 0.0
         self.slept = 0.0
