@@ -189,7 +189,7 @@ class ObservedManager:
         self.name = name
         self.breakers = breakers
         self.active: set[object] = set()
-        """The requests under way. A set needs no lock to take them in and let them go."""
+        """The requests under way. A set needs no lock to add and remove them."""
 
 
 class _ProviderInstruments:

@@ -20,7 +20,7 @@ from agentkit.types.ledger import Entry
 from agentkit.types.observer import CallOutcome
 
 TOGETHER: Final = 256
-"""Settled attempts, or finished requests, that are counted together unless somebody looks earlier:
+"""Settled attempts, or finished requests, that are counted together unless they are read earlier:
 to take the lock for each of them would take longer than the rest of its telemetry."""
 WINDOW: Final = 512
 """Settled attempts per model that percentiles are computed from."""
