@@ -21,36 +21,58 @@ PATIENCE = 30.0
 
 
 class Interruption:
-    """Does something in a thread right before the `at`-th line that it runs of files below `of`."""
+    """Does something in a thread right before the `at`-th line that it runs of files below `of`.
 
-    def __init__(self, at: int, act: Callable[[], object], of: str = PACKAGE) -> None:
+    `after_calls`: instead, after the `at`-th call of a function, where Python looks for signals in
+    the middle of a line.
+    """
+
+    def __init__(
+        self, at: int, act: Callable[[], object], of: str = PACKAGE, *, after_calls: bool = False
+    ) -> None:
         self.lines = 0
         self._at = at
         self._act = act
         self._of = of
+        self._after_calls = after_calls
+        self._called: set[FrameType] = set()
 
     @property
     def happened(self) -> bool:
         return self.lines >= self._at
 
     def during(self, work: Callable[[], object]) -> None:
+        before = sys.gettrace()  # coverage.py's
         sys.settrace(self._trace)
         try:
             work()
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         name = frame.f_code.co_filename
         if not name.startswith(self._of) or frame.f_code.co_name == "__del__":
             return None  # Python ignores what is raised in a finalizer
-        if event == "line" and not _is_uninterrupted(name, frame.f_lineno, frame):
+        frame.f_trace_opcodes = self._after_calls
+        if self._is_possible(event, frame):
             self.lines += 1
             if self.lines == self._at:
                 sys.settrace(None)
                 self._act()
                 return None
         return self._trace
+
+    def _is_possible(self, event: str, frame: FrameType) -> bool:
+        if not self._after_calls:
+            name = frame.f_code.co_filename
+            return event == "line" and not _is_uninterrupted(name, frame.f_lineno, frame)
+        if event != "opcode":
+            return False
+        called = frame in self._called
+        self._called.discard(frame)
+        if dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL"):
+            self._called.add(frame)
+        return called
 
 
 def _is_uninterrupted(name: str, number: int, frame: FrameType) -> bool:

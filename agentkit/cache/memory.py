@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from agentkit._fork import fork_safe_lock, on_fork
@@ -50,8 +51,10 @@ class RecentTable(Generic[V]):
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry[1] > now:
-                if key in self._entries:  # a signal handler may have cleared it
+                try:  # noqa: SIM105 - `suppress` takes as long as the rest of a hit
                     self._entries.move_to_end(key)
+                except KeyError:  # a signal handler has cleared it
+                    pass
                 self._hits += 1
                 return entry[0]
             if entry is not None:
@@ -71,14 +74,17 @@ class RecentTable(Generic[V]):
             self._entries[key] = (value, expires, size)
             self._bytes += size
             while len(self._entries) > self.max_entries or self._bytes > self.max_bytes:
-                self._drop(next(iter(self._entries)))
-                self._evicted += 1
+                with suppress(KeyError):  # a signal handler may have cleared it
+                    _, (_, _, freed) = self._entries.popitem(last=False)
+                    self._bytes -= freed
+                    self._evicted += 1
 
     def clear(self, prefix: str = "") -> None:
         """Delete every key that starts with `prefix` (default: all)."""
         with self._lock:
-            for key in [key for key in self._entries if key.startswith(prefix)]:
-                self._drop(key)
+            for key in list(self._entries):  # a copy: a signal handler may change it meanwhile
+                if key.startswith(prefix):
+                    self._drop(key)
 
     def statistics(self) -> dict[str, int]:
         """Counters so far: hits, misses, evicted, too_large; and the current entries and bytes."""

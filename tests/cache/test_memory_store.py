@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.testing.clock import FakeClock
 from agentkit.types import Store
 from tests.forks import forks, in_child
+from tests.interruptions import Interruption
 
 
 def test_it_is_a_store() -> None:
@@ -151,3 +155,29 @@ def test_eight_threads_do_not_spoil_its_books() -> None:
     assert statistics["entries"] <= 50
     store.clear()
     assert store.statistics()["bytes"] == 0
+
+
+@pytest.mark.parametrize("after_calls", [False, True])
+@pytest.mark.parametrize("handler", ["sets", "clears"])
+@pytest.mark.parametrize("work", ["set", "get", "clear"])
+def test_a_signal_handler_may_use_a_full_store_at_any_point(
+    work: str, handler: str, after_calls: bool
+) -> None:
+    for at in itertools.count(1):
+        store = MemoryStore(max_entries=3)
+        for number in range(3):
+            store.set(str(number), b"v", 60.0)
+        does: dict[str, Callable[[], object]] = {
+            "set": partial(store.set, "new", b"v", 60.0),
+            "get": partial(store.get, "0"),
+            "clear": store.clear,
+            "sets": partial(store.set, "own", b"w", 60.0),
+            "clears": store.clear,
+        }
+        interruption = Interruption(at, does[handler], after_calls=after_calls)
+        interruption.during(does[work])
+        figures = store.statistics()
+        assert figures["entries"] == figures["bytes"] <= 3, at
+        if not interruption.happened:
+            break
+    assert at > 3

@@ -21,8 +21,11 @@ from agentkit import (
     Response,
     RetryPolicy,
 )
+from agentkit.engine.effects import Sleep
+from agentkit.engine.exchange import StreamExchange
 from agentkit.engine.shared_call import AHEAD, TOGETHER, Room, SharedCall, SharedCalls
 from agentkit.types import TextDelta
+from tests.engine.stage import Stage
 
 pytestmark = pytest.mark.threads
 
@@ -407,6 +410,21 @@ def test_followers_with_the_leaders_limits_have_its_error() -> None:
     ]
 
 
+def test_a_follower_with_other_limits_has_the_leaders_response(llm: LLMManager, gate: Gate) -> None:
+    async def main() -> list[Response[Any]]:
+        first = asyncio.create_task(llm.acomplete("same"))
+        await seen(gate.entered)
+        second = asyncio.create_task(llm.acomplete("same", retry=RetryPolicy(max_attempts=7)))
+        await asyncio.sleep(0)
+        gate.open()
+        return [await first, await second]
+
+    assert [(each.text, each.ledger.cache) for each in asyncio.run(main())] == [
+        ("open", "miss"),
+        ("open", "shared"),
+    ]
+
+
 def routed(llm: LLMManager, gate: Gate) -> LLMManager:
     """`llm` with a fallback behind the gate."""
     llm.register_model("fallback", lambda prompt, kwargs: "fallback")
@@ -522,6 +540,24 @@ def test_the_deadline_is_extended_while_every_consumer_pauses() -> None:
                 return len([text async for text in stream])
 
     assert asyncio.run(main()) == 9_999
+
+
+def test_a_pause_of_every_consumer_extends_the_deadline_once() -> None:
+    """By the part, too, for which the caller that leads held an event and counted it itself."""
+    stage = Stage()
+    call = stage.call(deadline=60.0)
+    shared = TestSignals.stream()
+    exchange = StreamExchange("raise").into(shared)
+    flow = exchange.emit(call, [TextDelta("x")] * AHEAD)
+    assert isinstance(next(flow), Sleep)
+    stage.clock.advance(3.0)
+    call.deadline.extend(1.0)
+    while not shared.has_room():
+        shared.take(shared.taken)
+    with suppress(StopIteration):
+        flow.send(None)
+        pytest.fail("it waits although there is room")
+    assert call.deadline.left(stage.clock.now()) == 60.0
 
 
 class TestSignals:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from agentkit import errors as e
 from agentkit.policy.classification import classify
 from agentkit.policy.limits import AGING, Lease, Member, Need, Pool, RateLimits
 from agentkit.types import Quota, Usage
+from tests.interruptions import Interruption
 from tests.policy.limits.pools import ONE, Waiter, keys, served, settle
 
 
@@ -279,3 +283,22 @@ def test_a_lease_that_is_released_twice_frees_one_slot() -> None:
     first.release(0.0)
     first.release(0.0)
     assert (second.granted, pool.in_use) == (True, 1)
+
+
+def test_a_release_that_ctrl_c_interrupts_at_any_line_counts_once() -> None:
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    for at in itertools.count(1):
+        pool = Pool(keys(1, slots=2, tokens_per_minute=100))
+        lease, other = (pool.request(Need(10, 0), 0.0) for _ in range(2))
+        interruption = Interruption(at, ctrl_c)
+        with suppress(KeyboardInterrupt):
+            interruption.during(partial(lease.release, 1.0, sent=False))
+        lease.release(1.0, sent=False)
+        assert pool.in_use == 1, at
+        other.release(1.0)
+        assert pool.in_use == 0, at
+        if not interruption.happened:
+            break
+    assert at > 10
