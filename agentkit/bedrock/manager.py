@@ -22,6 +22,7 @@ from agentkit.policy.validation import number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.clients import Boto3Config, Clients
 from agentkit.providers.bedrock.regions import check_region
+from agentkit.providers.requirements import TransportName
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types.context import AsyncClosing, Closing
 
@@ -52,14 +53,19 @@ class LLMManager(Closing, AsyncClosing):
         timeout: seconds for one request, with everything that it waits for (default 300).
         log_level: accepted, without effect: the application configures loggers.
         raise_on_failure: False returns an unsuccessful `BedrockResponse` instead of raising.
-        max_concurrency: requests of asyncio callers that run at once (default 50).
+        max_concurrency: requests of asyncio callers that run at once through boto3, each on a
+            thread (default 50); the native transport has no such limit.
         telemetry: see `agentkit.LLMManager`.
         endpoint_url: an address to use instead of AWS's own.
         clients: connections to share with another manager.
+        transport: ``"sdk"``, boto3, or ``"native"``, agentkit's own HTTP client with the
+            credentials of boto3, which needs no threads (default: the variable
+            ``AGENTKIT_TRANSPORT``, else ``"sdk"``).
 
     Raises:
         ConfigurationError: no models or Regions, an invalid Region, or a value out of range.
         UnknownModelError: no model has this name; the message suggests close ones.
+        MissingDependencyError: the extra ``native`` is needed and not installed.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class LLMManager(Closing, AsyncClosing):
         telemetry: Telemetry | None = None,
         endpoint_url: str | None = None,
         clients: Clients | None = None,
+        transport: TransportName | None = None,
     ) -> None:
         self._models = _listed("models", models)
         self._regions = [check_region(region) for region in _listed("regions", regions)]
@@ -121,6 +128,7 @@ class LLMManager(Closing, AsyncClosing):
             retry=self._retry,
             timeout=self._timeout,
             telemetry=telemetry,
+            transport=transport,
         )
         self._dispatcher = Dispatcher(self._targets, self._timeout)
 
@@ -324,7 +332,7 @@ class LLMManager(Closing, AsyncClosing):
         """Like `close`, for asyncio."""
         await self._targets.core.aclose()
         if self._owned:
-            self._clients.close()
+            await self._clients.aclose()
 
     def __repr__(self) -> str:
         return f"<LLMManager {', '.join(self._models)} in {', '.join(self._regions)}>"

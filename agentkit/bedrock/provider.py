@@ -13,6 +13,7 @@ from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod
+from agentkit.providers.requirements import TransportName
 
 _VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
@@ -23,6 +24,7 @@ def provider(
     base_url: str | None = None,
     auth_config: AuthConfig | None = None,
     preference: Sequence[ModelAccessMethod] = DEFAULT_PREFERENCE,
+    transport: TransportName | None = None,
     **settings: Any,
 ) -> ConverseTarget:
     """The provider object of one model in one Region.
@@ -32,6 +34,8 @@ def provider(
         base_url: an address to use instead of AWS's own.
         auth_config: the credentials (default: those that the SDK finds).
         preference: ways to the model, the preferred first.
+        transport: ``"sdk"`` or ``"native"`` (default: the variable ``AGENTKIT_TRANSPORT``, else
+            ``"sdk"``).
         settings: there are none; an API key is refused, as Bedrock needs AWS credentials.
 
     Raises:
@@ -55,4 +59,5 @@ def provider(
             f"{name} cannot be reached from {region}",
             hint="`agentkit bedrock catalog list --region` lists what can",
         )
-    return ConverseTarget(name, region, routes, Clients(auth_config, endpoint_url=base_url))
+    clients = Clients(auth_config, endpoint_url=base_url)
+    return ConverseTarget(name, region, routes, clients, transport=transport)

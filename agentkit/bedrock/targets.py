@@ -18,6 +18,7 @@ from agentkit.policy.route import Route
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.errors import PROVIDER
+from agentkit.providers.requirements import TransportName, transport_name
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types.ledger import Entry, Ledger
 
@@ -38,6 +39,7 @@ class Targets:
         retry: RetryConfig,
         timeout: float,
         telemetry: Telemetry | None,
+        transport: TransportName | None,
     ) -> None:
         self._models = list(models)
         self._regions = list(regions)
@@ -45,6 +47,7 @@ class Targets:
         self._clients = clients
         self._retry = retry
         self._timeout = timeout
+        self._transport = transport_name(transport)
         self._turn = itertools.count()
         self.core = Core(
             name="bedrock",
@@ -84,7 +87,9 @@ class Targets:
                 routes = self._catalog.routes(model, region, self._retry.preference)
                 if routes:
                     reached += 1
-                    target = ConverseTarget(model, region, routes, self._clients)
+                    target = ConverseTarget(
+                        model, region, routes, self._clients, transport=self._transport
+                    )
                     found[target_name(model, region)] = target
                 else:
                     warnings.append(f"{model} cannot be reached from {region}")

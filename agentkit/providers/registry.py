@@ -45,6 +45,7 @@ class ProviderInfo:
         model_prefixes: how the names of its own models begin; empty: it serves any model.
         max_tokens: the default limit on the tokens of an answer (None: the provider decides).
         native: whether the native transport serves it, too.
+        sdk_always: whether its SDK is needed with the native transport as well.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ProviderInfo:
     model_prefixes: tuple[str, ...] = ()
     max_tokens: int | None = None
     native: bool = False
+    sdk_always: bool = False
 
     @property
     def all_key_variables(self) -> tuple[str, ...]:
@@ -139,7 +141,12 @@ _ROWS = (
         native=True,
     ),
     ProviderInfo(
-        name="bedrock", adapter="agentkit.bedrock.provider:provider", sdk="boto3", extra="bedrock"
+        name="bedrock",
+        adapter="agentkit.bedrock.provider:provider",
+        sdk="boto3",
+        extra="bedrock",
+        native=True,
+        sdk_always=True,
     ),
     _server("compatible", "Compatible"),
     _server("ollama", "Ollama", "OLLAMA_MODEL"),
@@ -182,8 +189,8 @@ def provider_for(
         api_key: default: the provider's variable in the environment, read when it is needed.
         base_url: replaces the provider's own address (http or https).
         transport: ``"sdk"``, the vendor's SDK, or ``"native"``, HTTP without it (default:
-            the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``). Bedrock has the SDK
-            only, whatever the variable says.
+            the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``). Bedrock needs its SDK
+            with both.
         settings: defaults of the model's own parameters, such as ``max_tokens``.
 
     Raises:
@@ -209,6 +216,16 @@ def provider_for(
     return factory(model.strip(), **settings)
 
 
+def require_native() -> None:
+    """Check that the packages of the native transport are installed, without importing them.
+
+    Raises:
+        MissingDependencyError: one is not.
+    """
+    for package in NATIVE_PACKAGES:
+        require_sdk(package, "native")
+
+
 def takes_transport(name: str) -> bool:
     """Whether the adapter of a provider has the setting ``transport``.
 
@@ -232,10 +249,10 @@ def _factory(name: str, spec: str, transport: str | None) -> Callable[..., Any]:
             raise ConfigurationError(
                 f"{name} has no native transport", hint="leave transport= out, or use 'sdk'"
             )
-        if chosen == "native" and info.native:
-            for package in NATIVE_PACKAGES:
-                require_sdk(package, "native")
-        else:
+        native = chosen == "native" and info.native
+        if native:
+            require_native()
+        if info.sdk_always or not native:
             require_sdk(info.sdk, info.extra)
         module, _, attribute = info.adapter.partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)

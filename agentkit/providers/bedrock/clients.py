@@ -5,11 +5,12 @@ Only the engine retries, so a client sends each request once.
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit._version import __version__
@@ -19,7 +20,10 @@ from agentkit.providers.bedrock.connection import make_cancellable
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.sessions import open_session
 from agentkit.providers.transport.instrumentation import resume_instrumentation
-from agentkit.types.context import Closing
+from agentkit.types.context import AsyncClosing, Closing
+
+if TYPE_CHECKING:
+    from agentkit.providers.bedrock.runtime import HttpRuntime
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +59,16 @@ class Boto3Config:
             )
 
 
-class Clients(Closing):
+class Clients(Closing, AsyncClosing):
     """The clients and threads of one `AuthConfig`. Safe to use from many threads, and after a fork.
+
+    The clients of the native transport take endpoint, credentials and options from the SDK's.
 
     Args:
         auth: the credentials (default: those that the SDK finds).
         boto3_config: limits of the connections.
-        concurrency: requests that run at once; the size of the thread pool and, at least, of the
-            connection pool of each Region (default 50).
+        concurrency: requests that run at once through the SDK; the size of the thread pool and, at
+            least, of the SDK's connection pool of each Region (default 50).
         endpoint_url: an address to use instead of AWS's own, for every service.
         session_factory: makes the session of `auth`; tests pass their own.
 
@@ -91,11 +97,40 @@ class Clients(Closing):
         self._lock = fork_safe_lock()
         self._session: Any = None
         self._clients: dict[tuple[str, str], Any] = {}
+        self._native: dict[str, HttpRuntime] = {}
         self._executor: ThreadPoolExecutor | None = None
 
     def runtime(self, region: str) -> Any:
         """The client that sends requests to models in `region`."""
         return self.get("bedrock-runtime", region)
+
+    def native(self, region: str) -> HttpRuntime:
+        """The client that sends requests to models in `region` over the native transport.
+
+        Raises:
+            ConfigurationError: `region` is not the code of a Region, or `runtime` has an option
+                that only the SDK serves.
+            AuthenticationError: the session cannot be made.
+        """
+        found = self._native.get(region)
+        if found is None:
+            from agentkit.providers.bedrock.runtime import HttpRuntime
+
+            client = self.runtime(region)
+            with self._lock:
+                found = self._native.get(region)
+                if found is None:
+                    found = HttpRuntime(client, lambda: self.executor)
+                    self._native[region] = found
+        return found
+
+    async def anative(self, region: str) -> HttpRuntime:
+        """Like `native`, for asyncio: a client is made on a thread."""
+        found = self._native.get(region)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self.executor, self.native, region)
+        return found
 
     def control(self, region: str) -> Any:
         """The client that lists the models and profiles of `region`."""
@@ -144,12 +179,19 @@ class Clients(Closing):
     def close(self) -> None:
         """Close the connections and end the threads; the next use opens new ones."""
         with self._lock:
-            clients, executor = list(self._clients.values()), self._executor
-            self._clients, self._executor, self._session = {}, None, None
+            clients = [*self._clients.values(), *self._native.values()]
+            executor = self._executor
+            self._clients, self._native, self._executor, self._session = {}, {}, None, None
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
         for client in clients:
             client.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, waiting for the connections of the running event loop."""
+        for client in list(self._native.values()):
+            await client.aclose()
+        self.close()
 
     def _config(self, timeout: float | None) -> Any:
         from botocore.config import Config

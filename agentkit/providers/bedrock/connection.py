@@ -35,10 +35,19 @@ def make_cancellable(client: Any) -> None:
     A client with other internals than expected stays as it is; its own time limits end its
     requests.
     """
-    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
-    pools = getattr(session, "_pool_classes_by_scheme", None)
+    pools = getattr(_http_session(client), "_pool_classes_by_scheme", None)
     if isinstance(pools, dict):
         pools.update(_pools())
+
+
+def verification_of(client: Any) -> bool | str:
+    """How an SDK client verifies certificates: against a file or a folder, by default, or not."""
+    verify = getattr(_http_session(client), "_verify", True)
+    return verify if isinstance(verify, bool) else str(verify)
+
+
+def _http_session(client: Any) -> Any:
+    return getattr(getattr(client, "_endpoint", None), "http_session", None)
 
 
 @functools.cache
@@ -69,18 +78,19 @@ class _Cancellable:
         scope = current_scope()
         if scope is not None:
             scope.use(self)
-        self.timeout = _limited(self.timeout)
+        self.timeout = limited(self.timeout)
         return super().request(*args, **kwargs)  # type: ignore[misc]
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         scope = current_scope()
         if scope is not None:
             scope.check()
-        self.timeout = _limited(self.timeout)
+        self.timeout = limited(self.timeout)
         return super().getresponse(*args, **kwargs)  # type: ignore[misc]
 
 
-def _limited(timeout: Any) -> Any:
+def limited(timeout: Any) -> Any:
+    """`timeout`, or the seconds of `read_timeout` if they are fewer."""
     silence = _silence.get()
     if silence is None or not isinstance(timeout, int | float):
         return timeout

@@ -1,4 +1,4 @@
-"""One model in one Region, as the engine's provider: Converse and ConverseStream through boto3."""
+"""One model in one Region, as the engine's provider: Converse and ConverseStream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import copy
 import functools
 import re
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from contextvars import copy_context
 from typing import Any, ClassVar, Final
 
@@ -16,11 +17,13 @@ from agentkit.providers.bedrock import errors
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.connection import read_timeout
 from agentkit.providers.bedrock.encoding import items_of, joined, texts_of
-from agentkit.providers.bedrock.events import Relay, finish_of, invalid_response, read
+from agentkit.providers.bedrock.events import EventReader, Relay, finish_of, invalid_response
 from agentkit.providers.bedrock.exchange import Exchange
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.bedrock.sessions import boto3
 from agentkit.providers.bedrock.usage import BedrockUsage
+from agentkit.providers.registry import require_native
+from agentkit.providers.requirements import TransportName, transport_name
 from agentkit.providers.state import StateMemory, state_of
 from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.types import End, Request, Response, StreamEvent, ToolCall
@@ -40,6 +43,13 @@ class ConverseTarget:
         routes: the ways to the model there, the preferred first; at least one. The one that
             answered is preferred from then on.
         clients: the connections.
+        transport: ``"sdk"`` or ``"native"`` (default: the variable ``AGENTKIT_TRANSPORT``, else
+            ``"sdk"``). Both need the SDK, for credentials and signatures. Through the SDK, each
+            request of an asyncio caller takes a thread.
+
+    Raises:
+        ConfigurationError: the transport is unknown.
+        MissingDependencyError: the extra ``native`` is needed and not installed.
     """
 
     provider: ClassVar[str] = errors.PROVIDER
@@ -49,10 +59,19 @@ class ConverseTarget:
     capabilities = frozenset({"messages", "tools", "vision", "documents"})
 
     def __init__(
-        self, model: str, region: str, routes: Sequence[ModelRoute], clients: Clients
+        self,
+        model: str,
+        region: str,
+        routes: Sequence[ModelRoute],
+        clients: Clients,
+        *,
+        transport: TransportName | None = None,
     ) -> None:
         self.model = model
         self.region = region
+        self.transport = transport_name(transport)
+        if self.transport == "native":
+            require_native()
         self.routes = tuple(routes)
         self._clients = clients
         self._states = StateMemory(f"{self.provider}:{model}")
@@ -68,7 +87,12 @@ class ConverseTarget:
         return self._send(request, current_scope() or CancelScope())
 
     async def asend(self, request: Request) -> Response[Any]:
-        """Answer on a thread of the clients' own pool; cancelling closes the connection."""
+        """Answer; cancelling closes the connection.
+
+        Through the SDK, on a thread of the clients' own pool.
+        """
+        if self.transport == "native":
+            return await self._asend(request)
         scope = CancelScope()
         ask = functools.partial(copy_context().run, self._send, request, scope)
         try:
@@ -81,7 +105,22 @@ class ConverseTarget:
         return self._stream(request, current_scope() or CancelScope())
 
     async def astream(self, request: Request) -> AsyncIterator[StreamEvent]:
-        """Stream from a thread of the clients' own pool; leaving closes the connection."""
+        """Stream; leaving closes the connection.
+
+        Through the SDK, from a thread of the clients' own pool.
+        """
+        async with aclosing(self.astream_lists(request)) as lists:
+            async for events in lists:
+                for event in events:
+                    yield event
+
+    async def astream_lists(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
+        """Like `astream`, with the events that arrived together in one list."""
+        if self.transport == "native":
+            async with aclosing(self._astream(request)) as lists:
+                async for events in lists:
+                    yield events
+            return
         scope = CancelScope()
         relay = Relay(asyncio.get_running_loop())
         work = functools.partial(copy_context().run, self._relay, request, scope, relay)
@@ -89,7 +128,7 @@ class ConverseTarget:
         reader.add_done_callback(relay.end_if_cancelled)
         try:
             async for event in relay:
-                yield event
+                yield [event]
         finally:
             reader.cancel()
             scope.cancel()
@@ -110,45 +149,77 @@ class ConverseTarget:
     def __repr__(self) -> str:
         return f"<ConverseTarget {self._name}>"
 
+    def _client(self) -> Any:
+        """Has the methods of the SDK's client."""
+        if self.transport == "native":
+            return self._clients.native(self.region)
+        return self._clients.runtime(self.region)
+
     def _send(self, request: Request, scope: CancelScope) -> Response[Any]:
         exchange = Exchange(request, self.routes, self._states)
-        try:
-            client = self._clients.runtime(self.region)
+        with self._described(exchange):
+            client = self._client()
             with scope, read_timeout(request.timeout):
                 data = exchange.send(client.converse)
             scope.release()
             self._prefer(exchange.route)
             return self._response(data, exchange)
-        except Exception as exc:  # noqa: BLE001 - it is raised again
-            error = self._describe(exc, exchange)
-            raise error from error.__cause__
+
+    async def _asend(self, request: Request) -> Response[Any]:
+        exchange = Exchange(request, self.routes, self._states)
+        with self._described(exchange):
+            client = await self._clients.anative(self.region)
+            with read_timeout(request.timeout):
+                data = await exchange.asend(client.aconverse)
+            self._prefer(exchange.route)
+            return self._response(data, exchange)
 
     def _stream(self, request: Request, scope: CancelScope) -> Generator[StreamEvent, None, None]:
         exchange = Exchange(request, self.routes, self._states)
-        try:
-            client = self._clients.runtime(self.region)
+        with self._described(exchange):
+            client = self._client()
             with scope, read_timeout(request.timeout):
                 data = exchange.send(client.converse_stream)
             self._prefer(exchange.route)
             source = data["stream"]
             try:
-                for event in read(
-                    source,
-                    self._name,
-                    origin=self._states.origin,
-                    response_id=_id_of(data),
-                    details=self._details(exchange),
-                    trims_start=exchange.trims_start,
-                ):
-                    if isinstance(event, End):
-                        self._states.remember(event.tool_calls, event.state)
-                    yield event
+                reader = self._reader(exchange)
+                yield from reader.read(source)
+                for end in reader.end(_id_of(data)):
+                    yield self._remembered(end)
             finally:
                 scope.release()
                 source.close()
-        except Exception as exc:  # noqa: BLE001 - it is raised again
-            error = self._describe(exc, exchange)
-            raise error from error.__cause__
+
+    async def _astream(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
+        exchange = Exchange(request, self.routes, self._states)
+        with self._described(exchange):
+            client = await self._clients.anative(self.region)
+            with read_timeout(request.timeout):
+                data = await exchange.asend(client.aconverse_stream)
+            self._prefer(exchange.route)
+            source = data["stream"]
+            try:
+                reader = self._reader(exchange)
+                async for together in source:
+                    for events in reader.lists(together):
+                        yield events
+                for end in reader.end(_id_of(data)):
+                    yield [self._remembered(end)]
+            finally:
+                source.close()
+
+    def _reader(self, exchange: Exchange) -> EventReader:
+        return EventReader(
+            self._name,
+            origin=self._states.origin,
+            details=self._details(exchange),
+            trims_start=exchange.trims_start,
+        )
+
+    def _remembered(self, end: End) -> End:
+        self._states.remember(end.tool_calls, end.state)
+        return end
 
     def _relay(self, request: Request, scope: CancelScope, relay: Relay) -> None:
         events = self._stream(request, scope)
@@ -170,15 +241,19 @@ class ConverseTarget:
         if route is not self.routes[0]:
             self.routes = (route, *(each for each in self.routes if each is not route))
 
-    def _describe(self, exc: Exception, exchange: Exchange) -> LLMError:
-        """An error of our tree for `exc`, which says what was sent."""
-        own = exc if isinstance(exc, LLMError) else self.translate(exc)
-        error = own or general.translate(exc, provider=self.provider, model=self._name)
-        # A copy, without the traceback, so that the error does not refer to itself.
-        kept = copy.copy(error)
-        kept.__cause__ = error.__cause__
-        error.details = {**self._details(exchange), "error": kept}
-        return error
+    @contextmanager
+    def _described(self, exchange: Exchange) -> Iterator[None]:
+        """Raise errors of our tree, which say what was sent."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - it is raised again
+            own = exc if isinstance(exc, LLMError) else self.translate(exc)
+            error = own or general.translate(exc, provider=self.provider, model=self._name)
+            # A copy, without the traceback, so that the error does not refer to itself.
+            kept = copy.copy(error)
+            kept.__cause__ = error.__cause__
+            error.details = {**self._details(exchange), "error": kept}
+            raise error from error.__cause__
 
     def _response(self, data: dict[str, Any], exchange: Exchange) -> Response[Any]:
         message = (data.get("output") or {}).get("message")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -54,54 +54,30 @@ def invalid_response(model: str, problem: str) -> InvalidResponseError:
     return InvalidResponseError(f"{model} {problem}", provider=PROVIDER, model=model)
 
 
-def read(
-    source: Any,
-    model: str,
-    *,
-    origin: str,
-    response_id: str | None = None,
-    details: Mapping[str, Any] | None = None,
-    trims_start: bool = False,
-) -> Iterator[StreamEvent]:
-    """The engine's events for the service's.
+class EventReader:
+    """The engine's events for the service's, of one stream.
 
     Text blocks are a line each, as in a complete answer. The end mark comes once the stream is
     over, and only if it had its ``messageStop``.
 
     Args:
-        source: the SDK's event stream.
         model: who answers, for messages.
         origin: of the provider state.
-        response_id: the service's id of the request.
         details: what the first and the last event say about the attempt.
         trims_start: whether white space at the beginning was shown before and is not shown again.
-
-    Raises:
-        InvalidResponseError: a frame makes no sense or comes out of order. What the SDK raises
-            passes through.
     """
-    reader = _Reader(model, origin, details or {}, trims_start)
-    events = iter(source)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration:
-            break
-        except _UNREADABLE as error:
-            raise invalid_response(model, "sent an invalid frame") from error
-        yield reader.read(event)
-    yield from reader.end(response_id)
-
-
-class _Reader:
-    """The state of one stream."""
 
     def __init__(
-        self, model: str, origin: str, details: Mapping[str, Any], trims_start: bool
+        self,
+        model: str,
+        *,
+        origin: str,
+        details: Mapping[str, Any] | None = None,
+        trims_start: bool = False,
     ) -> None:
         self._model = model
         self._origin = origin
-        self._details = details
+        self._details = details or {}
         self._trims_start = trims_start
         self._started = False
         self._empty = True
@@ -113,7 +89,37 @@ class _Reader:
         self._texts: dict[int, str] = {}
         self._reasoning: dict[int, dict[str, Any]] = {}
 
-    def read(self, event: dict[str, Any]) -> StreamEvent:
+    def read(self, source: Iterable[dict[str, Any]]) -> Iterator[StreamEvent]:
+        """The engine's events for those of `source`, the SDK's event stream or a part of one.
+
+        Raises:
+            InvalidResponseError: a frame makes no sense or comes out of order. What `source` raises
+                otherwise passes through.
+        """
+        events = iter(source)
+        while True:
+            try:
+                event = next(events)
+            except StopIteration:
+                return
+            except _UNREADABLE as error:
+                raise invalid_response(self._model, "sent an invalid frame") from error
+            yield self._read(event)
+
+    def lists(self, source: Iterable[dict[str, Any]]) -> Iterator[list[StreamEvent]]:
+        """Like `read`, in one list; what `source` raises comes after the events before it."""
+        found: list[StreamEvent] = []
+        error: Exception | None = None
+        try:
+            found.extend(self.read(source))
+        except Exception as exc:  # noqa: BLE001 - raised after the events before it
+            error = exc
+        if found:
+            yield found
+        if error is not None:
+            raise error
+
+    def _read(self, event: dict[str, Any]) -> StreamEvent:
         self._check_order(event)
         delta = self._delta(event)
         self._collect(event, delta)
@@ -123,7 +129,8 @@ class _Reader:
             return ReasoningDelta(reasoning)
         return RawEvent(event, self._details if "messageStart" in event else None)
 
-    def end(self, response_id: str | None) -> Iterator[StreamEvent]:
+    def end(self, response_id: str | None) -> Iterator[End]:
+        """The end mark, if the stream had one; `response_id` is the service's id of the request."""
         if self._stop is None:
             return
         usage = BedrockUsage.of(self._usage).to_usage()

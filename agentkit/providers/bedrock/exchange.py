@@ -9,7 +9,7 @@ other error ends the attempt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,8 +93,21 @@ class Exchange:
                 with without_sdk_spans():
                     return operation(modelId=self.route.model_id, **self._arguments)
             except Exception as refusal:
-                if not (self._reroute(refusal) or self._omit(refusal) or self._forget(refusal)):
+                if not self._adapt(refusal):
                     raise
+
+    async def asend(self, operation: Callable[..., Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """Like `send`, for asyncio: ``aconverse`` or ``aconverse_stream`` of a native client."""
+        while True:
+            try:
+                return await operation(modelId=self.route.model_id, **self._arguments)
+            except Exception as refusal:
+                if not self._adapt(refusal):
+                    raise
+
+    def _adapt(self, refusal: Exception) -> bool:
+        """Change the encoding, if that is what the service asks for."""
+        return self._reroute(refusal) or self._omit(refusal) or self._forget(refusal)
 
     def _encode(self) -> None:
         signed = self._states.has_latest_thinking(self._request)

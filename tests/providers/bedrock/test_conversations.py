@@ -10,10 +10,10 @@ import pytest
 
 from agentkit import InvalidRequestError, Response
 from agentkit.providers.bedrock.encoding import arguments_of
-from agentkit.providers.bedrock.events import read
+from agentkit.providers.bedrock.events import EventReader
 from agentkit.providers.state import StateMemory
 from agentkit.testing import WireServer, faults
-from agentkit.types import End, Message, Request, ResponseBuilder, ToolCall, ToolSpec
+from agentkit.types import End, Message, Request, ResponseBuilder, StreamEvent, ToolCall, ToolSpec
 from tests.bedrock.messages import samples as s
 from tests.providers.bedrock.wired import MODES, ask, clients_at, manager, target
 
@@ -188,9 +188,14 @@ def through_json(message: Message) -> Message:
     return Message.from_dict(json.loads(json.dumps(message.to_dict())))
 
 
+def events_of(source: Any) -> list[StreamEvent]:
+    reader = EventReader("Model", origin="bedrock:Model")
+    return [*reader.read(source), *reader.end(None)]
+
+
 def test_reasoning_goes_back_in_its_order() -> None:
     """What is neither signed nor encrypted is left out, as models refuse it."""
-    events = list(read(EVENTS, "Model", origin="bedrock:Model"))
+    events = events_of(EVENTS)
     assert isinstance(events[-1], End)
     called = through_json(ResponseBuilder(events).response().message)
     assert called.text == "Let me look.\nWait."
@@ -199,19 +204,20 @@ def test_reasoning_goes_back_in_its_order() -> None:
 
 
 def test_another_model_gets_no_reasoning() -> None:
-    called = ResponseBuilder(read(EVENTS, "Model", origin="bedrock:Model")).response().message
+    called = ResponseBuilder(events_of(EVENTS)).response().message
     made = arguments(HISTORY[0], called, HISTORY[2], origin="bedrock:Other")
     assert made["messages"][1]["content"] == [{"text": "Let me look.\nWait."}, USE]
 
 
 def test_reasoning_comes_first_in_a_message_that_was_changed() -> None:
-    called = ResponseBuilder(read(EVENTS, "Model", origin="bedrock:Model")).response()
+    called = ResponseBuilder(events_of(EVENTS)).response()
     changed = Message("assistant", "Well.", tool_calls=called.tool_calls, state=called.state)
     made = arguments(HISTORY[0], changed, HISTORY[2])
     assert made["messages"][1]["content"] == [SIGNED, HIDDEN, {"text": "Well."}, USE]
 
 
 @pytest.mark.wire
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 @pytest.mark.parametrize("built", ["message", "by hand"])
@@ -232,6 +238,7 @@ def test_a_model_gets_its_reasoning_before_the_result_of_its_call(
 
 
 @pytest.mark.wire
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 def test_refused_reasoning_is_left_out_within_the_attempt(mode: str, stream: bool) -> None:

@@ -59,17 +59,20 @@ OWN = {
 }
 OVERLOADED = Case(faults.status(503), e.OverloadedError, 2, "failure")
 CASES = {**SHARED, "status 503": OVERLOADED, **OWN}
-COMPLETE_ONLY = {
-    fault: replace(CASES[fault], error=e.InvalidResponseError, blame="failure")
-    for fault in (
-        "cut",
-        "cut before the first token",
-        "error inside a 200",
-        "error inside a 200, at once",
-        "rate limit inside a 200, at once",
-    )
-}
-"""The SDK does not tell a body that breaks off, and an answer with status 200 holds no error."""
+
+
+def _invalid(*names: str) -> dict[str, Case]:
+    return {
+        each: replace(CASES[each], error=e.InvalidResponseError, blame="failure") for each in names
+    }
+
+
+COMPLETE = _invalid(
+    "error inside a 200", "error inside a 200, at once", "rate limit inside a 200, at once"
+)
+"""A complete answer with status 200 holds no error."""
+OF_THE_SDK = _invalid("cut", "cut before the first token")
+"""The SDK does not tell that a complete answer breaks off."""
 
 
 @dataclass
@@ -91,6 +94,7 @@ def stage() -> Iterator[Stage]:
         yield Stage(server, clients, runner)
 
 
+both_transports = pytest.mark.usefixtures("transport")
 every_way = pytest.mark.parametrize(
     ("mode", "stream"), [(mode, stream) for mode in MODES for stream in (False, True)]
 )
@@ -101,9 +105,10 @@ modes = pytest.mark.parametrize("mode", MODES)
 @every_way
 @pytest.mark.parametrize("fault", CASES)
 def test_each_fault_comes_to_what_the_table_says(
-    stage: Stage, fault: str, mode: str, stream: bool
+    stage: Stage, transport: str, fault: str, mode: str, stream: bool
 ) -> None:
-    case = (CASES if stream else {**CASES, **COMPLETE_ONLY})[fault].expected(stream=stream)
+    complete = {**CASES, **COMPLETE, **(OF_THE_SDK if transport == "sdk" else {})}
+    case = (CASES if stream else complete)[fault].expected(stream=stream)
     stage.server.clear()
     stage.server.always(case.outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
@@ -150,6 +155,7 @@ SERVICE = [
 
 
 @pytest.mark.wire
+@both_transports
 @pytest.mark.parametrize(("status", "code", "error"), SERVICE)
 def test_every_error_of_the_service_model_has_its_class(
     stage: Stage, status: int, code: str, error: type[e.ProviderError]
@@ -169,6 +175,7 @@ def test_every_error_of_the_service_model_has_its_class(
 
 
 @pytest.mark.wire
+@both_transports
 def test_no_error_of_the_service_model_is_missing(stage: Stage) -> None:
     model = stage.clients.runtime("us-east-1").meta.service_model
     named = {code for _, code, _ in SERVICE}
@@ -179,6 +186,7 @@ def test_no_error_of_the_service_model_is_missing(stage: Stage) -> None:
 
 
 @pytest.mark.wire
+@both_transports
 @modes
 @pytest.mark.parametrize("spelling", ["exception", "error:{0}", "error:{1}"])
 @pytest.mark.parametrize(
@@ -212,6 +220,7 @@ def test_b11_an_error_within_a_stream_is_the_same_in_every_spelling(
 
 
 @pytest.mark.wire
+@both_transports
 @modes
 @pytest.mark.parametrize("kind", ["throttlingException", "error:ThrottlingException"])
 def test_b11_an_error_after_content_is_never_a_short_answer(
@@ -229,6 +238,7 @@ def test_b11_an_error_after_content_is_never_a_short_answer(
 
 
 @pytest.mark.wire
+@both_transports
 @modes
 def test_b11_too_long_a_prompt_is_recognized_within_a_stream_too(stage: Stage, mode: str) -> None:
     result = faults.stream_error(
@@ -241,6 +251,7 @@ def test_b11_too_long_a_prompt_is_recognized_within_a_stream_too(stage: Stage, m
 
 
 @pytest.mark.wire
+@both_transports
 @modes
 def test_b8_a_refused_stream_is_an_error(stage: Stage, mode: str) -> None:
     stage.server.clear()
@@ -250,6 +261,7 @@ def test_b8_a_refused_stream_is_an_error(stage: Stage, mode: str) -> None:
 
 
 @pytest.mark.wire
+@both_transports
 @modes
 @pytest.mark.parametrize(
     "fault",
@@ -277,6 +289,7 @@ def test_b9_a_broken_stream_is_never_a_success(
 
 
 @pytest.mark.wire
+@both_transports
 @modes
 def test_b9_what_broke_is_never_part_of_what_comes_after_it(stage: Stage, mode: str) -> None:
     stage.server.clear()
@@ -289,6 +302,7 @@ def test_b9_what_broke_is_never_part_of_what_comes_after_it(stage: Stage, mode: 
 
 
 @pytest.mark.wire
+@both_transports
 @every_way
 def test_a_refused_connection_is_a_network_error(mode: str, stream: bool) -> None:
     with WireServer() as gone:
@@ -304,6 +318,7 @@ def test_a_refused_connection_is_a_network_error(mode: str, stream: bool) -> Non
 
 
 @pytest.mark.wire
+@both_transports
 @every_way
 def test_missing_credentials_are_an_authentication_error(
     monkeypatch: pytest.MonkeyPatch, mode: str, stream: bool
@@ -379,6 +394,7 @@ def test_errors_of_the_sdk_itself_have_their_class(exc: Exception, error: type[e
 
 
 @pytest.mark.wire
+@both_transports
 def test_no_error_holds_a_secret_or_the_prompt(stage: Stage) -> None:
     stage.server.clear()
     stage.server.always(faults.status(403, kind="InvalidSignatureException"))

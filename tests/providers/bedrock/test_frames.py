@@ -21,7 +21,7 @@ from tests.providers.bedrock.wired import (
 )
 from tests.providers.raw import serving
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.usefixtures("transport")]
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 START = event("messageStart", role="assistant")

@@ -6,7 +6,9 @@ import os
 import socket
 import ssl
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -40,6 +42,8 @@ class Address:
         secure: whether it is reached over TLS.
         first_address: the host and the port to connect to.
         tunnel: the request by which a proxy opens a tunnel; None: there is no tunnel.
+        ca_bundle: a file or a folder with the certificates that are trusted; None: see
+            `tls_context`.
     """
 
     def __init__(self, url: str, proxy: SplitResult | None) -> None:
@@ -55,6 +59,7 @@ class Address:
         port = parts.port or (443 if self.secure else 80)
         self.first_address = (self.host, port)
         self.tunnel: bytes | None = None
+        self.ca_bundle: str | None = None
         if proxy is None:
             return
         self.first_address = (proxy.hostname or "", proxy.port or 80)
@@ -76,27 +81,33 @@ class Address:
         return f"<Address {self.scheme}://{self.authority}>"
 
 
-def address_of(url: str) -> Address:
-    """The address at `url`, with the proxy that the environment names for it.
+def address_of(url: str, proxies: Mapping[str, str] | None = None) -> Address:
+    """The address at `url`, with the proxy for its scheme in `proxies`.
+
+    None: with the proxy that the environment names for it.
 
     Raises:
         ConfigurationError: the proxy is not an HTTP proxy; the message has no part of its URL but
             the scheme, since it may contain a password.
     """
     parts = urlsplit(url)
-    proxies = getproxies()
-    named = proxies.get(parts.scheme) or proxies.get("all")
-    if not named or proxy_bypass(parts.netloc.rpartition("@")[2]):
+    if proxies is None:
+        whose, found = "the environment's proxy", getproxies()
+        bypassed = bool(proxy_bypass(parts.netloc.rpartition("@")[2]))
+    else:
+        whose, found, bypassed = "the proxy", dict(proxies), False
+    named = found.get(parts.scheme) or found.get("all")
+    if not named or bypassed:
         return Address(url, None)
     proxy = _parse_proxy(named)
     if proxy is None:
         raise ConfigurationError(
-            f"the environment's proxy for {parts.scheme} is not a valid URL",
+            f"{whose} for {parts.scheme} is not a valid URL",
             hint="write it as http://host:port",
         )
     if proxy.scheme != "http":
         raise ConfigurationError(
-            f"the environment's proxy for {parts.scheme} has the scheme {proxy.scheme!r}",
+            f"{whose} for {parts.scheme} has the scheme {proxy.scheme!r}",
             hint="the native transport can use an http:// proxy; or use transport='sdk'",
         )
     return Address(url, proxy)
@@ -129,12 +140,17 @@ def _credentials(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
 
-def tls_context() -> ssl.SSLContext:
-    """The certificates that are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's.
+def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+    """The certificates that are trusted: those of `ca_bundle`, which is a file or a folder.
+
+    None: those of SSL_CERT_FILE or SSL_CERT_DIR, else certifi's.
 
     Raises:
         ConfigurationError: they cannot be read.
     """
+    if ca_bundle is not None:
+        in_folder = Path(ca_bundle).is_dir()
+        return _tls_context(None if in_folder else ca_bundle, ca_bundle if in_folder else None)
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     return _tls_context(file or None, folder or None)
 
@@ -150,7 +166,7 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     except OSError as error:
         raise ConfigurationError(
             f"the certificates in {file or folder} cannot be read: {error}",
-            hint="check SSL_CERT_FILE and SSL_CERT_DIR",
+            hint="check SSL_CERT_FILE and SSL_CERT_DIR, or AWS_CA_BUNDLE for Bedrock",
         ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -309,7 +309,7 @@ class _Connection(asyncio.Protocol):
 
 async def _open(loop: asyncio.AbstractEventLoop, connection: _Connection, address: Address) -> None:
     """Connect to `address`, through its proxy and over TLS where it has them."""
-    context = tls_context() if address.secure else None
+    context = tls_context(address.ca_bundle) if address.secure else None
     name = address.host if address.secure else None
     tunnel = address.tunnel
     await loop.create_connection(

@@ -193,7 +193,7 @@ class _Connection:
 
         From its first packet on, `scope` can cancel it.
         """
-        context = tls_context() if address.secure else None
+        context = tls_context(address.ca_bundle) if address.secure else None
         due = time.monotonic() + timeout
         self._connect_to(address.first_address, due, scope)
         set_options(self.socket)

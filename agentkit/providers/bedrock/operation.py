@@ -1,0 +1,187 @@
+"""One operation of the service without an SDK client: botocore's parts, and no connection.
+
+botocore validates, serializes and signs the requests, and parses the responses and the events. What
+its client decides (endpoint, headers, signature) is read from its event ``before-call``, which is
+how botocore lets others answer a request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+_ADVISORY_REFRESH: Final = 15 * 60
+"""Seconds before their end from which botocore renews credentials while a request is signed."""
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_OF_ONE_CALL: Final = frozenset({"x-amzn-trace-id"})
+"""Headers that belong to the call that they were prepared for."""
+
+
+class SignedRequest(NamedTuple):
+    """A request as it is sent, below the endpoint."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Operation:
+    """One operation, such as ``Converse``, as the SDK client `client` is set up to call it.
+
+    Making it signs a request, which may ask another machine for credentials.
+
+    Attributes:
+        endpoint: the address that botocore resolved, without a default port.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: there are no credentials.
+    """
+
+    def __init__(self, client: Any, name: str) -> None:
+        from botocore.awsrequest import AWSRequest
+        from botocore.parsers import EventStreamJSONParser, create_parser
+        from botocore.serialize import create_serializer
+
+        params, signer, context = _prepared(client, name)
+        model = client.meta.service_model.operation_model(name)
+        protocol = model.service_model.resolved_protocol
+        url = params["url"].removesuffix(params["url_path"])
+        self.endpoint = _without_default_port(url)
+        self._name = name
+        self._model = model
+        self._exceptions = client.exceptions
+        self._make_request = AWSRequest
+        self._signer = signer
+        self._context = context
+        self._headers = {
+            key: value
+            for key, value in params["headers"].items()
+            if key.lower() not in _OF_ONE_CALL
+        }
+        self._serializer = create_serializer(protocol, client.meta.config.parameter_validation)
+        self._parser = create_parser(protocol)
+        self._event_parser = EventStreamJSONParser()
+        signed = self.request({"modelId": "model"}).headers
+        self._has_token = signed.get("Authorization", "").startswith("Bearer ")
+
+    def request(self, arguments: Mapping[str, Any]) -> SignedRequest:
+        """The request with `arguments`.
+
+        Signing it may renew credentials, which asks another machine: see `may_wait`.
+
+        Raises:
+            botocore.exceptions.ParamValidationError: an argument is not as documented.
+            botocore.exceptions.BotoCoreError: there are no credentials.
+        """
+        serialized = self._serializer.serialize_to_request(arguments, self._model)
+        path, body = serialized["url_path"], serialized["body"]
+        request = self._make_request(
+            method=serialized["method"],
+            url=self.endpoint + path,
+            headers={**self._headers, **serialized["headers"]},
+            data=body,
+        )
+        request.context = {**self._context, "signing": {**self._context.get("signing", {})}}
+        self._signer.sign(self._name, request)
+        headers = {name: _text(value) for name, value in request.headers.items()}
+        return SignedRequest(path, headers, body)
+
+    def may_wait(self) -> bool:
+        """Whether signing may have to wait for new credentials."""
+        from botocore.credentials import Credentials
+        from botocore.tokens import FrozenAuthToken
+
+        # No public name says what a signer signs with; without these, it may wait.
+        if self._has_token:
+            return not isinstance(getattr(self._signer, "_auth_token", self), FrozenAuthToken)
+        credentials = getattr(self._signer, "_credentials", self)
+        if credentials is None or type(credentials) is Credentials:
+            return False
+        refresh_needed = getattr(credentials, "refresh_needed", None)
+        return refresh_needed is None or bool(refresh_needed(_ADVISORY_REFRESH))
+
+    def response(self, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+        """A complete response as the SDK returns it; of a stream, what comes before the events.
+
+        Raises:
+            botocore.exceptions.ClientError: `status` is that of an error.
+        """
+        given = {"status_code": status, "headers": headers, "body": body, "context": {}}
+        parsed: dict[str, Any] = self._parser.parse(given, self._model.output_shape)
+        parsed["ResponseMetadata"]["RetryAttempts"] = 0
+        if status >= 300:
+            code = parsed.get("Error", {}).get("Code")
+            raise self._exceptions.from_code(code)(parsed, self._name)
+        return parsed
+
+    def events(self) -> EventDecoder:
+        """A decoder for the events of one response."""
+        shape = self._model.output_shape
+        return EventDecoder(self._event_parser, shape.members[shape.event_stream_name], self._name)
+
+
+class EventDecoder:
+    """Decodes the events of one stream as its bytes arrive."""
+
+    def __init__(self, parser: Any, shape: Any, operation: str) -> None:
+        from botocore.eventstream import EventStreamBuffer
+
+        self._buffer = EventStreamBuffer()
+        self._parser = parser
+        self._shape = shape
+        self._operation = operation
+
+    def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
+        """The events that `chunk` completes.
+
+        Raises:
+            botocore.exceptions.EventStreamError: the service reports an error.
+            botocore.eventstream.ParserError: a frame is damaged.
+        """
+        from botocore.exceptions import EventStreamError
+
+        self._buffer.add_data(chunk)
+        for message in self._buffer:
+            response = message.to_response_dict()
+            parsed = self._parser.parse(response, self._shape)
+            if response["status_code"] != 200:
+                raise EventStreamError(parsed, self._operation)
+            if parsed:
+                yield parsed
+
+
+def _prepared(client: Any, name: str) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """The request, the signer and the context with which `client` calls `name`. Sends nothing."""
+    from botocore import xform_name
+
+    thread = threading.get_ident()
+    found: list[tuple[dict[str, Any], Any, dict[str, Any]]] = []
+
+    def answer(params: Any, request_signer: Any, context: Any, **_: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
+        found.append((params, request_signer, context))
+        return SimpleNamespace(status_code=200), {}
+
+    event = f"before-call.{client.meta.service_model.service_id.hyphenize()}.{name}"
+    client.meta.events.register_last(event, answer)
+    try:
+        getattr(client, xform_name(name))(modelId="model")
+    finally:
+        client.meta.events.unregister(event, answer)
+    return found[0]
+
+
+def _without_default_port(url: str) -> str:
+    """`url` as signatures and the header ``Host`` have it."""
+    parts = urlsplit(url)
+    if parts.port is None or parts.port != _DEFAULT_PORTS.get(parts.scheme):
+        return url
+    return parts._replace(netloc=parts.netloc.removesuffix(f":{parts.port}")).geturl()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value

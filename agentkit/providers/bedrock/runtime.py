@@ -1,0 +1,209 @@
+"""Converse and ConverseStream over the native transport: no thread for a request or a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.providers.bedrock.connection import limited, verification_of
+from agentkit.providers.bedrock.operation import EventDecoder, Operation
+from agentkit.providers.transport.clients import SdkClients
+from agentkit.providers.transport.http.address import Address, address_of
+from agentkit.providers.transport.http.body import BodyDecoder
+from agentkit.providers.transport.http.exchange import merge_headers, request_head
+
+if TYPE_CHECKING:
+    from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient, AsyncHttpReply
+    from agentkit.providers.transport.http.sync_client import SyncHttpClient, SyncHttpReply
+
+_CLIENT_HEADERS: Mapping[str, str] = {"Accept-Encoding": "identity"}
+"""What is sent beside the headers of the SDK, and not signed."""
+
+
+class HttpRuntime:
+    """Calls the models of one Region as an SDK client does, without its connections.
+
+    `converse` and `converse_stream` take the arguments of the SDK's methods and return the same;
+    the methods with an ``a`` before are for asyncio. Safe to use from many threads and event loops.
+
+    Args:
+        client: the SDK client that has the endpoint, the credentials and the options.
+        executor: gives the threads on which an asyncio caller's credentials are renewed.
+
+    Raises:
+        ConfigurationError: the client has an option that only the SDK serves.
+    """
+
+    def __init__(self, client: Any, executor: Callable[[], Executor]) -> None:
+        _check_options(client)
+        self._client = client
+        self._executor = executor
+        self._converse = Operation(client, "Converse")
+        self._converse_stream = Operation(client, "ConverseStream")
+        self._address = _address_of(client, self._converse.endpoint)
+        self._clients: SdkClients[SyncHttpClient, AsyncHttpClient] = SdkClients(
+            self._new_sync, self._new_async
+        )
+
+    def converse(self, **arguments: Any) -> dict[str, Any]:
+        """Send a conversation and return the complete answer."""
+        operation = self._converse
+        return _received(operation, self._post(operation, arguments))
+
+    def converse_stream(self, **arguments: Any) -> dict[str, Any]:
+        """Send a conversation and open the stream of its answer."""
+        operation = self._converse_stream
+        reply = self._post(operation, arguments)
+        if reply.status != 200:
+            return _received(operation, reply)
+        response = operation.response(reply.status, reply.headers, b"")
+        return {**response, "stream": HttpEventStream(reply, operation.events())}
+
+    async def aconverse(self, **arguments: Any) -> dict[str, Any]:
+        """Like `converse`, for asyncio."""
+        operation = self._converse
+        return await _areceived(operation, await self._apost(operation, arguments))
+
+    async def aconverse_stream(self, **arguments: Any) -> dict[str, Any]:
+        """Like `converse_stream`, for asyncio; the stream has the events that came together."""
+        operation = self._converse_stream
+        reply = await self._apost(operation, arguments)
+        if reply.status != 200:
+            return await _areceived(operation, reply)
+        response = operation.response(reply.status, reply.headers, b"")
+        return {**response, "stream": AsyncHttpEventStream(reply, operation.events())}
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._clients.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, waiting for the connections of the running loop."""
+        await self._clients.aclose()
+
+    def _post(self, operation: Operation, arguments: Mapping[str, Any]) -> SyncHttpReply:
+        request = self._request(operation, arguments)
+        return self._clients.sync().post(request, self._read_timeout())
+
+    async def _apost(self, operation: Operation, arguments: Mapping[str, Any]) -> AsyncHttpReply:
+        if operation.may_wait():
+            loop = asyncio.get_running_loop()
+            request = await loop.run_in_executor(
+                self._executor(), self._request, operation, arguments
+            )
+        else:
+            request = self._request(operation, arguments)
+        return await self._clients.of_loop().post(request, self._read_timeout())
+
+    def _request(self, operation: Operation, arguments: Mapping[str, Any]) -> bytes:
+        path, headers, body = operation.request(arguments)
+        address = self._address
+        own = merge_headers(_CLIENT_HEADERS, headers, address.headers)
+        head = request_head(address.path + path, address.authority, own)
+        return b"%s%d\r\n\r\n%s" % (head, len(body), body)
+
+    def _read_timeout(self) -> float:
+        return float(limited(self._client.meta.config.read_timeout))
+
+    def _new_sync(self) -> SyncHttpClient:
+        from agentkit.providers.transport.http.sync_client import SyncHttpClient
+
+        return SyncHttpClient(self._address, connect_timeout=self._connect_timeout())
+
+    def _new_async(self) -> AsyncHttpClient:
+        from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
+
+        return AsyncHttpClient(self._address, connect_timeout=self._connect_timeout())
+
+    def _connect_timeout(self) -> float:
+        return float(self._client.meta.config.connect_timeout)
+
+
+class HttpEventStream:
+    """The events of a stream; iterate to receive them, and close it."""
+
+    def __init__(self, reply: SyncHttpReply, decoder: EventDecoder) -> None:
+        self._reply = reply
+        self._body = BodyDecoder(reply.headers.get("content-encoding"))
+        self._decoder = decoder
+        self._finished = False
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for chunk in self._reply.chunks():
+            yield from self._decoder.feed(self._body.feed(chunk))
+        self._finished = True
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._reply.release(finished=self._finished)
+
+
+class AsyncHttpEventStream:
+    """Like `HttpEventStream`, for asyncio: those that arrived together come in one iterator.
+
+    It raises where an event cannot be decoded, so that those before it are not lost.
+    """
+
+    def __init__(self, reply: AsyncHttpReply, decoder: EventDecoder) -> None:
+        self._reply = reply
+        self._body = BodyDecoder(reply.headers.get("content-encoding"))
+        self._decoder = decoder
+        self._finished = False
+
+    async def __aiter__(self) -> AsyncIterator[Iterator[dict[str, Any]]]:
+        async for chunk in self._reply.chunks():
+            yield self._decoder.feed(self._body.feed(chunk))
+        self._finished = True
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._reply.release(finished=self._finished)
+
+
+def _received(operation: Operation, reply: SyncHttpReply) -> dict[str, Any]:
+    """The complete response of `reply`, whose connection is released."""
+    finished = False
+    try:
+        decoder = BodyDecoder(reply.headers.get("content-encoding"))
+        body = b"".join([decoder.feed(chunk) for chunk in reply.chunks()])
+        finished = True
+    finally:
+        reply.release(finished=finished)
+    return operation.response(reply.status, reply.headers, body)
+
+
+async def _areceived(operation: Operation, reply: AsyncHttpReply) -> dict[str, Any]:
+    finished = False
+    try:
+        decoder = BodyDecoder(reply.headers.get("content-encoding"))
+        body = b"".join([decoder.feed(chunk) async for chunk in reply.chunks()])
+        finished = True
+    finally:
+        reply.release(finished=finished)
+    return operation.response(reply.status, reply.headers, body)
+
+
+def _address_of(client: Any, endpoint: str) -> Address:
+    """The address of `endpoint`, with the proxy and the certificates of `client`."""
+    address = address_of(endpoint, client.meta.config.proxies)
+    verification = verification_of(client)
+    address.ca_bundle = verification if isinstance(verification, str) else None
+    return address
+
+
+def _check_options(client: Any) -> None:
+    config = client.meta.config
+    given = {
+        "client_cert": config.client_cert,
+        "proxies_config": config.proxies_config,
+        "verify=False": verification_of(client) is False,
+    }
+    named = [name for name, value in given.items() if value]
+    if named:
+        raise ConfigurationError(
+            f"the native transport does not have the SDK's option {', '.join(named)}",
+            hint="leave it out, or use transport='sdk'",
+        )
