@@ -21,7 +21,6 @@ from agentkit.config.secrets import Key, KeyProblem, Keyring
 from agentkit.policy.limits import DEFAULT_OUTPUT, RateLimits
 from agentkit.policy.price import price_list
 from agentkit.providers.registry import PROVIDERS, ProviderInfo, provider_info, provider_names
-from agentkit.providers.requirements import TransportName
 
 T = TypeVar("T")
 
@@ -111,19 +110,11 @@ class _Resolver:
             return None
         options = {option: getattr(given, option) for option in ProviderOptions.model_fields}
         options["max_tokens"] = given.max_tokens or _default_max_tokens(defaults, given)
-        options["transport"] = self._transport(given, defaults, path)
+        if given.transport is None and kind in PROVIDERS:
+            options["transport"] = self._file.transport
         return ProviderSettings(
             name=name, kind=kind, keys=tuple(_pair(keys, models, given)), **options
         )
-
-    def _transport(
-        self, given: Provider, defaults: ProviderInfo, path: Path
-    ) -> TransportName | None:
-        if given.transport == "native" and defaults.name in PROVIDERS and not defaults.native:
-            self._add_problem(
-                (*path, "transport"), f"{defaults.name} has no native transport", "leave it out"
-            )
-        return given.transport or (self._file.transport if defaults.native else None)
 
     def _kind(self, name: str, given: Provider, path: Path) -> str | None:
         kind = given.type or name

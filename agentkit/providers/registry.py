@@ -44,7 +44,6 @@ class ProviderInfo:
         model_variable: environment variable that replaces `model`.
         model_prefixes: how the names of its own models begin; empty: it serves any model.
         max_tokens: the default limit on the tokens of an answer (None: the provider decides).
-        native: whether the native transport serves it, too.
         sdk_always: whether its SDK is needed with the native transport as well.
     """
 
@@ -58,7 +57,6 @@ class ProviderInfo:
     model_variable: str | None = None
     model_prefixes: tuple[str, ...] = ()
     max_tokens: int | None = None
-    native: bool = False
     sdk_always: bool = False
 
     @property
@@ -81,7 +79,6 @@ _OPENAI = ProviderInfo(
     model="gpt-6.1-terra",
     model_variable="OPENAI_MODEL",
     model_prefixes=("gpt-", "o1", "o3", "o4", "chatgpt-", "codex-", "ft:"),
-    native=True,
 )
 
 
@@ -93,7 +90,6 @@ def _server(name: str, adapter: str, model_variable: str | None = None) -> Provi
         sdk="openai",
         extra="openai",
         model_variable=model_variable,
-        native=True,
     )
 
 
@@ -115,7 +111,6 @@ _ROWS = (
         model_variable="ANTHROPIC_MODEL",
         model_prefixes=("claude-",),
         max_tokens=8_192,  # its API requires a limit; this one fits into its smallest quota
-        native=True,
     ),
     ProviderInfo(
         name="google",
@@ -127,7 +122,6 @@ _ROWS = (
         model="gemini-3.8-flash",
         model_variable="GOOGLE_MODEL",
         model_prefixes=("gemini-", "gemma-", "models/"),
-        native=True,
     ),
     ProviderInfo(
         name="groq",
@@ -138,14 +132,12 @@ _ROWS = (
         key_list_variable="GROQ_API_KEYS",
         model="openai/gpt-oss-120b",
         model_variable="GROQ_MODEL",
-        native=True,
     ),
     ProviderInfo(
         name="bedrock",
         adapter="agentkit.bedrock.provider:provider",
         sdk="boto3",
         extra="bedrock",
-        native=True,
         sdk_always=True,
     ),
     _server("compatible", "Compatible"),
@@ -200,7 +192,7 @@ def provider_for(
     """
     name, colon, model = spec.partition(":")
     factory = _factory(name.strip().lower(), spec, transport)
-    if transport is not None and takes_transport(name):
+    if transport is not None:
         settings["transport"] = transport
     if not colon or not model.strip():
         raise ConfigurationError(f"{spec!r} does not name a model", hint=f"write '{name}:<model>'")
@@ -226,33 +218,19 @@ def require_native() -> None:
         require_sdk(package, "native")
 
 
-def takes_transport(name: str) -> bool:
-    """Whether the adapter of a provider has the setting ``transport``.
-
-    Those of other packages may have it.
-    """
-    info = PROVIDERS.get(name.strip().lower())
-    return info is None or info.native
-
-
 def _factory(name: str, spec: str, transport: str | None) -> Callable[..., Any]:
     """The adapter class or function of a provider.
 
     Raises:
-        ConfigurationError: no provider has this name, or it has no such transport.
+        ConfigurationError: no provider has this name, or the transport is unknown.
         MissingDependencyError: what its transport needs is not installed.
     """
     chosen = transport_name(transport)
     info = PROVIDERS.get(name)
     if info is not None:
-        if transport == "native" and not info.native:
-            raise ConfigurationError(
-                f"{name} has no native transport", hint="leave transport= out, or use 'sdk'"
-            )
-        native = chosen == "native" and info.native
-        if native:
+        if chosen == "native":
             require_native()
-        if info.sdk_always or not native:
+        if chosen == "sdk" or info.sdk_always:
             require_sdk(info.sdk, info.extra)
         module, _, attribute = info.adapter.partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)

@@ -245,11 +245,10 @@ def test_the_transport_of_a_provider_wins_over_that_of_the_file(
     assert native == (expected == "native")
 
 
-def test_bedrock_keeps_its_sdk_unless_the_file_insists(tmp_path: Path) -> None:
+def test_bedrock_has_the_transport_of_the_file_as_well(tmp_path: Path) -> None:
     text = "transport: native\nproviders:\n  bedrock:\n    models: m@eu-central-1\n"
     path = tmp_path / "llm.yaml"
     path.write_text(text, "utf-8")
-    assert load_settings(path, {}).providers["bedrock"].transport is None
-    path.write_text(f"{text}    transport: native\n", "utf-8")
-    with pytest.raises(ConfigurationError, match="bedrock has no native transport"):
-        load_settings(path, {})
+    assert load_settings(path, {}).providers["bedrock"].transport == "native"
+    path.write_text(f"{text}    transport: sdk\n", "utf-8")
+    assert load_settings(path, {}).providers["bedrock"].transport == "sdk"

@@ -192,11 +192,24 @@ def test_an_unknown_transport_is_rejected(transport: str) -> None:
     assert provider_for("openai:m", api_key="k").transport == "sdk"
 
 
-def test_bedrock_has_its_sdk_whatever_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bedrock_follows_the_argument_and_then_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = "bedrock:eu.anthropic.claude-sonnet-4-5-20250929-v1:0@eu-central-1"
+    assert provider_for(spec).transport == "sdk"
+    assert provider_for(spec, transport="native").transport == "native"
     monkeypatch.setenv("AGENTKIT_TRANSPORT", "native")
-    provider_for("bedrock:eu.anthropic.claude-sonnet-4-5-20250929-v1:0@eu-central-1")
-    with pytest.raises(ConfigurationError, match="no native transport"):
-        provider_for("bedrock:m@eu-central-1", transport="native")
+    assert provider_for(spec).transport == "native"
+    assert provider_for(spec, transport="sdk").transport == "sdk"
+
+
+@pytest.mark.parametrize("missing", ["httptools", "boto3"])
+def test_bedrock_over_the_native_transport_needs_both(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingDependencyError, match=missing):
+        provider_for("bedrock:Claude 3 Haiku@us-east-1", transport="native")
 
 
 def test_the_native_transport_names_the_command_that_installs_it(

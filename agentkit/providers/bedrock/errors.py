@@ -120,13 +120,20 @@ def _outermost(found: re.Match[str]) -> str:
     return inside.partition("/")[0] or found["key"]
 
 
-_DAMAGED: Final = {"EventStreamError", "ParserError", "ResponseParserError"}
+_DAMAGED: Final = {
+    *("EventStreamError", "ParserError", "ResponseParserError"),
+    *("MalformedResponseError", "MalformedBodyError"),
+}
+_NATIVE: Final = "agentkit.providers.transport.http"
 _VALUE: Final = re.compile(r"(Invalid type for parameter [^\n]*?, )value: .*?, type:", re.DOTALL)
 """The validator quotes the value of the caller, which no message may contain."""
 
 
 def translate(exc: Exception, *, model: str) -> e.LLMError | None:
-    """The error of our tree for one of botocore's; None for any other exception."""
+    """The error of our tree for one of botocore's or of the native transport; None for any other.
+
+    What the general rules know of the native transport's is left to them.
+    """
     known = explain(exc)
     if known is not None:
         known.__cause__ = exc
@@ -136,18 +143,27 @@ def translate(exc: Exception, *, model: str) -> e.LLMError | None:
         return _of_service(exc, code, model)
     kind = type(exc)
     ancestors = {each.__name__ for each in kind.__mro__}
-    if not kind.__module__.startswith(("botocore", "urllib3")):
+    if not kind.__module__.startswith(("botocore", "urllib3", _NATIVE)):
         return None
     error: e.LLMError
     if "ParamValidationError" in ancestors:
         error = _of_validator(exc)
-    elif "Timeout" in kind.__name__:
-        error = e.ProviderTimeoutError(
-            f"{model} did not answer: {kind.__name__}", provider=PROVIDER, model=model
-        )
     elif ancestors & _DAMAGED:
         error = e.InvalidResponseError(
             f"{model} sent an invalid response: {kind.__name__}", provider=PROVIDER, model=model
+        )
+    elif "UnsendableHeaderError" in ancestors:
+        error = e.AuthenticationError(
+            f"the credentials for {model} cannot be sent: {exc}",
+            provider=PROVIDER,
+            model=model,
+            hint="they contain a line break or another character that no header may have",
+        )
+    elif kind.__module__.startswith(_NATIVE):
+        return None
+    elif "Timeout" in kind.__name__:
+        error = e.ProviderTimeoutError(
+            f"{model} did not answer: {kind.__name__}", provider=PROVIDER, model=model
         )
     elif "ClientError" in ancestors:
         return None

@@ -166,7 +166,7 @@ def _prepared(client: Any, name: str) -> tuple[dict[str, Any], Any, dict[str, An
         found.append((params, request_signer, context))
         return SimpleNamespace(status_code=200), {}
 
-    event = f"before-call.{client.meta.service_model.service_id.hyphenize()}.{name}"
+    event = "before-call"  # after the handlers of more particular events
     client.meta.events.register_last(event, answer)
     try:
         getattr(client, xform_name(name))(modelId="model")

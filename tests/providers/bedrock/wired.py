@@ -53,8 +53,8 @@ def _session(config: AuthConfig) -> Any:
 def clients_at(url: str, **how: Any) -> Iterator[Clients]:
     """Clients that ask `url` instead of AWS."""
     limits = Boto3Config(read_timeout=20, connect_timeout=5)
-    how = {"session_factory": _session, **how}
-    with Clients(AUTH, limits, endpoint_url=url, concurrency=8, **how) as clients:
+    how = {"session_factory": _session, "concurrency": 8, **how}
+    with Clients(AUTH, limits, endpoint_url=url, **how) as clients:
         yield clients
 
 
