@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from agentkit.providers.transport.instrumentation import without_sdk_spans
+
 _ADVISORY_REFRESH: Final = 15 * 60
 """Seconds before their end from which botocore renews credentials while a request is signed."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -169,7 +171,8 @@ def _prepared(client: Any, name: str) -> tuple[dict[str, Any], Any, dict[str, An
     event = "before-call"  # after the handlers of more particular events
     client.meta.events.register_last(event, answer)
     try:
-        getattr(client, xform_name(name))(modelId="model")
+        with without_sdk_spans():
+            getattr(client, xform_name(name))(modelId="model")
     finally:
         client.meta.events.unregister(event, answer)
     return found[0]

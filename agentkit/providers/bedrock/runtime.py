@@ -13,7 +13,7 @@ from agentkit.providers.bedrock.operation import EventDecoder, Operation
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.http.address import Address, address_of
 from agentkit.providers.transport.http.body import BodyDecoder
-from agentkit.providers.transport.http.exchange import merge_headers, request_head
+from agentkit.providers.transport.http.request_head import merge_headers, request_head
 
 if TYPE_CHECKING:
     from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient, AsyncHttpReply
