@@ -21,7 +21,9 @@ from tests.architecture.tree import ROOT, Finding, nodes, package_files
 EDGES: Mapping[str, frozenset[str]] = {
     "threading": frozenset({"_at_fork_reinit", "_is_owned"}),
     "pybreaker": frozenset({"_handle_success", "_handle_error"}),
-    "botocore": frozenset({"_endpoint", "_pool_classes_by_scheme"}),
+    "botocore": frozenset(
+        {"_endpoint", "_pool_classes_by_scheme", "_verify", "_credentials", "_auth_token"}
+    ),
     "httpx": frozenset({"_client", "_mounts", "_transport", "_pool", "_network_backend"}),
 }
 """Private names of libraries that have no public equivalent. One file uses those of a library."""

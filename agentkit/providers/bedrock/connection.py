@@ -1,6 +1,7 @@
 """The SDK's connections: with the time limit of an attempt, and cancelled from any thread.
 
-The SDK offers neither, so its connections get a class that knows which request they carry.
+The SDK offers neither, so its connections get a class that knows which request they carry. What has
+no public name in the SDK is used here only.
 """
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ def verification_of(client: Any) -> bool | str:
     """How an SDK client verifies certificates: against a file or a folder, by default, or not."""
     verify = getattr(_http_session(client), "_verify", True)
     return verify if isinstance(verify, bool) else str(verify)
+
+
+def credentials_of(signer: Any) -> tuple[Any, Any]:
+    """The credentials and the token with which botocore's `signer` signs, or None each.
+
+    One that cannot be found is an object of another type.
+    """
+    return getattr(signer, "_credentials", signer), getattr(signer, "_auth_token", signer)
 
 
 def _http_session(client: Any) -> Any:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from agentkit.providers.bedrock.connection import credentials_of
 from agentkit.providers.transport.instrumentation import without_sdk_spans
 
 _ADVISORY_REFRESH: Final = 15 * 60
@@ -96,10 +97,9 @@ class Operation:
         from botocore.credentials import Credentials
         from botocore.tokens import FrozenAuthToken
 
-        # No public name says what a signer signs with; without these, it may wait.
+        credentials, token = credentials_of(self._signer)
         if self._has_token:
-            return not isinstance(getattr(self._signer, "_auth_token", self), FrozenAuthToken)
-        credentials = getattr(self._signer, "_credentials", self)
+            return not isinstance(token, FrozenAuthToken)
         if credentials is None or type(credentials) is Credentials:
             return False
         refresh_needed = getattr(credentials, "refresh_needed", None)
