@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar
 
 from agentkit.config.problems import Locations, Path, Problem, raise_problems, redact
 from agentkit.config.schema import (
-    FLEET_SCHEMES,
     File,
     KeySettings,
     Limits,
@@ -18,9 +17,11 @@ from agentkit.config.schema import (
     Settings,
 )
 from agentkit.config.secrets import Key, KeyProblem, Keyring
+from agentkit.errors import ConfigurationError
 from agentkit.policy.limits import DEFAULT_OUTPUT, RateLimits
 from agentkit.policy.price import price_list
 from agentkit.providers.registry import PROVIDERS, ProviderInfo, provider_info, provider_names
+from agentkit.state.address import checked_url
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ class _Resolver:
             max_retries=file.max_retries,
             response_cache=None if file.response_cache == "off" else file.response_cache,
             fleet=fleet,
+            budget=file.budget,
             prices=price_list({name: each.model_dump() for name, each in file.prices.items()}),
             source=self._locations.source,
         )
@@ -85,9 +87,16 @@ class _Resolver:
     def _fleet(self, given: str | None) -> str | None:
         if given is None or given == "off":
             return given
-        if not given.startswith(FLEET_SCHEMES):
-            self._add_problem(("fleet",), "is not the URL of a store", "use valkey://host:6379/0")
-        return given
+        try:
+            url = self._keyring.expand(given, ("fleet",))
+        except KeyProblem as problem:
+            self.problems.append(problem.problem)
+            return None
+        try:
+            checked_url(url)
+        except ConfigurationError as error:
+            self._add_problem(("fleet",), error.message.removeprefix("fleet "), error.hint or "")
+        return url
 
     def _check_name(self, path: Path, name: str) -> None:
         if name not in self._file.providers:

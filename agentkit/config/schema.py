@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,12 +22,15 @@ from pydantic import (
     GetJsonSchemaHandler,
     SecretStr,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from agentkit.config.problems import looks_like_key
+from agentkit.policy.budget import OnLoss
 from agentkit.policy.limits import PoolConfig, RateLimits, Strategy, key_fingerprint
+from agentkit.policy.period import Period
 from agentkit.policy.price import Price
 from agentkit.providers.requirements import TransportName
 
@@ -87,7 +90,13 @@ def _check_text(value: str) -> str:
     return value
 
 
+def _check_expandable(value: str) -> str:
+    """A string that may refer to variables."""
+    return value if "${" in value else _check_text(value)
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
+Expandable = Annotated[str, AfterValidator(_check_expandable)]
 Url = Annotated[str, AfterValidator(_check_text), AfterValidator(_check_url)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -132,6 +141,31 @@ class Prices(_Model):
     """Input that the provider wrote to a prompt cache; null: unknown, estimated as other input."""
 
 
+class Spending(_Model):
+    """The most that all requests together may spend; at least one of `usd` and `tokens`."""
+
+    usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """US dollars. Each model needs a price."""
+    tokens: Count | None = None
+    """Tokens, input and output together."""
+    per: Period | None = None
+    """The period of UTC after which spending starts from zero; null: never."""
+    scope: Annotated[str, AfterValidator(_check_text)] = "default"
+    """The name by which the managers of a process, and all processes of a fleet, share what was
+    spent."""
+    on_loss: OnLoss = "share"
+    """What is allowed while the store of a fleet is lost: an equal `share` for each process of what
+    was left, nothing (`stop`), or everything, as if the process were alone (`open`)."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.usd is None and self.tokens is None:
+            raise PydanticCustomError(
+                "budget", "has no limit", {"remedy": "set usd or tokens, or leave it out"}
+            )
+        return self
+
+
 class ProviderOptions(_Model):
     """The options of a provider that a file and `ProviderSettings` share."""
 
@@ -161,10 +195,6 @@ class ProviderOptions(_Model):
     """The tokens that a request and its answer may have together; null: unknown."""
     params: dict[str, Any] | None = None
     """Parameters of every request, instead of the caller's; null as a value leaves one out."""
-
-
-FLEET_SCHEMES: Final = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
-"""How the URL of a fleet's store begins."""
 
 
 class Provider(ProviderOptions):
@@ -204,10 +234,13 @@ class File(_Model):
     """Attempts at each provider in one request, including the first."""
     response_cache: Literal["disk", "memory", "off"] = "off"
     """Where responses are cached, so that an identical request needs no call."""
-    fleet: Text | None = None
-    """The URL of the Valkey or Redis server through which processes share calls and responses, such
-    as `valkey://host:6379/0`, or `off`. Only what `response_cache` keeps is shared. The variable
-    `AGENTKIT_FLEET` is the place for a URL with a password. Default: off."""
+    fleet: Expandable | None = None
+    """The URL of the Valkey or Redis server through which processes share calls, responses and
+    budgets, such as `valkey://host:6379/0`, or `off`. Only what `response_cache` keeps is shared.
+    `${VARIABLE}` and `${VARIABLE:-default}` are replaced, so that a password stays in the
+    environment. Default: the variable `AGENTKIT_FLEET`, or else off."""
+    budget: Spending | None = None
+    """A limit on what all requests together may spend. Default: no limit."""
     transport: TransportName | None = None
     """How requests are sent where a provider does not say; Bedrock always takes `sdk`.
     Default: `sdk`."""
@@ -283,6 +316,7 @@ class Settings:
         response_cache: where responses are cached; None (default): nowhere.
         fleet: the URL of the store of the fleet, hidden from every repr as it may contain a
             password; ``"off"``, or None (default): ``AGENTKIT_FLEET``.
+        budget: what all requests together may spend; None (default): no limit.
         prices: what models cost, by the provider's own names.
         source: the file it was read from, or ``the environment``.
     """
@@ -294,6 +328,7 @@ class Settings:
     max_retries: int = _MAX_RETRIES
     response_cache: Literal["disk", "memory"] | None = None
     fleet: str | None = field(default=None, repr=False)
+    budget: Spending | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 

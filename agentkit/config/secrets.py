@@ -57,6 +57,14 @@ class Keyring:
             self._check(part, path)
         return [Key(part, origin) for part in parts]
 
+    def expand(self, text: str, path: Path) -> str:
+        """`text` with the values of its placeholders.
+
+        Raises:
+            KeyProblem: a variable is missing or empty.
+        """
+        return self._replace(text, path, [])
+
     def from_variables(self, info: ProviderInfo) -> list[Key]:
         """The keys in the first of the provider's variables that contains any, else an empty list.
 

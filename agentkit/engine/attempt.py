@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from agentkit.engine.bill import NOTHING, make_bill, reported_usage
 from agentkit.engine.call import Call
 from agentkit.engine.effects import Flow, Prepare, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
+from agentkit.engine.reservation import give_back, reserve_budgets
 from agentkit.errors import (
     LLMError,
     ProviderError,
@@ -21,7 +22,7 @@ from agentkit.policy.breaker import Permit
 from agentkit.policy.budget import Spending
 from agentkit.policy.classification import Blame, Classification, Retry, classify
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
-from agentkit.policy.limits import Lease, estimate_need
+from agentkit.policy.limits import Lease
 from agentkit.policy.target import EndpointSource, Target
 from agentkit.types import Request, Response, ResponseBuilder, Usage
 from agentkit.types.ledger import Entry, Outcome
@@ -427,7 +428,7 @@ def begin_attempt(
         yield from _prepare(target)
     spendings: tuple[Spending, ...] = ()
     if call.budgets:
-        reserved = _reserve(call, target)
+        reserved = yield from reserve_budgets(call, target)
         if isinstance(reserved, LLMError):
             return reserved
         spendings = reserved
@@ -438,10 +439,10 @@ def begin_attempt(
         try:
             granted = yield from acquire_lease(call, target, target.pool)
         except BaseException:
-            _give_back(call, spendings)
+            give_back(call, spendings)
             raise
         if isinstance(granted, LLMError):
-            _give_back(call, spendings)
+            give_back(call, spendings)
             return granted
         lease, waited = granted, call.ledger.waited - waited
     return admit(call, target, delay, limit, lease=lease, waited=waited, spendings=spendings)
@@ -480,26 +481,5 @@ def _refused(
     """Give everything back, as the breaker does not admit the attempt."""
     if lease is not None:
         lease.release(call.rules.now(), sent=False)
-    _give_back(call, spendings)
+    give_back(call, spendings)
     return circuit_open(call, target)
-
-
-def _reserve(call: Call, target: Target) -> tuple[Spending, ...] | LLMError:
-    """Reserve the estimate in every budget of `call`. Returns the error if one is exceeded."""
-    need = estimate_need(target.adapt(call.request))
-    spendings: list[Spending] = []
-    for budget in call.budgets:
-        try:
-            spendings.append(budget.reserve(need, target.price, target.name))
-        except LLMError as refusal:
-            _give_back(call, spendings)
-            state = target.breaker_state
-            call.record_skip(target.name, target.provider, "budget", refusal, breaker=state)
-            return refusal
-    return tuple(spendings)
-
-
-def _give_back(call: Call, spendings: Sequence[Spending]) -> None:
-    """Return the reserved budget, as nothing was sent."""
-    for budget, spending in zip(call.budgets, spendings, strict=False):
-        budget.settle(spending, Usage())

@@ -22,7 +22,7 @@ from agentkit.errors import (
     StructuredOutputError,
     UnknownModelError,
 )
-from agentkit.policy.budget import Budget
+from agentkit.policy.budget import Budget, SharedBudgets
 from agentkit.policy.classification import Classification, Fallback, Retry, classify
 from agentkit.policy.deadline import Deadline
 from agentkit.policy.retry import RETRY_AFTER_TIMEOUT_COSTS, RETRY_COSTS, RetryPolicy
@@ -91,6 +91,8 @@ class Rules:
     fallback_on_content_filter: bool = False
     attempt_middleware: tuple[Any, ...] = ()
     budget: Budget | None = None
+    shared_budgets: SharedBudgets | None = None
+    """The budgets that a fleet shares; None: there is no fleet."""
 
 
 class Call:

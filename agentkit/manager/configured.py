@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agentkit.manager.keys import ConnectionPool
 from agentkit.manager.targets import ProviderSpec
+from agentkit.policy.budget import Budget
 from agentkit.policy.limits import PoolConfig
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
         "cache": settings.response_cache,
         "prices": settings.prices,
         "fleet": settings.fleet,
+        "budget": None if settings.budget is None else Budget(**settings.budget.model_dump()),
     }
 
 

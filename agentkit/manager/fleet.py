@@ -12,6 +12,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.state.questions import PREFIX
 
 if TYPE_CHECKING:
+    from agentkit.state.budgets import SharedBudgets
     from agentkit.state.valkey import ValkeyFleet
 
 OFF = "off"
@@ -34,12 +35,15 @@ class FleetMember:
         url = _url_of(url)
         self.fleet: ValkeyFleet | None = None
         self.responses: SharedResponseCache | None = None
+        self.budgets: SharedBudgets | None = None
         if url is None:
             return
+        from agentkit.state.budgets import SharedBudgets
         from agentkit.state.valkey import ValkeyFleet
 
         secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
         self.fleet = ValkeyFleet(url, name=name)
+        self.budgets = SharedBudgets(self.fleet)
         # Of a manager that was dropped, and at the end of the process: what was posted is sent.
         weakref.finalize(self, self.fleet.close)
         if cache is not None:
@@ -56,6 +60,8 @@ class FleetMember:
 
     def close(self) -> None:
         """Leave the fleet."""
+        if self.budgets is not None:
+            self.budgets.close()
         if self.fleet is not None:
             self.fleet.close()
 

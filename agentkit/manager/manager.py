@@ -163,6 +163,7 @@ class LLMManager(Closing, AsyncClosing):
             fallback_on_content_filter=fallback_on_content_filter,
             attempt_middleware=of_attempts,
             budget=budget,
+            shared_budgets=self._fleet.budgets,
         )
         self.dispatcher = Dispatcher(
             self.registry,

@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from agentkit._fork import fork_safe_lock
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+
 from agentkit.errors import BudgetExceededError, ConfigurationError
+from agentkit.policy.account import Amount, Entry, account_of
 from agentkit.policy.limits import Need
+from agentkit.policy.period import Period, checked_period
 from agentkit.policy.price import Price
 from agentkit.policy.validation import checked_keywords, number, whole_number
 from agentkit.types import Usage
+from agentkit.types.fleet import Question
+
+OnLoss: TypeAlias = Literal["share", "stop", "open"]
+
+_ON_LOSS: Final[tuple[str, ...]] = get_args(OnLoss)
+_LONGEST_SCOPE: Final = 200
 
 
 class Spending:
     """The part of a budget that is reserved for an attempt."""
 
-    __slots__ = ("price", "tokens", "usd")
+    __slots__ = ("entry", "price")
 
-    def __init__(self, tokens: int, usd: float, price: Price | None) -> None:
-        self.tokens = tokens
-        self.usd = usd
+    def __init__(self, entry: Entry, price: Price | None) -> None:
+        self.entry = entry
         self.price = price
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that are reserved, or were used."""
+        return self.entry.tokens
 
-@checked_keywords(cost="usd", dollars="usd", max_cost="usd", max_tokens="tokens")
+    @property
+    def usd(self) -> float:
+        """US dollars that are reserved, or were spent."""
+        return self.entry.usd
+
+
+@checked_keywords(cost="usd", dollars="usd", max_cost="usd", max_tokens="tokens", period="per")
 class Budget:
     """A limit on the tokens or the money of a call, or of all calls of a manager together.
 
@@ -36,36 +58,67 @@ class Budget:
         usd: the most US dollars (default: no limit). It requires models with a price: in the
             `prices` of the manager, or ``cost_per_1k_tokens`` in their metadata, or
             ``cost_per_1k_input_tokens`` and ``cost_per_1k_output_tokens``.
+        per: ``"hour"``, ``"day"``, ``"week"`` or ``"month"`` of UTC, after which spending starts
+            from zero. A call counts where it began. Default: the limit is for ever.
+        scope: a name that budgets share their spending by: all of this process, and those of every
+            process with the same `fleet`. Each has a limit of its own. Default: this object alone.
+        on_loss: what a budget of a fleet allows while its store is lost: ``"share"`` (default) of
+            what was left an equal share for each live process, ``"stop"`` nothing, or ``"open"``
+            its limit, as if this process were alone.
+        now: Unix time in seconds; a fleet takes the time of its store instead.
 
     Raises:
-        ConfigurationError: both are missing, or one is not positive.
+        ConfigurationError: both limits are missing, one is not positive, or another value is not
+            one of those above.
     """
 
-    def __init__(self, *, tokens: int | None = None, usd: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: int | None = None,
+        usd: float | None = None,
+        per: Period | None = None,
+        scope: str = "",
+        on_loss: OnLoss = "share",
+        now: Callable[[], float] = time.time,
+    ) -> None:
         if tokens is None and usd is None:
             raise ConfigurationError("a budget needs a limit", hint="set tokens= or usd=")
         self.tokens = None if tokens is None else whole_number("tokens", tokens)
         self.usd = None if usd is None else number("usd", usd, above=True)
-        self._lock = fork_safe_lock()
-        self._tokens = 0
-        self._usd = 0.0
+        self.per = checked_period("per", per)
+        self.scope = _checked_scope(scope)
+        if on_loss not in _ON_LOSS:
+            raise ConfigurationError(
+                f"on_loss must be one of {', '.join(_ON_LOSS)}, got {on_loss!r}"
+            )
+        self.on_loss: OnLoss = on_loss
+        self.account = account_of(self.scope, self.per, now)
+        """What was spent: in this process, or in the fleet of the manager that used it last."""
+
+    @property
+    def limit(self) -> Amount:
+        """The most tokens and US dollars; infinite where there is no limit."""
+        return Amount(
+            math.inf if self.tokens is None else self.tokens,
+            math.inf if self.usd is None else self.usd,
+        )
 
     @property
     def spent_tokens(self) -> int:
-        """Tokens used or reserved so far."""
-        return self._tokens
+        """Tokens used or reserved so far, in the window of now."""
+        return int(self.account.spent().tokens)
 
     @property
     def spent_usd(self) -> float:
-        """US dollars used or reserved so far."""
-        return self._usd
+        """US dollars used or reserved so far, in the window of now."""
+        return self.account.spent().usd
 
     @property
     def exhausted(self) -> bool:
         """Whether a limit has been reached."""
-        return (self.tokens is not None and self._tokens >= self.tokens) or (
-            self.usd is not None and self._usd >= self.usd
-        )
+        spent, limit = self.account.spent(), self.limit
+        return spent.tokens >= limit.tokens or spent.usd >= limit.usd
 
     def charge(self, usage: Usage, price: Price | None) -> None:
         """Count `usage` that was not reserved before."""
@@ -73,9 +126,22 @@ class Budget:
 
     def add(self, tokens: int, usd: float) -> None:
         """Count tokens and US dollars that were not reserved before."""
-        with self._lock:
-            self._tokens += tokens
-            self._usd += usd
+        account = self.account
+        account.settle(account.enter(0, 0.0), tokens, usd)
+
+    def estimate(self, need: Need, price: Price | None, model: str) -> tuple[int, float]:
+        """The tokens and US dollars that an attempt may use.
+
+        Raises:
+            ConfigurationError: the model has no price.
+        """
+        if self.usd is not None and price is None:
+            raise ConfigurationError(
+                f"{model} has no price, which a budget in USD requires",
+                hint="register it with metadata {'cost_per_1k_tokens': ...}",
+            )
+        usd = 0.0 if price is None else price.of(Usage(*need))
+        return need.input_tokens + need.output_tokens, usd
 
     def reserve(self, need: Need, price: Price | None, model: str) -> Spending:
         """Reserve `need` for an attempt.
@@ -84,29 +150,28 @@ class Budget:
             BudgetExceededError: it exceeds what is left.
             ConfigurationError: the model has no price.
         """
-        if self.usd is not None and price is None:
-            raise ConfigurationError(
-                f"{model} has no price, which a budget in USD requires",
-                hint="register it with metadata {'cost_per_1k_tokens': ...}",
+        tokens, usd = self.estimate(need, price, model)
+        entry = self.account.reserve(tokens, usd, self.limit)
+        if entry is None:
+            raise self.refusal(tokens, usd, model)
+        return Spending(entry, price)
+
+    def refusal(self, tokens: int, usd: float, model: str) -> BudgetExceededError:
+        """The error for an attempt that may use more than what is left."""
+        spent, limit = self.account.spent(), self.limit
+        until = _until(self.account.end())
+        if limit.tokens < math.inf and spent.tokens + tokens > limit.tokens:
+            left = max(limit.tokens - spent.tokens, 0)
+            return BudgetExceededError(
+                f"{model} may use {tokens:,} tokens, but {left:,.0f}"
+                f" of {limit.tokens:,} are left{until}",
+                hint="raise the budget, or lower max_tokens=",
             )
-        tokens = need.input_tokens + need.output_tokens
-        usd = 0.0 if price is None else price.of(Usage(*need))
-        with self._lock:
-            if self.tokens is not None and self._tokens + tokens > self.tokens:
-                raise BudgetExceededError(
-                    f"{model} may use {tokens:,} tokens, but {max(self.tokens - self._tokens, 0):,}"
-                    f" of {self.tokens:,} are left",
-                    hint="raise the budget, or lower max_tokens=",
-                )
-            if self.usd is not None and self._usd + usd > self.usd:
-                raise BudgetExceededError(
-                    f"{model} may cost {usd:.4f} USD, but {max(self.usd - self._usd, 0.0):.4f}"
-                    f" of {self.usd:.4f} are left",
-                    hint="raise the budget, lower max_tokens=, or add a cheaper fallback",
-                )
-            self._tokens += tokens
-            self._usd += usd
-        return Spending(tokens, usd, price)
+        left = max(limit.usd - spent.usd, 0.0)
+        return BudgetExceededError(
+            f"{model} may cost {usd:.4f} USD, but {left:.4f} of {limit.usd:.4f} are left{until}",
+            hint="raise the budget, lower max_tokens=, or add a cheaper fallback",
+        )
 
     def settle(self, spending: Spending, usage: Usage | None, price: Price | None = None) -> None:
         """Replace the estimate by the actual `usage`. Without it, keep the estimate.
@@ -116,15 +181,54 @@ class Budget:
         if usage is None:
             return
         price = price or spending.price
-        tokens = usage.total_tokens
         usd = 0.0 if price is None else price.of(usage)
-        with self._lock:
-            # Each in one step, so that a settlement that Ctrl-C interrupts can be repeated.
-            self._tokens, spending.tokens = self._tokens + tokens - spending.tokens, tokens
-            self._usd, spending.usd = self._usd + usd - spending.usd, usd
+        spending.entry.account.settle(spending.entry, usage.total_tokens, usd)
 
     def __repr__(self) -> str:
-        parts = [] if self.tokens is None else [f"{self._tokens:,}/{self.tokens:,} tokens"]
+        spent = self.account.spent()
+        parts = [] if self.tokens is None else [f"{spent.tokens:,.0f}/{self.tokens:,} tokens"]
         if self.usd is not None:
-            parts.append(f"{self._usd:.4f}/{self.usd:.4f} USD")
+            parts.append(f"{spent.usd:.4f}/{self.usd:.4f} USD")
+        if self.per is not None:
+            parts.append(f"per {self.per}")
         return f"<Budget {', '.join(parts)}>"
+
+
+class Reservation(Protocol):
+    """The reservation of an attempt in a budget that a fleet shares."""
+
+    @property
+    def question(self) -> Question:
+        """Asks for it; another question each time."""
+        ...
+
+    def step(self, reply: Any) -> Entry | float | None:
+        """What was reserved, the seconds to wait before asking again, or None: it is refused."""
+        ...
+
+    def close(self) -> None:
+        """Give up while the reply is outstanding."""
+        ...
+
+
+class SharedBudgets(Protocol):
+    """The budgets that a fleet shares."""
+
+    def reservation(self, budget: Budget, tokens: int, usd: float) -> Reservation:
+        """A reservation in `budget`, which has a scope."""
+        ...
+
+
+def _checked_scope(scope: Any) -> str:
+    if isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE:
+        return scope
+    raise ConfigurationError(
+        f"scope must be a str of at most {_LONGEST_SCOPE} characters",
+        hint="pass the name of a team, a user or an application",
+    )
+
+
+def _until(end: float) -> str:
+    if end == math.inf:
+        return ""
+    return f" until {datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M} UTC"

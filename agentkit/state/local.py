@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from agentkit.state.local_budgets import LocalBudgets
 from agentkit.types.fleet import Question
 
 
@@ -41,10 +42,12 @@ class LocalState:
         self._live: dict[str, int] = {}
         self._answers: dict[str, _Answer] = {}
         self._shared: dict[str, _Shared] = {}
+        self._budgets = LocalBudgets(now)
 
     def ask(self, question: Question) -> Any:
         """The reply to `question`."""
-        function: Callable[..., Any] = getattr(self, question.function)
+        home = self._budgets if question.function.startswith("budget_") else self
+        function: Callable[..., Any] = getattr(home, question.function)
         return function(*question.keys, *question.args)
 
     def flush(self) -> None:
@@ -52,6 +55,7 @@ class LocalState:
         self._live.clear()
         self._answers.clear()
         self._shared.clear()
+        self._budgets.flush()
 
     def beat(self, _live: str, process: str, alive: int) -> list[int]:
         """See `agentkit.state.questions.beat`."""

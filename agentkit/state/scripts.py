@@ -23,6 +23,8 @@ end
 
 FUNCTIONS: Final = (
     "beat",
+    "budget_leave",
+    "budget_spend",
     "leave",
     "shared_claim",
     "shared_complete",

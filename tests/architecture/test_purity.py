@@ -11,7 +11,7 @@ from tests.architecture.tree import PACKAGE, package_files, parse, where
 
 FORBIDDEN = {"asyncio", "time", "random", "concurrent", "threading"}
 LOCKS = {"threading.Lock", "threading.RLock"}
-DEFAULTS = {"time.monotonic", "random.random"}
+DEFAULTS = {"time.monotonic", "time.time", "random.random"}
 IMPORTABLE = {"threading", "time", "random"} | LOCKS | DEFAULTS
 
 

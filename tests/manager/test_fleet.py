@@ -405,3 +405,19 @@ def test_the_last_answer_of_a_process_is_shared_although_nothing_was_closed(
     assert programs.run(POSTS_AND_ENDS, server.url) == "last words"
     assert len(server.run("KEYS", "ak1:*a")) == 1
     assert server.run("ZCARD", "ak1:{fleet}live") == 0
+
+
+def test_variables_in_the_url_of_a_file_are_replaced(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "llm.yaml"
+    path.write_text(
+        "fleet: unix://${FLEET_SOCKET}\nresponse_cache: memory\nproviders:\n"
+        "  openai:\n    api_keys: k\n    models: m\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError, match="FLEET_SOCKET is not set"):
+        LLMManager.from_config(path)
+    monkeypatch.setenv("FLEET_SOCKET", server.socket)
+    with LLMManager.from_config(path) as llm:
+        until(lambda: status(llm)["state"] == "up")

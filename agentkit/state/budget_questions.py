@@ -1,0 +1,101 @@
+"""The questions to the account of a budget that processes share."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from agentkit.state.questions import PREFIX
+from agentkit.types.fleet import Question
+
+HOLD_MS: Final = 1_500
+"""Milliseconds after the loss of an account in which nothing is reserved: by then, each process has
+had a heartbeat with which it reports what it spent."""
+
+NANO: Final = 1_000_000_000
+
+
+class Sum(NamedTuple):
+    """Tokens and nano-dollars."""
+
+    tokens: int = 0
+    nanos: int = 0
+
+    def plus(self, other: Sum) -> Sum:
+        """Both together."""
+        return Sum(self.tokens + other.tokens, self.nanos + other.nanos)
+
+    def minus(self, other: Sum) -> Sum:
+        """This without `other`."""
+        return Sum(self.tokens - other.tokens, self.nanos - other.nanos)
+
+
+NOTHING: Final = Sum()
+
+
+class Statement(NamedTuple):
+    """What a process states about its spending.
+
+    An epoch begins with absolute amounts, which replace everything that the account has of the
+    process; each question after that adds to them.
+    """
+
+    process: str
+    epoch: int
+    start: int
+    """Of the window, in ms of Unix time."""
+    end: int
+    """0: never."""
+    born: int
+    """When the account was born, as heard in this epoch; 0: not heard."""
+    base: Sum
+    """What the process had spent when the epoch began."""
+    reported: Sum
+    """The part of it that the account had counted."""
+    seen: Sum
+    """Everything in this window that the process knew of when the epoch began."""
+    seen_at: int
+    """When it was that, in ms of its time; 0: never."""
+    spent: Sum
+    """What it has spent since its last question of this epoch; negative if it got some back."""
+
+
+def account_key(scope: str, period: str | None) -> str:
+    """The key of the account. It does not show the scope, which may be the name of a user."""
+    digest = blake2b(f"{period}\n{scope}".encode(), digest_size=16).hexdigest()
+    return f"{PREFIX}{{budget:{digest}}}"
+
+
+def budget_spend(
+    key: str, statement: Statement, wanted: Sum = NOTHING, limit: Sum | None = None
+) -> Question:
+    """Count what a process has spent. With a `limit`, reserve `wanted` within it (-1: unlimited).
+
+    The reply is ``[status, now, born, tokens, nanos, wait]``: the server's time, when the account
+    was born, all that is spent or reserved, and ``status``:
+
+    - ``yes``: it is counted, and reserved;
+    - ``no``: it is counted, but `wanted` exceeds what is left;
+    - ``wait``: it is counted; ask again in ``wait`` ms, as the account was lost and the other
+      processes have to report first;
+    - ``window``: nothing is counted, as ``now`` is in another window;
+    - ``introduce``: nothing is counted, as the account was lost: begin an epoch;
+    - ``late``: nothing is counted, as the process has begun another epoch.
+    """
+    epoch = statement
+    args = (
+        *(epoch.process, epoch.epoch, epoch.start, epoch.end, epoch.born),
+        *epoch.base,
+        *epoch.reported,
+        *epoch.seen,
+        *epoch.spent,
+        *wanted,
+        *(limit or (-1, -1)),
+        *(epoch.seen_at, HOLD_MS, 0 if limit is None else 1),
+    )
+    return Question("budget_spend", (key,), args, retry=True)
+
+
+def budget_leave(key: str, process: str) -> Question:
+    """The end of a process: its amounts stay counted. The reply is 1 if it had some."""
+    return Question("budget_leave", (key,), (process,))

@@ -1,0 +1,305 @@
+"""The budgets that the processes of a fleet share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from agentkit._fork import fork_safe_lock, on_fork
+from agentkit.policy.account import Account, Amount, Entry
+from agentkit.policy.budget import Budget
+from agentkit.policy.period import Period, Window
+from agentkit.state.budget_questions import (
+    NANO,
+    NOTHING,
+    Statement,
+    Sum,
+    account_key,
+    budget_leave,
+    budget_spend,
+)
+from agentkit.types.fleet import Fleet, Hear, Question
+
+_IDLE: Final = 3600.0
+"""Seconds after its last use when a process forgets an account."""
+_AT_ONCE: Final = 100
+"""The most accounts that one heartbeat reports."""
+_UNLIMITED: Final = -1
+_TRIES: Final = 20
+"""How often a reservation is asked for, at most, before this process decides alone."""
+
+
+class SharedBudgets:
+    """The accounts of a fleet, by scope and period; see `agentkit.policy.budget.SharedBudgets`."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._lock = fork_safe_lock()
+        self._accounts: OrderedDict[tuple[str, Period | None], SharedAccount] = OrderedDict()
+        self._opened = 0
+        on_fork(self._leave_to_parent)
+        fleet.at_heartbeat(self._report)
+
+    def reservation(self, budget: Budget, tokens: int, usd: float) -> SharedReservation:
+        """A reservation in `budget`, which counts in this fleet from now on."""
+        key = budget.scope, budget.per
+        with self._lock:
+            shared = self._accounts.get(key)
+            if shared is None:
+                self._opened += 1
+                process = f"{self._fleet.process}:{self._opened}"
+                shared = self._accounts[key] = SharedAccount(self._fleet, *key, process)
+            self._accounts.move_to_end(key, last=False)
+            shared.used_at = time.monotonic()
+        budget.account = shared.account
+        return SharedReservation(shared, budget, tokens, usd)
+
+    def close(self) -> None:
+        """Report what was spent, and leave every account."""
+        with self._lock:
+            accounts = list(self._accounts.values())
+            self._accounts.clear()
+        self._fleet.stop_at_heartbeat(self._report)
+        for each in accounts:
+            each.close()
+
+    def _report(self) -> Iterable[tuple[Question, Hear | None]]:
+        with self._lock:
+            idle = time.monotonic() - _IDLE
+            for key, shared in list(self._accounts.items()):
+                if shared.used_at < idle:
+                    del self._accounts[key]
+                    shared.close()
+            accounts = list(self._accounts.values())[:_AT_ONCE]
+        return [each.report() for each in accounts]
+
+    def _leave_to_parent(self) -> None:
+        for each in self._accounts.values():
+            each.detach()
+        self._accounts = OrderedDict()
+
+
+class _Asked(NamedTuple):
+    """A question on its way."""
+
+    question: Question
+    epoch: int
+    stated: Sum
+    """What this process has spent according to it, beside what was reserved in this epoch."""
+
+
+class _Loss(NamedTuple):
+    """What was known when the store was lost."""
+
+    window: Window
+    left: Amount
+    """Spent or reserved by all processes."""
+    own: Amount
+
+
+class SharedAccount:
+    """An account that several processes count in.
+
+    What this process spent is in `account`, and stays true whatever becomes of the store. A
+    statement reports it: as an absolute amount at the start of an epoch, and then as changes. After
+    a lost question or reply the next epoch starts, so that the two agree again.
+    """
+
+    def __init__(self, fleet: Fleet, scope: str, period: Period | None, process: str) -> None:
+        self.account = Account(period, self._now)
+        self.account.changed = self._settled
+        self.used_at = 0.0
+        self._fleet = fleet
+        self._key = account_key(scope, period)
+        self._process = process
+        self._clock: tuple[float, float] | None = None
+        """The store's time in seconds, and the monotonic time when it was heard."""
+        self._window: Window | None = None
+        """The window that the statements are about."""
+        self._epoch = 0
+        self._session = -1
+        """The session of the fleet in which the epoch began."""
+        self._broken = False
+        """Whether another epoch has to begin."""
+        self._born = 0
+        self._base = self._stated = self._reserved = NOTHING
+        """`_reserved` was granted in this epoch, as far as it was heard."""
+        self._acknowledged = self._reported = self._seen = NOTHING
+        """What the account had of this process when it last replied, the same before this epoch,
+        and what it had in all."""
+        self._seen_at = 0
+        self._sending = False
+        self._loss: _Loss | None = None
+
+    def ask(self, wanted: Sum = NOTHING, limit: Sum | None = None) -> _Asked:
+        """The next question; with a `limit`, it reserves `wanted`."""
+        account, session = self.account, self._fleet.session
+        with account.lock:
+            window, own = account.turn(), self._own()
+            if window != self._window:
+                self._window, self._broken = window, True
+                self._seen = self._acknowledged = NOTHING
+                self._seen_at = 0
+            if self._broken or session != self._session:
+                self._broken, self._session, self._born = False, session, 0
+                self._epoch += 1
+                self._base = self._stated = own
+                self._reserved, self._reported = NOTHING, self._acknowledged
+            stated = own.minus(self._reserved)
+            statement = Statement(
+                process=self._process,
+                epoch=self._epoch,
+                start=round(window.start * 1000),
+                end=0 if window.end == math.inf else round(window.end * 1000),
+                born=self._born,
+                base=self._base,
+                reported=self._reported,
+                seen=self._seen,
+                seen_at=self._seen_at,
+                spent=stated.minus(self._stated),
+            )
+            self._stated = stated
+            question = budget_spend(self._key, statement, wanted, limit)
+            return _Asked(question, self._epoch, stated)
+
+    def hear(self, asked: _Asked, reply: Any, wanted: Sum | None = None) -> _Heard:
+        """Take in a reply. If it grants what was `wanted`, that is entered into `account`."""
+        account = self.account
+        status, now, born, tokens, nanos, wait = _read(reply)
+        with account.lock:
+            if not status:
+                self._broken |= asked.epoch == self._epoch
+                if self._loss is None:
+                    own = Amount(account.tokens, account.usd)
+                    self._loss = _Loss(account.turn(), account.spent(), own)
+                return _Heard("lost")
+            self._clock, self._loss = (now / 1000, time.monotonic()), None
+            if asked.epoch != self._epoch or status == "window":
+                return _Heard("again")
+            if status not in ("yes", "no", "wait"):
+                self._broken = True
+                return _Heard("again")
+            entry = None
+            if status == "yes" and wanted is not None:
+                entry = account.enter(wanted.tokens, wanted.nanos / NANO)
+                self._reserved = self._reserved.plus(wanted)
+            self._born = born
+            self._seen, self._seen_at = Sum(tokens, nanos), now
+            self._acknowledged = asked.stated.plus(self._reserved)
+            others = self._seen.minus(self._acknowledged)
+            account.others = Amount(others.tokens, others.nanos / NANO)
+            return _Heard(status, entry, wait / 1000)
+
+    def reserve_alone(self, tokens: int, usd: float, budget: Budget) -> Entry | None:
+        """Reserve while the store is lost, as the budget says."""
+        account, limit = self.account, budget.limit
+        with account.lock:
+            window, loss = account.turn(), self._loss
+            if budget.on_loss == "stop":
+                return None
+            if budget.on_loss == "share" and loss is not None:
+                nothing = Amount(0, 0.0)
+                left, own = (loss.left, loss.own) if loss.window == window else (nothing, nothing)
+                count = self._fleet.processes
+                limit = Amount(
+                    own.tokens + (limit.tokens - left.tokens) / count,
+                    own.usd + (limit.usd - left.usd) / count,
+                )
+            if account.tokens + tokens > limit.tokens or account.usd + usd > limit.usd:
+                return None
+            return account.enter(tokens, usd)
+
+    def report(self) -> tuple[Question, Hear]:
+        """A question that reports what was spent, and the function for its reply."""
+        asked = self.ask()
+        return asked.question, lambda reply: self._heard(asked, reply)
+
+    def close(self) -> None:
+        """Report what was spent, and leave the account."""
+        self.detach()
+        self._fleet.post(self.ask().question)
+        self._fleet.post(budget_leave(self._key, self._process))
+
+    def detach(self) -> None:
+        """Report nothing more."""
+        self.account.changed = None
+
+    def _own(self) -> Sum:
+        return Sum(self.account.tokens, round(self.account.usd * NANO))
+
+    def _now(self) -> float:
+        clock = self._clock
+        return time.time() if clock is None else clock[0] + time.monotonic() - clock[1]
+
+    def _settled(self) -> None:
+        """Report a change soon: one message at a time, with all changes up to then."""
+        with self.account.lock:
+            if self._sending:
+                return
+            self._sending = True
+        self._fleet.post(*self.report())
+
+    def _heard(self, asked: _Asked, reply: Any) -> None:
+        status = self.hear(asked, reply).status
+        with self.account.lock:
+            self._sending = False
+            more = self._own().minus(self._reserved) != self._stated
+        if more and status != "lost" and self.account.changed is not None:
+            self._settled()
+
+
+class SharedReservation:
+    """A reservation in an account of a fleet; see `agentkit.policy.budget.Reservation`."""
+
+    def __init__(self, shared: SharedAccount, budget: Budget, tokens: int, usd: float) -> None:
+        self._shared, self._budget = shared, budget
+        self._amount = tokens, usd
+        self._wanted = Sum(tokens, round(usd * NANO))
+        limit = budget.limit
+        self._limit = Sum(
+            _UNLIMITED if limit.tokens == math.inf else int(limit.tokens),
+            _UNLIMITED if limit.usd == math.inf else round(limit.usd * NANO),
+        )
+        self._asked: _Asked | None = None
+        """The question whose reply is outstanding."""
+        self._tries = 0
+
+    @property
+    def question(self) -> Question:
+        """Asks for it; another question each time."""
+        self._asked = self._shared.ask(self._wanted, self._limit)
+        return self._asked.question
+
+    def step(self, reply: Any) -> Entry | float | None:
+        """What was reserved, the seconds to wait before asking again, or None: it is refused."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            raise RuntimeError("a reply without a question")
+        heard = self._shared.hear(asked, reply, self._wanted)
+        self._tries += 1
+        if heard.status == "lost" or self._tries >= _TRIES:
+            return self._shared.reserve_alone(*self._amount, self._budget)
+        return heard.entry if heard.status in ("yes", "no") else heard.wait
+
+    def close(self) -> None:
+        """Give up while the reply is outstanding."""
+        if self._asked is not None:
+            self._shared.hear(self._asked, None)
+
+
+class _Heard(NamedTuple):
+    status: str
+    entry: Entry | None = None
+    wait: float = 0.0
+
+
+def _read(reply: Any) -> tuple[str, int, int, int, int, int]:
+    """The fields of a reply; the status is empty if it cannot be read."""
+    if isinstance(reply, list) and len(reply) == 6 and isinstance(reply[0], bytes):
+        status, *numbers = reply
+        if all(isinstance(each, int) for each in numbers):
+            return (status.decode("ascii", "replace"), *numbers)
+    return "", 0, 0, 0, 0, 0

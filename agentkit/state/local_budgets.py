@@ -1,0 +1,94 @@
+"""The functions over accounts of budgets in this process; see `agentkit.state.local`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentkit.state.budget_questions import NOTHING, Sum
+
+
+@dataclass
+class _Account:
+    start: int
+    born: int
+    hold: int
+    counted: Sum = NOTHING
+    known: Sum = NOTHING
+    """The total of an account that was lost, as heard last."""
+    known_at: int = 0
+    returned: Sum = NOTHING
+    """The part of it that belongs to processes that have reported since."""
+    members: dict[str, tuple[int, Sum]] = field(default_factory=dict)
+    """The epoch and the amounts of each process."""
+
+    @property
+    def total(self) -> Sum:
+        lost = self.known.minus(self.returned)
+        return self.counted.plus(Sum(*map(max, lost, NOTHING)))
+
+    def introduce(self, reported: Sum, seen: Sum, seen_at: int) -> None:
+        """Take out of what was lost what a process reports itself."""
+        self.returned = self.returned.plus(reported)
+        if seen_at > self.known_at:
+            self.known, self.known_at = seen, seen_at
+
+    def has_room(self, wanted: Sum, limit: tuple[int, ...]) -> bool:
+        """Whether `wanted` fits into `limit` (-1: unlimited)."""
+        after = self.total.plus(wanted)
+        return all(not 0 <= most < amount for most, amount in zip(limit, after, strict=True))
+
+    def count(self, process: str, epoch: int, change: Sum) -> None:
+        _, own = self.members.get(process, (0, NOTHING))
+        self.members[process] = epoch, own.plus(change)
+        self.counted = self.counted.plus(change)
+
+
+class LocalBudgets:
+    """Accounts in memory; `now` is the time in milliseconds."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._accounts: dict[str, _Account] = {}
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self._accounts.clear()
+
+    def budget_spend(
+        self, key: str, process: str, epoch: int, start: int, end: int, born: int, *amounts: int
+    ) -> list[Any]:
+        """See `agentkit.state.budget_questions.budget_spend`."""
+        base, reported, seen, spent, wanted = (Sum(*amounts[i : i + 2]) for i in range(0, 10, 2))
+        limit, (seen_at, hold, reserves) = amounts[10:12], amounts[12:]
+        now, account = self._now(), self._accounts.get(key)
+        if account is not None:
+            now = max(now, account.start)
+        if now < start or (end and now >= end):
+            return [b"window", now, 0, 0, 0, 0]
+        if account is None or account.start != start:
+            account = _Account(start, now, now + hold if seen_at else 0)
+        known, own = account.members.get(process, (0, NOTHING))
+        if known > epoch or (born and not known):
+            status = b"late" if known else b"introduce"
+            return [status, now, account.born, *account.total, 0]
+        if not known:
+            account.introduce(reported, seen, seen_at)
+        if known < epoch:
+            account.count(process, epoch, base.minus(own))
+        account.count(process, epoch, spent)
+        status, wait = b"yes", 0
+        if reserves and account.hold > now:
+            status, wait = b"wait", account.hold - now
+        elif reserves and not account.has_room(wanted, limit):
+            status = b"no"
+        elif reserves:
+            account.count(process, epoch, wanted)
+        self._accounts[key] = account
+        return [status, now, account.born, *account.total, wait]
+
+    def budget_leave(self, key: str, process: str) -> int:
+        """See `agentkit.state.budget_questions.budget_leave`."""
+        account = self._accounts.get(key)
+        return 0 if account is None or account.members.pop(process, None) is None else 1

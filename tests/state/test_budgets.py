@@ -1,0 +1,292 @@
+"""A budget that processes share holds for all of them, whatever is lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentkit import Budget, ConfigurationError
+from agentkit.policy.account import Entry
+from agentkit.policy.period import PERIODS, Window, window_of
+from agentkit.state.budgets import SharedBudgets
+from agentkit.state.local import LocalState
+from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
+
+LIMIT = 1_000
+DAY = 86_400_000
+
+
+class Store:
+    """Shared state whose clock a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 20_000 * DAY
+        self.state = LocalState(lambda: self.now, lambda *_: None)
+
+
+class Member:
+    """A process of a fleet, and its connection to the store; a `Fleet`."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.process, self.processes, self.session = name, 2, 0
+        self.fault: str | None = None
+        self._store = store
+        self._rounds: list[MakeQuestions] = []
+        self.budgets = SharedBudgets(self)
+
+    def ask(self, question: Question) -> Any:
+        fault = self.fault
+        reply = None if fault == "cut" else self._store.state.ask(question)
+        if fault is not None:
+            self.session += 1
+            return None
+        return reply
+
+    async def aask(self, question: Question) -> Any:
+        return self.ask(question)
+
+    def post(self, question: Question, hear: Hear | None = None) -> None:
+        reply = self.ask(question)
+        if hear is not None:
+            hear(reply)
+
+    def at_heartbeat(self, make: MakeQuestions) -> None:
+        self._rounds.append(make)
+
+    def stop_at_heartbeat(self, make: MakeQuestions) -> None:
+        self._rounds.remove(make)
+
+    def beat(self) -> None:
+        for make in self._rounds:
+            for question, hear in make():
+                self.post(question, hear)
+
+    def subscribe(self, topic: str, receive: Receive) -> None:
+        raise NotImplementedError
+
+    def unsubscribe(self, topic: str, receive: Receive) -> None:
+        raise NotImplementedError
+
+    def lead(self, question: Question) -> None:
+        raise NotImplementedError
+
+    def stop_leading(self, question: Question) -> None:
+        raise NotImplementedError
+
+
+class Team:
+    """Processes that share one budget, and all that they really have reserved or spent."""
+
+    def __init__(self, count: int = 2, **options: Any) -> None:
+        self.store = Store()
+        self.members = [Member(self.store, f"p{i}") for i in range(count)]
+        options = {"tokens": LIMIT, "per": "day", "scope": "team", "on_loss": "stop", **options}
+        self.budgets = [Budget(now=lambda: self.store.now / 1000, **options) for _ in self.members]
+        self.entries: list[tuple[int, Entry]] = []
+        for member, budget in zip(self.members, self.budgets, strict=True):
+            member.budgets.reservation(budget, 0, 0.0)  # so that its heartbeats report it
+
+    @property
+    def spent(self) -> float:
+        return sum(entry.tokens for _, entry in self.entries)
+
+    def reserve(self, member: int, tokens: int) -> Entry | None:
+        fleet = self.members[member]
+        reservation = fleet.budgets.reservation(self.budgets[member], tokens, tokens / 1000)
+        while isinstance(step := reservation.step(fleet.ask(reservation.question)), float):
+            if step:  # all live processes have a heartbeat meanwhile
+                self.beat()
+                self.store.now += max(1, round(step * 1000))
+        if step is not None:
+            self.entries.append((member, step))
+        return step
+
+    def settle(self, number: int, part: int) -> None:
+        if self.entries:
+            member, entry = self.entries[number % len(self.entries)]
+            self.budgets[member].account.settle(entry, min(part, entry.tokens), 0.0)
+
+    def beat(self) -> None:
+        for each in self.members:
+            each.beat()
+
+    def heal(self) -> None:
+        for each in self.members:
+            each.fault = None
+
+
+whom = st.integers(0, 1)
+steps = st.one_of(
+    st.tuples(st.just("reserve"), whom, st.integers(0, 400)),
+    st.tuples(st.just("reserve"), whom, st.integers(0, 400)),
+    st.tuples(st.just("settle"), st.integers(0, 9), st.integers(0, 400)),
+    st.tuples(st.just("fault"), whom, st.sampled_from(["cut", "late", None])),
+    st.tuples(st.just("abandon"), whom, st.integers(0, 400)),
+    st.tuples(st.just("beat"), whom, st.just(0)),
+    st.tuples(st.just("flush"), whom, st.just(0)),
+)
+
+
+@given(st.lists(steps, max_size=25))
+@settings(max_examples=200)
+def test_nothing_is_spent_beyond_the_limit_and_in_the_end_all_agree(taken: list[Any]) -> None:
+    team = Team()
+    for kind, number, value in taken:
+        member = team.members[number % 2]
+        if kind == "reserve":
+            team.reserve(number, value)
+        elif kind == "settle":
+            team.settle(number, value)
+        elif kind == "fault":
+            member.fault = value
+        elif kind == "abandon":  # a caller is cancelled while its question is on its way
+            reservation = member.budgets.reservation(team.budgets[number], value, 0.0)
+            member.ask(reservation.question)
+            reservation.close()
+        elif kind == "beat":
+            member.beat()
+        else:
+            team.store.state.flush()
+        assert team.spent <= LIMIT
+    team.heal()
+    for _ in range(3):
+        team.beat()
+    assert [each.spent_tokens for each in team.budgets] == [team.spent] * 2
+
+
+def test_spending_survives_its_processes_and_starts_anew_with_the_window() -> None:
+    team = Team()
+    entry = team.reserve(0, 600)
+    assert entry is not None
+    team.members[0].budgets.close()
+    assert team.reserve(1, 500) is None
+    assert team.budgets[1].spent_tokens == 600
+    with pytest.raises(Exception, match="400 of 1,000 are left until 2024-10-05 00:00 UTC"):
+        raise team.budgets[1].refusal(500, 0.5, "m")
+    team.store.now += DAY
+    assert team.reserve(1, 500) is not None
+    assert team.budgets[1].spent_tokens == 500
+
+
+def test_a_settlement_reaches_the_others_and_one_of_the_window_before_does_not_count() -> None:
+    team = Team()
+    entry = team.reserve(0, 900)
+    assert entry is not None
+    assert team.reserve(1, 500) is None
+    team.settle(0, 100)
+    assert team.reserve(1, 500) is not None
+    team.store.now += DAY
+    team.beat()
+    team.settle(1, 0)
+    assert team.reserve(0, LIMIT) is not None
+
+
+@pytest.mark.parametrize(
+    ("on_loss", "allowed"), [("stop", 0), ("share", 300), ("open", LIMIT - 200)]
+)
+def test_while_the_store_is_lost_a_budget_allows_what_it_says(on_loss: str, allowed: int) -> None:
+    team = Team(on_loss=on_loss)
+    team.reserve(0, 200)
+    team.reserve(1, 200)
+    team.beat()
+    team.members[0].fault = "cut"
+    assert team.reserve(0, allowed + 1) is None
+    if allowed:
+        assert team.reserve(0, allowed) is not None
+        assert team.reserve(0, 1) is None
+    team.heal()
+    team.beat()
+    assert team.budgets[1].spent_tokens == 400 + allowed, "what was spent alone is reported"
+
+
+def test_a_process_that_never_reached_the_store_has_its_own_limit() -> None:
+    team = Team(on_loss="share")
+    team.members[0].fault, team.members[0].processes = "cut", 1
+    assert team.reserve(0, LIMIT) is not None
+    assert team.reserve(0, 1) is None
+
+
+def test_what_dead_processes_spent_is_not_forgotten_with_the_store() -> None:
+    team = Team()
+    team.reserve(0, 600)
+    team.reserve(1, 100)
+    del team.members[0], team.budgets[0]
+    team.entries = [(0, entry) for _, entry in team.entries]
+    team.store.state.flush()
+    assert team.reserve(0, 400) is None
+    assert team.reserve(0, 300) is not None
+
+
+def test_a_clock_that_is_wrong_by_days_does_not_matter() -> None:
+    team = Team()
+    team.reserve(1, 600)
+    wrong: Callable[[], float] = lambda: team.store.now / 1000 + 5 * 86_400  # noqa: E731
+    team.budgets[0] = Budget(tokens=LIMIT, per="day", scope="team", now=wrong)
+    assert team.reserve(0, 500) is None
+    assert team.reserve(0, 400) is not None
+
+
+def test_a_clock_of_the_store_that_jumps_back_keeps_the_window() -> None:
+    team = Team()
+    team.reserve(0, 600)
+    team.store.now -= DAY
+    assert team.reserve(1, 500) is None
+    assert team.reserve(1, 400) is not None
+
+
+def test_budgets_of_one_scope_share_their_spending_without_a_fleet_too() -> None:
+    one, other = (Budget(tokens=100, scope="without a fleet") for _ in range(2))
+    one.add(60, 0.0)
+    assert other.spent_tokens == 60
+    assert Budget(tokens=100, scope="without a fleet", per="day").spent_tokens == 0
+    assert Budget(tokens=100).spent_tokens == 0
+
+
+def test_a_window_of_a_budget_without_a_fleet_ends_at_midnight() -> None:
+    now = [0.0]
+    budget = Budget(usd=1.0, per="day", now=lambda: now[0])
+    budget.add(0, 1.0)
+    assert budget.exhausted
+    now[0] = 86_399.0
+    assert budget.exhausted
+    assert repr(budget) == "<Budget 1.0000/1.0000 USD, per day>"
+    now[0] = 86_400.0
+    assert budget.spent_usd == 0.0
+
+
+@given(st.sampled_from(PERIODS), st.floats(0, 4e9))
+def test_windows_follow_each_other_without_a_gap(period: Any, now: float) -> None:
+    window = window_of(period, now)
+    assert window.has(now)
+    assert window_of(period, window.start) == window
+    assert window_of(period, window.end).start == window.end
+
+
+def test_a_window_is_a_calendar_unit_in_utc() -> None:
+    thursday = 1_709_210_096.0  # 2024-02-29 12:34:56
+    hour = 3_600.0
+    assert window_of("hour", thursday) == Window(1_709_208_000.0, 1_709_211_600.0)
+    assert window_of("day", thursday) == Window(1_709_164_800.0, 1_709_251_200.0)
+    assert window_of("week", thursday).start == 1_709_164_800.0 - 3 * 24 * hour
+    assert window_of("month", thursday) == Window(1_706_745_600.0, 1_709_251_200.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"per": "year"}, "hour, day, week, month"),
+        ({"per": 60}, "hour, day, week, month"),
+        ({"scope": None}, "team"),
+        ({"scope": "x" * 201}, "team"),
+        ({"on_loss": "closed"}, ""),
+        ({"period": "day"}, "per="),
+    ],
+)
+def test_odd_values_are_refused(wrong: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Budget(usd=1.0, **wrong)
+    assert hint in (caught.value.hint or "")
