@@ -159,7 +159,7 @@ class CompleteExchange:
 
     def conclude(self, call: Call, target: Target, response: Response[Any]) -> Response[Any]:
         """The response, if it arrived before the deadline."""
-        if call.time_left() < 0:
+        if call.deadline.at < call.rules.now():
             raise call.deadline_error(f"{target.name} answered too late")
         return response
 

@@ -55,7 +55,7 @@ class Permit:
     @property
     def state(self) -> str:
         """The breaker's state at admission: ``closed``, or ``half-open`` for a probe."""
-        return self._era.name
+        return "half-open" if self.probe else "closed"
 
     def succeeded(self, duration: float = 0.0) -> None:
         """The call succeeded after `duration` seconds."""
@@ -151,6 +151,7 @@ class CircuitBreaker:
             self.policy.success_threshold,
         )
         self._state = self._circuit.state  # the last one that `_note_transition` has seen
+        self._closed: pybreaker.CBStateType | None = self._state  # the same, if it is closed
         self._listeners = Listeners(self._circuit, self.policy.listeners, on_change)
         self._window = FailureWindow(self.policy.window)
         self._numbers = itertools.count()
@@ -190,7 +191,7 @@ class CircuitBreaker:
         """
         number = next(self._numbers)
         era = self._circuit.state
-        if era.name == "closed":
+        if era is self._closed:
             return Permit(self, era, number)
         now = self._clock()
         with self._lock:
@@ -358,20 +359,23 @@ class CircuitBreaker:
         with self._lock:
             if not self._counts(permit):
                 return
-            circuit = self._circuit
             slow = self._slow_after is not None and duration > self._slow_after
             self._window.add(now, failed=False, slow=slow)
-            if permit.probe or self._run:
-                self._run = [number for number in self._run if number > permit._number]
-                circuit.count_success(failures_left=len(self._run))
-            if slow and not permit.probe:
-                self._apply_rates()
-            if circuit.state is not self._state:
-                waiting = self._note_transition(now)
+            if slow or permit.probe or self._run:
+                waiting = self._count_success(permit, now, slow=slow)
         if waiting or permit.probe or self._listeners.of_outcomes:
             self._wake(waiting)
             self._listeners.deliver()
             self._listeners.success()
+
+    def _count_success(self, permit: Permit, now: float, *, slow: bool) -> tuple[Wake, ...]:
+        """Count a success that may move the circuit. Returns what to wake."""
+        if permit.probe or self._run:
+            self._run = [number for number in self._run if number > permit._number]
+            self._circuit.count_success(failures_left=len(self._run))
+        if slow and not permit.probe:
+            self._apply_rates()
+        return self._note_transition(now)
 
     def _failed(
         self, permit: Permit, error: BaseException, counts_for_rate: bool, duration: float
@@ -415,6 +419,7 @@ class CircuitBreaker:
         if era is state:
             return ()
         self._state = state
+        self._closed = state if state.name == "closed" else None
         self._era += 1
         self._probe = None
         self._run = []

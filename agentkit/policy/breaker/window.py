@@ -12,7 +12,7 @@ class FailureWindow:
     between 59/60 of `seconds` and `seconds` after it was made. Not thread-safe by itself.
     """
 
-    __slots__ = ("_ring", "_tick", "_width", "calls", "failures", "slow")
+    __slots__ = ("_bucket", "_ring", "_tick", "_width", "calls", "failures", "slow")
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / BUCKETS
@@ -22,13 +22,14 @@ class FailureWindow:
     def clear(self) -> None:
         """Forget everything."""
         self._ring = [[0, 0, 0] for _ in range(BUCKETS)]
+        self._bucket = self._ring[self._tick % BUCKETS]
         self.calls = self.failures = self.slow = 0
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
         """One call ended at `now`."""
         if now // self._width != self._tick:
             self.advance(now)
-        bucket = self._ring[self._tick % BUCKETS]
+        bucket = self._bucket
         bucket[0] += 1
         self.calls += 1
         if failed:
@@ -57,6 +58,7 @@ class FailureWindow:
                 self.failures -= bucket[1]
                 self.slow -= bucket[2]
                 bucket[:] = (0, 0, 0)
+        self._bucket = self._ring[self._tick % BUCKETS]
 
     @property
     def failure_rate(self) -> float:
