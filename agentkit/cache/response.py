@@ -39,7 +39,8 @@ class ResponseCache:
     A fault in the store is a miss. It is counted by reason in `statistics` and logged to
     ``agentkit.cache``, with at most one warning per reason and minute. After three consecutive
     faults the store is not used for 30 s; an unusable directory is not used again. Every response
-    that is returned is a copy of its own, marked as ``cached``.
+    that is returned is marked as ``cached``, and has arguments of tool calls of its own. Its ledger
+    is empty, and may be that of other hits: give it another one.
 
     Args:
         store: keeps the bytes; None: responses are kept in memory only.
@@ -94,8 +95,8 @@ class ResponseCache:
     def load(self, key: str, durable: bool) -> Response[Any] | None:
         """The response under `key`, or None. The store has `durable` keys only."""
         found = self._memory.get(key)
-        if found is not None:
-            return copy_as_cached(found)
+        if found is not None:  # frozen, but for the arguments of tool calls
+            return copy_as_cached(found) if found.tool_calls else found
         return self._load_from_store(key) if durable else None
 
     def save(self, key: str, response: Response[Any], durable: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agentkit.engine.bill import NOTHING, make_bill, reported_usage
@@ -25,9 +24,12 @@ from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.limits import Lease
 from agentkit.policy.target import EndpointSource, Target
 from agentkit.types import Request, Response, ResponseBuilder, Usage
+from agentkit.types.initializer import fast_replace
 from agentkit.types.ledger import Entry, Outcome
 
 log = logging.getLogger("agentkit.engine")
+
+_with_timeout = fast_replace(Request, "timeout")
 
 LONGEST_RATE_LIMIT = 3600.0
 """Seconds after which a rate-limited target is tried again, even if its Retry-After is longer."""
@@ -156,7 +158,7 @@ class Attempt:
         endpoint, request = self.endpoint, self.target.adapt(request)
         if request.response_format is not None and endpoint.with_json_instruction is not None:
             request = endpoint.with_json_instruction(request)
-        return replace(request, timeout=silence) if endpoint.timed else request
+        return _with_timeout(request, silence) if endpoint.timed else request
 
     def present(self, exc: Exception) -> Exception:
         """`exc` as an error of agentkit, for middleware."""

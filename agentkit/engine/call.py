@@ -6,7 +6,7 @@ import copy
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from agentkit.engine.shared_call import SharedCalls
@@ -30,6 +30,7 @@ from agentkit.policy.route import Missing, Route
 from agentkit.policy.target import Target
 from agentkit.types import Request, Response
 from agentkit.types.fleet import SharedResponses
+from agentkit.types.initializer import fast_replace
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import CallObserver, FallbackReason, Observer, RetryReason
 
@@ -61,6 +62,9 @@ class Check(Protocol):
 
 Outcome: TypeAlias = Response[Any] | LLMError
 """The outcome of a request at one target."""
+
+_with_ledger: Callable[..., Response[Any]] = fast_replace(Response, "ledger")
+_with_source: Callable[..., Response[Any]] = fast_replace(Response, "cached", "ledger", "quota")
 
 _NO_BUDGETS: tuple[Budget, ...] = ()
 
@@ -388,31 +392,14 @@ class Call:
         """`response` with the ledger of this call."""
         if response.ledger is self.ledger:
             return response
-        return replace(response, ledger=self.ledger)
+        return _with_ledger(response, self.ledger)
 
     def adopted(self, response: Response[Any], result: CacheResult) -> Response[Any] | None:
         """A copy of another call's response for this call, or None if it fails the check.
 
         The key covers the schema but not validators, so that types with the same schema may differ.
         """
-        own: Response[Any] = Response(  # `replace` takes 1.6 times as long, at each cache hit
-            response.text,
-            usage=response.usage,
-            model=response.model,
-            provider=response.provider,
-            finish_reason=response.finish_reason,
-            tool_calls=response.tool_calls,
-            parsed=response.parsed,
-            cached=result == "hit",
-            response_id=response.response_id,
-            ledger=self.ledger,
-            reasoning=response.reasoning,
-            omitted=response.omitted,
-            details=response.details,
-            raw=response.raw,
-            state=response.state,
-            model_id=response.model_id,
-        )
+        own = _with_source(response, result == "hit", self.ledger, None)
         if self.check is not None:
             try:
                 own = self.owned(self.checked(own))

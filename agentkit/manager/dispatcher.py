@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any
 
 from agentkit.engine.call import Call, Check, Rules
@@ -240,7 +240,7 @@ class Dispatcher:
             route,
             request,
             deadline=self._deadline if deadline is None else deadline,
-            thread=threading.get_ident(),
+            thread=get_ident(),
             blocking=sync,
             check=check,
             retry=retry,

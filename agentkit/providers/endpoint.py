@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -21,7 +20,12 @@ from agentkit.providers.errors import translate
 from agentkit.providers.function import FunctionProvider
 from agentkit.providers.json_schema import with_json_instruction
 from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta, Usage
+from agentkit.types.initializer import fast_replace
 from agentkit.types.ledger import Ledger
+
+_with_origin: Callable[..., Response[Any]] = fast_replace(
+    Response, "model", "provider", "cached", "ledger"
+)
 
 NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
 NO_PRICES: Final[Mapping[str, Price]] = MappingProxyType({})
@@ -142,7 +146,7 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
         return Response(raw, model=name, provider=provider, ledger=ledger)
     if isinstance(raw, Response) and isinstance(raw.text, str):
         _check_usage(raw, name, provider)
-        return replace(raw, model=name, provider=provider, cached=False, ledger=ledger)
+        return _with_origin(raw, name, provider, False, ledger)
     if inspect.iscoroutine(raw):
         raw.close()
     kind = "None" if raw is None else type(raw).__name__

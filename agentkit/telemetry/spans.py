@@ -275,7 +275,7 @@ class AttemptMetrics(AttemptObserver):
     def _record(
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
-        usage = getattr(error, "usage", None) if response is None else response.usage
+        usage = response.usage if response is not None else getattr(error, "usage", None)
         self._settings.instruments.attempt(entry, self._model_id, usage)
         if log.isEnabledFor(logging.DEBUG):
             kind = entry.error_type and n.listed(entry.error_type)
