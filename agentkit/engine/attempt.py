@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agentkit.engine.bill import NOTHING, make_bill, reported_usage
 from agentkit.engine.call import Call
-from agentkit.engine.effects import Flow, Prepare, TimedOut
+from agentkit.engine.effects import Consult, Flow, Prepare, TimedOut
 from agentkit.engine.quota import acquire_lease, circuit_open
 from agentkit.engine.reservation import give_back, reserve_budgets
 from agentkit.errors import (
@@ -17,12 +17,12 @@ from agentkit.errors import (
     ProviderTimeoutError,
     RateLimitError,
 )
-from agentkit.policy.breaker import Permit
+from agentkit.policy.breaker import CircuitBreaker, Permit
 from agentkit.policy.budget import Spending
 from agentkit.policy.classification import Blame, Classification, Retry, classify
 from agentkit.policy.deadline import DEFAULT_PATIENCE, share
 from agentkit.policy.limits import Lease
-from agentkit.policy.target import EndpointSource, Target
+from agentkit.policy.target import EndpointSource, SharedCircuit, Target
 from agentkit.types import Request, Response, ResponseBuilder, Usage
 from agentkit.types.initializer import fast_replace
 from agentkit.types.ledger import Entry, Outcome
@@ -447,7 +447,18 @@ def begin_attempt(
             give_back(call, spendings)
             return granted
         lease, waited = granted, call.ledger.waited - waited
-    return admit(call, target, delay, limit, lease=lease, waited=waited, spendings=spendings)
+    permit: Permit | None = None
+    if target.circuit is not None and target.breaker is not None:
+        try:
+            permit = yield from _admit_in_fleet(target.breaker, target.circuit, limit)
+        except BaseException:
+            _free_unsent(call, lease, spendings)
+            raise
+        if permit is None:
+            return _refused(call, target, lease, spendings)
+    return admit(
+        call, target, delay, limit, lease=lease, waited=waited, spendings=spendings, permit=permit
+    )
 
 
 def admit(
@@ -458,16 +469,32 @@ def admit(
     lease: Lease | None = None,
     waited: float = 0.0,
     spendings: tuple[Spending, ...] = (),
+    permit: Permit | None = None,
 ) -> Attempt | LLMError:
     """Ask the breaker and start the clock. Everything is given back if the breaker refuses."""
-    permit = None
-    if target.breaker is not None:
-        permit = target.breaker.admit(lease=None if limit is None else limit + _LEASE_MARGIN)
+    if permit is None and target.breaker is not None:
+        permit = target.breaker.admit(lease=_probe_lease(limit))
         if permit is None:
             return _refused(call, target, lease, spendings)
     return Attempt(  # positional: by keyword, each attempt takes 0.2 µs longer
         call, target, permit, lease, delay, waited, limit, spendings
     )
+
+
+def _probe_lease(limit: float | None) -> float | None:
+    return None if limit is None else limit + _LEASE_MARGIN
+
+
+def _admit_in_fleet(
+    breaker: CircuitBreaker, circuit: SharedCircuit, limit: float | None
+) -> Flow[Permit | None]:
+    """Ask the breaker, and the fleet if this call would be a probe."""
+    lease = _probe_lease(limit)
+    if breaker.state == "closed" or not breaker.would_admit():
+        return breaker.admit(lease=lease)
+    question = circuit.ask()
+    reply = yield from Consult(question)
+    return circuit.admit(question, reply, lease=lease)
 
 
 def _prepare(target: Target) -> Flow[None]:
@@ -481,7 +508,12 @@ def _refused(
     call: Call, target: Target, lease: Lease | None, spendings: tuple[Spending, ...]
 ) -> LLMError:
     """Give everything back, as the breaker does not admit the attempt."""
+    _free_unsent(call, lease, spendings)
+    return circuit_open(call, target)
+
+
+def _free_unsent(call: Call, lease: Lease | None, spendings: tuple[Spending, ...]) -> None:
+    """Give everything back, as nothing was sent."""
     if lease is not None:
         lease.release(call.rules.now(), sent=False)
     give_back(call, spendings)
-    return circuit_open(call, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -259,6 +259,7 @@ class Call:
         error: LLMError | None = None,
         *,
         breaker: str = "closed",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         """Record the reason why nothing is sent to `model`."""
         entry = Entry(
@@ -272,6 +273,7 @@ class Call:
             breaker=breaker,
             cache=self.cache,
             position=self.walk.position,
+            details=details,
         )
         self.ledger.record(entry)
         self.observer.skipped(entry)

@@ -122,12 +122,17 @@ def _no_quota(call: Call, target: Target, refusal: PoolExhaustedError) -> PoolEx
 def circuit_open(call: Call, target: Target) -> CircuitOpenError:
     """The error of a target whose breaker does not admit a call. It is recorded as a skip."""
     wait = target.breaker.retry_after if target.breaker is not None else None
+    fleet = None if target.circuit is None else target.circuit.explain()
     error = CircuitOpenError(
         f"the circuit breaker of {target.name} is open"
-        + (f"; the next probe is possible in {wait:.1f} s" if wait else "; a probe is under way"),
+        + (f"; the next probe is possible in {wait:.1f} s" if wait else "; a probe is under way")
+        + ("" if fleet is None else f"; {fleet}"),
         hint="add a fallback, wait, or call reset_circuit_breaker()",
         retry_after=wait,
     )
     state = target.breaker_state
-    call.record_skip(target.name, target.provider, "circuit_open", error, breaker=state)
+    details = None if fleet is None else {"fleet": fleet}
+    call.record_skip(
+        target.name, target.provider, "circuit_open", error, breaker=state, details=details
+    )
     return error

@@ -150,7 +150,12 @@ def make_attempt(
 ) -> Flow[Outcome | Failure]:
     """Make one attempt. A `Failure` may be retried; any other error is final for the target."""
     limit = exchange.time_limit(target)
-    if target.prepared and target.pool is None and not call.budgets:
+    if (
+        target.prepared
+        and target.pool is None
+        and not call.budgets
+        and (target.circuit is None or target.breaker_state == "closed")
+    ):
         attempt = admit(call, target, delay, limit)
     else:
         attempt = yield from begin_attempt(call, target, delay, limit)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentkit.cache.response import ResponseCache
 from agentkit.cache.shared import SharedResponseCache
 from agentkit.errors import ConfigurationError
+from agentkit.policy.target import Target
 from agentkit.state.questions import PREFIX
+from agentkit.types import Now
 
 if TYPE_CHECKING:
     from agentkit.state.budgets import SharedBudgets
+    from agentkit.state.circuits import SharedCircuits
     from agentkit.state.valkey import ValkeyFleet
 
 OFF = "off"
@@ -25,20 +29,25 @@ class FleetMember:
         url: the URL of the store, or ``"off"``; None: ``AGENTKIT_FLEET``, or else ``"off"``.
         name: the name of the manager.
         cache: the response cache of the manager, or None.
+        now: the clock of the manager.
 
     Raises:
         ConfigurationError: `url` is not the URL of a store.
         MissingDependencyError: there is a URL, and redis-py is not installed.
     """
 
-    def __init__(self, url: str | None, *, name: str, cache: ResponseCache | None) -> None:
+    def __init__(
+        self, url: str | None, *, name: str, cache: ResponseCache | None, now: Now
+    ) -> None:
         url = _url_of(url)
         self.fleet: ValkeyFleet | None = None
         self.responses: SharedResponseCache | None = None
         self.budgets: SharedBudgets | None = None
+        self.circuits: SharedCircuits | None = None
         if url is None:
             return
         from agentkit.state.budgets import SharedBudgets
+        from agentkit.state.circuits import SharedCircuits
         from agentkit.state.valkey import ValkeyFleet
 
         secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
@@ -46,6 +55,7 @@ class FleetMember:
         self.budgets = SharedBudgets(self.fleet)
         # Of a manager that was dropped, and at the end of the process: what was posted is sent.
         weakref.finalize(self, self.fleet.close)
+        self.circuits = SharedCircuits(self.fleet, now=now)
         if cache is not None:
             self.responses = SharedResponseCache(self.fleet, cache, secret=secret)
 
@@ -54,9 +64,16 @@ class FleetMember:
         if self.fleet is not None and self.responses is not None:
             self.fleet.clear(f"{PREFIX}{self.responses.cache.group}:")
 
-    def statistics(self) -> dict[str, Any] | None:
-        """See `ValkeyFleet.statistics`; None without a fleet."""
-        return None if self.fleet is None else self.fleet.statistics()
+    def statistics(self, targets: Mapping[str, Target]) -> dict[str, Any] | None:
+        """See `ValkeyFleet.statistics`, with the circuits of `targets`; None without a fleet."""
+        if self.fleet is None:
+            return None
+        circuits = {
+            name: target.circuit.statistics()
+            for name, target in targets.items()
+            if target.circuit is not None
+        }
+        return {**self.fleet.statistics(), "circuits": circuits}
 
     def close(self) -> None:
         """Leave the fleet."""

@@ -139,7 +139,7 @@ class LLMManager(Closing, AsyncClosing):
             namespace=cache_namespace,
             clock=None if clock is None else self._now,
         )
-        self._fleet = FleetMember(fleet, name=name, cache=self._cache)
+        self._fleet = FleetMember(fleet, name=name, cache=self._cache, now=self._now)
         self.telemetry = telemetry or Telemetry()
         self._with_text = not forbids_content(self.telemetry.content)
         self._observer = self.telemetry.observer(name, self._recorder, self.registry.breaker_states)
@@ -621,6 +621,7 @@ class LLMManager(Closing, AsyncClosing):
             changed=self._observer.breaker_changed,
             prices=self._prices,
             with_text=self._with_text,
+            circuits=self._fleet.circuits,
             retry=retry,
             breaker=breaker,
             timeout=timeout,
@@ -703,7 +704,8 @@ class LLMManager(Closing, AsyncClosing):
         ``latency``, ``errors_by_type``, ``requests_by_model``, ``tokens_by_model``), and under
         ``providers`` the same breakdown for each provider. ``["fleet"]`` is None without a fleet,
         or else has ``state`` (``up`` if the store answers), ``process``, ``processes`` (live ones),
-        ``questions``, ``alone`` (questions without a reply), ``faults`` and ``leads``.
+        ``questions``, ``alone`` (questions without a reply), ``faults``, ``leads`` and ``circuits``
+        (by model: ``state``, ``retry_after`` in seconds, ``reported_by``).
         """
         targets = self.registry.targets
         by_provider: dict[str, list[str]] = {}
@@ -727,7 +729,7 @@ class LLMManager(Closing, AsyncClosing):
                 if target.pool is not None
             },
             "response_cache": None if self._cache is None else self._cache.statistics(),
-            "fleet": self._fleet.statistics(),
+            "fleet": self._fleet.statistics(targets),
         }
 
     def health(self, name: str) -> Health:

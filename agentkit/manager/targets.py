@@ -9,7 +9,7 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.cache.fingerprint import callable_fingerprint, request_key
 from agentkit.cache.response import ResponseCache, build_response_cache
@@ -26,6 +26,9 @@ from agentkit.policy.validation import instance, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.providers.requirements import TransportName
 from agentkit.types import Now, Request, Store
+
+if TYPE_CHECKING:
+    from agentkit.state.circuits import SharedCircuits
 
 log = logging.getLogger("agentkit.pool")
 
@@ -112,6 +115,7 @@ def build_target(
     changed: Callable[[str, str, str], None],
     prices: Mapping[str, Price],
     with_text: bool,
+    circuits: SharedCircuits | None,
     retry: RetryPolicy | None,
     breaker: BreakerPolicy | CircuitBreaker | bool | None,
     timeout: float | None,
@@ -174,7 +178,7 @@ def build_target(
         as_endpoint=as_endpoint,
         usual=endpoint,
     )
-    return Target(
+    target = Target(
         name=name,
         provider=str(provider),
         endpoint=endpoint,
@@ -191,6 +195,11 @@ def build_target(
         clients=clients,
         owned=spec is not None,
     )
+    if circuits is not None and target.breaker not in (None, breaker):
+        address = getattr(inference_fn, "base_url", None) or ""
+        identity = f"{provider}/{endpoint.model_id} {address}"
+        target.circuit = circuits.share(target.breaker, identity)
+    return target
 
 
 def close_target(target: Target) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from agentkit.errors import LLMError
-from agentkit.policy.breaker import CircuitBreaker
+from agentkit.policy.breaker import CircuitBreaker, Permit
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.limits import Member, Pool
 from agentkit.policy.price import Price
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.types import Request, Response
+from agentkit.types.fleet import Question
 from agentkit.types.ledger import Ledger
 
 
@@ -86,6 +87,29 @@ class EndpointSource(Protocol):
         ...
 
 
+class SharedCircuit(Protocol):
+    """The circuit that the processes of a fleet share, beside the breaker of this process."""
+
+    def ask(self) -> Question:
+        """Asks for the probe of the fleet."""
+        ...
+
+    def admit(self, question: Question, reply: Any, *, lease: float | None) -> Permit | None:
+        """A permit of the breaker, if the `reply` to `question` allows it.
+
+        Without a reply the breaker decides alone. `lease` is that of `CircuitBreaker.admit`.
+        """
+        ...
+
+    def statistics(self) -> dict[str, Any]:
+        """What this process knows of the circuit of the fleet."""
+        ...
+
+    def explain(self) -> str | None:
+        """Until when the circuit of the fleet is open, and who reported it; None if it is not."""
+        ...
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Target:
     """A registered model with its policies and its state."""
@@ -112,6 +136,8 @@ class Target:
     """Whether `Endpoint.prepare` was called."""
     rate_limited_until: float = field(default=-1.0, compare=False)
     """Clock time until which it is rate limited by a Retry-After."""
+    circuit: SharedCircuit | None = None
+    """Shares the circuit of `breaker`; None without a fleet."""
 
     def adapt(self, request: Request) -> Request:
         """`request` with this target's own parameters."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from agentkit.state.local_breakers import LocalBreakers
 from agentkit.state.local_budgets import LocalBudgets
 from agentkit.types.fleet import Question
 
@@ -42,11 +43,15 @@ class LocalState:
         self._live: dict[str, int] = {}
         self._answers: dict[str, _Answer] = {}
         self._shared: dict[str, _Shared] = {}
-        self._budgets = LocalBudgets(now)
+        self._families: dict[str, LocalBreakers | LocalBudgets] = {
+            "breaker": LocalBreakers(now, publish),
+            "budget": LocalBudgets(now),
+        }
 
     def ask(self, question: Question) -> Any:
         """The reply to `question`."""
-        home = self._budgets if question.function.startswith("budget_") else self
+        family, _, _ = question.function.partition("_")
+        home: object = self._families.get(family, self)
         function: Callable[..., Any] = getattr(home, question.function)
         return function(*question.keys, *question.args)
 
@@ -55,7 +60,8 @@ class LocalState:
         self._live.clear()
         self._answers.clear()
         self._shared.clear()
-        self._budgets.flush()
+        for each in self._families.values():
+            each.flush()
 
     def beat(self, _live: str, process: str, alive: int) -> list[int]:
         """See `agentkit.state.questions.beat`."""

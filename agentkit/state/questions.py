@@ -22,6 +22,9 @@ LARGEST_MESSAGE: Final = 16_384
 
 SharedOutcome: TypeAlias = Literal["answer", "error", "left"]
 
+NEWS: Final = f"{PREFIX}news"
+"""The channel on which every process gets messages."""
+
 _LIVE: Final = f"{PREFIX}{{fleet}}live"
 
 

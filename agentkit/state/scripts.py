@@ -23,6 +23,11 @@ end
 
 FUNCTIONS: Final = (
     "beat",
+    "breaker_admit",
+    "breaker_renew",
+    "breaker_report",
+    "breaker_reset",
+    "breaker_settle",
     "budget_leave",
     "budget_spend",
     "leave",

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.drivers.clock import ThreadWakeup, Wakeup
-from agentkit.state import questions
+from agentkit.state import breakers, questions
 from agentkit.state.address import PATIENCE, connect
 from agentkit.state.inbox import Inbox
 from agentkit.state.link import Link
@@ -287,6 +287,8 @@ class ValkeyFleet:
 
     def _take_back(self, question: Question, reply: Any) -> None:
         """Release what a reply granted to a caller that no longer waited for it."""
+        if question.function == "breaker_admit" and reply is not None:
+            self.post(breakers.undo_admit(question))
         if question.function == "shared_claim" and reply is not None:
             keys, (holder, *_) = questions.SharedKeys(*question.keys), question.args
             self.post(questions.shared_complete(keys, str(holder), "left", b"", ttl=1.0))
@@ -333,7 +335,7 @@ class ValkeyFleet:
         client = connect(self._url)
         try:
             heard = PubSub(client.connection_pool, ignore_subscribe_messages=True)
-            heard.subscribe(questions.inbox_of(self._process))
+            heard.subscribe(questions.inbox_of(self._process), questions.NEWS)
             heard.get_message(timeout=PATIENCE)
             link = Link(client.connection_pool.get_connection(), client)
             for _ in range(2):

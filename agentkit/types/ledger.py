@@ -62,7 +62,10 @@ class Entry(NamedTuple):
     omitted: tuple[str, ...] = ()
     """What the provider left out of the request, with the caller's permission."""
     details: Mapping[str, Any] | None = None
-    """Additional information from the provider about the attempt."""
+    """Additional information from the provider about the attempt.
+
+    For a model that was skipped, ``fleet`` says until when the circuit of its fleet is open.
+    """
     model_id: str = ""
     """The provider's own name of the model: as its response names it, else as it was requested."""
     cache_read_tokens: int = 0
@@ -239,7 +242,8 @@ def _brief(entry: Entry) -> str:
 def _line(entry: Entry) -> str:
     start = f"  {entry.started:8.3f} s  {entry.model}"
     if not entry.sent:
-        return f"{start}: skipped, {entry.reason}"
+        fleet = (entry.details or {}).get("fleet")
+        return f"{start}: skipped, {entry.reason}" + (f" ({fleet})" if fleet else "")
     parts = [f"{_result(entry)} in {entry.duration:.3f} s"]
     if entry.reason == "time_share":
         parts.append("its share of the time")

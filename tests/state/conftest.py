@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from agentkit.state.valkey import ValkeyFleet
 from tests.helpers import until
+from tests.state.both import Both
 from tests.state.servers import Server, each_server, server_of
 
 
@@ -23,3 +25,16 @@ def fleet(server: Server) -> Iterator[ValkeyFleet]:
     until(lambda: member.state == "up")
     yield member
     member.close()
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    with server_of(each_server(request)) as server, server.client() as connected:
+        yield connected
+
+
+@pytest.fixture
+def both(client: redis.Redis) -> Iterator[Both]:
+    pair = Both(client)
+    yield pair
+    pair.close()

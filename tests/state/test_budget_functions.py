@@ -16,9 +16,8 @@ from agentkit.state.budget_questions import (
     budget_leave,
     budget_spend,
 )
-from tests.state.test_functions import PROCESSES, START, Both, client
-
-__all__ = ["client"]
+from tests.state.both import START, Both
+from tests.state.test_functions import PROCESSES
 
 KEY = account_key("team", "day")
 WINDOW = 3_000

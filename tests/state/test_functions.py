@@ -2,84 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.client import PubSub
 
 from agentkit.state import questions
-from agentkit.state.local import LocalState
 from agentkit.state.questions import LEASE_MS, SharedKeys
-from agentkit.state.scripts import FUNCTIONS, read_function
-from agentkit.types.fleet import Question
-from tests.state.servers import each_server, server_of
+from tests.state.both import START, Both
 
-TEST_TIME = "local function now_ms() return tonumber(redis.call('GET', 'test:now')) end\n"
-START = 1_000_000
 PROCESSES = ("p1", "p2", "p3")
 KEYS = SharedKeys.of("group", "key")
-
-
-class Both:
-    """The scripts on a server with a clock that the test sets, and the oracle beside them."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._scripts = {
-            name: client.register_script(TEST_TIME + read_function(name)) for name in FUNCTIONS
-        }
-        self.now = START
-        self.messages: list[tuple[str, bytes]] = []
-        self.local = LocalState(lambda: self.now, lambda *message: self.messages.append(message))
-        client.flushall()
-        self._heard = PubSub(client.connection_pool, ignore_subscribe_messages=True)
-        self._heard.psubscribe("*")
-
-    def advance(self, milliseconds: int) -> None:
-        self.now += milliseconds
-
-    def flush(self) -> None:
-        self._client.flushdb()
-        self.local.flush()
-
-    def ask(self, question: Question) -> Any:
-        self._client.set("test:now", self.now)
-        theirs = self._scripts[question.function](keys=question.keys, args=question.args)
-        ours = self.local.ask(question)
-        assert theirs == ours, question
-        return ours
-
-    def heard(self) -> list[tuple[str, bytes]]:
-        self._client.publish("end", b"")
-        found = []
-        while True:
-            message = self._heard.get_message(timeout=5)
-            if message is None:  # in place of an ignored one
-                continue
-            if message["channel"] == b"end":
-                break
-            found.append((message["channel"].decode(), message["data"]))
-        return found
-
-    def close(self) -> None:
-        self._heard.close()
-
-
-@pytest.fixture(scope="module", params=["valkey", "redis"])
-def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    with server_of(each_server(request)) as server, server.client() as connected:
-        yield connected
-
-
-@pytest.fixture
-def both(client: redis.Redis) -> Iterator[Both]:
-    pair = Both(client)
-    yield pair
-    pair.close()
 
 
 processes, numbers = st.sampled_from(PROCESSES), st.integers(1, 2)

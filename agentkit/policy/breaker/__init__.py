@@ -2,5 +2,13 @@
 
 from agentkit.policy.breaker.breaker import CircuitBreaker, OpenedSignal, Permit
 from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
+from agentkit.policy.breaker.sharing import ProbeOutcome
 
-__all__ = ["BreakerPolicy", "BreakerStatistics", "CircuitBreaker", "OpenedSignal", "Permit"]
+__all__ = [
+    "BreakerPolicy",
+    "BreakerStatistics",
+    "CircuitBreaker",
+    "OpenedSignal",
+    "Permit",
+    "ProbeOutcome",
+]

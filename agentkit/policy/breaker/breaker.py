@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
@@ -19,6 +20,7 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import CircuitOpenError, ConfigurationError
 from agentkit.policy.breaker.listeners import Listeners, OnChange
 from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
+from agentkit.policy.breaker.sharing import ProbeOutcome, Sharing, Ticket
 from agentkit.policy.breaker.window import FailureWindow
 from agentkit.policy.validation import number
 
@@ -41,7 +43,7 @@ class Permit:
     out and went to another.
     """
 
-    __slots__ = ("_breaker", "_era", "_number", "_settled", "probe")
+    __slots__ = ("_breaker", "_era", "_number", "_settled", "probe", "ticket")
 
     def __init__(
         self, breaker: CircuitBreaker, era: pybreaker.CBStateType, number: int, probe: bool = False
@@ -51,6 +53,8 @@ class Permit:
         self._number = number  # in order of admission, over all permits of the breaker
         self._settled = False
         self.probe = probe
+        self.ticket: Ticket | None = None
+        """The right to probe for others, too; it is used once."""
 
     @property
     def state(self) -> str:
@@ -60,6 +64,8 @@ class Permit:
     def succeeded(self, duration: float = 0.0) -> None:
         """The call succeeded after `duration` seconds."""
         self._breaker._succeeded(self, duration)
+        if self.ticket is not None:
+            self._use(self.ticket, "success")
 
     def failed(
         self, error: BaseException, *, counts_for_rate: bool = True, duration: float = 0.0
@@ -69,14 +75,22 @@ class Permit:
         Without `counts_for_rate` it counts as a failure in a row only.
         """
         self._breaker._failed(self, error, counts_for_rate, duration)
+        if self.ticket is not None:
+            self._use(self.ticket, "failure")
 
     def neutral(self) -> None:
         """The request was at fault, which says nothing about the model: no counter moves."""
         self._breaker._released(self)
+        if self.ticket is not None:
+            self._use(self.ticket, "left")
 
     def abandoned(self) -> None:
         """The call was cancelled or given up: no counter moves, and a probe's slot is free."""
-        self._breaker._released(self)
+        self.neutral()
+
+    def _use(self, ticket: Ticket, outcome: ProbeOutcome) -> None:
+        self.ticket = None
+        ticket.use(outcome)
 
     def __repr__(self) -> str:
         kind = "probe of" if self.probe else "call of"
@@ -158,7 +172,12 @@ class CircuitBreaker:
         self._run: list[int] = []  # the numbers of the calls that failed in a row
         self._waiting: dict[Wake, None] = {}
         self._slow_after = self.policy.slow_call_duration
-        self._opened_at = 0.0
+        self._opened_at = self._open_for = 0.0
+        self._held = False
+        """Whether it is open on the word of others only."""
+        self._last_success = -math.inf
+        self.sharing: Sharing | None = None
+        """Shares what this breaker counts."""
         self._probe: Permit | None = None
         self._probe_until = 0.0
         self._opens = self._rejections = self._era = 0
@@ -251,11 +270,62 @@ class CircuitBreaker:
 
     def reset(self) -> None:
         """Close the circuit and forget all failures. Calls under way no longer count."""
+        self._close()
+        if self.sharing is not None:
+            self.sharing.reset()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is open on the word of other processes only."""
+        return self._held and self.state == "open"
+
+    @property
+    def last_success_age(self) -> float:
+        """Seconds since the last call that succeeded and counted; infinite without one."""
+        return self._clock() - self._last_success
+
+    def hold(self, seconds: float) -> None:
+        """Be open for `seconds`, on the word of other processes. Calls under way no longer count.
+
+        It replaces the recovery timeout of a circuit that is open.
+        """
+        now = self._clock()
+        waiting: tuple[Wake, ...] = ()
+        with self._lock:
+            if self._circuit.state.name != "open":
+                self._circuit.open()
+                waiting = self._note_transition(now)
+                self._held = True
+            self._open_for = now - self._opened_at + seconds
+        self._wake(waiting)
+        self._listeners.deliver()
+
+    def release(self) -> None:
+        """Take `hold` back. A circuit that was opened by failures of its own stays open."""
+        if self.held:
+            self._close()
+        with self._lock:
+            self._open_for = self.policy.recovery_timeout
+
+    def recover(self) -> None:
+        """Close the circuit, as other processes have seen a probe succeed."""
+        if self.state != "closed":
+            self._close()
+
+    def _close(self) -> None:
         now = self._clock()
         with self._lock:
             self._circuit.close()
             self._note_transition(now)
         self._listeners.deliver()
+
+    def tally(self, after: int) -> tuple[int, int, int, int]:
+        """The newest full bucket of the window, and the calls, failures and slow calls since.
+
+        Buckets up to the number `after` are left out.
+        """
+        with self._lock:
+            return self._window.tally(self._clock(), after)
 
     def statistics(self) -> BreakerStatistics:
         """All figures, taken at one moment."""
@@ -335,7 +405,7 @@ class CircuitBreaker:
         """Seconds until a probe is admitted. A clock that went back does not keep it open."""
         state = self._circuit.state.name
         if state == "open" and now >= self._opened_at:
-            return max(0.0, self._opened_at + self.policy.recovery_timeout - now)
+            return max(0.0, self._opened_at + self._open_for - now)
         if state == "half-open" and self._probe is not None:
             return max(0.0, self._probe_until - now)
         return 0.0
@@ -360,6 +430,7 @@ class CircuitBreaker:
             if not self._counts(permit):
                 return
             slow = self._slow_after is not None and duration > self._slow_after
+            self._last_success = now
             self._window.add(now, failed=False, slow=slow)
             if slow or permit.probe or self._run:
                 waiting = self._count_success(permit, now, slow=slow)
@@ -396,6 +467,8 @@ class CircuitBreaker:
             if circuit.state is not self._state:
                 waiting = self._note_transition(now)
         self._wake(waiting)
+        if self.sharing is not None and permit.ticket is None:
+            self.sharing.failed()
         self._listeners.failure(error)
         self._listeners.deliver()
 
@@ -421,6 +494,7 @@ class CircuitBreaker:
         self._state = state
         self._closed = state if state.name == "closed" else None
         self._era += 1
+        self._held = False
         self._probe = None
         self._run = []
         if state.name != era.name:
@@ -430,7 +504,7 @@ class CircuitBreaker:
         if state.name != "open":
             return ()
         self._opens += 1
-        self._opened_at = now
+        self._opened_at, self._open_for = now, self.policy.recovery_timeout
         return tuple(self._waiting)
 
     def _wake(self, waiting: tuple[Wake, ...]) -> None:

@@ -60,6 +60,14 @@ class FailureWindow:
                 bucket[:] = (0, 0, 0)
         self._bucket = self._ring[self._tick % BUCKETS]
 
+    def tally(self, now: float, after: int) -> tuple[int, int, int, int]:
+        """The number of the newest full bucket; calls, failures and slow calls after `after`."""
+        self.advance(now)
+        last = self._tick - 1
+        rows = [self._ring[tick % BUCKETS] for tick in range(max(after + 1, last - 58), last + 1)]
+        calls, failures, slow = (sum(column) for column in zip([0, 0, 0], *rows, strict=True))
+        return last, calls, failures, slow
+
     @property
     def failure_rate(self) -> float:
         """Failures as a fraction of the calls; 0 without calls."""
