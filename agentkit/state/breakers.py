@@ -165,6 +165,21 @@ def breaker_reset(keys: CircuitKeys) -> Question:
     return Question("breaker_reset", (keys.circuit,), (NEWS, TOPIC))
 
 
+def trial(process: str) -> tuple[Question, ...]:
+    """Each function once, for a circuit that nothing else uses."""
+    policy = BreakerPolicy()
+    keys = CircuitKeys.of(process, policy)
+    witness = Witness(process, process, witnesses=2, alive=1_000)
+    return (
+        breaker_report(keys, policy, witness, era=UNKNOWN_ERA, failures=1, tally=(1, 1, 0)),
+        breaker_report(keys, policy, witness, era=UNKNOWN_ERA, tally=(1, 1, 0)),
+        breaker_admit(keys, process),
+        breaker_renew(keys, process),
+        breaker_settle(keys, policy, process, "left"),
+        breaker_reset(keys),
+    )
+
+
 def _milliseconds(seconds: float) -> int:
     return max(1, round(min(seconds, 1e9) * 1000))
 

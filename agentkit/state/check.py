@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from agentkit.state import questions
+from agentkit.state import breakers, questions
 from agentkit.state.address import connect
 from agentkit.state.questions import SharedKeys
 from agentkit.state.scripts import command
@@ -38,6 +38,7 @@ def check_store(url: str) -> dict[str, Any]:
     }
     process = f"doctor-{secrets.token_hex(4)}"
     keys = SharedKeys.of("doctor", process)
+    trial = breakers.trial(process)
     try:
         client.ping()
         begun = time.perf_counter()
@@ -47,6 +48,7 @@ def check_store(url: str) -> dict[str, Any]:
             questions.shared_claim(keys, process, process),
             questions.shared_renew(keys, process),
             questions.shared_complete(keys, process, "answer", b"", ttl=1.0),
+            *trial,
             questions.leave(process),
         ):
             execute(*command(question, by_digest=False))
@@ -55,7 +57,7 @@ def check_store(url: str) -> dict[str, Any]:
         found["processes"] = alive - 1
         execute(*command(questions.leave(process)))
         client.scan(0, match=f"{keys.answer}*", count=10)
-        client.unlink(keys.answer)
+        client.unlink(keys.answer, *trial[0].keys)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is the finding)
         found["problem"] = _problem_of(error)
     else:

@@ -82,7 +82,7 @@ class SharedCircuits:
         Breakers of one process with the same rules and identity share it, too.
         """
         keys = CircuitKeys.of(identity, breaker.policy)
-        circuit = breaker.sharing = FleetCircuit(self, breaker, keys)
+        circuit = breaker.reporter = FleetCircuit(self, breaker, keys)
         self._circuits.add(circuit)
         circuit.refresh()
         return circuit
@@ -146,7 +146,7 @@ class FleetCircuit:
         if circuit is None:
             return self.breaker.admit(lease=lease)
         if circuit.state != "probe":
-            self._follow(circuit, told=True)
+            self._follow(circuit, pushed=True)
             return self.breaker.admit(lease=lease)
         ticket = _Ticket(self, str(question.args[0]), self._circuits.now() + (lease or 60.0))
         permit = self.breaker.admit(lease=lease)
@@ -199,7 +199,7 @@ class FleetCircuit:
         if 0 <= self._success_age() < news.failing_for:
             self._post()
         else:
-            self._follow(news, told=True)
+            self._follow(news, pushed=True)
 
     def regular_reports(self, *, missed: bool) -> Iterator[tuple[Question, Hear | None]]:
         """What to ask at a heartbeat, while the model is used or its circuit is not closed.
@@ -259,14 +259,14 @@ class FleetCircuit:
         age = self.breaker.last_success_age * 1000
         return int(age) if 0.0 <= age < LONGEST_AGE else -1
 
-    def _follow(self, news: Circuit, *, asked: int | None = None, told: bool = False) -> None:
+    def _follow(self, news: Circuit, *, asked: int | None = None, pushed: bool = False) -> None:
         """Do as the fleet does. News that are older than what is known are dropped.
 
         The store lost what it knew if its era is older than that which the question named.
         """
         with self._lock:
             known = self._known
-            if news.era < known.era and (told or (asked is not None and asked != known.era)):
+            if news.era < known.era and (pushed or (asked is not None and asked != known.era)):
                 return
             self._known = news
             self._until = self._circuits.now() + news.wait / 1000

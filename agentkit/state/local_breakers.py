@@ -95,7 +95,7 @@ class LocalBreakers:
             good = now - age
             if circuit.since < good <= circuit.opened + NEWER:
                 self._dispute(key, circuit, now, expires)
-                self._tell(key, channel, topic)
+                self._publish_state(key, channel, topic)
             return self._reply(key)
         says_nothing = not failures and not calls and (age < 0 or not circuit.failures)
         wrong_era = known not in (circuit.era, -1) and circuit.era > 0
@@ -117,7 +117,7 @@ class LocalBreakers:
         enough = len(circuit.failures) >= threshold and len(witnesses) >= needed
         if enough and now >= circuit.quiet:
             self._open(key, circuit, now, recovery, since=circuit.failures[0][0], by=witnesses)
-            self._tell(key, channel, topic)
+            self._publish_state(key, channel, topic)
             return self._reply(key)
         bucket = now // max(1, window // BUCKETS)
         tallies = circuit.tallies = _recent(circuit.tallies, bucket)
@@ -127,7 +127,7 @@ class LocalBreakers:
             by = _witnesses_of_rates(tallies, needed=needed, minimum=minimum, rates=rates)
             if by:
                 self._open(key, circuit, now, recovery, since=0, by=by)
-                self._tell(key, channel, topic)
+                self._publish_state(key, channel, topic)
         return self._reply(key)
 
     def breaker_admit(self, key: str, holder: str, lease: int) -> Reply:
@@ -175,7 +175,7 @@ class LocalBreakers:
             self._circuits[key] = circuit
         if outcome != "left":
             circuit.expires = now + recovery * 4 + window
-        self._tell(key, channel, topic)
+        self._publish_state(key, channel, topic)
         return self._reply(key, settled=True)
 
     def breaker_reset(self, key: str, channel: str, topic: str) -> int:
@@ -184,7 +184,7 @@ class LocalBreakers:
         if circuit is None:
             return 0
         self._circuits[key] = _Circuit(now + 60_000, "closed", max(now, circuit.era + 1))
-        self._tell(key, channel, topic)
+        self._publish_state(key, channel, topic)
         return 1
 
     def _count_hosts(self, key: str, host: str, now: int, alive: int) -> int:
@@ -226,7 +226,7 @@ class LocalBreakers:
             circuit.by.encode(),
         ]
 
-    def _tell(self, key: str, channel: str, topic: str) -> None:
+    def _publish_state(self, key: str, channel: str, topic: str) -> None:
         state, *numbers, by = self._reply(key)
         words = [key.encode(), state, *(str(number).encode() for number in numbers), by]
         self._publish(channel, f"{topic}\n".encode() + b" ".join(words))

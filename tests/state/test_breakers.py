@@ -161,7 +161,7 @@ def test_failures_before_a_success_of_a_reporter_are_forgotten(both: Both) -> No
     assert first.fail(1).state == "open"
 
 
-def test_a_process_without_failures_tells_of_its_success_when_it_asks(both: Both) -> None:
+def test_a_process_without_failures_reports_its_success_when_it_asks(both: Both) -> None:
     first, second = two_hosts(both)
     first.fail(3)
     both.advance(100)

@@ -2,7 +2,7 @@
 
 from agentkit.policy.breaker.breaker import CircuitBreaker, OpenedSignal, Permit
 from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
-from agentkit.policy.breaker.sharing import ProbeOutcome
+from agentkit.policy.breaker.report import ProbeOutcome
 
 __all__ = [
     "BreakerPolicy",

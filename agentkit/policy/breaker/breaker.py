@@ -20,7 +20,7 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import CircuitOpenError, ConfigurationError
 from agentkit.policy.breaker.listeners import Listeners, OnChange
 from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
-from agentkit.policy.breaker.sharing import ProbeOutcome, Sharing, Ticket
+from agentkit.policy.breaker.report import ProbeOutcome, Reporter, Ticket
 from agentkit.policy.breaker.window import FailureWindow
 from agentkit.policy.validation import number
 
@@ -176,8 +176,8 @@ class CircuitBreaker:
         self._held = False
         """Whether it is open on the word of others only."""
         self._last_success = -math.inf
-        self.sharing: Sharing | None = None
-        """Shares what this breaker counts."""
+        self.reporter: Reporter | None = None
+        """Reports to other processes what this breaker counts."""
         self._probe: Permit | None = None
         self._probe_until = 0.0
         self._opens = self._rejections = self._era = 0
@@ -271,8 +271,8 @@ class CircuitBreaker:
     def reset(self) -> None:
         """Close the circuit and forget all failures. Calls under way no longer count."""
         self._close()
-        if self.sharing is not None:
-            self.sharing.reset()
+        if self.reporter is not None:
+            self.reporter.reset()
 
     @property
     def held(self) -> bool:
@@ -467,8 +467,8 @@ class CircuitBreaker:
             if circuit.state is not self._state:
                 waiting = self._note_transition(now)
         self._wake(waiting)
-        if self.sharing is not None and permit.ticket is None:
-            self.sharing.failed()
+        if self.reporter is not None and permit.ticket is None:
+            self.reporter.failed()
         self._listeners.failure(error)
         self._listeners.deliver()
 

@@ -1,4 +1,4 @@
-"""What a circuit breaker needs to share its circuit with other processes."""
+"""Protocols of a circuit that several processes share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Ticket(Protocol):
     """The right to probe for all processes that share a circuit."""
 
     def use(self, outcome: ProbeOutcome) -> None:
-        """Tell the others how the probe ended; ``left``: it said nothing."""
+        """Report how the probe ended; ``left``: it shows nothing about the model."""
         ...
 
 
-class Sharing(Protocol):
-    """Is told what a breaker has counted. It never raises, and never waits."""
+class Reporter(Protocol):
+    """Reports to other processes what a breaker has counted. It never raises, and never waits."""
 
     def failed(self) -> None:
         """A call failed that did not probe for others."""
