@@ -1,8 +1,8 @@
 """One operation of the service without an SDK client: botocore's parts, and no connection.
 
-botocore validates, serializes and signs the requests, and parses the responses and the events. What
-its client decides (endpoint, headers, signature) is read from its event ``before-call``, which is
-how botocore lets others answer a request.
+botocore validates and serializes the requests, and parses the responses and the events. What its
+client decides (endpoint, headers, signature) is read from its event ``before-call``, which is how
+botocore lets others answer a request. It signs, too, unless a `SignatureV4` agrees with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from agentkit.providers.bedrock.connection import credentials_of
+from agentkit.providers.bedrock.signature import SignatureV4, signature_like
 from agentkit.providers.transport.instrumentation import without_sdk_spans
 
 _ADVISORY_REFRESH: Final = 15 * 60
@@ -27,8 +28,8 @@ class SignedRequest(NamedTuple):
     """A request as it is sent, below the endpoint."""
 
     path: str
-    headers: Mapping[str, str]
     body: bytes
+    headers: Mapping[str, str]
 
 
 class Operation:
@@ -45,6 +46,7 @@ class Operation:
 
     def __init__(self, client: Any, name: str) -> None:
         from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
         from botocore.parsers import EventStreamJSONParser, create_parser
         from botocore.serialize import create_serializer
 
@@ -67,8 +69,14 @@ class Operation:
         self._serializer = create_serializer(protocol, client.meta.config.parameter_validation)
         self._parser = create_parser(protocol)
         self._event_parser = EventStreamJSONParser()
-        signed = self.request({"modelId": "model"}).headers
-        self._has_token = signed.get("Authorization", "").startswith("Bearer ")
+        self._signature: SignatureV4 | None = None
+        probe = self.request({"modelId": "model"})
+        self._has_token = probe.headers.get("Authorization", "").startswith("Bearer ")
+        credentials, _ = credentials_of(signer)
+        if isinstance(credentials, Credentials):
+            frozen = credentials.get_frozen_credentials()
+            self._signature = signature_like(self.endpoint, *probe, frozen)
+            self._credentials = credentials
 
     def request(self, arguments: Mapping[str, Any]) -> SignedRequest:
         """The request with `arguments`.
@@ -81,16 +89,17 @@ class Operation:
         """
         serialized = self._serializer.serialize_to_request(arguments, self._model)
         path, body = serialized["url_path"], serialized["body"]
+        if self._signature is not None:
+            frozen = self._credentials.get_frozen_credentials()
+            proof = self._signature.headers(path, body, frozen)
+            return SignedRequest(path, body, {**self._headers, **proof})
         request = self._make_request(
-            method=serialized["method"],
-            url=self.endpoint + path,
-            headers={**self._headers, **serialized["headers"]},
-            data=body,
+            method="POST", url=self.endpoint + path, headers=self._headers, data=body
         )
         request.context = {**self._context, "signing": {**self._context.get("signing", {})}}
         self._signer.sign(self._name, request)
         headers = {name: _text(value) for name, value in request.headers.items()}
-        return SignedRequest(path, headers, body)
+        return SignedRequest(path, body, headers)
 
     def may_wait(self) -> bool:
         """Whether signing may have to wait for new credentials."""

@@ -44,6 +44,7 @@ class HttpRuntime:
         self._converse = Operation(client, "Converse")
         self._converse_stream = Operation(client, "ConverseStream")
         self._address = _address_of(client, self._converse.endpoint)
+        self._own_headers = merge_headers(_CLIENT_HEADERS, self._address.headers)
         self._clients: SdkClients[SyncHttpClient, AsyncHttpClient] = SdkClients(
             self._new_sync, self._new_async
         )
@@ -99,10 +100,10 @@ class HttpRuntime:
         return await self._clients.of_loop().post(request, self._read_timeout())
 
     def _request(self, operation: Operation, arguments: Mapping[str, Any]) -> bytes:
-        path, headers, body = operation.request(arguments)
+        path, body, headers = operation.request(arguments)
         address = self._address
-        own = merge_headers(_CLIENT_HEADERS, headers, address.headers)
-        head = request_head(address.path + path, address.authority, own)
+        sent = {**self._own_headers, **merge_headers(headers)}
+        head = request_head(address.path + path, address.authority, sent)
         return b"%s%d\r\n\r\n%s" % (head, len(body), body)
 
     def _read_timeout(self) -> float:

@@ -386,6 +386,25 @@ def test_missing_credentials_do_not_hold_up_the_event_loop(
     assert looked[0] != threading.get_ident()
 
 
+@modes
+def test_a_header_that_a_handler_of_botocore_adds_is_signed_and_sent(
+    server: WireServer, mode: str
+) -> None:
+    def session_of(_: AuthConfig) -> Any:
+        session = boto3.Session(AUTH.access_key_id, SECRET)
+        session.events.register(
+            "before-sign.bedrock-runtime",
+            lambda request, **_: request.headers.add_header("x-team", "a"),
+        )
+        return session
+
+    with Clients(AUTH, endpoint_url=server.bedrock_url, session_factory=session_of) as clients:
+        assert ask(native(clients), mode) == ANSWER
+    (request,) = server.requests
+    assert request.headers["x-team"] == "a"
+    assert request.headers["authorization"] == signature_of(request, server.bedrock_url)
+
+
 def test_streams_share_no_threads(server: WireServer) -> None:
     server.always(faults.stalled_stream(2))
     count = 20
