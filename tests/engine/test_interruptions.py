@@ -113,29 +113,26 @@ def abandoned_tokens() -> int:
 
 
 def test_a_signal_handler_may_look_and_ask_at_any_line() -> None:
-    house = House()
-    house.work()
-    lines = some_of(lines_of(house.work))
+    House().work()
+    lines = some_of(lines_of(House().work))
 
     def handler() -> None:
         house.look()
         house.ask()
         house.llm.reset_circuit_breaker("m")
 
-    def every_line() -> None:
-        for at in lines:
-            Interruption(at, handler).during(house.work)
-
-    in_time(every_line)
-    assert house.in_use == 0
-    assert house.breaker.state == "closed"
-    assert house.llm.get_metrics()["failed_requests"] == 0
+    for at in lines:
+        house = House()
+        interruption = Interruption(at, handler)
+        in_time(functools.partial(interruption.during, house.work))
+        assert house.in_use == 0
+        assert house.breaker.state == "closed"
+        assert house.llm.get_metrics()["failed_requests"] == 0
 
 
 def test_ctrl_c_at_any_line_leaves_no_lock_and_no_slot_taken() -> None:
-    house = House()
-    house.work()
-    lines = some_of(lines_of(house.work))
+    House().work()
+    lines = some_of(lines_of(House().work))
 
     def ctrl_c() -> None:
         raise KeyboardInterrupt
@@ -148,6 +145,7 @@ def test_ctrl_c_at_any_line_leaves_no_lock_and_no_slot_taken() -> None:
         return False
 
     for at in lines:
+        house = House()
         if interrupted(at):
             in_time(house.work)
             if house.in_use:
