@@ -57,7 +57,10 @@ def spans_of_runs(seen: Observed, provider: str) -> list[ReadableSpan]:
         tracer_provider=seen.tracers,
         meter_provider=seen.meters,
     )
-    picture = [{"type": "text", "text": "What is there?"}, {"type": "image", "data": b""}]
+    picture: list[Any] = [
+        {"type": "text", "text": "What is there?"},
+        {"type": "image", "data": b""},
+    ]
     agent.run([Message("user", picture)], [look])
     list(agent.stream("And now?"))
     with suppress(LLMError):
@@ -96,12 +99,14 @@ def test_attributes_for_viewers_are_those_of_openinference(
 ) -> None:
     names = openinference.SpanAttributes
     assert {
+        name: name for name in (SPAN_KIND, INPUT_VALUE, OUTPUT_VALUE, INPUT_TYPE, OUTPUT_TYPE)
+    } == {
         names.OPENINFERENCE_SPAN_KIND: SPAN_KIND,
         names.INPUT_VALUE: INPUT_VALUE,
         names.OUTPUT_VALUE: OUTPUT_VALUE,
         names.INPUT_MIME_TYPE: INPUT_TYPE,
         names.OUTPUT_MIME_TYPE: OUTPUT_TYPE,
-    } == {name: name for name in (SPAN_KIND, INPUT_VALUE, OUTPUT_VALUE, INPUT_TYPE, OUTPUT_TYPE)}
+    }
     seen = observing(content="span", openinference=True)
     kinds, types = set(), set()
     for each in spans_of_runs(seen, "openai"):
