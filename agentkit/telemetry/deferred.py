@@ -26,7 +26,7 @@ class Deferred:
         self._failures = FailureLog("recording a measurement")
         on_fork(self._leave_to_parent)
 
-    def add(self, record: Callable[..., None], *measured: Any) -> None:
+    def add(self, record: Callable[..., None], measured: tuple[Any, ...]) -> None:
         """Call ``record(*measured)`` at the next collection. Never enters the SDK but when full."""
         self._waiting.append((record, measured))
         if len(self._waiting) >= CAPACITY:

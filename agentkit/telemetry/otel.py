@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Link, Span, SpanKind, TracerProvider
+from opentelemetry.trace import Link, Span, TracerProvider
 
 from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import whole_number
@@ -154,7 +154,7 @@ class TelemetryObserver(Observer):
     ) -> Span:
         attributes: dict[str, Any] = {**self._labels.own, n.ROUTE: models}
         span = self._tracer.start_span(
-            self._span_name, context, SpanKind.INTERNAL, attributes, links, began
+            self._span_name, context, attributes=attributes, links=links, start_time=began
         )
         if self._settings.lists_content and span.is_recording():
             span.set_attributes(self._settings.capture.input_text(request))

@@ -219,7 +219,7 @@ class CallSpan(CallObserver):
         """Record a look-up in the response cache."""
         settings = self._settings
         if settings.deferred is not None:
-            settings.deferred.add(settings.instruments.look_up, result, seconds, settings.labels)
+            settings.deferred.add(settings.instruments.look_up, (result, seconds, settings.labels))
         else:
             self._record_look_up(result, seconds)
         if self._span is not NO_SPAN:
@@ -252,14 +252,8 @@ class CallSpan(CallObserver):
         settings.recorder.call(outcome)
         kind = error_type(error) if outcome == "error" else None
         if settings.deferred is not None:
-            settings.deferred.add(
-                settings.instruments.request,
-                outcome,
-                self._attempts,
-                ledger.duration,
-                kind,
-                settings.labels,
-            )
+            measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
+            settings.deferred.add(settings.instruments.request, measured)
         else:
             self._record(outcome, ledger.duration, kind)
         if self._span is not NO_SPAN or (self._late is not None and self._attempts != 1):
@@ -331,7 +325,7 @@ class AttemptMetrics(AttemptObserver):
         settings.recorder.attempt(entry)
         usage = response.usage if response is not None else getattr(error, "usage", None)
         if settings.deferred is not None:
-            settings.deferred.add(settings.instruments.attempt, entry, self._model_id, usage)
+            settings.deferred.add(settings.instruments.attempt, (entry, self._model_id, usage))
         else:
             self._record(entry, usage)
         if log.isEnabledFor(logging.DEBUG):

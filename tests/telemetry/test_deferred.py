@@ -76,17 +76,17 @@ def test_profiles_of_one_provider_share_what_waits() -> None:
 def test_a_full_memory_is_recorded_by_whoever_fills_it() -> None:
     deferred, recorded = Deferred(), list[int]()
     for number in range(CAPACITY - 1):
-        deferred.add(recorded.append, number)
+        deferred.add(recorded.append, (number,))
     assert recorded == []
-    deferred.add(recorded.append, CAPACITY - 1)
+    deferred.add(recorded.append, (CAPACITY - 1,))
     assert recorded == list(range(CAPACITY))
 
 
 def test_a_measurement_that_cannot_be_recorded_keeps_none_of_the_others() -> None:
     deferred, recorded = Deferred(), list[int]()
-    deferred.add(recorded.append, 1)
-    deferred.add(recorded.remove, 7)
-    deferred.add(recorded.append, 2)
+    deferred.add(recorded.append, (1,))
+    deferred.add(recorded.remove, (7,))
+    deferred.add(recorded.append, (2,))
     deferred.record()
     assert recorded == [1, 2]
 
@@ -94,7 +94,7 @@ def test_a_measurement_that_cannot_be_recorded_keeps_none_of_the_others() -> Non
 @forks
 def test_the_parent_records_what_it_measured() -> None:
     deferred, recorded = Deferred(), list[int]()
-    deferred.add(recorded.append, 1)
+    deferred.add(recorded.append, (1,))
 
     def work() -> object:
         deferred.record()
