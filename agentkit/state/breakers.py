@@ -86,7 +86,7 @@ class Witness(NamedTuple):
     host: str
     process: str
     witnesses: int
-    """How many must agree: 1 for a process that is alone."""
+    """How many must agree, 1 for a process that is alone; several hosts are never alone."""
     alive: int
     """Milliseconds for which its host counts as a user of the model."""
 
@@ -132,7 +132,7 @@ def breaker_report(
         NEWS,
         TOPIC,
     )
-    return Question("breaker_report", keys, args)
+    return Question("breaker_report", keys, args, retry=failures > 0)
 
 
 def breaker_admit(keys: CircuitKeys, holder: str) -> Question:
@@ -157,7 +157,7 @@ def breaker_settle(
     """End a probe. The circuit closes after enough successes, and opens again after a failure."""
     recovery, window = _milliseconds(policy.recovery_timeout), _milliseconds(policy.window)
     args = (holder, outcome, policy.success_threshold, recovery, window, NEWS, TOPIC)
-    return Question("breaker_settle", (keys.circuit,), args)
+    return Question("breaker_settle", (keys.circuit,), args, retry=True)
 
 
 def breaker_reset(keys: CircuitKeys) -> Question:

@@ -88,6 +88,7 @@ class LocalBreakers:
         now = self._now()
         several = self._count_hosts(hosts, host, now, alive) > 1
         mode, witness = ("host", host) if several else ("process", f"{host}/{process}")
+        needed = max(needed, 2) if several else needed
         found = self._alive(key)
         expires = now + recovery * 4 + window
         circuit = found or _Circuit(expires)

@@ -14,7 +14,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local mode, witness = 'process', ARGV[1] .. '/' .. ARGV[2]
 if redis.call('ZCARD', KEYS[2]) > 1 then
-  mode, witness = 'host', ARGV[1]
+  mode, witness, needed = 'host', ARGV[1], math.max(needed, 2)
 end
 
 local c, flat = {}, redis.call('HGETALL', KEYS[1])
