@@ -114,24 +114,11 @@ class ConverseTarget:
                 for event in events:
                     yield event
 
-    async def astream_lists(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
+    def astream_lists(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
         """Like `astream`, with the events that arrived together in one list."""
         if self.transport == "native":
-            async with aclosing(self._astream(request)) as lists:
-                async for events in lists:
-                    yield events
-            return
-        scope = CancelScope()
-        relay = Relay(asyncio.get_running_loop())
-        work = functools.partial(copy_context().run, self._relay, request, scope, relay)
-        reader = self._clients.executor.submit(work)
-        reader.add_done_callback(relay.end_if_cancelled)
-        try:
-            async for event in relay:
-                yield [event]
-        finally:
-            reader.cancel()
-            scope.cancel()
+            return self._astream(request)
+        return self._astream_on_thread(request)
 
     def translate(self, exc: Exception) -> LLMError | None:
         """An error of our tree for one of botocore's."""
@@ -208,6 +195,19 @@ class ConverseTarget:
                     yield [self._remembered(end)]
             finally:
                 source.close()
+
+    async def _astream_on_thread(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
+        scope = CancelScope()
+        relay = Relay(asyncio.get_running_loop())
+        work = functools.partial(copy_context().run, self._relay, request, scope, relay)
+        reader = self._clients.executor.submit(work)
+        reader.add_done_callback(relay.end_if_cancelled)
+        try:
+            async for event in relay:
+                yield [event]
+        finally:
+            reader.cancel()
+            scope.cancel()
 
     def _reader(self, exchange: Exchange) -> EventReader:
         return EventReader(

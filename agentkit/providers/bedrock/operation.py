@@ -8,12 +8,13 @@ botocore lets others answer a request. It signs, too, unless a `SignatureV4` agr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from agentkit.providers.bedrock.connection import credentials_of
+from agentkit.providers.bedrock.frames import EventDecoder, EventParser
 from agentkit.providers.bedrock.signature import SignatureV4, signature_like
 from agentkit.providers.transport.instrumentation import without_sdk_spans
 
@@ -68,7 +69,8 @@ class Operation:
         }
         self._serializer = create_serializer(protocol, client.meta.config.parameter_validation)
         self._parser = create_parser(protocol)
-        self._event_parser = EventStreamJSONParser()
+        events = model.output_shape.members.get(model.output_shape.event_stream_name)
+        self._event_parser = EventParser(EventStreamJSONParser(), events, name)
         self._signature: SignatureV4 | None = None
         probe = self.request({"modelId": "model"})
         self._has_token = probe.headers.get("Authorization", "").startswith("Bearer ")
@@ -130,38 +132,7 @@ class Operation:
 
     def events(self) -> EventDecoder:
         """A decoder for the events of one response."""
-        shape = self._model.output_shape
-        return EventDecoder(self._event_parser, shape.members[shape.event_stream_name], self._name)
-
-
-class EventDecoder:
-    """Decodes the events of one stream as its bytes arrive."""
-
-    def __init__(self, parser: Any, shape: Any, operation: str) -> None:
-        from botocore.eventstream import EventStreamBuffer
-
-        self._buffer = EventStreamBuffer()
-        self._parser = parser
-        self._shape = shape
-        self._operation = operation
-
-    def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
-        """The events that `chunk` completes.
-
-        Raises:
-            botocore.exceptions.EventStreamError: the service reports an error.
-            botocore.eventstream.ParserError: a frame is damaged.
-        """
-        from botocore.exceptions import EventStreamError
-
-        self._buffer.add_data(chunk)
-        for message in self._buffer:
-            response = message.to_response_dict()
-            parsed = self._parser.parse(response, self._shape)
-            if response["status_code"] != 200:
-                raise EventStreamError(parsed, self._operation)
-            if parsed:
-                yield parsed
+        return EventDecoder(self._event_parser)
 
 
 def _prepared(client: Any, name: str) -> tuple[dict[str, Any], Any, dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.providers.bedrock.connection import limited, verification_of
-from agentkit.providers.bedrock.operation import EventDecoder, Operation
+from agentkit.providers.bedrock.frames import EventDecoder
+from agentkit.providers.bedrock.operation import Operation
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.http.address import Address, address_of
 from agentkit.providers.transport.http.body import BodyDecoder

@@ -1,0 +1,106 @@
+"""Events are decoded as botocore decodes them, wherever the packets end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.eventstream import EventStream, ParserError
+from botocore.exceptions import EventStreamError
+from botocore.parsers import EventStreamJSONParser, ResponseParserError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit.providers.bedrock.frames import EventDecoder, EventParser
+from agentkit.testing.wire.bedrock import event, frame
+
+OPERATION = (
+    botocore.session.Session()
+    .get_service_model("bedrock-runtime")
+    .operation_model("ConverseStream")
+)
+SHAPE = OPERATION.output_shape.members["stream"]
+
+
+def delta(delta: Any, **more: Any) -> bytes:
+    return event("contentBlockDelta", contentBlockIndex=0, delta=delta, **more)
+
+
+def of_kind(**headers: str) -> bytes:
+    named = {f":{name.replace('_', '-')}": value for name, value in headers.items()}
+    return frame(named, b'{"message": "no"}')
+
+
+TEXT = delta({"text": " token"})
+FRAMES = (
+    TEXT,
+    TEXT,
+    TEXT,
+    delta({"text": "Zürich \N{SNOWMAN} \ud800".encode("utf-8", "surrogatepass").decode("latin-1")}),
+    delta({"text": "padded"}, p="abcdefghij"),
+    delta({"text": "more"}, contentBlockKind="to come"),
+    delta({"text": "", "citation": {"title": "t"}}),
+    delta({"text": None}),
+    delta({"toolUse": {"input": '{"a"'}}),
+    delta({"reasoningContent": {"redactedContent": "aGlkZGVu"}}),
+    delta({"somethingNew": 1}),
+    event("contentBlockDelta", contentBlockIndex="0", delta={"text": "odd"}),
+    event("contentBlockDelta", delta={"text": "without a number"}),
+    event("messageStart", role="assistant"),
+    event("somethingNew", value=1),
+    event("metadata", usage={"inputTokens": 1, "outputTokens": 2, "totalTokens": 3}),
+    TEXT[:-1] + bytes([TEXT[-1] ^ 1]),
+    TEXT[:40] + bytes([TEXT[40] ^ 1]) + TEXT[41:],
+    of_kind(message_type="exception", exception_type="throttlingException"),
+    of_kind(message_type="event", event_type="contentBlockDelta"),
+    b"this is no frame at all",
+)
+
+
+ERRORS = (
+    *(ParserError, EventStreamError, ResponseParserError),
+    *(ValueError, TypeError, AttributeError, KeyError),
+)
+
+
+class _Raw:
+    """In the place of a body, with `chunks`."""
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = chunks
+
+    def stream(self) -> Iterator[bytes]:
+        yield from self._chunks
+
+
+def outcome(events: Iterator[Any]) -> tuple[list[Any], Any]:
+    """The events, and the error that ended them."""
+    found: list[Any] = []
+    try:
+        found.extend(events)
+    except ERRORS as error:
+        return found, (type(error), getattr(error, "response", None))
+    return found, None
+
+
+@given(frames=st.lists(st.sampled_from(FRAMES), max_size=8), cuts=st.lists(st.integers(1, 400)))
+def test_every_stream_gives_what_botocore_gives(frames: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(frames)
+    chunks, left = [], data
+    for cut in cuts:
+        chunks.append(left[:cut])
+        left = left[cut:]
+    chunks.append(left)
+    expected = outcome(iter(EventStream(_Raw(chunks), SHAPE, EventStreamJSONParser(), "Any")))
+    decoder = EventDecoder(EventParser(EventStreamJSONParser(), SHAPE, "Any"))
+    assert outcome(each for chunk in chunks for each in decoder.feed(chunk)) == expected
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_text_without_its_checksum_is_damaged_however_many_came_before(times: int) -> None:
+    decoder = EventDecoder(EventParser(EventStreamJSONParser(), SHAPE, "Any"))
+    assert len(list(decoder.feed(TEXT * times))) == times
+    with pytest.raises(ParserError):
+        list(decoder.feed(TEXT[:-5] + b"!" + TEXT[-4:]))
