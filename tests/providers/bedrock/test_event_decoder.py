@@ -55,7 +55,7 @@ FRAMES = (
     TEXT[:40] + bytes([TEXT[40] ^ 1]) + TEXT[41:],
     of_kind(message_type="exception", exception_type="throttlingException"),
     of_kind(message_type="event", event_type="contentBlockDelta"),
-    b"this is no frame at all",
+    b"another protocol, not a frame",
 )
 
 
@@ -99,7 +99,7 @@ def test_every_stream_gives_what_botocore_gives(frames: list[bytes], cuts: list[
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_text_without_its_checksum_is_damaged_however_many_came_before(times: int) -> None:
+def test_text_with_a_wrong_checksum_is_damaged_however_many_came_before(times: int) -> None:
     decoder = EventDecoder(EventParser(EventStreamJSONParser(), SHAPE, "Any"))
     assert len(list(decoder.feed(TEXT * times))) == times
     with pytest.raises(ParserError):
