@@ -52,35 +52,6 @@ def test_every_error_is_an_llm_manager_error() -> None:
     assert all(issubclass(each, LLMManagerError) for each in errors)
 
 
-@pytest.mark.promise("S0-19")
-@pytest.mark.processes
-def test_a_consumer_passes_strict_type_checks(tmp_path: Path) -> None:
-    (tmp_path / "consumer.py").write_text(
-        "from agentkit.bedrock import BedrockResponse, LLMManager, create_user_message\n\n\n"
-        "def ask(manager: LLMManager, words: str) -> str | None:\n"
-        "    message = create_user_message().add_text(words).build()\n"
-        "    response: BedrockResponse = manager.converse(messages=[message])\n"
-        "    return response.get_content()\n"
-    )
-    assert (ROOT / "agentkit/py.typed").exists()
-    checked = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            "--cache-dir",
-            str(ROOT / ".mypy_cache"),
-            str(tmp_path / "consumer.py"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert checked.returncode == 0, checked.stdout
-
-
 @pytest.mark.promise("S0-69")
 def test_the_lowest_python_version_is_declared() -> None:
     """3.9 and 3.10, which the documents name, end of life: the floor is chosen deliberately."""

@@ -21,6 +21,8 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 
 from agentkit import Agent, AgentResult, AsyncStream, LLMClient, LLMManager, Response, Stream
+from agentkit.bedrock import BedrockResponse, create_user_message
+from agentkit.bedrock import LLMManager as BedrockManager
 
 
 class City(BaseModel):
@@ -73,6 +75,13 @@ async def running(agent: Agent) -> None:
     assert_type(agent.run("x", response_model=City), AgentResult[City])
     assert_type((await agent.arun("x", response_model=City)).parsed, City | None)
     agent.run("x", response_model=City).parsed.nam  # wrong
+
+
+def over_regions(manager: BedrockManager, words: str) -> str | None:
+    message = create_user_message().add_text(words).build()
+    assert_type(manager.converse(messages=[message]), BedrockResponse)
+    manager.converse(messages=message)  # wrong
+    return manager.converse(messages=[message]).get_content()
 """
 
 WRONG = {
@@ -101,7 +110,10 @@ def checked(program: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.promise("S0-19")
+@pytest.mark.processes
 def test_mypy_knows_the_type_of_an_answer(program: Path) -> None:
+    assert (ROOT / "agentkit/py.typed").exists()
     cache = ROOT / ".mypy_cache" / "users"
     out = checked(program, "mypy", "--strict", "--config-file=", f"--cache-dir={cache}")
     found = {int(line) for line in re.findall(r"program\.py:(\d+): error", out)}
