@@ -62,7 +62,7 @@ def opened(address: str, profile: Path) -> tuple[str, list[str]]:
     """A page as a browser without a network shows it, and what its console complains about."""
     assert CHROMIUM
     command = [CHROMIUM, *OFFLINE, f"--user-data-dir={profile}", "--dump-dom", address]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
     return finished.stdout, [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
 
 
