@@ -80,6 +80,7 @@ class _Resolver:
             response_cache=None if file.response_cache == "off" else file.response_cache,
             fleet=fleet,
             budget=file.budget,
+            on_fleet_loss=file.on_fleet_loss,
             prices=price_list({name: each.model_dump() for name, each in file.prices.items()}),
             source=self._locations.source,
         )

@@ -235,12 +235,15 @@ class File(_Model):
     response_cache: Literal["disk", "memory", "off"] = "off"
     """Where responses are cached, so that an identical request needs no call."""
     fleet: Expandable | None = None
-    """The URL of the Valkey or Redis server through which processes share calls, responses and
-    budgets, such as `valkey://host:6379/0`, or `off`. Only what `response_cache` keeps is shared.
-    `${VARIABLE}` and `${VARIABLE:-default}` are replaced, so that a password stays in the
-    environment. Default: the variable `AGENTKIT_FLEET`, or else off."""
+    """The URL of the Valkey or Redis server through which processes share calls, responses, limits
+    and budgets, such as `valkey://host:6379/0`, or `off`. Only responses that `response_cache`
+    keeps are shared. `${VARIABLE}` and `${VARIABLE:-default}` are replaced, so that a password
+    stays in the environment. Default: the variable `AGENTKIT_FLEET`, or else off."""
     budget: Spending | None = None
     """A limit on what all requests together may spend. Default: no limit."""
+    on_fleet_loss: Literal["share", "stop", "open"] = "share"
+    """What holds for rate limits, which the processes share, while that server is lost: an equal
+    share of what was left, nothing (the next provider is tried), or all of it for each process."""
     transport: TransportName | None = None
     """How requests are sent where a provider does not say; Bedrock always takes `sdk`.
     Default: `sdk`."""
@@ -317,6 +320,7 @@ class Settings:
         fleet: the URL of the store of the fleet, hidden from every repr as it may contain a
             password; ``"off"``, or None (default): ``AGENTKIT_FLEET``.
         budget: what all requests together may spend; None (default): no limit.
+        on_fleet_loss: what holds for rate limits while that store is lost (default ``"share"``).
         prices: what models cost, by the provider's own names.
         source: the file it was read from, or ``the environment``.
     """
@@ -329,6 +333,7 @@ class Settings:
     response_cache: Literal["disk", "memory"] | None = None
     fleet: str | None = field(default=None, repr=False)
     budget: Spending | None = None
+    on_fleet_loss: Literal["share", "stop", "open"] = "share"
     prices: Mapping[str, Price] = field(default_factory=dict)
     source: str = field(default="", compare=False)
 

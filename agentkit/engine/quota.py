@@ -23,6 +23,9 @@ from agentkit.types import Request
 LOOK_AGAIN = 5.0
 """Seconds after which a waiting call looks again: the call before it may be gone."""
 
+UNDECIDED = 0.25
+"""Seconds after which a call that waits for the reply of other processes looks again."""
+
 _REQUEST = Need()
 
 
@@ -90,10 +93,13 @@ def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[LLMErro
     until = since + patience(call, pool)
     now = since
     try:
-        while (wait := lease.wait(now)) > 0.0 and now < until:
-            if until <= now + wait < math.inf:
+        while (wait := lease.wait(now)) > 0.0:
+            ends = until
+            if lease.is_undecided(now):  # what other processes say belongs to no wait
+                ends = max(until, now + UNDECIDED)
+            elif now >= until or until <= now + wait < math.inf:
                 break
-            yield from Sleep(min(LOOK_AGAIN if wait == math.inf else wait, until - now), lease)
+            yield from Sleep(min(LOOK_AGAIN if wait == math.inf else wait, ends - now), lease)
             now = call.rules.now()
     except PoolExhaustedError as refusal:
         return _no_quota(call, target, refusal)

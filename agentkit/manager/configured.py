@@ -47,6 +47,7 @@ def options_of(settings: Settings) -> dict[str, Any]:
         "prices": settings.prices,
         "fleet": settings.fleet,
         "budget": None if settings.budget is None else Budget(**settings.budget.model_dump()),
+        "on_fleet_loss": settings.on_fleet_loss,
     }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, get_args
 
 from agentkit.cache.response import ResponseCache
 from agentkit.cache.shared import SharedResponseCache
 from agentkit.errors import ConfigurationError
+from agentkit.policy.limits import Loss, key_fingerprint
 from agentkit.policy.target import Target
 from agentkit.state.questions import PREFIX
 from agentkit.types import Now
@@ -30,16 +32,28 @@ class FleetMember:
         name: the name of the manager.
         cache: the response cache of the manager, or None.
         now: the clock of the manager.
+        loss: what holds for limits while the store is lost.
 
     Raises:
-        ConfigurationError: `url` is not the URL of a store.
+        ConfigurationError: `url` is not the URL of a store, or `loss` is unknown.
         MissingDependencyError: there is a URL, and redis-py is not installed.
     """
 
     def __init__(
-        self, url: str | None, *, name: str, cache: ResponseCache | None, now: Now
+        self,
+        url: str | None,
+        *,
+        name: str,
+        cache: ResponseCache | None,
+        now: Now,
+        loss: Loss = "share",
     ) -> None:
         url = _url_of(url)
+        if loss not in get_args(Loss):
+            raise ConfigurationError(
+                f"on_fleet_loss is {loss!r}", hint="use 'share', 'stop' or 'open'"
+            )
+        self._now, self._loss = now, loss
         self.fleet: ValkeyFleet | None = None
         self.responses: SharedResponseCache | None = None
         self.budgets: SharedBudgets | None = None
@@ -59,13 +73,47 @@ class FleetMember:
         if cache is not None:
             self.responses = SharedResponseCache(self.fleet, cache, secret=secret)
 
+    def share_limits(self, target: Target, registered: Any) -> None:
+        """Share the limits of `target`, which was made of the provider `registered`.
+
+        Processes share the limits of a key at a provider for a model: what has the same provider,
+        address, model and key. Where there is no key or no address, or the model is a function,
+        that is the provider's name and the model's. The store gets digests of it.
+        """
+        fleet, pool = self.fleet, target.pool
+        if fleet is None or pool is None:
+            return
+        from agentkit.state.shared_limits import SharedLimits
+
+        now = self._now
+        account = _account_of(target.provider, registered)
+        own_key = _key_of(registered)
+        names = []
+        for member in pool.members:
+            model = member.model or target.endpoint.model_id
+            names.append(_digest(*account, model, member.name or own_key))
+
+        def pause(seconds: float) -> None:
+            target.rate_limited_until = max(target.rate_limited_until, now() + seconds)
+
+        pool.sharing = SharedLimits(
+            fleet,
+            pool,
+            group=_digest(*account),
+            names=names,
+            line=_digest(*sorted(names)),
+            now=now,
+            loss=self._loss,
+            pause=pause,
+        )
+
     def clear_responses(self) -> None:
         """Delete the responses of this manager's namespace from the store, in the background."""
         if self.fleet is not None and self.responses is not None:
             self.fleet.clear(f"{PREFIX}{self.responses.cache.group}:")
 
     def statistics(self, targets: Mapping[str, Target]) -> dict[str, Any] | None:
-        """See `ValkeyFleet.statistics`, with the circuits of `targets`; None without a fleet."""
+        """See `ValkeyFleet.statistics`, with what `targets` share; None without a fleet."""
         if self.fleet is None:
             return None
         circuits = {
@@ -73,7 +121,12 @@ class FleetMember:
             for name, target in targets.items()
             if target.circuit is not None
         }
-        return {**self.fleet.statistics(), "circuits": circuits}
+        limits = {
+            name: target.pool.sharing.statistics()
+            for name, target in targets.items()
+            if target.pool is not None and target.pool.sharing is not None
+        }
+        return {**self.fleet.statistics(), "circuits": circuits, "limits": limits}
 
     def close(self) -> None:
         """Leave the fleet."""
@@ -81,6 +134,27 @@ class FleetMember:
             self.budgets.close()
         if self.fleet is not None:
             self.fleet.close()
+
+
+def _account_of(provider: str, registered: Any) -> tuple[str, str, str]:
+    """Whose usage the provider counts together, apart from the key."""
+    address = getattr(registered, "base_url", None)
+    region = getattr(registered, "region", None)
+    return provider, str(address or ""), str(region or "")
+
+
+def _key_of(registered: Any) -> str:
+    """The fingerprint of the provider's own key, as that of a key in a pool."""
+    find = getattr(registered, "find_key", None)
+    try:
+        return key_fingerprint(None if find is None else find())
+    except ConfigurationError:  # there is none yet
+        return key_fingerprint(None)
+
+
+def _digest(*parts: str) -> str:
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=12).hexdigest()
 
 
 def _url_of(spec: Any) -> str | None:

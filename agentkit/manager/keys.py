@@ -244,6 +244,7 @@ class ConnectionPool:
                 name=key_fingerprint(key),
                 max_concurrency=width,
                 limits=limits if own_limits is None else own_limits,
+                model=model,
             )
             clients[member] = KeyClient(
                 functools.partial(make, key, model),

@@ -27,7 +27,7 @@ from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Budget
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.health import RouteOrder
-from agentkit.policy.limits import RateLimits
+from agentkit.policy.limits import Loss, RateLimits
 from agentkit.policy.price import price_list
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import checked_keywords
@@ -70,6 +70,10 @@ class LLMManager(Closing, AsyncClosing):
         fleet: the URL of a Valkey or Redis server through which processes share their calls and
             cached responses, such as ``valkey://host:6379/0``; ``"off"``: none (default
             ``AGENTKIT_FLEET``, or else off). Needs the extra ``fleet``.
+        on_fleet_loss: what holds for rate limits, which the processes share, while that server is
+            lost: ``"share"`` (default): each process may take its equal share of what was left;
+            ``"stop"``: calls go to the next model, or raise `PoolExhaustedError`; ``"open"``: each
+            process may take all of it.
         deadline: time limit of a request in seconds, retries and fallbacks included (default 300;
             None: no limit).
         middleware: generator functions around each request or attempt, outermost first.
@@ -110,6 +114,7 @@ class LLMManager(Closing, AsyncClosing):
         cache_ttl: float = 3600.0,
         cache_namespace: str = "",
         fleet: str | None = None,
+        on_fleet_loss: Loss = "share",
         deadline: float | None = 300.0,
         middleware: Sequence[Any] = (),
         telemetry: Telemetry | None = None,
@@ -139,7 +144,9 @@ class LLMManager(Closing, AsyncClosing):
             namespace=cache_namespace,
             clock=None if clock is None else self._now,
         )
-        self._fleet = FleetMember(fleet, name=name, cache=self._cache, now=self._now)
+        self._fleet = FleetMember(
+            fleet, name=name, cache=self._cache, now=self._now, loss=on_fleet_loss
+        )
         self.telemetry = telemetry or Telemetry()
         self._with_text = not forbids_content(self.telemetry.content)
         self._observer = self.telemetry.observer(name, self._recorder, self.registry.breaker_states)
@@ -621,7 +628,7 @@ class LLMManager(Closing, AsyncClosing):
             changed=self._observer.breaker_changed,
             prices=self._prices,
             with_text=self._with_text,
-            circuits=self._fleet.circuits,
+            fleet=self._fleet,
             retry=retry,
             breaker=breaker,
             timeout=timeout,
@@ -704,8 +711,9 @@ class LLMManager(Closing, AsyncClosing):
         ``latency``, ``errors_by_type``, ``requests_by_model``, ``tokens_by_model``), and under
         ``providers`` the same breakdown for each provider. ``["fleet"]`` is None without a fleet,
         or else has ``state`` (``up`` if the store answers), ``process``, ``processes`` (live ones),
-        ``questions``, ``alone`` (questions without a reply), ``faults``, ``leads`` and ``circuits``
-        (by model: ``state``, ``retry_after`` in seconds, ``reported_by``).
+        ``questions``, ``alone`` (questions without a reply), ``faults``, ``leads``, ``circuits``
+        (by model: ``state``, ``retry_after`` in seconds, ``reported_by``) and ``limits`` (by
+        model).
         """
         targets = self.registry.targets
         by_provider: dict[str, list[str]] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agentkit.cache.fingerprint import callable_fingerprint, request_key
 from agentkit.cache.response import ResponseCache, build_response_cache
 from agentkit.errors import ConfigurationError
+from agentkit.manager.fleet import FleetMember
 from agentkit.manager.keys import ConnectionPool, Make
 from agentkit.manager.middleware import RateLimitMiddleware, RetryMiddleware
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
@@ -28,7 +29,7 @@ from agentkit.providers.requirements import TransportName
 from agentkit.types import Now, Request, Store
 
 if TYPE_CHECKING:
-    from agentkit.state.circuits import SharedCircuits
+    pass
 
 log = logging.getLogger("agentkit.pool")
 
@@ -115,7 +116,7 @@ def build_target(
     changed: Callable[[str, str, str], None],
     prices: Mapping[str, Price],
     with_text: bool,
-    circuits: SharedCircuits | None,
+    fleet: FleetMember,
     retry: RetryPolicy | None,
     breaker: BreakerPolicy | CircuitBreaker | bool | None,
     timeout: float | None,
@@ -195,10 +196,11 @@ def build_target(
         clients=clients,
         owned=spec is not None,
     )
-    if circuits is not None and target.breaker not in (None, breaker):
+    if fleet.circuits is not None and target.breaker not in (None, breaker):
         address = getattr(inference_fn, "base_url", None) or ""
         identity = f"{provider}/{endpoint.model_id} {address}"
-        target.circuit = circuits.share(target.breaker, identity)
+        target.circuit = fleet.circuits.share(target.breaker, identity)
+    fleet.share_limits(target, inference_fn)
     return target
 
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from agentkit.state import breakers, questions
+from agentkit.state import breakers, questions, quota_questions
 from agentkit.state.address import connect
 from agentkit.state.questions import SharedKeys
+from agentkit.state.quota_questions import QuotaKeys
 from agentkit.state.scripts import command
 
 OLDEST: Final = {"valkey": 8, "redis": 7}
@@ -56,8 +57,9 @@ def check_store(url: str) -> dict[str, Any]:
         found["clock_difference"] = round(milliseconds / 1000 - time.time(), 2)
         found["processes"] = alive - 1
         execute(*command(questions.leave(process)))
+        used = _check_quota(execute, process)
         client.scan(0, match=f"{keys.answer}*", count=10)
-        client.unlink(keys.answer, *trial[0].keys)
+        client.unlink(keys.answer, *trial[0].keys, *used)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is the finding)
         found["problem"] = _problem_of(error)
     else:
@@ -65,6 +67,25 @@ def check_store(url: str) -> dict[str, Any]:
     finally:
         client.close()
     return found
+
+
+def _check_quota(execute: Callable[..., Any], process: str) -> tuple[str, ...]:
+    """Run each function about quota; the keys that it leaves."""
+    keys = QuotaKeys.of("doctor", process)
+    watched = quota_questions.watch([keys.member(process, "")], process, "", 1, [False])
+    (server,) = execute(*command(watched, by_digest=False))
+    member = keys.member(process, server.decode())
+    offer = quota_questions.Offer(member, had=False, free=1, load=0, limits=(1, 0, 0, 0))
+    for question in (
+        quota_questions.watch([member], process, server.decode(), 1, [False]),
+        quota_questions.reserve(keys, process, 1, [offer], [(0, 0, 0)] * 2),
+        quota_questions.introduce(member, process, [], [(0, 1, 0, 0)]),
+        quota_questions.report(member, keys.topic(process), alive=1),
+        quota_questions.settle(keys, member, [(int(time.time()), -1, 0, 0)]),
+        quota_questions.reserve(keys, process, 1, [offer], []),
+    ):
+        execute(*command(question, by_digest=False))
+    return keys.line, keys.head, *member
 
 
 def _server_of(client: Any) -> tuple[str | None, str]:

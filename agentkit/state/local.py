@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from agentkit.state.local_breakers import LocalBreakers
 from agentkit.state.local_budgets import LocalBudgets
+from agentkit.state.local_quota import LocalQuota
 from agentkit.types.fleet import Question
 
 
@@ -43,9 +44,11 @@ class LocalState:
         self._live: dict[str, int] = {}
         self._answers: dict[str, _Answer] = {}
         self._shared: dict[str, _Shared] = {}
-        self._families: dict[str, LocalBreakers | LocalBudgets] = {
+        self.quota = LocalQuota(now, publish)
+        self._families: dict[str, LocalBreakers | LocalBudgets | LocalQuota] = {
             "breaker": LocalBreakers(now, publish),
             "budget": LocalBudgets(now),
+            "quota": self.quota,
         }
 
     def ask(self, question: Question) -> Any:

@@ -31,6 +31,11 @@ FUNCTIONS: Final = (
     "budget_leave",
     "budget_spend",
     "leave",
+    "quota_introduce",
+    "quota_reserve",
+    "quota_settle",
+    "quota_report",
+    "quota_watch",
     "shared_claim",
     "shared_complete",
     "shared_renew",
@@ -45,8 +50,14 @@ class Script(NamedTuple):
 
 
 def read_function(name: str) -> str:
-    """The text of a function, without the clock."""
-    return files("agentkit.state").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    """The text of a function with what it shares with its family, without the clock.
+
+    The family of ``quota_settle`` is in ``_quota.lua``.
+    """
+    folder = files("agentkit.state").joinpath("lua")
+    family = folder.joinpath(f"_{name.partition('_')[0]}.lua")
+    common = family.read_text("utf-8") if family.is_file() else ""
+    return common + folder.joinpath(f"{name}.lua").read_text("utf-8")
 
 
 @functools.cache

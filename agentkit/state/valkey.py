@@ -34,6 +34,8 @@ HEARTBEAT: Final = 1.0
 SLOW: Final = 0.05
 """A store whose replies take longer than these seconds is not used, if `SLOW_IN_A_ROW` did."""
 SLOW_IN_A_ROW: Final = 10
+SOON: Final = 0.01
+"""Seconds for which questions that can wait are collected."""
 QUIET: Final = 60.0
 """Seconds between two warnings that the store is lost."""
 
@@ -119,6 +121,8 @@ class ValkeyFleet:
         self._slow = 0
         self._session = 0
         self._rounds: dict[MakeQuestions, None] = {}
+        self._soon: list[MakeQuestions] = []
+        self._soon_at = 0.0
         self._again: list[_Pending] = []
         """Questions to be repeated over a new connection."""
         on_fork(self._leave_to_parent)
@@ -193,6 +197,18 @@ class ValkeyFleet:
         with self._lock:
             self._leads.pop(question, None)
 
+    def soon(self, make: MakeQuestions) -> None:
+        """Within 10 ms, ask what `make` returns; once, however often it is called until then."""
+        with self._lock:
+            if self._state != "up" or make in self._soon:
+                return
+            self._soon.append(make)
+            first = len(self._soon) == 1
+            if first:
+                self._soon_at = time.monotonic() + SOON
+        if first:
+            self._queue.put(None)
+
     def at_heartbeat(self, make: MakeQuestions) -> None:
         """With each heartbeat, ask what `make` returns."""
         with self._lock:
@@ -243,7 +259,7 @@ class ValkeyFleet:
         self._process = secrets.token_hex(8)
         self._state = "idle"
         self._queue = SimpleQueue()
-        self._leads, self._cleared, self._again = {}, {}, []
+        self._leads, self._cleared, self._again, self._soon = {}, {}, [], []
         self._session += 1
         self._inbox = Inbox()
         self._thread = None
@@ -320,7 +336,8 @@ class ValkeyFleet:
                     continue
                 healthy = not again or self._answer(link, again)
             else:
-                healthy = self._serve(link, self._beat_at - time.monotonic())
+                due = min(self._beat_at, self._soon_at) if self._soon else self._beat_at
+                healthy = self._serve(link, due - time.monotonic())
             if not healthy:
                 self._disconnect(link)
                 link = None
@@ -372,6 +389,10 @@ class ValkeyFleet:
                 item = self._queue.get_nowait()
         except Empty:
             pass
+        if self._soon and time.monotonic() >= self._soon_at:
+            with self._lock:
+                makes, self._soon = self._soon, []
+            batch += [_Pending(question, None, hear) for make in makes for question, hear in make()]
         if batch and not self._answer(link, batch):
             return False
         if not self._inbox.is_listening:

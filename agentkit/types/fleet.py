@@ -79,6 +79,13 @@ class Fleet(Protocol):
         """Forget `question`."""
         ...
 
+    def soon(self, make: MakeQuestions) -> None:
+        """Within 10 ms, ask what `make` returns; once, however often it is called until then.
+
+        While the store is lost, nothing happens.
+        """
+        ...
+
     def at_heartbeat(self, make: MakeQuestions) -> None:
         """With each heartbeat, once a second, ask what `make` returns, on a thread of the fleet.
 

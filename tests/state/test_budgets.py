@@ -54,6 +54,9 @@ class Member:
         if hear is not None:
             hear(reply)
 
+    def soon(self, make: MakeQuestions) -> None:
+        raise NotImplementedError
+
     def at_heartbeat(self, make: MakeQuestions) -> None:
         self._rounds.append(make)
 

@@ -7,18 +7,19 @@ from agentkit.policy.limits.estimate import (
     estimate_usage,
     output_limit,
 )
+from agentkit.policy.limits.member import Member
 from agentkit.policy.limits.pool import (
     AGING,
     COOLDOWN,
     UNHEALTHY_AFTER,
     Lease,
-    Member,
     Pool,
     Strategy,
     key_fingerprint,
 )
 from agentkit.policy.limits.pool_config import PoolConfig
 from agentkit.policy.limits.rates import WINDOW, Admission, Need, RateLimits, RateWindow
+from agentkit.policy.limits.shared import Loss, Sharing, Waiting
 
 __all__ = [
     "AGING",
@@ -28,13 +29,16 @@ __all__ = [
     "WINDOW",
     "Admission",
     "Lease",
+    "Loss",
     "Member",
     "Need",
     "Pool",
     "PoolConfig",
     "RateLimits",
     "RateWindow",
+    "Sharing",
     "Strategy",
+    "Waiting",
     "estimate_need",
     "estimate_tokens",
     "estimate_usage",

@@ -29,7 +29,9 @@ from agentkit.errors import (
     RateLimitError,
 )
 from agentkit.policy.classification import Blame, Classification, Retry
-from agentkit.policy.limits.rates import Admission, Need, RateLimits, RateWindow
+from agentkit.policy.limits.member import Member
+from agentkit.policy.limits.rates import Admission, Need
+from agentkit.policy.limits.shared import MOST_ASKED, Sharing
 from agentkit.policy.validation import number, whole_number
 from agentkit.types import Quota, Usage
 
@@ -61,59 +63,6 @@ def key_fingerprint(secret: str | None) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
-class Member:
-    """One key (or one model without keys) of a pool. Not locked: its pool is.
-
-    `name` is what logs may show of the key: its fingerprint. `max_concurrency` None means no limit.
-    """
-
-    __slots__ = (
-        "available_at",
-        "failures",
-        "in_use",
-        "max_concurrency",
-        "name",
-        "retired",
-        "served",
-        "window",
-    )
-
-    def __init__(
-        self,
-        *,
-        name: str = "",
-        max_concurrency: int | None = None,
-        limits: RateLimits | None = None,
-    ) -> None:
-        self.name = name
-        self.max_concurrency = (
-            None if max_concurrency is None else whole_number("max_concurrency", max_concurrency)
-        )
-        self.window = RateWindow(limits)
-        self.in_use = self.served = self.failures = 0
-        self.available_at = -math.inf
-        """Clock time before which it is not used."""
-        self.retired = False
-        """Its key was refused, and is not used again."""
-
-    def is_free(self, need: Need, now: float) -> bool:
-        """Whether it can serve `need` now."""
-        return (
-            (self.max_concurrency is None or self.in_use < self.max_concurrency)
-            and self.available_at <= now
-            and not self.retired
-            and (not self.window.limited or self.window.fits(need, now))
-        )
-
-    def wait(self, need: Need, now: float) -> float:
-        """Seconds until it can serve `need`; infinite if that depends on a release."""
-        if self.retired or (
-            self.max_concurrency is not None and self.in_use >= self.max_concurrency
-        ):
-            return math.inf
-        return max(self.available_at - now, self.window.wait(need, now), 0.0)
-
-
 class Lease:
     """A place in a pool's queue, then the use of one of its members. A `Signal` that fires on news.
 
@@ -127,6 +76,7 @@ class Lease:
         "_pool",
         "_refusal",
         "_released",
+        "_taken",
         "_taken_back",
         "_wake",
         "member",
@@ -145,6 +95,8 @@ class Lease:
         self._taken_back = False
         """Whether its member no longer counts it."""
         self._admission: Admission | None = None
+        self._taken: object = None
+        """What it took of limits that processes share."""
         self._refusal: PoolExhaustedError | None = None
         self.member: Member | None = None
 
@@ -152,6 +104,11 @@ class Lease:
     def granted(self) -> bool:
         """Whether a member serves it."""
         return self.member is not None
+
+    def is_undecided(self, now: float) -> bool:
+        """Whether the reply of other processes is due, which may grant it."""
+        sharing = self._pool.sharing
+        return self.member is None and sharing is not None and sharing.is_asking(now)
 
     def subscribe(self, wake: Wake) -> None:
         """Call `wake` once it is granted or should look again, immediately if that is so now."""
@@ -240,11 +197,13 @@ class Pool:
         self.counts_tokens = any(member.window.counts_tokens for member in self.members)
         """Whether a request must be estimated before it is admitted."""
         self.max_in_use = None if max_in_use is None else whole_number("max_in_use", max_in_use)
+        self.sharing: Sharing | None = None
+        """The processes that use the same keys; None: only this one counts."""
         self._era = 0  # forks so far: a lease of the parent is released there
         self._next = 0
         self._queue: list[Lease] = []
         self._returned: deque[tuple[Lease, float, Usage | None, bool]] = deque()
-        self._lock = fork_safe_lock()
+        self._lock = self.lock = fork_safe_lock()
         on_fork(self._leave_to_parent)
 
     @property
@@ -266,7 +225,9 @@ class Pool:
         lease = Lease(self, need, now - priority * AGING, self._era)
         wakes: list[Wake] = []
         with self._lock:
-            member = None if self._queue else self._choose(need, now)
+            member = None
+            if not self._queue and (self.sharing is None or not self.sharing.decides(now)):
+                member = self._choose(need, now)
             if member is not None:
                 self._give(lease, member, now)
             else:
@@ -281,6 +242,35 @@ class Pool:
             raise lease._refusal
         return lease
 
+    def update(self, change: Callable[[list[Wake]], None], now: float) -> None:
+        """Call `change` while the pool is locked, and serve whoever can be served then.
+
+        `change` gets a list for what is to be called when the pool is unlocked.
+        """
+        wakes: list[Wake] = []
+        with self._lock:
+            change(wakes)
+            self._grant(now, wakes)
+        self._unlocked(wakes)
+
+    def serve(
+        self, lease: Lease, member: Member, now: float, bucket: int | None, wakes: list[Wake]
+    ) -> bool:
+        """Give `member` to a call that other processes have agreed to, if it still waits.
+
+        Called by a change of `update`.
+        """
+        if lease.member is not None or member.retired or lease not in self._queue:
+            return False
+        self._queue.remove(lease)
+        self._give(lease, member, now, bucket)
+        _notify(lease, wakes)
+        return True
+
+    def refuse(self, now: float, wakes: list[Wake]) -> None:
+        """Refuse the waiting calls that can never be served. Called by a change of `update`."""
+        self._refuse_too_large(now, wakes)
+
     def _leave_to_parent(self) -> None:
         """In a forked child: the calls under way are the parent's. Limits and health stay."""
         self._queue.clear()
@@ -289,8 +279,12 @@ class Pool:
         for member in self.members:
             member.in_use = 0
             member.window.recount()
+        if self.sharing is not None:
+            self.sharing.leave_to_parent()
 
     def _refusal(self, need: Need, now: float) -> PoolExhaustedError | None:
+        if self.sharing is not None and (refusal := self.sharing.refusal(now)) is not None:
+            return refusal
         reasons = [each.window.too_large(need, now) for each in self.members if not each.retired]
         if not all(reasons):
             return None
@@ -306,6 +300,9 @@ class Pool:
             if head.member is not None:  # Ctrl-C came before it left the queue
                 self._queue.remove(head)
                 continue
+            if self.sharing is not None and self.sharing.decides(now):
+                self._ask(self.sharing, now, wakes)
+                return
             member = self._choose(head.need, now)
             if not self._queue or self._queue[0] is not head:
                 continue  # a signal handler asked for a lease meanwhile
@@ -318,22 +315,47 @@ class Pool:
                 self._queue.remove(head)
             _notify(head, wakes)
 
-    def _give(self, lease: Lease, member: Member, now: float) -> None:
+    def _ask(self, sharing: Sharing, now: float, wakes: list[Wake]) -> None:
+        """Ask the other processes for as many waiting calls as there are places for."""
+        head = self._queue[0]
+        if now > -math.inf and sharing.may_ask(head, now):  # `Lease.__del__` has no clock
+            places = MOST_ASKED
+            if self.max_in_use is not None:
+                places = min(places, self.max_in_use - self.in_use)
+            order = [*self.members[self._next :], *self.members[: self._next]]
+            free = [
+                (each, each.places(now), 0 if self.strategy == "round_robin" else each.in_use)
+                for each in order
+            ]
+            places = min(places, sum(count for _, count, _ in free))
+            if places > 0:
+                self._next = (self._next + places) % len(order)
+                wakes.append(sharing.ask(free, self._queue[:places], now))
+        if not head._news:
+            _notify(head, wakes)
+
+    def _give(self, lease: Lease, member: Member, now: float, bucket: int | None = None) -> None:
         member.in_use, lease.member = member.in_use + 1, member  # one step, even for Ctrl-C
         member.served += 1
         lease._admission = member.window.admit(lease.need, now)
+        if self.sharing is not None:
+            lease._taken = self.sharing.take(member, lease.need, now, bucket)
 
     def _choose(self, need: Need, now: float) -> Member | None:
         if self.max_in_use is not None and self.in_use >= self.max_in_use:
             return None
-        members = self.members
+        members, sharing = self.members, self.sharing
         count = len(members)
         best: Member | None = None
         at = index = self._next
         for _ in range(count):
             member = members[index]
             index = index + 1 if index + 1 < count else 0
-            if (best is None or member.in_use < best.in_use) and member.is_free(need, now):
+            if (
+                (best is None or member.in_use < best.in_use)
+                and member.is_free(need, now)
+                and (sharing is None or sharing.allows(member, need, now))
+            ):
                 best, at = member, index
                 if self.strategy == "round_robin":
                     break
@@ -346,6 +368,10 @@ class Pool:
         with self._lock:
             self._grant(now, wakes)
             lease._news = False
+            if self.sharing is not None and lease.member is None and lease._refusal is None:
+                lease._refusal = self.sharing.refusal(now)
+                if lease._refusal is not None and lease in self._queue:
+                    self._queue.remove(lease)
             if lease.member is not None:
                 seconds = 0.0
             elif self._queue and self._queue[0] is lease:
@@ -359,7 +385,15 @@ class Pool:
         """Seconds until a member could serve `need` if it were the only one."""
         if self.max_in_use is not None and self.in_use >= self.max_in_use:
             return math.inf
-        return min(member.wait(need, now) for member in self.members)
+        sharing = self.sharing
+        if sharing is None:
+            return min(member.wait(need, now) for member in self.members)
+        if sharing.decides(now):
+            waits = (each.wait(_NO_TOKENS, now, counted=False) for each in self.members)
+            return max(sharing.wait(now), min(waits))
+        return min(
+            max(each.wait(need, now), sharing.wait_alone(each, need, now)) for each in self.members
+        )
 
     def _settle(self) -> None:
         """Process what was returned. If the lock is taken, its holder does so afterwards.
@@ -377,6 +411,8 @@ class Pool:
                     self._returned.popleft()
                     if self._queue:
                         self._grant(now, wakes)
+            if self.sharing is not None:
+                wakes.append(self.sharing.settle_soon)
             _call(wakes)
 
     def _unlocked(self, wakes: list[Wake]) -> None:
@@ -393,6 +429,8 @@ class Pool:
         if lease._taken_back:
             return
         member.in_use, lease._taken_back = member.in_use - 1, True  # one step, even for Ctrl-C
+        if self.sharing is not None and lease._taken is not None:
+            self.sharing.settle(lease._taken, usage, sent=sent)
         if admission is None:
             return
         if not sent:
@@ -403,6 +441,8 @@ class Pool:
     def _learn(self, member: Member, quota: Quota, now: float) -> None:
         wakes: list[Wake] = []
         with self._lock:
+            if self.sharing is not None:
+                wakes.append(self.sharing.report_limits(member, quota, now))
             if member.window.learn(quota, now):
                 self.counts_tokens = self.counts_tokens or member.window.counts_tokens
                 self._refuse_too_large(now, wakes)
@@ -429,6 +469,8 @@ class Pool:
         wakes: list[Wake] = []
         with self._lock:
             was_retired = member.retired
+            if self.sharing is not None and limited and error.retry_after is not None:
+                wakes.append(self.sharing.report_pause(member, error.retry_after))
             others = [each for each in self.members if each is not member and not each.retired]
             if others:
                 back_at = min(each.available_at for each in others)
@@ -476,6 +518,9 @@ class Pool:
             member.failures = UNHEALTHY_AFTER - 1
             member.available_at = now + COOLDOWN
         return classification
+
+
+_NO_TOKENS = Need()
 
 
 def _rank(lease: Lease) -> float:

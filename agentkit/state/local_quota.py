@@ -1,0 +1,317 @@
+"""The functions about shared quota in this process.
+
+See `agentkit.state.quota_questions` for what they do, and `agentkit.state.local`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from agentkit.types.fleet import Argument
+
+SPAN: Final = 61
+"""Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
+HOLD: Final = 1_500
+"""Milliseconds for which a member that may have lost entries grants nothing."""
+GRACE: Final = 1_000
+"""Milliseconds that whoever is next in the line has to ask."""
+KEPT: Final = 2 * SPAN * 1_000
+"""Milliseconds for which a process that is silent is known. The store also keeps an unused
+member as long; here it stays."""
+
+
+class _Member:
+    """The window of one key in buckets of a second."""
+
+    def __init__(self, bucket: int, held: int) -> None:
+        self.oldest = self.newest = bucket
+        self.buckets: dict[int, list[int]] = {}
+        self.rest = self.forgets = 0
+        self.held = held
+        self.learned = [0] * 4
+        self.limits: list[int] | None = None
+        self.known: dict[str, int] = {}
+
+    @property
+    def used(self) -> list[int]:
+        return [sum(each[kind] for each in self.buckets.values()) for kind in range(3)]
+
+    def expire(self, now: int) -> None:
+        last = min(now // 1000 - SPAN, self.newest)
+        if self.oldest <= last:
+            for bucket in range(self.oldest, last + 1):
+                self.buckets.pop(bucket, None)
+            self.oldest = last + 1
+        if self.forgets <= now:
+            self.learned = [0] * 4
+
+    def add(self, bucket: int, change: Sequence[int]) -> None:
+        self.oldest, self.newest = min(self.oldest, bucket), max(self.newest, bucket)
+        counted = self.buckets.get(bucket, [0, 0, 0])
+        self.buckets[bucket] = [a + b for a, b in zip(counted, change, strict=True)]
+
+    def wait(self, limits: Sequence[int], need: Sequence[int], now: int) -> float:
+        """Milliseconds until there is room for `need`, infinite if it is more than a limit."""
+        wait = max(self.rest - now, self.held - now, 0)
+        left = [a + b for a, b in zip(self.used, need, strict=True)]
+        if not _exceeds(limits, left):
+            return wait
+        if _exceeds(limits, need):
+            return math.inf
+        for bucket in range(self.oldest, self.newest + 1):
+            gone = self.buckets.get(bucket, [0, 0, 0])
+            left = [a - b for a, b in zip(left, gone, strict=True)]
+            if not _exceeds(limits, left):
+                return max(wait, (bucket + SPAN) * 1000 - now)
+        return max(wait, (now // 1000 + SPAN) * 1000 - now)
+
+
+class _Line:
+    """The processes that wait, by the time since when, and the first of them."""
+
+    def __init__(self) -> None:
+        self.ranks: dict[str, int] = {}
+        self.who = ""
+        self.until = 0
+        self.need: tuple[int, int] | None = None
+
+    @property
+    def first(self) -> str | None:
+        order = sorted((rank, name) for name, rank in self.ranks.items())
+        return order[0][1] if order else None
+
+    def leave(self, who: str) -> None:
+        self.ranks.pop(who, None)
+        if self.who == who:
+            self.who = ""
+
+
+class _Offered:
+    """A member that an asker can use."""
+
+    def __init__(self, member: _Member, offer: Sequence[int]) -> None:
+        had, self.free, self.load, *own = offer
+        self.member = member
+        self.had = bool(had)
+        self.limits = [_stricter(*pair) for pair in zip(own, member.learned, strict=True)]
+
+
+class LocalQuota:
+    """Shared quota in memory.
+
+    Args:
+        now: the time in milliseconds.
+        publish: gets the channel and the bytes of each message.
+    """
+
+    def __init__(self, now: Callable[[], int], publish: Callable[[str, bytes], None]) -> None:
+        self.server = "local"
+        """Another one after a failover."""
+        self._now = now
+        self._publish = publish
+        self._members: dict[str, _Member] = {}
+        self._lines: dict[str, _Line] = {}
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self._members.clear()
+        self._lines.clear()
+
+    def copy(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a replica holds that has copied everything until now."""
+        return copy.deepcopy(self._members), copy.deepcopy(self._lines)
+
+    def restore(self, copied: tuple[dict[str, Any], dict[str, Any]], *, server: str) -> None:
+        """The replica takes over, as another server."""
+        self._members, self._lines = copy.deepcopy(copied)
+        self.server = server
+
+    def quota_reserve(self, *asked: Argument) -> list[Any]:
+        """See `agentkit.state.quota_questions.reserve`."""
+        keys, (asker, channels, topic, alive, *rest) = _split(asked)
+        count = (len(keys) - 2) // 2
+        now, offers = self._now(), list(_rows(rest[: 7 * count], 7))
+        members = [
+            _Offered(self._open(key, may_have_lost=bool(offer[0]) or int(alive) > 1), offer)
+            for key, offer in zip(keys[2::2], offers, strict=True)
+        ]
+        for each in members:
+            if not each.had:
+                each.member.known.setdefault(asker, now)
+        if any(asker not in each.member.known for each in members):
+            return [now // 1000, -2, [], []]
+        needs = list(_rows(rest[7 * count :], 3))
+        line = self._lines.setdefault(keys[0], _Line())
+        call_up = functools.partial(self._call_up, line, channels=channels, topic=topic)
+        rank = now - needs[0][2] if needs else now
+        if needs and (blocked := self._blocked(line, asker, rank, call_up)):
+            line.ranks[asker] = rank
+            return [now // 1000, blocked, [], _used(members)]
+        granted, wait = _grant(members, needs, now)
+        reply = [now // 1000, wait, granted, _used(members)]
+        if wait:
+            input_tokens, output_tokens, waited = needs[len(granted)]
+            line.ranks[asker] = now - waited
+            if line.first == asker:
+                line.who, line.until = asker, now + wait + GRACE
+                line.need = input_tokens, output_tokens
+                for each in members:
+                    each.member.limits = each.limits
+                return reply
+        else:
+            line.leave(asker)
+        if (first := line.first) is not None and line.who != first:
+            call_up(first)
+        return reply
+
+    def _blocked(self, line: _Line, asker: str, rank: int, call_up: Callable[[str], None]) -> int:
+        """The milliseconds for which another process goes first; 0 if none does."""
+        now = self._now()
+        while (first := line.first) is not None and first != asker:
+            if line.ranks[first] > rank:
+                break
+            if line.who != first:
+                call_up(first)
+            if line.until > now:
+                return line.until - now
+            del line.ranks[first]
+        return 0
+
+    def quota_introduce(self, *asked: Argument) -> list[int]:
+        """See `agentkit.state.quota_questions.introduce`."""
+        (key, _), (asker, count, *entries) = _split(asked)
+        now = self._now()
+        member = self._open(key, may_have_lost=True)
+        known = asker in member.known
+        all_of_it, missing = entries[: 4 * int(count)], entries[4 * int(count) :]
+        for age, *change in _rows(missing if known else all_of_it, 4):
+            if age < SPAN:
+                member.add(now // 1000 - age, change)
+        member.known[str(asker)] = now
+        return [now // 1000, 0 if known else 1]
+
+    def quota_settle(self, *asked: Argument) -> int:
+        """See `agentkit.state.quota_questions.settle`."""
+        (head, key), (channels, topic, *changes) = _split(asked)
+        member, now = self._members.get(key), self._now()
+        if member is None:
+            return 0
+        oldest, counted = max(member.oldest, now // 1000 - SPAN + 1), 0
+        for bucket, *change in _rows(changes, 4):
+            if oldest <= bucket <= member.newest:
+                member.add(bucket, change)
+                counted += 1
+        line = self._lines.get(head.removesuffix("h") + "l")
+        if line is not None and line.until > now and line.need and member.limits is not None:
+            used = [a + b for a, b in zip(member.used, (1, *line.need), strict=True)]
+            if not _exceeds(member.limits, used):
+                line.need = None
+                self._publish(f"{channels}{_process_of(line.who)}", f"{topic}\nroom".encode())
+        return counted
+
+    def quota_report(self, *asked: Argument) -> int:
+        """See `agentkit.state.quota_questions.report`."""
+        (key, _), (alive, channel, topic, *numbers) = _split(asked)
+        now = self._now()
+        rest, lasting, *limits = map(int, numbers)
+        member = self._open(key, may_have_lost=int(alive) > 1)
+        member.rest = max(member.rest, now + rest)
+        member.learned = [_stricter(*pair) for pair in zip(member.learned, limits, strict=True)]
+        if any(limits):
+            member.forgets = now + lasting
+        text = " ".join(("report", *map(str, numbers)))
+        self._publish(str(channel), f"{topic}\n{text}".encode())
+        return 1
+
+    def quota_watch(self, *asked: Argument) -> list[Any]:
+        """See `agentkit.state.quota_questions.watch`."""
+        keys, (asker, server, alive, gone, *had) = _split(asked)
+        reply: list[Any] = [self.server.encode()]
+        if server != self.server:
+            return reply
+        now = self._now()
+        for key, took in zip(keys[::2], had, strict=True):
+            member = self._open(key, may_have_lost=bool(took) or int(alive) > 1)
+            unknown = bool(took) and asker not in member.known
+            if not unknown:
+                member.known[str(asker)] = now
+            member.known = {name: at for name, at in member.known.items() if at > now - KEPT}
+            live = sum(now - int(gone) <= at <= now for at in member.known.values())
+            waits = (max(until - now, 0) for until in (member.rest, member.held, member.forgets))
+            row = [int(unknown), *waits, *member.learned, live]
+            for bucket in sorted(member.buckets):
+                row += [now // 1000 - bucket, *member.buckets[bucket]]
+            reply.append(row)
+        return reply
+
+    def _open(self, key: str, *, may_have_lost: bool) -> _Member:
+        now = self._now()
+        member = self._members.get(key)
+        if member is None or member.newest - now // 1000 > 2 * SPAN:
+            held = now + HOLD if may_have_lost else 0
+            member = self._members[key] = _Member(now // 1000, held)
+        member.expire(now)
+        return member
+
+    def _call_up(self, line: _Line, who: str, *, channels: str, topic: str) -> None:
+        line.who, line.until, line.need = who, self._now() + GRACE, None
+        self._publish(f"{channels}{_process_of(who)}", f"{topic}\nroom".encode())
+
+
+def _split(asked: Sequence[Argument]) -> tuple[list[str], list[Any]]:
+    """The keys and the arguments of a question: keys have the prefix, and come first."""
+    count = next(
+        (n for n, each in enumerate(asked) if not str(each).startswith("ak1:{")), len(asked)
+    )
+    return [str(each) for each in asked[:count]], list(asked[count:])
+
+
+def _rows(values: Sequence[Any], size: int) -> Iterator[list[int]]:
+    for at in range(0, len(values), size):
+        yield [int(each) for each in values[at : at + size]]
+
+
+def _exceeds(limits: Sequence[int], used: Sequence[int]) -> bool:
+    counted = (*used, used[1] + used[2])
+    return any(limit and each > limit for limit, each in zip(limits, counted, strict=True))
+
+
+def _stricter(first: int, second: int) -> int:
+    """The stricter one of two limits, of which 0 is none."""
+    return min(first, second) if first and second else first or second
+
+
+def _used(members: Sequence[_Offered]) -> list[int]:
+    return [amount for each in members for amount in each.member.used]
+
+
+def _grant(
+    members: Sequence[_Offered], needs: Sequence[Sequence[int]], now: int
+) -> tuple[list[int], int]:
+    """The numbers of the members that serve the first needs, and the wait of the next one."""
+    granted: list[int] = []
+    for input_tokens, output_tokens, _ in needs:
+        need = (1, input_tokens, output_tokens)
+        waits = {
+            number: each.member.wait(each.limits, need, now)
+            for number, each in enumerate(members)
+            if each.free > 0
+        }
+        free = [number for number, wait in waits.items() if wait == 0]
+        if not free:
+            wait = min(waits.values(), default=0)
+            return granted, GRACE if wait == math.inf else int(wait)
+        best = min(free, key=lambda number: members[number].load)
+        members[best].free -= 1
+        members[best].load += 1
+        members[best].member.add(now // 1000, need)
+        granted.append(best + 1)
+    return granted, 0
+
+
+def _process_of(asker: str) -> str:
+    return asker.partition(":")[0]

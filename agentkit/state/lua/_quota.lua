@@ -1,0 +1,95 @@
+-- What the functions about quota share. A member is a hash with the buckets of its window, and a
+-- sorted set of the processes that have said what they took. Its window has one bucket a second; an
+-- admission counts until its bucket is SPAN seconds old, which is 60 to 61 seconds.
+local SPAN = 61
+local HOLD = 1500
+local GRACE = 1000
+local KEPT = 2 * SPAN * 1000
+
+-- A member without what has expired. It starts anew if a part of it is lost, or if the server's
+-- clock went far back; then it `held`s everybody until all processes have had time to say what they
+-- took, if any may have taken something.
+local function open_member(key, known, now, may_have_lost)
+  local bucket = math.floor(now / 1000)
+  local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'rest', 'held', 'until',
+    'l1', 'l2', 'l3', 'l4')
+  local member = {key = key, known = known, bucket = bucket, learned = {}}
+  local oldest, newest = tonumber(found[1] or 0), tonumber(found[2] or 0)
+  if not found[1] or newest - bucket > 2 * SPAN or redis.call('EXISTS', known) == 0 then
+    oldest, newest = bucket, bucket
+    found = {}
+    if may_have_lost then
+      found[7] = now + HOLD
+    end
+    redis.call('DEL', key, known)
+    redis.call('HSET', key, 'oldest', bucket, 'newest', bucket, 'r', 0, 'i', 0, 'o', 0,
+      'held', tostring(found[7] or 0))
+    redis.call('ZADD', known, '+inf', '')
+    redis.call('PEXPIRE', key, KEPT)
+    redis.call('PEXPIRE', known, KEPT)
+  end
+  local used = {tonumber(found[3] or 0), tonumber(found[4] or 0), tonumber(found[5] or 0)}
+  local last = math.min(bucket - SPAN, newest)
+  if oldest <= last then
+    local names = {}
+    for each = oldest, last do
+      names[#names + 1] = 'r' .. each
+      names[#names + 1] = 'i' .. each
+      names[#names + 1] = 'o' .. each
+    end
+    for n, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+      local kind = (n - 1) % 3 + 1
+      used[kind] = used[kind] - tonumber(value or 0)
+    end
+    redis.call('HDEL', key, unpack(names))
+    oldest = last + 1
+    redis.call('HSET', key, 'oldest', oldest, 'r', used[1], 'i', used[2], 'o', used[3])
+  end
+  member.oldest, member.newest, member.used = oldest, newest, used
+  member.rest, member.held = tonumber(found[6] or 0), tonumber(found[7] or 0)
+  member.forgets = tonumber(found[8] or 0)
+  for n = 1, 4 do
+    member.learned[n] = member.forgets > now and tonumber(found[8 + n] or 0) or 0
+  end
+  return member
+end
+
+-- Add to a bucket of a member.
+local function add(member, bucket, requests, inputs, outputs)
+  if bucket < member.oldest then
+    member.oldest = bucket
+    redis.call('HSET', member.key, 'oldest', bucket)
+  end
+  if bucket > member.newest then
+    member.newest = bucket
+    redis.call('HSET', member.key, 'newest', bucket)
+  end
+  for n, each in ipairs({{'r', requests}, {'i', inputs}, {'o', outputs}}) do
+    if each[2] ~= 0 then
+      redis.call('HINCRBY', member.key, each[1] .. bucket, each[2])
+      redis.call('HINCRBY', member.key, each[1], each[2])
+      member.used[n] = member.used[n] + each[2]
+    end
+  end
+end
+
+-- Whether so much is more than the limits, of which 0 is none.
+local function exceeds(limits, requests, inputs, outputs)
+  return limits[1] > 0 and requests > limits[1] or limits[2] > 0 and inputs > limits[2]
+    or limits[3] > 0 and outputs > limits[3] or limits[4] > 0 and inputs + outputs > limits[4]
+end
+
+-- Let the process that has waited longest ask, and let no other overtake it for a while.
+local function call_up(head, who, now, channels, topic)
+  redis.call('HSET', head, 'who', who, 'until', tostring(now + GRACE), 'input', -1)
+  redis.call('PEXPIRE', head, KEPT)
+  redis.call('PUBLISH', channels .. string.match(who, '^[^:]*'), topic .. '\nroom')
+end
+
+-- Call up the process that is first in the line, unless it knows.
+local function call_up_first(line, head, now, channels, topic)
+  local first = redis.call('ZRANGE', line, 0, 0)[1]
+  if first and redis.call('HGET', head, 'who') ~= first then
+    call_up(head, first, now, channels, topic)
+  end
+end

@@ -1,0 +1,147 @@
+-- Reserve quota for the calls that wait longest in one process, in their order, as far as there is
+-- room. A process that has to wait stands in a line; no other overtakes the first in it.
+-- KEYS: line, head of the line, then the hash and the sorted set of each member.
+-- ARGV: asker (process:number), prefix of channels, topic, live processes; of each member: whether
+-- the asker took something in its window, free places, load, four limits (0: none); of each need:
+-- input, output, milliseconds that it has waited.
+-- Returns the bucket; the milliseconds to wait (0: all is granted, -2: introduce yourself); the
+-- number of the member of each need that is granted; and what counts in each member.
+local now = now_ms()
+local asker, channels, topic = ARGV[1], ARGV[2], ARGV[3]
+local others = tonumber(ARGV[4]) > 1
+local members, unknown, at = {}, false, 5
+for n = 3, #KEYS, 2 do
+  local had = ARGV[at] == '1'
+  local member = open_member(KEYS[n], KEYS[n + 1], now, had or others)
+  member.free, member.load, member.limits = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), {}
+  for kind = 1, 4 do
+    local own, learned = tonumber(ARGV[at + 2 + kind]), member.learned[kind]
+    member.limits[kind] = learned > 0 and (own == 0 or learned < own) and learned or own
+  end
+  if not redis.call('ZSCORE', member.known, asker) then
+    if had then
+      unknown = true
+    else
+      redis.call('ZADD', member.known, tostring(now), asker)
+    end
+  end
+  members[#members + 1] = member
+  at = at + 7
+end
+local bucket = members[1].bucket
+if unknown then
+  return {bucket, -2, {}, {}}
+end
+
+local function used_now()
+  local used = {}
+  for _, member in ipairs(members) do
+    for kind = 1, 3 do
+      used[#used + 1] = member.used[kind]
+    end
+  end
+  return used
+end
+
+-- The milliseconds until a member has room.
+local function wait_for(member, input, output)
+  local wait = math.max(member.rest - now, member.held - now, 0)
+  local limits, used = member.limits, {unpack(member.used)}
+  if not exceeds(limits, used[1] + 1, used[2] + input, used[3] + output) then
+    return wait
+  end
+  if exceeds(limits, 1, input, output) then
+    return math.huge
+  end
+  local names = {}
+  for each = member.oldest, member.newest do
+    names[#names + 1] = 'r' .. each
+    names[#names + 1] = 'i' .. each
+    names[#names + 1] = 'o' .. each
+  end
+  local values = redis.call('HMGET', member.key, unpack(names))
+  for n = 1, #values, 3 do
+    for kind = 1, 3 do
+      used[kind] = used[kind] - tonumber(values[n + kind - 1] or 0)
+    end
+    if not exceeds(limits, used[1] + 1, used[2] + input, used[3] + output) then
+      return math.max(wait, (member.oldest + (n - 1) / 3 + SPAN) * 1000 - now)
+    end
+  end
+  return math.max(wait, (bucket + SPAN) * 1000 - now)
+end
+
+local line, head = KEYS[1], KEYS[2]
+local rank = now - tonumber(ARGV[at + 2] or 0)
+while at <= #ARGV do
+  local first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
+  if not first[1] or first[1] == asker or tonumber(first[2]) > rank then
+    break
+  end
+  local known = redis.call('HMGET', head, 'who', 'until')
+  local ends = tonumber(known[2] or 0)
+  if known[1] ~= first[1] then
+    call_up(head, first[1], now, channels, topic)
+    ends = now + GRACE
+  end
+  if ends > now then
+    redis.call('ZADD', line, tostring(rank), asker)
+    redis.call('PEXPIRE', line, KEPT)
+    return {bucket, ends - now, {}, used_now()}
+  end
+  redis.call('ZREM', line, first[1])
+end
+
+local granted, wait = {}, 0
+while at <= #ARGV do
+  local input, output = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local best, soonest
+  for n, member in ipairs(members) do
+    if member.free > 0 then
+      local left = wait_for(member, input, output)
+      if left > 0 then
+        soonest = math.min(soonest or left, left)
+      elseif not best or member.load < members[best].load then
+        best = n
+      end
+    end
+  end
+  if not best then
+    wait = soonest or 0
+    break
+  end
+  local member = members[best]
+  member.free, member.load = member.free - 1, member.load + 1
+  add(member, bucket, 1, input, output)
+  granted[#granted + 1] = best
+  at = at + 3
+end
+if wait == math.huge then
+  wait = GRACE
+end
+if #granted > 0 then
+  for _, member in ipairs(members) do
+    redis.call('PEXPIRE', member.key, KEPT)
+    redis.call('PEXPIRE', member.known, KEPT)
+  end
+end
+if wait > 0 then
+  redis.call('ZADD', line, tostring(now - ARGV[at + 2]), asker)
+  redis.call('PEXPIRE', line, KEPT)
+  if redis.call('ZRANGE', line, 0, 0)[1] == asker then
+    redis.call('HSET', head, 'who', asker, 'until', tostring(now + wait + GRACE),
+      'input', ARGV[at], 'output', ARGV[at + 1])
+    redis.call('PEXPIRE', head, KEPT)
+    for _, member in ipairs(members) do
+      redis.call('HSET', member.key, 'limits', table.concat(member.limits, ' '))
+    end
+    return {bucket, wait, granted, used_now()}
+  end
+else
+  redis.call('ZREM', line, asker)
+  if redis.call('HGET', head, 'who') == asker then
+    redis.call('HDEL', head, 'who')
+  end
+end
+call_up_first(line, head, now, channels, topic)
+return {bucket, wait, granted, used_now()}

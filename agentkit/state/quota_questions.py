@@ -1,0 +1,128 @@
+"""The questions about the quota that processes share: what each function does and returns.
+
+A *member* is one key of a provider with its window of 60 seconds. An *asker* is a pool of a
+process, named ``process:number``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from agentkit.state.questions import ALIVE_MS, NEWS, PREFIX, inbox_of
+from agentkit.types.fleet import Argument, Question
+
+INTRODUCE: Final = -2
+"""The wait of a process that first has to say what it took."""
+
+Entry: TypeAlias = tuple[int, int, int, int]
+"""Its age in seconds or its bucket; and requests, input and output tokens."""
+
+
+class QuotaKeys(NamedTuple):
+    """The keys of a pool, apart from those of its members.
+
+    `group` is what has the same provider; all of it lies on one server of a cluster.
+    """
+
+    group: str
+    line: str
+    head: str
+
+    @classmethod
+    def of(cls, group: str, line: str) -> QuotaKeys:
+        """The keys for a provider `group`, and those who wait in one `line`."""
+        stem = f"{PREFIX}{{{group}}}{line}"
+        return cls(group, f"{stem}l", f"{stem}h")
+
+    def member(self, name: str, server: str) -> tuple[str, str]:
+        """The keys of a member on one server; after a failover they are others."""
+        stem = f"{PREFIX}{{{self.group}}}{name}:{server}"
+        return f"{stem}m", f"{stem}k"
+
+    def topic(self, name: str) -> str:
+        """The topic of messages about a member."""
+        return f"{PREFIX}{{{self.group}}}{name}"
+
+
+class Offer(NamedTuple):
+    """A member that an asker can use: its free places, calls under way, and limits (0: none)."""
+
+    keys: tuple[str, str]
+    had: bool
+    free: int
+    load: int
+    limits: tuple[int, int, int, int]
+
+
+def reserve(
+    keys: QuotaKeys,
+    asker: str,
+    alive: int,
+    offers: Sequence[Offer],
+    needs: Sequence[tuple[int, int, int]],
+) -> Question:
+    """Reserve `needs` (input, output, milliseconds of waiting), in their order, as far as possible.
+
+    Of several members that have room, one with the least load serves. Whoever has to wait stands
+    in a line, and no other overtakes the first in it while it asks in time. No needs: leave it.
+
+    The reply is the bucket, the milliseconds to wait (0: all is granted; `INTRODUCE`), the number
+    of the offer for each need that is granted, from 1, and what each member has counted.
+    """
+    args: list[Argument] = [asker, inbox_of(""), keys.line, alive]
+    for offer in offers:
+        args += [int(offer.had), offer.free, offer.load, *offer.limits]
+    for need in needs:
+        args += need
+    members = [key for offer in offers for key in offer.keys]
+    return Question("quota_reserve", (keys.line, keys.head, *members), tuple(args), retry=True)
+
+
+def introduce(
+    member: tuple[str, str], asker: str, entries: Sequence[Entry], missing: Sequence[Entry]
+) -> Question:
+    """Say what `asker` took in the window, and what of that the store was not asked for.
+
+    The reply is the bucket, and 1 if all `entries` were counted, 0 if only the `missing` ones, as
+    the asker was known.
+    """
+    args: list[Argument] = [asker, len(entries)]
+    for each in (*entries, *missing):
+        args += each
+    return Question("quota_introduce", member, tuple(args))
+
+
+def settle(keys: QuotaKeys, member: tuple[str, str], changes: Sequence[Entry]) -> Question:
+    """Correct reservations by bucket. The reply is how many of them still count."""
+    args: list[Argument] = [inbox_of(""), keys.line]
+    for each in changes:
+        args += each
+    return Question("quota_settle", (keys.head, member[0]), tuple(args))
+
+
+def report(
+    member: tuple[str, str],
+    topic: str,
+    *,
+    alive: int,
+    rest: float = 0.0,
+    lasting: float = 0.0,
+    limits: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Question:
+    """Let every process know that a member pauses, or of limits that hold for `lasting` seconds."""
+    numbers = (int(rest * 1000), int(lasting * 1000), *limits)
+    return Question("quota_report", member, (alive, NEWS, topic, *numbers))
+
+
+def watch(
+    members: Sequence[tuple[str, str]], asker: str, server: str, alive: int, had: Sequence[bool]
+) -> Question:
+    """Ask for the server's name, and for the state of each member if `server` is its name.
+
+    The reply is the name, and a row for each member: whether the asker has to introduce itself,
+    milliseconds that the member pauses, grants nothing, and has learned limits; those; live
+    processes; and the age, requests, input and output of each bucket.
+    """
+    args: tuple[Argument, ...] = (asker, server, alive, ALIVE_MS, *map(int, had))
+    return Question("quota_watch", tuple(key for pair in members for key in pair), args)

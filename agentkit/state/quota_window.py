@@ -1,0 +1,221 @@
+"""The window of a key that a fleet shares, as one process knows it.
+
+It has what this process took itself, and what the store had counted when it was last asked.
+
+The process's own entries are the truth: whenever the store has lost them, or could not be asked,
+they are reported again. The fleet's window, as last seen, limits what a process may take while the
+store is lost. No clock, no thread: the pool of the key is locked around it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from agentkit.policy.limits import Loss, Member, Need
+from agentkit.state.local_quota import SPAN
+from agentkit.state.quota_questions import Entry
+
+Amount: TypeAlias = tuple[int, int, int]
+"""Requests, input tokens and output tokens."""
+
+NOTHING: Final[Amount] = (0, 0, 0)
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """What one call took: `amount` by now, of which the store has counted `counted` in `bucket`."""
+
+    window: SharedWindow
+    at: float
+    amount: Amount
+    counted: Amount = NOTHING
+    bucket: int | None = None
+    """The bucket in the store; None: the store does not count it."""
+    look: int = 0
+    """How often the store's window had been seen."""
+    is_open: bool = True
+    """Whether its real usage is not known yet."""
+
+
+class SharedWindow:
+    """The window of one key, `member`, which is called `name` in the fleet.
+
+    `loss` is what holds while the store is lost: ``share``, ``stop`` or ``open``.
+    """
+
+    def __init__(self, member: Member, name: str, loss: Loss) -> None:
+        self.member = member
+        self.name = name
+        self._loss = loss
+        self.processes = 1
+        """Live processes that use the key, as last seen."""
+        self.unsettled: dict[Taken, None] = {}
+        """Entries whose amount is not the one that the store has counted."""
+        self.reported_limits: tuple[Sequence[int], float] = ((), 0.0)
+        """The limits that this process last counted the others, and when."""
+        self._entries: deque[Taken] = deque()
+        self._looks = 0
+        self._others: list[tuple[float, Amount]] = []
+        """What the store had counted: until when, and how much."""
+        self._own = NOTHING
+        """What this process took since then."""
+
+    def limits(self) -> tuple[int, int, int, int]:
+        """The limits in force; 0 is none."""
+        requests, inputs, outputs, both = (
+            each or 0 for each in self.member.window.limits().values()
+        )
+        return requests, inputs, outputs, both
+
+    def take(self, need: Need, now: float, bucket: int | None) -> Taken:
+        """Count a call that is sent now; `bucket` is None if the store was not asked."""
+        amount = (1, need.input_tokens, need.output_tokens)
+        counted = NOTHING if bucket is None else amount
+        taken = Taken(
+            window=self, at=now, amount=amount, counted=counted, bucket=bucket, look=self._looks
+        )
+        self._entries.append(taken)
+        self._own = _plus(self._own, amount)
+        return taken
+
+    def correct(self, taken: Taken, amount: Amount) -> None:
+        """Replace what was estimated by what was used."""
+        if taken.is_open:
+            taken.is_open = False
+            if taken.look == self._looks:
+                self._own = _plus(self._own, _minus(amount, taken.amount))
+            taken.amount = amount
+            if taken.bucket is not None and amount != taken.counted:
+                self.unsettled[taken] = None
+
+    def had(self, now: float) -> bool:
+        """Whether this process took something that may count."""
+        self._expire(now)
+        return bool(self._entries)
+
+    def forget_counted(self) -> None:
+        """The store is another one, which has counted nothing."""
+        self.unsettled.clear()
+        for each in self._entries:
+            each.bucket, each.counted = None, NOTHING
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: what was taken is the parent's."""
+        self._entries.clear()
+        self.unsettled.clear()
+        self._own = NOTHING
+
+    def to_introduce(self, now: float) -> tuple[list[Taken], list[Taken]]:
+        """What counts, and what of it the store was not asked for."""
+        self._expire(now)
+        return list(self._entries), [each for each in self._entries if each.bucket is None]
+
+    def introduced(self, entries: Iterable[tuple[Taken, int, Amount]], bucket: int) -> None:
+        """The store has counted entries, with these ages and amounts, when it was at `bucket`."""
+        for taken, age, amount in entries:
+            taken.bucket, taken.counted = bucket - age, amount
+            if taken.amount != amount:
+                self.unsettled[taken] = None
+
+    def to_settle(self) -> tuple[list[Entry], list[tuple[Taken, Amount]]]:
+        """The changes that the store does not know, and what it knew before."""
+        changes: dict[int, Amount] = {}
+        before = []
+        for taken in self.unsettled:
+            if taken.bucket is not None:
+                change = _minus(taken.amount, taken.counted)
+                changes[taken.bucket] = _plus(changes.get(taken.bucket, NOTHING), change)
+                before.append((taken, taken.counted))
+                taken.counted = taken.amount
+        self.unsettled.clear()
+        return [(bucket, *each) for bucket, each in changes.items() if any(each)], before
+
+    def settle_again(self, before: Iterable[tuple[Taken, Amount]]) -> None:
+        """The reply was lost: only what the store may count too little is reported again."""
+        for taken, counted in before:
+            taken.counted = _least(counted, taken.counted)
+            if taken.amount != taken.counted:
+                self.unsettled[taken] = None
+
+    def see(self, processes: int, rows: Sequence[int], now: float) -> None:
+        """The store's window: age in seconds, requests, input and output for each bucket."""
+        self.processes = max(processes, 1)
+        self._looks, self._own = self._looks + 1, NOTHING
+        self._others = [
+            (now + SPAN - rows[at], (rows[at + 1], rows[at + 2], rows[at + 3]))
+            for at in range(0, len(rows), 4)
+        ]
+
+    def see_sum(self, amount: Amount, now: float) -> None:
+        """What the store's window holds now: more than was seen is new."""
+        self._others = [each for each in self._others if each[0] > now]
+        more = _minus(amount, _sum(each for _, each in self._others))
+        self._looks, self._own = self._looks + 1, NOTHING
+        if max(more) > 0:
+            requests, inputs, outputs = more
+            self._others.append((now + SPAN, (max(requests, 0), max(inputs, 0), max(outputs, 0))))
+
+    def allows(self, need: Need, now: float) -> bool:
+        """Whether this process may take `need` while the store is lost."""
+        if self._loss != "share":
+            return self._loss == "open"
+        self._expire(now)
+        seen = _sum(amount for until, amount in self._others if until > now)
+        wanted = (1, need.input_tokens, need.output_tokens)
+        rows = zip(
+            self.limits(), _with_both(seen), _with_both(self._own), _with_both(wanted), strict=True
+        )
+        for limit, others, mine, more in rows:
+            share = (limit - others) / self.processes
+            # What is larger than any share is served when this process took nothing else.
+            alone = not mine and more * self.processes > limit and others + more <= limit
+            if limit and mine + more > share and not alone:
+                return False
+        return True
+
+    def wait(self, need: Need, now: float) -> float:
+        """Seconds until `allows` may be true; 0.0 if it is."""
+        if self.allows(need, now):
+            return 0.0
+        ends = [until for until, _ in self._others] + [each.at + SPAN for each in self._entries]
+        return min((each - now for each in ends if each > now), default=float("inf"))
+
+    def _expire(self, now: float) -> None:
+        entries = self._entries
+        while entries and entries[0].at + SPAN <= now:
+            gone = entries.popleft()
+            self.unsettled.pop(gone, None)
+            gone.is_open = False
+            if gone.look == self._looks:
+                self._own = _minus(self._own, gone.amount)
+
+
+def as_entries(entries: Iterable[Taken], now: float) -> list[tuple[Taken, int, Amount]]:
+    """Entries with their ages in seconds and amounts, as they are reported to the store."""
+    return [(each, max(int(now - each.at), 0), each.amount) for each in entries]
+
+
+def _with_both(amount: Amount) -> tuple[int, int, int, int]:
+    return (*amount, amount[1] + amount[2])
+
+
+def _plus(a: Amount, b: Amount) -> Amount:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _minus(a: Amount, b: Amount) -> Amount:
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+def _least(a: Amount, b: Amount) -> Amount:
+    return min(a[0], b[0]), min(a[1], b[1]), min(a[2], b[2])
+
+
+def _sum(amounts: Iterable[Any]) -> Amount:
+    total = NOTHING
+    for each in amounts:
+        total = _plus(total, each)
+    return total

