@@ -18,6 +18,7 @@ from agentkit import (
     InvalidRequestError,
     LLMError,
     LLMManager,
+    ModelNotFoundError,
     RetryPolicy,
 )
 
@@ -62,7 +63,9 @@ async def answer(body: Question, request: Request) -> Answer:
 
 
 def status_of(error: LLMError) -> int:
-    """The HTTP status of a failure: a bad request, a timeout, or an outage."""
+    """The HTTP status of a failure: a mistake of ours, a bad request, a timeout, or an outage."""
+    if isinstance(error, ModelNotFoundError):
+        return 500
     if isinstance(error, InvalidRequestError | ContentFilterError):
         return 422
     return 504 if isinstance(error, DeadlineExceededError) else 503

@@ -103,6 +103,7 @@ def _explain(ledger: Ledger) -> None:
 
 
 def _read_schema(path: Path) -> JSONSchema:
+    from agentkit.cli.schema_check import flaw_of_schema
     from agentkit.output.schema import JSONSchema
 
     try:
@@ -117,6 +118,9 @@ def _read_schema(path: Path) -> JSONSchema:
             f"{path} is not the JSON Schema of an object",
             hint='write {"type": "object", "properties": {...}}',
         )
+    flaw = flaw_of_schema(schema)
+    if flaw is not None:
+        raise ConfigurationError(f"{path} is not a JSON Schema: {flaw}", hint="correct the file")
     return JSONSchema(path.stem, schema)
 
 

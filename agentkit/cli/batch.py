@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from agentkit.cli.output import count, fail, note, one_line
-from agentkit.cli.session import BaseUrl, Models, manager_of
+from agentkit.cli.session import BaseUrl, Models, PriceOption, manager_of
 from agentkit.errors import AuthenticationError, BudgetExceededError, LLMError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def command(
         int, typer.Option(min=1, help="The most concurrent requests of a process.")
     ] = 8,
     base_url: BaseUrl = None,
+    price: PriceOption = None,
     patience: Annotated[
         float,
         typer.Option(min=0.0, metavar="SECONDS", help="Give up after this time without an answer."),
@@ -92,7 +93,7 @@ def command(
     Exit code 1: an item failed, the models were down for the time of --patience, or the run could
     not start. Exit code 3: the budget is spent, or the keys are refused.
     """
-    make = functools.partial(batch_manager, model, base_url)
+    make = functools.partial(batch_manager, model, base_url, price)
     try:
         if join:
             _join(source, target)
@@ -142,12 +143,14 @@ def _complete_here(
         return asyncio.run(complete_file(manager, source, target, **options))
 
 
-def batch_manager(model: list[str] | None, base_url: str | None) -> LLMManager:
+def batch_manager(
+    model: list[str] | None, base_url: str | None, price: str | None = None
+) -> LLMManager:
     """The manager of a batch, which is in no hurry."""
     from agentkit.policy.retry import RetryPolicy
 
     retry = RetryPolicy(max_attempts=_ATTEMPTS, max_retry_after=_MAX_RETRY_AFTER)
-    return manager_of(model, base_url, retry=retry)
+    return manager_of(model, base_url, price=price, retry=retry)
 
 
 def _budget(usd: float | None, tokens: int | None) -> Budget | None:

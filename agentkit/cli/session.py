@@ -16,6 +16,7 @@ from agentkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
+    from agentkit.policy.price import Price
 
 Models = Annotated[
     list[str] | None,
@@ -42,6 +43,15 @@ BaseUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="The base URL of every --model.", show_default=False),
 ]
+PriceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        metavar="INPUT/OUTPUT",
+        help="US dollars for 1,000 input and output tokens of every --model, such as 0.003/0.015.",
+        show_default=False,
+    ),
+]
 System = Annotated[
     str | None, typer.Option(metavar="TEXT", help="A system prompt.", show_default=False)
 ]
@@ -65,6 +75,26 @@ def params_of(options: list[str] | None) -> dict[str, Any]:
         except ValueError:
             params[name.strip()] = value
     return params
+
+
+def price_of_option(option: str) -> Price:
+    """The price in ``INPUT/OUTPUT``.
+
+    Raises:
+        ConfigurationError: it is not two numbers of at least 0.
+    """
+    from agentkit.policy.price import INPUT, OUTPUT, price_of
+
+    rates = option.split("/")
+    try:
+        price = price_of({INPUT: float(rates[0]), OUTPUT: float(rates[1])})
+    except (ValueError, IndexError):
+        price = None
+    if price is None or len(rates) != 2:
+        raise ConfigurationError(
+            f"--price {option} is not a price", hint="write --price 0.003/0.015: input, output"
+        )
+    return price
 
 
 @contextmanager
@@ -92,8 +122,16 @@ class _RetryNotes(logging.Handler):
             note(f"{fields['fallback_from']}: {reason}; the next model is {target}")
 
 
-def manager_of(models: list[str] | None, base_url: str | None = None, **options: Any) -> LLMManager:
+def manager_of(
+    models: list[str] | None,
+    base_url: str | None = None,
+    *,
+    price: str | None = None,
+    **options: Any,
+) -> LLMManager:
     """A manager with `models`, or the configured one if there are none, without response cache.
+
+    `price` is the ``INPUT/OUTPUT`` of each of `models`.
 
     Raises:
         ConfigurationError: a provider is unknown, or nothing is configured.
@@ -102,15 +140,20 @@ def manager_of(models: list[str] | None, base_url: str | None = None, **options:
     if not models:
         if base_url is not None:
             raise ConfigurationError("--base-url needs a --model", hint="add --model")
+        if price is not None:
+            raise ConfigurationError(
+                "--price needs a --model", hint="write `prices` in the configuration file"
+            )
         return _configured(options)
     from agentkit.manager.manager import LLMManager
     from agentkit.manager.targets import ProviderSpec
 
     manager = LLMManager(**options)
     settings = {} if base_url is None else {"base_url": base_url}
+    metadata = None if price is None else price_of_option(price).as_metadata()
     names = list(dict.fromkeys(models))
     for name in names:
-        manager.register_model(name, ProviderSpec(name, settings))
+        manager.register_model(name, ProviderSpec(name, settings), metadata)
     manager.set_active_model(names[0])
     manager.set_fallback_chain(names)
     return manager

@@ -167,7 +167,8 @@ def _require_prices(manager: LLMManager, budget: Budget | None) -> None:
         if isinstance(stop, Target) and stop.price is None:
             raise ConfigurationError(
                 f"a budget in US dollars cannot be kept: {stop.name} has no price",
-                hint="add its price to `prices`, or set a budget in tokens",
+                hint="add its price to `prices`, or set a budget in tokens; "
+                "the command takes --price",
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -169,6 +170,33 @@ def test_a_schema_is_sent_and_its_answer_is_json(tmp_path: Path) -> None:
         done = ask(server, "capital?", "--schema", str(file))
         assert "is not the JSON Schema of an object" in done.stderr
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "flaw"),
+    [
+        ({"properties": 5}, "`properties` of it is not an object"),
+        ({"properties": {"name": "string"}}, "`name` is neither an object nor true or false"),
+        ({"properties": {"name": {"type": "text"}}}, "`name` has the unknown type 'text'"),
+        ({"required": "name"}, "`required` of it is not a list"),
+        ({"required": [1]}, "`required` of it has what is not a name"),
+        ({"anyOf": {}}, "`anyOf` of it is not a list"),
+        (
+            {"properties": {"all": {"type": "array", "items": [1]}}},
+            "`items` of `all` is neither an object nor true or false",
+        ),
+    ],
+)
+def test_a_schema_with_a_flaw_is_refused_before_the_call(
+    tmp_path: Path, schema: dict[str, Any], flaw: str
+) -> None:
+    file = tmp_path / "city.json"
+    file.write_text(json.dumps({"type": "object", **schema}), "utf-8")
+    with WireServer() as server:
+        done = ask(server, "capital?", "--schema", str(file))
+        assert server.requests == ()
+    assert done.exit_code == 1
+    assert f"is not a JSON Schema: {flaw}" in done.stderr
 
 
 def test_hints_name_options_of_the_command_line() -> None:

@@ -28,6 +28,7 @@ from agentkit.manager.batch_file import Progress, complete_file
 from agentkit.manager.batch_run import Outage
 from agentkit.manager.targets import ProviderSpec
 from agentkit.testing import ScriptedModel, WireServer, faults, overloaded, rate_limited
+from agentkit.types import Response, Usage
 from tests.cli.terminal import Terminal
 
 
@@ -398,6 +399,26 @@ def test_what_time_does_not_change_stops_the_run_with_exit_code_3(
     assert done.stderr.startswith("agentkit: stopped: ")
     assert not any("error" in each for each in read(target))
     assert bool(read(target)) == (cause == "budget")
+
+
+@pytest.mark.wire
+def test_a_budget_in_dollars_takes_the_price_of_the_command_line(
+    source: Path, target: Path
+) -> None:
+    write(source, [{"prompt": "hi", "max_tokens": 50}] * 5)
+    with WireServer(reply=Response("fine", Usage(1000, 10))) as server:
+        dear = ("--concurrency", "1", "--budget-usd", "0.001", "--price", "0.0001/0.01")
+        done = batch(server, source, target, *dear)
+        assert done.exit_code == 3
+        assert 0 < len(read(target)) < 5
+        assert read(target)[0]["cost"] == pytest.approx(0.0002)
+        for wrong in ("1", "a/b", "1/2/3", "-1/2"):
+            refused = batch(server, source, target, "--price", wrong)
+            assert refused.exit_code == 1
+        done = batch(server, source, target, "--budget-usd", "1")
+        assert "--price" in done.stderr
+    done = CliRunner().invoke(app, ["batch", str(source), str(target), "--price", "1/2"])
+    assert "--price needs a --model" in done.stderr
 
 
 def test_a_wait_and_its_end_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
