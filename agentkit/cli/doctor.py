@@ -275,8 +275,28 @@ def _transport() -> tuple[dict[str, Any], str]:
         "set_by": "AGENTKIT_TRANSPORT" if os.environ.get("AGENTKIT_TRANSPORT") else "default",
         "native_installed": not missing,
         "install": install if missing else None,
+        "models": _transports_of_models(name),
     }
     return facts, problem
+
+
+def _transports_of_models(default: str | None) -> dict[str, str | None]:
+    """The transport of each model of the configuration; empty if there is none, or it is wrong.
+
+    What is wrong with it is shown by ``agentkit config check``.
+    """
+    from agentkit.config.load import is_configured, load_settings
+    from agentkit.errors import ConfigurationError, MissingDependencyError
+
+    try:
+        providers = load_settings().providers.values() if is_configured() else ()
+    except (ConfigurationError, MissingDependencyError):
+        return {}
+    return {
+        f"{provider.name}:{key.model}": provider.transport or default
+        for provider in providers
+        for key in provider.keys
+    }
 
 
 def _unusable(directory: Path, reason: str) -> str:
@@ -324,7 +344,11 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
     _facts(out, "Response cache", findings["response_cache"])
     if findings["fleet"] is not None:
         _facts(out, "Fleet", findings["fleet"])
-    _facts(out, "Transport", findings["transport"])
+    transport = dict(findings["transport"])
+    models = transport.pop("models")
+    _facts(out, "Transport", transport)
+    for name, chosen in models.items():
+        _line(out, name, _format(chosen))
     _heading(out, "Provider keys (values are never shown)")
     for name, state in findings["keys"].items():
         _line(out, name, state)

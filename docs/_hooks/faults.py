@@ -38,7 +38,7 @@ class _Line(NamedTuple):
     raises: str
 
 
-def page_text(page: str, rows: Iterable[Row]) -> str:
+def page_text(page: str, rows: Iterable[Row], of_bedrock: Iterable[Row]) -> str:
     """`page` with its tables generated again."""
     every = list(rows)
     names = list(dict.fromkeys(row.provider for row in every))
@@ -48,7 +48,12 @@ def page_text(page: str, rows: Iterable[Row]) -> str:
         _of_fault(fault, list(own), len(names))
         for fault, own in groupby(every, key=lambda row: row.fault)
     )
-    return _filled(page, "faults", f"{_HEAD}{lines}")
+    page = _filled(page, "faults", f"{_HEAD}{lines}")
+    lines = "".join(
+        _of_fault(fault, list(own), 2)
+        for fault, own in groupby(of_bedrock, key=lambda row: row.fault)
+    )
+    return _filled(page, "bedrock", f"{_HEAD}{lines}")
 
 
 def _filled(page: str, name: str, text: str) -> str:
@@ -84,9 +89,10 @@ def _lines(fault: str, complete: _Line, stream: _Line, of: str) -> str:
 
 def main() -> None:
     """Rewrite the page."""
-    from tests.providers.contract import rows
+    from tests.providers.contract import rows, rows_of_bedrock
 
-    PAGE.write_text(page_text(PAGE.read_text(encoding="utf-8"), rows()), encoding="utf-8")
+    page = page_text(PAGE.read_text(encoding="utf-8"), rows(), rows_of_bedrock())
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

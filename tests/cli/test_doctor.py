@@ -265,9 +265,34 @@ def test_the_transport_in_use_is_shown(
     code, report = findings()
     assert (code, report["transport"]) == (
         0,
-        {"in_use": in_use, "set_by": set_by, "native_installed": True, "install": None},
+        {
+            "in_use": in_use,
+            "set_by": set_by,
+            "native_installed": True,
+            "install": None,
+            "models": {},
+        },
     )
     assert f"in use                    {in_use}" in doctor()[1]
+
+
+def test_the_transport_of_each_configured_model_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(
+        "providers:\n"
+        "  openai: {api_keys: made-up-key, models: [m], transport: native}\n"
+        "  bedrock: {models: [m@eu-central-1]}\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("AGENTKIT_CONFIG", str(file))
+    report = findings()[1]
+    models = {"openai:m": "native", "bedrock:m@eu-central-1": "sdk"}
+    assert report["transport"]["models"] == models
+    assert "openai:m                  native" in doctor()[1]
+    file.write_text("providers: [wrong]", "utf-8")
+    assert findings()[1]["transport"]["models"] == {}
 
 
 def test_an_unknown_transport_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

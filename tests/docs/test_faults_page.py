@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.providers.contract import CASES, PROVIDERS, Row, rows
+from tests.providers.contract import CASES, OF_BEDROCK, PROVIDERS, Row, rows, rows_of_bedrock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,12 +25,14 @@ def _writer() -> ModuleType:
 
 def test_the_table_is_current(writer: ModuleType) -> None:
     page = writer.PAGE.read_text("utf-8")
-    assert page == writer.page_text(page, rows()), "run `python docs/_hooks/faults.py`"
+    assert page == writer.page_text(page, rows(), rows_of_bedrock()), (
+        "run `python docs/_hooks/faults.py`"
+    )
 
 
 def test_every_fault_and_every_provider_is_on_the_page(writer: ModuleType) -> None:
     page = writer.PAGE.read_text("utf-8")
-    assert all(f"| {fault} |" in page for fault in CASES)
+    assert all(f"| {fault} |" in page for fault in CASES | OF_BEDROCK)
     assert all(f"`{provider}`" in page for provider in PROVIDERS)
 
 
@@ -42,7 +44,7 @@ def test_a_provider_that_differs_gets_a_line_of_its_own(writer: ModuleType) -> N
     ]
     differs = same[-1]._replace(attempts=1, raises="StreamInterruptedError")
     page = "<!-- providers -->\n<!-- end -->\n<!-- faults -->\n<!-- end -->"
-    text = writer.page_text(page, [*same[:-1], differs])
+    text = writer.page_text(page, [*same[:-1], differs], ())
     assert "| cut | either: one | `NetworkError` | 2 | failure | the next model |" in text
     assert "| cut | complete: two | `NetworkError` | 2 | failure | the next model |" in text
     assert "| cut | stream: two | `NetworkError` | 1 | failure | `StreamInterruptedError` |" in text

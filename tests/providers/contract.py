@@ -123,6 +123,10 @@ def _status(
     return Case(faults.status(code), error, attempts, blame, raises)
 
 
+def _named(code: int, kind: str, error: Error) -> Case:
+    return Case(faults.status(code, kind=kind), error, 2, "failure")
+
+
 def _silent(outcome: Any) -> Case:
     return Case(outcome, e.ProviderTimeoutError, 1, "failure", patience=0.1)
 
@@ -199,6 +203,48 @@ CASES = {
 }
 
 
+OF_BEDROCK = {
+    "prompt too long": Case(
+        faults.status(400, message="Input is too long for requested model."),
+        e.ContextLengthError,
+        1,
+        "neutral",
+    ),
+    "status 503": _status(503, e.OverloadedError, 2, "failure"),
+    "status 529": _status(529, e.ServerError, 2, "failure"),
+    "account without credit": Case(faults.status(402), e.AuthenticationError, 1, "failure"),
+    "ModelNotReadyException": _named(429, "ModelNotReadyException", e.OverloadedError),
+    "ServiceQuotaExceededException": replace(
+        _named(400, "ServiceQuotaExceededException", e.RateLimitError), blame="consecutive"
+    ),
+    "ExpiredTokenException": replace(
+        _named(403, "ExpiredTokenException", e.AuthenticationError), attempts=1
+    ),
+    "InvalidSignatureException (a wrong clock)": replace(
+        _named(403, "InvalidSignatureException", e.AuthenticationError), attempts=1
+    ),
+    "an unknown exception, status 503": _named(503, "SurpriseException", e.ServerError),
+}
+"""What Amazon Bedrock has of its own, or otherwise than the other providers."""
+_NO_ERROR_INSIDE = (
+    "error inside a 200",
+    "error inside a 200, at once",
+    "rate limit inside a 200, at once",
+)
+"""A complete answer of Bedrock with status 200 contains no error."""
+_NOTICED_BY_NATIVE = ("cut", "cut before the first token")
+"""boto3 does not notice that a complete answer breaks off."""
+
+
+def case_of_bedrock(fault: str, transport: str, *, stream: bool) -> Case:
+    """The outcome of a fault of Amazon Bedrock."""
+    case = {**CASES, **OF_BEDROCK}[fault]
+    unreadable = _NO_ERROR_INSIDE + (_NOTICED_BY_NATIVE if transport == "sdk" else ())
+    if fault in unreadable and not stream:
+        case = replace(case, error=e.InvalidResponseError, blame="failure")
+    return case.expected(stream=stream)
+
+
 class Row(NamedTuple):
     """One line of the fault table: see `Case`; `raises` is empty if the next model answers."""
 
@@ -217,8 +263,29 @@ def rows() -> Iterator[Row]:
     for fault, case in CASES.items():
         for provider in ADAPTERS:
             for stream in (False, True):
-                expected = case.expected(stream=stream)
-                raises = expected.raises.__name__ if expected.raises else ""
-                figures = expected.error.__name__, expected.attempts, expected.blame, raises
-                yield Row(fault, provider, "sync", stream, *figures)
-                yield Row(fault, provider, "async", stream, *figures)
+                row = _row(fault, provider, case.expected(stream=stream), stream=stream)
+                yield row
+                yield row._replace(mode="async")
+
+
+def rows_of_bedrock() -> Iterator[Row]:
+    """Like `rows`, for Amazon Bedrock, with the faults whose outcome differs in any way."""
+    for fault in {**CASES, **OF_BEDROCK}:
+        found: list[Row] = []
+        usual: list[Row] = []
+        for transport, provider in (("sdk", "bedrock"), ("native", "bedrock, native")):
+            for stream in (False, True):
+                case = case_of_bedrock(fault, transport, stream=stream)
+                found.append(_row(fault, provider, case, stream=stream))
+                shared = CASES.get(fault)
+                if shared is not None:
+                    expected = shared.expected(stream=stream)
+                    usual.append(_row(fault, provider, expected, stream=stream))
+        if found != usual:
+            yield from found
+
+
+def _row(fault: str, provider: str, expected: Case, *, stream: bool) -> Row:
+    raises = expected.raises.__name__ if expected.raises else ""
+    figures = expected.error.__name__, expected.attempts, expected.blame, raises
+    return Row(fault, provider, "sync", stream, *figures)

@@ -26,7 +26,9 @@ _FINISH: Final = {
     "guardrail_intervened": "content_filter",
 }
 _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
-_CONTENT: Final = ("contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
+_CONTENT: Final = frozenset(
+    {"contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop"}
+)
 _UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
 """Errors botocore raises for a well-formed frame with invalid content."""
 
@@ -180,7 +182,7 @@ class EventReader:
             if self._started:
                 raise invalid_response(self._model, "started its answer twice")
             self._started = True
-        elif any(name in event for name in _CONTENT):
+        elif not _CONTENT.isdisjoint(event):
             if not self._started:
                 raise invalid_response(self._model, "sent content before the start of its answer")
             if self._stop is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 from botocore.exceptions import ClientError, EventStreamError, ReadTimeoutError
@@ -30,49 +29,7 @@ from tests.providers.bedrock.wired import (
     manager,
     target,
 )
-from tests.providers.contract import CASES as SHARED
-from tests.providers.contract import Case
-
-
-def _row(code: int, kind: str, error: type[e.LLMError], attempts: int, blame: Any) -> Case:
-    return Case(faults.status(code, kind=kind), error, attempts, blame)
-
-
-OWN = {
-    "prompt too long": Case(
-        faults.status(400, message="Input is too long for requested model."),
-        e.ContextLengthError,
-        1,
-        "neutral",
-    ),
-    "ModelNotReadyException": _row(429, "ModelNotReadyException", e.OverloadedError, 2, "failure"),
-    "ServiceQuotaExceededException": _row(
-        400, "ServiceQuotaExceededException", e.RateLimitError, 2, "consecutive"
-    ),
-    "ExpiredTokenException": _row(
-        403, "ExpiredTokenException", e.AuthenticationError, 1, "failure"
-    ),
-    "clock skewed": _row(403, "InvalidSignatureException", e.AuthenticationError, 1, "failure"),
-    "an unknown code": _row(503, "SurpriseException", e.ServerError, 2, "failure"),
-    "status 529": Case(faults.status(529), e.ServerError, 2, "failure"),
-    "account without credit": Case(faults.status(402), e.AuthenticationError, 1, "failure"),
-}
-OVERLOADED = Case(faults.status(503), e.OverloadedError, 2, "failure")
-CASES = {**SHARED, "status 503": OVERLOADED, **OWN}
-
-
-def _invalid(*names: str) -> dict[str, Case]:
-    return {
-        each: replace(CASES[each], error=e.InvalidResponseError, blame="failure") for each in names
-    }
-
-
-COMPLETE = _invalid(
-    "error inside a 200", "error inside a 200, at once", "rate limit inside a 200, at once"
-)
-"""A complete answer with status 200 holds no error."""
-OF_THE_SDK = _invalid("cut", "cut before the first token")
-"""The SDK does not tell that a complete answer breaks off."""
+from tests.providers.contract import CASES, OF_BEDROCK, case_of_bedrock
 
 
 @dataclass
@@ -103,12 +60,11 @@ modes = pytest.mark.parametrize("mode", MODES)
 
 @pytest.mark.wire
 @every_way
-@pytest.mark.parametrize("fault", CASES)
+@pytest.mark.parametrize("fault", list(CASES | OF_BEDROCK))
 def test_each_fault_comes_to_what_the_table_says(
     stage: Stage, transport: str, fault: str, mode: str, stream: bool
 ) -> None:
-    complete = {**CASES, **COMPLETE, **(OF_THE_SDK if transport == "sdk" else {})}
-    case = (CASES if stream else complete)[fault].expected(stream=stream)
+    case = case_of_bedrock(fault, transport, stream=stream)
     stage.server.clear()
     stage.server.always(case.outcome)
     breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
