@@ -21,7 +21,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.policy.limits import DEFAULT_OUTPUT, RateLimits
 from agentkit.policy.price import price_list
 from agentkit.providers.registry import PROVIDERS, ProviderInfo, provider_info, provider_names
-from agentkit.state.address import checked_url
+from agentkit.state.address import parse_address
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class _Resolver:
             self.problems.append(problem.problem)
             return None
         try:
-            checked_url(url)
+            parse_address(url)
         except ConfigurationError as error:
             self._add_problem(("fleet",), error.message.removeprefix("fleet "), error.hint or "")
         return url

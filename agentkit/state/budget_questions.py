@@ -44,19 +44,19 @@ class Statement(NamedTuple):
     epoch: int
     start: int
     """Of the window, in ms of Unix time."""
-    end: int
+    end: int = 0
     """0: never."""
-    born: int
+    born: int = 0
     """When the account was born, as heard in this epoch; 0: not heard."""
-    base: Sum
+    base: Sum = NOTHING
     """What the process had spent when the epoch began."""
-    reported: Sum
+    reported: Sum = NOTHING
     """The part of it that the account had counted."""
-    seen: Sum
+    seen: Sum = NOTHING
     """Everything in this window that the process knew of when the epoch began."""
-    seen_at: int
+    seen_at: int = 0
     """When it was that, in ms of its time; 0: never."""
-    spent: Sum
+    spent: Sum = NOTHING
     """What it has spent since its last question of this epoch; negative if it got some back."""
 
 
@@ -99,3 +99,10 @@ def budget_spend(
 def budget_leave(key: str, process: str) -> Question:
     """The end of a process: its amounts stay counted. The reply is 1 if it had some."""
     return Question("budget_leave", (key,), (process,))
+
+
+def try_budget(process: str) -> list[Question]:
+    """Each function once, about an account that no budget has."""
+    key = account_key(process, None)
+    nothing = Statement(process, epoch=1, start=0)
+    return [budget_spend(key, nothing), budget_leave(key, process)]

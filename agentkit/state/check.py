@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agentkit.state import breakers, questions, quota_questions
-from agentkit.state.address import connect
-from agentkit.state.questions import SharedKeys
+from agentkit.state.address import PATIENCE, connect
+from agentkit.state.budget_questions import try_budget
+from agentkit.state.cluster import AnyLink, open_store
+from agentkit.state.link import Command
+from agentkit.state.questions import PREFIX, SharedKeys, inbox_of
 from agentkit.state.quota_questions import QuotaKeys
 from agentkit.state.scripts import command
+from agentkit.types.fleet import Question
+
+if TYPE_CHECKING:
+    import redis
+
+_COMMAND: Final = re.compile(r"the '([a-z|]+)' command")
 
 OLDEST: Final = {"valkey": 8, "redis": 7}
 """The oldest release of each server that has what the functions need."""
@@ -28,8 +37,7 @@ def check_store(url: str) -> dict[str, Any]:
         ConfigurationError: `url` is not the URL of a store.
         MissingDependencyError: redis-py is not installed.
     """
-    client = connect(url)
-    execute: Callable[..., Any] = client.execute_command
+    connect(url)  # so that a wrong URL or a missing package is noticed
     found: dict[str, Any] = {
         "server": None,
         "milliseconds": None,
@@ -39,41 +47,47 @@ def check_store(url: str) -> dict[str, Any]:
     }
     process = f"doctor-{secrets.token_hex(4)}"
     keys = SharedKeys.of("doctor", process)
-    trial = breakers.trial(process)
+    trial = [*breakers.trial(process), *try_budget(process)]
+    client: redis.Redis | None = None
     try:
-        client.ping()
+        link, client = open_store(url)
         begun = time.perf_counter()
         client.ping()
         found["milliseconds"] = round((time.perf_counter() - begun) * 1000, 2)
+        _hear(client, inbox_of(process))
         for question in (
             questions.shared_claim(keys, process, process),
+            questions.shared_claim(keys, "other", process),
             questions.shared_renew(keys, process),
             questions.shared_complete(keys, process, "answer", b"", ttl=1.0),
             *trial,
             questions.leave(process),
         ):
-            execute(*command(question, by_digest=False))
-        alive, milliseconds = execute(*command(questions.beat(process), by_digest=False))
+            _ask(link, question)
+        alive, milliseconds = _ask(link, questions.beat(process))
         found["clock_difference"] = round(milliseconds / 1000 - time.time(), 2)
         found["processes"] = alive - 1
-        execute(*command(questions.leave(process)))
-        used = _check_quota(execute, process)
-        client.scan(0, match=f"{keys.answer}*", count=10)
-        client.unlink(keys.answer, *trial[0].keys, *used)
+        _ask(link, questions.leave(process), by_digest=True)
+        used = _check_quota(link, process)
+        link.scan(0, f"{keys.answer}*", 10)
+        tried = (key for each in trial for key in each.keys)
+        for key in dict.fromkeys((keys.answer, *tried, *used)):
+            _execute(link, ("UNLINK", key))
     except Exception as error:  # noqa: BLE001  (whatever it is, it is the finding)
         found["problem"] = _problem_of(error)
     else:
         found["server"], found["problem"] = _server_of(client)
     finally:
-        client.close()
+        if client is not None:
+            client.close()
     return found
 
 
-def _check_quota(execute: Callable[..., Any], process: str) -> tuple[str, ...]:
+def _check_quota(link: AnyLink, process: str) -> tuple[str, ...]:
     """Run each function about quota; the keys that it leaves."""
     keys = QuotaKeys.of("doctor", process)
     watched = quota_questions.watch([keys.member(process, "")], process, "", 1, [False])
-    (server,) = execute(*command(watched, by_digest=False))
+    (server,) = _ask(link, watched)
     member = keys.member(process, server.decode())
     offer = quota_questions.Offer(member, had=False, free=1, load=0, limits=(1, 0, 0, 0))
     for question in (
@@ -84,8 +98,17 @@ def _check_quota(execute: Callable[..., Any], process: str) -> tuple[str, ...]:
         quota_questions.settle(keys, member, [(int(time.time()), -1, 0, 0)]),
         quota_questions.reserve(keys, process, 1, [offer], []),
     ):
-        execute(*command(question, by_digest=False))
+        _ask(link, question)
     return keys.line, keys.head, *member
+def _ask(link: AnyLink, question: Question, *, by_digest: bool = False) -> Any:
+    return _execute(link, command(question, by_digest=by_digest))
+
+
+def _execute(link: AnyLink, asked: Command) -> Any:
+    (reply,) = link.execute([asked])
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 def _server_of(client: Any) -> tuple[str | None, str]:
@@ -100,12 +123,41 @@ def _server_of(client: Any) -> tuple[str | None, str]:
     return f"{name} {version}", f"{name} {version} is too old: use {OLDEST[name]}" if old else ""
 
 
+def _hear(client: redis.Redis, channel: str) -> None:
+    """Subscribe to `channel`, as an inbox does."""
+    from redis.client import PubSub
+
+    heard = PubSub(client.connection_pool)
+    try:
+        heard.subscribe(channel)
+        heard.get_message(timeout=PATIENCE)
+    finally:
+        heard.close()
+
+
 def _problem_of(error: Exception) -> str:
-    name = type(error).__name__
-    if name == "NoPermissionError":
-        return "the user lacks a right: give it those that the page on fleets lists"
+    name, text = type(error).__name__, str(error)
+    if name == "NoPermissionError" or "ACL failure" in text or "can't run this command" in text:
+        return _missing_right(text)
     if name in ("AuthenticationError", "AuthenticationWrongNumberOfArgsError"):
         return "the user or the password is wrong"
+    if name in ("MovedError", "ClusterDownError"):
+        return "the server belongs to a cluster: use the scheme valkey+cluster"
+    if name == "MasterNotFoundError":
+        return "no sentinel that answers knows the service that the URL names"
     if isinstance(error, OSError) or name in ("ConnectionError", "TimeoutError"):
         return f"the store does not answer ({name})"
     return f"the store cannot be used ({name})"
+
+
+def _missing_right(text: str) -> str:
+    """The part of the ACL line that is missing, as far as the server says it."""
+    command_name = _COMMAND.search(text)
+    right = None if command_name is None else f"+{command_name[1]}"
+    if "channel" in text:
+        right = f"&{PREFIX}*"
+    elif "key" in text and right is None:
+        right = f"~{PREFIX}*"
+    if right is None:
+        return "the user lacks a right: give it those that the page on fleets lists"
+    return f"the user lacks a right: run ACL SETUSER with its name and {right}"

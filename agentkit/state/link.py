@@ -55,10 +55,14 @@ class Link:
             redis.TimeoutError: the server is silent. `finish` waits on.
             redis.RedisError: the connection is lost.
         """
+        self.send(commands)
+        return self.finish()
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send a batch whose replies `finish` reads."""
         connection = self._connection
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         self._owed, self._replies = len(commands), []
-        return self.finish()
 
     def finish(self) -> list[Any]:
         """Wait on for the replies of `execute`; it raises the same."""

@@ -14,16 +14,19 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.drivers.clock import ThreadWakeup, Wakeup
 from agentkit.state import breakers, questions
 from agentkit.state.address import PATIENCE, connect
+from agentkit.state.cluster import AnyLink, open_store
 from agentkit.state.inbox import Inbox
-from agentkit.state.link import Link
 from agentkit.state.scripts import command
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
+
+if TYPE_CHECKING:
+    import redis
 
 log = logging.getLogger("agentkit.fleet")
 
@@ -92,8 +95,7 @@ class ValkeyFleet:
     or slower than 50 ms ten times in a row, questions get None immediately until it works again.
 
     Args:
-        url: ``valkey://[user:password@]host[:port][/db]``, or one with the scheme ``redis``,
-            ``valkeys`` or ``rediss`` (TLS), or ``unix``.
+        url: where the store is, in one of the forms that `docs/how-to/fleet.md` lists.
         name: part of the names of its threads.
 
     Raises:
@@ -116,6 +118,8 @@ class ValkeyFleet:
         self._cleared: dict[str, _Clearing] = {}
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
+        self._client: redis.Redis | None = None
+        """Keeps the connection of the inbox, which it would close when it is collected."""
         self._processes = 0
         self._beat_at = 0.0
         self._slow = 0
@@ -324,7 +328,7 @@ class ValkeyFleet:
 
     def _run(self) -> None:
         """Answer questions until the fleet is closed, on the thread of the fleet."""
-        link: Link | None = None
+        link: AnyLink | None = None
         while self._state != "closed":
             if link is None:
                 link = self._connect()
@@ -345,16 +349,15 @@ class ValkeyFleet:
             self._send_rest(link)
             self._disconnect(link)
 
-    def _connect(self) -> Link | None:
+    def _connect(self) -> AnyLink | None:
         """A connection that works, with an inbox that hears. None: the store is lost."""
         from redis.client import PubSub
 
-        client = connect(self._url)
         try:
+            link, client = open_store(self._url)
             heard = PubSub(client.connection_pool, ignore_subscribe_messages=True)
             heard.subscribe(questions.inbox_of(self._process), questions.NEWS)
             heard.get_message(timeout=PATIENCE)
-            link = Link(client.connection_pool.get_connection(), client)
             for _ in range(2):
                 begun = time.monotonic()
                 if not self._beat(link):
@@ -364,6 +367,7 @@ class ValkeyFleet:
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
             self._note_fault(error)
             return None
+        self._client = client
         self._inbox.listen(heard, name=f"agentkit-{self._name}-fleet-inbox", lost=self._wake)
         if self._state == "down":
             log.warning("fleet: the store is back")
@@ -376,7 +380,7 @@ class ValkeyFleet:
     def _wake(self) -> None:
         self._queue.put(None)
 
-    def _serve(self, link: Link, wait: float) -> bool:
+    def _serve(self, link: AnyLink, wait: float) -> bool:
         """Answer the questions that wait, and send a heartbeat if it is due. False: a failure."""
         batch: list[_Pending] = []
         try:
@@ -402,7 +406,7 @@ class ValkeyFleet:
             return False
         return self._clear_step(link)
 
-    def _answer(self, link: Link, batch: list[_Pending]) -> bool:
+    def _answer(self, link: AnyLink, batch: list[_Pending]) -> bool:
         """Answer `batch`. False: a failure, and some of it may have to be repeated."""
         begun = time.monotonic()
         try:
@@ -429,7 +433,7 @@ class ValkeyFleet:
             healthy = False
         return healthy
 
-    def _ask_all(self, link: Link, batch: list[_Pending]) -> list[Any]:
+    def _ask_all(self, link: AnyLink, batch: list[_Pending]) -> list[Any]:
         """The replies to `batch`. Those that ask for a retry wait twice as long for theirs."""
         from redis import exceptions
 
@@ -447,7 +451,7 @@ class ValkeyFleet:
                 each.abandoned = True  # a late reply is taken back
         return _finish(link, asked)
 
-    def _beat(self, link: Link) -> bool:
+    def _beat(self, link: AnyLink) -> bool:
         """Say that this process lives, renew what it leads, and ask what others want to."""
         with self._lock:
             leads, rounds = list(self._leads), list(self._rounds)
@@ -469,7 +473,7 @@ class ValkeyFleet:
             self._deliver(each, reply)
         return True
 
-    def _clear_step(self, link: Link) -> bool:
+    def _clear_step(self, link: AnyLink) -> bool:
         """Delete some of the keys that are to be cleared, and wake this thread for the others."""
         with self._lock:
             clearing = next(iter(self._cleared.values()), None)
@@ -478,7 +482,7 @@ class ValkeyFleet:
         try:
             cursor, keys = link.scan(clearing.cursor, f"{clearing.prefix}*", _CLEARED)
             if keys:
-                link.execute([("UNLINK", *keys)])
+                link.execute([("UNLINK", key) for key in keys])
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
             self._note_fault(error)
             return False
@@ -516,7 +520,7 @@ class ValkeyFleet:
             if isinstance(item, _Pending):
                 self._deliver(item, None)
 
-    def _disconnect(self, link: Link) -> None:
+    def _disconnect(self, link: AnyLink) -> None:
         self._inbox.stop()
         try:
             link.close()
@@ -528,7 +532,7 @@ class ValkeyFleet:
             else:
                 self._deliver(each, None)
 
-    def _send_rest(self, link: Link) -> None:
+    def _send_rest(self, link: AnyLink) -> None:
         """Send what was posted, and that this process ends."""
         rest = [each.question for each in self._drain() if each.done is None]
         try:
@@ -551,17 +555,17 @@ class ValkeyFleet:
         return f"<ValkeyFleet {self._state}, {self._processes} processes>"
 
 
-def _execute(link: Link, asked: Sequence[Question]) -> list[Any]:
+def _execute(link: AnyLink, asked: Sequence[Question]) -> list[Any]:
     """The reply to each question, or the exception instead of it."""
     return _with_texts(link, asked, link.execute([command(each) for each in asked]))
 
 
-def _finish(link: Link, asked: Sequence[Question]) -> list[Any]:
+def _finish(link: AnyLink, asked: Sequence[Question]) -> list[Any]:
     """Wait on for the replies to `asked`."""
     return _with_texts(link, asked, link.finish())
 
 
-def _with_texts(link: Link, asked: Sequence[Question], replies: list[Any]) -> list[Any]:
+def _with_texts(link: AnyLink, asked: Sequence[Question], replies: list[Any]) -> list[Any]:
     """Ask again, with its text, where the server did not know the script."""
     unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
     if unknown:

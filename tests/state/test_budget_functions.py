@@ -79,7 +79,7 @@ def test_an_account_is_kept_for_its_window_and_one_without_an_end_for_ever(
 ) -> None:
     both = Both(client)
     try:
-        statement = Statement("p", 1, START, START + WINDOW, 0, Sum(), Sum(), Sum(), 0, Sum(5, 5))
+        statement = Statement("p", epoch=1, start=START, end=START + WINDOW, spent=Sum(5, 5))
         both.ask(budget_spend(KEY, statement))
         assert WINDOW < client.pttl(KEY) <= WINDOW + 60_000
         eternal = account_key("team", None)

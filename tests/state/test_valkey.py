@@ -12,6 +12,7 @@ import pytest
 
 from agentkit.errors import ConfigurationError
 from agentkit.state import questions
+from agentkit.state.check import check_store
 from agentkit.state.questions import SharedKeys
 from agentkit.state.valkey import ValkeyFleet
 from agentkit.types.fleet import Hear, Question
@@ -165,7 +166,7 @@ def beat_again(process: str) -> Question:
 def test_a_question_that_asks_for_it_is_repeated_when_the_connection_breaks(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 60.0)
+    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 3.0)
     with proxy_of(server) as proxy:
         fleet = ValkeyFleet(proxy.url)
         until(lambda: is_up(fleet))
@@ -262,11 +263,31 @@ def test_what_is_not_the_url_of_a_store_is_refused_without_quoting_it(url: Any) 
         ValkeyFleet(url)
 
 
-def test_the_rights_that_the_documentation_lists_are_enough(server: Server) -> None:
+def rights_on_the_page() -> list[str]:
     page = (ROOT / "docs" / "how-to" / "fleet.md").read_text(encoding="utf-8")
-    rights = page.partition("ACL SETUSER agentkit")[2].partition("```")[0].split()
+    return page.partition("ACL SETUSER agentkit")[2].partition("```")[0].split()
+
+
+@pytest.mark.parametrize(
+    "missing", ["+evalsha", "+eval", "+zadd", "+hdel", "~ak1:*", "&ak1:*", "+scan", "+subscribe"]
+)
+def test_the_check_names_the_right_that_is_missing(server: Server, missing: str) -> None:
+    rights = [each for each in rights_on_the_page() if each != missing]
     server.run("ACL", "SETUSER", "agentkit", *rights)
-    fleet = ValkeyFleet(server.url.replace("unix://", "unix://agentkit:password@"))
+    found = check_store(server.url.replace("unix://", "unix://agentkit:password@"))["problem"]
+    assert "lacks a right" in found
+    assert found.endswith((f"and {missing}", "the page on fleets lists"))
+    if missing not in ("+zadd", "+hdel"):  # Redis does not say which command a script lacks
+        assert found.endswith(f"and {missing}")
+
+
+def test_the_rights_that_the_documentation_lists_are_enough(server: Server) -> None:
+    rights = rights_on_the_page()
+    assert check_store(server.url)["problem"] == ""
+    server.run("ACL", "SETUSER", "agentkit", *rights)
+    url = server.url.replace("unix://", "unix://agentkit:password@")
+    assert check_store(url)["problem"] == ""
+    fleet = ValkeyFleet(url)
     assert claim(fleet) == [b"lead", questions.LEASE_MS]
     fleet.post(questions.shared_complete(KEYS, f"{fleet.process}:1", "answer", b"it", ttl=60.0))
     until(lambda: claim(fleet) == [b"hit", b"it"])
