@@ -112,6 +112,10 @@ class FleetMember:
         if self.fleet is not None and self.responses is not None:
             self.fleet.clear(f"{PREFIX}{self.responses.cache.group}:")
 
+    def connection(self) -> dict[str, Any] | None:
+        """See `ValkeyFleet.statistics`; None without a fleet."""
+        return None if self.fleet is None else self.fleet.statistics()
+
     def statistics(self, targets: Mapping[str, Target]) -> dict[str, Any] | None:
         """See `ValkeyFleet.statistics`, with what `targets` share; None without a fleet."""
         if self.fleet is None:

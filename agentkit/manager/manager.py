@@ -149,7 +149,9 @@ class LLMManager(Closing, AsyncClosing):
         )
         self.telemetry = telemetry or Telemetry()
         self._with_text = not forbids_content(self.telemetry.content)
-        self._observer = self.telemetry.observer(name, self._recorder, self.registry.breaker_states)
+        self._observer = self.telemetry.observer(
+            name, self._recorder, self.registry.breaker_states, self._fleet.connection
+        )
         of_requests, of_attempts = split(middleware)
         runtime = Runtime(
             name,

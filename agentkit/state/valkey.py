@@ -109,7 +109,8 @@ class ValkeyFleet:
         self._name = name
         self._lock = fork_safe_lock()
         self._faults: Counter[str] = Counter()
-        self._asked = self._alone = 0
+        self._asked = self._alone = self._trips = 0
+        self._trip_seconds = 0.0
         self._warned = float("-inf")
         self._process = secrets.token_hex(8)
         self._state: State = "idle"
@@ -233,8 +234,9 @@ class ValkeyFleet:
         """The state of the connection, and counters since the start.
 
         Keys: ``state``, ``process``, ``processes`` (live ones in the fleet, this one included; 0 if
-        unknown), ``questions`` (asked), ``alone`` (those without a reply), ``faults`` (by kind) and
-        ``leads`` (shared calls that this process leads now).
+        unknown), ``questions`` (asked), ``alone`` (those without a reply), ``round_trips`` and
+        ``round_trip_seconds`` (how often and how long the store was asked), ``faults`` (by kind)
+        and ``leads`` (shared calls that this process leads now).
         """
         with self._lock:
             return {
@@ -243,6 +245,8 @@ class ValkeyFleet:
                 "processes": self._processes if self._state == "up" else 0,
                 "questions": self._asked,
                 "alone": self._alone,
+                "round_trips": self._trips,
+                "round_trip_seconds": self._trip_seconds,
                 "faults": dict(self._faults),
                 "leads": len(self._leads),
             }
@@ -411,6 +415,8 @@ class ValkeyFleet:
         begun = time.monotonic()
         try:
             replies = self._ask_all(link, batch)
+            self._trip_seconds += time.monotonic() - begun
+            self._trips += 1
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
             self._note_fault(error)
             for each in batch:
@@ -458,6 +464,7 @@ class ValkeyFleet:
         self._beat_at = time.monotonic() + HEARTBEAT
         asked = [_Pending(question, None, hear) for make in rounds for question, hear in make()]
         beat = questions.beat(self._process)
+        begun = time.monotonic()
         try:
             replies = _execute(link, [beat, *leads, *(each.question for each in asked)])
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
@@ -468,6 +475,8 @@ class ValkeyFleet:
             for each in asked:
                 self._deliver(each, None)
             return False
+        self._trip_seconds += time.monotonic() - begun
+        self._trips += 1
         self._processes = replies[0][0]
         for each, reply in zip(asked, replies[1 + len(leads) :], strict=True):
             self._deliver(each, reply)

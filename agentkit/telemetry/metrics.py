@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, get_args
@@ -28,6 +29,8 @@ from agentkit.types.observer import CallOutcome
 Attributes: TypeAlias = dict[str, Any]
 Breakers: TypeAlias = Callable[[], Mapping[str, tuple[str, float]]]
 """The state and failure rate of each breaker, by its name."""
+FleetState: TypeAlias = Callable[[], "Mapping[str, Any] | None"]
+"""The statistics of the fleet of a manager, or None."""
 Record: TypeAlias = Callable[[float, Attributes], None]
 
 _NO_OBSERVATIONS: Iterable[Observation] = ()
@@ -89,6 +92,18 @@ class Instruments:
             (n.BREAKER_FAILURE_RATE, self._rates),
         ):
             meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
+        for metric, callback in ((n.FLEET_UP, self._up), (n.FLEET_PROCESSES, self._processes)):
+            meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
+        for metric, field in _FLEET_COUNTERS.items():
+            meter.create_observable_counter(
+                metric.name,
+                [functools.partial(self._count, field)],
+                metric.unit,
+                metric.description,
+            )
+        meter.create_observable_counter(
+            n.FLEET_FAULTS.name, [self._faults], n.FLEET_FAULTS.unit, n.FLEET_FAULTS.description
+        )
         meter.create_observable_up_down_counter(
             n.GENERATE_ACTIVE.name,
             [self._active],
@@ -185,11 +200,46 @@ class Instruments:
         self.deferred.record()  # an SDK calls this first, then collects what was recorded
         return [Observation(len(each.active), {n.MANAGER: each.name}) for each in self._managers]
 
+    @guarded(_NO_OBSERVATIONS)
+    def _up(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(int(found["state"] == "up"), own) for own, found in self._fleets()]
+
+    @guarded(_NO_OBSERVATIONS)
+    def _processes(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(found["processes"], own) for own, found in self._fleets()]
+
+    @guarded(_NO_OBSERVATIONS)
+    def _count(self, field: str, _: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(found[field], own) for own, found in self._fleets()]
+
+    @guarded(_NO_OBSERVATIONS)
+    def _faults(self, _: CallbackOptions) -> Iterable[Observation]:
+        return [
+            Observation(count, {**own, n.FAULT: kind})
+            for own, found in self._fleets()
+            for kind, count in {**_NO_FAULTS, **found["faults"]}.items()
+        ]
+
+    def _fleets(self) -> Iterable[tuple[Attributes, Mapping[str, Any]]]:
+        for manager in list(self._managers):
+            found = manager.fleet()
+            if found is not None:
+                yield {n.MANAGER: manager.name}, found
+
     def _breakers(self) -> Iterable[tuple[Attributes, str, float]]:
         for manager in list(self._managers):
             for name, (state, rate) in manager.breakers().items():
                 yield {n.BREAKER: name, n.MANAGER: manager.name}, state, rate
 
+
+_FLEET_COUNTERS: Final = {
+    n.FLEET_QUESTIONS: "questions",
+    n.FLEET_ALONE: "alone",
+    n.FLEET_ROUND_TRIPS: "round_trips",
+    n.FLEET_ROUND_TRIP_TIME: "round_trip_seconds",
+}
+_NO_FAULTS: Final = {"TimeoutError": 0, "ConnectionError": 0}
+"""Faults that are shown before they happen, so that the first one is a change."""
 
 _CACHE_RESULTS: Final = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
 
@@ -213,9 +263,10 @@ class ManagerLabels:
 class ObservedManager:
     """What the observable instruments read of one manager; exists as long as the manager."""
 
-    def __init__(self, name: str, breakers: Breakers) -> None:
+    def __init__(self, name: str, breakers: Breakers, fleet: FleetState) -> None:
         self.name = name
         self.breakers = breakers
+        self.fleet = fleet
         self.active: set[object] = set()
         """The requests under way. A set needs no lock to add and remove them."""
 

@@ -149,6 +149,7 @@ FALLBACK_FROM: Final = "agentkit.fallback.from"
 FALLBACK_TO: Final = "agentkit.fallback.to"
 FALLBACK_REASON: Final = "agentkit.fallback.reason"
 SKIP_REASON: Final = "agentkit.skip.reason"
+FAULT: Final = "agentkit.fleet.fault"
 BREAKER: Final = "agentkit.circuit_breaker.name"
 BREAKER_STATE: Final = "agentkit.circuit_breaker.state"
 BREAKER_PREVIOUS: Final = "agentkit.circuit_breaker.previous_state"
@@ -192,6 +193,25 @@ BREAKER_STATE_GAUGE: Final = Metric(
 )
 BREAKER_FAILURE_RATE: Final = Metric(
     "agentkit.circuit_breaker.failure_rate", "{fraction}", "Failure rate of a breaker, 0 to 1"
+)
+FLEET_UP: Final = Metric("agentkit.fleet.up", "{state}", "1 while the store of a fleet answers")
+FLEET_PROCESSES: Final = Metric(
+    "agentkit.fleet.processes", "{process}", "Live processes of a fleet; 0 while its store is lost"
+)
+FLEET_QUESTIONS: Final = Metric(
+    "agentkit.fleet.questions", "{question}", "Questions to the store of a fleet"
+)
+FLEET_ALONE: Final = Metric(
+    "agentkit.fleet.alone", "{question}", "Questions without a reply: the process decided alone"
+)
+FLEET_ROUND_TRIPS: Final = Metric(
+    "agentkit.fleet.round_trips", "{round_trip}", "Batches of questions that the store answered"
+)
+FLEET_ROUND_TRIP_TIME: Final = Metric(
+    "agentkit.fleet.round_trip.time", "s", "Time for which the store was waited for, in all"
+)
+FLEET_FAULTS: Final = Metric(
+    "agentkit.fleet.faults", "{fault}", "Faults after which the store counted as lost"
 )
 TRANSITIONS: Final = Metric(
     "agentkit.circuit_breaker.transitions", "{transition}", "State changes of a breaker"

@@ -23,6 +23,7 @@ from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
 from agentkit.telemetry.metrics import (
     Breakers,
+    FleetState,
     ManagerLabels,
     ObservedManager,
     instruments_for,
@@ -35,6 +36,10 @@ from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
 
 log = logging.getLogger("agentkit.breaker")
+
+
+def _no_fleet() -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -89,24 +94,31 @@ class Telemetry:
         """What records content, under these settings."""
         return Capture(mode_of(self.content), self.redactor, self.max_content_chars)
 
-    def observer(self, manager: str, recorder: Recorder, breakers: Breakers) -> Observer:
+    def observer(
+        self,
+        manager: str,
+        recorder: Recorder,
+        breakers: Breakers,
+        fleet: FleetState = _no_fleet,
+    ) -> Observer:
         """The observer of the manager called `manager`.
 
-        `breakers` returns each breaker's state and failure rate.
+        `breakers` returns each breaker's state and failure rate, and `fleet` the statistics of the
+        fleet, if there is one.
         """
-        return TelemetryObserver(self, manager, recorder, breakers)
+        return TelemetryObserver(self, manager, recorder, ObservedManager(manager, breakers, fleet))
 
 
 class TelemetryObserver(Observer):
     """Spans, metrics, logs and counters of one manager."""
 
     def __init__(
-        self, telemetry: Telemetry, manager: str, recorder: Recorder, breakers: Breakers
+        self, telemetry: Telemetry, manager: str, recorder: Recorder, observed: ObservedManager
     ) -> None:
         OUTBOX.start()
         self._tracer = tracer_for(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
-        self._observed = ObservedManager(manager, breakers)
+        self._observed = observed
         self._instruments.observe(self._observed)
         self._span_name = f"{n.GENERATE} {manager}"
         self._labels = ManagerLabels(manager)

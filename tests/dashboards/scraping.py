@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from tests.dashboards.expressions import ALERTS, ROOT
+from tests.state.servers import binaries, server_of
 
 EXAMPLE = ROOT / "examples" / "prometheus_exporter.py"
 PATIENCE = 30.0
@@ -71,8 +72,13 @@ class Prometheus:
 @contextmanager
 def scraping(prometheus: str, directory: Path) -> Iterator[Prometheus]:
     """Run the example and the program `prometheus` on it, until the block ends."""
+    with server_of(next(iter(binaries().values()))) as store:
+        yield from _scraping(prometheus, directory, store.url)
+
+
+def _scraping(prometheus: str, directory: Path, store: str) -> Iterator[Prometheus]:
     serve = [sys.executable, str(EXAMPLE), "--serve", "0"]
-    with running(serve, directory / "example.log") as example:
+    with running(serve, directory / "example.log", AGENTKIT_FLEET=store) as example:
         assert example.stdout is not None
         address = urlsplit(example.stdout.readline().strip()).netloc
         assert address, (directory / "example.log").read_text(encoding="utf-8")
@@ -94,9 +100,9 @@ def scraping(prometheus: str, directory: Path) -> Iterator[Prometheus]:
 
 
 @contextmanager
-def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A process without the developer's settings, which is gone when the block ends."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables}
     with (
         log.open("w", encoding="utf-8") as complaints,
         subprocess.Popen(

@@ -67,6 +67,7 @@ def test_the_metrics_of_the_default_profile_are_all_shown_but_the_ones_named_her
         names.BREAKER_FAILURE_RATE,  # the state says when it matters
         names.INVOKE_AGENT_DURATION,  # of an agent's task, not of a request
         names.EXECUTE_TOOL_DURATION,
+        names.FLEET_QUESTIONS,  # round trips show how busy the store is
     }
     renamed = {names.NEW_DURATION, names.NEW_FIRST_CHUNK}
     per_call = {names.INPUT_PER_CALL, names.OUTPUT_PER_CALL}
