@@ -23,6 +23,7 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._cut = False
+        self._error: bytes | None = None
         self._open: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -36,6 +37,10 @@ class Proxy:
     def release(self) -> None:
         """Send the replies that were kept, and those that come."""
         self._flowing.set()
+
+    def answer(self, error: bytes | None) -> None:
+        """Answer each command with `error` instead of the server's reply."""
+        self._error = error
 
     def cut(self, *, repaired: bool = False) -> None:
         """End every connection; unless `repaired`, also new ones until `repair`."""
@@ -77,6 +82,8 @@ class Proxy:
             while data := source.recv(65_536):
                 if replies:
                     self._flowing.wait()
+                    if self._error is not None:
+                        data = self._error * max(1, self.requests[-1].count(b"EVALSHA"))
                 sink.sendall(data)
                 if not replies:
                     self.requests.append(data)
