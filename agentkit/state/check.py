@@ -100,6 +100,8 @@ def _check_quota(link: AnyLink, process: str) -> tuple[str, ...]:
     ):
         _ask(link, question)
     return keys.line, keys.head, *member
+
+
 def _ask(link: AnyLink, question: Question, *, by_digest: bool = False) -> Any:
     return _execute(link, command(question, by_digest=by_digest))
 
