@@ -78,9 +78,10 @@ def read_lines(source: Path, span: Span | None = None) -> Iterator[Line]:
         line = parse_line(number, raw)
         if line is None:
             continue
-        if line.number in span.duplicates or (line.id is not None and line.key in seen):
-            line = line._replace(problem=f"duplicate id {line.id!r}")
-        seen.add(line.key)
+        if line.id is not None:
+            if line.number in span.duplicates or line.key in seen:
+                line = line._replace(problem=f"duplicate id {line.id!r}")
+            seen.add(line.key)
         yield line
 
 

@@ -14,9 +14,6 @@ from agentkit.policy.validation import whole_number
 T = TypeVar("T")
 R = TypeVar("R")
 
-_GLANCE = 0.5
-"""Seconds. A signal that arrives right before Python waits for a lock does not end that wait."""
-
 
 class _Items(Generic[T, R]):
     """Hands out items, and results to `done`, to one worker at a time."""
@@ -91,8 +88,7 @@ def run_bounded(
             thread.start()
             threads.append(thread)
         for thread in threads:
-            while thread.is_alive():
-                thread.join(_GLANCE)
+            thread.join()
     finally:
         work.stopped = True
     if failures:

@@ -247,9 +247,10 @@ def _split(source: Path, shards: int | None) -> tuple[Shard, ...]:
         line = parse_line(number, raw)
         if line is not None:
             items += 1
-            if line.id is not None and line.key in seen:
-                duplicates.append(number)
-            seen.add(line.key)
+            if line.id is not None:
+                if line.key in seen:
+                    duplicates.append(number)
+                seen.add(line.key)
         if offset * count >= total * (len(found) + 1) and items:
             close(number + 1)
     if offset > start or not found:

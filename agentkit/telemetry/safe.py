@@ -68,14 +68,11 @@ def recorded(function: Callable[P, None]) -> Callable[P, None]:
     failures = FailureLog(function.__qualname__)
     closed, waiting = OUTBOX.closed, OUTBOX.waiting
 
-    later = guarded(None)(function)
-
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         thread = get_ident()
         if thread in closed or thread == OUTBOX.collecting:
-            # Not `call`: the outbox is closed while it is emptied, so that would wait again.
-            waiting.append(functools.partial(later, *args, **kwargs))
+            waiting.append(functools.partial(call, *args, **kwargs))
             return
         try:
             closed.add(thread)

@@ -10,7 +10,6 @@ import pytest
 
 from agentkit import BatchResult, ConfigurationError, HealthAware, LLMError, LLMManager, RetryPolicy
 from agentkit.testing import FakeClock
-from tests.helpers import until
 
 
 def model(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -90,21 +89,22 @@ def test_an_error_outside_the_tree_stops_the_batch(llm: LLMManager, kind: str) -
 
 @both
 def test_a_models_slots_bound_it_and_waiting_is_in_the_ledger(kind: str) -> None:
-    llm = LLMManager(enable_caching=False)
+    gate = threading.Event()
     now: list[str] = []
-    most = asked = 0
+    most = 0
 
     def slow(prompt: str, kwargs: dict[str, Any]) -> str:
-        nonlocal most, asked
+        nonlocal most
         now.append(prompt)
         most = max(most, len(now))
-        asked += 1
-        if asked == 1:
-            until(lambda: llm.get_status()["pools"]["slow"]["waiting"] == 2)
+        if prompt == "0":
+            gate.wait(5)
         now.remove(prompt)
         return prompt
 
+    llm = LLMManager(enable_caching=False)
     llm.register_model("slow", slow, max_concurrency=1)
+    threading.Timer(0.03, gate.set).start()
     result = batched(llm, kind, ["0", "1", "2"], max_concurrency=3)
     assert most == 1
     assert sum(reply.ledger.waited > 0 for reply in result.responses) == 2
