@@ -76,10 +76,10 @@ def _figure(work: Work, panels: list[Column], outcomes: dict[str, Any], path: Pa
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
         plt.close(figure)
-    path.write_text(_themed(drawn.getvalue()), encoding="utf-8")
+    path.write_text(themed(drawn.getvalue()), encoding="utf-8")
 
 
-def _themed(svg: str) -> str:
+def themed(svg: str) -> str:
     """The same image with two palettes; the colour scheme of the page around it chooses."""
     for name, (light, _) in THEME.items():
         svg = svg.replace(light, f"var(--{name})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class LocalBreakers:
         self._now = now
         self._publish = publish
         self._circuits: dict[str, _Circuit] = {}
-        self._hosts: dict[str, dict[str, int]] = {}
+        self._hosts: dict[str, tuple[dict[str, int], list[tuple[int, str]]]] = {}
 
     def flush(self) -> None:
         """Lose everything."""
@@ -189,10 +190,14 @@ class LocalBreakers:
         return 1
 
     def _count_hosts(self, key: str, host: str, now: int, alive: int) -> int:
-        hosts = self._hosts.setdefault(key, {})
+        hosts, due = self._hosts.setdefault(key, ({}, []))
         hosts[host] = now + alive
-        self._hosts[key] = {name: until for name, until in hosts.items() if until > now}
-        return len(self._hosts[key])
+        heapq.heappush(due, (now + alive, host))
+        while due and due[0][0] <= now:
+            until, gone = heapq.heappop(due)
+            if hosts.get(gone) == until:
+                del hosts[gone]
+        return len(hosts)
 
     def _dispute(self, key: str, circuit: _Circuit, now: int, expires: int) -> None:
         pause = FIRST_PAUSE
