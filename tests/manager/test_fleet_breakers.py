@@ -10,6 +10,8 @@ import pytest
 
 from agentkit import BreakerPolicy, CircuitBreaker, LLMManager
 from agentkit.errors import CircuitOpenError, ServerError
+from agentkit.state.questions import NEWS
+from tests.forks import forks, in_child
 from tests.helpers import Ask, each_way, generate, until
 from tests.state.servers import Server, binaries, server_of
 
@@ -208,6 +210,26 @@ def test_news_that_were_lost_are_read_again(make: Any, server: Server) -> None:
     era = int(server.run("HGET", key, "era"))
     server.run("HSET", key, "state", "closed", "era", era + 1)  # without a message
     until(lambda: all(each.state == "closed" for each in processes))
+
+
+@forks
+def test_a_forked_child_hears_of_the_circuit(make: Any, server: Server) -> None:
+    first, second, third = (make(host) for host in ("a", "b", "c"))
+    until(lambda: third.llm.get_status()["fleet"]["processes"] == 3)
+
+    def child() -> str:
+        first.fail(2)
+        second.fail(2)
+        third.fail()  # connects
+        until(lambda: third.state == "open")
+        (key,) = server.run("KEYS", "ak1:*b")
+        era = int(server.run("HGET", key, "era")) + 1
+        server.run("HSET", key, "state", "closed", "era", era)
+        server.run("PUBLISH", NEWS, f"circuit\n{key.decode()} closed {era} 0 -1 ")
+        until(lambda: third.state == "closed")
+        return str(third.circuit["state"])
+
+    assert in_child(child) == "closed"
 
 
 def test_a_breaker_that_the_user_made_is_not_shared(make: Any, provider: Provider) -> None:
