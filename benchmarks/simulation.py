@@ -106,6 +106,9 @@ class Member(Fleet):
     def stop_leading(self, question: Question) -> None:
         raise NotImplementedError
 
+    def soon(self, make: MakeQuestions) -> None:
+        raise NotImplementedError
+
     def at_heartbeat(self, make: MakeQuestions) -> None:
         self._rounds.append(make)
 
@@ -248,8 +251,8 @@ def draw(results: dict[str, dict[int, Any]], out: Path) -> None:
             ("fleet", OURS, sizes, [results["fleet"][n]["attempts"] for n in sizes]),
             ("of these, probes", TARGET, several, [results["fleet"][n]["probes"] for n in several]),
         )
-        for label, colour, across, up in rows:
-            axes.plot(across, up, marker="o", markersize=4, color=colour)
+        for label, shade, across, up in rows:
+            axes.plot(across, up, marker="o", markersize=4, color=shade)
             axes.annotate(
                 label,
                 (across[-1], up[-1]),

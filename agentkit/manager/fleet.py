@@ -73,6 +73,17 @@ class FleetMember:
         if cache is not None:
             self.responses = SharedResponseCache(self.fleet, cache, secret=secret)
 
+    def share_circuit(self, target: Target, registered: Any) -> None:
+        """Share the circuit of `target`, which was made of the provider `registered`.
+
+        Processes share the circuit of a model at an address of a provider, if the rules of their
+        breakers are the same.
+        """
+        if self.circuits is None or target.breaker is None:
+            return
+        identity = _digest(*_account_of(target.provider, registered), target.endpoint.model_id)
+        target.circuit = self.circuits.share(target.breaker, identity)
+
     def share_limits(self, target: Target, registered: Any) -> None:
         """Share the limits of `target`, which was made of the provider `registered`.
 

@@ -196,10 +196,8 @@ def build_target(
         clients=clients,
         owned=spec is not None,
     )
-    if fleet.circuits is not None and target.breaker not in (None, breaker):
-        address = getattr(inference_fn, "base_url", None) or ""
-        identity = f"{provider}/{endpoint.model_id} {address}"
-        target.circuit = fleet.circuits.share(target.breaker, identity)
+    if target.breaker is not breaker:  # not one of the user's, which several models may have
+        fleet.share_circuit(target, inference_fn)
     fleet.share_limits(target, inference_fn)
     return target
 

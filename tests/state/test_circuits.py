@@ -86,7 +86,7 @@ def test_a_process_with_successes_during_the_failures_disputes_the_circuit() -> 
     assert moves == []
 
 
-def test_a_success_that_an_idle_second_has_made_old_is_no_dispute() -> None:
+def test_a_success_before_the_failures_does_not_dispute_them() -> None:
     fleet = Fleet("a", "b", "c")
     fleet.processes[2].call("succeeded")
     fleet.run(1.5)
