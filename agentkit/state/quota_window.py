@@ -140,8 +140,15 @@ class SharedWindow:
             if taken.amount != taken.counted:
                 self.unsettled[taken] = None
 
-    def see(self, processes: int, rows: Sequence[int], now: float) -> None:
-        """The store's window: age in seconds, requests, input and output for each bucket."""
+    def see(self, processes: int, rows: Sequence[int], now: float, *, is_complete: bool) -> None:
+        """The store's window: age in seconds, requests, input and output for each bucket.
+
+        It is not complete while processes introduce themselves after a loss: until then, what was
+        seen before counts.
+        """
+        if not is_complete:
+            self.processes = max(self.processes, processes)
+            return
         self.processes = max(processes, 1)
         self._looks, self._own = self._looks + 1, NOTHING
         self._others = [

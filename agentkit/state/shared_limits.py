@@ -373,7 +373,7 @@ class SharedLimits:
             self._note(window.member, rest, numbers[:4] if lasting else [0] * 4, now)
         with self._pool.lock:
             for window, row in zip(self._windows.values(), rows, strict=True):
-                window.see(row[8], row[9:], now)
+                window.see(row[8], row[9:], now, is_complete=not row[2])
             unheard = any(each.to_introduce(now)[1] for each in self._windows.values())
         if unheard or any(unknown for unknown, *_ in rows):
             self._introduce(now)

@@ -246,6 +246,22 @@ def test_the_share_is_that_of_what_was_left() -> None:
     assert sent(world) == 10
 
 
+def test_a_loss_shortly_after_another_one_leaves_no_more_than_before() -> None:
+    world = World(2, RateLimits(requests_per_minute=10))
+    for _ in range(10):
+        world[0].call()
+    world.advance(2.0)
+    world.store.state.flush()
+    world[1].fleet.beat()
+    world.settle()
+    lose(world)
+    for each in world.processes:
+        for _ in range(20):
+            each.call()
+    world.advance(30.0)
+    assert sent(world) == 10
+
+
 def test_a_call_that_is_larger_than_a_share_is_served_when_its_process_took_nothing() -> None:
     world = World(4, RateLimits(input_tokens_per_minute=100))
     lose(world)
