@@ -9,6 +9,10 @@ from agentkit.errors import ConfigurationError, InvalidResponseError, RequestVal
 from agentkit.output.tools import tool_specs
 from agentkit.policy.validation import number
 from agentkit.types import Message, Request, Response
+from agentkit.types.initializer import fast_replace
+
+_with_prompt = fast_replace(Request, "prompt", "params", "tools", "use_cache", "stream", "priority")
+_EMPTY = Request()
 
 HIGHEST_PRIORITY = 1_000_000
 
@@ -48,7 +52,8 @@ def request_for(
             validation_errors=["prompt: empty"],
             hint="pass a string that is not only white space",
         )
-    return Request(
+    return _with_prompt(
+        _EMPTY,
         prompt=prompt,
         params=params,
         tools=offered,

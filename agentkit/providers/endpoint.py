@@ -27,6 +27,11 @@ _with_origin: Callable[..., Response[Any]] = fast_replace(
     Response, "model", "provider", "cached", "ledger"
 )
 
+_with_text: Callable[..., Response[Any]] = fast_replace(
+    Response, "text", "model", "provider", "ledger"
+)
+_EMPTY: Final[Response[Any]] = Response("")
+
 NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
 NO_PRICES: Final[Mapping[str, Price]] = MappingProxyType({})
 
@@ -143,7 +148,7 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
         InvalidResponseError: it is neither text nor a `Response`.
     """
     if isinstance(raw, str):
-        return Response(raw, model=name, provider=provider, ledger=ledger)
+        return _with_text(_EMPTY, raw, name, provider, ledger)
     if isinstance(raw, Response) and isinstance(raw.text, str):
         _check_usage(raw, name, provider)
         return _with_origin(raw, name, provider, False, ledger)

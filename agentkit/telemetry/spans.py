@@ -91,9 +91,9 @@ class CallSpan(CallObserver):
     def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
         if request.stream:
             attributes[n.REQUEST_STREAM] = True
-        for name, attribute in n.NUMBERS.items():
-            value = request.params.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool):
+        for name, value in request.params.items():
+            attribute = n.NUMBERS.get(name)
+            if attribute and isinstance(value, int | float) and not isinstance(value, bool):
                 attributes[attribute] = value
         span = self._settings.tracer.start_span(title, self._context, SpanKind.CLIENT, attributes)
         capture = self._settings.capture
