@@ -87,7 +87,12 @@ def network_allowed() -> Iterator[None]:
 
 @pytest.fixture
 def ctrl_c_works() -> Iterator[None]:
-    """Have SIGINT raise KeyboardInterrupt, which it does not do in a background job of a shell."""
+    """Have SIGINT raise KeyboardInterrupt, which it does not do in a background job of a shell.
+
+    The collector waits: Hypothesis has a callback there, in which Python would lose the exception.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()
     yield
+    gc.enable()
     signal.signal(signal.SIGINT, before)

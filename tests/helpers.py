@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -102,9 +103,18 @@ each_way = pytest.mark.parametrize("ask", [generate, agenerate, stream, astream]
 """The four ways to ask a manager for text."""
 
 
+def is_collected(reference: Callable[[], object]) -> bool:
+    """Whether the collector has taken what a weak `reference` led to.
+
+    It does nothing while it runs in another thread, so ask `until` it is.
+    """
+    gc.collect()
+    return reference() is None
+
+
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does."""
-    limit = time.monotonic() + 5.0
+    """Wait for what another thread does; a busy machine may need long to begin with it."""
+    limit = time.monotonic() + 30.0
     while not condition():
         assert time.monotonic() < limit
         threading.Event().wait(0.002)

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -64,8 +64,7 @@ class Interruption:
 
     def _is_possible(self, event: str, frame: FrameType) -> bool:
         if not self._after_calls:
-            name = frame.f_code.co_filename
-            return event == "line" and not _is_uninterrupted(name, frame.f_lineno, frame)
+            return event == "line" and not _is_uninterrupted(frame)
         if event != "opcode":
             return False
         called = frame in self._called
@@ -75,24 +74,33 @@ class Interruption:
         return called
 
 
-def _is_uninterrupted(name: str, number: int, frame: FrameType) -> bool:
+_known: dict[tuple[int, int], tuple[bool, CodeType]] = {}
+"""What `_is_uninterrupted` found out, by code and place."""
+
+
+def _is_uninterrupted(frame: FrameType) -> bool:
     """Whether Python looks for no signal before this line.
 
     The line of a `with` is traced again at its end. What follows `finally:` begins as soon as the
     call before it has returned, and a signal that came until then is an error of that call.
     """
-    line = linecache.getline(name, number).lstrip()
-    before = linecache.getline(name, number - 1).strip()
-    return line.startswith("with ") or before == "finally:" or _jumps_back(frame)
+    code, at = frame.f_code, frame.f_lasti
+    known = _known.get((id(code), at))
+    if known is None:
+        line = linecache.getline(code.co_filename, frame.f_lineno).lstrip()
+        before = linecache.getline(code.co_filename, frame.f_lineno - 1).strip()
+        found = line.startswith("with ") or before == "finally:" or _jumps_back(code, at)
+        known = _known[id(code), at] = found, code
+    return known[0]
 
 
-def _jumps_back(frame: FrameType) -> bool:
-    """Whether `frame` is about to begin another round of a loop.
+def _jumps_back(code: CodeType, at: int) -> bool:
+    """Whether another round of a loop is about to begin.
 
     From Python 3.12, an error that a tracer raises there misses the handlers around a
     comprehension. A signal does not: its handler runs during the jump.
     """
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("JUMP_BACKWARD")
+    return dis.opname[code.co_code[at]].startswith("JUMP_BACKWARD")
 
 
 def in_time(work: Callable[[], object]) -> None:

@@ -226,7 +226,7 @@ def work():
     "manager": """
 from agentkit import LLMManager, MetricsMiddleware
 llm = LLMManager(cache="memory", middleware=[MetricsMiddleware()])
-llm.register_model("a", lambda prompt, kwargs: "text", timeout=5)
+llm.register_model("a", lambda prompt, kwargs: "text", timeout=30)
 numbers = iter(range(10**9))
 def work():
     llm.complete(f"hi {next(numbers)}")

@@ -14,6 +14,9 @@ from agentkit.policy.validation import whole_number
 T = TypeVar("T")
 R = TypeVar("R")
 
+_GLANCE = 0.5
+"""Seconds. A signal that arrives right before Python waits for a lock does not end that wait."""
+
 
 class _Items(Generic[T, R]):
     """Hands out items, and results to `done`, to one worker at a time."""
@@ -88,7 +91,8 @@ def run_bounded(
             thread.start()
             threads.append(thread)
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_GLANCE)
     finally:
         work.stopped = True
     if failures:

@@ -138,8 +138,9 @@ class Capture:
         return value | {INPUT_TYPE: PLAIN_TEXT} if value else value
 
     def output_text(self, response: Response[Any]) -> dict[str, Any]:
-        """The text of the response, in the attributes of OpenInference."""
-        value = self.text(response.text).as_attribute(OUTPUT_VALUE)
+        """The text of the response, or else its tool calls, in the attributes of OpenInference."""
+        text = response.text or "\n".join(map(_line_of, response.tool_calls))
+        value = self.text(text).as_attribute(OUTPUT_VALUE)
         return value | {OUTPUT_TYPE: PLAIN_TEXT} if value else value
 
     @guarded(NOTHING)
@@ -230,3 +231,8 @@ def dumps(value: Any) -> str:
     return json.dumps(
         value, ensure_ascii=False, separators=(",", ":"), default=lambda item: type(item).__name__
     )
+
+
+def _line_of(call: ToolCall) -> str:
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False, default=str)
+    return f"{call.name} {arguments}"

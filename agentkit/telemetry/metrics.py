@@ -20,6 +20,7 @@ from opentelemetry.metrics import (
 from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
 from agentkit.telemetry import names as n
+from agentkit.telemetry.deferred import Deferred
 from agentkit.telemetry.safe import guarded
 from agentkit.types import Usage
 from agentkit.types.ledger import CacheResult, Entry
@@ -43,6 +44,7 @@ class Instruments:
         provider: MeterProvider | None,
         profile: n.Profile,
         managers: weakref.WeakSet[ObservedManager],
+        deferred: Deferred,
     ) -> None:
         meter = metrics.get_meter(n.SCOPE, __version__, provider)
         vocabulary = n.VOCABULARIES[profile]
@@ -83,6 +85,8 @@ class Instruments:
         self._tokens = [(records[each.metric.name], each) for each in vocabulary.tokens]
         self._labels: dict[tuple[str, str, str, str | None], Attributes] = {}
         self._managers = managers
+        self.deferred = deferred
+        """Measurements that are recorded at the next collection."""
         for metric, callback in (
             (n.BREAKER_STATE_GAUGE, self._states),
             (n.BREAKER_FAILURE_RATE, self._rates),
@@ -133,6 +137,29 @@ class Instruments:
             self._labels[key] = found
         return found
 
+    def request(
+        self,
+        outcome: CallOutcome,
+        attempts: int,
+        seconds: float,
+        error_type: str | None,
+        labels: ManagerLabels,
+    ) -> None:
+        """Record one finished request."""
+        own = labels.outcomes[outcome]
+        if attempts:
+            self.generate_attempts.record(attempts, own)
+        if error_type is not None:
+            own = {**own, n.ERROR_TYPE: error_type}
+        self.generate_duration.record(seconds, own)
+
+    def look_up(self, result: CacheResult, seconds: float, labels: ManagerLabels) -> None:
+        """Record one look-up in the response cache."""
+        own = labels.cache_results[result]
+        self.cache_requests.add(1, own)
+        if own[n.CACHE_RESULT] != "bypass":
+            self.cache_duration.record(seconds, labels.cache_get)
+
     def attempt(self, entry: Entry, model_id: str, usage: Usage | None) -> None:
         """Record one settled attempt at the model that the provider calls `model_id`."""
         failed = entry.outcome == "failure"
@@ -170,6 +197,7 @@ class Instruments:
 
     @guarded(_NO_OBSERVATIONS)
     def _active(self, _: CallbackOptions) -> Iterable[Observation]:
+        self.deferred.record()  # an SDK calls this first, then collects what was recorded
         return [Observation(len(each.active), {n.MANAGER: each.name}) for each in self._managers]
 
     @guarded(_NO_OBSERVATIONS)
@@ -246,12 +274,14 @@ class ObservedManager:
 class _ProviderInstruments:
     """The instruments of one provider, by profile.
 
-    They share their managers: an SDK keeps only the first callback of an observable instrument.
+    They share their managers and what is deferred: an SDK keeps only the first callback of an
+    observable instrument.
     """
 
     def __init__(self) -> None:
         self.by_profile: dict[n.Profile, Instruments] = {}
         self.managers: weakref.WeakSet[ObservedManager] = weakref.WeakSet()
+        self.deferred = Deferred()
 
 
 _by_provider: weakref.WeakKeyDictionary[Any, _ProviderInstruments] = weakref.WeakKeyDictionary()
@@ -272,7 +302,10 @@ def instruments_for(provider: MeterProvider | None, profile: n.Profile) -> Instr
     An SDK refuses to register an instrument twice, so they are kept here as long as the provider
     exists. If the provider raises, its managers record nothing.
     """
-    return _found(provider, profile) or Instruments(NoOpMeterProvider(), profile, weakref.WeakSet())
+    found = _found(provider, profile)
+    if found is None:
+        found = Instruments(NoOpMeterProvider(), profile, weakref.WeakSet(), Deferred())
+    return found
 
 
 @guarded(_NO_INSTRUMENTS)
@@ -282,5 +315,5 @@ def _found(provider: MeterProvider | None, profile: n.Profile) -> Instruments | 
             provider if provider is not None else _GLOBAL, _ProviderInstruments()
         )
         if profile not in made.by_profile:
-            made.by_profile[profile] = Instruments(provider, profile, made.managers)
+            made.by_profile[profile] = Instruments(provider, profile, made.managers, made.deferred)
         return made.by_profile[profile]

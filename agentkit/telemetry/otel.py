@@ -6,12 +6,16 @@ same numbers. Every entry point is guarded: telemetry never changes the outcome 
 
 from __future__ import annotations
 
+import functools
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.trace import Link, Span, TracerProvider
 
 from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import whole_number
@@ -27,7 +31,7 @@ from agentkit.telemetry.metrics import (
 from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import FailureLog, recorded
-from agentkit.telemetry.spans import NO_SPAN, CallSpan, SpanSettings, tracer_for
+from agentkit.telemetry.spans import NO_SPAN, CallSpan, LateSpan, SpanSettings, tracer_for
 from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
 
@@ -53,9 +57,15 @@ class Telemetry:
         max_content_chars: maximum length of a recorded text, in characters (default 8,192).
         profile: version of the GenAI conventions: ``"v1.41"`` (default), ``"next"`` or ``"both"``.
         openinference: also write the OpenInference attributes that some trace viewers read.
+        spans: ``"request"`` (default) writes a span for each request, and inside it one for each
+            attempt. ``"attempt"`` writes the span of the attempt only, if one attempt was all.
+        defer_metrics: whether the measurements of requests and attempts wait in memory until the
+            SDK collects (default False: they are recorded in the thread of the caller). None is
+            lost: if 4,096 wait, the next caller records them. They have no exemplars.
 
     Raises:
-        ConfigurationError: the profile or content mode is unknown, or the maximum is below 1.
+        ConfigurationError: the profile, content mode or `spans` is unknown, or the maximum is below
+            1.
     """
 
     tracer_provider: TracerProvider | None = None
@@ -65,6 +75,8 @@ class Telemetry:
     max_content_chars: int = 8192
     profile: n.Profile = "v1.41"
     openinference: bool = False
+    spans: Literal["request", "attempt"] = "request"
+    defer_metrics: bool = False
 
     def __post_init__(self) -> None:
         mode_of(self.content)
@@ -72,6 +84,10 @@ class Telemetry:
         if self.profile not in n.VOCABULARIES:
             raise ConfigurationError(
                 f"profile={self.profile!r} is unknown", hint="use 'v1.41', 'next' or 'both'"
+            )
+        if self.spans not in ("request", "attempt"):
+            raise ConfigurationError(
+                f"spans={self.spans!r} is unknown", hint="use 'request' or 'attempt'"
             )
 
     def capture(self) -> Capture:
@@ -107,6 +123,7 @@ class TelemetryObserver(Observer):
         self._span_name = f"{n.GENERATE} {manager}"
         self._labels = ManagerLabels(manager)
         self._failures = FailureLog("starting a span")
+        self._is_late = telemetry.spans == "attempt"
         capture = telemetry.capture()
         self._settings = SpanSettings(
             manager=manager,
@@ -118,24 +135,39 @@ class TelemetryObserver(Observer):
             capture=capture,
             vocabulary=n.VOCABULARIES[telemetry.profile],
             openinference=telemetry.openinference,
+            deferred=self._instruments.deferred if telemetry.defer_metrics else None,
             lists_content=telemetry.openinference and capture.on_spans,
         )
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
-        """Start the request's span."""
-        span = NO_SPAN
-        if not OUTBOX.is_closed():  # a span cannot be started later
+        """Start the request's span, unless the span of an attempt may suffice."""
+        span, late = NO_SPAN, None
+        if OUTBOX.is_closed():  # a span cannot be started later
+            pass
+        elif self._is_late:
+            start = functools.partial(self._start, request, models)
+            late = LateSpan(start, get_current(), time.time_ns())
+        else:
             try:
                 span = self._start(request, models)
             except Exception as error:  # noqa: BLE001 - providers and processors are user code
                 self._failures.note(error)
-        call = CallSpan(self._settings, span)
+        call = CallSpan(self._settings, span, late)
         self._observed.active.add(call)
         return call
 
-    def _start(self, request: Request, models: tuple[str, ...]) -> Span:
+    def _start(
+        self,
+        request: Request,
+        models: tuple[str, ...],
+        context: Context | None = None,
+        began: int | None = None,
+        links: Sequence[Link] | None = None,
+    ) -> Span:
         attributes: dict[str, Any] = {**self._labels.own, n.ROUTE: models}
-        span = self._tracer.start_span(self._span_name, None, SpanKind.INTERNAL, attributes)
+        span = self._tracer.start_span(
+            self._span_name, context, attributes=attributes, links=links, start_time=began
+        )
         if self._settings.lists_content and span.is_recording():
             span.set_attributes(self._settings.capture.input_text(request))
         return span

@@ -68,11 +68,14 @@ def recorded(function: Callable[P, None]) -> Callable[P, None]:
     failures = FailureLog(function.__qualname__)
     closed, waiting = OUTBOX.closed, OUTBOX.waiting
 
+    later = guarded(None)(function)
+
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         thread = get_ident()
         if thread in closed or thread == OUTBOX.collecting:
-            waiting.append(functools.partial(call, *args, **kwargs))
+            # Not `call`: the outbox is closed while it is emptied, so that would wait again.
+            waiting.append(functools.partial(later, *args, **kwargs))
             return
         try:
             closed.add(thread)

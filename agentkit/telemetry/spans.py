@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
 from functools import cache
@@ -14,6 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
+    Link,
     NoOpTracer,
     Span,
     SpanKind,
@@ -30,7 +31,9 @@ from agentkit._version import __version__
 from agentkit.providers.transport.instrumentation import RECORDED
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
+from agentkit.telemetry.deferred import Deferred
 from agentkit.telemetry.metrics import Instruments, ManagerLabels, ObservedManager
+from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import guarded, recorded
 from agentkit.types import Request, Response, Usage
@@ -57,26 +60,47 @@ class SpanSettings(NamedTuple):
     capture: Capture
     vocabulary: n.Vocabulary
     openinference: bool
+    deferred: Deferred | None
+    """Where measurements wait; None: they are recorded immediately."""
     lists_content: bool
     """Whether spans have the text that lists of OpenInference viewers show."""
+
+
+class LateSpan(NamedTuple):
+    """The span of a request that is written only if the span of one attempt does not suffice."""
+
+    start: Callable[[Context, int, Sequence[Link]], Span]
+    """Starts it in this context, at this time in nanoseconds, with these links."""
+    context: Context
+    began: int
 
 
 class CallSpan(CallObserver):
     """The INTERNAL span of one request, which has no `gen_ai` attribute, and its metrics."""
 
-    __slots__ = ("_attempts", "_context", "_settings", "_span")
+    __slots__ = ("_attempts", "_context", "_first", "_late", "_settings", "_span")
 
-    def __init__(self, settings: SpanSettings, span: Span) -> None:
+    def __init__(self, settings: SpanSettings, span: Span, late: LateSpan | None = None) -> None:
         self._settings = settings
         self._span = span
         self._attempts = 0
-        self._context = None if span is NO_SPAN else _context_of(span)
+        self._late = late
+        self._first: Span | None = None
+        """The span of the first attempt, to which a late span of the request is linked."""
+        self._context: Context | None = None
+        """The context of the spans of its attempts; None: they have none."""
+        if late is not None:
+            self._context = late.context
+        elif span is not NO_SPAN:
+            self._context = _context_of(span)
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
     ) -> AttemptObserver:
         """Start the CLIENT span of one attempt, if the request has a span."""
         self._attempts += 1
+        if self._attempts > 1 and self._late is not None and not OUTBOX.is_closed():
+            self._start_late()
         if self._context is None:
             return AttemptMetrics(self._settings, model_id)
         attributes: dict[str, Any] = {
@@ -84,8 +108,23 @@ class CallSpan(CallObserver):
             n.ATTEMPT_NUMBER: number,
             n.ROUTE_INDEX: index,
         }
+        if self._late is not None:
+            attributes |= self._settings.labels.own
         span = self._start(f"{n.CHAT} {model_id}", attributes, request)
+        if span is NO_SPAN:
+            return AttemptMetrics(self._settings, model_id)
+        if self._late is not None:
+            self._first = span
         return AttemptSpan(self._settings, model_id, span, self._context, request)
+
+    @guarded(None)
+    def _start_late(self) -> None:
+        """Start the span of the request, as the span of one attempt does not suffice."""
+        late, self._late = self._late, None
+        if late is not None:
+            links = () if self._first is None else (Link(self._first.get_span_context()),)
+            self._span = late.start(late.context, late.began, links)
+            self._context = None if self._span is NO_SPAN else _context_of(self._span)
 
     @guarded(NO_SPAN)
     def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
@@ -176,17 +215,20 @@ class CallSpan(CallObserver):
             },
         )
 
-    @recorded
     def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """Record a look-up in the response cache."""
-        instruments, labels = self._settings.instruments, self._settings.labels
-        own = labels.cache_results[result]
-        outcome = own[n.CACHE_RESULT]
-        instruments.cache_requests.add(1, own)
-        if outcome != "bypass":
-            instruments.cache_duration.record(seconds, labels.cache_get)
-        if self._context is not None:
-            self._event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
+        settings = self._settings
+        if settings.deferred is not None:
+            settings.deferred.add(settings.instruments.look_up, (result, seconds, settings.labels))
+        else:
+            self._record_look_up(result, seconds)
+        if self._span is not NO_SPAN:
+            outcome = settings.labels.cache_results[result][n.CACHE_RESULT]
+            self._add_event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
+
+    @recorded
+    def _record_look_up(self, result: CacheResult, seconds: float) -> None:
+        self._settings.instruments.look_up(result, seconds, self._settings.labels)
 
     @recorded
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
@@ -194,7 +236,8 @@ class CallSpan(CallObserver):
         outcome = "acquired" if acquired else "rejected"
         labels = {n.MODEL: model, n.WAIT_OUTCOME: outcome}
         self._settings.instruments.waits.record(seconds, labels)
-        self._event(n.WAITED, {**labels, n.WAIT_SECONDS: seconds})
+        if self._span is not NO_SPAN:
+            self._event(n.WAITED, {**labels, n.WAIT_SECONDS: seconds})
 
     def end(
         self,
@@ -205,19 +248,21 @@ class CallSpan(CallObserver):
     ) -> None:
         """End the request's span and count the request."""
         self._settings.observed.active.discard(self)
-        self._settings.recorder.call(outcome)
-        self._record(outcome, ledger, error)
-        if self._context is not None:
+        settings = self._settings
+        settings.recorder.call(outcome)
+        kind = error_type(error) if outcome == "error" else None
+        if settings.deferred is not None:
+            measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
+            settings.deferred.add(settings.instruments.request, measured)
+        else:
+            self._record(outcome, ledger.duration, kind)
+        if self._span is not NO_SPAN or (self._late is not None and self._attempts != 1):
             self._end_span(outcome, ledger, response, error, time.time_ns())
 
     @recorded
-    def _record(self, outcome: CallOutcome, ledger: Ledger, error: BaseException | None) -> None:
-        instruments, labels = self._settings.instruments, self._settings.labels.outcomes[outcome]
-        if self._attempts:
-            instruments.generate_attempts.record(self._attempts, labels)
-        if outcome == "error":
-            labels = {**labels, n.ERROR_TYPE: error_type(error)}
-        instruments.generate_duration.record(ledger.duration, labels)
+    def _record(self, outcome: CallOutcome, seconds: float, kind: str | None) -> None:
+        settings = self._settings
+        settings.instruments.request(outcome, self._attempts, seconds, kind, settings.labels)
 
     @recorded
     def _end_span(
@@ -228,6 +273,8 @@ class CallSpan(CallObserver):
         error: BaseException | None,
         ended: int,
     ) -> None:
+        if self._late is not None:
+            self._start_late()
         span = self._span
         try:
             attributes: dict[str, Any] = {n.OUTCOME: outcome, n.ATTEMPTS: self._attempts}
@@ -249,8 +296,14 @@ class CallSpan(CallObserver):
         finally:
             span.end(ended)
 
+    @recorded
+    def _add_event(self, name: str, attributes: dict[str, Any]) -> None:
+        self._event(name, attributes)
+
     def _event(self, name: str, attributes: dict[str, Any]) -> None:
-        if self._context is not None:
+        if self._late is not None:
+            self._start_late()
+        if self._span is not NO_SPAN:
             present = {key: value for key, value in attributes.items() if value is not None}
             self._span.add_event(name, present)
 
@@ -268,15 +321,13 @@ class AttemptMetrics(AttemptObserver):
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
         """Count the attempt."""
-        self._settings.recorder.attempt(entry)
-        self._record(entry, response, error)
-
-    @recorded
-    def _record(
-        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
-    ) -> None:
+        settings = self._settings
+        settings.recorder.attempt(entry)
         usage = response.usage if response is not None else getattr(error, "usage", None)
-        self._settings.instruments.attempt(entry, self._model_id, usage)
+        if settings.deferred is not None:
+            settings.deferred.add(settings.instruments.attempt, (entry, self._model_id, usage))
+        else:
+            self._record(entry, usage)
         if log.isEnabledFor(logging.DEBUG):
             kind = entry.error_type and n.listed(entry.error_type)
             log.debug(
@@ -287,6 +338,10 @@ class AttemptMetrics(AttemptObserver):
                 entry.duration,
                 extra={"model": entry.model, "error_type": kind},
             )
+
+    @recorded
+    def _record(self, entry: Entry, usage: Usage | None) -> None:
+        self._settings.instruments.attempt(entry, self._model_id, usage)
 
 
 class AttemptSpan(AttemptMetrics):
@@ -309,9 +364,7 @@ class AttemptSpan(AttemptMetrics):
 
     @guarded(_NO_SCOPE)
     def scope(self) -> AbstractContextManager[object] | None:
-        """Make the attempt's span current during one step; None if there is no span."""
-        if self._span is NO_SPAN:
-            return None
+        """Make the attempt's span current during one step."""
         return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
 
     def end(

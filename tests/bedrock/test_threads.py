@@ -37,9 +37,9 @@ def test_closing_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", server.bedrock_url)
         with LLMManager([HAIKU], [EAST], auth_config=AUTH) as llm:
             assert asyncio.run(llm.aconverse([message()])).get_content() == "x"
-            assert llm.converse([message()], timeout=5).get_content() == "x"
+            assert llm.converse([message()], timeout=30).get_content() == "x"
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive(), thread.name
     llm.close()
 

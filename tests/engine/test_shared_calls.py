@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -460,6 +461,10 @@ def test_followers_with_as_little_time_leave_a_silent_model_with_the_leader(
     assert gate.calls == 1
 
 
+def _one_word(prompt: str, kwargs: dict[str, Any]) -> Iterator[str]:
+    yield "one"
+
+
 class Endless:
     """A stream that continues until it is closed, and counts what was taken of it."""
 
@@ -511,6 +516,25 @@ def test_a_blocking_consumer_slows_its_stream_too_and_may_leave() -> None:
         given = endless.rested()
         assert given < AHEAD + 10
         assert "".join(llm.stream("same")).endswith("9999 ")
+
+
+def test_nothing_keeps_the_keys_of_shared_streams(llm: LLMManager) -> None:
+    """A program that streams many prompts would grow by each of them."""
+    llm.register_model("words", _one_word)
+
+    def keys() -> int:
+        gc.collect()
+        tables = (each for each in gc.get_objects() if isinstance(each, dict))
+        return sum(
+            isinstance(key, str) and key.startswith("stream:")
+            for table in tables
+            for key in list(table)
+        )
+
+    before = keys()
+    for number in range(5):
+        assert "".join(llm.stream(f"prompt {number}", model="words")) == "one"
+    assert keys() == before
 
 
 def test_the_fastest_consumer_sets_the_pace_and_the_slowest_misses_nothing() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agentkit import BatchResult, ConfigurationError, HealthAware, LLMError, LLMManager, RetryPolicy
 from agentkit.testing import FakeClock
+from tests.helpers import until
 
 
 def model(prompt: str, kwargs: dict[str, Any]) -> str:
@@ -89,22 +90,21 @@ def test_an_error_outside_the_tree_stops_the_batch(llm: LLMManager, kind: str) -
 
 @both
 def test_a_models_slots_bound_it_and_waiting_is_in_the_ledger(kind: str) -> None:
-    gate = threading.Event()
+    llm = LLMManager(enable_caching=False)
     now: list[str] = []
-    most = 0
+    most = asked = 0
 
     def slow(prompt: str, kwargs: dict[str, Any]) -> str:
-        nonlocal most
+        nonlocal most, asked
         now.append(prompt)
         most = max(most, len(now))
-        if prompt == "0":
-            gate.wait(5)
+        asked += 1
+        if asked == 1:
+            until(lambda: llm.get_status()["pools"]["slow"]["waiting"] == 2)
         now.remove(prompt)
         return prompt
 
-    llm = LLMManager(enable_caching=False)
     llm.register_model("slow", slow, max_concurrency=1)
-    threading.Timer(0.03, gate.set).start()
     result = batched(llm, kind, ["0", "1", "2"], max_concurrency=3)
     assert most == 1
     assert sum(reply.ledger.waited > 0 for reply in result.responses) == 2

@@ -234,7 +234,7 @@ def test_a_blocking_model_does_not_stop_the_loop() -> None:
     moved = threading.Event()
 
     def blocking(prompt: str, kwargs: dict[str, Any]) -> str:
-        return "free" if moved.wait(5.0) else "stuck"
+        return "free" if moved.wait(30.0) else "stuck"
 
     with LLMManager(enable_caching=False) as llm:
         llm.register_model("m", blocking)

@@ -26,8 +26,8 @@ async def looping(prompt: str, kwargs: dict[str, Any]) -> str:
 @pytest.fixture
 def llm() -> Iterator[LLMManager]:
     with LLMManager() as manager:
-        manager.register_model("blocking", blocking, timeout=5)
-        manager.register_model("looping", looping, timeout=5)
+        manager.register_model("blocking", blocking, timeout=30)
+        manager.register_model("looping", looping, timeout=30)
         manager.complete("warm", model="blocking")
         manager.complete("warm", model="looping")
         yield manager

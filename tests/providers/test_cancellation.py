@@ -77,7 +77,7 @@ def test_cancelling_ends_a_request_that_trickles(
     thread.start()
     assert isinstance(failure(adapter, scope, stream=stream), NetworkError)
     thread.join()
-    server.wait_until(lambda at: at.connections == 0, timeout=1.0)
+    server.wait_until(lambda at: at.connections == 0, timeout=FOREVER / 3)
     server.clear()
     assert adapter.send(Request(prompt="again")).text == ANSWER
     adapter.close()
@@ -141,7 +141,7 @@ def test_without_a_timeout_the_share_of_the_deadline_ends_an_attempt(
         "abandoned",
         "time_share",
     )
-    server.wait_until(lambda at: at.connections == 0, timeout=1.0)
+    server.wait_until(lambda at: at.connections == 0, timeout=FOREVER / 3)
     adapter.close()
 
 
@@ -154,7 +154,7 @@ def test_a_call_that_its_timeout_ends_keeps_neither_worker_nor_socket(
     server.always(TRICKLE)
     with with_backup(adapter, timeout=0.1) as llm:
         assert ask(llm, stream=stream).text == "from backup"
-        server.wait_until(lambda at: at.connections == 0, timeout=1.0)
+        server.wait_until(lambda at: at.connections == 0, timeout=FOREVER / 3)
         until(lambda: llm.get_metrics()["stuck_calls"] == 0)
     adapter.close()
 
@@ -167,6 +167,6 @@ def test_a_shared_stream_that_its_last_reader_leaves_is_cancelled(server: WireSe
         llm.register_model("m", adapter, breaker=breaker)
         with llm.stream("q", deadline=FOREVER) as opened:
             next(opened.events())
-        server.wait_until(lambda at: at.connections == 0, timeout=1.0)
+        server.wait_until(lambda at: at.connections == 0, timeout=FOREVER / 3)
     assert breaker.statistics().failures == 0
     adapter.close()

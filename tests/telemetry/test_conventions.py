@@ -116,3 +116,13 @@ def test_lists_of_a_viewer_show_a_request_and_its_answer(
         assert (recorded.get("output.value") == "fine") is wanted
         kinds = {attributes(each).get("output.mime_type") for each in seen.spans}
         assert kinds == ({"text/plain"} if wanted else {None})
+
+
+def test_lists_of_a_viewer_show_the_tool_calls_of_an_answer_without_text(
+    observing: Callable[..., Observed],
+) -> None:
+    seen = observing(content="span", openinference=True)
+    for name in ("a tool call", "everything"):
+        seen.manager(("a", Capable(ANSWERS[name]))).complete("hi", tools=[LOOK])
+    outputs = [attributes(each)["output.value"] for each in seen.attempts]
+    assert outputs == ['look {"at": "the door"}', "A lion."]

@@ -16,6 +16,7 @@ from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.registry import PROVIDERS_BY_KEY
 from agentkit.telemetry import names
+from agentkit.telemetry.otel import Telemetry
 from agentkit.testing import ScriptedModel, overloaded, rate_limited, timeout, unauthorized
 from agentkit.types import Request, Response, Usage
 from tests.helpers import Ask, agenerate, astream, each_way, generate, stream
@@ -356,3 +357,52 @@ def test_provider_names_are_those_of_the_conventions() -> None:
     known = {each.value for each in listed}
     assert set(names.PROVIDERS.values()) <= known
     assert {names.provider_name(each) for each in PROVIDERS_BY_KEY} <= known
+
+
+def of_attempts() -> Observed:
+    return Observed(spans="attempt")
+
+
+@each_way
+def test_one_attempt_may_be_one_span(ask: Ask) -> None:
+    seen = of_attempts()
+    assert ask(seen.manager(("a", ScriptedModel(ANSWER)), name="main")) == "fine"
+    (span,) = seen.spans
+    assert (span.name, span.kind, span.parent) == ("chat a", SpanKind.CLIENT, None)
+    assert attributes(span)["agentkit.manager.name"] == "main"
+    assert attributes(span)["agentkit.attempt.outcome"] == "success"
+    seen.close()
+
+
+@each_way
+def test_more_than_one_attempt_has_the_span_of_its_request(ask: Ask) -> None:
+    seen = of_attempts()
+    llm = seen.manager(("a", ScriptedModel(then=overloaded())), ("b", ScriptedModel(ANSWER)))
+    assert ask(llm) == "fine"
+    wrapper, (first, *others) = seen.wrapper, seen.attempts
+    assert first.parent is None
+    assert [link.context.span_id for link in wrapper.links] == [id_of(first)]
+    assert {parent_of(span) for span in others} == {id_of(wrapper)}
+    assert wrapper.start_time is not None
+    assert first.start_time is not None
+    assert wrapper.start_time <= first.start_time
+    assert attributes(wrapper)["agentkit.attempts"] == 3
+    assert attributes(wrapper)["agentkit.outcome"] == "fallback_success"
+    names_of_events = [name for name, _ in events(wrapper)]
+    assert names_of_events == ["agentkit.retry.scheduled", "agentkit.fallback"]
+    seen.close()
+
+
+@each_way
+def test_a_request_that_sent_nothing_has_a_span_of_its_own(ask: Ask) -> None:
+    seen = of_attempts()
+    llm = seen.manager(("a", ScriptedModel(ANSWER)), cache="memory")
+    assert [ask(llm), ask(llm)] == ["fine", "fine"]
+    assert [span.name for span in seen.spans][:1] == ["chat a"]
+    assert attributes(seen.wrapper)["agentkit.outcome"] == "cache_hit"
+    seen.close()
+
+
+def test_spans_are_of_requests_or_attempts() -> None:
+    with pytest.raises(e.ConfigurationError, match="spans='none'"):
+        Telemetry(spans="none")  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ connection ends: at once when the process ends, and within half a minute when it
 
 from __future__ import annotations
 
+import selectors
 import threading
 import time
 import uuid
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+_UNLOCK_SECONDS = 1.0
 _SETTINGS: Final = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
@@ -104,7 +106,11 @@ class PostgresDatabase:
     def close(self) -> None:
         """Close the connection. Closing twice does nothing."""
         self._closed.set()
-        self._disconnect()
+        with self._lock:
+            if self._connection is not None and self._owner:
+                with suppress(self._psycopg.Error):
+                    _unlock(self._connection)
+            self._disconnect()
 
     def _attempt(self, work: Callable[[Execute], V]) -> V:
         with self._lock:
@@ -166,6 +172,18 @@ class PostgresDatabase:
         if self._connection is not None:
             _parents.append(self._connection)
         self._connection, self._owner = None, ""
+
+
+def _unlock(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Release the owner's lock and wait for that, unless the server is out of reach.
+
+    When a connection is closed, its locks are released too, but a little later.
+    """
+    connection.pgconn.send_query(b"SELECT pg_advisory_unlock_all()")
+    connection.pgconn.flush()
+    with selectors.DefaultSelector() as answer:
+        answer.register(connection.fileno(), selectors.EVENT_READ)
+        answer.select(_UNLOCK_SECONDS)
 
 
 def _key(owner: str) -> int:

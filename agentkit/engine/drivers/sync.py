@@ -159,7 +159,7 @@ class SyncDriver:
 
     def _launch(self, effect: fx.Launch) -> fx.Running:
         side = _SideFlow(effect.flow, self.runtime, LED.get() | {effect.leads})
-        self.runtime.leaders.submit(side.run, effect.leads)
+        self.runtime.leaders.submit(side.run, "shared call")
         return side
 
     handlers: ClassVar[dict[type[fx.Effect[Any]], Callable[..., Any]]] = {

@@ -97,13 +97,14 @@ def test_what_cancelling_raises_ends_no_other_watch(
     assert "could not be cancelled" in caplog.text
 
 
-def test_closing_ends_the_thread(dog: Watchdog) -> None:
+def test_closing_ends_the_thread(dog: Watchdog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 2 * LONG)
     watch = dog.watch(lambda: None)
     watch.start(LONG)
     watch.stop()
     (thread,) = threads(dog)
     dog.close()
-    thread.join(0.4)
+    thread.join(LONG)
     assert not thread.is_alive()
 
 

@@ -187,16 +187,16 @@ class TestWaitingForAWorker:
         breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=1))
 
         def slow(prompt: str, kwargs: dict[str, Any]) -> str:
-            threading.Event().wait(0.03)
+            threading.Event().wait(0.15)
             return "fine"
 
         async def main(llm: LLMManager) -> list[Any]:
-            return list(await asyncio.gather(*(llm.acomplete(f"q{n}") for n in range(20))))
+            return list(await asyncio.gather(*(llm.acomplete(f"q{n}") for n in range(16))))
 
         with LLMManager(enable_caching=False, retry=ONCE, max_workers=2) as llm:
-            llm.register_model("m", slow, timeout=0.2, breaker=breaker)
+            llm.register_model("m", slow, timeout=1.0, breaker=breaker)
             replies = asyncio.run(main(llm))
-        assert [reply.text for reply in replies] == ["fine"] * 20
+        assert [reply.text for reply in replies] == ["fine"] * 16
         assert breaker.statistics().failures == 0
         last = max(replies, key=lambda reply: reply.ledger.waited).ledger
         assert last.waited > 0.2

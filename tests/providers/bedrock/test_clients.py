@@ -102,7 +102,7 @@ def test_the_threads_are_its_own_and_as_many_as_may_run_at_once() -> None:
         meeting = threading.Barrier(3)
 
         def meet(_: int) -> str:
-            meeting.wait(5)
+            meeting.wait(30)
             return threading.current_thread().name
 
         names = set(executor.map(meet, range(6)))
