@@ -15,8 +15,9 @@ from agentkit.types.fleet import Argument
 
 SPAN: Final = 61
 """Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
-HOLD: Final = 1_500
-"""Milliseconds for which a member that may have lost entries grants nothing."""
+HOLD: Final = 2_500
+"""Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
+process, another second for one that has to connect again, and something for a busy machine."""
 GRACE: Final = 1_000
 """Milliseconds that whoever is next in the line has to ask."""
 KEPT: Final = 2 * SPAN * 1_000

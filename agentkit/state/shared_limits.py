@@ -251,7 +251,7 @@ class SharedLimits:
             for window in (self._windows[member],)
         ]
         needs = [(*each.need, int((now - each.rank) * 1000)) for each in waiting]
-        alive = self._fleet.processes
+        alive = self._alive
         return quota_questions.reserve(self._keys, self._asker, alive, offers, needs)
 
     def _hear(self, asked: _Asked, reply: Any) -> None:
@@ -312,7 +312,7 @@ class SharedLimits:
     def _report(self, member: Member, **what: Any) -> None:
         if self._server:
             topic = self._keys.topic(self._windows[member].name)
-            alive = self._fleet.processes
+            alive = self._alive
             self._fleet.post(quota_questions.report(self._key(member), topic, alive=alive, **what))
 
     # What the fleet says, on its threads.
@@ -335,7 +335,7 @@ class SharedLimits:
         with self._pool.lock:
             had = [each.had(now) for each in self._windows.values()]
         members = [self._key(member) for member in self._windows]
-        return quota_questions.watch(members, self._asker, self._server, self._fleet.processes, had)
+        return quota_questions.watch(members, self._asker, self._server, self._alive, had)
 
     def _subscribe(self) -> None:
         if self._process == self._fleet.process:
@@ -455,6 +455,11 @@ class SharedLimits:
             self._pool.update(change, now)
 
     # State.
+
+    @property
+    def _alive(self) -> int:
+        """Processes that may have taken something: after a loss, the store itself knows of none."""
+        return max(self._fleet.processes, *(each.processes for each in self._windows.values()))
 
     @property
     def _asker(self) -> str:

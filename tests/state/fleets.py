@@ -8,7 +8,7 @@ from typing import Any
 
 from agentkit.policy.limits import Lease, Member, Need, Pool, RateLimits
 from agentkit.state.local import LocalState
-from agentkit.state.questions import NEWS, inbox_of
+from agentkit.state.questions import NEWS, beat, inbox_of
 from agentkit.state.shared_limits import SharedLimits
 from agentkit.types import Usage
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
@@ -98,7 +98,7 @@ class ScriptedFleet:
     def beat(self) -> None:
         """What a process does once a second, if it reaches the store."""
         if self.up:
-            self.processes = sum(each.up for each in self._store.fleets)
+            self.processes = self._store.state.ask(beat(self.process))[0]
             for make in list(self._rounds):
                 for question, hear in make():
                     self.post(question, hear)
@@ -197,7 +197,7 @@ class World:
         self.store = Store()
         self.processes = [Process(self.store, f"p{n}", limits, **options) for n in range(count)]
         self.settle()
-        self.advance(2.0)
+        self.advance(4.0)
 
     def __getitem__(self, number: int) -> Process:
         return self.processes[number]

@@ -199,6 +199,20 @@ def test_after_a_flush_everything_is_counted_again() -> None:
     assert sent(world) == 5
 
 
+def test_after_a_flush_a_process_that_took_nothing_waits_for_the_others() -> None:
+    world = World(2, FIVE)
+    for _ in range(5):
+        world[0].call()
+    world.settle()
+    world.store.state.flush()
+    world[1].fleet.beat()  # for the store, it is the only process now
+    world.settle()
+    for _ in range(5):
+        world[1].call()
+    world.advance(50.0)
+    assert sent(world) == 5
+
+
 def test_after_a_failover_that_lost_writes_everything_is_counted_again() -> None:
     world = World(2, FIVE)
     backup = world.store.backup()

@@ -2,7 +2,7 @@
 -- sorted set of the processes that have said what they took. Its window has one bucket a second; an
 -- admission counts until its bucket is SPAN seconds old, which is 60 to 61 seconds.
 local SPAN = 61
-local HOLD = 1500
+local HOLD = 2500
 local GRACE = 1000
 local KEPT = 2 * SPAN * 1000
 
