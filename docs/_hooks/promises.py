@@ -6,6 +6,7 @@ Run as a script after a change of either; a test compares the outcome.
 from __future__ import annotations
 
 import ast
+import functools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,13 +42,17 @@ def promised() -> list[str]:
     return [promise for document in documents() for promise in document["promises"]]
 
 
-def proofs() -> Iterator[Proof]:
+@functools.cache
+def proofs() -> tuple[Proof, ...]:
     """Every test with a `promise` marker, once for each promise that it names."""
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                for promise in _marked(node):
-                    yield Proof(promise, path.relative_to(ROOT).as_posix(), node.name)
+    return tuple(
+        Proof(promise, path.relative_to(ROOT).as_posix(), node.name)
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        if "mark.promise(" in (text := path.read_text(encoding="utf-8"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for promise in _marked(node)
+    )
 
 
 def _marked(test: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
