@@ -48,6 +48,7 @@ class Operation:
     def __init__(self, client: Any, name: str) -> None:
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
+        from botocore.exceptions import InvalidEndpointConfigurationError
         from botocore.parsers import EventStreamJSONParser, create_parser
         from botocore.serialize import create_serializer
 
@@ -74,6 +75,9 @@ class Operation:
         self._signature: SignatureV4 | None = None
         probe = self.request({"modelId": "model"})
         self._has_token = probe.headers.get("Authorization", "").startswith("Bearer ")
+        if self._has_token and not self.endpoint.startswith("https:"):
+            # Older releases of botocore sign it.
+            raise InvalidEndpointConfigurationError(msg="an API key requires an HTTPS endpoint")
         credentials, _ = credentials_of(signer)
         if isinstance(credentials, Credentials):
             frozen = credentials.get_frozen_credentials()

@@ -176,8 +176,8 @@ def test_an_api_key_is_sent_instead_of_a_signature(
 
 
 @modes
-@transports
 @pytest.mark.parametrize("key", ["made-up\r\nx-evil: 1", "made-up"])
+@transports
 def test_an_api_key_is_not_sent_in_the_open(
     server: WireServer, mode: str, transport: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
