@@ -6,6 +6,7 @@ import ctypes
 import gc
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from agentkit.policy.limits import Need, Pool
 from agentkit.policy.price import Price
 from agentkit.policy.target import Target
 from benchmarks.measure import Figures
+
+
+RESIDENT_THREADS = 2
+"""Threads of a manager that never end by themselves: its event loop and its watchdog."""
+REST = 60.0
+"""The most seconds that idle worker threads are waited for; they end after 30."""
 
 
 class CountedBudget(Budget):
@@ -46,11 +53,17 @@ class Leftovers:
 
     def warmed_up(self) -> None:
         """Measure growth from here."""
+        self._rest()
         self._resident = _resident()
 
     def growth(self) -> float:
-        """Growth of resident memory in MB."""
+        """Growth of resident memory in MB, both times without idle worker threads."""
+        self._rest()
         return _resident() - self._resident
+
+    def _rest(self) -> None:
+        """Wait until idle worker threads have ended: each has memory and a database open."""
+        _wait_until(lambda: threading.active_count() <= self._threads + RESIDENT_THREADS, REST)
 
     def inside(self, manager: LLMManager, budget: CountedBudget) -> Figures:
         """What is left in `manager` while no call is under way."""
@@ -69,13 +82,17 @@ class Leftovers:
     def outside(self) -> Figures:
         """What is left in the process after the manager was closed."""
         gc.collect()
-        deadline = time.perf_counter() + 5
-        while threading.active_count() > self._threads and time.perf_counter() < deadline:
-            time.sleep(0.01)
+        _wait_until(lambda: threading.active_count() <= self._threads, 5)
         return {
             "threads_left": threading.active_count() - self._threads,
             "descriptors_left": _descriptors() - self._descriptors,
         }
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.perf_counter() + seconds
+    while not condition() and time.perf_counter() < deadline:
+        time.sleep(0.01)
 
 
 def _living(kind: type) -> list[Any]:
