@@ -19,7 +19,6 @@ from agentkit.policy.price import Price
 from agentkit.policy.target import Target
 from benchmarks.measure import Figures
 
-
 RESIDENT_THREADS = 2
 """Threads of a manager that never end by themselves: its event loop and its watchdog."""
 REST = 60.0
