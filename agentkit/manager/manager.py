@@ -67,9 +67,10 @@ class LLMManager(Closing, AsyncClosing):
         cache_ttl: seconds for which a cached response is valid (default 3600).
         cache_namespace: separates the cached responses of this manager from others;
             `clear_cache` clears this namespace only.
-        fleet: the URL of a Valkey or Redis server through which processes share their calls and
-            cached responses, such as ``valkey://host:6379/0``; ``"off"``: none (default
-            ``AGENTKIT_FLEET``, or else off). Needs the extra ``fleet``.
+        fleet: the URL of a Valkey or Redis server through which processes share their calls,
+            cached responses, limits, budgets and circuit breakers, such as
+            ``valkey://host:6379/0``; ``"off"``: none (default ``AGENTKIT_FLEET``, or else off).
+            Needs the extra ``fleet``.
         on_fleet_loss: what holds for rate limits, which the processes share, while that server is
             lost: ``"share"`` (default): each process may take its equal share of what was left;
             ``"stop"``: calls go to the next model, or raise `PoolExhaustedError`; ``"open"``: each

@@ -9,7 +9,7 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentkit.cache.fingerprint import callable_fingerprint, request_key
 from agentkit.cache.response import ResponseCache, build_response_cache
@@ -27,9 +27,6 @@ from agentkit.policy.validation import instance, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.providers.requirements import TransportName
 from agentkit.types import Now, Request, Store
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("agentkit.pool")
 

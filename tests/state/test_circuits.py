@@ -140,6 +140,13 @@ def test_probes_of_all_processes_together_reach_the_success_threshold() -> None:
     assert fleet.states == ["closed", "closed", "closed"]
 
 
+def test_a_message_that_another_one_has_overtaken_is_dropped() -> None:
+    fleet = opened("a", "b")
+    key, era = fleet.processes[0].circuit.key, 10**12
+    fleet.members[0].receive("circuit", f"{key} closed {era} 0 -1 ".encode())
+    assert fleet.states == ["open", "open"]
+
+
 def test_a_process_that_missed_the_news_hears_at_its_first_failure() -> None:
     fleet = Fleet("a", "b", "c")
     fleet.silent = True
