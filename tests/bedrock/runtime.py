@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -81,6 +81,10 @@ class EventStream:
                 raise event
             yield event
 
+    async def __aiter__(self) -> AsyncIterator[Iterator[dict[str, Any]]]:
+        """As over the native transport: the events that come together."""
+        yield iter(self)
+
     def close(self) -> None:
         self.closed = True
 
@@ -112,6 +116,12 @@ class FakeClients:
                 self.made[region] += 1
                 self._runtimes[region] = _Runtime(self, region)
             return self._runtimes[region]
+
+    def native(self, region: str) -> Any:
+        return self.runtime(region)
+
+    async def anative(self, region: str) -> Any:
+        return self.runtime(region)
 
     def close(self) -> None:
         if self._executor is not None:
@@ -156,6 +166,12 @@ class _Runtime:
         stream = EventStream(step)
         self._clients.streams.append(stream)
         return {"stream": stream}
+
+    async def aconverse(self, **arguments: Any) -> dict[str, Any]:
+        return self.converse(**arguments)
+
+    async def aconverse_stream(self, **arguments: Any) -> dict[str, Any]:
+        return self.converse_stream(**arguments)
 
 
 QUICK = {"base_delay": 0.001, "jitter": 0.0}

@@ -110,9 +110,12 @@ class Both(FakeClients):
         return step
 
 
-@pytest.fixture
-def clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeClients:
+@pytest.fixture(params=["sdk", "native"])
+def clients(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> FakeClients:
     """No AWS, the documents' files in the working directory, caches in their own."""
+    monkeypatch.setenv("AGENTKIT_TRANSPORT", request.param)
     fake = Both(then=reply)
     monkeypatch.setattr("agentkit.bedrock.manager.Clients", lambda *_, **__: fake)
     monkeypatch.chdir(tmp_path)

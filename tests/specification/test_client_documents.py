@@ -51,12 +51,16 @@ def reply(body: dict[str, Any]) -> str:
     return json.dumps(ANALYSIS) if "complexity" in asked else "Paris."
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(params=["sdk", "native"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What answers the documents, which run over each transport."""
+    monkeypatch.setenv("AGENTKIT_TRANSPORT", request.param)
     with WireServer(reply=reply) as running:
         monkeypatch.setenv("ANTHROPIC_API_KEY", "made-up-key")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", running.anthropic_url)
         yield running
+        for asked in running.requests:
+            assert (asked.headers["user-agent"] == "agentkit") == (request.param == "native")
 
 
 def key_of(request: RecordedRequest) -> str:
