@@ -2,16 +2,23 @@
 
 Each contender runs in a process of its own; the contenders of one work follow each other, several
 rounds long, and the best round counts. Trust the ratios: the numbers depend on the machine.
+With the argument ``memory``, only the memory of open streams is measured.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 ROUNDS = 3
+STREAMS = 900  # the SDK opens at most 1,000 connections
 CONTENDERS = ("sdk", "through", "native", "observed")
 
 
@@ -62,23 +69,51 @@ def _row(row: Row, url: str) -> str:
     return f"| {row.title} | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Print the tables."""
+@contextmanager
+def _server(certificate: str | None = None) -> Iterator[str]:
+    """The URL of a running server; with a certificate, it speaks TLS."""
     command = [sys.executable, "-m", "benchmarks.native.server"]
+    command += [] if certificate is None else [certificate]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         if server.stdout is None:
             raise RuntimeError("the server has no output")
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
+        scheme = "http" if certificate is None else "https"
         try:
+            yield f"{scheme}://127.0.0.1:{server.stdout.readline().strip()}/v1"
+        finally:
+            server.kill()
+
+
+def _print_memory(url: str, what: str) -> None:
+    for contender in CONTENDERS[:3]:
+        taken = _run(contender, "memory", 1, STREAMS, url)["mebibytes"]
+        print(f"{STREAMS} open streams {what}, {contender}: {taken:.0f} MiB", flush=True)
+
+
+def _print_memory_over_tls() -> None:
+    import trustme
+
+    authority = trustme.CA()
+    with TemporaryDirectory() as folder:
+        trusted, own = Path(folder, "ca.pem"), Path(folder, "server.pem")
+        authority.cert_pem.write_to_path(str(trusted))
+        issued = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+        issued.write_to_path(str(own))
+        os.environ["SSL_CERT_FILE"] = str(trusted)
+        with _server(str(own)) as url:
+            _print_memory(url, "over TLS")
+
+
+def main() -> None:
+    """Print the tables."""
+    with _server() as url:
+        if sys.argv[1:] != ["memory"]:
             print("| | openai SDK, µs (CPU · time) | agentkit over it | native | native, OTel |")
             print("|---|--:|--:|--:|--:|")
             for row in ROWS:
                 print(_row(row, url), flush=True)
-            for contender in CONTENDERS[:3]:
-                taken = _run(contender, "memory", 1, 1000, url)["mebibytes"]
-                print(f"1,000 open streams, {contender}: {taken:.0f} MiB", flush=True)
-        finally:
-            server.kill()
+        _print_memory(url, "")
+    _print_memory_over_tls()
 
 
 main()

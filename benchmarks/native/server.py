@@ -1,13 +1,15 @@
 """A chat completions server that sends prebuilt bytes, so that the clients are the limit.
 
 The name of the model says what comes: ``s61`` is a stream of 61 chunks, ``open`` a stream that does
-not end, anything else a complete answer of 1,024 characters.
+not end, anything else a complete answer of 1,024 characters. With the file of a certificate and its
+key as the argument, it speaks TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from typing import Any
 
@@ -101,12 +103,17 @@ class _Connection(asyncio.Protocol):
             self.transport.write(_RESPONSES.get(model, _COMPLETE))
 
 
-async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0)
+async def _serve(certificate: str | None) -> None:
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Connection, "127.0.0.1", 0, ssl=context, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     sys.stdin.close()
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(_serve(sys.argv[1] if sys.argv[1:] else None))

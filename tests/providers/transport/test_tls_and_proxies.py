@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import threading
 import traceback
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +19,10 @@ import trustme
 from agentkit import ConfigurationError, NetworkError, ProviderTimeoutError
 from agentkit.providers.registry import provider_for
 from agentkit.providers.transport.connection import CancelScope
+from agentkit.providers.transport.http.address import address_of
+from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 from agentkit.providers.transport.http.failures import HttpTimeoutError
+from agentkit.providers.transport.http.request_head import request_head
 from agentkit.types import Request
 from tests.providers.transport.servers import (
     ANSWER,
@@ -82,6 +87,36 @@ def test_a_server_with_a_good_certificate_is_asked_over_one_connection(way: str)
             assert [asker.ask() for _ in range(3)] == ["Paris"] * 3
         assert server.accepted == 1
         server.wait_until_all_left()
+
+
+def test_an_open_connection_over_tls_takes_little_memory() -> None:
+    """asyncio's own TLS has a buffer of 256 KiB for each."""
+
+    def talk(link: Link) -> None:
+        link.use_tls(context)
+        link.request()
+        link.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        link.wait()
+
+    async def bytes_of_one(url: str) -> float:
+        address = address_of(url)
+        client = AsyncHttpClient(address)
+        request = request_head("/", address.authority, {}) + b"2\r\n\r\n{}"
+        replies = [await client.post(request, PATIENCE)]
+        tracemalloc.start()
+        replies += [await client.post(request, PATIENCE) for _ in range(8)]
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for reply in replies:
+            reply.release(finished=False)
+        await client.aclose()
+        return taken / 8
+
+    context = identity("127.0.0.1")
+    with serving(talk) as server:
+        taken = asyncio.run(bytes_of_one(f"https://127.0.0.1:{server.port}"))
+        server.wait_until_all_left()
+    assert taken < 200 * 1024  # the end of the server included
 
 
 @pytest.mark.parametrize(

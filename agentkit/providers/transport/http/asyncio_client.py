@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -310,26 +312,43 @@ class _Connection(asyncio.Protocol):
 async def _open(loop: asyncio.AbstractEventLoop, connection: _Connection, address: Address) -> None:
     """Connect to `address`, through its proxy and over TLS where it has them."""
     context = tls_context(address.ca_bundle) if address.secure else None
-    name = address.host if address.secure else None
-    tunnel = address.tunnel
-    await loop.create_connection(
-        lambda: connection,
-        sock=await _connect(loop, address.first_address),
-        ssl=None if tunnel else context,
-        server_hostname=None if tunnel else name,
-    )
-    if tunnel is None:
-        return
-    exchange = connection.begin()
-    connection.transport.write(tunnel)
-    while not exchange.has_head:
-        await connection.receive()
-    address.check_tunnel(exchange.status)
+    connected = await _connect(loop, address.first_address)
+    await loop.create_connection(lambda: connection, sock=connected)
+    if address.tunnel is not None:
+        exchange = connection.begin()
+        connection.transport.write(address.tunnel)
+        while not exchange.has_head:
+            await connection.receive()
+        address.check_tunnel(exchange.status)
     if context is not None:
-        transport = await loop.start_tls(
-            connection.transport, connection, context, server_hostname=name
-        )
-        connection.transport = transport  # type: ignore[assignment]
+        await _start_tls(loop, connection, context, address.host)
+
+
+class _Tls(SSLProtocol):
+    """asyncio's TLS, reading less at a time: its buffer takes 256 KiB of each connection."""
+
+    max_size = 8 * 1024
+
+
+async def _start_tls(
+    loop: asyncio.AbstractEventLoop, connection: _Connection, context: ssl.SSLContext, host: str
+) -> None:
+    """Use TLS from now on, as ``loop.start_tls`` does."""
+    transport = connection.transport
+    secured = loop.create_future()
+    tls = _Tls(loop, connection, context, secured, server_hostname=host)
+    transport.pause_reading()
+    transport.set_protocol(tls)
+    begun = [
+        loop.call_soon(tls.connection_made, transport),
+        loop.call_soon(transport.resume_reading),
+    ]
+    try:
+        await secured
+    except BaseException:
+        for each in begun:
+            each.cancel()
+        raise
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, place: tuple[str, int]) -> socket.socket:
