@@ -179,6 +179,16 @@ def test_the_failure_rate_of_several_processes_opens_the_circuit() -> None:
     assert fleet.processes[2].circuit.statistics()["reported_by"] == ["a", "b"]
 
 
+def test_each_call_is_in_one_tally() -> None:
+    policy = BreakerPolicy(failure_threshold=99, recovery_timeout=10.0, minimum_calls=10)
+    fleet = Fleet("a", "b", policy=policy)
+    for each in fleet.processes:
+        each.call("succeeded", 2)
+        each.call("failed", 2)
+    fleet.run(5.0)
+    assert fleet.states == ["closed", "closed"]
+
+
 def test_a_host_whose_calls_all_fail_does_not_outvote_the_others_by_its_rate() -> None:
     policy = BreakerPolicy(failure_threshold=99, recovery_timeout=10.0, minimum_calls=40)
     fleet = Fleet("a", "b", "c", policy=policy)
