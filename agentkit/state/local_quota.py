@@ -18,6 +18,8 @@ SPAN: Final = 61
 HOLD: Final = 2_500
 """Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
 process, another second for one that has to connect again, and something for a busy machine."""
+LONGEST_HOLD: Final = 5_000
+"""Milliseconds for which it waits for as many processes as were alive before."""
 GRACE: Final = 1_000
 """Milliseconds that whoever is next in the line has to ask."""
 KEPT: Final = 2 * SPAN * 1_000
@@ -28,11 +30,13 @@ member as long; here it stays."""
 class _Member:
     """The window of one key in buckets of a second."""
 
-    def __init__(self, bucket: int, held: int) -> None:
+    def __init__(self, bucket: int, held: int, patient: int) -> None:
         self.oldest = self.newest = bucket
         self.buckets: dict[int, list[int]] = {}
         self.rest = self.forgets = 0
+        self.least_held, self.patient = held, patient
         self.held = held
+        self.expected = 0
         self.learned = [0] * 4
         self.limits: list[int] | None = None
         self.known: dict[str, int] = {}
@@ -88,7 +92,7 @@ class _Line:
     def leave(self, who: str) -> None:
         self.ranks.pop(who, None)
         if self.who == who:
-            self.who = ""
+            self.who, self.need = "", None
 
 
 class _Offered:
@@ -137,7 +141,12 @@ class LocalQuota:
         count = (len(keys) - 2) // 2
         now, offers = self._now(), list(_rows(rest[: 7 * count], 7))
         members = [
-            _Offered(self._open(key, may_have_lost=bool(offer[0]) or int(alive) > 1), offer)
+            _Offered(
+                self._open(
+                    key, may_have_lost=bool(offer[0]) or int(alive) > 1, expected=int(alive)
+                ),
+                offer,
+            )
             for key, offer in zip(keys[2::2], offers, strict=True)
         ]
         for each in members:
@@ -186,7 +195,7 @@ class LocalQuota:
         """See `agentkit.state.quota_questions.introduce`."""
         (key, _), (asker, count, *entries) = _split(asked)
         now = self._now()
-        member = self._open(key, may_have_lost=True)
+        member = self._open(key, may_have_lost=True, expected=0)
         known = asker in member.known
         all_of_it, missing = entries[: 4 * int(count)], entries[4 * int(count) :]
         for age, *change in _rows(missing if known else all_of_it, 4):
@@ -219,7 +228,7 @@ class LocalQuota:
         (key, _), (alive, channel, topic, *numbers) = _split(asked)
         now = self._now()
         rest, lasting, *limits = map(int, numbers)
-        member = self._open(key, may_have_lost=int(alive) > 1)
+        member = self._open(key, may_have_lost=int(alive) > 1, expected=int(alive))
         member.rest = max(member.rest, now + rest)
         member.learned = [_stricter(*pair) for pair in zip(member.learned, limits, strict=True)]
         if any(limits):
@@ -236,7 +245,9 @@ class LocalQuota:
             return reply
         now = self._now()
         for key, took in zip(keys[::2], had, strict=True):
-            member = self._open(key, may_have_lost=bool(took) or int(alive) > 1)
+            member = self._open(
+                key, may_have_lost=bool(took) or int(alive) > 1, expected=int(alive)
+            )
             unknown = bool(took) and asker not in member.known
             if not unknown:
                 member.known[str(asker)] = now
@@ -249,13 +260,19 @@ class LocalQuota:
             reply.append(row)
         return reply
 
-    def _open(self, key: str, *, may_have_lost: bool) -> _Member:
+    def _open(self, key: str, *, may_have_lost: bool, expected: int) -> _Member:
         now = self._now()
         member = self._members.get(key)
         if member is None or member.newest - now // 1000 > 2 * SPAN:
             held = now + HOLD if may_have_lost else 0
-            member = self._members[key] = _Member(now // 1000, held)
+            patient = now + LONGEST_HOLD if may_have_lost else 0
+            member = self._members[key] = _Member(now // 1000, held, patient)
         member.expire(now)
+        member.held = member.least_held
+        if member.patient > now:
+            member.expected = max(member.expected, expected)
+            if len(member.known) < member.expected:
+                member.held = member.patient
         return member
 
     def _call_up(self, line: _Line, who: str, *, channels: str, topic: str) -> None:

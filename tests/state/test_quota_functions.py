@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.state import quota_questions
-from agentkit.state.local_quota import HOLD, SPAN
+from agentkit.state.local_quota import LONGEST_HOLD, SPAN
 from agentkit.state.questions import NEWS, inbox_of
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys
 from tests.state.both import Both
@@ -187,12 +187,12 @@ def test_after_a_loss_nothing_is_granted_until_all_have_introduced_themselves(qu
     quota.reserve("p1:1", *[(0, 0, 0)] * 2, limits=limits)
     quota.reserve("p2:1", *[(0, 0, 0)] * 2, limits=limits)
     quota.flush()
-    assert quota.reserve("p3:1", (0, 0, 0), limits=limits, alive=3)[1:3] == [HOLD, []]
+    assert quota.reserve("p3:1", (0, 0, 0), limits=limits, alive=3)[1:3] == [LONGEST_HOLD, []]
     assert quota.reserve("p1:1", (0, 0, 0), limits=limits)[1] == INTRODUCE
     quota.introduce("p1:1")
     assert quota.watch("p2:1")[1][0] == 1
     quota.introduce("p2:1")
-    quota.advance(HOLD + 1000)
+    quota.advance(LONGEST_HOLD)
     _, _, granted, used = quota.reserve("p3:1", (0, 0, 0), limits=limits)
     assert (granted, used) == ([], [4, 0, 0])
 

@@ -3,27 +3,28 @@
 -- admission counts until its bucket is SPAN seconds old, which is 60 to 61 seconds.
 local SPAN = 61
 local HOLD = 2500
+local LONGEST_HOLD = 5000
 local GRACE = 1000
 local KEPT = 2 * SPAN * 1000
 
 -- A member without what has expired. It starts anew if a part of it is lost, or if the server's
--- clock went far back; then it `held`s everybody until all processes have had time to say what they
--- took, if any may have taken something.
-local function open_member(key, known, now, may_have_lost)
+-- clock went far back. Then it is held, if any process may have taken something: for HOLD, so that
+-- all have time to say what they took, and longer if fewer have come than are `expected`.
+local function open_member(key, known, now, may_have_lost, expected)
   local bucket = math.floor(now / 1000)
   local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'rest', 'held', 'until',
-    'l1', 'l2', 'l3', 'l4')
+    'l1', 'l2', 'l3', 'l4', 'patient', 'expected')
   local member = {key = key, known = known, bucket = bucket, learned = {}}
   local oldest, newest = tonumber(found[1] or 0), tonumber(found[2] or 0)
   if not found[1] or newest - bucket > 2 * SPAN or redis.call('EXISTS', known) == 0 then
     oldest, newest = bucket, bucket
     found = {}
     if may_have_lost then
-      found[7] = now + HOLD
+      found[7], found[13], found[14] = now + HOLD, now + LONGEST_HOLD, 0
     end
     redis.call('DEL', key, known)
     redis.call('HSET', key, 'oldest', bucket, 'newest', bucket, 'r', 0, 'i', 0, 'o', 0,
-      'held', tostring(found[7] or 0))
+      'held', tostring(found[7] or 0), 'patient', tostring(found[13] or 0), 'expected', 0)
     redis.call('ZADD', known, '+inf', '')
     redis.call('PEXPIRE', key, KEPT)
     redis.call('PEXPIRE', known, KEPT)
@@ -47,6 +48,14 @@ local function open_member(key, known, now, may_have_lost)
   end
   member.oldest, member.newest, member.used = oldest, newest, used
   member.rest, member.held = tonumber(found[6] or 0), tonumber(found[7] or 0)
+  local patient = tonumber(found[13] or 0)
+  if patient > now then
+    local most = math.max(tonumber(found[14] or 0), expected)
+    redis.call('HSET', key, 'expected', most)
+    if redis.call('ZCARD', known) - 1 < most then
+      member.held = patient
+    end
+  end
   member.forgets = tonumber(found[8] or 0)
   for n = 1, 4 do
     member.learned[n] = member.forgets > now and tonumber(found[8 + n] or 0) or 0

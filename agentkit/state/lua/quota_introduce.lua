@@ -3,7 +3,7 @@
 -- KEYS: hash and sorted set of the member. ARGV: asker, number of entries for an unknown process,
 -- those, then the entries for a known one; of each: age in seconds, requests, input, output.
 local now = now_ms()
-local member = open_member(KEYS[1], KEYS[2], now, true)
+local member = open_member(KEYS[1], KEYS[2], now, true, 0)
 local first, last = 3, 2 + 4 * ARGV[2]
 local known = redis.call('ZSCORE', member.known, ARGV[1])
 if known then

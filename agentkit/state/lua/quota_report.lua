@@ -2,7 +2,7 @@
 -- KEYS: hash and sorted set of the member. ARGV: live processes, channel, topic, milliseconds to
 -- rest, milliseconds for which the limits hold, four limits (0: not reported).
 local now = now_ms()
-local member = open_member(KEYS[1], KEYS[2], now, tonumber(ARGV[1]) > 1)
+local member = open_member(KEYS[1], KEYS[2], now, tonumber(ARGV[1]) > 1, tonumber(ARGV[1]))
 local rest = math.max(member.rest, now + ARGV[4])
 redis.call('HSET', member.key, 'rest', tostring(rest))
 local learned = 0

@@ -12,7 +12,7 @@ local others = tonumber(ARGV[4]) > 1
 local members, unknown, at = {}, false, 5
 for n = 3, #KEYS, 2 do
   local had = ARGV[at] == '1'
-  local member = open_member(KEYS[n], KEYS[n + 1], now, had or others)
+  local member = open_member(KEYS[n], KEYS[n + 1], now, had or others, tonumber(ARGV[4]))
   member.free, member.load, member.limits = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), {}
   for kind = 1, 4 do
     local own, learned = tonumber(ARGV[at + 2 + kind]), member.learned[kind]

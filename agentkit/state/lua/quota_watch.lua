@@ -14,7 +14,7 @@ local now = now_ms()
 local reply = {server}
 for n = 1, #KEYS, 2 do
   local had = ARGV[4 + (n + 1) / 2] == '1'
-  local member = open_member(KEYS[n], KEYS[n + 1], now, had or tonumber(ARGV[3]) > 1)
+  local member = open_member(KEYS[n], KEYS[n + 1], now, had or tonumber(ARGV[3]) > 1, tonumber(ARGV[3]))
   local unknown = had and not redis.call('ZSCORE', member.known, ARGV[1])
   if not unknown then
     redis.call('ZADD', member.known, tostring(now), ARGV[1])
