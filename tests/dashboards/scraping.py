@@ -19,7 +19,7 @@ from tests.dashboards.expressions import ALERTS, ROOT
 from tests.state.servers import binaries, server_of
 
 EXAMPLE = ROOT / "examples" / "prometheus_exporter.py"
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds for Prometheus to start and to scrape what the queries need."""
 SCRAPED = (
     "min(count_over_time(agentkit_circuit_breaker_transitions_total"
