@@ -71,10 +71,9 @@ class LLMManager(Closing, AsyncClosing):
             cached responses, limits, budgets and circuit breakers, such as
             ``valkey://host:6379/0``; ``"off"``: none (default ``AGENTKIT_FLEET``, or else off).
             Needs the extra ``fleet``.
-        on_fleet_loss: what holds for rate limits, which the processes share, while that server is
-            lost: ``"share"`` (default): each process may take its equal share of what was left;
-            ``"stop"``: calls go to the next model, or raise `PoolExhaustedError`; ``"open"``: each
-            process may take all of it.
+        on_fleet_loss: the rate limits while that server is lost: ``"share"`` (default): each
+            process may take its equal share of what was left; ``"stop"``: calls go to the next
+            model, or raise `PoolExhaustedError`; ``"open"``: each process may take all of it.
         deadline: time limit of a request in seconds, retries and fallbacks included (default 300;
             None: no limit).
         middleware: generator functions around each request or attempt, outermost first.

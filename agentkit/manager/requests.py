@@ -11,7 +11,8 @@ from agentkit.policy.validation import number
 from agentkit.types import Message, Request, Response
 from agentkit.types.initializer import fast_replace
 
-_with_prompt = fast_replace(Request, "prompt", "params", "tools", "use_cache", "stream", "priority")
+_FIELDS = ("prompt", "params", "tools", "use_cache", "stream", "priority")
+_with_prompt = fast_replace(Request, *_FIELDS)
 _EMPTY = Request()
 
 HIGHEST_PRIORITY = 1_000_000
