@@ -1,7 +1,8 @@
 """A process that forks while its threads are busy: the child is never left waiting.
 
 Each kind of object is used by four threads while the process forks again and again. The children
-use the same object and exit; one that waits for a lock of the parent's is killed after ten seconds.
+use the same object and exit; one that waits for a lock of the parent's is killed after half a
+minute.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ for _ in range(40):
     child = os.fork()
     if child == 0:
         sys.setswitchinterval(0.005)
-        signal.alarm(10)
+        signal.alarm(30)
         work()
         os._exit(0)
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -88,11 +89,12 @@ middleware = MetricsMiddleware()
 def work():
     middleware.metrics
 """,
-    "metric instruments": """
-from agentkit.telemetry.metrics import ObservedManager
-manager = ObservedManager("m", dict)
+    "measurements": """
+from agentkit.telemetry.deferred import Deferred
+deferred = Deferred()
 def work():
-    manager.count(Number(1))
+    deferred.add(Number, (1,))
+    deferred.record()
 """,
     "breaker": """
 from agentkit import BreakerPolicy, CircuitBreaker
