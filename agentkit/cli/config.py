@@ -129,6 +129,7 @@ def _as_json(settings: Settings) -> dict[str, Any]:
         "max_retries": settings.max_retries,
         "response_cache": settings.response_cache or "off",
         "fleet": _without_password(settings.fleet) or "off",
+        "on_fleet_loss": settings.on_fleet_loss,
         "budget": None if settings.budget is None else settings.budget.model_dump(),
         "prices": {name: each.as_metadata() for name, each in settings.prices.items()},
         "providers": {name: _provider(each) for name, each in settings.providers.items()},

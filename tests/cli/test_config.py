@@ -122,7 +122,7 @@ def test_show_prints_every_value_but_no_key() -> None:
     ("url", "shown"),
     [
         ("rediss://user:secret@store:6379/1", "rediss://store:6379/1"),
-        ("unix:///run/store.sock?password=secret", "unix:///run/store.sock"),
+        ("unix://:secret@/run/store.sock", "unix:///run/store.sock"),
         ("off", "off"),
     ],
 )

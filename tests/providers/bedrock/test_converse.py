@@ -371,8 +371,11 @@ def test_a_stream_that_was_cancelled_before_its_turn_is_never_requested(server: 
 def test_a_silent_service_holds_no_thread_for_longer_than_the_attempt(
     clients: Clients, server: WireServer, stream: bool
 ) -> None:
+    adapter = target(clients)
+    with manager(adapter) as llm:
+        ask(llm, "sync", stream=stream)  # to make the client takes longer than a request
     server.always(faults.stalled_stream(1))
-    with manager(target(clients), timeout=0.2) as llm:
+    with manager(adapter, timeout=0.2) as llm:
         with pytest.raises((e.ProviderTimeoutError, e.StreamInterruptedError)):
             ask(llm, "sync", stream=stream)
         server.wait_until(lambda at: at.connections == 0)
