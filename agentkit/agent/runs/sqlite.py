@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,30 @@ _parents: Final[list[sqlite3.Connection]] = []
 """Connections that a forked child has from its parent, and may neither use nor close."""
 
 
+class _Held:
+    """What a database holds open: two connections, and the file that says who owns its runs."""
+
+    def __init__(self) -> None:
+        self.connection: sqlite3.Connection | None = None
+        self.ownership: sqlite3.Connection | None = None
+        self.owner_file: Path | None = None
+
+    @property
+    def connections(self) -> list[sqlite3.Connection]:
+        return [each for each in (self.connection, self.ownership) if each is not None]
+
+    def release(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        if self.owner_file is not None:
+            with suppress(OSError):
+                self.owner_file.unlink()
+        self.forget()
+
+    def forget(self) -> None:
+        self.connection = self.ownership = self.owner_file = None
+
+
 class SQLiteDatabase:
     """One SQLite file, or a database in memory for an empty `path`.
 
@@ -57,9 +82,9 @@ class SQLiteDatabase:
         self._path = path
         self._patience = patience
         self._lock = fork_safe_lock()
-        self._connection: sqlite3.Connection | None = None
-        self._ownership: sqlite3.Connection | None = None
+        self._held = _Held()
         self._owner = ""
+        weakref.finalize(self, self._held.release)
         on_fork(self._leave_to_parent)
 
     def transaction(self, work: Callable[[Execute], V]) -> V:
@@ -92,7 +117,9 @@ class SQLiteDatabase:
                 if self._path:
                     try:
                         self._open()
-                        self._ownership = self._hold(self._owner_file(owner), create=True)
+                        file = self._owner_file(owner)
+                        self._held.ownership = self._hold(file, create=True)
+                        self._held.owner_file = file
                     except (sqlite3.Error, OSError) as error:
                         raise self._unusable(error) from error
                 self._owner = owner
@@ -113,15 +140,12 @@ class SQLiteDatabase:
         return False
 
     def close(self) -> None:
-        """Release everything that this object owns. Closing twice does nothing."""
+        """Release everything that this object owns. Closing twice does nothing.
+
+        A database that nobody uses any more, and one at the end of the process, is closed as well.
+        """
         with self._lock:
-            for connection in (self._connection, self._ownership):
-                if connection is not None:
-                    connection.close()
-            if self._owner and self._path:
-                with suppress(OSError):
-                    self._owner_file(self._owner).unlink()
-            self._connection = self._ownership = None
+            self._held.release()
             self._owner = ""
 
     def _owner_file(self, owner: str) -> Path:
@@ -145,7 +169,7 @@ class SQLiteDatabase:
         return connection
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
+        if self._held.connection is None:
             if self._path:
                 try:
                     _create_private(Path(self._path))
@@ -162,8 +186,8 @@ class SQLiteDatabase:
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
-        return self._connection
+            self._held.connection = connection
+        return self._held.connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         def number(pragma: str) -> int:
@@ -196,8 +220,8 @@ class SQLiteDatabase:
     def _leave_to_parent(self) -> None:
         if not self._path:
             return
-        _parents.extend(each for each in (self._connection, self._ownership) if each is not None)
-        self._connection = self._ownership = None
+        _parents.extend(self._held.connections)
+        self._held.forget()
         self._owner = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sqlite3
 import stat
@@ -148,6 +149,14 @@ def test_the_file_is_private_and_nothing_is_left_beside_it(path: Path) -> None:
         store.claim("r").release("finished")
         for file in path.parent.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+    assert [each.name for each in path.parent.iterdir()] == ["runs.sqlite"]
+
+
+def test_a_store_that_is_dropped_leaves_nothing_open(path: Path) -> None:
+    store = store_at(path)
+    store.claim("r").release("finished")
+    del store
+    gc.collect()
     assert [each.name for each in path.parent.iterdir()] == ["runs.sqlite"]
 
 
