@@ -212,10 +212,14 @@ class SharedAccount:
                 return None
             return account.enter(tokens, usd)
 
-    def report(self) -> tuple[Question, Hear]:
-        """A question that reports what was spent, and the function for its reply."""
+    def report(self, *, again: bool = True) -> tuple[Question, Hear]:
+        """A question that reports what was spent, and the function for its reply.
+
+        With `again`, it is reported once more at once if the store wants to hear all of it: others
+        wait for that, and not as long as the next heartbeat takes.
+        """
         asked = self.ask()
-        return asked.question, lambda reply: self._heard(asked, reply)
+        return asked.question, lambda reply: self._heard(asked, reply, again)
 
     def close(self) -> None:
         """Report what was spent, and leave the account."""
@@ -242,12 +246,16 @@ class SharedAccount:
             self._sending = True
         self._fleet.post(*self.report())
 
-    def _heard(self, asked: _Asked, reply: Any) -> None:
+    def _heard(self, asked: _Asked, reply: Any, again: bool) -> None:
         status = self.hear(asked, reply).status
         with self.account.lock:
             self._sending = False
             more = self._own().minus(self._reserved) != self._stated
-        if more and status != "lost" and self.account.changed is not None:
+        if self.account.changed is None:
+            return
+        if again and status == "again":
+            self._fleet.post(*self.report(again=False))
+        elif more and status != "lost":
             self._settled()
 
 

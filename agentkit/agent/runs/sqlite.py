@@ -142,7 +142,7 @@ class SQLiteDatabase:
     def close(self) -> None:
         """Release everything that this object owns. Closing twice does nothing.
 
-        A database that nobody uses any more, and one at the end of the process, is closed as well.
+        A database that is no longer used, and one at the end of the process, is closed as well.
         """
         with self._lock:
             self._held.release()
