@@ -160,7 +160,7 @@ def test_nothing_is_spent_beyond_the_limit_and_in_the_end_all_agree(taken: list[
     for _ in range(3):
         team.beat()
     spent = team.spent
-    if any(kind == "flush" for kind, *_ in taken):  # a reservation whose reply was lost may count on
+    if any(kind == "flush" for kind, *_ in taken):  # what was granted without a reply may count
         spent = max(spent, team.budgets[0].spent_tokens)
     assert [each.spent_tokens for each in team.budgets] == [spent] * 2
 
