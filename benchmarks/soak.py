@@ -1,6 +1,6 @@
 """100,000 calls through faults of every kind, and what they leave.
 
-    python -m benchmarks.soak [--calls 100000] [--warm-up 40000]
+    python -m benchmarks.soak [--calls 100000] [--warm-up 100000]
 
 Threads, tasks, signal handlers and forked children call models that fail, while models are replaced
 and the garbage collector closes forgotten streams.
@@ -31,7 +31,7 @@ from benchmarks.server import served
 from benchmarks.tally import Tally
 
 CALLS = 100_000
-WARM_UP = 40_000
+WARM_UP = 100_000
 THREADS = 8
 TASKS = 32
 PERMITS = 6  # max_concurrency of each model

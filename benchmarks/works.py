@@ -195,7 +195,7 @@ WORKS = (
         "socket, that raise, return nothing, hang, cancel themselves, and break in the middle of "
         "a stream; some callers cancel, leave a stream early, or leave it to the garbage "
         "collector. Beside them the process forks, its signal handlers make calls, and models are "
-        "replaced. Resident memory is compared with that after 40,000 earlier calls, both times "
+        "replaced. Resident memory is compared with that after 100,000 earlier calls, both times "
         "when idle worker threads have ended; the other figures count what is left at the end.",
         (
             Column("growth_mb", "memory growth", "MB", 2),
