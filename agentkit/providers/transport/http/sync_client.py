@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -49,6 +50,8 @@ class SyncHttpClient:
         self._clock = clock
         self._idle: deque[_Connection] = deque()
         self._closed = False
+        # not `__del__`: in a reference cycle, the sockets could be collected before this object
+        weakref.finalize(self, _close_all, self._idle).atexit = False
 
     def post(self, request: bytes, read_timeout: float) -> SyncHttpReply:
         """Send a request and receive the head of its response.
@@ -134,8 +137,10 @@ class SyncHttpClient:
             while True:
                 self._idle.pop().close()
 
-    def __del__(self) -> None:
-        self.close()
+
+def _close_all(connections: deque[_Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 class SyncHttpReply:
