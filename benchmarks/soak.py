@@ -259,7 +259,7 @@ def _not_recovered(manager: LLMManager) -> int:
 
 
 def soak(calls: int = CALLS, warm_up: int = WARM_UP) -> Figures:
-    """Growth of resident memory after a warm-up, in MB, and counts that should be zero."""
+    """Growth of memory after a warm-up, and counts that should be zero."""
     logging.getLogger("agentkit").setLevel(logging.CRITICAL)  # outages are many and intended
     random.seed(20)
     with served() as url, tempfile.TemporaryDirectory() as directory:
@@ -283,7 +283,7 @@ def soak(calls: int = CALLS, warm_up: int = WARM_UP) -> Figures:
         manager.close()
         left |= leftovers.outside()
     return {
-        "growth_mb": growth,
+        **growth,
         "tasks_left": tasks,
         **left,
         "models_not_healed": sick,

@@ -195,10 +195,13 @@ WORKS = (
         "socket, that raise, return nothing, hang, cancel themselves, and break in the middle of "
         "a stream; some callers cancel, leave a stream early, or leave it to the garbage "
         "collector. Beside them the process forks, its signal handlers make calls, and models are "
-        "replaced. Resident memory is compared with that after 100,000 earlier calls, both times "
-        "when idle worker threads have ended; the other figures count what is left at the end.",
+        "replaced. Resident memory, and the memory blocks that Python has allocated, are compared "
+        "with those after 100,000 earlier calls, both times when idle worker threads have ended: "
+        "one object left by each call would be 100,000 blocks. The other figures count what is "
+        "left at the end.",
         (
             Column("growth_mb", "memory growth", "MB", 2),
+            Column("growth_blocks", "blocks of Python's allocator", "", 5_000),
             Column("threads_left", "threads left", "", 0),
             Column("tasks_left", "tasks left", "", 0),
             Column("descriptors_left", "descriptors and sockets left", "", 0),
