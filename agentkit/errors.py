@@ -232,10 +232,15 @@ class ContentFilterError(ProviderError):
 
 
 class InvalidResponseError(ProviderError):
-    """A response that cannot be used: None, not text, malformed or truncated."""
+    """A response that cannot be used: None, not text, malformed or truncated.
+
+    `at_token_limit` says whether ``max_tokens`` ended it before it had any text: the model is well,
+    and another attempt would end in the same way.
+    """
 
     error_type = "invalid_response"
     retryable = True
+    at_token_limit: bool = False
 
 
 class StreamInterruptedError(InvalidResponseError):

@@ -26,6 +26,7 @@ from agentkit.engine.effects import (
 from agentkit.engine.shared_call import LIVENESS_CHECK, Room, SharedCall
 from agentkit.errors import (
     ConfigurationError,
+    ContentFilterError,
     InvalidResponseError,
     LLMError,
     StreamInterruptedError,
@@ -46,6 +47,7 @@ from agentkit.types import (
     StreamEvent,
     TextDelta,
 )
+from agentkit.types.provider import NOT_WITH_PREFILL
 
 
 class Exchange(Protocol):
@@ -170,13 +172,16 @@ class CompleteExchange:
 
 COMPLETE = CompleteExchange()
 
-_REASONING = frozenset({"thinking", "reasoning", "reasoning_effort"})
-"""Parameters that let a model reason, which cannot be combined with a prefill."""
 _HINTS: dict[OnInterrupt, str] = {
     "raise": "use on_interrupt='restart' to start again at the next model",
     "restart": "add a fallback, or allow more attempts with retry=RetryPolicy(max_attempts=...)",
     "continue": "add a fallback that supports prefill, or use on_interrupt='restart'",
 }
+
+
+_AFTER_REFUSAL = (
+    "set fallback_on_content_filter=True and on_interrupt='restart' to ask the next model"
+)
 
 
 class StreamExchange:
@@ -283,17 +288,25 @@ class StreamExchange:
         if attempt.first_token is None or foreign_at_end:
             return None
         partial = self._received.text
+        reason = f": {cause.message}" if isinstance(cause, LLMError) else ""
         error = StreamInterruptedError(
-            f"the stream of {attempt.target.name} broke after {len(partial)} characters",
+            f"the stream of {attempt.target.name} broke after {len(partial)} characters{reason}",
             provider=attempt.target.provider,
             model=attempt.target.name,
             status=getattr(cause, "status", None),
             partial=partial,
-            hint=_HINTS[self._on_interrupt],
+            hint=self._hint(cause),
         )
         error.__cause__ = cause
         error.usage = getattr(cause, "usage", None)
         return error
+
+    def _hint(self, cause: Exception) -> str | None:
+        if isinstance(cause, ContentFilterError):
+            return _AFTER_REFUSAL
+        if isinstance(cause, InvalidResponseError) and cause.at_token_limit:
+            return cause.hint
+        return _HINTS[self._on_interrupt]
 
     def end(self, call: Call, response: Response[Any] | None) -> Flow[None]:
         """Close the source, then emit the end.
@@ -385,12 +398,13 @@ class StreamExchange:
         if (
             request.tools
             or request.response_format is not None
-            or _REASONING & request.params.keys()
+            or NOT_WITH_PREFILL & request.params.keys()
         ):
             return False
         call.walk.drop_where(
             lambda each: (
-                "prefill" not in each.endpoint.capabilities or bool(_REASONING & each.params.keys())
+                "prefill" not in each.endpoint.capabilities
+                or bool(NOT_WITH_PREFILL & each.params.keys())
             )
         )
         return call.walk.count_ahead() > 0 and call.time_left() > 0

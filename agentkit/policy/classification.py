@@ -127,6 +127,8 @@ def classify(error: e.LLMError, retry_on: RetryOn | None = None) -> Classificati
         return _RATE_LIMITED_UNTIL
     if isinstance(error, e.InvalidResponseError) and 300 <= (error.status or 0) < 400:
         return _REDIRECTED
+    if isinstance(error, e.InvalidResponseError) and error.at_token_limit:
+        return _NEUTRAL_FALLBACK
     if type(error) is e.ProviderError and cause is not None:
         return _classify_foreign(cause)
     return next(row for kind, row in _TABLE if isinstance(error, kind))

@@ -35,13 +35,35 @@ def refusal(model: str, usage: Usage | None = None) -> ContentFilterError:
     return error
 
 
-def without_content(
-    model: str, usage: Usage | None = None, *, hint: str | None = None
-) -> InvalidResponseError:
-    """The error of a response with neither text nor a tool call."""
-    error = InvalidResponseError(f"{model} answered without content", hint=hint)
+def check_content(
+    model: str,
+    finish_reason: str | None,
+    *,
+    answered: bool,
+    reasoned: bool,
+    usage: Usage | None = None,
+) -> None:
+    """Check that a response has content.
+
+    `answered`: it has text, a tool call, or content of another kind. `reasoned`: it has reasoning,
+    which is enough unless the token limit ended the response.
+
+    Raises:
+        InvalidResponseError: it has no content.
+    """
+    cut = finish_reason == "length"
+    if answered or (reasoned and not cut):
+        return
+    if cut:
+        error = InvalidResponseError(
+            f"{model} reached the limit of its tokens before it answered",
+            hint="raise max_tokens; reasoning counts towards it",
+        )
+        error.at_token_limit, error.retryable = True, False
+    else:
+        error = InvalidResponseError(f"{model} answered without content")
     error.usage = usage
-    return error
+    raise error
 
 
 def prompt_too_long(model: str, *, request_id: str | None = None) -> ContextLengthError:

@@ -9,6 +9,21 @@ from agentkit.types.events import StreamEvent
 from agentkit.types.request import Request
 from agentkit.types.response import Response
 
+NOT_WITH_PREFILL = frozenset(
+    [
+        "functions",
+        "output_config",
+        "output_format",
+        "reasoning",
+        "reasoning_effort",
+        "response_format",
+        "text",
+        "thinking",
+        "tools",
+    ]
+)
+"""Parameters for tools, JSON output or reasoning, which cannot be combined with a prefill."""
+
 
 class Provider(Protocol):
     """A model that the engine can call.

@@ -55,6 +55,8 @@ def test_a_content_filter_after_content_is_not_routed_around(on_interrupt: OnInt
     assert isinstance(asked.error, e.StreamInterruptedError)
     assert isinstance(asked.error.__cause__, e.ContentFilterError)
     assert asked.error.partial == "one"
+    assert "refused" in asked.error.message
+    assert "fallback_on_content_filter" in (asked.error.hint or "")
 
 
 def test_a_content_filter_falls_back_when_the_manager_allows_it() -> None:
@@ -87,6 +89,7 @@ class TestContinue:
             Request(prompt="hi", response_format={"type": "json_object"}),
             Request(prompt="hi", params={"thinking": {"budget_tokens": 2000}}),
             Request(prompt="hi", params={"reasoning_effort": "high"}),
+            Request(prompt="hi", params={"response_format": {"type": "json_object"}}),
         ],
     )
     def test_tools_json_and_reasoning_are_never_prefilled(self, request_: Request) -> None:

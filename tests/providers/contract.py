@@ -139,6 +139,7 @@ _STALL = Case(
     faults.stalled_stream(2), e.ProviderTimeoutError, 1, "failure", patience=0.1, breaks=True
 )
 _EMPTY: Response[Any] = Response("", finish_reason="stop")
+_CUT: Response[Any] = Response("", finish_reason="length")
 _FILTERED: Response[Any] = Response("", finish_reason="content_filter")
 
 CASES = {
@@ -180,6 +181,7 @@ CASES = {
     "prompt too long": Case(lambda provider: provider.too_long, e.ContextLengthError, 1, "neutral"),
     "content filter": Case(_FILTERED, e.ContentFilterError, 1, "neutral", e.ContentFilterError),
     "no content": Case(_EMPTY, e.InvalidResponseError, 2, "failure"),
+    "no content, at the token limit": Case(_CUT, e.InvalidResponseError, 1, "neutral"),
     "reset": Case(faults.reset(), e.NetworkError, 2, "failure"),
     "disconnect": Case(faults.disconnect(), e.NetworkError, 2, "failure"),
     "silence": _silent(faults.silence()),

@@ -246,10 +246,12 @@ def sent_turns(body: dict[str, Any]) -> list[Any]:
     return turns
 
 
-def ask(name: str, server: Canned, way: str, messages: list[Message]) -> Response[Any]:
+def ask(
+    name: str, server: Canned, way: str, messages: list[Message], transport: str = "sdk"
+) -> Response[Any]:
     """The answer of an adapter that remembers nothing, as in a new process."""
     answer(name, server, way)
-    with asking(adapter(name, server)) as asker:
+    with asking(adapter(name, server, transport=transport)) as asker:
         return asker.ask(way, messages)
 
 
@@ -263,11 +265,14 @@ def assert_as_it_came(name: str, body: dict[str, Any]) -> None:
 
 @every_provider
 @every_way
-def test_an_answer_goes_back_as_it_came(name: str, way: str, server: Canned) -> None:
-    called = ask(name, server, way, [Message("user", "Rome?")])
+@pytest.mark.parametrize("transport", ["sdk", "native"])
+def test_an_answer_goes_back_as_it_came(
+    name: str, way: str, transport: str, server: Canned
+) -> None:
+    called = ask(name, server, way, [Message("user", "Rome?")], transport)
     assert (called.text, called.finish_reason) == (TEXT, "tool_calls")
     stored = Message.from_dict(json.loads(json.dumps(called.message.to_dict())))
-    ask(name, server, way, conversation(stored))
+    ask(name, server, way, conversation(stored), transport)
     assert_as_it_came(name, server.requests[-1])
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from agentkit.providers.anthropic.encoder import ANSWER_TOOL
 from agentkit.providers.response_fields import (
     ReportedError,
+    check_content,
     quota_from_headers,
     refusal,
     token_count,
     tool_call,
-    without_content,
 )
 from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
@@ -53,17 +53,23 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
             items.append({"text": len(block.text)})
         elif block.type in _THINKING_BLOCKS:
             items += _thinking(block.to_dict())
-            reasoning.append(getattr(block, "thinking", ""))
+            reasoning.append(getattr(block, "thinking", None) or "")
         elif block.type == "tool_use":
             calls.append(tool_call(block.id, block.name, block.input))
             items.append({"call": True})
-    if not message.content:
-        raise without_content(model, _usage(message.usage))
     text, tool_calls = _split_answer("".join(texts), calls)
+    finish_reason = _finish_reason(message.stop_reason, tool_calls)
+    check_content(
+        model,
+        finish_reason,
+        answered=bool(text) or any(map(_is_answer, message.content or ())),
+        reasoned=any(reasoning),
+        usage=_usage(message.usage),
+    )
     return Response(
         text,
         usage=_usage(message.usage),
-        finish_reason=_finish_reason(message.stop_reason, tool_calls),
+        finish_reason=finish_reason,
         tool_calls=tool_calls,
         response_id=message.id,
         reasoning="".join(reasoning),
@@ -90,7 +96,7 @@ class MessagesStreamDecoder:
         self._model_id: str | None = None
         self._stop_reason: str | None = None
         self._usage = Usage()
-        self._empty = True
+        self._answered = self._reasoned = False
         self._calls: dict[int, dict[str, Any]] = {}
         self._texts: dict[int, int] = {}
         self._thinking_blocks: dict[int, dict[str, Any]] = {}
@@ -122,7 +128,7 @@ class MessagesStreamDecoder:
         return ()
 
     def _start_block(self, index: int, block: Any) -> None:
-        self._empty = False
+        self._answered = self._answered or _is_answer(block)
         if block.type == "tool_use":
             self._calls[index] = {"call_id": block.id, "name": block.name, "arguments": ""}
         elif block.type in _THINKING_BLOCKS:
@@ -132,9 +138,11 @@ class MessagesStreamDecoder:
         delta = event.delta
         if delta.type == "text_delta":
             self._texts[event.index] = self._texts.get(event.index, 0) + len(delta.text)
+            self._answered = self._answered or bool(delta.text)
             yield TextDelta(delta.text, event)
         elif delta.type == "thinking_delta":
             self._thinking_blocks[event.index]["thinking"] += delta.thinking
+            self._reasoned = True
             yield ReasoningDelta(delta.thinking)
         elif delta.type == "signature_delta":
             self._thinking_blocks[event.index]["signature"] = delta.signature
@@ -147,15 +155,21 @@ class MessagesStreamDecoder:
     def _end(self) -> End:
         if self._stop_reason == "refusal":
             raise refusal(self._model, self._usage)
-        if self._empty:
-            raise without_content(self._model, self._usage)
         tool_calls = tuple(
             tool_call(**each)
             for _, each in sorted(self._calls.items())
             if each["name"] != ANSWER_TOOL
         )
+        finish_reason = _finish_reason(self._stop_reason, tool_calls)
+        check_content(
+            self._model,
+            finish_reason,
+            answered=self._answered,
+            reasoned=self._reasoned,
+            usage=self._usage,
+        )
         return End(
-            _finish_reason(self._stop_reason, tool_calls),
+            finish_reason,
             usage=self._usage,
             tool_calls=tool_calls,
             response_id=self._id,
@@ -171,6 +185,11 @@ class MessagesStreamDecoder:
                 yield from _thinking(self._thinking_blocks[index])
             else:
                 yield {"call": True} if index in self._calls else {"text": self._texts[index]}
+
+
+def _is_answer(block: Any) -> bool:
+    """Whether a block is content by itself; one of text may be empty."""
+    return block.type not in ("text", *_THINKING_BLOCKS)
 
 
 def _thinking(block: dict[str, Any]) -> list[Item]:

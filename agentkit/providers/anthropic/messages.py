@@ -14,6 +14,7 @@ from agentkit.providers.transport.base import Body, Reply
 from agentkit.providers.transport.http import HttpApi
 from agentkit.providers.transport.sdk import SdkMethod
 from agentkit.types import Request, Response
+from agentkit.types.provider import NOT_WITH_PREFILL
 
 _API_VERSION = "2026-10-21"  # the one of the SDK, whose responses the decoder reads
 
@@ -34,9 +35,10 @@ class AnthropicMessages(Adapter):
 
     def __init__(self, model: str, **settings: Any) -> None:
         super().__init__(model, **settings)
+        continues = claude(model).takes_prefill and not NOT_WITH_PREFILL & self.settings.keys()
         self.capabilities = frozenset(
             {"messages", "tools", "vision", "documents", "json_schema", "json_object"}
-            | ({"prefill"} if claude(model).takes_prefill else set())
+            | ({"prefill"} if continues else set())
         )
 
     def http_headers(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from agentkit.providers.bedrock.sessions import boto3
 from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.registry import require_native
 from agentkit.providers.requirements import TransportName, transport_name
+from agentkit.providers.response_fields import check_content
 from agentkit.providers.state import StateMemory, state_of
 from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.types import End, Request, Response, StreamEvent, ToolCall
@@ -267,8 +268,19 @@ class ConverseTarget:
         )
         usage = BedrockUsage.of(data.get("usage") or {}).to_usage()
         finish_reason = finish_of(data.get("stopReason"), self._name, usage)
-        if finish_reason == "stop" and not any(any(block.values()) for block in blocks):
-            raise invalid_response(self._name, "answered without content")
+        check_content(
+            self._name,
+            finish_reason,
+            answered=finish_reason not in ("stop", "length")
+            or any(
+                value
+                for block in blocks
+                for name, value in block.items()
+                if name != "reasoningContent"
+            ),
+            reasoned=any("reasoningContent" in block for block in blocks),
+            usage=usage,
+        )
         state = state_of(self._states.origin, items_of(blocks))
         self._states.remember(calls, state)
         return Response(

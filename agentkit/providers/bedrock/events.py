@@ -13,7 +13,7 @@ from agentkit.errors import ContentFilterError, InvalidResponseError, PoolExhaus
 from agentkit.providers.bedrock.encoding import items_of
 from agentkit.providers.bedrock.errors import PROVIDER
 from agentkit.providers.bedrock.usage import BedrockUsage
-from agentkit.providers.response_fields import json_arguments
+from agentkit.providers.response_fields import check_content, json_arguments
 from agentkit.providers.state import state_of
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall, Usage
 
@@ -82,7 +82,7 @@ class EventReader:
         self._details = details or {}
         self._trims_start = trims_start
         self._started = False
-        self._empty = True
+        self._answered = False
         self._block: int | None = None
         """The block of the last text."""
         self._stop: str | None = None
@@ -141,8 +141,13 @@ class EventReader:
             ToolCall(each["id"], each["name"], json_arguments(each["input"], each["name"]))
             for _, each in sorted(self._calls.items())
         )
-        if self._empty and not calls and finish == "stop":
-            raise invalid_response(self._model, "answered without content")
+        check_content(
+            self._model,
+            finish,
+            answered=self._answered or bool(calls) or finish not in ("stop", "length"),
+            reasoned=bool(self._reasoning),
+            usage=usage,
+        )
         yield End(
             finish,
             usage=usage,
@@ -194,7 +199,9 @@ class EventReader:
         delta: dict[str, Any] | None = event["contentBlockDelta"].get("delta")
         if not delta:
             raise invalid_response(self._model, "sent an empty content delta")
-        self._empty = self._empty and not any(delta.values())
+        self._answered = self._answered or any(
+            value for name, value in delta.items() if name != "reasoningContent"
+        )
         return delta
 
     def _collect(self, event: dict[str, Any], delta: dict[str, Any]) -> None:

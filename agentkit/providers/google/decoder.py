@@ -9,10 +9,10 @@ from typing import Any
 from agentkit.errors import InvalidResponseError
 from agentkit.providers.response_fields import (
     ReportedError,
+    check_content,
     refusal,
     token_count,
     tool_call,
-    without_content,
 )
 from agentkit.providers.state import state_of
 from agentkit.providers.transport.base import Reply
@@ -67,7 +67,7 @@ class GenerateStreamDecoder:
         self._finish_reason: str | None = None
         self._usage: Any = None
         self._tool_calls: list[ToolCall] = []
-        self._empty = True
+        self._answered = self._reasoned = False
 
     def events(self, chunk: Any) -> Iterator[StreamEvent]:
         """The stream events in one chunk.
@@ -104,8 +104,13 @@ class GenerateStreamDecoder:
         if reason is None:
             return
         finish_reason = _FINISH_REASONS.get(reason, reason.lower())
-        if self._empty and not self._tool_calls and finish_reason != "length":
-            raise without_content(self._model, _usage(self._usage))
+        check_content(
+            self._model,
+            finish_reason,
+            answered=self._answered or bool(self._tool_calls),
+            reasoned=self._reasoned,
+            usage=_usage(self._usage),
+        )
         if self._tool_calls and finish_reason == "stop":
             finish_reason = "tool_calls"
         yield End(
@@ -123,14 +128,15 @@ class GenerateStreamDecoder:
             if part.text is not None and not part.thought:
                 self._add_text(len(part.text), part.thought_signature)
             if part.text and part.thought:
+                self._reasoned = True
                 yield ReasoningDelta(part.text)
             elif part.text:
-                self._empty = False
+                self._answered = True
                 yield TextDelta(part.text, chunk)
             elif part.function_call is not None:
                 self._tool_calls.append(self._tool_call(part))
             elif part.text is None:
-                self._empty = False  # of another kind, such as code that was run
+                self._answered = True  # of another kind, such as code that was run
 
     def _tool_call(self, part: Any) -> ToolCall:
         function = part.function_call

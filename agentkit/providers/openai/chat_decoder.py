@@ -8,11 +8,11 @@ from typing import Any
 from agentkit.errors import InvalidResponseError
 from agentkit.providers.response_fields import (
     ReportedError,
+    check_content,
     quota_from_headers,
     refusal,
     token_count,
     tool_call,
-    without_content,
 )
 from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
@@ -60,8 +60,13 @@ def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Re
     )
     fields, reasoning = ReasoningFields(), _reasoning(message)
     fields.add(message)
-    if not text and not tool_calls and (message.content is None or not reasoning):
-        raise _without_content(model, choice.finish_reason, _usage(completion.usage))
+    check_content(
+        model,
+        choice.finish_reason,
+        answered=bool(text or tool_calls),
+        reasoned=bool(reasoning),
+        usage=_usage(completion.usage),
+    )
     return Response(
         text,
         usage=_usage(completion.usage),
@@ -91,7 +96,7 @@ class ChatStreamDecoder:
         self._finish_reason: str | None = None
         self._usage: Any = None
         self._refused = False
-        self._empty = True
+        self._answered = self._reasoned = False
         self._calls: list[dict[str, Any]] = []
         self._of_calls: list[dict[str, Any]] = []
         self._call_at: dict[int | None, dict[str, Any]] = {}
@@ -110,10 +115,10 @@ class ChatStreamDecoder:
             if delta is not None:
                 self._reasoning.add(delta)
                 if delta.content:
-                    self._empty = False
+                    self._answered = True
                     yield TextDelta(join_text(delta.content), chunk)
                 elif reasoning := _reasoning(delta):
-                    self._empty = False
+                    self._reasoned = True
                     yield ReasoningDelta(reasoning)
                 for call in delta.tool_calls or ():
                     self._add_call(call)
@@ -131,8 +136,13 @@ class ChatStreamDecoder:
             raise refusal(self._model, _usage(self._usage))
         if self._finish_reason is None:
             return
-        if self._empty and not self._calls:
-            raise _without_content(self._model, self._finish_reason, _usage(self._usage))
+        check_content(
+            self._model,
+            self._finish_reason,
+            answered=self._answered or bool(self._calls),
+            reasoned=self._reasoned,
+            usage=_usage(self._usage),
+        )
         yield End(
             self._finish_reason,
             usage=_usage(self._usage),
@@ -198,11 +208,6 @@ class ReasoningFields:
 def _of_a_call(call: Any) -> dict[str, Any]:
     extra = getattr(call, _OF_A_CALL, None)
     return {} if extra is None else {_OF_A_CALL: extra}
-
-
-def _without_content(model: str, finish_reason: str | None, usage: Usage) -> InvalidResponseError:
-    hint = "raise max_tokens" if finish_reason == "length" else None
-    return without_content(model, usage, hint=hint)
 
 
 def join_text(content: Any) -> str:

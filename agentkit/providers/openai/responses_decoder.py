@@ -8,11 +8,11 @@ from typing import Any
 from agentkit.providers.openai.chat_decoder import join_text
 from agentkit.providers.response_fields import (
     ReportedError,
+    check_content,
     quota_from_headers,
     refusal,
     token_count,
     tool_call,
-    without_content,
 )
 from agentkit.providers.state import Item, state_of
 from agentkit.providers.transport.base import Reply
@@ -57,12 +57,18 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
             reasoning.extend(each.text for each in item.summary or item.content or ())
         elif item.type == "function_call":
             tool_calls.append(tool_call(item.call_id, item.name, item.arguments))
-    if not any(texts) and not tool_calls and not incomplete:
-        raise without_content(model, usage)
+    finish_reason = _finish_reason(response.status, incomplete, tool_calls)
+    check_content(
+        model,
+        finish_reason,
+        answered=any(texts) or bool(tool_calls),
+        reasoned=any(reasoning),
+        usage=usage,
+    )
     return Response(
         "".join(texts),
         usage=usage,
-        finish_reason=_finish_reason(response.status, incomplete, tool_calls),
+        finish_reason=finish_reason,
         tool_calls=tuple(tool_calls),
         response_id=response.id,
         reasoning=_BETWEEN_SUMMARIES.join(reasoning),

@@ -259,6 +259,7 @@ def test_an_error_carries_the_providers_id_of_the_request() -> None:
 )
 def test_only_models_that_continue_an_answer_support_prefill(model: str, takes: bool) -> None:
     assert ("prefill" in AnthropicMessages(model).capabilities) is takes
+    assert "prefill" not in AnthropicMessages(model, thinking={"budget_tokens": 2000}).capabilities
 
 
 def test_a_prefill_ends_without_white_space() -> None:

@@ -117,12 +117,12 @@ def test_a_blocked_prompt_is_refused(way: str) -> None:
 
 
 @both_ways
-def test_an_answer_truncated_before_its_first_word_has_finish_reason_length(way: str) -> None:
+def test_an_answer_truncated_before_its_first_word_is_an_error(way: str) -> None:
     """Thoughts may use up all that was allowed."""
     cut = {"candidates": [{"finishReason": "MAX_TOKENS", "index": 0}]}
-    with canned() as server:
-        reply = ask(server, way, cut)
-    assert (reply.text, reply.finish_reason) == ("", "length")
+    with canned() as server, pytest.raises(e.InvalidResponseError, match="limit") as caught:
+        ask(server, way, cut)
+    assert caught.value.at_token_limit
 
 
 @both_ways

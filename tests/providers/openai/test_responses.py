@@ -98,13 +98,13 @@ def test_a_schema_json_mode_and_the_store_option() -> None:
 
 
 @every_way
-def test_a_truncated_answer_has_finish_reason_length_and_may_be_empty(way: str) -> None:
+def test_a_truncated_answer_has_finish_reason_length(way: str) -> None:
     with (
-        WireServer(reply=Response("", finish_reason="length", usage=Usage(3, 9))) as server,
+        WireServer(reply=Response("Pa", finish_reason="length", usage=Usage(3, 9))) as server,
         asking(adapter(server)) as asker,
     ):
         reply = asker.ask(way)
-    assert (reply.text, reply.finish_reason, reply.usage) == ("", "length", Usage(3, 9))
+    assert (reply.text, reply.finish_reason, reply.usage) == ("Pa", "length", Usage(3, 9))
 
 
 def response(*output: Any, status: str = "completed", **fields: Any) -> dict[str, Any]:

@@ -27,9 +27,15 @@ class Record(dict[str, Any]):
             value = self[name] = [kind(each) if type(each) is dict else each for each in value]
         return value
 
-    def to_dict(self) -> dict[str, Any]:
-        """The object as plain data."""
-        return dict(self)
+    def to_dict(self, *, exclude_none: bool = False) -> dict[str, Any]:
+        """The object as plain data; with `exclude_none`, without fields that are None."""
+        return dict(_without_none(self)) if exclude_none else dict(self)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_none(each) for name, each in value.items() if each is not None}
+    return [_without_none(each) for each in value] if isinstance(value, list) else value
 
 
 @cache
