@@ -11,7 +11,6 @@ import itertools
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,7 +19,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from agentkit._fork import fork_safe_lock, on_fork
-from agentkit.policy.breaker import CircuitBreaker, Permit, ProbeOutcome
+from agentkit.policy.breaker import CircuitBreaker, Permit, ProbeOutcome, SerialQueue
 from agentkit.state import breakers
 from agentkit.state.breakers import UNKNOWN_ERA, Circuit, CircuitKeys, Witness
 from agentkit.types.fleet import Fleet, Hear, Question
@@ -125,9 +124,8 @@ class FleetCircuit:
         self._tallied = -1
         self._reported = -math.inf
         self._ticket: _Ticket | None = None
-        self._changes: deque[Callable[[], None]] = deque()
-        """What to do with the breaker, in order."""
-        self._busy = False
+        self._changes: SerialQueue[Callable[[], None]] = SerialQueue(_call)
+        """What to do with the breaker, without a lock, as it calls listeners."""
         on_fork(self._leave_to_parent)
 
     @property
@@ -270,9 +268,8 @@ class FleetCircuit:
                 return
             self._known = news
             self._until = self._circuits.now() + news.wait / 1000
-            self._changes.append(self._change_for(known, news))
-        while self._changes and self._apply_in_turn():
-            pass
+            self._changes.add(self._change_for(known, news))
+        self._changes.run()
 
     def _change_for(self, known: Circuit, news: Circuit) -> Callable[[], None]:
         breaker, wait = self.breaker, news.wait / 1000
@@ -286,25 +283,9 @@ class FleetCircuit:
             return breaker.recover
         return breaker.release
 
-    def _apply_in_turn(self) -> bool:
-        """Change the breaker without a lock, as it calls listeners. False: another thread does."""
-        mine = False
-        try:
-            with self._lock:
-                if self._busy:
-                    return False
-                self._busy = mine = True
-            while self._changes:
-                self._changes.popleft()()
-        finally:
-            if mine:
-                self._busy = False
-        return True
-
     def _leave_to_parent(self) -> None:
         """In a forked child: the probe is the parent's."""
         self._ticket = None
-        self._changes, self._busy = deque(), False
 
     def use_ticket(self, ticket: _Ticket, outcome: ProbeOutcome) -> None:
         """End a probe."""
@@ -314,6 +295,10 @@ class FleetCircuit:
         question = breakers.breaker_settle(self._keys, self.breaker.policy, ticket.holder, outcome)
         asked = self._known.era
         self._circuits.fleet.post(question, lambda reply: self._hear(reply, asked))
+
+
+def _call(change: Callable[[], None]) -> None:
+    change()
 
 
 def _do_nothing() -> None:

@@ -3,6 +3,7 @@
 from agentkit.policy.breaker.breaker import CircuitBreaker, OpenedSignal, Permit
 from agentkit.policy.breaker.policy import BreakerPolicy, BreakerStatistics
 from agentkit.policy.breaker.report import ProbeOutcome
+from agentkit.policy.breaker.serial import SerialQueue
 
 __all__ = [
     "BreakerPolicy",
@@ -11,4 +12,5 @@ __all__ = [
     "OpenedSignal",
     "Permit",
     "ProbeOutcome",
+    "SerialQueue",
 ]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from agentkit._fork import fork_safe_lock
+from agentkit.policy.breaker.serial import SerialQueue
 
 if TYPE_CHECKING:
     import pybreaker
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 OnChange: TypeAlias = Callable[[str, str, str], object]
 Listener: TypeAlias = "OnChange | pybreaker.CircuitBreakerListener"
+Transition: TypeAlias = "tuple[pybreaker.CBStateType, pybreaker.CBStateType]"
 
 log = logging.getLogger("agentkit.breaker")
 
@@ -29,17 +29,14 @@ def is_pybreaker_listener(candidate: object) -> bool:
 class Listeners:
     """Calls every listener of one circuit, with transitions in the order in which they happened.
 
-    One thread at a time delivers. A transition that a listener itself causes is delivered after
-    that listener has returned.
+    One thread at a time delivers: see `SerialQueue`.
     """
 
     __slots__ = (
-        "_busy",
         "_circuit",
-        "_lock",
         "_on_change",
-        "_pending",
         "_reported",
+        "_transitions",
         "_weak",
         "of_outcomes",
     )
@@ -53,10 +50,7 @@ class Listeners:
         self.of_outcomes = [each for each in given if is_pybreaker_listener(each)]
         """Those that are called after each success and failure, too."""
         self._weak: WeakKeyDictionary[Any, Callable[..., object]] = WeakKeyDictionary()
-        self._pending: deque[tuple[pybreaker.CBStateType, pybreaker.CBStateType]] = deque()
-        self._lock = fork_safe_lock()
-        self._busy = False
-        """Whether a thread delivers; no other waits for it."""
+        self._transitions: SerialQueue[Transition] = SerialQueue(self._report)
         self._reported: set[int] = set()
 
     def add(self, on_change: OnChange) -> None:
@@ -81,29 +75,14 @@ class Listeners:
 
     def enqueue(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
         """Remember a transition for `deliver`. Calls nothing, so it may be called under a lock."""
-        self._pending.append((previous, state))
+        self._transitions.add((previous, state))
 
     def deliver(self) -> None:
         """Report the remembered transitions, unless another thread (or a caller) is doing so."""
-        while self._pending and self._deliver_in_turn():
-            pass
+        self._transitions.run()
 
-    def _deliver_in_turn(self) -> bool:
-        """Report the transitions; False if that is done already, in this thread or another."""
-        mine = False
-        try:
-            with self._lock:
-                if self._busy:
-                    return False
-                self._busy = mine = True
-            while self._pending:
-                self._transition(*self._pending.popleft())
-        finally:
-            if mine:
-                self._busy = False
-        return True
-
-    def _transition(self, previous: pybreaker.CBStateType, state: pybreaker.CBStateType) -> None:
+    def _report(self, transition: Transition) -> None:
+        previous, state = transition
         for function in self._on_change:
             self._call(function, "__call__", self._circuit.name, previous.name, state.name)
         for owner, function in list(self._weak.items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ import pybreaker
 import pytest
 
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
+from tests.forks import forks, in_child
 from tests.policy.breaker.breakers import (
     TurnedClock,
     admitted,
@@ -142,6 +144,32 @@ def test_a_listener_may_use_the_breaker_and_changes_keep_their_order() -> None:
     fail(breaker)
     assert changes == [("closed", "open"), ("open", "closed")]
     assert breaker.state == "closed"
+
+
+@forks
+def test_a_child_forked_while_a_thread_calls_listeners_calls_its_own() -> None:
+    heard: list[str] = []
+    called, ends = threading.Event(), threading.Event()
+
+    def hear(_name: str, _previous: str, state: str) -> None:
+        heard.append(state)
+        if len(heard) == 1:
+            called.set()
+            ends.wait(20)
+
+    breaker, _ = build(failure_threshold=1, listeners=(hear,))
+    thread = threading.Thread(target=fail, args=(breaker, 1))
+    thread.start()
+    assert called.wait(20)
+
+    def work() -> list[str]:
+        breaker.reset()
+        return heard
+
+    assert in_child(work) == "['open', 'closed']"
+    ends.set()
+    thread.join()
+    assert heard == ["open"]
 
 
 def test_an_interrupt_in_a_listener_propagates_and_the_rest_follows() -> None:
