@@ -133,14 +133,13 @@ class SyncHttpClient:
     def close(self) -> None:
         """Close the idle connections; one in use is closed after its response."""
         self._closed = True
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+        _close_all(self._idle)
 
 
 def _close_all(connections: deque[_Connection]) -> None:
-    while connections:
-        connections.pop().close()
+    with suppress(IndexError):  # another thread may take them meanwhile
+        while True:
+            connections.pop().close()
 
 
 class SyncHttpReply:
