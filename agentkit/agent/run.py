@@ -154,9 +154,7 @@ class Run:
                     stepper.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - the loop decides what it means
-                    if isinstance(effect, AskModel):
-                        self._session.spend(effect.step, error)
-                    stepper.fail(error)
+                    self._fail(stepper, error)
                 else:
                     stepper.advance(outcome)
             closing.result = stepper.result
@@ -189,13 +187,17 @@ class Run:
                     stepper.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - the loop decides what it means
-                    if isinstance(effect, AskModel):
-                        self._session.spend(effect.step, error)
-                    stepper.fail(error)
+                    self._fail(stepper, error)
                 else:
                     stepper.advance(outcome)
             closing.result = stepper.result
         yield RunFinished(stepper.result)
+
+    def _fail(self, stepper: Stepper[AgentResult[Any]], error: BaseException) -> None:
+        """Continue the loop with the error of its effect, and count what a failed call cost."""
+        if isinstance(stepper.effect, AskModel):
+            self._session.spend(stepper.effect.step, error)
+        stepper.fail(error)
 
     def _ask(self, action: AskModel, streamed: bool) -> Generator[RunEvent, None, Response[Any]]:
         name, recorder = f"{action.step}.model", self._session.recorder
