@@ -31,9 +31,6 @@ log = logging.getLogger("agentkit.engine")
 
 _with_timeout = fast_replace(Request, "timeout")
 
-LONGEST_RATE_LIMIT = 3600.0
-"""Seconds after which a rate-limited target is tried again, even if its Retry-After is longer."""
-
 _LEASE_MARGIN = 5.0
 """Seconds after its time limit when a probe counts as lost."""
 
@@ -217,8 +214,9 @@ class Attempt:
             classification = self.lease.failed(error, classification, call.rules.now())
         after = error.retry_after if isinstance(error, RateLimitError) else None
         if after is not None and classification.retry is not Retry.IMMEDIATELY:
-            until = call.rules.now() + min(after, LONGEST_RATE_LIMIT)
-            target.rate_limited_until = max(target.rate_limited_until, until)
+            target.pause(after, call.rules.now())
+            if target.report_pause is not None:
+                target.report_pause(after)
             if self.delay:  # waiting for the previous Retry-After did not help
                 classification = classification._replace(blame=Blame.CONSECUTIVE)
         if classification.log_traceback:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from agentkit.cache.response import ResponseCache
 from agentkit.cache.shared import SharedResponseCache
 from agentkit.errors import ConfigurationError
-from agentkit.policy.limits import Loss, key_fingerprint
+from agentkit.policy.limits import Loss, Member, key_fingerprint
 from agentkit.policy.target import Target
 from agentkit.state.questions import PREFIX
 from agentkit.types import Now
@@ -87,35 +87,38 @@ class FleetMember:
     def share_limits(self, target: Target, registered: Any) -> None:
         """Share the limits of `target`, which was made of the provider `registered`.
 
-        Processes share the limits of a key at a provider for a model: what has the same provider,
-        address, model and key. Where there is no key or no address, or the model is a function,
-        that is the provider's name and the model's. The store gets digests of it.
+        Processes share the limits of a key at a provider for a model, and the pause that the
+        provider asks for: what has the same provider, address, model and key. Where there is no key
+        or no address, or the model is a function, that is the provider's name and the model's. The
+        store gets digests of it.
         """
         fleet, pool = self.fleet, target.pool
-        if fleet is None or pool is None:
+        if fleet is None:
             return
+        from agentkit.state.pauses import SharedPause
+        from agentkit.state.quota_questions import QuotaKeys
         from agentkit.state.shared_limits import SharedLimits
 
         now = self._now
         account = _account_of(target.provider, registered)
         own_key = _key_of(registered)
         names = []
-        for member in pool.members:
+        for member in (Member(),) if pool is None else pool.members:
             model = member.model or target.endpoint.model_id
             names.append(_digest(*account, model, member.name or own_key))
+        keys = QuotaKeys.of(_digest(*account), _digest(*sorted(names)))
+        weak = weakref.ref(target)
 
         def pause(seconds: float) -> None:
-            target.rate_limited_until = max(target.rate_limited_until, now() + seconds)
+            alive = weak()
+            if alive is not None:
+                alive.pause(seconds, now())
 
+        if pool is None:
+            target.report_pause = SharedPause(fleet, keys, names[0], pause).report
+            return
         pool.sharing = SharedLimits(
-            fleet,
-            pool,
-            group=_digest(*account),
-            names=names,
-            line=_digest(*sorted(names)),
-            now=now,
-            loss=self._loss,
-            pause=pause,
+            fleet, pool, keys=keys, names=names, now=now, loss=self._loss, pause=pause
         )
 
     def clear_responses(self) -> None:

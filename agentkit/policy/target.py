@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from agentkit.errors import LLMError
 from agentkit.policy.breaker import CircuitBreaker, Permit
 from agentkit.policy.classification import RetryOn
-from agentkit.policy.limits import Member, Pool
+from agentkit.policy.limits import LONGEST_PAUSE, Member, Pool
 from agentkit.policy.price import Price
 from agentkit.policy.retry import RetryBudget, RetryPolicy
 from agentkit.types import Request, Response
@@ -138,6 +138,8 @@ class Target:
     """Clock time until which it is rate limited by a Retry-After."""
     circuit: SharedCircuit | None = None
     """Shares the circuit of `breaker`; None without a fleet."""
+    report_pause: Callable[[float], None] | None = None
+    """Tells a fleet for how many seconds the provider asks to pause; None if `pool` does so."""
 
     def adapt(self, request: Request) -> Request:
         """`request` with this target's own parameters."""
@@ -145,6 +147,11 @@ class Target:
             return request
         params = {**request.params, **self.params}
         return replace(request, params=params, fixed_params=frozenset(self.params))
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Send nothing for `seconds`, as a provider asks for."""
+        until = now + min(seconds, LONGEST_PAUSE)
+        self.rate_limited_until = max(self.rate_limited_until, until)
 
     def rate_limited_for(self, now: float) -> float:
         """Seconds for which it is still rate limited; zero or less if it is not."""

@@ -94,12 +94,13 @@ def _check_quota(link: AnyLink, process: str) -> tuple[str, ...]:
         quota_questions.watch([member], process, server.decode(), 1, [False]),
         quota_questions.reserve(keys, process, 1, [offer], [(0, 0, 0)] * 2),
         quota_questions.introduce(member, process, [], [(0, 1, 0, 0)]),
-        quota_questions.report(member, keys.topic(process), alive=1),
+        quota_questions.report(keys, process, member, alive=1, rest=0.001),
+        quota_questions.pause(keys, process, 0.001),
         quota_questions.settle(keys, member, [(int(time.time()), -1, 0, 0)]),
         quota_questions.reserve(keys, process, 1, [offer], []),
     ):
         _ask(link, question)
-    return keys.line, keys.head, *member
+    return keys.line, keys.head, keys.pause(process), *member
 
 
 def _ask(link: AnyLink, question: Question, *, by_digest: bool = False) -> Any:

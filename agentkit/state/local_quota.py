@@ -120,10 +120,12 @@ class LocalQuota:
         self._publish = publish
         self._members: dict[str, _Member] = {}
         self._lines: dict[str, _Line] = {}
+        self._pauses: dict[str, int] = {}
 
     def flush(self) -> None:
         """Lose everything."""
         self._members.clear()
+        self._pauses.clear()
         self._lines.clear()
 
     def copy(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -225,9 +227,11 @@ class LocalQuota:
 
     def quota_report(self, *asked: Argument) -> int:
         """See `agentkit.state.quota_questions.report`."""
-        (key, _), (alive, channel, topic, *numbers) = _split(asked)
+        (key, _, pause), (alive, channel, topic, *numbers) = _split(asked)
         now = self._now()
         rest, lasting, *limits = map(int, numbers)
+        if rest:
+            self._pause(pause, rest)
         member = self._open(key, may_have_lost=int(alive) > 1, expected=int(alive))
         member.rest = max(member.rest, now + rest)
         member.learned = [_stricter(*pair) for pair in zip(member.learned, limits, strict=True)]
@@ -236,6 +240,17 @@ class LocalQuota:
         text = " ".join(("report", *map(str, numbers)))
         self._publish(str(channel), f"{topic}\n{text}".encode())
         return 1
+
+    def quota_pause(self, key: str, length: int, channel: str, topic: str) -> int:
+        """See `agentkit.state.quota_questions.pause`."""
+        if length:
+            self._publish(channel, f"{topic}\nreport {length} 0 0 0 0 0".encode())
+        return self._pause(key, length)
+
+    def _pause(self, key: str, length: int) -> int:
+        now = self._now()
+        until = self._pauses[key] = max(self._pauses.get(key, now), now + length)
+        return until - now
 
     def quota_watch(self, *asked: Argument) -> list[Any]:
         """See `agentkit.state.quota_questions.watch`."""

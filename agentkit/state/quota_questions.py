@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from agentkit.policy.limits import LONGEST_PAUSE
 from agentkit.state.questions import ALIVE_MS, NEWS, PREFIX, inbox_of
 from agentkit.types.fleet import Argument, Question
 
@@ -40,9 +41,31 @@ class QuotaKeys(NamedTuple):
         stem = f"{PREFIX}{{{self.group}}}{name}:{server}"
         return f"{stem}m", f"{stem}k"
 
+    def pause(self, name: str) -> str:
+        """The key of the pause of a member; the same on every server."""
+        return f"{PREFIX}{{{self.group}}}{name}p"
+
     def topic(self, name: str) -> str:
         """The topic of messages about a member."""
         return f"{PREFIX}{{{self.group}}}{name}"
+
+
+class Report(NamedTuple):
+    """What another process heard from the provider of a member."""
+
+    pause: int
+    """Milliseconds."""
+    limits: tuple[int, ...]
+    """As in an `Offer`."""
+
+
+def read_report(message: bytes) -> Report | None:
+    """The report in a message about a member, or None: the message says that there is room."""
+    kind, *numbers = message.split()
+    if kind != b"report":
+        return None
+    pause, _, *limits = map(int, numbers)
+    return Report(pause, tuple(limits))
 
 
 class Offer(NamedTuple):
@@ -101,9 +124,19 @@ def settle(keys: QuotaKeys, member: tuple[str, str], changes: Sequence[Entry]) -
     return Question("quota_settle", (keys.head, member[0]), tuple(args))
 
 
+def pause(keys: QuotaKeys, name: str, seconds: float = 0.0) -> Question:
+    """Let every process know that the provider asks for a pause of a member; 0.0: only ask.
+
+    The reply is the number of milliseconds for which it still lasts.
+    """
+    args = (_milliseconds(seconds), NEWS, keys.topic(name))
+    return Question("quota_pause", (keys.pause(name),), args)
+
+
 def report(
+    keys: QuotaKeys,
+    name: str,
     member: tuple[str, str],
-    topic: str,
     *,
     alive: int,
     rest: float = 0.0,
@@ -111,8 +144,9 @@ def report(
     limits: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Question:
     """Let every process know that a member pauses, or of limits that hold for `lasting` seconds."""
-    numbers = (int(rest * 1000), int(lasting * 1000), *limits)
-    return Question("quota_report", member, (alive, NEWS, topic, *numbers))
+    numbers = (_milliseconds(rest), int(lasting * 1000), *limits)
+    asked = (*member, keys.pause(name))
+    return Question("quota_report", asked, (alive, NEWS, keys.topic(name), *numbers))
 
 
 def watch(
@@ -126,3 +160,7 @@ def watch(
     """
     args: tuple[Argument, ...] = (asker, server, alive, ALIVE_MS, *map(int, had))
     return Question("quota_watch", tuple(key for pair in members for key in pair), args)
+
+
+def _milliseconds(pause: float) -> int:
+    return int(min(pause, LONGEST_PAUSE) * 1000)

@@ -32,6 +32,7 @@ FUNCTIONS: Final = (
     "budget_spend",
     "leave",
     "quota_introduce",
+    "quota_pause",
     "quota_reserve",
     "quota_settle",
     "quota_report",

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from agentkit.errors import PoolExhaustedError
 from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
-from agentkit.state import quota_questions
+from agentkit.state import quota_questions, weak
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
 from agentkit.types import Now, Quota, Usage
@@ -65,7 +64,7 @@ class SharedLimits:
     Args:
         fleet: the processes.
         pool: the pool whose limits they share.
-        group: a digest of the provider, so that one server has all keys of a script.
+        keys: those of the provider, and of the line of this pool.
         names: a digest of each member: what has the same one shares its limits.
         now: the clock of the pool.
         loss: what holds while the store is lost.
@@ -77,16 +76,15 @@ class SharedLimits:
         fleet: Fleet,
         pool: Pool,
         *,
-        group: str,
+        keys: QuotaKeys,
         names: Sequence[str],
-        line: str,
         now: Now,
         loss: Loss,
         pause: Callable[[float], None],
     ) -> None:
         self._fleet = fleet
         self._pool = pool
-        self._keys = QuotaKeys.of(group, line)
+        self._keys = keys
         self._windows = {
             member: SharedWindow(member, name, loss)
             for member, name in zip(pool.members, names, strict=True)
@@ -311,23 +309,23 @@ class SharedLimits:
 
     def _report(self, member: Member, **what: Any) -> None:
         if self._server:
-            topic = self._keys.topic(self._windows[member].name)
-            alive = self._alive
-            self._fleet.post(quota_questions.report(self._key(member), topic, alive=alive, **what))
+            name, alive = self._windows[member].name, self._alive
+            self._fleet.post(
+                quota_questions.report(self._keys, name, self._key(member), alive=alive, **what)
+            )
 
     # What the fleet says, on its threads.
 
     def _watch(self) -> None:
-        """Ask for the state of the members with each heartbeat, as long as this object lives."""
-        this = weakref.ref(self)
+        """Ask for the state of the members now, and with each heartbeat."""
+        weak.ask_at_heartbeat(self._fleet, self._questions)
+        self._post(self._questions())
+        for member, window in self._windows.items():
+            hear = functools.partial(self._hear_pause, member)
+            self._fleet.post(quota_questions.pause(self._keys, window.name), hear)
 
-        def make() -> list[tuple[Question, Hear | None]]:
-            alive = this()
-            return [] if alive is None else [(alive._question(), alive._hear_watch)]
-
-        self._fleet.at_heartbeat(make)
-        _when_gone(self, self._fleet.stop_at_heartbeat, make)
-        self._fleet.post(self._question(), self._hear_watch)
+    def _questions(self) -> list[tuple[Question, Hear | None]]:
+        return [(self._question(), self._hear_watch)]
 
     def _question(self) -> Question:
         self._subscribe()
@@ -341,18 +339,9 @@ class SharedLimits:
         if self._process == self._fleet.process:
             return
         self._process = self._fleet.process
-        this = weakref.ref(self)
-
-        def hear(topic: str, message: bytes) -> None:
-            alive = this()
-            if alive is not None:
-                alive._receive(topic, message)
-
         topics = [self._keys.topic(each.name) for each in self._windows.values()]
         for topic in (self._keys.line, *topics):
-            receive = functools.partial(hear, topic)
-            self._fleet.subscribe(topic, receive)
-            _when_gone(self, self._fleet.unsubscribe, topic, receive)
+            weak.subscribe(self._fleet, topic, self._receive)
 
     def _hear_watch(self, reply: Any) -> None:
         now = self._now()
@@ -419,13 +408,16 @@ class SharedLimits:
     def _receive(self, topic: str, message: bytes) -> None:
         """A message: there is room, or what another process heard from a provider."""
         now = self._now()
-        kind, *numbers = message.split()
-        if kind == b"report":
-            rest, _, *limits = map(int, numbers)
+        report = quota_questions.read_report(message)
+        if report is not None:
             for window in self._windows.values():
                 if self._keys.topic(window.name) == topic:
-                    self._note(window.member, rest, limits, now)
+                    self._note(window.member, report.pause, report.limits, now)
         self._look(now)
+
+    def _hear_pause(self, member: Member, milliseconds: Any) -> None:
+        if milliseconds:
+            self._note(member, milliseconds, (), self._now())
 
     def _look(self, now: float) -> None:
         """Ask again now: there may be room."""
@@ -503,7 +495,3 @@ class SharedLimits:
 
 def _nothing() -> None:
     """There is nothing to report."""
-
-
-def _when_gone(this: object, call: Callable[..., object], *args: object) -> None:
-    weakref.finalize(this, call, *args).atexit = False

@@ -159,14 +159,19 @@ def test_on_limit_raise_waits_for_the_reply_of_the_store_only(make: Any, model: 
     assert sorted(ask(second, 2)) == ["PoolExhaustedError", "fine"]
 
 
-def test_a_429_pauses_the_key_for_all_managers(make: Any, model: Model) -> None:
-    first, second = make(TEN), make(TEN)
+@pytest.mark.parametrize("limits", [TEN, None])
+def test_a_429_pauses_the_key_for_all_managers(
+    make: Any, model: Model, limits: RateLimits | None
+) -> None:
+    first, *others = make(limits), make(TEN), make(None)
     model.answer = RateLimitError("slow down", retry_after=30.0)
     assert ask(first, 1) == ["RateLimitError"]
     model.answer = Response("fine")
-    until(lambda: ask(second, 1) == ["RateLimitError"])
+    for each in (*others, make(TEN), make(None)):  # two of them start during the pause
+        until(lambda llm=each: ask(llm, 1) == ["RateLimitError"])  # type: ignore[misc]
     count = len(model.sent)
-    ask(second, 3)
+    for each in others:
+        ask(each, 3)
     assert len(model.sent) == count
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from agentkit.policy.limits import Lease, Member, Need, Pool, RateLimits
 from agentkit.state.local import LocalState
 from agentkit.state.questions import NEWS, beat, inbox_of
+from agentkit.state.quota_questions import QuotaKeys
 from agentkit.state.shared_limits import SharedLimits
 from agentkit.types import Usage
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
@@ -73,6 +74,12 @@ class ScriptedFleet:
     def stop_leading(self, question: Question) -> None:
         raise NotImplementedError
 
+    def become(self, process: str) -> None:
+        """Go on as a forked child, whose inbox is new."""
+        self.process = process
+        self._receivers.clear()
+        self.session += 1
+
     def post(self, question: Question, hear: Hear | None = None) -> None:
         if self.up:
             self._waiting.append((question, hear))
@@ -83,7 +90,8 @@ class ScriptedFleet:
         self._receivers.setdefault(topic, []).append(receive)
 
     def unsubscribe(self, topic: str, receive: Receive) -> None:
-        self._receivers[topic].remove(receive)
+        if receive in self._receivers.get(topic, []):
+            self._receivers[topic].remove(receive)
 
     def soon(self, make: MakeQuestions) -> None:
         if self.up and make not in self._soon:
@@ -152,9 +160,8 @@ class Process:
         self.sharing = self.pool.sharing = SharedLimits(
             self.fleet,
             self.pool,
-            group="group",
+            keys=QuotaKeys.of("group", "line"),
             names=[f"key{n}" for n in range(keys)],
-            line="line",
             now=lambda: store.now,
             loss=loss,
             pause=self.pauses.append,

@@ -162,7 +162,7 @@ def test_several_members_share_the_load_and_a_rest_leaves_the_others(client: red
         limits = (2, 0, 0, 0)
         assert quota.reserve("p1:1", *[(0, 0, 0)] * 3, limits=limits)[2] == [1, 2, 3]
         topic = KEYS.topic("m0")
-        quota.ask(quota_questions.report(quota.members[0], topic, alive=1, rest=5.0))
+        quota.ask(quota_questions.report(KEYS, "m0", quota.members[0], alive=1, rest=5.0))
         assert quota.heard()[-1] == (NEWS, f"{topic}\nreport 5000 0 0 0 0 0".encode())
         _, wait, granted, _ = quota.reserve("p2:1", *[(0, 0, 0)] * 3, limits=limits)
         assert granted == [2, 3]
@@ -173,7 +173,7 @@ def test_several_members_share_the_load_and_a_rest_leaves_the_others(client: red
 
 def test_learned_limits_hold_for_everybody_and_end(quota: Quota) -> None:
     reported = quota_questions.report(
-        quota.members[0], KEYS.topic("m0"), alive=1, lasting=60.0, limits=(2, 0, 0, 0)
+        KEYS, "m0", quota.members[0], alive=1, lasting=60.0, limits=(2, 0, 0, 0)
     )
     quota.ask(reported)
     assert quota.reserve("p1:1", *[(0, 0, 0)] * 3, limits=(10, 0, 0, 0))[2] == [1, 1]
@@ -221,6 +221,7 @@ steps = st.one_of(
     st.tuples(st.just("settle"), st.integers(0, 1), st.integers(0, 70), st.integers(-40, 40)),
     st.tuples(st.just("watch"), st.sampled_from(ASKERS)),
     st.tuples(st.just("report"), st.integers(0, 1), st.integers(0, 5), st.integers(0, 9)),
+    st.tuples(st.just("pause"), st.integers(0, 1), st.sampled_from([0.0, 0.0, 3.0, 7.0])),
     st.tuples(st.just("flush")),
     st.tuples(st.just("back"), st.sampled_from([1_000, 5_000, 130_000])),
 )
@@ -248,12 +249,15 @@ def test_the_scripts_do_what_the_functions_in_memory_do(
                 quota.settle(member, (quota.now // 1000 - age, 0, change, -change))
             elif name == "watch":
                 quota.watch(values[0], alive=2)
+            elif name == "pause":
+                quota.ask(quota_questions.pause(KEYS, f"m{values[0]}", values[1]))
             elif name == "report":
                 member, rest, limit = values
                 quota.ask(
                     quota_questions.report(
+                        KEYS,
+                        f"m{member}",
                         quota.members[member],
-                        KEYS.topic(f"m{member}"),
                         alive=1,
                         rest=float(rest),
                         lasting=60.0,

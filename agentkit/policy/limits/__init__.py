@@ -7,7 +7,7 @@ from agentkit.policy.limits.estimate import (
     estimate_usage,
     output_limit,
 )
-from agentkit.policy.limits.member import Member
+from agentkit.policy.limits.member import LONGEST_PAUSE, Member
 from agentkit.policy.limits.pool import (
     AGING,
     COOLDOWN,
@@ -25,6 +25,7 @@ __all__ = [
     "AGING",
     "COOLDOWN",
     "DEFAULT_OUTPUT",
+    "LONGEST_PAUSE",
     "UNHEALTHY_AFTER",
     "WINDOW",
     "Admission",

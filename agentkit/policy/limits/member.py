@@ -7,6 +7,9 @@ import math
 from agentkit.policy.limits.rates import Need, RateLimits, RateWindow
 from agentkit.policy.validation import whole_number
 
+LONGEST_PAUSE = 3600.0
+"""Seconds after which a rate-limited key is used again, even if its Retry-After is longer."""
+
 MOST_PLACES = 1_000
 """The places of a member whose concurrency is not limited."""
 

@@ -29,7 +29,7 @@ from agentkit.errors import (
     RateLimitError,
 )
 from agentkit.policy.classification import Blame, Classification, Retry
-from agentkit.policy.limits.member import Member
+from agentkit.policy.limits.member import LONGEST_PAUSE, Member
 from agentkit.policy.limits.rates import Admission, Need
 from agentkit.policy.limits.shared import MOST_ASKED, Sharing
 from agentkit.policy.validation import number, whole_number
@@ -499,7 +499,7 @@ class Pool:
         elsewhere = classification._replace(blame=Blame.NEUTRAL, retry=Retry.IMMEDIATELY)
         if isinstance(error, RateLimitError):
             if error.retry_after is not None:
-                member.available_at = now + error.retry_after
+                member.available_at = now + min(error.retry_after, LONGEST_PAUSE)
                 if alone:
                     error.retry_after = min(error.retry_after, back_at - now)
             elif not alone:

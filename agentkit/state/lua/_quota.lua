@@ -82,6 +82,17 @@ local function add(member, bucket, requests, inputs, outputs)
   end
 end
 
+-- Let a pause last for so many milliseconds at least; how many it does. It is not part of a member,
+-- as processes without limits know of no member.
+local function pause(key, now, milliseconds)
+  local left = math.max(tonumber(redis.call('GET', key) or 0) - now, 0)
+  if milliseconds > left then
+    left = milliseconds
+    redis.call('SET', key, tostring(now + left), 'PX', left)
+  end
+  return left
+end
+
 -- Whether so much is more than the limits, of which 0 is none.
 local function exceeds(limits, requests, inputs, outputs)
   return limits[1] > 0 and requests > limits[1] or limits[2] > 0 and inputs > limits[2]
