@@ -139,7 +139,7 @@ class Target:
     circuit: SharedCircuit | None = None
     """Shares the circuit of `breaker`; None without a fleet."""
     report_pause: Callable[[float], None] | None = None
-    """Tells a fleet for how many seconds the provider asks to pause; None if `pool` does so."""
+    """Passes on to a fleet for how many seconds the provider asks to pause; None: `pool` does."""
 
     def adapt(self, request: Request) -> Request:
         """`request` with this target's own parameters."""

@@ -75,7 +75,7 @@ class ScriptedFleet:
         raise NotImplementedError
 
     def become(self, process: str) -> None:
-        """Go on as a forked child, whose inbox is new."""
+        """Continue as a forked child, whose inbox is new."""
         self.process = process
         self._receivers.clear()
         self.session += 1

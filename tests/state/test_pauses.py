@@ -48,7 +48,7 @@ def test_processes_with_and_without_limits_hear_of_it() -> None:
     assert other.heard == limited.pauses == [30.0]
 
 
-def test_a_process_with_limits_tells_those_without() -> None:
+def test_processes_without_limits_hear_of_one_with_limits() -> None:
     store = Store()
     limited, other = start(store, "p0"), Unlimited(store, "p1")
     lease = limited.call()
