@@ -13,7 +13,7 @@ from agentkit.providers.bedrock.frames import EventDecoder
 from agentkit.providers.bedrock.operation import Operation
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.http.address import Address, address_of
-from agentkit.providers.transport.http.body import BodyDecoder
+from agentkit.providers.transport.http.body import BodyDecoder, aread_body, read_body
 from agentkit.providers.transport.http.request_head import merge_headers, request_head
 
 if TYPE_CHECKING:
@@ -53,28 +53,28 @@ class HttpRuntime:
     def converse(self, **arguments: Any) -> dict[str, Any]:
         """Send a conversation and return the complete answer."""
         operation = self._converse
-        return _received(operation, self._post(operation, arguments))
+        return _response(operation, self._post(operation, arguments))
 
     def converse_stream(self, **arguments: Any) -> dict[str, Any]:
         """Send a conversation and open the stream of its answer."""
         operation = self._converse_stream
         reply = self._post(operation, arguments)
         if reply.status != 200:
-            return _received(operation, reply)
+            return _response(operation, reply)
         response = operation.response(reply.status, reply.headers, b"")
         return {**response, "stream": HttpEventStream(reply, operation.events())}
 
     async def aconverse(self, **arguments: Any) -> dict[str, Any]:
         """Like `converse`, for asyncio."""
         operation = self._converse
-        return await _areceived(operation, await self._apost(operation, arguments))
+        return await _aresponse(operation, await self._apost(operation, arguments))
 
     async def aconverse_stream(self, **arguments: Any) -> dict[str, Any]:
         """Like `converse_stream`, for asyncio; the stream has the events that came together."""
         operation = self._converse_stream
         reply = await self._apost(operation, arguments)
         if reply.status != 200:
-            return await _areceived(operation, reply)
+            return await _aresponse(operation, reply)
         response = operation.response(reply.status, reply.headers, b"")
         return {**response, "stream": AsyncHttpEventStream(reply, operation.events())}
 
@@ -165,27 +165,13 @@ class AsyncHttpEventStream:
         self._reply.release(finished=self._finished)
 
 
-def _received(operation: Operation, reply: SyncHttpReply) -> dict[str, Any]:
+def _response(operation: Operation, reply: SyncHttpReply) -> dict[str, Any]:
     """The complete response of `reply`, whose connection is released."""
-    finished = False
-    try:
-        decoder = BodyDecoder(reply.headers.get("content-encoding"))
-        body = b"".join([decoder.feed(chunk) for chunk in reply.chunks()])
-        finished = True
-    finally:
-        reply.release(finished=finished)
-    return operation.response(reply.status, reply.headers, body)
+    return operation.response(reply.status, reply.headers, read_body(reply))
 
 
-async def _areceived(operation: Operation, reply: AsyncHttpReply) -> dict[str, Any]:
-    finished = False
-    try:
-        decoder = BodyDecoder(reply.headers.get("content-encoding"))
-        body = b"".join([decoder.feed(chunk) async for chunk in reply.chunks()])
-        finished = True
-    finally:
-        reply.release(finished=finished)
-    return operation.response(reply.status, reply.headers, body)
+async def _aresponse(operation: Operation, reply: AsyncHttpReply) -> dict[str, Any]:
+    return operation.response(reply.status, reply.headers, await aread_body(reply))
 
 
 def _address_of(client: Any, endpoint: str) -> Address:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import codecs
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit.providers.transport import size_limit
+
+if TYPE_CHECKING:
+    from agentkit.providers.transport.http.asyncio_client import AsyncHttpReply
+    from agentkit.providers.transport.http.sync_client import SyncHttpReply
 
 ACCEPTED_ENCODINGS = "gzip, deflate"
 
@@ -45,6 +49,33 @@ class BodyDecoder:
                 raise MalformedBodyError(str(error)) from error
         self._size = size_limit.checked(self._size + len(data))
         return data
+
+
+def read_body(reply: SyncHttpReply) -> bytes:
+    """The complete body of `reply`, decompressed. The connection is released.
+
+    Raises what `BodyDecoder` raises, and what receiving raises.
+    """
+    finished = False
+    try:
+        decoder = BodyDecoder(reply.headers.get("content-encoding"))
+        data = b"".join([decoder.feed(chunk) for chunk in reply.chunks()])
+        finished = True
+    finally:
+        reply.release(finished=finished)
+    return data
+
+
+async def aread_body(reply: AsyncHttpReply) -> bytes:
+    """Like `read_body`, for asyncio."""
+    finished = False
+    try:
+        decoder = BodyDecoder(reply.headers.get("content-encoding"))
+        data = b"".join([decoder.feed(chunk) async for chunk in reply.chunks()])
+        finished = True
+    finally:
+        reply.release(finished=finished)
+    return data
 
 
 class _Unknown:

@@ -20,6 +20,8 @@ from agentkit.providers.transport.http.body import (
     BodyDecoder,
     EventParser,
     MalformedBodyError,
+    aread_body,
+    read_body,
 )
 from agentkit.providers.transport.http.failures import (
     HttpStatusError,
@@ -112,39 +114,27 @@ class HttpTransport:
         """Send a request and receive its complete response."""
         client = self._clients.sync()
         reply = client.post(*self._request(body, read_timeout, stream=False))
-        finished = False
-        try:
-            decoder = BodyDecoder(reply.headers.get("content-encoding"))
-            data = b"".join([decoder.feed(chunk) for chunk in reply.chunks()])
-            finished = True
-        finally:
-            reply.release(finished=finished)
-        return self._reply(reply.status, reply.headers, data)
+        data = read_body(reply)
+        _check_status(reply.status, reply.headers, data)
+        return Reply(_as_record(parse(data), self._record), reply.headers)
 
     async def asend(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Like `send`, for asyncio."""
         client = self._clients.of_loop()
         reply = await client.post(*self._request(body, read_timeout, stream=False))
-        finished = False
-        try:
-            decoder = BodyDecoder(reply.headers.get("content-encoding"))
-            data = b"".join([decoder.feed(chunk) async for chunk in reply.chunks()])
-            finished = True
-        finally:
-            reply.release(finished=finished)
-        return self._reply(reply.status, reply.headers, data)
+        data = await aread_body(reply)
+        _check_status(reply.status, reply.headers, data)
+        return Reply(_as_record(parse(data), self._record), reply.headers)
 
     @contextmanager
     def stream(self, body: Body, *, read_timeout: float | None) -> Iterator[Reply]:
         """Send a request and open the stream of its response."""
         client = self._clients.sync()
         reply = client.post(*self._request(body, read_timeout, stream=True))
+        if not 200 <= reply.status < 300:
+            _check_status(reply.status, reply.headers, read_body(reply))
         reader = _EventReader(reply.headers, self._record, self._event_record())
         try:
-            if reply.status != 200:
-                data = b"".join([reader.body.feed(chunk) for chunk in reply.chunks()])
-                reader.finished = True
-                self._reply(reply.status, reply.headers, data)
             yield Reply(_events(reply.chunks(), reader), reply.headers)
         finally:
             reply.release(finished=reader.finished)
@@ -154,12 +144,10 @@ class HttpTransport:
         """Like `stream`, for asyncio."""
         client = self._clients.of_loop()
         reply = await client.post(*self._request(body, read_timeout, stream=True))
+        if not 200 <= reply.status < 300:
+            _check_status(reply.status, reply.headers, await aread_body(reply))
         reader = _EventReader(reply.headers, self._record, self._event_record())
         try:
-            if reply.status != 200:
-                data = b"".join([reader.body.feed(chunk) async for chunk in reply.chunks()])
-                reader.finished = True
-                self._reply(reply.status, reply.headers, data)
             yield Reply(_aevents(reply.chunks(), reader), reply.headers)
         finally:
             reply.release(finished=reader.finished)
@@ -237,18 +225,6 @@ class HttpTransport:
                 self._heads[path] = head
         return head
 
-    def _reply(self, status: int, headers: Mapping[str, str], data: bytes) -> Reply:
-        """The reply of a complete response. Raises `HttpStatusError` for an error."""
-        if not 200 <= status < 300:
-            content = None
-            if len(data) <= _LONGEST_ERROR:
-                try:
-                    content = parse(data)
-                except ValueError:
-                    content = data.decode(errors="replace")
-            raise HttpStatusError(status, headers, content)
-        return Reply(_as_record(parse(data), self._record), headers)
-
 
 class _EventReader:
     """Reads the records in the body of an event stream."""
@@ -288,6 +264,19 @@ class _EventReader:
             with suppress(ValueError):
                 return self._parse_typed(data)
         return _as_record(parse(data), self._record)
+
+
+def _check_status(status: int, headers: Mapping[str, str], data: bytes) -> None:
+    """Raises `HttpStatusError` if the response with the body `data` is an error."""
+    if 200 <= status < 300:
+        return
+    content = None
+    if len(data) <= _LONGEST_ERROR:
+        try:
+            content = parse(data)
+        except ValueError:
+            content = data.decode(errors="replace")
+    raise HttpStatusError(status, headers, content)
 
 
 def _as_record(content: Any, kind: type[Record]) -> Record:
