@@ -17,7 +17,7 @@ from agentkit.bedrock.options import ModelSpecificConfig, ResponseValidationConf
 from agentkit.bedrock.response import BedrockResponse
 from agentkit.bedrock.stream import AsyncStreamingResponse, StreamingResponse
 from agentkit.bedrock.targets import Targets
-from agentkit.errors import AuthenticationError, ConfigurationError
+from agentkit.errors import AuthenticationError, ConfigurationError, LLMError
 from agentkit.policy.validation import number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.clients import Boto3Config, Clients
@@ -260,6 +260,26 @@ class LLMManager(Closing, AsyncClosing):
         return await self.aconverse(
             **request.arguments(), response_validation_config=response_validation_config, **options
         )
+
+    def warm_up(self, connections: int = 1) -> dict[str, LLMError]:
+        """Look for credentials, and open connections to each Region ahead of the first call.
+
+        As `agentkit.LLMManager.warm_up`, which says what is opened over which transport.
+
+        Args:
+            connections: how many are to be idle for each Region, at most 100.
+
+        Returns:
+            What failed, by ``<model> @ <region>``; empty if every connection is open.
+
+        Raises:
+            ConfigurationError: `connections` is not a number from 1 on, or the manager is closed.
+        """
+        return self._targets.core.warm_up(connections=connections)
+
+    async def awarm_up(self, connections: int = 1) -> dict[str, LLMError]:
+        """Like `warm_up`, for calls in the running event loop."""
+        return await self._targets.core.awarm_up(connections=connections)
 
     def get_available_models(self) -> list[str]:
         """The configured models, in order."""

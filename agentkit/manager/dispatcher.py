@@ -185,6 +185,11 @@ class Dispatcher:
         """The number of worker threads occupied by calls that outlived their time limit."""
         return self._runtime.workers.stuck
 
+    def check_open(self) -> None:
+        """Raises `ConfigurationError` if `close` was called."""
+        if self.closed:
+            raise ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
+
     def close(self) -> list[str]:
         """End every thread and task. Returns the labels of the calls under way."""
         if self.closed:
@@ -230,7 +235,7 @@ class Dispatcher:
         if retry is not None or budget is not None:
             check_policies(retry, budget)
         if self.closed:
-            raise ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
+            self.check_open()
         route = model if isinstance(model, Route) else self._registry.route(model)
         if self._route_order is not None:
             stops = self._route_order(route.stops, self._health)

@@ -13,16 +13,18 @@ from agentkit.engine.drivers.clock import as_clock
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.streams import AsyncStream, Stream
 from agentkit.engine.middleware import split
+from agentkit.errors import LLMError
 from agentkit.manager.batch import BatchResult, Item, Progress, arun_batch, run_batch
 from agentkit.manager.client import LLMClient
 from agentkit.manager.configured import options_of, register_providers
+from agentkit.manager.connections import aopen_connections, open_connections
 from agentkit.manager.dispatcher import Dispatcher, check_policies
 from agentkit.manager.fleet import FleetMember
-from agentkit.manager.keys import ConnectionPool, pool_status
+from agentkit.manager.keys import ConnectionPool
 from agentkit.manager.registry import ModelRegistry
-from agentkit.manager.requests import Prompt, answer_of, merge_params, request_for
+from agentkit.manager.requests import Prompt, answer_of, check_or_none, merge_params, request_for
+from agentkit.manager.status import breakdown, model_info, pools
 from agentkit.manager.targets import build_cache, build_target, defaults_of
-from agentkit.output.validation import TypeCheck, check_for
 from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Budget
 from agentkit.policy.classification import RetryOn
@@ -35,7 +37,7 @@ from agentkit.providers.requirements import TransportName
 from agentkit.telemetry.capture import forbids_content
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
-from agentkit.types import Clock, Now, OnInterrupt, Request, Response, Store
+from agentkit.types import Clock, Now, OnInterrupt, Response, Store
 from agentkit.types.context import AsyncClosing, Closing
 from agentkit.types.response import ResponseModel, T
 
@@ -153,12 +155,9 @@ class LLMManager(Closing, AsyncClosing):
             name, self._recorder, self.registry.breaker_states, self._fleet.connection
         )
         of_requests, of_attempts = split(middleware)
+        fleet_store = self._fleet.fleet
         runtime = Runtime(
-            name,
-            clock=waiting,
-            cache=self._cache,
-            max_workers=max_workers,
-            fleet=self._fleet.fleet,
+            name, clock=waiting, cache=self._cache, max_workers=max_workers, fleet=fleet_store
         )
         rules = Rules(
             observer=self._observer,
@@ -274,7 +273,7 @@ class LLMManager(Closing, AsyncClosing):
             use_cache=use_cache,
             priority=priority,
         )
-        check, request = _check_for(response_model, request)
+        check, request = check_or_none(response_model, request)
         response = self.dispatcher.run(
             request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
         )
@@ -335,7 +334,7 @@ class LLMManager(Closing, AsyncClosing):
             use_cache=use_cache,
             priority=priority,
         )
-        check, request = _check_for(response_model, request)
+        check, request = check_or_none(response_model, request)
         response = await self.dispatcher.arun(
             request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
         )
@@ -386,7 +385,7 @@ class LLMManager(Closing, AsyncClosing):
             use_cache=use_cache,
             priority=priority,
         )
-        check, request = _check_for(response_model, request)
+        check, request = check_or_none(response_model, request)
         return self.dispatcher.run(
             request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
         )
@@ -414,7 +413,7 @@ class LLMManager(Closing, AsyncClosing):
             use_cache=use_cache,
             priority=priority,
         )
-        check, request = _check_for(response_model, request)
+        check, request = check_or_none(response_model, request)
         return await self.dispatcher.arun(
             request, model=model, deadline=deadline, retry=retry, budget=budget, check=check
         )
@@ -461,7 +460,7 @@ class LLMManager(Closing, AsyncClosing):
             stream=True,
             priority=priority,
         )
-        check, request = _check_for(response_model, request)
+        check, request = check_or_none(response_model, request)
         return self.dispatcher.stream(
             request,
             model=model,
@@ -498,7 +497,7 @@ class LLMManager(Closing, AsyncClosing):
             stream=True,
             priority=priority,
         )
-        check, request = _check_for(response_model, request)
+        check, request = check_or_none(response_model, request)
         return self.dispatcher.astream(
             request,
             model=model,
@@ -644,6 +643,35 @@ class LLMManager(Closing, AsyncClosing):
         )
         self.registry.register(target, replace=replace)
 
+    def warm_up(
+        self, model: str | Sequence[str] | None = None, *, connections: int = 1
+    ) -> dict[str, LLMError]:
+        """Open connections of the native transport, so that the first calls do not wait for them.
+
+        An SDK is imported, and connects with its first request. Nothing is sent to a model.
+
+        Args:
+            model: the names of the models (default: all).
+            connections: how many are to be idle, for each key of a model; at most 100. An idle
+                connection is used again for 60 seconds.
+
+        Returns:
+            What failed, by model. It counts neither as an attempt nor for a circuit breaker.
+
+        Raises:
+            UnknownModelError: a model is not registered.
+            ConfigurationError: `connections` is less than 1, or the manager is closed.
+        """
+        self.dispatcher.check_open()
+        return open_connections(self.registry.named(model), connections, self._now)
+
+    async def awarm_up(
+        self, model: str | Sequence[str] | None = None, *, connections: int = 1
+    ) -> dict[str, LLMError]:
+        """Like `warm_up`, for calls in the running event loop."""
+        self.dispatcher.check_open()
+        return await aopen_connections(self.registry.named(model), connections, self._now)
+
     def set_prices(self, prices: Mapping[str, Any]) -> None:
         """Replace the `prices` of the manager, for models that are registered from now on.
 
@@ -698,13 +726,7 @@ class LLMManager(Closing, AsyncClosing):
         Raises:
             UnknownModelError: the model is not registered.
         """
-        target = self.registry.get(name)
-        return {
-            "name": name,
-            "metadata": dict(target.metadata),
-            "stats": self._recorder.model(name),
-            "circuit_breaker_state": target.breaker_state,
-        }
+        return model_info(self.registry.get(name), self._recorder)
 
     def get_status(self) -> dict[str, Any]:
         """The state of the manager: metrics, models, key pools, the response cache, and the fleet.
@@ -718,26 +740,12 @@ class LLMManager(Closing, AsyncClosing):
         model).
         """
         targets = self.registry.targets
-        by_provider: dict[str, list[str]] = {}
-        for name, target in targets.items():
-            by_provider.setdefault(target.provider, []).append(name)
         return {
             "name": self.name,
             "closed": self.closed,
-            "metrics": {
-                **self.get_metrics(),
-                **self._recorder.breakdown(),
-                "providers": {
-                    provider: self._recorder.breakdown(names)
-                    for provider, names in by_provider.items()
-                },
-            },
+            "metrics": {**self.get_metrics(), **breakdown(targets, self._recorder)},
             "models": {name: self.get_model_info(name) for name in targets},
-            "pools": {
-                name: pool_status(target.pool, self._now())
-                for name, target in targets.items()
-                if target.pool is not None
-            },
+            "pools": pools(targets, self._now()),
             "response_cache": None if self._cache is None else self._cache.statistics(),
             "fleet": self._fleet.statistics(targets),
         }
@@ -759,10 +767,7 @@ class LLMManager(Closing, AsyncClosing):
 
     def reset_circuit_breaker(self, name: str) -> None:
         """Close a model's breaker, and forget a rate limit. Raises `UnknownModelError`."""
-        target = self.registry.get(name)
-        target.rate_limited_until = -1.0
-        if target.breaker is not None:
-            target.breaker.reset()
+        self.registry.get(name).reset()
 
     def close(self) -> list[str]:
         """End every thread and task of this manager. Returns the labels of the calls under way.
@@ -792,9 +797,3 @@ class LLMManager(Closing, AsyncClosing):
     def __repr__(self) -> str:
         models = ", ".join(self.registry.targets) or "no models"
         return f"<LLMManager {self.name}: {models}; active {self.registry.active}>"
-
-
-def _check_for(
-    response_model: ResponseModel[Any] | None, request: Request
-) -> tuple[TypeCheck | None, Request]:
-    return (None, request) if response_model is None else check_for(response_model, request)

@@ -89,6 +89,12 @@ class ModelRegistry:
             raise self._unknown(name)
         return target
 
+    def named(self, model: str | Sequence[str] | None) -> list[Target]:
+        """The targets with these names; None: all. Raises `UnknownModelError`."""
+        if model is None:
+            return list(self._targets.values())
+        return [self.get(name) for name in ([model] if isinstance(model, str) else model)]
+
     def set_active(self, name: str) -> None:
         """Make `name` the first model of every request. Raises `UnknownModelError`."""
         with self._lock:

@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 
 from agentkit.errors import ConfigurationError, InvalidResponseError, RequestValidationError
 from agentkit.output.tools import tool_specs
+from agentkit.output.validation import TypeCheck, check_for
 from agentkit.policy.validation import number
 from agentkit.types import Message, Request, Response
 from agentkit.types.initializer import fast_replace
+from agentkit.types.response import ResponseModel
 
 _FIELDS = ("prompt", "params", "tools", "use_cache", "stream", "priority")
 _with_prompt = fast_replace(Request, *_FIELDS)
@@ -82,6 +84,13 @@ def merge_params(params: Mapping[str, Any] | None, options: dict[str, Any]) -> M
                 f"the parameter {name!r} is set twice", hint=f"pass {name}= or params=, not both"
             )
     return {**params, **options}
+
+
+def check_or_none(
+    response_model: ResponseModel[Any] | None, request: Request
+) -> tuple[TypeCheck | None, Request]:
+    """The check of a response type and the request for it, if there is one."""
+    return (None, request) if response_model is None else check_for(response_model, request)
 
 
 def answer_of(response: Response[Any], *, validated: bool) -> Any:

@@ -56,6 +56,10 @@ class Endpoint:
     """Whether it applies `Request.timeout` to its own sockets."""
     prepare: Callable[[], None] | None = None
     """Does what takes long and is needed once, before the clock of the first attempt starts."""
+    warm_up: Callable[[int], None] | None = None
+    """Opens connections until as many are idle."""
+    awarm_up: Callable[[int], Awaitable[None]] | None = None
+    """Like `warm_up`, for the running event loop."""
     cancel_scope: Callable[[], CancelScope] | None = None
     """Makes the scope that a sync call runs in; None: a sync call of it cannot be cancelled."""
     with_json_instruction: Callable[[Request], Request] | None = None
@@ -161,6 +165,12 @@ class Target:
     def price(self) -> Price | None:
         """The price of the model; with a pool of keys for different models, of the first one's."""
         return self.endpoint.price
+
+    def reset(self) -> None:
+        """Close the breaker, and forget a rate limit."""
+        self.rate_limited_until = -1.0
+        if self.breaker is not None:
+            self.breaker.reset()
 
     @property
     def breaker_state(self) -> str:

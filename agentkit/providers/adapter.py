@@ -141,6 +141,17 @@ class Adapter(ABC):
         """Import the SDK, which takes up to a second."""
         self._transport.prepare()
 
+    def warm_up(self, connections: int) -> None:
+        """Open connections until as many are idle, at most 100.
+
+        Only the native transport can; an SDK is imported, and connects with its first request.
+        """
+        self._transport.warm_up(connections)
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        await self._transport.awarm_up(connections)
+
     def send(self, request: Request) -> Response[Any]:
         """Send a request and return the complete response."""
         sent = self._encoded(request)

@@ -99,6 +99,8 @@ def endpoint_of(
         durable=durable,
         timed=bool(getattr(registered, "timed", False)),
         prepare=getattr(registered, "prepare", None),
+        warm_up=getattr(registered, "warm_up", None),
+        awarm_up=getattr(registered, "awarm_up", None),
         cancel_scope=getattr(registered, "cancel_scope", None),
         with_json_instruction=None if takes_format else with_json_instruction,
         close=getattr(registered, "close", None),

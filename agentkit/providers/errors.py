@@ -45,6 +45,7 @@ _CLIENTS = frozenset(
     | {"boto3", "cohere", "google", "grpc", "http", "mistralai", "urllib", "websockets"}
 )
 """Packages whose exceptions may have parts of a request or a response in their text."""
+_OWN = "agentkit."
 _BODIES = ("body", "raw_response", "request", "response")
 """Attributes of the exceptions of any other client."""
 
@@ -133,12 +134,19 @@ def translate(exc: Exception, *, provider: str, model: str, with_text: bool = Fa
 def _explanation(exc: Exception, kind: type[e.ProviderError]) -> str:
     """What a message says after the type and the status, or nothing."""
     place = reason = ""
-    if kind is e.NetworkError:
+    if _is_own_timeout(exc):
+        reason = printable(str(exc))
+    elif kind is e.NetworkError:
         place, reason = network_place(exc), network_reason(exc)
     elif kind is e.ContentFilterError:
         text = _error_body(exc).get("message")
         reason = printable(text) if isinstance(text, str) else ""
     return (f" at {place}" if place else "") + (f" ({reason})" if reason else "")
+
+
+def _is_own_timeout(exc: Exception) -> bool:
+    """Whether it is of the native transport, and says which of its limits passed."""
+    return type(exc).__name__ == "HttpTimeoutError" and type(exc).__module__.startswith(_OWN)
 
 
 def _own_text(exc: Exception) -> str:

@@ -46,6 +46,8 @@ class Provider(Protocol):
       from sync code cannot be interrupted.
     - `prepare()`: called once, before the clock of the first attempt starts and never on an event
       loop, for what takes long, such as importing an SDK
+    - `warm_up(connections)` and `awarm_up(connections)`: open connections ahead of the first call,
+      until as many are idle; see `LLMManager.warm_up`
     - `with_key(key)`: the same provider with another API key, for a pool
     - `stream_lists(request)` and `astream_lists(request)`, in the same class as `stream` and
       `astream`: the same stream, faster, with the events that arrived together in one list

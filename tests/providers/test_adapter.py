@@ -74,6 +74,12 @@ class Recorded:
     def prepare(self) -> None:
         """Nothing to do."""
 
+    def warm_up(self, connections: int) -> None:
+        """Nothing to open."""
+
+    async def awarm_up(self, connections: int) -> None:
+        """Nothing to open."""
+
     def translate(self, exc: Exception, model: str) -> LLMError | None:
         return None
 

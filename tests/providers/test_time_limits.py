@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,22 +17,6 @@ from agentkit.types import Request
 PROVIDERS = ["openai", "openai-responses", "groq", "anthropic", "vllm"]
 sync_and_async = pytest.mark.parametrize("mode", ["sync", "async"])
 every_provider = pytest.mark.parametrize("provider", PROVIDERS)
-
-
-@pytest.fixture
-def deaf() -> Iterator[str]:
-    """An address that neither accepts nor refuses: its queue of connections is full."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        address = listener.getsockname()
-        waiting = []
-        for _ in range(4):
-            each = socket.socket()
-            each.setblocking(False)
-            each.connect_ex(address)
-            waiting.append(each)
-        yield f"http://127.0.0.1:{address[1]}/v1"
-        for each in waiting:
-            each.close()
 
 
 def failure(adapter: Any, request: Request, mode: str) -> BaseException:

@@ -83,6 +83,22 @@ class ConverseTarget:
         """Import the SDK. No session is made, as it may ask other machines for credentials."""
         boto3()
 
+    def warm_up(self, connections: int) -> None:
+        """Make the client of the Region and, over the native transport, open connections.
+
+        Opens until as many are idle, at most 100. Making the client looks for credentials.
+        """
+        client = self._client()
+        if self.transport == "native":
+            client.warm_up(connections)
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        if self.transport == "native":
+            await (await self._clients.anative(self.region)).awarm_up(connections)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._clients.executor, self._client)
+
     def send(self, request: Request) -> Response[Any]:
         """Answer, blocking."""
         return self._send(request, current_scope() or CancelScope())

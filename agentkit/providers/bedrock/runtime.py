@@ -14,6 +14,7 @@ from agentkit.providers.bedrock.operation import Operation
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.http.address import Address, address_of
 from agentkit.providers.transport.http.body import BodyDecoder, aread_body, read_body
+from agentkit.providers.transport.http.limits import ConnectLimits
 from agentkit.providers.transport.http.request_head import merge_headers, request_head
 
 if TYPE_CHECKING:
@@ -78,6 +79,14 @@ class HttpRuntime:
         response = operation.response(reply.status, reply.headers, b"")
         return {**response, "stream": AsyncHttpEventStream(reply, operation.events())}
 
+    def warm_up(self, connections: int) -> None:
+        """Open connections until as many are idle, at most 100."""
+        self._clients.sync().open_idle(connections)
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        await self._clients.of_loop().open_idle(connections)
+
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         self._clients.close()
@@ -113,15 +122,17 @@ class HttpRuntime:
     def _new_sync(self) -> SyncHttpClient:
         from agentkit.providers.transport.http.sync_client import SyncHttpClient
 
-        return SyncHttpClient(self._address, connect_timeout=self._connect_timeout())
+        return SyncHttpClient(self._address, limits=self._limits())
 
     def _new_async(self) -> AsyncHttpClient:
         from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 
-        return AsyncHttpClient(self._address, connect_timeout=self._connect_timeout())
+        return AsyncHttpClient(self._address, limits=self._limits())
 
-    def _connect_timeout(self) -> float:
-        return float(self._client.meta.config.connect_timeout)
+    def _limits(self) -> ConnectLimits:
+        """The SDK has one limit for all steps, from `Boto3Config`."""
+        seconds = float(self._client.meta.config.connect_timeout)
+        return ConnectLimits(seconds, seconds, seconds)
 
 
 class HttpEventStream:

@@ -43,6 +43,14 @@ class Transport(Protocol):
         """Do what takes long and is needed once, such as importing an SDK."""
         ...
 
+    def warm_up(self, connections: int) -> None:
+        """Open connections until as many are idle; an SDK cannot, and only makes its client."""
+        ...
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        ...
+
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         ...

@@ -54,6 +54,14 @@ class GoogleSdkTransport:
         """Import the SDK."""
         import_module("google.genai")
 
+    def warm_up(self, connections: int) -> None:
+        """Make the client; the SDK connects with its first request."""
+        self._clients.sync()
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        self._clients.of_loop()
+
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         models, responses = self._clients.sync().models, list[Any]()

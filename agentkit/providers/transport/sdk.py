@@ -65,6 +65,14 @@ class SdkTransport:
         """Import the SDK."""
         import_module(self._method.sdk)
 
+    def warm_up(self, connections: int) -> None:
+        """Make the client; the SDK connects with its first request."""
+        self._clients.sync()
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        self._clients.of_loop()
+
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         create = self._create(self._clients.sync())

@@ -492,3 +492,28 @@ def test_a_spec_may_name_the_transport(
         f"bedrock:Claude 3 Haiku@{REGION}", base_url=server.bedrock_url, transport="native"
     )
     assert ask(target, mode) == ANSWER
+
+
+@modes
+@transports
+def test_a_manager_opens_one_set_of_connections_for_the_models_of_a_region(
+    mode: str, transport: Any, server: WireServer
+) -> None:
+    async def awarm_up(manager: LLMManager) -> dict[str, e.LLMError]:
+        found = await manager.awarm_up(connections=3)
+        await asyncio.to_thread(until, lambda: server.connections == opened)
+        await manager.aclose()
+        return found
+
+    opened = 3 if transport == "native" else 0
+    models = ["Claude 3 Haiku", "Nova Lite"]
+    with (
+        clients_at(server.url) as clients,
+        LLMManager(models, [REGION], clients=clients, transport=transport) as manager,
+    ):
+        if mode == "async":
+            assert asyncio.run(awarm_up(manager)) == {}
+        else:
+            assert manager.warm_up(connections=3) == {}
+            until(lambda: server.connections == opened)
+    assert not server.requests

@@ -203,6 +203,13 @@ class Caller:
             reply.release(finished=finished)
         return body
 
+    def open_idle(self, count: int) -> None:
+        """Open connections ahead."""
+        if self._way == "async":
+            self._runner.run(self._client.open_idle(count))
+        else:
+            self._client.open_idle(count)
+
     def close(self) -> None:
         if self._way == "sync":
             self._client.close()

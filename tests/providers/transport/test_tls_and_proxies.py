@@ -22,6 +22,7 @@ from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.http.address import address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 from agentkit.providers.transport.http.failures import HttpTimeoutError
+from agentkit.providers.transport.http.limits import ConnectLimits
 from agentkit.providers.transport.http.request_head import request_head
 from agentkit.types import Request
 from tests.providers.transport.servers import (
@@ -156,17 +157,20 @@ def test_certificates_that_cannot_be_read_are_a_mistake_of_the_configuration(
 
 @pytest.mark.parametrize("secure", [True, False], ids=["TLS", "tunnel"])
 @either_way
-def test_a_handshake_that_hangs_ends_with_the_limit_on_connecting(
+def test_a_handshake_or_a_proxy_that_hangs_ends_with_its_own_limit(
     way: str, secure: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(hang) as server:
         if secure:
-            url = f"https://127.0.0.1:{server.port}/v1"
+            url, limits = f"https://127.0.0.1:{server.port}/v1", ConnectLimits(tls=0.05)
+            message = "TLS: 127.0.0.1 did not complete the handshake within 0.05 s"
         else:
-            url = f"https://{HOST}/v1"
+            url, limits = f"https://{HOST}/v1", ConnectLimits(connect=0.05)
+            message = f"connect: the proxy 127.0.0.1:{server.port} opened no tunnel within 0.05 s"
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
-        with calling(way, url, connect_timeout=0.05) as caller, pytest.raises(HttpTimeoutError):
+        with calling(way, url, limits=limits) as caller, pytest.raises(HttpTimeoutError) as caught:
             caller.post(read_timeout=600.0)
+        assert str(caught.value) == message
         server.wait_until_all_left()
 
 
@@ -174,7 +178,9 @@ def test_a_handshake_that_hangs_ends_with_the_limit_on_connecting(
 def test_a_time_limit_below_that_on_connecting_holds_for_the_handshake(way: str) -> None:
     with serving(hang) as server:
         with asking(way, native(f"https://127.0.0.1:{server.port}/v1")) as asker:
-            assert isinstance(asker.error(timeout=0.05), ProviderTimeoutError)
+            error = asker.error(timeout=0.05)
+        assert isinstance(error, ProviderTimeoutError)
+        assert "TLS: 127.0.0.1 did not complete the handshake in the 0.0" in str(error)
         server.wait_until_all_left()
 
 

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -27,8 +27,6 @@ MOST_IDLE: Final = 100
 """Idle connections that are kept for an address."""
 NEXT_ADDRESS_SECONDS: Final = 0.5
 """Seconds after which the next address of a name is tried, such as the IPv4 one."""
-AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
-"""What ``getaddrinfo`` finds."""
 
 
 class Address:

@@ -3,54 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import socket
 import ssl
 import time
 from asyncio.sslproto import SSLProtocol
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from agentkit.engine.drivers.timer import TaskLimit, Timer
-from agentkit.providers.transport.base import CONNECT_TIMEOUT
 from agentkit.providers.transport.http.address import (
     END_SECONDS,
     IDLE_SECONDS,
     MOST_IDLE,
     NEXT_ADDRESS_SECONDS,
     Address,
-    AddressInfo,
     set_options,
     tls_context,
 )
 from agentkit.providers.transport.http.exchange import MOST_UNREAD, HttpExchange
 from agentkit.providers.transport.http.failures import HttpTimeoutError, connection_error
+from agentkit.providers.transport.http.limits import ConnectLimits, ConnectSteps, Step
+from agentkit.providers.transport.http.resolver import AddressInfo, resolver
 
 
 class AsyncHttpClient:
     """The connections of one event loop to one address.
 
-    `connect_timeout` are the seconds for name, connection, tunnel and TLS together; `end_timeout`
-    are those for the end of the last response, before another connection is opened; `clock` returns
-    the time of day.
+    `limits` are those of a new connection; `end_timeout` are the seconds for the end of the last
+    response, before another connection is opened; `clock` returns the time of day.
     """
 
     def __init__(
         self,
         address: Address,
         *,
-        connect_timeout: float = CONNECT_TIMEOUT,
+        limits: ConnectLimits = ConnectLimits(),  # noqa: B008 - immutable
         end_timeout: float = END_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
-        self._connect_timeout = connect_timeout
+        self._limits = limits
         self._end_timeout = end_timeout
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.timer = Timer(self._loop)
         self._idle: deque[_Connection] = deque()
+        self._opening = 0
+        """Connections that `open_idle` is about to add."""
         self._closed = False
 
     async def post(self, request: bytes, read_timeout: float) -> AsyncHttpReply:
@@ -65,7 +67,7 @@ class AsyncHttpClient:
         if connection is None and self._idle:  # each has yet to receive the end of a response
             connection = await self._take_at_end(min(read_timeout, self._end_timeout))
         if connection is None:
-            connection = await self._connect(min(read_timeout, self._connect_timeout))
+            connection = await self._connect(read_timeout)
         exchange = connection.begin()
         try:
             connection.transport.write(request)
@@ -128,22 +130,77 @@ class AsyncHttpClient:
         connection.close()
         return None
 
+    async def open_idle(self, count: int) -> None:
+        """Open connections until `count` are idle, at most `MOST_IDLE`.
+
+        Raises:
+            HttpConnectionError: one cannot be opened.
+            HttpTimeoutError: a step of it took too long.
+        """
+        missing = max(min(count, MOST_IDLE) - len(self._idle) - self._opening, 0)
+        self._opening += missing
+        try:
+            opened = (self._open_one() for _ in range(missing))
+            outcomes = await asyncio.gather(*opened, return_exceptions=True)
+        finally:
+            self._opening -= missing
+        for failure in outcomes:
+            if failure is not None:
+                raise failure
+
+    async def _open_one(self) -> None:
+        connection = await self._connect(math.inf)
+        connection.begin_idle()
+        self.give_back(connection)
+
     async def _connect(self, seconds: float) -> _Connection:
-        limit = TaskLimit(self.timer)
-        limit.start(seconds)
+        """A new connection, in `seconds` for all steps together."""
         connection = _Connection(self.timer)
         try:
-            await _open(self._loop, connection, self._address)
+            await self._open(connection, seconds)
         except BaseException as error:
             connection.close()
-            if isinstance(error, asyncio.CancelledError) and limit.expired():
-                raise HttpTimeoutError("no connection in time") from error
             if isinstance(error, OSError):
                 raise connection_error(error, self._address) from error
             raise
+        return connection
+
+    async def _open(self, connection: _Connection, seconds: float) -> None:
+        """Connect to the address, through its proxy and over TLS where it has them."""
+        address, loop = self._address, self._loop
+        context = tls_context(address.ca_bundle) if address.secure else None
+        end = loop.time() + seconds
+        steps = ConnectSteps(address, self._limits)
+        with self._limited(steps.dns, end):
+            found = await resolver.afind(address.first_address)
+        with self._limited(steps.connect, end):
+            connected = await _connect(loop, found)
+            await loop.create_connection(lambda: connection, sock=connected)
+        if address.tunnel is not None:
+            with self._limited(steps.tunnel, end):
+                exchange = connection.begin()
+                connection.transport.write(address.tunnel)
+                while not exchange.has_head:
+                    await connection.receive()
+            address.check_tunnel(exchange.status)
+        if context is not None:
+            with self._limited(steps.tls, end):
+                await _start_tls(loop, connection, context, address.host)
+
+    @contextmanager
+    def _limited(self, step: Step, end: float) -> Iterator[None]:
+        """Limits the time of `step`, which is due at `end` at the latest. Raises its error."""
+        left = max(end - self._loop.time(), 0.0)
+        limit = TaskLimit(self.timer)
+        limit.start(min(step.seconds, left))
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if limit.expired():
+                raise step.error(left) from error
+            raise
         finally:
             limit.stop()
-        return connection
 
     async def aclose(self) -> None:
         """Close the idle connections; one in use is closed after its response."""
@@ -211,6 +268,10 @@ class _Connection(asyncio.Protocol):
         """Begin an exchange."""
         self._exchange = HttpExchange()
         return self._exchange
+
+    def begin_idle(self) -> None:
+        """It is open, and carries no request yet."""
+        self._exchange = HttpExchange.none_yet()
 
     async def receive(self) -> None:
         """Wait until something arrives, or the connection ends."""
@@ -309,21 +370,6 @@ class _Connection(asyncio.Protocol):
             waiter.set_result(None)
 
 
-async def _open(loop: asyncio.AbstractEventLoop, connection: _Connection, address: Address) -> None:
-    """Connect to `address`, through its proxy and over TLS where it has them."""
-    context = tls_context(address.ca_bundle) if address.secure else None
-    connected = await _connect(loop, address.first_address)
-    await loop.create_connection(lambda: connection, sock=connected)
-    if address.tunnel is not None:
-        exchange = connection.begin()
-        connection.transport.write(address.tunnel)
-        while not exchange.has_head:
-            await connection.receive()
-        address.check_tunnel(exchange.status)
-    if context is not None:
-        await _start_tls(loop, connection, context, address.host)
-
-
 class _Tls(SSLProtocol):
     """asyncio's TLS, reading less at a time: its buffer takes 256 KiB of each connection."""
 
@@ -351,15 +397,11 @@ async def _start_tls(
         raise
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, place: tuple[str, int]) -> socket.socket:
-    """A socket that is connected to the first of the addresses of `place` that answers.
+async def _connect(loop: asyncio.AbstractEventLoop, found: Sequence[AddressInfo]) -> socket.socket:
+    """A socket that is connected to the first of the addresses that answers.
 
     asyncio's own way to try several can lose a socket when it is cancelled.
     """
-    try:  # an address needs no thread
-        found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await loop.getaddrinfo(*place, type=socket.SOCK_STREAM)
     *others, last = found
     for each in others:
         with suppress(OSError):

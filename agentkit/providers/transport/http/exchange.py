@@ -57,6 +57,13 @@ class HttpExchange:
         self._interim = 0
         self._parser: Any = HttpResponseParser(self)
 
+    @classmethod
+    def none_yet(cls) -> HttpExchange:
+        """What a connection has that is open and carried no request."""
+        exchange = cls()
+        exchange.complete = exchange.keeps_connection = True
+        return exchange
+
     @property
     def reusable(self) -> bool:
         """Whether the response is complete, and the connection can carry another request."""

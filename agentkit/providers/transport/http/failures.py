@@ -49,7 +49,9 @@ class IncompleteResponseError(ConnectionError):
 
 
 def connection_error(error: OSError, address: Address) -> HttpConnectionError | HttpTimeoutError:
-    """What an exception of a socket means."""
+    """What an exception of a socket means; one of this module stays as it is."""
+    if isinstance(error, HttpTimeoutError):
+        return error
     if isinstance(error, TimeoutError):
         return HttpTimeoutError("no response in time")
     return HttpConnectionError(address, str(error))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
-from agentkit.providers.transport.base import CONNECT_TIMEOUT
+from agentkit._fork import fork_safe_lock
 from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.providers.transport.http.address import (
     END_SECONDS,
@@ -23,32 +25,38 @@ from agentkit.providers.transport.http.address import (
 )
 from agentkit.providers.transport.http.exchange import HttpExchange
 from agentkit.providers.transport.http.failures import connection_error
+from agentkit.providers.transport.http.limits import ConnectLimits, ConnectSteps, Step
+from agentkit.providers.transport.http.resolver import AddressInfo, resolver
 
 _MOST_AT_ONCE = 65_536
 _NO_TIME = 0.001
+_MOST_OPENING = 16
+"""Connections that `open_idle` opens at a time."""
 
 
 class SyncHttpClient:
     """The connections to one address; safe to use from many threads.
 
-    `connect_timeout` are the seconds for the connection, the tunnel and TLS together; `end_timeout`
-    are those for the end of the last response, before another connection is opened; `clock` returns
-    the time of day.
+    `limits` are those of a new connection; `end_timeout` are the seconds for the end of the last
+    response, before another connection is opened; `clock` returns the time of day.
     """
 
     def __init__(
         self,
         address: Address,
         *,
-        connect_timeout: float = CONNECT_TIMEOUT,
+        limits: ConnectLimits = ConnectLimits(),  # noqa: B008 - immutable
         end_timeout: float = END_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
-        self._connect_timeout = connect_timeout
+        self._limits = limits
         self._end_timeout = end_timeout
         self._clock = clock
         self._idle: deque[_Connection] = deque()
+        self._lock = fork_safe_lock()  # for `open_idle` alone
+        self._opening = 0
+        """Connections that `open_idle` is about to add."""
         self._closed = False
         # not `__del__`: in a reference cycle, the sockets could be collected before this object
         weakref.finalize(self, _close_all, self._idle).atexit = False
@@ -67,9 +75,7 @@ class SyncHttpClient:
             connection = self._take(min(read_timeout, self._end_timeout))
             if connection is None:
                 connection = _Connection()
-                connection.connect(
-                    self._address, min(read_timeout, self._connect_timeout), scope=scope
-                )
+                connection.connect(self._address, self._limits, read_timeout, scope=scope)
             elif scope is not None:
                 scope.use(connection)
             connection.socket.settimeout(read_timeout)
@@ -86,6 +92,38 @@ class SyncHttpClient:
                 raise connection_error(error, self._address) from error
             raise
         return SyncHttpReply(self, connection, exchange)
+
+    def open_idle(self, count: int) -> None:
+        """Open connections until `count` are idle, at most `MOST_IDLE`.
+
+        Raises:
+            HttpConnectionError: one cannot be opened.
+            HttpTimeoutError: a step of it took too long.
+        """
+        with self._lock:
+            missing = min(count, MOST_IDLE) - len(self._idle) - self._opening
+            if missing <= 0:
+                return
+            self._opening += missing
+        try:
+            with ThreadPoolExecutor(min(missing, _MOST_OPENING), "agentkit-connect") as threads:
+                for opened in [threads.submit(self._open_one) for _ in range(missing)]:
+                    opened.result()
+        finally:
+            with self._lock:
+                self._opening -= missing
+
+    def _open_one(self) -> None:
+        connection = _Connection()
+        try:
+            connection.connect(self._address, self._limits, math.inf, scope=None)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError):
+                raise connection_error(error, self._address) from error
+            raise
+        connection.exchange = HttpExchange.none_yet()
+        self.give_back(connection)
 
     def receive(self, connection: _Connection) -> None:
         """Wait for the next bytes of a response."""
@@ -192,23 +230,32 @@ class _Connection:
         self.idle_since = 0.0
         self.socket: socket.socket
 
-    def connect(self, address: Address, timeout: float, *, scope: CancelScope | None) -> None:
+    def connect(
+        self, address: Address, limits: ConnectLimits, seconds: float, *, scope: CancelScope | None
+    ) -> None:
         """Connect to `address`, through its proxy and over TLS where it has them.
 
-        From its first packet on, `scope` can cancel it.
+        `seconds` limits all steps together. From its first packet on, `scope` can cancel it.
         """
         context = tls_context(address.ca_bundle) if address.secure else None
-        due = time.monotonic() + timeout
-        self._connect_to(address.first_address, due, scope)
+        end = time.monotonic() + seconds
+        steps = ConnectSteps(address, limits)
+        with _limited(steps.dns, end) as due:
+            found = resolver.find(address.first_address, _left(due))
+        with _limited(steps.connect, end) as due:
+            self._connect_to(found, due, scope)
         set_options(self.socket)
         if address.tunnel is not None:
-            self._open_tunnel(address, due)
+            with _limited(steps.tunnel, end) as due:
+                self._open_tunnel(address, due)
         if context is not None:
-            self._start_tls(context, address.host, due=due, scope=scope)
+            with _limited(steps.tls, end) as due:
+                self._start_tls(context, address.host, due=due, scope=scope)
 
-    def _connect_to(self, place: tuple[str, int], due: float, scope: CancelScope | None) -> None:
-        """Connect to the first of the addresses of `place` that answers."""
-        found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM)
+    def _connect_to(
+        self, found: Sequence[AddressInfo], due: float, scope: CancelScope | None
+    ) -> None:
+        """Connect to the first of the addresses that answers."""
         for index, (family, kind, protocol, _, where) in enumerate(found, 1):
             self.socket = socket.socket(family, kind, protocol)
             if scope is not None:
@@ -280,6 +327,16 @@ class _Connection:
         """Close it."""
         with suppress(OSError, AttributeError):  # AttributeError: it never had one
             self.socket.close()
+
+
+@contextmanager
+def _limited(step: Step, end: float) -> Iterator[float]:
+    """By when `step` is due, at `end` at the latest. Raises its error if it took too long."""
+    now = time.monotonic()
+    try:
+        yield min(now + step.seconds, end)
+    except TimeoutError as error:
+        raise step.error(end - now) from error
 
 
 def _left(due: float) -> float:

@@ -110,6 +110,14 @@ class HttpTransport:
         if self._address()[0].startswith("https:"):
             tls_context()
 
+    def warm_up(self, connections: int) -> None:
+        """Open connections until as many are idle."""
+        self._clients.sync().open_idle(connections)
+
+    async def awarm_up(self, connections: int) -> None:
+        """Like `warm_up`, for the running event loop."""
+        await self._clients.of_loop().open_idle(connections)
+
     def send(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Send a request and receive its complete response."""
         client = self._clients.sync()
