@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import inspect
+import itertools
 import os
 import random
 import re
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -28,14 +30,27 @@ settings.load_profile("fixed")
 RANDOM_EXAMPLES = 10
 """How many random examples each property gets after its fixed ones."""
 
+_numbers = itertools.count()
 _OFFLINE = forbid_network()
 _OFFLINE.__enter__()  # for the life of the process, collection included
 
 
+class _Heap:
+    """What lives as long as the process: the collector need not look at it again and again."""
+
+    modules = 0
+
+    @classmethod
+    def freeze(cls) -> None:
+        """Keep the collector from what has been loaded."""
+        if len(sys.modules) > cls.modules:
+            gc.collect()
+            gc.freeze()
+            cls.modules = len(sys.modules)
+
+
 def pytest_collection_finish() -> None:
-    """Keep the collector from what lives as long as the process: some tests collect often."""
-    gc.collect()
-    gc.freeze()
+    _Heap.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,13 +83,35 @@ def _try_random_examples(item: pytest.Function, number: int) -> None:
         vars(test).update(before)
 
 
+@pytest.fixture(scope="session")
+def empty_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which nothing is, for tests that write nothing there."""
+    return tmp_path_factory.mktemp("empty")
+
+
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No key, no setting and no file of the developer reaches a test."""
+def _isolated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, empty_directory: Path
+) -> None:
+    """No key, no setting and no file of the developer reaches a test.
+
+    Nor does a certificate: the servers here speak plain HTTP, and a client takes longer to read the
+    certificates of the system than to ask.
+    """
     for name in list(os.environ):
         if _FOREIGN.search(name):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("AGENTKIT_CACHE_DIR", str(tmp_path / "responses"))
+    # Few tests write there; `tmp_path` would make a directory for each of them.
+    responses = tmp_path_factory.getbasetemp() / "responses" / str(next(_numbers))
+    monkeypatch.setenv("AGENTKIT_CACHE_DIR", str(responses))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(empty_directory))
+
+
+@pytest.fixture
+def small_heap() -> None:
+    """Make `gc.collect` fast, for tests that call it often: see `_Heap`."""
+    _Heap.freeze()
 
 
 @pytest.fixture

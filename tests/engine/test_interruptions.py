@@ -123,7 +123,7 @@ def test_a_signal_handler_may_look_and_ask_at_any_line() -> None:
         assert house.llm.get_metrics()["failed_requests"] == 0
 
 
-def test_ctrl_c_at_any_line_leaves_no_lock_and_no_slot_taken() -> None:
+def test_ctrl_c_at_any_line_leaves_no_lock_and_no_slot_taken(small_heap: None) -> None:
     House().work()
     lines = some_of(lines_of(House().work))
 
@@ -259,7 +259,7 @@ def test_a_real_signal_handler_asks_for_figures_while_calls_run() -> None:
     assert house.in_use == 0
 
 
-def test_the_real_collector_closes_streams_while_calls_run() -> None:
+def test_the_real_collector_closes_streams_while_calls_run(small_heap: None) -> None:
     house = House()
     threshold = gc.get_threshold()
 

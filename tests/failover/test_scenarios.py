@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
-import certifi
 import pytest
 
 from agentkit import LLMManager, Response
@@ -46,16 +44,6 @@ def name_of(scenario: Scenario) -> str:
     return scenario.name
 
 
-@pytest.fixture(scope="module", name="certificate")
-def _certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One certificate: to load all of them, as each client does, takes most of a test's time."""
-    bundle = Path(certifi.where()).read_text("ascii", errors="ignore")
-    end = "-----END CERTIFICATE-----"
-    path = tmp_path_factory.mktemp("certificates") / "one.pem"
-    path.write_text(bundle[bundle.index("-----BEGIN") : bundle.index(end)] + end)
-    return path
-
-
 @pytest.fixture(scope="module", name="shared_server")
 def _shared_server() -> Iterator[WireServer]:
     with WireServer(reply=ANSWER) as running:
@@ -63,11 +51,8 @@ def _shared_server() -> Iterator[WireServer]:
 
 
 @pytest.fixture
-def server(
-    shared_server: WireServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> WireServer:
+def server(shared_server: WireServer, monkeypatch: pytest.MonkeyPatch) -> WireServer:
     """A provider at the addresses in the environment: a model needs nothing but its name."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("OPENAI_API_KEY", "made-up")
     monkeypatch.setenv("OPENAI_BASE_URL", shared_server.openai_url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "made-up")

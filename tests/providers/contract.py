@@ -113,7 +113,7 @@ class Case:
         """The same for a stream or for a complete answer."""
         if not (stream and self.breaks):
             return self
-        patience = None if self.patience is None else 0.5  # the first content must get through
+        patience = None if self.patience is None else 1.0  # the first content must get through
         return replace(self, attempts=1, raises=e.StreamInterruptedError, patience=patience)
 
 

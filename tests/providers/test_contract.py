@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,6 +19,16 @@ from tests.helpers import with_backup
 from tests.providers.contract import ADAPTERS, ANSWER, CASES, Row, rows
 
 
+class Found(NamedTuple):
+    """The text of an answer or the name of an error, and how a call came to it."""
+
+    text: str
+    raised: str
+    ledger: Any
+    failures: int
+    in_a_row: int
+
+
 class Stage:
     """One server, one event loop and one adapter a provider: connections are kept, as in life."""
 
@@ -24,6 +36,7 @@ class Stage:
         self.server = server
         self.runner = runner
         self.adapters = {name: each.make(server) for name, each in ADAPTERS.items()}
+        self._silent: dict[tuple[str, str, bool], dict[str, Found]] = {}
         for adapter in self.adapters.values():  # an SDK's import takes longer than a silence here
             adapter.send(Request(prompt="warm up"))
 
@@ -34,11 +47,81 @@ class Stage:
     def ask(self, llm: LLMManager, mode: str, *, stream: bool) -> Response[Any]:
         if mode == "async":
             return self.runner.run(_aask(llm, stream=stream))
-        if not stream:
-            return llm.complete("capital?")
-        with llm.stream("capital?") as opened:
-            list(opened.events())
-        return opened.response
+        return _ask(llm, stream=stream)
+
+    def find(self, row: Row) -> Found:
+        """What a row of the table comes to.
+
+        Where only a time limit ends an attempt, every adapter is asked at the same time, once.
+        """
+        if CASES[row.fault].patience is None:
+            return self._play(row, [row.provider])[row.provider]
+        key = row.fault, row.mode, row.stream
+        if key not in self._silent:
+            self._silent[key] = self._play(row, list(ADAPTERS))
+        return self._silent[key][row.provider]
+
+    def _play(self, row: Row, providers: list[str]) -> dict[str, Found]:
+        outcome = CASES[row.fault].outcome
+        if not isinstance(outcome, faults.Fault | Response):
+            outcome = outcome(ADAPTERS[row.provider])
+        self.server.clear()
+        self.server.always(outcome)
+        patience = CASES[row.fault].expected(stream=row.stream).patience
+        breakers = [CircuitBreaker(policy=BreakerPolicy(failure_threshold=99)) for _ in providers]
+        with ExitStack() as closing:
+            managers = [
+                closing.enter_context(
+                    with_backup(self.adapters[name], breaker=breaker, timeout=patience or 20.0)
+                )
+                for name, breaker in zip(providers, breakers, strict=True)
+            ]
+            replies = self._ask_all(managers, row.mode, stream=row.stream)
+        found = {}
+        for name, reply, breaker in zip(providers, replies, breakers, strict=True):
+            failed = isinstance(reply, e.LLMError)
+            figures = breaker.statistics()
+            found[name] = Found(
+                text="" if failed else reply.text,
+                raised=type(reply).__name__ if failed else "",
+                ledger=reply.ledger,
+                failures=figures.failures,
+                in_a_row=figures.consecutive_failures,
+            )
+        return found
+
+    def _ask_all(self, managers: list[LLMManager], mode: str, *, stream: bool) -> list[Any]:
+        """The response or the error of each."""
+
+        def ask(llm: LLMManager) -> Any:
+            try:
+                return _ask(llm, stream=stream)
+            except e.LLMError as error:
+                return error
+
+        async def aask(llm: LLMManager) -> Any:
+            try:
+                return await _aask(llm, stream=stream)
+            except e.LLMError as error:
+                return error
+
+        async def aask_all() -> list[Any]:
+            return await asyncio.gather(*map(aask, managers))
+
+        if mode == "async":
+            return self.runner.run(aask_all())
+        if len(managers) == 1:
+            return [ask(managers[0])]
+        with ThreadPoolExecutor(len(managers)) as threads:
+            return list(threads.map(ask, managers))
+
+
+def _ask(llm: LLMManager, *, stream: bool) -> Response[Any]:
+    if not stream:
+        return llm.complete("capital?")
+    with llm.stream("capital?") as opened:
+        list(opened.events())
+    return opened.response
 
 
 async def _aask(llm: LLMManager, *, stream: bool) -> Response[Any]:
@@ -66,33 +149,15 @@ def name_of(row: Row) -> str:
 @pytest.mark.wire
 @pytest.mark.parametrize("row", list(rows()), ids=name_of)
 def test_each_fault_has_the_outcome_of_the_table(row: Row, stage: Stage) -> None:
-    outcome = CASES[row.fault].outcome
-    if not isinstance(outcome, faults.Fault | Response):
-        outcome = outcome(ADAPTERS[row.provider])
-    stage.server.clear()
-    stage.server.always(outcome)
-    breaker = CircuitBreaker(policy=BreakerPolicy(failure_threshold=99))
-    patience = CASES[row.fault].expected(stream=row.stream).patience
-    with with_backup(
-        stage.adapters[row.provider], breaker=breaker, timeout=patience or 20.0
-    ) as llm:
-        if row.raises:
-            with pytest.raises(e.LLMError) as caught:
-                stage.ask(llm, row.mode, stream=row.stream)
-            assert type(caught.value).__name__ == row.raises
-            ledger = caught.value.ledger
-        else:
-            reply = stage.ask(llm, row.mode, stream=row.stream)
-            assert reply.text == "from backup"
-            ledger = reply.ledger
-    assert ledger is not None
-    sent = [entry for entry in ledger.sent if entry.model == "primary"]
+    found = stage.find(row)
+    assert found.raised == row.raises
+    assert found.text == ("" if row.raises else "from backup")
+    assert found.ledger is not None
+    sent = [entry for entry in found.ledger.sent if entry.model == "primary"]
     assert [entry.error for entry in sent] == [row.error] * row.attempts
-    figures = breaker.statistics()
     failed = row.attempts if row.blame == "failure" else 0
     uncounted = {"neutral": row.attempts, "in vain": 1}.get(row.blame, 0)
-    in_a_row = row.attempts - uncounted
-    assert (figures.failures, figures.consecutive_failures) == (failed, in_a_row)
+    assert (found.failures, found.in_a_row) == (failed, row.attempts - uncounted)
 
 
 @pytest.mark.wire

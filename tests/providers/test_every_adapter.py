@@ -169,7 +169,7 @@ def test_after_close_the_next_call_opens_a_new_connection(provider: str) -> None
 
 
 @every_provider
-def test_a_closed_manager_leaves_no_connection_behind(provider: str) -> None:
+def test_a_closed_manager_leaves_no_connection_behind(provider: str, small_heap: None) -> None:
     """Of models that it made itself, sync and async; a socket left open would warn."""
 
     async def main(llm: LLMManager) -> None:

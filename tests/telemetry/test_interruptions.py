@@ -53,7 +53,9 @@ def leave_a_stream(llm: LLMManager) -> None:
 
 
 @pytest.mark.parametrize("where", ["agentkit records", "an exporter collects"])
-def test_a_stream_may_be_collected_at_any_line_of_the_sdk(seen: Observed, where: str) -> None:
+def test_a_stream_may_be_collected_at_any_line_of_the_sdk(
+    small_heap: None, seen: Observed, where: str
+) -> None:
     llm = manager_of(seen)
 
     def record() -> None:
@@ -97,7 +99,9 @@ def test_a_signal_handler_may_send_a_request_at_any_line_of_the_sdk(seen: Observ
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_while_a_collection_begins_or_ends_silences_no_thread(seen: Observed) -> None:
+def test_ctrl_c_while_a_collection_begins_or_ends_silences_no_thread(
+    small_heap: None, seen: Observed
+) -> None:
     llm = manager_of(seen)
 
     def ctrl_c() -> None:

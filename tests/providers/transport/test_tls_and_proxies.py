@@ -45,7 +45,7 @@ CA = trustme.CA()
 
 
 @pytest.fixture(autouse=True)
-def _trusted(_no_certificates: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _trusted(_isolated: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The environment trusts `CA`, and names no proxy."""
     CA.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))

@@ -49,7 +49,7 @@ def hung_up(client: socket.socket) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
+def _nothing_is_left(small_heap: None) -> Iterator[None]:
     before = servers()
     yield
     gc.collect()  # an unclosed socket or loop warns now, and a warning is an error
