@@ -7,6 +7,7 @@ returns a `Circuit`, or 1 or 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -40,6 +41,11 @@ class Circuit(NamedTuple):
     """Milliseconds since the oldest failure for which it opened; -1: successes do not matter."""
     reporters: tuple[str, ...]
     """The witnesses that opened it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only a probe is admitted."""
+        return self.state in ("open", "half-open")
 
     @classmethod
     def of(cls, reply: Any) -> Circuit | None:
@@ -100,8 +106,12 @@ def breaker_report(
     failures: int = 0,
     success_age: int = -1,
     tally: tuple[int, int, int] = (0, 0, 0),
+    open_for: int = -1,
+    reporters: Sequence[str] = (),
 ) -> Question:
     """Report failures in a row, or none, and ask for the circuit.
+
+    A store that has lost the era that the process knows takes the circuit from it.
 
     Args:
         keys: the circuit.
@@ -112,6 +122,9 @@ def breaker_report(
         success_age: milliseconds since its last success, -1 without one. Older failures of all
             witnesses are forgotten. If the circuit opened on failures that are older, it closes.
         tally: calls, failures and slow calls that were not reported yet.
+        open_for: milliseconds for which the circuit is open in this era, as far as the process
+            knows; 0 if it is closed, -1 if it knows nothing.
+        reporters: the witnesses that opened it.
     """
     slow_rate = None if policy.slow_call_duration is None else policy.slow_call_rate
     args = (
@@ -131,6 +144,8 @@ def breaker_report(
         _millionths(slow_rate),
         NEWS,
         TOPIC,
+        open_for,
+        ",".join(reporters),
     )
     return Question("breaker_report", keys, args, retry=failures > 0)
 

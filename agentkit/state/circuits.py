@@ -29,6 +29,8 @@ LONGEST_AGE: Final = 10**9
 REPORTS_A_SECOND: Final = 1_000
 """The most regular reports of all processes together on one circuit. In a larger fleet each one
 reports less often than once a second."""
+KNOWN_SECONDS: Final = 5.0
+"""Seconds after its time when a process no longer believes that a circuit is open."""
 HOST_SECONDS: Final = 5.0
 """How many times its interval of reports a host counts as a user of a model."""
 
@@ -143,6 +145,9 @@ class FleetCircuit:
         circuit = Circuit.of(reply)
         if circuit is None:
             return self.breaker.admit(lease=lease)
+        if circuit.era < self._known.era and self._open_for() > 0:
+            self.refresh()  # the store has lost the circuit, and takes it from this process
+            return None
         if circuit.state != "probe":
             self._follow(circuit, pushed=True)
             return self.breaker.admit(lease=lease)
@@ -153,13 +158,14 @@ class FleetCircuit:
         else:
             with self._lock:
                 self._known, self._ticket = circuit._replace(state="half-open"), ticket
+                self._until = self._circuits.now() + circuit.wait / 1000
             permit.ticket = ticket
         return permit
 
     def explain(self) -> str | None:
         """Until when the circuit of the fleet is open, and who reported it; None if it is not."""
         known, left = self._known, self._until - self._circuits.now()
-        if known.state not in ("open", "half-open") or self.breaker.state == "closed":
+        if not known.is_open or self.breaker.state == "closed":
             return None
         until = datetime.fromtimestamp(time.time() + max(left, 0.0), UTC)
         by = f", reported by {', '.join(known.reporters)}" if known.reporters else ""
@@ -172,7 +178,7 @@ class FleetCircuit:
         seconds, and ``reported_by``.
         """
         known = self._known
-        is_open = known.state in ("open", "half-open")
+        is_open = known.is_open
         state = known.state if is_open else "closed"
         return {
             "state": "unknown" if known.era == UNKNOWN_ERA else state,
@@ -227,7 +233,7 @@ class FleetCircuit:
         return calls, failures, slow
 
     def _report(self, **what: Any) -> tuple[Question, Hear]:
-        circuits, asked = self._circuits, self._known.era
+        circuits, known = self._circuits, self._known
         fleet = circuits.fleet
         witness = Witness(
             circuits.host,
@@ -239,11 +245,20 @@ class FleetCircuit:
             self._keys,
             self.breaker.policy,
             witness,
-            era=asked,
+            era=known.era,
             success_age=self._success_age(),
+            open_for=self._open_for(),
+            reporters=known.reporters,
             **what,
         )
-        return question, lambda reply: self._hear(reply, asked)
+        return question, lambda reply: self._hear(reply, known.era)
+
+    def _open_for(self) -> int:
+        """See `breaker_report`. What was open long ago is unknown."""
+        known, left = self._known, self._until - self._circuits.now()
+        if known.is_open:
+            return -1 if left < -KNOWN_SECONDS else max(1, round(left * 1000))
+        return -1 if known.era == UNKNOWN_ERA else 0
 
     def _post(self, **what: Any) -> None:
         self._circuits.fleet.post(*self._report(**what))

@@ -84,6 +84,8 @@ class LocalBreakers:
         slow_rate: int,
         channel: str,
         topic: str,
+        open_for: int,
+        reporters: str,
     ) -> Reply:
         """See `agentkit.state.breakers.breaker_report`."""
         now = self._now()
@@ -93,6 +95,14 @@ class LocalBreakers:
         found = self._alive(key)
         expires = now + recovery * 4 + window
         circuit = found or _Circuit(expires)
+        lost = open_for > 0 or (open_for == 0 and circuit.state in ("open", "half-open"))
+        if known > circuit.era and lost:
+            circuit = self._circuits[key] = _Circuit(expires, "closed", max(now, known + 1))
+            if open_for > 0:
+                circuit.state, circuit.until = "open", now + open_for
+                circuit.opened, circuit.by = now, reporters
+            self._publish_state(key, channel, topic)
+            return self._reply(key)
         if circuit.state == "open" and age >= 0 and circuit.since > 0:
             good = now - age
             if circuit.since < good <= circuit.opened + NEWER:

@@ -249,8 +249,10 @@ class LocalQuota:
 
     def _pause(self, key: str, length: int) -> int:
         now = self._now()
-        until = self._pauses[key] = max(self._pauses.get(key, now), now + length)
-        return until - now
+        left = max(self._pauses.get(key, 0) - now, 0)
+        if length > left:
+            left, self._pauses[key] = length, now + length
+        return left
 
     def quota_watch(self, *asked: Argument) -> list[Any]:
         """See `agentkit.state.quota_questions.watch`."""

@@ -171,20 +171,15 @@ def test_a_reset_closes_the_circuit_of_all(make: Any, provider: Provider) -> Non
     assert all(_answers(each) for each in processes)
 
 
-def test_a_flushed_store_leaves_open_what_a_process_has_seen_itself(
-    make: Any, server: Server
-) -> None:
+def test_a_flushed_store_gets_the_circuit_back(make: Any, server: Server) -> None:
     processes = [make("a"), make("b"), make("c")]
     opened(*processes)
-    with pytest.raises(CircuitOpenError):
-        generate(processes[0].llm)
     server.run("FLUSHALL")
-    until(lambda: processes[2].state == "closed")
-    broken = make("d")
-    broken.fail(4)
-    server.run("FLUSHALL")
-    until(lambda: processes[1].state == "closed")
-    assert broken.state == "open"
+    until(lambda: len(server.run("KEYS", "ak1:*b")) == 1)
+    last = make("d")
+    until(lambda: last.state == "open")
+    assert [each.moves for each in processes] == [[("closed", "open")]] * 3
+    assert processes[2].circuit["reported_by"] == ["a", "b"]
 
 
 @pytest.mark.parametrize("failure", ["paused", "killed"])

@@ -16,6 +16,7 @@ import pytest
 from agentkit import ConnectionPool, LLMError, LLMManager, PoolExhaustedError, RateLimits
 from agentkit.errors import ConfigurationError, RateLimitError
 from agentkit.types import Quota, Request, Response, Usage
+from tests.forks import forks, in_child
 from tests.helpers import until
 from tests.state.servers import Server, binaries, server_of
 
@@ -201,18 +202,12 @@ def test_keys_do_not_lie_in_the_store(make: Any, server: Server) -> None:
     assert b"secret" not in repr(everything).encode()
 
 
-@pytest.mark.parametrize("loss", ["flush", "restart"])
 def test_a_store_that_lost_everything_admits_nothing_over_the_limit(
-    make: Any, model: Model, server: Server, loss: str
+    make: Any, model: Model, server: Server
 ) -> None:
     first, second = make(TEN), make(TEN)
     assert ask(first, 8) == ["fine"] * 8
-    if loss == "flush":
-        server.run("FLUSHALL")
-    else:
-        until(lambda: ask(second, 1) == ["fine"])  # it has seen what the first one took
-        server.kill()
-        server.start()
+    server.run("FLUSHALL")
     ask(second, 5)
     until(lambda: shares(first) and shares(second))
     ask(second, 5)
@@ -227,6 +222,17 @@ def test_without_the_store_on_fleet_loss_decides(make: Any, model: Model, server
     assert ask(managers["open"], 12).count("fine") == 10
     with pytest.raises(PoolExhaustedError, match="store of the fleet is lost"):
         managers["stop"].generate("hi")
+
+
+@forks
+def test_a_forked_child_takes_part_as_another_process(
+    make: Any, model: Model, server: Server
+) -> None:
+    llm = make(TEN)
+    assert ask(llm, 3) == ["fine"] * 3
+    assert in_child(lambda: sorted(ask(llm, 8)).count("fine")) == "7"
+    assert "fine" not in ask(llm, 1)
+    assert server.counted_requests() == 10
 
 
 def test_a_wrong_on_fleet_loss_is_refused() -> None:

@@ -54,6 +54,10 @@ class Proxy:
         """Let new connections through."""
         self._cut = False
 
+    def move_to(self, server: Server) -> None:
+        """Let new connections through to another server."""
+        self._server = server
+
     def close(self) -> None:
         self.cut()
         self._listener.close()

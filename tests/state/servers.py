@@ -7,10 +7,11 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def binaries() -> dict[str, str]:
         if (installed := shutil.which(name)) is not None:
             found.setdefault(name.partition("-")[0], installed)
     return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 class Server:
@@ -76,6 +86,12 @@ class Server:
 
     def resume(self) -> None:
         self.send(signal.SIGCONT)
+
+    def counted_requests(self) -> int:
+        """The requests of the last minute that it counts for limits, as the server it is now."""
+        server = self.run("INFO", "replication")["master_replid"][:12]
+        keys = self.run("KEYS", f"ak1:*:{server}m")
+        return sum(int(self.run("HGET", key, "r")) for key in keys)
 
     def run(self, *command: Any) -> Any:
         with self.client() as client:

@@ -73,10 +73,12 @@ def opened(both: Both) -> tuple[Reporter, Reporter]:
 names = st.sampled_from(["h1", "h2"])
 reports = st.fixed_dictionaries(
     {
-        "era": st.sampled_from([-1, 0, START]),
+        "era": st.sampled_from([-1, 0, START, START + 1_000_000]),
         "failures": st.integers(0, 2),
         "success_age": st.sampled_from([-1, -1, 0, 50, 3000]),
         "tally": st.sampled_from([(0, 0, 0), (0, 0, 0), (4, 3, 0), (12, 1, 12), (9, 0, 0)]),
+        "open_for": st.sampled_from([-1, -1, 0, 2_000]),
+        "reporters": st.sampled_from([(), ("h1", "h2")]),
     }
 )
 steps = st.one_of(
@@ -86,7 +88,7 @@ steps = st.one_of(
     st.tuples(st.just("renew"), names, names),
     st.tuples(st.just("settle"), names, names, st.sampled_from(["success", "failure", "left"])),
     st.sampled_from(["flush", "reset"]),
-    st.sampled_from([1, 40, 600, 2500, RECOVERY]),
+    st.sampled_from([1, 40, 600, 2500, RECOVERY, -5_000]),
 )
 
 
@@ -277,6 +279,38 @@ def test_after_a_flush_the_circuit_is_closed_and_unknown(both: Both) -> None:
     both.flush()
     assert first.report() == Circuit("closed", 0, 0, -1, ())
     assert both.ask(breakers.breaker_reset(KEYS)) == 0
+
+
+def test_a_process_that_knows_the_circuit_gives_it_back_after_a_flush(both: Both) -> None:
+    first, second = opened(both)
+    both.flush()
+    both.advance(10)
+    knows: Any = {"era": START, "open_for": 5_000, "reporters": ("h1", "h2")}
+    again = Circuit("open", START + 10, 5_000, -1, ("h1", "h2"))
+    assert first.report(**knows) == again
+    both.advance(1_000)
+    assert second.report(**knows) == again._replace(wait=4_000)
+    both.advance(4_000)
+    assert first.admit().state == "probe"
+    assert second.admit().state == "half-open"
+
+
+def test_a_clock_that_jumps_moves_the_next_probe(both: Both) -> None:
+    first, second = opened(both)
+    both.advance(-5_000)
+    assert first.admit()[:3] == ("open", START, RECOVERY + 5_000)
+    both.advance(RECOVERY + 5_000)
+    assert first.admit().state == "probe"
+    both.advance(60_000)
+    assert second.admit().state == "probe"
+    both.advance(-120_000)
+    assert second.settle("failure")[:3] == ("open", START + 1, RECOVERY)  # a later era
+
+
+def test_a_recovery_that_a_failover_lost_is_known_to_the_processes(both: Both) -> None:
+    first, _ = opened(both)  # as the replica has it
+    assert first.report(era=START + 2_000, open_for=0).state == "closed"
+    assert both.heard()[-1][1].endswith(f"closed {START + 2_001} 0 -1 ".encode())
 
 
 def test_a_reset_closes_the_circuit_for_all(both: Both) -> None:

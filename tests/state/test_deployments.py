@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,9 @@ from agentkit.state.check import check_store
 from agentkit.state.questions import SharedKeys
 from agentkit.state.valkey import ValkeyFleet
 from tests.helpers import until
-from tests.state.servers import binaries
+from tests.state.servers import binaries, free_ports
 
 pytestmark = pytest.mark.wire
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Node:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agentkit import Budget, LLMManager
+from agentkit import BreakerPolicy, Budget, LLMManager, RateLimits
+from agentkit.errors import CircuitOpenError, ServerError
 from agentkit.state import questions
 from agentkit.state.questions import SharedKeys
 from agentkit.state.valkey import SLOW_IN_A_ROW, ValkeyFleet
@@ -69,13 +70,20 @@ ROWS = {
 ELSEWHERE = {
     "the server takes more than 50 ms ten times in a row": "test_a_slow_server_is_not_used",
     "the server is flushed, or restarted empty": "test_an_empty_server_costs_no_call",
-    "the server fails over and loses writes": "test_an_empty_server_costs_no_call",
+    "the server fails over and loses writes": "test_failover",
     "this process is late itself": "test_link",
-    "the clock of the server jumps": "test_a_clock_that_jumps_moves_the_end_of_a_lease",
+    "the clock of the server jumps": "test_a_clock_that_jumps_moves_the_end_of_a_lease, "
+    "test_a_clock_that_jumps_moves_the_next_probe, "
+    "test_a_clock_that_jumps_admits_nothing_over_the_limit",
     "the process forks": "test_a_forked_child_is_another_process_of_the_fleet",
     "the leading process is killed": "test_fleet",
     "a message is lost": "test_fleet_breakers",
 }
+
+
+@pytest.fixture(autouse=True)
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 0.1)
 
 
 @pytest.fixture
@@ -93,10 +101,19 @@ def proxy(server: Server) -> Iterator[Proxy]:
         yield between
 
 
+def is_down(prompt: str, options: dict[str, Any]) -> str:
+    raise ServerError("down", provider="custom", status=503)
+
+
 def manager(url: str, **options: Any) -> LLMManager:
+    """A manager with everything that processes share."""
     llm = LLMManager(fleet=url, cache="memory", max_retries=1, **options)
-    llm.register_model("m", ScriptedModel(then="fine"), {"version": "1"})
-    until(lambda: state(llm) == "up")
+    limits = RateLimits(requests_per_minute=1000, tokens_per_minute=10**9)
+    llm.register_model("m", ScriptedModel(then="fine"), {"version": "1"}, limits=limits)
+    llm.register_model("down", is_down, breaker=BreakerPolicy(failure_threshold=2))
+    llm.register_model("free", ScriptedModel(then="fine"))
+    llm.set_active_model("m")
+    until(lambda: llm.get_status()["fleet"]["limits"]["m"]["shared"])
     return llm
 
 
@@ -123,16 +140,20 @@ def test_no_call_fails_and_no_loop_stands_still(name: str, server: Server, proxy
             assert ticks > 20 or row.fault != "TimeoutError", "it ran while the calls waited"
 
         asyncio.run(main())
-        llm.generate("sync")
+        assert llm.generate("sync") == "fine"
         until(lambda: state(llm) == "down")
+        for error in (ServerError, ServerError, CircuitOpenError):
+            with pytest.raises(error):
+                llm.generate("hi", model="down")
         spent = budget.spent_tokens
         row.end(server, proxy)
-        until(lambda: state(llm) == "up")
-        assert llm.generate("after") == "fine"
+        until(lambda: llm.get_status()["fleet"]["limits"]["m"]["shared"])
         assert row.fault in llm.get_status()["fleet"]["faults"]
+        assert llm.get_model_info("down")["circuit_breaker_state"] == "open"
+        until(lambda: server.counted_requests() == 22)
         other = Budget(tokens=100_000, scope=name, per="month")
         with manager(server.url, budget=other) as witness:
-            witness.generate("hi", max_tokens=1)
+            witness.generate("hi", model="free", max_tokens=1)
             until(lambda: other.spent_tokens > spent)
 
 

