@@ -74,7 +74,6 @@ class LLMError(Exception):
         hint: the first thing to try, or None.
         ledger: every attempt and skip, or None if no request was started.
         retryable: whether a later retry may help.
-        retry_after: seconds to wait before a retry, or None.
         model: the registered name of the model that failed, or None.
         details: additional information from the provider about the attempt, or None.
         usage: the tokens of a response that was refused or could not be used, or None.
@@ -85,6 +84,7 @@ class LLMError(Exception):
     model: str | None = None
     details: Mapping[str, Any] | None = None
     usage: Usage | None = None
+    _retry_after: float | None = None
 
     def __init__(
         self,
@@ -98,8 +98,17 @@ class LLMError(Exception):
         self.message = message
         self.hint = hint
         self.ledger = ledger
-        numeric = isinstance(retry_after, int | float) and retry_after >= 0
-        self.retry_after = retry_after if numeric else None
+        self.retry_after = retry_after
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait before a retry, or None. What is not such a number is taken for None."""
+        return self._retry_after
+
+    @retry_after.setter
+    def retry_after(self, seconds: float | None) -> None:
+        numeric = isinstance(seconds, int | float) and seconds >= 0
+        self._retry_after = seconds if numeric else None
 
     @property
     def kind(self) -> str:

@@ -54,7 +54,8 @@ class _Connection(sqlite3.Connection):
     """Closes itself with the last reference to it; Python 3.13 warns of one that is left open."""
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(sqlite3.ProgrammingError):  # it was never opened
+            self.close()
 
 
 class _Database(Cache):  # type: ignore[misc]  # published without types

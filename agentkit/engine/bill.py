@@ -12,6 +12,7 @@ from agentkit.policy.limits import estimate_usage
 from agentkit.policy.price import Price
 from agentkit.types import Request, Response, ResponseBuilder, Usage
 from agentkit.types.ledger import Outcome
+from agentkit.types.usage import is_countable
 
 NOTHING: Final = Usage()
 
@@ -36,7 +37,9 @@ def reported_usage(response: Response[Any] | None, error: BaseException | None) 
     """The tokens that the provider counted: a refusal is an error, and may have them too."""
     if response is not None:
         return response.usage
-    return error.usage if isinstance(error, LLMError) else None
+    if isinstance(error, LLMError) and is_countable(error.usage):
+        return error.usage
+    return None
 
 
 def make_bill(

@@ -273,8 +273,7 @@ class StreamExchange:
                 events = yield from _pull(call, target, source, target.timeout)
         self._end = _checked_end(target, end)
         self._received.add(self._end)
-        response = self._received.response(model=target.name, provider=target.provider)
-        return call.owned(response)
+        return attempt.endpoint.accept(self._received.response(), call.ledger)
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
         """Do not check, as the text is already shown. `conclude` checks the complete response."""

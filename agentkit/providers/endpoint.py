@@ -19,9 +19,10 @@ from agentkit.policy.target import Endpoint
 from agentkit.providers.errors import translate
 from agentkit.providers.function import FunctionProvider
 from agentkit.providers.json_schema import with_json_instruction
-from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta, Usage
+from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta
 from agentkit.types.initializer import fast_replace
 from agentkit.types.ledger import Ledger
+from agentkit.types.usage import is_countable
 
 _with_origin: Callable[..., Response[Any]] = fast_replace(
     Response, "model", "provider", "cached", "ledger"
@@ -172,11 +173,9 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
 
 def _check_usage(response: Response[Any], name: str, provider: str) -> None:
     """Refuse what cannot be counted, before limits and budgets count it."""
-    usage: Any = response.usage
-    counts = [usage.input_tokens, usage.output_tokens] if isinstance(usage, Usage) else [None]
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
+    if not is_countable(response.usage):
         raise InvalidResponseError(
-            f"{name} returned {usage!r} as its usage",
+            f"{name} returned {response.usage!r} as its usage",
             provider=provider,
             model=name,
             hint="return a Usage of whole numbers, or leave it out",

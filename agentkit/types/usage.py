@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from agentkit.types.initializer import fast_init
 
@@ -37,3 +38,17 @@ class Usage:
             self.cache_write_tokens + other.cache_write_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+def is_countable(usage: object) -> bool:
+    """Whether `usage` is a `Usage` of whole numbers, as limits and budgets need it."""
+    if not isinstance(usage, Usage):
+        return False
+    counts: tuple[Any, ...] = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+    return all(isinstance(count, int) and count >= 0 for count in counts)

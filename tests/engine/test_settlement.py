@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from agentkit import LLMManager, Response, RetryPolicy, Usage
+from agentkit import End, LLMManager, Response, RetryPolicy, Usage
 from agentkit import errors as e
+from agentkit.engine.exchange import StreamExchange
 from agentkit.policy.budget import Budget
 from agentkit.policy.target import Target
 from agentkit.testing import Step, faults, rate_limited
@@ -20,6 +21,13 @@ from tests.engine.stage import Stage
 pytestmark = pytest.mark.flows
 
 ONCE = RetryPolicy(max_attempts=1)
+UNCOUNTABLE: list[Any] = [
+    Usage(None, None),  # type: ignore[arg-type]
+    {"input_tokens": 1},
+    Usage(-1, 0),
+    Usage(math.nan, 0),  # type: ignore[arg-type]
+    Usage(1, 1, cache_read_tokens=None),  # type: ignore[arg-type]
+]
 
 
 def assert_free(target: Target) -> None:
@@ -59,7 +67,7 @@ class TestReleased:
         assert isinstance(asked.error.__cause__, ConnectionError)
         assert_free(target)
 
-    @pytest.mark.parametrize("usage", [Usage(None, None), {"input_tokens": 1}, Usage(-1, 0)])  # type: ignore[arg-type]
+    @pytest.mark.parametrize("usage", UNCOUNTABLE)
     def test_when_the_usage_cannot_be_counted(self, usage: Any) -> None:
         stage = Stage()
         target = stage.target(slots=1, retry=ONCE)
@@ -69,10 +77,38 @@ class TestReleased:
         assert "usage" in str(asked.error)
         assert_free(target)
 
+    @pytest.mark.parametrize("usage", UNCOUNTABLE)
+    def test_when_the_usage_of_a_stream_cannot_be_counted(self, usage: Any) -> None:
+        """A negative count would give a budget tokens, and NaN would end it."""
+        stage = Stage()
+        target = stage.target(slots=1, retry=ONCE, stream=True)
+        budget = Budget(tokens=10_000)
+        asked = stage.ask(
+            target,
+            script={"a": [["hi", End("stop", usage=usage)]]},
+            budget=budget,
+            exchange=StreamExchange("raise"),
+        )
+        assert isinstance(asked.error, e.StreamInterruptedError)
+        assert "usage" in str(asked.error)
+        assert 0 < budget.spent_tokens < 10_000
+        assert_free(target)
+
+    @pytest.mark.parametrize("usage", UNCOUNTABLE)
+    def test_when_the_usage_of_an_error_cannot_be_counted(self, usage: Any) -> None:
+        stage = Stage()
+        target = stage.target(slots=1, retry=ONCE)
+        error = e.InvalidResponseError("empty")
+        error.usage = usage
+        asked = stage.ask(target, script={"a": [error]}, budget=Budget(tokens=10_000))
+        assert asked.error is error
+        assert_free(target)
+
     def test_when_an_error_carries_a_retry_after_of_text(self) -> None:
         stage = Stage()
         target = stage.target(slots=1, retry=ONCE)
         error = e.RateLimitError("slow down", retry_after="5")  # type: ignore[arg-type]
+        error.retry_after = "5"  # type: ignore[assignment]
         asked = stage.ask(target, script={"a": [error]})
         assert isinstance(asked.error, e.RateLimitError)
         assert asked.error.retry_after is None

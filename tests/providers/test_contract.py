@@ -209,11 +209,14 @@ def test_a_response_that_is_too_large_is_not_read_to_its_end(
     monkeypatch.setattr(size_limit, "LARGEST", 10_000)
     stage.server.clear()
     stage.server.always(outcome)
+    before = stage.server.connections
     with LLMManager(enable_caching=False, retry=RetryPolicy(max_attempts=1)) as llm:
         llm.register_model("only", stage.adapters[provider])
-        with pytest.raises(e.InvalidResponseError) as caught:
-            stage.ask(llm, mode, stream=stream)
-    assert "10000 bytes" in f"{caught.value} {caught.value.__cause__}"
+        for _ in range(2):  # the first may have the connection of another test
+            with pytest.raises(e.InvalidResponseError) as caught:
+                stage.ask(llm, mode, stream=stream)
+            assert "10000 bytes" in f"{caught.value} {caught.value.__cause__}"
+    stage.server.wait_until(lambda server: server.connections <= before, timeout=1.0)
 
 
 @pytest.mark.promise("N12", "S2-32", "S2-34")

@@ -126,11 +126,20 @@ def test_a_missing_sdk_names_the_command_that_installs_it(
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["openai", "openai-responses", "groq", "anthropic", "google"])
 def test_preparing_an_adapter_loads_its_sdk(name: str) -> None:
-    program = (
-        "import sys; from agentkit.providers.registry import provider_for;"
-        f"provider_for('{name}:m', api_key='k').prepare();"
-        f"assert '{KNOWN[name].sdk}' in sys.modules"
-    )
+    """All of it: SDKs import their resources and their HTTP client when they first need them."""
+    sdk = KNOWN[name].sdk
+    program = f"""
+import contextlib, sys
+from agentkit import Request, provider_for
+model = provider_for('{name}:m', api_key='k', base_url='http://127.0.0.1:9')
+model.prepare()
+assert '{sdk}' in sys.modules
+before = set(sys.modules)
+with contextlib.suppress(Exception):
+    model.send(Request(prompt='x'))
+late = [each for each in set(sys.modules) - before if each.startswith(('{sdk}', 'http'))]
+assert not late, late
+"""
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

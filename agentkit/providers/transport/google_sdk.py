@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, Final
@@ -51,8 +51,10 @@ class GoogleSdkTransport:
         )
 
     def prepare(self) -> None:
-        """Import the SDK."""
+        """Import the SDK, and what it imports when it is first used."""
         import_module("google.genai")
+        with suppress(Exception):  # the first call raises what is wrong
+            _Client("unused", None).close()
 
     def warm_up(self, connections: int) -> None:
         """Make the client; the SDK connects with its first request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import import_module
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -62,8 +62,12 @@ class SdkTransport:
         self._parameters: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
-        """Import the SDK."""
-        import_module(self._method.sdk)
+        """Import the SDK, and what it imports when it is first used."""
+        sdk = import_module(self._method.sdk)
+        with suppress(Exception):  # the first call raises what is wrong
+            client = getattr(sdk, self._method.client)(api_key="unused")
+            self._create(client)
+            client.close()
 
     def warm_up(self, connections: int) -> None:
         """Make the client; the SDK connects with its first request."""

@@ -11,10 +11,14 @@ LARGEST = 64 * 1024 * 1024
 
 
 def limit_size(response: Any) -> None:
-    """Have an httpx or httpx2 response raise `InvalidResponseError` above `LARGEST` bytes."""
+    """Have an httpx or httpx2 response raise `InvalidResponseError` above `LARGEST` bytes.
+
+    A response that cannot be read to its end is closed: the SDKs leave one open whose status is an
+    error.
+    """
     iter_bytes, aiter_bytes = response.iter_bytes, response.aiter_bytes
-    response.iter_bytes = lambda *args, **kwargs: _limited(iter_bytes(*args, **kwargs))
-    response.aiter_bytes = lambda *args, **kwargs: _alimited(aiter_bytes(*args, **kwargs))
+    response.iter_bytes = lambda *args, **kwargs: _limited(response, iter_bytes(*args, **kwargs))
+    response.aiter_bytes = lambda *args, **kwargs: _alimited(response, aiter_bytes(*args, **kwargs))
 
 
 async def alimit_size(response: Any) -> None:
@@ -22,18 +26,26 @@ async def alimit_size(response: Any) -> None:
     limit_size(response)
 
 
-def _limited(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _limited(response: Any, chunks: Iterator[bytes]) -> Iterator[bytes]:
     size = 0
-    for chunk in chunks:
-        size = checked(size + len(chunk))
-        yield chunk
+    try:
+        for chunk in chunks:
+            size = checked(size + len(chunk))
+            yield chunk
+    except Exception:
+        response.close()
+        raise
 
 
-async def _alimited(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _alimited(response: Any, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     size = 0
-    async for chunk in chunks:
-        size = checked(size + len(chunk))
-        yield chunk
+    try:
+        async for chunk in chunks:
+            size = checked(size + len(chunk))
+            yield chunk
+    except Exception:
+        await response.aclose()
+        raise
 
 
 def checked(size: int) -> int:
