@@ -80,6 +80,18 @@ class Member(Fleet):
     def session(self) -> int:
         return 0
 
+    @property
+    def is_up(self) -> bool:
+        return True
+
+    @property
+    def is_cluster(self) -> bool:
+        return False
+
+    @property
+    def mark(self) -> int:
+        return 0
+
     def ask(self, question: Question) -> Any:
         return self._state.ask(question)
 

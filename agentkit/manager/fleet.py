@@ -106,7 +106,8 @@ class FleetMember:
         for member in (Member(),) if pool is None else pool.members:
             model = member.model or target.endpoint.model_id
             names.append(_digest(*account, model, member.name or own_key))
-        keys = QuotaKeys.of(_digest(*account), _digest(*sorted(names)))
+        line = _digest(*sorted(names))
+        keys = QuotaKeys.of(_digest(*account), line, is_cluster=fleet.is_cluster)
         weak = weakref.ref(target)
 
         def pause(seconds: float) -> None:

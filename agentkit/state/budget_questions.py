@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from agentkit.state.questions import PREFIX
 from agentkit.types.fleet import Question
 
-HOLD_MS: Final = 1_500
+HOLD_MS: Final = 2_500
 """Milliseconds after the loss of an account in which nothing is reserved: by then, each process has
-had a heartbeat with which it reports what it spent."""
+had a heartbeat with which it reports what it spent, also if it had to connect again."""
 
 NANO: Final = 1_000_000_000
 
@@ -67,9 +68,16 @@ def account_key(scope: str, period: str | None) -> str:
 
 
 def budget_spend(
-    key: str, statement: Statement, wanted: Sum = NOTHING, limit: Sum | None = None
+    key: str,
+    statement: Statement,
+    wanted: Sum = NOTHING,
+    limit: Sum | None = None,
+    *,
+    marks: Sequence[str] = (),
 ) -> Question:
     """Count what a process has spent. With a `limit`, reserve `wanted` within it (-1: unlimited).
+
+    `marks` is the key of the mark, or nothing in a cluster, which may have it on another server.
 
     The reply is ``[status, now, born, tokens, nanos, wait]``: the server's time, when the account
     was born, all that is spent or reserved, and ``status``:
@@ -93,7 +101,7 @@ def budget_spend(
         *(limit or (-1, -1)),
         *(epoch.seen_at, HOLD_MS, 0 if limit is None else 1),
     )
-    return Question("budget_spend", (key,), args, retry=True)
+    return Question("budget_spend", (key, *marks), args, retry=True)
 
 
 def budget_leave(key: str, process: str) -> Question:
@@ -105,4 +113,4 @@ def try_budget(process: str) -> list[Question]:
     """Each function once, about an account that no budget has."""
     key = account_key(process, None)
     nothing = Statement(process, epoch=1, start=0)
-    return [budget_spend(key, nothing), budget_leave(key, process)]
+    return [budget_spend(key, nothing, marks=(f"{key}mark",)), budget_leave(key, process)]

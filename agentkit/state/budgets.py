@@ -21,6 +21,7 @@ from agentkit.state.budget_questions import (
     budget_leave,
     budget_spend,
 )
+from agentkit.state.questions import mark_key
 from agentkit.types.fleet import Fleet, Hear, Question
 
 _IDLE: Final = 3600.0
@@ -162,7 +163,8 @@ class SharedAccount:
                 spent=stated.minus(self._stated),
             )
             self._stated = stated
-            question = budget_spend(self._key, statement, wanted, limit)
+            marks = () if self._fleet.is_cluster else (mark_key(),)
+            question = budget_spend(self._key, statement, wanted, limit, marks=marks)
             return _Asked(question, self._epoch, stated)
 
     def hear(self, asked: _Asked, reply: Any, wanted: Sum | None = None) -> _Heard:

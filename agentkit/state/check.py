@@ -64,7 +64,7 @@ def check_store(url: str) -> dict[str, Any]:
             questions.leave(process),
         ):
             _ask(link, question)
-        alive, milliseconds = _ask(link, questions.beat(process))
+        alive, milliseconds, _ = _ask(link, questions.beat(process))
         found["clock_difference"] = round(milliseconds / 1000 - time.time(), 2)
         found["processes"] = alive - 1
         _ask(link, questions.leave(process), by_digest=True)
@@ -85,22 +85,24 @@ def check_store(url: str) -> dict[str, Any]:
 
 def _check_quota(link: AnyLink, process: str) -> tuple[str, ...]:
     """Run each function about quota; the keys that it leaves."""
-    keys = QuotaKeys.of("doctor", process)
-    watched = quota_questions.watch([keys.member(process, "")], process, "", 1, [False])
-    (server,) = _ask(link, watched)
-    member = keys.member(process, server.decode())
-    offer = quota_questions.Offer(member, had=False, free=1, load=0, limits=(1, 0, 0, 0))
+    keys = QuotaKeys.of("doctor", process, is_cluster=True)  # a mark of its own
+    (server,) = _ask(link, quota_questions.watch(keys, process, "", 0, []))
+    name = server.decode()
+    member = keys.member(process, name)
+    limits = (1, 0, 0, 0)
+    offer = quota_questions.Offer(member, had=False, users=0, free=1, load=0, limits=limits)
+    watched = quota_questions.Watched(member, had=False, users=0)
     for question in (
-        quota_questions.watch([member], process, server.decode(), 1, [False]),
-        quota_questions.reserve(keys, process, 1, [offer], [(0, 0, 0)] * 2),
-        quota_questions.introduce(member, process, [], [(0, 1, 0, 0)]),
-        quota_questions.report(keys, process, member, alive=1, rest=0.001),
+        quota_questions.watch(keys, process, name, 0, [watched]),
+        quota_questions.reserve(keys, process, name, [offer], [(0, 0, 0)] * 2),
+        quota_questions.introduce(keys, member, process, name, entries=[], missing=[(0, 1, 0, 0)]),
+        quota_questions.report(keys, process, member, name, rest=0.001),
         quota_questions.pause(keys, process, 0.001),
-        quota_questions.settle(keys, member, [(int(time.time()), -1, 0, 0)]),
-        quota_questions.reserve(keys, process, 1, [offer], []),
+        quota_questions.settle(keys, member, 0, [(int(time.time()), -1, 0, 0)]),
+        quota_questions.reserve(keys, process, name, [offer], []),
     ):
         _ask(link, question)
-    return keys.line, keys.head, keys.pause(process), *member
+    return keys.line, keys.head, keys.mark, keys.pause(process), *member
 
 
 def _ask(link: AnyLink, question: Question, *, by_digest: bool = False) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from agentkit.state.local_breakers import LocalBreakers
 from agentkit.state.local_budgets import LocalBudgets
+from agentkit.state.local_marks import LocalMarks
 from agentkit.state.local_quota import LocalQuota
 from agentkit.types.fleet import Question
 
@@ -44,10 +45,11 @@ class LocalState:
         self._live: dict[str, int] = {}
         self._answers: dict[str, _Answer] = {}
         self._shared: dict[str, _Shared] = {}
-        self.quota = LocalQuota(now, publish)
+        self._marks = LocalMarks(now)
+        self.quota = LocalQuota(now, publish, self._marks)
         self._families: dict[str, LocalBreakers | LocalBudgets | LocalQuota] = {
             "breaker": LocalBreakers(now, publish),
-            "budget": LocalBudgets(now),
+            "budget": LocalBudgets(now, self._marks),
             "quota": self.quota,
         }
 
@@ -63,15 +65,16 @@ class LocalState:
         self._live.clear()
         self._answers.clear()
         self._shared.clear()
+        self._marks.flush()
         for each in self._families.values():
             each.flush()
 
-    def beat(self, _live: str, process: str, alive: int) -> list[int]:
+    def beat(self, _live: str, mark: str, process: str, alive: int, known: int) -> list[int]:
         """See `agentkit.state.questions.beat`."""
         now = self._now()
         self._live[process] = now + alive
         self._live = {name: until for name, until in self._live.items() if until > now}
-        return [len(self._live), now]
+        return [len(self._live), now, self._marks.read(mark, known)]
 
     def leave(self, _live: str, process: str) -> int:
         """See `agentkit.state.questions.leave`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.state.budget_questions import NOTHING, Sum
+from agentkit.state.local_marks import LocalMarks
 
 
 @dataclass
@@ -34,7 +35,7 @@ class _Account:
         if seen_at > self.known_at:
             self.known, self.known_at = seen, seen_at
 
-    def has_room(self, wanted: Sum, limit: tuple[int, ...]) -> bool:
+    def has_room(self, wanted: Sum, limit: Sequence[int]) -> bool:
         """Whether `wanted` fits into `limit` (-1: unlimited)."""
         after = self.total.plus(wanted)
         return all(not 0 <= most < amount for most, amount in zip(limit, after, strict=True))
@@ -48,18 +49,19 @@ class _Account:
 class LocalBudgets:
     """Accounts in memory; `now` is the time in milliseconds."""
 
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(self, now: Callable[[], int], marks: LocalMarks) -> None:
         self._now = now
+        self._marks = marks
         self._accounts: dict[str, _Account] = {}
 
     def flush(self) -> None:
         """Lose everything."""
         self._accounts.clear()
 
-    def budget_spend(
-        self, key: str, process: str, epoch: int, start: int, end: int, born: int, *amounts: int
-    ) -> list[Any]:
+    def budget_spend(self, key: str, *asked: Any) -> list[Any]:
         """See `agentkit.state.budget_questions.budget_spend`."""
+        mark, asked = (asked[0], asked[1:]) if len(asked) % 2 else (None, asked)
+        process, epoch, start, end, born, *amounts = asked
         base, reported, seen, spent, wanted = (Sum(*amounts[i : i + 2]) for i in range(0, 10, 2))
         limit, (seen_at, hold, reserves) = amounts[10:12], amounts[12:]
         now, account = self._now(), self._accounts.get(key)
@@ -79,14 +81,23 @@ class LocalBudgets:
             account.count(process, epoch, base.minus(own))
         account.count(process, epoch, spent)
         status, wait = b"yes", 0
-        if reserves and account.hold > now:
-            status, wait = b"wait", account.hold - now
-        elif reserves and not account.has_room(wanted, limit):
-            status = b"no"
-        elif reserves:
-            account.count(process, epoch, wanted)
+        if reserves:
+            held = max(account.hold, self._lost_at(mark, now) + hold)
+            if held > now:
+                status, wait = b"wait", held - now
+            elif account.has_room(wanted, limit):
+                account.count(process, epoch, wanted)
+            else:
+                status = b"no"
         self._accounts[key] = account
         return [status, now, account.born, *account.total, wait]
+
+    def _lost_at(self, mark: str | None, now: int) -> int:
+        """When the server lost something, as far as it is known; negative if it did not."""
+        if mark is None:
+            return -now
+        last = self._marks.last(mark)
+        return now if last is None else min(last, now)
 
     def budget_leave(self, key: str, process: str) -> int:
         """See `agentkit.state.budget_questions.budget_leave`."""

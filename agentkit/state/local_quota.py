@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+from agentkit.state.local_marks import LocalMarks
 from agentkit.types.fleet import Argument
 
 SPAN: Final = 61
@@ -19,7 +20,7 @@ HOLD: Final = 2_500
 """Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
 process, another second for one that has to connect again, and something for a busy machine."""
 LONGEST_HOLD: Final = 5_000
-"""Milliseconds for which it waits for as many processes as were alive before."""
+"""Milliseconds for which it waits for as many processes as used it before."""
 GRACE: Final = 1_000
 """Milliseconds that whoever is next in the line has to ask."""
 KEPT: Final = 2 * SPAN * 1_000
@@ -30,8 +31,9 @@ member as long; here it stays."""
 class _Member:
     """The window of one key in buckets of a second."""
 
-    def __init__(self, bucket: int, held: int, patient: int) -> None:
-        self.oldest = self.newest = bucket
+    def __init__(self, now: int, held: int, patient: int) -> None:
+        self.born = now
+        self.oldest = self.newest = now // 1000
         self.buckets: dict[int, list[int]] = {}
         self.rest = self.forgets = 0
         self.least_held, self.patient = held, patient
@@ -59,6 +61,18 @@ class _Member:
         counted = self.buckets.get(bucket, [0, 0, 0])
         self.buckets[bucket] = [a + b for a, b in zip(counted, change, strict=True)]
 
+    def wait_for_users(self, now: int, users: int) -> None:
+        """Hold it longer if fewer processes have come than some process knows to use it."""
+        self.held = self.least_held
+        if self.patient > now:
+            self.expected = max(self.expected, users)
+            if len(self.known) < self.expected:
+                self.held = self.patient
+
+    def unsure(self, now: int) -> int:
+        """Milliseconds for which it may grant nothing; 0 if it may grant something now."""
+        return self.patient - now if self.held > now else 0
+
     def wait(self, limits: Sequence[int], need: Sequence[int], now: int) -> float:
         """Milliseconds until there is room for `need`, infinite if it is more than a limit."""
         wait = max(self.rest - now, self.held - now, 0)
@@ -80,26 +94,30 @@ class _Line:
 
     def __init__(self) -> None:
         self.ranks: dict[str, int] = {}
+        self.needs: dict[str, tuple[int, int]] = {}
         self.who = ""
         self.until = 0
-        self.need: tuple[int, int] | None = None
+        self.is_told = False
+        """Whether the first knows that there is room."""
 
     @property
     def first(self) -> str | None:
         order = sorted((rank, name) for name, rank in self.ranks.items())
         return order[0][1] if order else None
 
+    def stand(self, who: str, rank: int, need: Sequence[int]) -> None:
+        self.ranks[who], self.needs[who] = rank, (need[0], need[1])
+
     def leave(self, who: str) -> None:
         self.ranks.pop(who, None)
-        if self.who == who:
-            self.who, self.need = "", None
+        self.needs.pop(who, None)
 
 
 class _Offered:
     """A member that an asker can use."""
 
     def __init__(self, member: _Member, offer: Sequence[int]) -> None:
-        had, self.free, self.load, *own = offer
+        had, self.users, self.free, self.load, *own = offer
         self.member = member
         self.had = bool(had)
         self.limits = [_stricter(*pair) for pair in zip(own, member.learned, strict=True)]
@@ -111,16 +129,30 @@ class LocalQuota:
     Args:
         now: the time in milliseconds.
         publish: gets the channel and the bytes of each message.
+        marks: since when the server remembers everything.
     """
 
-    def __init__(self, now: Callable[[], int], publish: Callable[[str, bytes], None]) -> None:
-        self.server = "local"
-        """Another one after a failover."""
+    def __init__(
+        self,
+        now: Callable[[], int],
+        publish: Callable[[str, bytes], None],
+        marks: LocalMarks,
+    ) -> None:
         self._now = now
         self._publish = publish
+        self._marks = marks
         self._members: dict[str, _Member] = {}
         self._lines: dict[str, _Line] = {}
         self._pauses: dict[str, int] = {}
+
+    @property
+    def server(self) -> str:
+        """The name of the server; another one after a failover."""
+        return self._marks.server
+
+    @server.setter
+    def server(self, name: str) -> None:
+        self._marks.server = name
 
     def flush(self) -> None:
         """Lose everything."""
@@ -139,44 +171,44 @@ class LocalQuota:
 
     def quota_reserve(self, *asked: Argument) -> list[Any]:
         """See `agentkit.state.quota_questions.reserve`."""
-        keys, (asker, channels, topic, alive, *rest) = _split(asked)
-        count = (len(keys) - 2) // 2
-        now, offers = self._now(), list(_rows(rest[: 7 * count], 7))
+        keys, (asker, channels, topic, server, *rest) = _split(asked)
+        line_key, _, mark, *member_keys = keys
+        count = len(member_keys) // 2
+        now, offers = self._now(), list(_rows(rest[: 8 * count], 8))
         members = [
-            _Offered(
-                self._open(
-                    key, may_have_lost=bool(offer[0]) or int(alive) > 1, expected=int(alive)
-                ),
-                offer,
-            )
-            for key, offer in zip(keys[2::2], offers, strict=True)
+            _Offered(self._open(key, (mark, server), had=bool(offer[0])), offer)
+            for key, offer in zip(member_keys[::2], offers, strict=True)
         ]
         for each in members:
             if not each.had:
                 each.member.known.setdefault(asker, now)
+            each.member.wait_for_users(now, each.users)
         if any(asker not in each.member.known for each in members):
             return [now // 1000, -2, [], []]
-        needs = list(_rows(rest[7 * count :], 3))
-        line = self._lines.setdefault(keys[0], _Line())
-        call_up = functools.partial(self._call_up, line, channels=channels, topic=topic)
+        needs = list(_rows(rest[8 * count :], 3))
+        line = self._lines.setdefault(line_key, _Line())
+        call_up = functools.partial(self._call_up, line, members, channels=channels, topic=topic)
         rank = now - needs[0][2] if needs else now
         if needs and (blocked := self._blocked(line, asker, rank, call_up)):
-            line.ranks[asker] = rank
-            return [now // 1000, blocked, [], _used(members)]
+            line.stand(asker, rank, needs[0])
+            ahead = sum(each < rank for each in line.ranks.values())
+            wait = blocked + (max(ahead, 1) - 1) * GRACE
+            return [now // 1000, wait, [], _used(members, now)]
         granted, wait = _grant(members, needs, now)
-        reply = [now // 1000, wait, granted, _used(members)]
+        reply = [now // 1000, wait, granted, _used(members, now)]
         if wait:
-            input_tokens, output_tokens, waited = needs[len(granted)]
-            line.ranks[asker] = now - waited
+            *need, waited = needs[len(granted)]
+            line.stand(asker, now - waited, need)
             if line.first == asker:
-                line.who, line.until = asker, now + wait + GRACE
-                line.need = input_tokens, output_tokens
+                line.who, line.until, line.is_told = asker, now + wait + GRACE, False
                 for each in members:
                     each.member.limits = each.limits
                 return reply
         else:
             line.leave(asker)
-        if (first := line.first) is not None and line.who != first:
+            if line.who == asker:
+                line.who = ""
+        if (first := line.first) is not None:
             call_up(first)
         return reply
 
@@ -186,31 +218,30 @@ class LocalQuota:
         while (first := line.first) is not None and first != asker:
             if line.ranks[first] > rank:
                 break
-            if line.who != first:
-                call_up(first)
+            call_up(first)
             if line.until > now:
                 return line.until - now
-            del line.ranks[first]
+            line.leave(first)
         return 0
 
     def quota_introduce(self, *asked: Argument) -> list[int]:
         """See `agentkit.state.quota_questions.introduce`."""
-        (key, _), (asker, count, *entries) = _split(asked)
+        (mark, key, _), (asker, server, count, *entries) = _split(asked)
         now = self._now()
-        member = self._open(key, may_have_lost=True, expected=0)
+        member = self._open(key, (mark, server), had=True)
         known = asker in member.known
         all_of_it, missing = entries[: 4 * int(count)], entries[4 * int(count) :]
         for age, *change in _rows(missing if known else all_of_it, 4):
             if age < SPAN:
                 member.add(now // 1000 - age, change)
         member.known[str(asker)] = now
-        return [now // 1000, 0 if known else 1]
+        return [now // 1000, 0 if known else 1, member.born]
 
     def quota_settle(self, *asked: Argument) -> int:
         """See `agentkit.state.quota_questions.settle`."""
-        (head, key), (channels, topic, *changes) = _split(asked)
+        (head, key), (channels, topic, born, *changes) = _split(asked)
         member, now = self._members.get(key), self._now()
-        if member is None:
+        if member is None or member.born != born:
             return 0
         oldest, counted = max(member.oldest, now // 1000 - SPAN + 1), 0
         for bucket, *change in _rows(changes, 4):
@@ -218,21 +249,22 @@ class LocalQuota:
                 member.add(bucket, change)
                 counted += 1
         line = self._lines.get(head.removesuffix("h") + "l")
-        if line is not None and line.until > now and line.need and member.limits is not None:
-            used = [a + b for a, b in zip(member.used, (1, *line.need), strict=True)]
+        need = None if line is None or line.is_told else line.needs.get(line.who)
+        if line is not None and line.until > now and need and member.limits is not None:
+            used = [a + b for a, b in zip(member.used, (1, *need), strict=True)]
             if not _exceeds(member.limits, used):
-                line.need = None
-                self._publish(f"{channels}{_process_of(line.who)}", f"{topic}\nroom".encode())
+                line.is_told = True
+                self._publish(f"{channels}{_process_of(line.who)}", f"{topic}\nroom 0".encode())
         return counted
 
     def quota_report(self, *asked: Argument) -> int:
         """See `agentkit.state.quota_questions.report`."""
-        (key, _, pause), (alive, channel, topic, *numbers) = _split(asked)
+        (mark, key, _, pause), (server, channel, topic, *numbers) = _split(asked)
         now = self._now()
         rest, lasting, *limits = map(int, numbers)
         if rest:
             self._pause(pause, rest)
-        member = self._open(key, may_have_lost=int(alive) > 1, expected=int(alive))
+        member = self._open(key, (mark, server), had=False)
         member.rest = max(member.rest, now + rest)
         member.learned = [_stricter(*pair) for pair in zip(member.learned, limits, strict=True)]
         if any(limits):
@@ -256,45 +288,53 @@ class LocalQuota:
 
     def quota_watch(self, *asked: Argument) -> list[Any]:
         """See `agentkit.state.quota_questions.watch`."""
-        keys, (asker, server, alive, gone, *had) = _split(asked)
+        (mark, *keys), (asker, server, read, gone, *told) = _split(asked)
         reply: list[Any] = [self.server.encode()]
         if server != self.server:
             return reply
         now = self._now()
-        for key, took in zip(keys[::2], had, strict=True):
-            member = self._open(
-                key, may_have_lost=bool(took) or int(alive) > 1, expected=int(alive)
-            )
+        self._marks.read(mark, int(read))
+        for key, (took, users) in zip(keys[::2], _rows(told, 2), strict=True):
+            member = self._open(key, (mark, server), had=bool(took))
             unknown = bool(took) and asker not in member.known
             if not unknown:
                 member.known[str(asker)] = now
+            member.wait_for_users(now, users)
             member.known = {name: at for name, at in member.known.items() if at > now - KEPT}
             live = sum(now - int(gone) <= at <= now for at in member.known.values())
-            waits = (max(until - now, 0) for until in (member.rest, member.held, member.forgets))
-            row = [int(unknown), *waits, *member.learned, live]
+            rest, lasting = (max(until - now, 0) for until in (member.rest, member.forgets))
+            row = [int(unknown), rest, member.unsure(now), lasting, *member.learned]
+            row += [member.born, live]
             for bucket in sorted(member.buckets):
                 row += [now // 1000 - bucket, *member.buckets[bucket]]
             reply.append(row)
         return reply
 
-    def _open(self, key: str, *, may_have_lost: bool, expected: int) -> _Member:
+    def _open(self, key: str, marked: tuple[str, str], *, had: bool) -> _Member:
         now = self._now()
         member = self._members.get(key)
         if member is None or member.newest - now // 1000 > 2 * SPAN:
-            held = now + HOLD if may_have_lost else 0
-            patient = now + LONGEST_HOLD if may_have_lost else 0
-            member = self._members[key] = _Member(now // 1000, held, patient)
+            since = self._marks.since(*marked)
+            if had or member is not None:
+                since = now
+            is_lost = since + LONGEST_HOLD > now
+            holds = (since + HOLD, since + LONGEST_HOLD) if is_lost else (0, 0)
+            member = self._members[key] = _Member(now, *holds)
         member.expire(now)
-        member.held = member.least_held
-        if member.patient > now:
-            member.expected = max(member.expected, expected)
-            if len(member.known) < member.expected:
-                member.held = member.patient
         return member
 
-    def _call_up(self, line: _Line, who: str, *, channels: str, topic: str) -> None:
-        line.who, line.until, line.need = who, self._now() + GRACE, None
-        self._publish(f"{channels}{_process_of(who)}", f"{topic}\nroom".encode())
+    def _call_up(
+        self, line: _Line, members: Sequence[_Offered], who: str, *, channels: str, topic: str
+    ) -> None:
+        """Let the first in the line ask, at once or when there will be room for it."""
+        if line.who == who:
+            return
+        now, need, wait = self._now(), line.needs.get(who), 0.0
+        if need is not None:
+            wait = min(each.member.wait(each.limits, (1, *need), now) for each in members)
+        after = 0 if wait == math.inf else int(wait)
+        line.who, line.until, line.is_told = who, now + after + GRACE, not after
+        self._publish(f"{channels}{_process_of(who)}", f"{topic}\nroom {after}".encode())
 
 
 def _split(asked: Sequence[Argument]) -> tuple[list[str], list[Any]]:
@@ -320,8 +360,12 @@ def _stricter(first: int, second: int) -> int:
     return min(first, second) if first and second else first or second
 
 
-def _used(members: Sequence[_Offered]) -> list[int]:
-    return [amount for each in members for amount in each.member.used]
+def _used(members: Sequence[_Offered], now: int) -> list[int]:
+    return [
+        number
+        for each in members
+        for number in (*each.member.used, each.member.unsure(now), each.member.born)
+    ]
 
 
 def _grant(

@@ -25,7 +25,10 @@ SharedOutcome: TypeAlias = Literal["answer", "error", "left"]
 NEWS: Final = f"{PREFIX}news"
 """The channel on which every process gets messages."""
 
-_LIVE: Final = f"{PREFIX}{{fleet}}live"
+FLEET: Final = "fleet"
+"""The hash tag of what belongs to no group of keys."""
+
+_LIVE: Final = f"{PREFIX}{{{FLEET}}}live"
 
 
 def inbox_of(process: str) -> str:
@@ -33,9 +36,21 @@ def inbox_of(process: str) -> str:
     return f"{PREFIX}inbox:{process}"
 
 
-def beat(process: str) -> Question:
-    """A heartbeat. The reply is the number of live processes and the server's time in ms."""
-    return Question("beat", (_LIVE,), (process, ALIVE_MS))
+def mark_key(tag: str = FLEET) -> str:
+    """The key of the mark of a server: since when it remembers everything, in ms.
+
+    It is negative if nothing was there before. It is lost with everything else, so that a process
+    which has read another mark before knows of the loss, as does one that finds none.
+    """
+    return f"{PREFIX}{{{tag}}}mark"
+
+
+def beat(process: str, known: int = 0) -> Question:
+    """A heartbeat of a process that has read the mark `known` before (0: none).
+
+    The reply is the number of live processes, the server's time in ms, and its mark.
+    """
+    return Question("beat", (_LIVE, mark_key()), (process, ALIVE_MS, known))
 
 
 def leave(process: str) -> Question:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from agentkit.policy.limits import LONGEST_PAUSE
-from agentkit.state.questions import ALIVE_MS, NEWS, PREFIX, inbox_of
+from agentkit.state.questions import ALIVE_MS, NEWS, PREFIX, inbox_of, mark_key
 from agentkit.types.fleet import Argument, Question
 
 INTRODUCE: Final = -2
@@ -23,18 +23,20 @@ Entry: TypeAlias = tuple[int, int, int, int]
 class QuotaKeys(NamedTuple):
     """The keys of a pool, apart from those of its members.
 
-    `group` is what has the same provider; all of it lies on one server of a cluster.
+    `group` is what has the same provider; all of it lies on one server of a cluster. So does its
+    `mark` there; see `mark_key`.
     """
 
     group: str
     line: str
     head: str
+    mark: str
 
     @classmethod
-    def of(cls, group: str, line: str) -> QuotaKeys:
+    def of(cls, group: str, line: str, *, is_cluster: bool = False) -> QuotaKeys:
         """The keys for a provider `group`, and those who wait in one `line`."""
         stem = f"{PREFIX}{{{group}}}{line}"
-        return cls(group, f"{stem}l", f"{stem}h")
+        return cls(group, f"{stem}l", f"{stem}h", mark_key(group) if is_cluster else mark_key())
 
     def member(self, name: str, server: str) -> tuple[str, str]:
         """The keys of a member on one server; after a failover they are others."""
@@ -59,8 +61,14 @@ class Report(NamedTuple):
     """As in an `Offer`."""
 
 
+def read_room(message: bytes) -> float | None:
+    """The seconds until there is room, or None: the message says something else."""
+    kind, *numbers = message.split()
+    return int(numbers[0]) / 1000 if kind == b"room" else None
+
+
 def read_report(message: bytes) -> Report | None:
-    """The report in a message about a member, or None: the message says that there is room."""
+    """The report in a message about a member, or None: the message says something else."""
     kind, *numbers = message.split()
     if kind != b"report":
         return None
@@ -73,6 +81,9 @@ class Offer(NamedTuple):
 
     keys: tuple[str, str]
     had: bool
+    """Whether the asker took something in its window."""
+    users: int
+    """The processes that use it, as far as the asker knows: after a loss, they have to report."""
     free: int
     load: int
     limits: tuple[int, int, int, int]
@@ -81,7 +92,7 @@ class Offer(NamedTuple):
 def reserve(
     keys: QuotaKeys,
     asker: str,
-    alive: int,
+    server: str,
     offers: Sequence[Offer],
     needs: Sequence[tuple[int, int, int]],
 ) -> Question:
@@ -91,34 +102,48 @@ def reserve(
     in a line, and no other overtakes the first in it while it asks in time. No needs: leave it.
 
     The reply is the bucket, the milliseconds to wait (0: all is granted; `INTRODUCE`), the number
-    of the offer for each need that is granted, from 1, and what each member has counted.
+    of the offer for each need that is granted, from 1, and five numbers for each member: what it
+    has counted, for how many milliseconds it may grant nothing because of a loss, and when it
+    began, in ms: what was reserved before that is lost.
     """
-    args: list[Argument] = [asker, inbox_of(""), keys.line, alive]
+    args: list[Argument] = [asker, inbox_of(""), keys.line, server]
     for offer in offers:
-        args += [int(offer.had), offer.free, offer.load, *offer.limits]
+        args += [int(offer.had), offer.users, offer.free, offer.load, *offer.limits]
     for need in needs:
         args += need
     members = [key for offer in offers for key in offer.keys]
-    return Question("quota_reserve", (keys.line, keys.head, *members), tuple(args), retry=True)
+    of_all = (keys.line, keys.head, keys.mark)
+    return Question("quota_reserve", (*of_all, *members), tuple(args), retry=True)
 
 
 def introduce(
-    member: tuple[str, str], asker: str, entries: Sequence[Entry], missing: Sequence[Entry]
+    keys: QuotaKeys,
+    member: tuple[str, str],
+    asker: str,
+    server: str,
+    *,
+    entries: Sequence[Entry],
+    missing: Sequence[Entry],
 ) -> Question:
     """Say what `asker` took in the window, and what of that the store was not asked for.
 
-    The reply is the bucket, and 1 if all `entries` were counted, 0 if only the `missing` ones, as
-    the asker was known.
+    The reply is the bucket; 1 if all `entries` were counted, 0 if only the `missing` ones, as the
+    asker was known; and when the member began.
     """
-    args: list[Argument] = [asker, len(entries)]
+    args: list[Argument] = [asker, server, len(entries)]
     for each in (*entries, *missing):
         args += each
-    return Question("quota_introduce", member, tuple(args))
+    return Question("quota_introduce", (keys.mark, *member), tuple(args))
 
 
-def settle(keys: QuotaKeys, member: tuple[str, str], changes: Sequence[Entry]) -> Question:
-    """Correct reservations by bucket. The reply is how many of them still count."""
-    args: list[Argument] = [inbox_of(""), keys.line]
+def settle(
+    keys: QuotaKeys, member: tuple[str, str], born: int, changes: Sequence[Entry]
+) -> Question:
+    """Correct reservations, by bucket, in the member that began at `born`.
+
+    The reply is how many of them still count.
+    """
+    args: list[Argument] = [inbox_of(""), keys.line, born]
     for each in changes:
         args += each
     return Question("quota_settle", (keys.head, member[0]), tuple(args))
@@ -137,29 +162,43 @@ def report(
     keys: QuotaKeys,
     name: str,
     member: tuple[str, str],
+    server: str,
     *,
-    alive: int,
     rest: float = 0.0,
     lasting: float = 0.0,
     limits: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Question:
     """Let every process know that a member pauses, or of limits that hold for `lasting` seconds."""
     numbers = (_milliseconds(rest), int(lasting * 1000), *limits)
-    asked = (*member, keys.pause(name))
-    return Question("quota_report", asked, (alive, NEWS, keys.topic(name), *numbers))
+    asked = (keys.mark, *member, keys.pause(name))
+    return Question("quota_report", asked, (server, NEWS, keys.topic(name), *numbers))
+
+
+class Watched(NamedTuple):
+    """A member that an asker watches; see `Offer`."""
+
+    keys: tuple[str, str]
+    had: bool
+    users: int
 
 
 def watch(
-    members: Sequence[tuple[str, str]], asker: str, server: str, alive: int, had: Sequence[bool]
+    keys: QuotaKeys, asker: str, server: str, known: int, members: Sequence[Watched]
 ) -> Question:
     """Ask for the server's name, and for the state of each member if `server` is its name.
 
+    `known` is the mark of the server that the process has read before (0: none).
+
     The reply is the name, and a row for each member: whether the asker has to introduce itself,
-    milliseconds that the member pauses, grants nothing, and has learned limits; those; live
-    processes; and the age, requests, input and output of each bucket.
+    milliseconds that the member pauses, may grant nothing because of a loss, and has learned
+    limits; those; when it began; live processes; and the age, requests, input and output of each
+    bucket.
     """
-    args: tuple[Argument, ...] = (asker, server, alive, ALIVE_MS, *map(int, had))
-    return Question("quota_watch", tuple(key for pair in members for key in pair), args)
+    args: list[Argument] = [asker, server, known, ALIVE_MS]
+    for each in members:
+        args += [int(each.had), each.users]
+    watched = [key for each in members for key in each.keys]
+    return Question("quota_watch", (keys.mark, *watched), tuple(args))
 
 
 def _milliseconds(pause: float) -> int:

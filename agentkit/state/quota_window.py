@@ -52,6 +52,8 @@ class SharedWindow:
         self._loss = loss
         self.processes = 1
         """Live processes that use the key, as last seen."""
+        self.born = 0
+        """When the store's window began, by its clock; 0: not known."""
         self.unsettled: dict[Taken, None] = {}
         """Entries whose amount is not the one that the store has counted."""
         self.reported_limits: tuple[Sequence[int], float] = ((), 0.0)
@@ -96,8 +98,14 @@ class SharedWindow:
         self._expire(now)
         return bool(self._entries)
 
+    def knows(self, born: int) -> bool:
+        """Whether what was counted in the store's window that began then still counts."""
+        self.born = max(self.born, born)
+        return born == self.born
+
     def forget_counted(self) -> None:
         """The store is another one, which has counted nothing."""
+        self.born = 0
         self.unsettled.clear()
         for each in self._entries:
             each.bucket, each.counted = None, NOTHING
@@ -164,6 +172,15 @@ class SharedWindow:
         if max(more) > 0:
             requests, inputs, outputs = more
             self._others.append((now + SPAN, (max(requests, 0), max(inputs, 0), max(outputs, 0))))
+
+    def has_room(self, need: Need) -> bool:
+        """Whether there was room for `need` when the store's window was seen last."""
+        wanted = (1, need.input_tokens, need.output_tokens)
+        after = _plus(_sum(amount for _, amount in self._others), wanted)
+        return all(
+            not limit or amount <= limit
+            for limit, amount in zip(self.limits(), _with_both(after), strict=True)
+        )
 
     def allows(self, need: Need, now: float) -> bool:
         """Whether this process may take `need` while the store is lost."""

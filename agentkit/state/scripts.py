@@ -51,14 +51,15 @@ class Script(NamedTuple):
 
 
 def read_function(name: str) -> str:
-    """The text of a function with what it shares with its family, without the clock.
+    """The text of a function with what it shares with others, without the clock.
 
-    The family of ``quota_settle`` is in ``_quota.lua``.
+    What all functions share is in ``_common.lua``, the family of ``quota_settle`` in
+    ``_quota.lua``.
     """
     folder = files("agentkit.state").joinpath("lua")
     family = folder.joinpath(f"_{name.partition('_')[0]}.lua")
-    common = family.read_text("utf-8") if family.is_file() else ""
-    return common + folder.joinpath(f"{name}.lua").read_text("utf-8")
+    found = (folder.joinpath("_common.lua"), family, folder.joinpath(f"{name}.lua"))
+    return "".join(each.read_text("utf-8") for each in found if each.is_file())
 
 
 @functools.cache

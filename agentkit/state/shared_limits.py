@@ -1,8 +1,17 @@
 """The limits of a pool that the processes of a fleet share.
 
 One question at a time asks for the calls that wait longest in this process; the reply says which
-of them are served, by which key, or when to ask again. While the store is lost, the process decides
-alone, by its share; when the store is back, it first says what it took meanwhile.
+of them are served, by which key, or when to ask again. A process is in one of these states:
+
+- *asking*: the store answers, and decides;
+- *silent*: a reply is missing. Nothing is taken. If the store answers again within `LONGEST_WAIT`,
+  the process asks again. While the connection works, it is the process that is late, and it waits
+  on for `LONGEST_DELAY`;
+- *lost*: it decides alone, by its share, but takes nothing before the end of a hold: after a loss,
+  the store grants nothing until all processes have said what they took, and neither does a process
+  that lost it meanwhile;
+- *introducing*: the store is back or has lost what it knew. The process says what it took, and
+  takes nothing until that is counted.
 """
 
 from __future__ import annotations
@@ -15,13 +24,16 @@ from typing import Any, Final, NamedTuple
 from agentkit.errors import PoolExhaustedError
 from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
 from agentkit.state import quota_questions, weak
-from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys
+from agentkit.state.local_quota import LONGEST_HOLD
+from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
 from agentkit.types import Now, Quota, Usage
 from agentkit.types.fleet import Fleet, Hear, Question
 
 LONGEST_WAIT: Final = 0.25
 """Seconds after which a question counts as lost, together with the store."""
+LONGEST_DELAY: Final = 2.0
+"""The same for a store whose connection works, so that the process itself seems to be late."""
 REFRESH: Final = 20.0
 """Seconds after which limits that a provider reports are passed on again; they hold for 60."""
 
@@ -98,6 +110,10 @@ class SharedLimits:
         self._server = ""
         """The server that is known to answer; empty: none was reached yet."""
         self._lost = False
+        self._silent_since: float | None = None
+        """When a reply was missing first."""
+        self._still_until = float("-inf")
+        """The end of a hold, before which nothing is taken alone."""
         self._introduces = False
         """Whether it says what it took, and therefore takes nothing alone."""
         self._asked: _Asked | None = None
@@ -105,6 +121,8 @@ class SharedLimits:
         self._again_at = float("-inf")
         self._refused: Waiting | None = None
         """The call whose turn was not yet."""
+        self._stands_behind = False
+        """Whether it was refused although there was room, as another process is first."""
         self._asks_again = False
         """Whether there is room that the question under way may not know of."""
         self.questions = self.granted = self.refused = 0
@@ -116,18 +134,21 @@ class SharedLimits:
         """See `Sharing`."""
         if self._lost or not self._limited():
             return False
-        if self._asked is not None and now >= self._asked.at + LONGEST_WAIT:
+        since = self._silence()
+        if since is not None and now >= since + self._patience():
             self._lose()
         return not self._lost
 
     def is_asking(self, now: float) -> bool:
         """See `Sharing`."""
-        return self._asked is not None and self.decides(now)
+        return self._silence() is not None and self.decides(now)
 
     def may_ask(self, head: Waiting, now: float) -> bool:
         """See `Sharing`."""
         if self._asked is not None:
             return False
+        if self._silent_since is not None:
+            return self._fleet.is_up and now >= self._again_at
         refused = self._refused
         if refused is None or now >= self._again_at or head.rank < refused.rank:
             return True
@@ -151,21 +172,26 @@ class SharedLimits:
 
     def wait(self, now: float) -> float:
         """See `Sharing`."""
-        if self._asked is not None:
-            return max(self._asked.at + LONGEST_WAIT - now, 0.001)
-        return max(self._again_at - now, 0.0)
+        since = self._silence()
+        if since is None:
+            return max(self._again_at - now, 0.0)
+        wait = since + LONGEST_WAIT - now
+        if wait <= 0:
+            return _SHORTLY
+        return wait if self._asked is not None else min(wait, _SHORTLY)
 
     def allows(self, member: Member, need: Need, now: float) -> bool:
         """See `Sharing`."""
         if not member.window.limited:
             return True
-        return not self._introduces and self._windows[member].allows(need, now)
+        is_still = self._introduces or now < self._still_until
+        return not is_still and self._windows[member].allows(need, now)
 
     def wait_alone(self, member: Member, need: Need, now: float) -> float:
         """See `Sharing`."""
         if not member.window.limited:
             return 0.0
-        wait = self._windows[member].wait(need, now)
+        wait = max(self._windows[member].wait(need, now), self._still_until - now)
         return max(wait, _SHORTLY) if self._introduces else wait
 
     def refusal(self, now: float) -> PoolExhaustedError | None:
@@ -218,7 +244,7 @@ class SharedLimits:
 
     def leave_to_parent(self) -> None:
         """See `Sharing`."""
-        self._asked = self._refused = None
+        self._asked = self._refused = self._silent_since = None
         for each in self._windows.values():
             each.leave_to_parent()
 
@@ -244,13 +270,19 @@ class SharedLimits:
         if not free:
             free = [(member, 0, 0) for member in self._windows]
         offers = [
-            Offer(self._key(member), window.had(now), places, load, window.limits())
+            Offer(
+                self._key(member),
+                had=window.had(now),
+                users=window.processes,
+                free=places,
+                load=load,
+                limits=window.limits(),
+            )
             for member, places, load in free
             for window in (self._windows[member],)
         ]
         needs = [(*each.need, int((now - each.rank) * 1000)) for each in waiting]
-        alive = self._alive
-        return quota_questions.reserve(self._keys, self._asker, alive, offers, needs)
+        return quota_questions.reserve(self._keys, self._asker, self._server, offers, needs)
 
     def _hear(self, asked: _Asked, reply: Any) -> None:
         """The reply to a question, on the thread of the fleet."""
@@ -261,34 +293,45 @@ class SharedLimits:
         self.settle_soon()
 
     def _apply(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
-        members, waiting = asked.members, asked.waiting
         due = asked is self._asked
-        if due:
-            self._asked = None
         if reply is None:
             if due:
-                self._lose()
-                self._pool.refuse(now, wakes)
+                self._again_at = now + _SHORTLY
+                self._fall_silent(now)
             return
-        bucket, wait, granted, used = reply
-        if asked.server != self._server:  # it was asked of a server that no longer counts
+        self._silent_since = None
+        _, wait, granted, _ = reply
+        if due and wait != INTRODUCE:
+            self._asked = None
+        # A server that no longer counts, and a process that it does not know, have granted nothing.
+        if asked.server != self._server or wait == INTRODUCE:
             return
+        self._serve(asked, reply, now, wakes)
         if due:
-            if wait == INTRODUCE:
-                self._asked = asked
-                return
             self._again_at = float("-inf") if self._asks_again else now + wait / 1000
-            self._refused = waiting[len(granted)] if wait and len(granted) < len(waiting) else None
-            self.refused += self._refused is not None
-        for lease, number in zip(waiting, granted, strict=False):
-            member = members[number - 1]
+            left = asked.waiting[len(granted) :]
+            self._refused = left[0] if wait and left else None
+            if self._refused is not None:
+                self.refused += 1
+                self._stands_behind = self._has_room(self._refused)
+
+    def _serve(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
+        """Serve the calls that a reply grants, and note what the keys have counted."""
+        bucket, _, granted, numbers = reply
+        states = [numbers[at : at + 5] for at in range(0, len(numbers), 5)]
+        for lease, number in zip(asked.waiting, granted, strict=False):
+            member = asked.members[number - 1]
+            window = self._windows[member]
+            counted = bucket if window.knows(states[number - 1][4]) else None
             self.granted += 1
-            if not self._pool.serve(lease, member, now, bucket, wakes):
-                window = self._windows[member]
-                window.correct(window.take(lease.need, now, bucket), NOTHING)
-        for number, member in enumerate(members):
-            requests, inputs, outputs = used[3 * number : 3 * number + 3]
-            self._windows[member].see_sum((requests, inputs, outputs), now)
+            if not self._pool.serve(lease, member, now, counted, wakes):
+                window.correct(window.take(lease.need, now, counted), NOTHING)
+        for member, state in zip(asked.members, states, strict=True):
+            requests, inputs, outputs, unsure, born = state
+            if unsure:
+                self._still_until = max(self._still_until, now + unsure / 1000)
+            elif self._windows[member].knows(born):
+                self._windows[member].see_sum((requests, inputs, outputs), now)
 
     def _settlements(self) -> list[tuple[Question, Hear | None]]:
         """What the store should know of calls that have ended."""
@@ -298,7 +341,9 @@ class SharedLimits:
                 if window.unsettled and self._server:
                     changes, before = window.to_settle()
                     if changes:
-                        question = quota_questions.settle(self._keys, self._key(member), changes)
+                        question = quota_questions.settle(
+                            self._keys, self._key(member), window.born, changes
+                        )
                         hear = functools.partial(self._hear_settled, window, before)
                         found.append((question, hear))
         return found
@@ -309,10 +354,11 @@ class SharedLimits:
 
     def _report(self, member: Member, **what: Any) -> None:
         if self._server:
-            name, alive = self._windows[member].name, self._alive
-            self._fleet.post(
-                quota_questions.report(self._keys, name, self._key(member), alive=alive, **what)
+            name = self._windows[member].name
+            report = quota_questions.report(
+                self._keys, name, self._key(member), self._server, **what
             )
+            self._fleet.post(report)
 
     # What the fleet says, on its threads.
 
@@ -331,9 +377,13 @@ class SharedLimits:
         self._subscribe()
         now = self._now()
         with self._pool.lock:
-            had = [each.had(now) for each in self._windows.values()]
-        members = [self._key(member) for member in self._windows]
-        return quota_questions.watch(members, self._asker, self._server, self._alive, had)
+            members = [
+                Watched(self._key(member), had=each.had(now), users=each.processes)
+                for member, each in self._windows.items()
+            ]
+        return quota_questions.watch(
+            self._keys, self._asker, self._server, self._fleet.mark, members
+        )
 
     def _subscribe(self) -> None:
         if self._process == self._fleet.process:
@@ -346,7 +396,7 @@ class SharedLimits:
     def _hear_watch(self, reply: Any) -> None:
         now = self._now()
         if reply is None:
-            self._lose_all()
+            self._pool.update(lambda _: self._fall_silent(now), now)
             return
         server, *rows = reply
         name = server.decode()
@@ -362,13 +412,15 @@ class SharedLimits:
             self._note(window.member, rest, numbers[:4] if lasting else [0] * 4, now)
         with self._pool.lock:
             for window, row in zip(self._windows.values(), rows, strict=True):
-                window.see(row[8], row[9:], now, is_complete=not row[2])
+                window.born = row[8]
+                window.see(row[9], row[10:], now, is_complete=not row[2])
             unheard = any(each.to_introduce(now)[1] for each in self._windows.values())
+            self._still_until = now + max(row[2] for row in rows) / 1000
         if unheard or any(unknown for unknown, *_ in rows):
             self._introduce(now)
-        elif self._lost:
+        elif self._lost or self._silent_since is not None:
             self._come_back()
-        else:
+        elif self._missed_room():
             self._look(now)
 
     def _introduce(self, now: float) -> None:
@@ -376,6 +428,7 @@ class SharedLimits:
         questions: list[tuple[Question, Hear | None]] = []
         with self._pool.lock:
             self._introduces = True
+            self._still_until = max(self._still_until, now + LONGEST_HOLD / 1000)
             for member, window in self._windows.items():
                 entries, missing = window.to_introduce(now)
                 introduced = _Introduced(
@@ -386,45 +439,60 @@ class SharedLimits:
                     is_last=len(questions) == len(self._windows) - 1,
                 )
                 question = quota_questions.introduce(
+                    self._keys,
                     self._key(member),
                     self._asker,
-                    [(age, *amount) for _, age, amount in introduced.everything],
-                    [(age, *amount) for _, age, amount in introduced.unheard],
+                    self._server,
+                    entries=[(age, *amount) for _, age, amount in introduced.everything],
+                    missing=[(age, *amount) for _, age, amount in introduced.unheard],
                 )
                 questions.append((question, functools.partial(self._hear_introduced, introduced)))
         self._post(questions)
 
     def _hear_introduced(self, introduced: _Introduced, reply: Any) -> None:
+        now = self._now()
         if reply is None:
-            self._lose_all()
+            self._pool.update(lambda _: self._fall_silent(now), now)
         elif introduced.server == self._server:
-            bucket, was_unknown = reply
+            bucket, was_unknown, born = reply
             entries = introduced.everything if was_unknown else introduced.unheard
             with self._pool.lock:
+                introduced.window.born = born
                 introduced.window.introduced(entries, bucket)
             if introduced.is_last:
                 self._come_back()
 
     def _receive(self, topic: str, message: bytes) -> None:
-        """A message: there is room, or what another process heard from a provider."""
+        """A message: when there is room, or what another process heard from a provider."""
         now = self._now()
         report = quota_questions.read_report(message)
         if report is not None:
             for window in self._windows.values():
                 if self._keys.topic(window.name) == topic:
                     self._note(window.member, report.pause, report.limits, now)
-        self._look(now)
+        self._look(now, after=quota_questions.read_room(message) or 0.0)
 
     def _hear_pause(self, member: Member, milliseconds: Any) -> None:
         if milliseconds:
             self._note(member, milliseconds, (), self._now())
 
-    def _look(self, now: float) -> None:
-        """Ask again now: there may be room."""
+    def _missed_room(self) -> bool:
+        """Whether there seems to be room for the first call: the message of it may be lost."""
+        call = self._refused
+        return call is not None and not self._stands_behind and self._has_room(call)
+
+    def _has_room(self, call: Waiting) -> bool:
+        """Whether a key had room for `call` when its window was seen last."""
+        return self._still_until <= self._now() and any(
+            each.has_room(call.need) for each in self._windows.values()
+        )
+
+    def _look(self, now: float, after: float = 0.0) -> None:
+        """Ask again `after` some seconds: there may be room then."""
 
         def change(_wakes: object) -> None:
-            self._asks_again = True
-            self._again_at = float("-inf")
+            self._asks_again = not after
+            self._again_at = now + after
 
         if self._pool.waiting:
             self._pool.update(change, now)
@@ -449,11 +517,6 @@ class SharedLimits:
     # State.
 
     @property
-    def _alive(self) -> int:
-        """Processes that may have taken something: after a loss, the store itself knows of none."""
-        return max(self._fleet.processes, *(each.processes for each in self._windows.values()))
-
-    @property
     def _asker(self) -> str:
         return f"{self._fleet.process}:{self._number}"
 
@@ -463,23 +526,31 @@ class SharedLimits:
     def _limited(self) -> bool:
         return any(member.window.limited for member in self._windows)
 
+    def _silence(self) -> float | None:
+        """Since when a reply is due."""
+        if self._silent_since is not None:
+            return self._silent_since
+        return None if self._asked is None else self._asked.at
+
+    def _patience(self) -> float:
+        return LONGEST_DELAY if self._fleet.is_up else LONGEST_WAIT
+
+    def _fall_silent(self, since: float) -> None:
+        if self._asked is not None:
+            since, self._asked = self._asked.at, None
+        if not self._lost and self._silent_since is None:
+            self._silent_since = since
+
     def _lose(self) -> None:
         self._lost, self._introduces = True, False
-        self._asked = self._refused = None
-
-    def _lose_all(self) -> None:
-        now = self._now()
-
-        def change(wakes: list[Any]) -> None:
-            self._lose()
-            self._pool.refuse(now, wakes)
-
-        self._pool.update(change, now)
+        self._asked = self._refused = self._silent_since = None
 
     def _move_to(self, server: str) -> None:
         """Another server answers, which has counted nothing."""
+        if self._server:
+            self._still_until = self._now() + LONGEST_HOLD / 1000
         self._server, self._introduces = server, False
-        self._asked = self._refused = None
+        self._asked = self._refused = self._silent_since = None
         self._again_at = float("-inf")
         for each in self._windows.values():
             each.forget_counted()
@@ -487,7 +558,7 @@ class SharedLimits:
     def _come_back(self) -> None:
         def change(_wakes: object) -> None:
             self._lost = self._introduces = False
-            self._asked = None
+            self._asked = self._silent_since = None
             self._again_at = float("-inf")
 
         self._pool.update(change, self._now())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.drivers.clock import ThreadWakeup, Wakeup
 from agentkit.state import breakers, questions
-from agentkit.state.address import PATIENCE, connect
+from agentkit.state.address import PATIENCE, connect, parse_address
 from agentkit.state.cluster import AnyLink, open_store
 from agentkit.state.inbox import Inbox
 from agentkit.state.scripts import command
@@ -106,6 +106,7 @@ class ValkeyFleet:
     def __init__(self, url: str, *, name: str = "default") -> None:
         self._url = url
         connect(url)  # so that a wrong URL or a missing package is noticed here
+        self.is_cluster = parse_address(url).kind == "cluster"
         self._name = name
         self._lock = fork_safe_lock()
         self._faults: Counter[str] = Counter()
@@ -121,7 +122,7 @@ class ValkeyFleet:
         self._thread: threading.Thread | None = None
         self._client: redis.Redis | None = None
         """Keeps the connection of the inbox, which it would close when it is collected."""
-        self._processes = 0
+        self._processes = self._mark = 0
         self._beat_at = 0.0
         self._slow = 0
         self._session = 0
@@ -147,6 +148,16 @@ class ValkeyFleet:
     def session(self) -> int:
         """Grows whenever questions or replies may have been lost."""
         return self._session
+
+    @property
+    def is_up(self) -> bool:
+        """See `Fleet`."""
+        return self._state == "up"
+
+    @property
+    def mark(self) -> int:
+        """See `Fleet`."""
+        return self._mark
 
     @property
     def state(self) -> State:
@@ -463,7 +474,7 @@ class ValkeyFleet:
             leads, rounds = list(self._leads), list(self._rounds)
         self._beat_at = time.monotonic() + HEARTBEAT
         asked = [_Pending(question, None, hear) for make in rounds for question, hear in make()]
-        beat = questions.beat(self._process)
+        beat = questions.beat(self._process, self._mark)
         begun = time.monotonic()
         questioned = [beat, *leads, *(each.question for each in asked)]
         try:
@@ -478,7 +489,7 @@ class ValkeyFleet:
             return False
         self._trip_seconds += time.monotonic() - begun
         self._trips += 1
-        self._processes = replies[0][0]
+        self._processes, _, self._mark = replies[0]
         for each, reply in zip(asked, replies[1 + len(leads) :], strict=True):
             self._deliver(each, reply)
         return True

@@ -51,6 +51,24 @@ class Fleet(Protocol):
         """Grows whenever questions or replies may have been lost."""
         ...
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the store answers, as far as this process knows.
+
+        If it does, a reply that is late is so because this process is.
+        """
+        ...
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the store consists of several servers, each of which has some of the keys."""
+        ...
+
+    @property
+    def mark(self) -> int:
+        """The mark of the store that was read last; see `agentkit.state.questions.mark_key`."""
+        ...
+
     def ask(self, question: Question) -> Any:
         """The reply, or None."""
         ...

@@ -47,7 +47,8 @@ class ScriptedFleet:
     def __init__(self, store: Store, process: str) -> None:
         self.process = process
         self.processes = 1
-        self.session = 0
+        self.session = self.mark = 0
+        self.is_cluster = False
         self.messages: deque[tuple[str, bytes]] = deque()
         self.asked: list[Question] = []
         self.reaches_store = True
@@ -59,7 +60,7 @@ class ScriptedFleet:
         store.fleets.append(self)
 
     @property
-    def up(self) -> bool:
+    def is_up(self) -> bool:
         return self._store.up and self.reaches_store
 
     def ask(self, question: Question) -> Any:
@@ -81,7 +82,7 @@ class ScriptedFleet:
         self.session += 1
 
     def post(self, question: Question, hear: Hear | None = None) -> None:
-        if self.up:
+        if self.is_up:
             self._waiting.append((question, hear))
         elif hear is not None:
             hear(None)
@@ -94,7 +95,7 @@ class ScriptedFleet:
             self._receivers[topic].remove(receive)
 
     def soon(self, make: MakeQuestions) -> None:
-        if self.up and make not in self._soon:
+        if self.is_up and make not in self._soon:
             self._soon.append(make)
 
     def at_heartbeat(self, make: MakeQuestions) -> None:
@@ -105,8 +106,9 @@ class ScriptedFleet:
 
     def beat(self) -> None:
         """What a process does once a second, if it reaches the store."""
-        if self.up:
-            self.processes = self._store.state.ask(beat(self.process))[0]
+        if self.is_up:
+            found = self._store.state.ask(beat(self.process, self.mark))
+            self.processes, _, self.mark = found
             for make in list(self._rounds):
                 for question, hear in make():
                     self.post(question, hear)
@@ -121,14 +123,14 @@ class ScriptedFleet:
         while self._waiting:
             question, hear = self._waiting.popleft()
             reply = None
-            if self.up:
+            if self.is_up:
                 self.asked.append(question)
                 reply = self._store.state.ask(question)
             if hear is not None:
                 hear(reply)
         while self.messages:
             topic, rest = self.messages.popleft()
-            if self.up:
+            if self.is_up:
                 for receive in self._receivers.get(topic, []):
                     receive(rest)
         return found

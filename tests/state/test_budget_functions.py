@@ -16,6 +16,7 @@ from agentkit.state.budget_questions import (
     budget_leave,
     budget_spend,
 )
+from agentkit.state.questions import beat, mark_key
 from tests.state.both import START, Both
 from tests.state.test_functions import PROCESSES
 
@@ -42,7 +43,8 @@ def spendings(draw: st.DrawFn) -> Any:
         seen_at=draw(st.sampled_from([0, START, START + 1])),
         spent=draw(changes),
     )
-    return budget_spend(KEY, statement, draw(sums), draw(limits))
+    marks = draw(st.sampled_from([(), (mark_key(),)]))
+    return budget_spend(KEY, statement, draw(sums), draw(limits), marks=marks)
 
 
 steps = st.one_of(
@@ -50,6 +52,7 @@ steps = st.one_of(
     spendings(),
     spendings(),
     st.builds(budget_leave, st.just(KEY), st.sampled_from(PROCESSES)),
+    st.builds(beat, st.sampled_from(PROCESSES), st.sampled_from([0, START])),
     st.just("flush"),
     st.integers(-WINDOW, WINDOW),
 )

@@ -14,6 +14,7 @@ from agentkit.policy.account import Entry
 from agentkit.policy.period import PERIODS, Window, window_of
 from agentkit.state.budgets import SharedBudgets
 from agentkit.state.local import LocalState
+from agentkit.state.questions import beat
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
 
 LIMIT = 1_000
@@ -33,10 +34,12 @@ class Member:
 
     def __init__(self, store: Store, name: str) -> None:
         self.process, self.processes, self.session = name, 2, 0
+        self.is_up, self.is_cluster, self.mark = True, False, 0
         self.fault: str | None = None
         self._store = store
         self._rounds: list[MakeQuestions] = []
         self.budgets = SharedBudgets(self)
+        self.beat()
 
     def ask(self, question: Question) -> Any:
         fault = self.fault
@@ -64,6 +67,8 @@ class Member:
         self._rounds.remove(make)
 
     def beat(self) -> None:
+        if (found := self.ask(beat(self.process, self.mark))) is not None:
+            self.mark = found[2]
         for make in self._rounds:
             for question, hear in make():
                 self.post(question, hear)

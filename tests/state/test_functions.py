@@ -110,7 +110,7 @@ def test_of_a_leader_that_was_replaced_the_answer_counts_and_the_error_does_not(
 
 
 def test_a_process_counts_as_gone_some_seconds_after_its_last_heartbeat(both: Both) -> None:
-    assert both.ask(questions.beat("p1")) == [1, START]
+    assert both.ask(questions.beat("p1")) == [1, START, -START]
     both.advance(questions.ALIVE_MS - 1)
     assert both.ask(questions.beat("p2"))[0] == 2
     both.advance(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.state import quota_questions
-from agentkit.state.local_quota import LONGEST_HOLD, SPAN
-from agentkit.state.questions import NEWS, inbox_of
-from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys
+from agentkit.state.local_quota import HOLD, LONGEST_HOLD, SPAN
+from agentkit.state.questions import NEWS, beat, inbox_of
+from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from tests.state.both import Both
 
 KEYS = QuotaKeys.of("group", "line")
@@ -31,6 +31,8 @@ class Quota(Both):
         self.members = [KEYS.member(f"m{n}", self.server) for n in range(members)]
         self.took: dict[str, list[tuple[int, int, int, int, int]]] = {}
         self.granted: list[tuple[int, int, int, int]] = []
+        self.mark = self.beat("p1", 0)
+        self.born = 0
 
     def had(self, asker: str, member: int) -> bool:
         since = self.now - SPAN * 1000
@@ -41,13 +43,15 @@ class Quota(Both):
         asker: str,
         *needs: tuple[int, int, int],
         limits: tuple[int, int, int, int] = NO_LIMIT,
-        alive: int = 1,
+        users: int = 1,
         free: int = 100,
     ) -> Any:
         offers = [
-            Offer(each, self.had(asker, n), free, 0, limits) for n, each in enumerate(self.members)
+            Offer(each, self.had(asker, n), users=users, free=free, load=0, limits=limits)
+            for n, each in enumerate(self.members)
         ]
-        reply = self.ask(quota_questions.reserve(KEYS, asker, alive, offers, needs))
+        reply = self.ask(quota_questions.reserve(KEYS, asker, self.server, offers, needs))
+        self.born = reply[3][4] if reply[3] else self.born
         for need, member in zip(needs, reply[2], strict=False):
             entry = (self.now, member - 1, 1, need[0], need[1])
             self.took.setdefault(asker, []).append(entry)
@@ -61,15 +65,54 @@ class Quota(Both):
                 for at, member, *taken in self.took.get(asker, [])
                 if member == number
             ]
-            replies.append(self.ask(quota_questions.introduce(each, asker, took, missing)))
+            question = quota_questions.introduce(
+                KEYS, each, asker, self.server, entries=took, missing=missing
+            )
+            replies.append(self.ask(question))
         return replies
 
-    def watch(self, asker: str, alive: int = 1) -> Any:
-        had = [self.had(asker, n) for n in range(len(self.members))]
-        return self.ask(quota_questions.watch(self.members, asker, self.server, alive, had))
+    def beat(self, process: str, known: int) -> int:
+        mark: int = self.ask(beat(process, known))[2]
+        return mark
+
+    def watch(self, asker: str, users: int = 1, known: int = 0) -> Any:
+        watched = [
+            Watched(each, had=self.had(asker, n), users=users)
+            for n, each in enumerate(self.members)
+        ]
+        return self.ask(quota_questions.watch(KEYS, asker, self.server, known, watched))
+
+    def report(self, member: int, **what: Any) -> None:
+        keys = self.members[member]
+        self.ask(quota_questions.report(KEYS, f"m{member}", keys, self.server, **what))
 
     def settle(self, member: int, *changes: tuple[int, int, int, int]) -> Any:
-        return self.ask(quota_questions.settle(KEYS, self.members[member], changes))
+        return self.ask(quota_questions.settle(KEYS, self.members[member], self.born, changes))
+
+    def take(self, name: str, *values: Any) -> None:
+        """One step of a property."""
+        if name == "reserve":
+            asker, asked, users = values
+            reply = self.reserve(asker, *asked, limits=(6, 150, 150, 250), users=users, free=3)
+            if reply[1] == INTRODUCE:
+                self.introduce(asker, missing=[(1, 1, 3, 3)])
+        elif name == "settle":
+            member, age, change = values
+            self.settle(member, (self.now // 1000 - age, 0, change, -change))
+        elif name == "report":
+            member, rest, limit = values
+            limits = (limit, 0, 0, limit * 20)
+            self.report(member, rest=float(rest), lasting=60.0, limits=limits)
+        else:
+            acts: dict[str, Callable[..., Any]] = {
+                "advance": self.advance,
+                "back": lambda ms: self.advance(-ms),
+                "watch": lambda asker: self.watch(asker, users=2, known=self.mark),
+                "pause": lambda n, length: self.ask(quota_questions.pause(KEYS, f"m{n}", length)),
+                "beat": lambda known: self.beat("p1", known * self.mark),
+                "flush": self.flush,
+            }
+            acts[name](*values)
 
     def in_window(self) -> tuple[int, int, int]:
         """What was granted in the last 60 s, over all askers and members."""
@@ -93,7 +136,7 @@ def test_the_limit_is_that_of_all_processes(quota: Quota) -> None:
     assert quota.reserve("p1:1", *[(0, 0, 0)] * 3, limits=limits)[1:3] == [0, [1, 1, 1]]
     _, wait, granted, used = quota.reserve("p2:1", *[(0, 0, 0)] * 3, limits=limits)
     assert granted == [1, 1]
-    assert used == [5, 0, 0]
+    assert used[:3] == [5, 0, 0]
     quota.advance(wait - 1)
     assert quota.reserve("p2:1", (0, 0, 0), limits=limits)[2] == []
     quota.advance(1)
@@ -162,7 +205,7 @@ def test_several_members_share_the_load_and_a_rest_leaves_the_others(client: red
         limits = (2, 0, 0, 0)
         assert quota.reserve("p1:1", *[(0, 0, 0)] * 3, limits=limits)[2] == [1, 2, 3]
         topic = KEYS.topic("m0")
-        quota.ask(quota_questions.report(KEYS, "m0", quota.members[0], alive=1, rest=5.0))
+        quota.report(0, rest=5.0)
         assert quota.heard()[-1] == (NEWS, f"{topic}\nreport 5000 0 0 0 0 0".encode())
         _, wait, granted, _ = quota.reserve("p2:1", *[(0, 0, 0)] * 3, limits=limits)
         assert granted == [2, 3]
@@ -172,10 +215,7 @@ def test_several_members_share_the_load_and_a_rest_leaves_the_others(client: red
 
 
 def test_learned_limits_hold_for_everybody_and_end(quota: Quota) -> None:
-    reported = quota_questions.report(
-        KEYS, "m0", quota.members[0], alive=1, lasting=60.0, limits=(2, 0, 0, 0)
-    )
-    quota.ask(reported)
+    quota.report(0, lasting=60.0, limits=(2, 0, 0, 0))
     assert quota.reserve("p1:1", *[(0, 0, 0)] * 3, limits=(10, 0, 0, 0))[2] == [1, 1]
     assert quota.watch("p2:1")[1][3:8] == [60_000, 2, 0, 0, 0]
     quota.advance(60_000)
@@ -187,20 +227,49 @@ def test_after_a_loss_nothing_is_granted_until_all_have_introduced_themselves(qu
     quota.reserve("p1:1", *[(0, 0, 0)] * 2, limits=limits)
     quota.reserve("p2:1", *[(0, 0, 0)] * 2, limits=limits)
     quota.flush()
-    assert quota.reserve("p3:1", (0, 0, 0), limits=limits, alive=3)[1:3] == [LONGEST_HOLD, []]
+    assert quota.reserve("p3:1", (0, 0, 0), limits=limits, users=3)[1:3] == [LONGEST_HOLD, []]
     assert quota.reserve("p1:1", (0, 0, 0), limits=limits)[1] == INTRODUCE
     quota.introduce("p1:1")
     assert quota.watch("p2:1")[1][0] == 1
     quota.introduce("p2:1")
     quota.advance(LONGEST_HOLD)
     _, _, granted, used = quota.reserve("p3:1", (0, 0, 0), limits=limits)
-    assert (granted, used) == ([], [4, 0, 0])
+    assert (granted, used[:3]) == ([], [4, 0, 0])
+
+
+def test_a_new_key_costs_no_wait_unless_the_server_has_forgotten_something(quota: Quota) -> None:
+    assert quota.beat("p2", quota.mark) == quota.mark < 0
+    assert quota.reserve("p1:1", (0, 0, 0), users=8)[1:3] == [0, [1]]
+    quota.advance(10)
+    quota.flush()
+    assert quota.beat("new", 0) < 0  # it cannot know of the loss
+    lost_at = quota.beat("p2", quota.mark)
+    assert lost_at == quota.now
+    quota.members = [KEYS.member("another", quota.server)]
+    quota.advance(1000)
+    assert quota.reserve("p2:1", (0, 0, 0))[1:3] == [HOLD - 1000, []]
+    quota.advance(LONGEST_HOLD)
+    quota.members = [KEYS.member("third", quota.server)]
+    assert quota.reserve("p3:1", (0, 0, 0), users=8)[1:3] == [0, [1]]
+
+
+def test_only_processes_that_use_a_key_are_waited_for(quota: Quota) -> None:
+    quota.reserve("p1:1", (0, 0, 0))
+    quota.reserve("p2:1", (0, 0, 0))
+    quota.flush()
+    for asker in ("p1:1", "p2:1"):
+        quota.introduce(asker)
+    _, wait, _, (*_, unsure, _) = quota.reserve("p1:1", (0, 0, 0), users=2)
+    assert (wait, unsure) == (HOLD, LONGEST_HOLD)
+    quota.advance(HOLD)
+    assert quota.watch("p1:1", users=2)[1][2] == 0
+    assert quota.watch("p3:1", users=9)[1][2] == LONGEST_HOLD - HOLD
 
 
 def test_what_was_taken_alone_is_counted_once_for_a_known_process(quota: Quota) -> None:
     quota.reserve("p1:1", (5, 5, 0))
-    assert quota.introduce("p1:1", missing=[(3, 1, 7, 7)]) == [[quota.now // 1000, 0]]
-    assert quota.watch("p1:1")[1][9:] == [3, 1, 7, 7, 0, 1, 5, 5]
+    assert quota.introduce("p1:1", missing=[(3, 1, 7, 7)]) == [[quota.now // 1000, 0, quota.born]]
+    assert quota.watch("p1:1")[1][10:] == [3, 1, 7, 7, 0, 1, 5, 5]
 
 
 def test_a_clock_that_jumps_admits_nothing_over_the_limit(quota: Quota) -> None:
@@ -213,7 +282,7 @@ def test_a_clock_that_jumps_admits_nothing_over_the_limit(quota: Quota) -> None:
 
 
 def test_another_server_only_says_its_name(quota: Quota) -> None:
-    found = quota.ask(quota_questions.watch(quota.members, "p1:1", "other", 1, [False]))
+    found = quota.ask(quota_questions.watch(KEYS, "p1:1", "other", 0, []))
     assert found == [quota.server.encode()]
 
 
@@ -232,6 +301,7 @@ steps = st.one_of(
     st.tuples(st.just("report"), st.integers(0, 1), st.integers(0, 5), st.integers(0, 9)),
     st.tuples(st.just("pause"), st.integers(0, 1), st.sampled_from([0.0, 0.0, 3.0, 7.0])),
     st.tuples(st.just("flush")),
+    st.tuples(st.just("beat"), st.integers(0, 1)),
     st.tuples(st.just("back"), st.sampled_from([1_000, 5_000, 130_000])),
 )
 
@@ -244,37 +314,7 @@ def test_the_scripts_do_what_the_functions_in_memory_do(
     quota = Quota(client, members=2)
     try:
         for name, *values in taken:
-            if name == "reserve":
-                asker, asked, alive = values
-                reply = quota.reserve(asker, *asked, limits=(6, 150, 150, 250), alive=alive, free=3)
-                if reply[1] == INTRODUCE:
-                    quota.introduce(asker, missing=[(1, 1, 3, 3)])
-            elif name == "advance":
-                quota.advance(values[0])
-            elif name == "back":
-                quota.advance(-values[0])
-            elif name == "settle":
-                member, age, change = values
-                quota.settle(member, (quota.now // 1000 - age, 0, change, -change))
-            elif name == "watch":
-                quota.watch(values[0], alive=2)
-            elif name == "pause":
-                quota.ask(quota_questions.pause(KEYS, f"m{values[0]}", values[1]))
-            elif name == "report":
-                member, rest, limit = values
-                quota.ask(
-                    quota_questions.report(
-                        KEYS,
-                        f"m{member}",
-                        quota.members[member],
-                        alive=1,
-                        rest=float(rest),
-                        lasting=60.0,
-                        limits=(limit, 0, 0, limit * 20),
-                    )
-                )
-            else:
-                quota.flush()
+            quota.take(name, *values)
         assert quota.heard() == quota.messages
     finally:
         quota.close()
@@ -303,13 +343,13 @@ def test_no_window_holds_more_than_the_limit_even_after_a_loss(
             elif isinstance(step, int):
                 quota.advance(step)
                 for asker in ASKERS:  # as with each heartbeat
-                    if quota.watch(asker, alive=3)[1][0]:
+                    if quota.watch(asker, users=3, known=quota.mark)[1][0]:
                         quota.introduce(asker)
             else:
                 asker, asked = step
-                if quota.reserve(asker, *asked, limits=limits, alive=3)[1] == INTRODUCE:
+                if quota.reserve(asker, *asked, limits=limits, users=3)[1] == INTRODUCE:
                     quota.introduce(asker)
-                    quota.reserve(asker, *asked, limits=limits, alive=3)
+                    quota.reserve(asker, *asked, limits=limits, users=3)
                 requests, inputs, outputs = quota.in_window()
                 assert requests <= 8
                 assert inputs <= 200

@@ -291,8 +291,14 @@ def test_a_call_that_is_larger_than_a_share_is_served_when_its_process_took_noth
 def test_without_the_store_calls_can_be_refused() -> None:
     world = World(2, FIVE, loss="stop")
     lose(world)
+    calls = [world[0].call() for _ in range(3)]
+    world.store.now += 0.25
+    for each in calls:
+        with pytest.raises(PoolExhaustedError, match="store of the fleet is lost"):
+            each.wait(world.store.now)
     with pytest.raises(PoolExhaustedError, match="store of the fleet is lost"):
         world[0].call()
+    world[0].waiting.clear()
     world.store.up = True
     world.advance(1.0)
     world[0].call()
@@ -302,13 +308,48 @@ def test_without_the_store_calls_can_be_refused() -> None:
 
 def test_a_question_without_a_reply_is_given_up_after_a_quarter_of_a_second() -> None:
     world = World(2, RateLimits(requests_per_minute=10))
+    lose(world)
     lease = world[0].call()
-    assert lease.wait(world.store.now) == pytest.approx(0.25)
+    world.store.now += 0.24
+    assert 0 < lease.wait(world.store.now) <= 0.01
     assert lease.is_undecided(world.store.now)
-    world.store.now += 0.25
+    world.store.now += 0.01
     lease.wait(world.store.now)
     assert lease.granted
     assert world[0].sharing.statistics()["shared"] is False
+
+
+def test_a_late_process_waits_for_a_store_that_answers_and_takes_nothing_alone() -> None:
+    world = World(2, RateLimits(requests_per_minute=10))
+    lease = world[0].call()
+    assert lease.wait(world.store.now) == pytest.approx(0.25)
+    world.store.now += 1.5
+    lease.wait(world.store.now)
+    assert lease.is_undecided(world.store.now)
+    world.settle()
+    assert lease.granted
+    assert world[0].sharing.statistics()["shared"] is True
+
+
+def test_a_store_that_answers_everything_but_this_is_given_up_in_the_end() -> None:
+    world = World(2, RateLimits(requests_per_minute=10))
+    lease = world[0].call()
+    world.store.now += 2.0
+    lease.wait(world.store.now)
+    assert lease.granted
+
+
+def test_a_short_loss_costs_a_moment_and_nothing_is_taken_alone() -> None:
+    world = World(2, RateLimits(requests_per_minute=10))
+    world[0].fleet.reaches_store = False
+    lease = world[0].call()
+    world.store.now += 0.1
+    lease.wait(world.store.now)
+    world[0].fleet.reaches_store = True
+    world[0].fleet.beat()
+    world.settle()
+    assert lease.granted
+    assert "quota_introduce" not in [each.function for each in world[0].fleet.asked]
 
 
 def test_what_was_taken_alone_is_counted_when_the_store_is_back() -> None:

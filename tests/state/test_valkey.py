@@ -45,7 +45,7 @@ def test_tasks_and_threads_share_one_connection(server: Server, fleet: ValkeyFle
         asked = [fleet.aask(questions.beat(f"p{i}")) for i in range(50)]
         return await asyncio.gather(*asked)
 
-    assert sorted(alive for alive, _ in asyncio.run(main())) == list(range(2, 52))
+    assert sorted(alive for alive, *_ in asyncio.run(main())) == list(range(2, 52))
     assert server.run("INFO", "clients")["connected_clients"] <= 3  # with the inbox, and this one
 
 

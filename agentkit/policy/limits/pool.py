@@ -300,9 +300,13 @@ class Pool:
             if head.member is not None:  # Ctrl-C came before it left the queue
                 self._queue.remove(head)
                 continue
-            if self.sharing is not None and self.sharing.decides(now):
-                self._ask(self.sharing, now, wakes)
-                return
+            if self.sharing is not None:
+                if self.sharing.decides(now):
+                    self._ask(self.sharing, now, wakes)
+                    return
+                if self.sharing.refusal(now) is not None:
+                    self._refuse_too_large(now, wakes)
+                    return
             member = self._choose(head.need, now)
             if not self._queue or self._queue[0] is not head:
                 continue  # a signal handler asked for a lease meanwhile

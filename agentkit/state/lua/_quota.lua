@@ -7,24 +7,43 @@ local LONGEST_HOLD = 5000
 local GRACE = 1000
 local KEPT = 2 * SPAN * 1000
 
+-- What the buckets of a member hold from one to another: requests, input and output of each in turn.
+local function read_buckets(key, first, last)
+  local names = {}
+  for each = first, last do
+    names[#names + 1] = 'r' .. each
+    names[#names + 1] = 'i' .. each
+    names[#names + 1] = 'o' .. each
+  end
+  return #names > 0 and redis.call('HMGET', key, unpack(names)) or names, names
+end
+
 -- A member without what has expired. It starts anew if a part of it is lost, or if the server's
--- clock went far back. Then it is held, if any process may have taken something: for HOLD, so that
--- all have time to say what they took, and longer if fewer have come than are `expected`.
-local function open_member(key, known, now, may_have_lost, expected)
+-- clock went far back. Then it is held if any process may have taken something: for HOLD after the
+-- loss, so that all have time to say what they took. Nobody took anything of a member that was never
+-- used, on a server that remembers everything for long enough to have heard of it.
+-- `mark` has its key and the name of the server; `had` is whether the process took something.
+local function open_member(key, known, mark, now, had)
   local bucket = math.floor(now / 1000)
   local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'rest', 'held', 'until',
-    'l1', 'l2', 'l3', 'l4', 'patient', 'expected')
+    'l1', 'l2', 'l3', 'l4', 'patient', 'expected', 'born')
   local member = {key = key, known = known, bucket = bucket, learned = {}}
   local oldest, newest = tonumber(found[1] or 0), tonumber(found[2] or 0)
-  if not found[1] or newest - bucket > 2 * SPAN or redis.call('EXISTS', known) == 0 then
+  local is_known = redis.call('EXISTS', known) == 1
+  if not found[1] or newest - bucket > 2 * SPAN or not is_known then
+    local since = marked_since(mark[1], mark[2], now)
+    if had or found[1] or is_known then
+      since = now
+    end
     oldest, newest = bucket, bucket
-    found = {}
-    if may_have_lost then
-      found[7], found[13], found[14] = now + HOLD, now + LONGEST_HOLD, 0
+    found = {[15] = now}
+    if since + LONGEST_HOLD > now then
+      found[7], found[13], found[14] = since + HOLD, since + LONGEST_HOLD, 0
     end
     redis.call('DEL', key, known)
     redis.call('HSET', key, 'oldest', bucket, 'newest', bucket, 'r', 0, 'i', 0, 'o', 0,
-      'held', tostring(found[7] or 0), 'patient', tostring(found[13] or 0), 'expected', 0)
+      'held', tostring(found[7] or 0), 'patient', tostring(found[13] or 0), 'expected', 0,
+      'born', tostring(now))
     redis.call('ZADD', known, '+inf', '')
     redis.call('PEXPIRE', key, KEPT)
     redis.call('PEXPIRE', known, KEPT)
@@ -32,13 +51,8 @@ local function open_member(key, known, now, may_have_lost, expected)
   local used = {tonumber(found[3] or 0), tonumber(found[4] or 0), tonumber(found[5] or 0)}
   local last = math.min(bucket - SPAN, newest)
   if oldest <= last then
-    local names = {}
-    for each = oldest, last do
-      names[#names + 1] = 'r' .. each
-      names[#names + 1] = 'i' .. each
-      names[#names + 1] = 'o' .. each
-    end
-    for n, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+    local values, names = read_buckets(key, oldest, last)
+    for n, value in ipairs(values) do
       local kind = (n - 1) % 3 + 1
       used[kind] = used[kind] - tonumber(value or 0)
     end
@@ -48,19 +62,25 @@ local function open_member(key, known, now, may_have_lost, expected)
   end
   member.oldest, member.newest, member.used = oldest, newest, used
   member.rest, member.held = tonumber(found[6] or 0), tonumber(found[7] or 0)
-  local patient = tonumber(found[13] or 0)
-  if patient > now then
-    local most = math.max(tonumber(found[14] or 0), expected)
-    redis.call('HSET', key, 'expected', most)
-    if redis.call('ZCARD', known) - 1 < most then
-      member.held = patient
-    end
-  end
+  member.patient, member.expected = tonumber(found[13] or 0), tonumber(found[14] or 0)
+  member.unsure, member.born = 0, tonumber(found[15])
   member.forgets = tonumber(found[8] or 0)
   for n = 1, 4 do
     member.learned[n] = member.forgets > now and tonumber(found[8 + n] or 0) or 0
   end
   return member
+end
+
+-- Hold a member longer if fewer processes have come than some process knows to use it.
+local function wait_for_users(member, now, users)
+  if member.patient > now then
+    local most = math.max(member.expected, users)
+    redis.call('HSET', member.key, 'expected', most)
+    if redis.call('ZCARD', member.known) - 1 < most then
+      member.held = member.patient
+    end
+  end
+  member.unsure = member.held > now and member.patient - now or 0
 end
 
 -- Add to a bucket of a member.
@@ -99,17 +119,11 @@ local function exceeds(limits, requests, inputs, outputs)
     or limits[3] > 0 and outputs > limits[3] or limits[4] > 0 and inputs + outputs > limits[4]
 end
 
--- Let the process that has waited longest ask, and let no other overtake it for a while.
-local function call_up(head, who, now, channels, topic)
-  redis.call('HSET', head, 'who', who, 'until', tostring(now + GRACE), 'input', -1)
+-- Let a process ask that is first in the line, and let no other overtake it for a while. With
+-- `wait`, it asks after as many ms.
+local function call_up(head, who, now, wait, channels, topic)
+  redis.call('HSET', head, 'who', who, 'until', tostring(now + wait + GRACE),
+    'told', wait == 0 and 1 or 0)
   redis.call('PEXPIRE', head, KEPT)
-  redis.call('PUBLISH', channels .. string.match(who, '^[^:]*'), topic .. '\nroom')
-end
-
--- Call up the process that is first in the line, unless it knows.
-local function call_up_first(line, head, now, channels, topic)
-  local first = redis.call('ZRANGE', line, 0, 0)[1]
-  if first and redis.call('HGET', head, 'who') ~= first then
-    call_up(head, first, now, channels, topic)
-  end
+  redis.call('PUBLISH', channels .. string.match(who, '^[^:]*'), topic .. '\nroom ' .. wait)
 end

@@ -3,7 +3,7 @@
 -- and nano-dollars, and the ms to wait. The amounts of a process are absolute at the start of each
 -- of its epochs, so that a question which got lost is corrected by the next epoch. After the account
 -- was lost, what no process reports any more is the total that was heard last without what is reported.
--- KEYS: account.
+-- KEYS: account, and the mark unless a cluster may have it on another server.
 -- ARGV: process, epoch, start and end of the window in ms (end 0: never), born as heard in this
 -- epoch (0: not heard); then tokens and nano-dollars each: at the start of the epoch, the part of
 -- them that the account had, its total as last heard, spent since the last question, to reserve,
@@ -62,8 +62,13 @@ tokens, nanos = tokens + arg[12], nanos + arg[13]
 was[3], was[4] = was[3] + arg[12], was[4] + arg[13]
 local status, wait = 'yes', 0
 if arg[20] > 0 then
-  if was[10] > now then
-    status, wait = 'wait', was[10] - now
+  local hold = was[10]
+  if KEYS[2] then
+    local last = math.min(tonumber(redis.call('HGET', KEYS[2], 'last')) or now, now)
+    hold = math.max(hold, last + arg[19])
+  end
+  if hold > now then
+    status, wait = 'wait', hold - now
   elseif (arg[16] >= 0 and total(3) + arg[14] > arg[16])
     or (arg[17] >= 0 and total(4) + arg[15] > arg[17]) then
     status = 'no'

@@ -1,12 +1,12 @@
 -- Tell every process that a member rests, or what limits its provider reported. Returns 1.
--- KEYS: hash and sorted set of the member, pause. ARGV: live processes, channel, topic, milliseconds to
+-- KEYS: mark, hash and sorted set of the member, pause. ARGV: server, channel, topic, milliseconds to
 -- rest, milliseconds for which the limits hold, four limits (0: not reported).
 local now = now_ms()
-local member = open_member(KEYS[1], KEYS[2], now, tonumber(ARGV[1]) > 1, tonumber(ARGV[1]))
+local member = open_member(KEYS[2], KEYS[3], {KEYS[1], ARGV[1]}, now, false)
 local rest = math.max(member.rest, now + ARGV[4])
 redis.call('HSET', member.key, 'rest', tostring(rest))
 if tonumber(ARGV[4]) > 0 then
-  pause(KEYS[3], now, tonumber(ARGV[4]))
+  pause(KEYS[4], now, tonumber(ARGV[4]))
 end
 local learned = 0
 for n = 1, 4 do

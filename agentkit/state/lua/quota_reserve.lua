@@ -1,21 +1,23 @@
 -- Reserve quota for the calls that wait longest in one process, in their order, as far as there is
--- room. A process that has to wait stands in a line; no other overtakes the first in it.
--- KEYS: line, head of the line, then the hash and the sorted set of each member.
--- ARGV: asker (process:number), prefix of channels, topic, live processes; of each member: whether
--- the asker took something in its window, free places, load, four limits (0: none); of each need:
--- input, output, milliseconds that it has waited.
+-- room. A process that has to wait stands in a line; no other overtakes the first in it. Whoever
+-- comes first by that is told when there will be room for its need, which the head of the line holds.
+-- KEYS: line, head of the line, mark, then the hash and the sorted set of each member.
+-- ARGV: asker (process:number), prefix of channels, topic, server; of each member: whether the asker
+-- took something in its window, the processes that use it, free places, load, four limits (0: none);
+-- of each need: input, output, milliseconds that it has waited.
 -- Returns the bucket; the milliseconds to wait (0: all is granted, -2: introduce yourself); the
--- number of the member of each need that is granted; and what counts in each member.
+-- number of the member of each need that is granted; and of each member what counts in it, the
+-- milliseconds for which it may be held at most (0: it is not), and when it began.
 local now = now_ms()
 local asker, channels, topic = ARGV[1], ARGV[2], ARGV[3]
-local others = tonumber(ARGV[4]) > 1
+local mark = {KEYS[3], ARGV[4]}
 local members, unknown, at = {}, false, 5
-for n = 3, #KEYS, 2 do
+for n = 4, #KEYS, 2 do
   local had = ARGV[at] == '1'
-  local member = open_member(KEYS[n], KEYS[n + 1], now, had or others, tonumber(ARGV[4]))
-  member.free, member.load, member.limits = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), {}
+  local member = open_member(KEYS[n], KEYS[n + 1], mark, now, had)
+  member.free, member.load, member.limits = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), {}
   for kind = 1, 4 do
-    local own, learned = tonumber(ARGV[at + 2 + kind]), member.learned[kind]
+    local own, learned = tonumber(ARGV[at + 3 + kind]), member.learned[kind]
     member.limits[kind] = learned > 0 and (own == 0 or learned < own) and learned or own
   end
   if not redis.call('ZSCORE', member.known, asker) then
@@ -25,8 +27,9 @@ for n = 3, #KEYS, 2 do
       redis.call('ZADD', member.known, tostring(now), asker)
     end
   end
+  wait_for_users(member, now, tonumber(ARGV[at + 1]))
   members[#members + 1] = member
-  at = at + 7
+  at = at + 8
 end
 local bucket = members[1].bucket
 if unknown then
@@ -39,6 +42,8 @@ local function used_now()
     for kind = 1, 3 do
       used[#used + 1] = member.used[kind]
     end
+    used[#used + 1] = member.unsure
+    used[#used + 1] = member.born
   end
   return used
 end
@@ -53,13 +58,7 @@ local function wait_for(member, input, output)
   if exceeds(limits, 1, input, output) then
     return math.huge
   end
-  local names = {}
-  for each = member.oldest, member.newest do
-    names[#names + 1] = 'r' .. each
-    names[#names + 1] = 'i' .. each
-    names[#names + 1] = 'o' .. each
-  end
-  local values = redis.call('HMGET', member.key, unpack(names))
+  local values = read_buckets(member.key, member.oldest, member.newest)
   for n = 1, #values, 3 do
     for kind = 1, 3 do
       used[kind] = used[kind] - tonumber(values[n + kind - 1] or 0)
@@ -72,24 +71,51 @@ local function wait_for(member, input, output)
 end
 
 local line, head = KEYS[1], KEYS[2]
+
+local function stand(waited, input, output)
+  redis.call('ZADD', line, tostring(now - waited), asker)
+  redis.call('HSET', head, 'n:' .. asker, input .. ' ' .. output)
+  redis.call('PEXPIRE', line, KEPT)
+  redis.call('PEXPIRE', head, KEPT)
+end
+
+local function leave(who)
+  redis.call('ZREM', line, who)
+  redis.call('HDEL', head, 'n:' .. who)
+end
+
+-- Call up the process that is first in the line, unless it knows. Returns until when it is the head.
+local function call_up_first(first)
+  local known = redis.call('HMGET', head, 'who', 'until', 'n:' .. first)
+  if known[1] == first then
+    return tonumber(known[2])
+  end
+  local wait = 0
+  if known[3] then
+    local input, output = string.match(known[3], '(%d+) (%d+)')
+    wait = math.huge
+    for _, member in ipairs(members) do
+      wait = math.min(wait, wait_for(member, tonumber(input), tonumber(output)))
+    end
+    wait = wait < math.huge and wait or 0
+  end
+  call_up(head, first, now, wait, channels, topic)
+  return now + wait + GRACE
+end
+
 local rank = now - tonumber(ARGV[at + 2] or 0)
 while at <= #ARGV do
   local first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
   if not first[1] or first[1] == asker or tonumber(first[2]) > rank then
     break
   end
-  local known = redis.call('HMGET', head, 'who', 'until')
-  local ends = tonumber(known[2] or 0)
-  if known[1] ~= first[1] then
-    call_up(head, first[1], now, channels, topic)
-    ends = now + GRACE
-  end
+  local ends = call_up_first(first[1])
   if ends > now then
-    redis.call('ZADD', line, tostring(rank), asker)
-    redis.call('PEXPIRE', line, KEPT)
-    return {bucket, ends - now, {}, used_now()}
+    stand(ARGV[at + 2], ARGV[at], ARGV[at + 1])
+    local ahead = redis.call('ZCOUNT', line, '-inf', '(' .. tostring(rank))
+    return {bucket, ends - now + (math.max(ahead, 1) - 1) * GRACE, {}, used_now()}
   end
-  redis.call('ZREM', line, first[1])
+  leave(first[1])
 end
 
 local granted, wait = {}, 0
@@ -126,22 +152,22 @@ if #granted > 0 then
   end
 end
 if wait > 0 then
-  redis.call('ZADD', line, tostring(now - ARGV[at + 2]), asker)
-  redis.call('PEXPIRE', line, KEPT)
+  stand(ARGV[at + 2], ARGV[at], ARGV[at + 1])
   if redis.call('ZRANGE', line, 0, 0)[1] == asker then
-    redis.call('HSET', head, 'who', asker, 'until', tostring(now + wait + GRACE),
-      'input', ARGV[at], 'output', ARGV[at + 1])
-    redis.call('PEXPIRE', head, KEPT)
+    redis.call('HSET', head, 'who', asker, 'until', tostring(now + wait + GRACE), 'told', 0)
     for _, member in ipairs(members) do
       redis.call('HSET', member.key, 'limits', table.concat(member.limits, ' '))
     end
     return {bucket, wait, granted, used_now()}
   end
 else
-  redis.call('ZREM', line, asker)
+  leave(asker)
   if redis.call('HGET', head, 'who') == asker then
     redis.call('HDEL', head, 'who')
   end
 end
-call_up_first(line, head, now, channels, topic)
+local first = redis.call('ZRANGE', line, 0, 0)[1]
+if first then
+  call_up_first(first)
+end
 return {bucket, wait, granted, used_now()}

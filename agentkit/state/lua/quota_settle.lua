@@ -2,10 +2,11 @@
 -- gets a message if there is room now.
 -- Returns how many of the reservations still count.
 -- KEYS: head of the line, hash of the member.
--- ARGV: prefix of channels, topic, then of each reservation: bucket, and what to add.
+-- ARGV: prefix of channels, topic, when the member began that has the reservations; then of each of
+-- them: bucket, and what to add.
 local key = KEYS[2]
-local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'limits')
-if not found[1] then
+local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'limits', 'born')
+if not found[1] or found[7] ~= ARGV[3] then
   return 0
 end
 local now = now_ms()
@@ -13,23 +14,25 @@ local member = {key = key, oldest = tonumber(found[1]), newest = tonumber(found[
   used = {tonumber(found[3]), tonumber(found[4]), tonumber(found[5])}}
 local oldest = math.max(member.oldest, math.floor(now / 1000) - SPAN + 1)
 local counted = 0
-for at = 3, #ARGV, 4 do
+for at = 4, #ARGV, 4 do
   local bucket = tonumber(ARGV[at])
   if bucket >= oldest and bucket <= member.newest then
     add(member, bucket, tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
     counted = counted + 1
   end
 end
-local waiting = redis.call('HMGET', KEYS[1], 'who', 'until', 'input', 'output')
-if found[6] and waiting[1] and tonumber(waiting[2]) > now and tonumber(waiting[3]) >= 0 then
+local waiting = redis.call('HMGET', KEYS[1], 'who', 'until', 'told')
+if found[6] and waiting[1] and tonumber(waiting[2]) > now and waiting[3] ~= '1' then
   local limits = {}
   for each in string.gmatch(found[6], '%d+') do
     limits[#limits + 1] = tonumber(each)
   end
+  local need = redis.call('HGET', KEYS[1], 'n:' .. waiting[1])
+  local input, output = string.match(need or '', '(%d+) (%d+)')
   local used = member.used
-  if not exceeds(limits, used[1] + 1, used[2] + waiting[3], used[3] + waiting[4]) then
-    redis.call('HSET', KEYS[1], 'input', -1)
-    redis.call('PUBLISH', ARGV[1] .. string.match(waiting[1], '^[^:]*'), ARGV[2] .. '\nroom')
+  if input and not exceeds(limits, used[1] + 1, used[2] + input, used[3] + output) then
+    redis.call('HSET', KEYS[1], 'told', 1)
+    redis.call('PUBLISH', ARGV[1] .. string.match(waiting[1], '^[^:]*'), ARGV[2] .. '\nroom 0')
   end
 end
 return counted
