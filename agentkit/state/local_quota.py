@@ -97,7 +97,7 @@ class _Line:
         self.needs: dict[str, tuple[int, int]] = {}
         self.who = ""
         self.until = 0
-        self.is_told = False
+        self.is_informed = False
         """Whether the first knows that there is room."""
 
     @property
@@ -200,7 +200,7 @@ class LocalQuota:
             *need, waited = needs[len(granted)]
             line.stand(asker, now - waited, need)
             if line.first == asker:
-                line.who, line.until, line.is_told = asker, now + wait + GRACE, False
+                line.who, line.until, line.is_informed = asker, now + wait + GRACE, False
                 for each in members:
                     each.member.limits = each.limits
                 return reply
@@ -249,11 +249,11 @@ class LocalQuota:
                 member.add(bucket, change)
                 counted += 1
         line = self._lines.get(head.removesuffix("h") + "l")
-        need = None if line is None or line.is_told else line.needs.get(line.who)
+        need = None if line is None or line.is_informed else line.needs.get(line.who)
         if line is not None and line.until > now and need and member.limits is not None:
             used = [a + b for a, b in zip(member.used, (1, *need), strict=True)]
             if not _exceeds(member.limits, used):
-                line.is_told = True
+                line.is_informed = True
                 self._publish(f"{channels}{_process_of(line.who)}", f"{topic}\nroom 0".encode())
         return counted
 
@@ -288,13 +288,13 @@ class LocalQuota:
 
     def quota_watch(self, *asked: Argument) -> list[Any]:
         """See `agentkit.state.quota_questions.watch`."""
-        (mark, *keys), (asker, server, read, gone, *told) = _split(asked)
+        (mark, *keys), (asker, server, read, gone, *states) = _split(asked)
         reply: list[Any] = [self.server.encode()]
         if server != self.server:
             return reply
         now = self._now()
         self._marks.read(mark, int(read))
-        for key, (took, users) in zip(keys[::2], _rows(told, 2), strict=True):
+        for key, (took, users) in zip(keys[::2], _rows(states, 2), strict=True):
             member = self._open(key, (mark, server), had=bool(took))
             unknown = bool(took) and asker not in member.known
             if not unknown:
@@ -333,7 +333,7 @@ class LocalQuota:
         if need is not None:
             wait = min(each.member.wait(each.limits, (1, *need), now) for each in members)
         after = 0 if wait == math.inf else int(wait)
-        line.who, line.until, line.is_told = who, now + after + GRACE, not after
+        line.who, line.until, line.is_informed = who, now + after + GRACE, not after
         self._publish(f"{channels}{_process_of(who)}", f"{topic}\nroom {after}".encode())
 
 

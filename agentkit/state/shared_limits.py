@@ -8,8 +8,8 @@ of them are served, by which key, or when to ask again. A process is in one of t
   the process asks again. While the connection works, it is the process that is late, and it waits
   on for `LONGEST_DELAY`;
 - *lost*: it decides alone, by its share, but takes nothing before the end of a hold: after a loss,
-  the store grants nothing until all processes have said what they took, and neither does a process
-  that lost it meanwhile;
+  the store grants nothing until all processes have reported what they took, and a process that
+  lost it meanwhile takes nothing either;
 - *introducing*: the store is back or has lost what it knew. The process says what it took, and
   takes nothing until that is counted.
 """

@@ -123,7 +123,7 @@ end
 -- `wait`, it asks after as many ms.
 local function call_up(head, who, now, wait, channels, topic)
   redis.call('HSET', head, 'who', who, 'until', tostring(now + wait + GRACE),
-    'told', wait == 0 and 1 or 0)
+    'informed', wait == 0 and 1 or 0)
   redis.call('PEXPIRE', head, KEPT)
   redis.call('PUBLISH', channels .. string.match(who, '^[^:]*'), topic .. '\nroom ' .. wait)
 end

@@ -1,6 +1,6 @@
 -- Reserve quota for the calls that wait longest in one process, in their order, as far as there is
 -- room. A process that has to wait stands in a line; no other overtakes the first in it. Whoever
--- comes first by that is told when there will be room for its need, which the head of the line holds.
+-- comes first by that learns when there will be room for its need, which the head of the line holds.
 -- KEYS: line, head of the line, mark, then the hash and the sorted set of each member.
 -- ARGV: asker (process:number), prefix of channels, topic, server; of each member: whether the asker
 -- took something in its window, the processes that use it, free places, load, four limits (0: none);
@@ -154,7 +154,7 @@ end
 if wait > 0 then
   stand(ARGV[at + 2], ARGV[at], ARGV[at + 1])
   if redis.call('ZRANGE', line, 0, 0)[1] == asker then
-    redis.call('HSET', head, 'who', asker, 'until', tostring(now + wait + GRACE), 'told', 0)
+    redis.call('HSET', head, 'who', asker, 'until', tostring(now + wait + GRACE), 'informed', 0)
     for _, member in ipairs(members) do
       redis.call('HSET', member.key, 'limits', table.concat(member.limits, ' '))
     end

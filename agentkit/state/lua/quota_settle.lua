@@ -21,7 +21,7 @@ for at = 4, #ARGV, 4 do
     counted = counted + 1
   end
 end
-local waiting = redis.call('HMGET', KEYS[1], 'who', 'until', 'told')
+local waiting = redis.call('HMGET', KEYS[1], 'who', 'until', 'informed')
 if found[6] and waiting[1] and tonumber(waiting[2]) > now and waiting[3] ~= '1' then
   local limits = {}
   for each in string.gmatch(found[6], '%d+') do
@@ -31,7 +31,7 @@ if found[6] and waiting[1] and tonumber(waiting[2]) > now and waiting[3] ~= '1' 
   local input, output = string.match(need or '', '(%d+) (%d+)')
   local used = member.used
   if input and not exceeds(limits, used[1] + 1, used[2] + input, used[3] + output) then
-    redis.call('HSET', KEYS[1], 'told', 1)
+    redis.call('HSET', KEYS[1], 'informed', 1)
     redis.call('PUBLISH', ARGV[1] .. string.match(waiting[1], '^[^:]*'), ARGV[2] .. '\nroom 0')
   end
 end
