@@ -1,9 +1,8 @@
-"""An MCP server, to be imported, or started as ``python mcp_server.py``."""
+"""An MCP server of the SDK, to be imported, or started as ``python mcp_server.py``."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 
 try:
     from mcp.server import MCPServer
@@ -32,34 +31,6 @@ async def hang() -> str:
     """Never answer."""
     await asyncio.Event().wait()
     return "never"
-
-
-@server.tool()
-def pid() -> int:
-    """The id of this process."""
-    return os.getpid()
-
-
-@server.tool()
-def variable(name: str) -> str:
-    """An environment variable."""
-    return os.environ.get(name, "unset")
-
-
-@server.tool()
-def die() -> str:
-    """End this process in the middle of a call."""
-    os._exit(3)
-
-
-@server.tool()
-def die_once(marker: str) -> str:
-    """End this process in the middle of a call, the first time."""
-    try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return "alive"
-    os._exit(3)
 
 
 @server.tool(name="dotted.name/tool")

@@ -32,7 +32,8 @@ from tests.agent.mcp_server import MCPServer
 from tests.agent.mcp_server import server as in_process
 from tests.agent.runs import Go, Model, agent_of, each_way, response_with, tool_texts, want
 
-COMMAND = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
+OF_THE_SDK = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
+COMMAND = [sys.executable, str(Path(__file__).with_name("mcp_process.py"))]
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_a_command_is_started_and_has_ended_with_the_context(tmp_path: Path) -> 
 
 
 def test_a_command_may_be_one_line() -> None:
-    with mcp_tools(f"'{COMMAND[0]}' '{COMMAND[1]}'") as tools:
+    with mcp_tools(f"'{OF_THE_SDK[0]}' '{OF_THE_SDK[1]}'") as tools:
         assert call(tools, "add", a=2) == "4"
 
 
@@ -118,14 +119,20 @@ def test_an_agent_runs_them_like_its_own(go: Go) -> None:
 
 @each_way
 def test_what_goes_wrong_goes_back_to_the_model(go: Go) -> None:
-    calls = [ToolCall("1", "fail"), ToolCall("2", "add", {"a": "x"}), ToolCall("3", "hang")]
-    model = Model(response_with(*calls), "Sorry.")
-    with mcp_tools(in_process, timeout=5.0) as tools:
-        assert go(agent_of(model), "Try", tools=tools, tool_timeout=0.2).text == "Sorry."
-    failed, wrong, hung = tool_texts(model)
+    model = Model(response_with(ToolCall("1", "fail"), ToolCall("2", "add", {"a": "x"})), "Sorry.")
+    with mcp_tools(in_process) as tools:
+        assert go(agent_of(model), "Try", tools=tools).text == "Sorry."
+    failed, wrong = tool_texts(model)
     assert failed.startswith("ToolError: Error executing tool fail")  # release 1 says why, too
     assert "valid integer" in wrong
-    assert hung == "ToolError: hang gave no result within 0.2 s"
+
+
+@each_way
+def test_a_tool_that_gives_no_result_in_time_goes_back_to_the_model(go: Go) -> None:
+    model = Model(want("hang"), "Sorry.")
+    with mcp_tools(in_process) as tools:
+        assert go(agent_of(model), "Try", tools=tools, tool_timeout=0.1).text == "Sorry."
+    assert tool_texts(model) == ["ToolError: hang gave no result within 0.1 s"]
 
 
 def test_the_connections_own_timeout_bounds_a_call() -> None:
