@@ -89,10 +89,13 @@ def empty_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("empty")
 
 
+@pytest.fixture(scope="session", name="responses")
+def _responses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("responses")
+
+
 @pytest.fixture(autouse=True)
-def _isolated(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, empty_directory: Path
-) -> None:
+def _isolated(monkeypatch: pytest.MonkeyPatch, responses: Path, empty_directory: Path) -> None:
     """No key, no setting and no file of the developer reaches a test.
 
     Nor does a certificate: the servers here speak plain HTTP, and a client takes longer to read the
@@ -102,8 +105,7 @@ def _isolated(
         if _FOREIGN.search(name):
             monkeypatch.delenv(name)
     # Few tests write there; `tmp_path` would make a directory for each of them.
-    responses = tmp_path_factory.getbasetemp() / "responses" / str(next(_numbers))
-    monkeypatch.setenv("AGENTKIT_CACHE_DIR", str(responses))
+    monkeypatch.setenv("AGENTKIT_CACHE_DIR", str(responses / str(next(_numbers))))
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv("SSL_CERT_DIR", str(empty_directory))
 

@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from agentkit.testing import NetworkForbiddenError
 
 
-def test_the_response_cache_lives_in_the_tests_own_directory(tmp_path: Path) -> None:
-    assert Path(os.environ["AGENTKIT_CACHE_DIR"]).is_relative_to(tmp_path)
+@pytest.mark.parametrize("test", ["one", "another"])
+def test_the_response_cache_lives_in_a_directory_that_no_other_test_uses(
+    test: str, tmp_path: Path
+) -> None:
+    place = Path(os.environ["AGENTKIT_CACHE_DIR"])
+    assert place.is_relative_to(tmp_path.parent)
+    place.mkdir()  # which fails if the other one has it
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -172,5 +173,5 @@ def test_a_folder_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.promise("B29")
-def test_the_default_place_is_the_users_cache_directory(tmp_path: Path) -> None:
-    assert BedrockRegionDiscovery().cache_file.parent == tmp_path / "responses"
+def test_the_default_place_is_the_users_cache_directory() -> None:
+    assert BedrockRegionDiscovery().cache_file.parent == Path(os.environ["AGENTKIT_CACHE_DIR"])
