@@ -20,6 +20,7 @@ from opentelemetry.metrics import (
 from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
 from agentkit.telemetry import names as n
+from agentkit.telemetry.application import has_meter_provider
 from agentkit.telemetry.deferred import Deferred
 from agentkit.telemetry.safe import guarded
 from agentkit.types import Usage
@@ -46,6 +47,7 @@ class Instruments:
         managers: weakref.WeakSet[ObservedManager],
         deferred: Deferred,
     ) -> None:
+        self._has_own_provider = provider is not None
         meter = metrics.get_meter(n.SCOPE, __version__, provider)
         vocabulary = n.VOCABULARIES[profile]
 
@@ -110,6 +112,10 @@ class Instruments:
             n.GENERATE_ACTIVE.unit,
             n.GENERATE_ACTIVE.description,
         )
+
+    def is_recording(self) -> bool:
+        """Whether what is recorded now goes anywhere."""
+        return self._has_own_provider or has_meter_provider()
 
     def observe(self, manager: ObservedManager) -> None:
         """Report the breakers and active requests of `manager` as long as it exists."""

@@ -20,6 +20,7 @@ from opentelemetry.trace import Link, Span, TracerProvider
 from agentkit.errors import ConfigurationError
 from agentkit.policy.validation import whole_number
 from agentkit.telemetry import names as n
+from agentkit.telemetry.application import has_tracer_provider
 from agentkit.telemetry.capture import Capture, ContentMode, Redactor, mode_of
 from agentkit.telemetry.metrics import (
     Breakers,
@@ -116,6 +117,7 @@ class TelemetryObserver(Observer):
         self, telemetry: Telemetry, manager: str, recorder: Recorder, observed: ObservedManager
     ) -> None:
         OUTBOX.start()
+        self._has_own_tracer = telemetry.tracer_provider is not None
         self._tracer = tracer_for(telemetry.tracer_provider)
         self._instruments = instruments_for(telemetry.meter_provider, telemetry.profile)
         self._observed = observed
@@ -142,7 +144,7 @@ class TelemetryObserver(Observer):
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Start the request's span, unless the span of an attempt may suffice."""
         span, late = NO_SPAN, None
-        if OUTBOX.is_closed():  # a span cannot be started later
+        if (not self._has_own_tracer and not has_tracer_provider()) or OUTBOX.is_closed():
             pass
         elif self._is_late:
             start = functools.partial(self._start, request, models)

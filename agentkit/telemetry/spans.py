@@ -218,17 +218,11 @@ class CallSpan(CallObserver):
     def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """Record a look-up in the response cache."""
         settings = self._settings
-        if settings.deferred is not None:
-            settings.deferred.add(settings.instruments.look_up, (result, seconds, settings.labels))
-        else:
-            self._record_look_up(result, seconds)
+        if settings.instruments.is_recording():
+            _measure(settings, settings.instruments.look_up, result, seconds, settings.labels)
         if self._span is not NO_SPAN:
             outcome = settings.labels.cache_results[result][n.CACHE_RESULT]
             self._add_event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
-
-    @recorded
-    def _record_look_up(self, result: CacheResult, seconds: float) -> None:
-        self._settings.instruments.look_up(result, seconds, self._settings.labels)
 
     @recorded
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
@@ -247,22 +241,15 @@ class CallSpan(CallObserver):
         error: BaseException | None,
     ) -> None:
         """End the request's span and count the request."""
-        self._settings.observed.active.discard(self)
         settings = self._settings
+        settings.observed.active.discard(self)
         settings.recorder.call(outcome)
-        kind = error_type(error) if outcome == "error" else None
-        if settings.deferred is not None:
+        if settings.instruments.is_recording():
+            kind = error_type(error) if outcome == "error" else None
             measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
-            settings.deferred.add(settings.instruments.request, measured)
-        else:
-            self._record(outcome, ledger.duration, kind)
+            _measure(settings, settings.instruments.request, *measured)
         if self._span is not NO_SPAN or (self._late is not None and self._attempts != 1):
             self._end_span(outcome, ledger, response, error, time.time_ns())
-
-    @recorded
-    def _record(self, outcome: CallOutcome, seconds: float, kind: str | None) -> None:
-        settings = self._settings
-        settings.instruments.request(outcome, self._attempts, seconds, kind, settings.labels)
 
     @recorded
     def _end_span(
@@ -323,11 +310,9 @@ class AttemptMetrics(AttemptObserver):
         """Count the attempt."""
         settings = self._settings
         settings.recorder.attempt(entry)
-        usage = response.usage if response is not None else getattr(error, "usage", None)
-        if settings.deferred is not None:
-            settings.deferred.add(settings.instruments.attempt, (entry, self._model_id, usage))
-        else:
-            self._record(entry, usage)
+        if settings.instruments.is_recording():
+            usage = response.usage if response is not None else getattr(error, "usage", None)
+            _measure(settings, settings.instruments.attempt, entry, self._model_id, usage)
         if log.isEnabledFor(logging.DEBUG):
             kind = entry.error_type and n.listed(entry.error_type)
             log.debug(
@@ -338,10 +323,6 @@ class AttemptMetrics(AttemptObserver):
                 entry.duration,
                 extra={"model": entry.model, "error_type": kind},
             )
-
-    @recorded
-    def _record(self, entry: Entry, usage: Usage | None) -> None:
-        self._settings.instruments.attempt(entry, self._model_id, usage)
 
 
 class AttemptSpan(AttemptMetrics):
@@ -438,6 +419,19 @@ class AttemptSpan(AttemptMetrics):
             span.set_attributes(output)
         if capture.on_events:
             span.add_event(n.DETAILS, capture.request(self._request) | output)
+
+
+def _measure(settings: SpanSettings, record: Callable[..., None], *measured: Any) -> None:
+    """Call ``record(*measured)``, immediately or at the next collection."""
+    if settings.deferred is not None:
+        settings.deferred.add(record, measured)
+    else:
+        _record(record, measured)
+
+
+@recorded
+def _record(record: Callable[..., None], measured: tuple[Any, ...]) -> None:
+    record(*measured)
 
 
 @guarded(_NO_TRACER)

@@ -24,6 +24,7 @@ EDGES: Mapping[str, frozenset[str]] = {
     "botocore": frozenset(
         {"_endpoint", "_pool_classes_by_scheme", "_verify", "_credentials", "_auth_token"}
     ),
+    "opentelemetry": frozenset({"_TRACER_PROVIDER", "_METER_PROVIDER", "_internal"}),
     "httpx": frozenset({"_client", "_mounts", "_transport", "_pool", "_network_backend"}),
 }
 """Private names of libraries that have no public equivalent. One file uses those of a library."""
