@@ -109,13 +109,13 @@ class Attempt:
         self.freed = False
         """Whether all that it held is given back."""
         call.sent += 1
-        self.watch = call.observer.attempt(
+        self.watch = call.observer.attempt(  # positional: by keyword, it takes twice as long
             target.name,
             target.provider,
-            number=self.number,
-            index=self.position,
-            request=target.adapt(call.request),
-            model_id=self.endpoint.model_id,
+            self.number,
+            self.position,
+            call.request if not target.params else target.adapt(call.request),
+            self.endpoint.model_id,
         )
         self.started = call.rules.now()
         left = call.deadline.at - self.started
@@ -471,7 +471,8 @@ def admit(
 ) -> Attempt | LLMError:
     """Ask the breaker and start the clock. Everything is given back if the breaker refuses."""
     if permit is None and target.breaker is not None:
-        permit = target.breaker.admit(lease=_probe_lease(limit))
+        breaker = target.breaker
+        permit = breaker.admit() if limit is None else breaker.admit(lease=limit + _LEASE_MARGIN)
         if permit is None:
             return _refused(call, target, lease, spendings)
     return Attempt(  # positional: by keyword, each attempt takes 0.2 µs longer
@@ -479,15 +480,11 @@ def admit(
     )
 
 
-def _probe_lease(limit: float | None) -> float | None:
-    return None if limit is None else limit + _LEASE_MARGIN
-
-
 def _admit_in_fleet(
     breaker: CircuitBreaker, circuit: SharedCircuit, limit: float | None
 ) -> Flow[Permit | None]:
     """Ask the breaker, and the fleet if this call would be a probe."""
-    lease = _probe_lease(limit)
+    lease = None if limit is None else limit + _LEASE_MARGIN
     if breaker.state == "closed" or not breaker.would_admit():
         return breaker.admit(lease=lease)
     question = circuit.ask()

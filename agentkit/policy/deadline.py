@@ -28,10 +28,10 @@ class Deadline:
     __slots__ = ("at", "seconds")
 
     def __init__(self, seconds: float | None, now: float) -> None:
-        if seconds is None or seconds == math.inf:
-            self.at = math.inf
-        elif type(seconds) is float and 0.0 < seconds < NEVER:
+        if type(seconds) is float and 0.0 < seconds < NEVER:
             self.at = now + seconds
+        elif seconds is None or seconds == math.inf:
+            self.at = math.inf
         else:
             number("deadline", seconds, above=True, hint="pass seconds, or None for no limit")
             self.at = now + seconds if seconds < NEVER else math.inf

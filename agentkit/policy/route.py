@@ -29,6 +29,8 @@ class Missing:
 
 Stop: TypeAlias = Target | Missing
 
+_NONE: frozenset[int] = frozenset()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
@@ -70,7 +72,7 @@ class Walk(ABC):
         self.tried: dict[int, int] = {}
         """Number of attempts by position."""
         self._retry = retry
-        self._done: set[int] = set()
+        self._done: frozenset[int] = _NONE
         self._due: dict[int, float] = {}
         """Clock time by position before which a target is not tried again."""
         self.returns = False
@@ -126,7 +128,7 @@ class Walk(ABC):
         """
         if self.position in self._due:
             return
-        self._done.add(self.position)
+        self._done |= {self.position}
         target = self.route.stops[self.position]
         if isinstance(target, Target) and fallback is not Fallback.NEXT:
             self.drop_where(lambda other: not _follows(other, target, fallback))
@@ -135,7 +137,7 @@ class Walk(ABC):
         """Drop every other target for which `hopeless` returns true."""
         for index, stop in enumerate(self.route.stops):
             if index != self.position and isinstance(stop, Target) and hopeless(stop):
-                self._done.add(index)
+                self._done |= {index}
 
     def another_left(self, now: float) -> bool:
         """Whether another target could answer: one whose breaker and rate limit admit a request."""

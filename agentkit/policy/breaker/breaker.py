@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.errors import CircuitOpenError, ConfigurationError
@@ -43,7 +43,7 @@ class Permit:
     out and went to another.
     """
 
-    __slots__ = ("_breaker", "_era", "_number", "_settled", "probe", "ticket")
+    __slots__ = ("_breaker", "_era", "_number", "_settled", "probe", "state", "ticket")
 
     def __init__(
         self, breaker: CircuitBreaker, era: pybreaker.CBStateType, number: int, probe: bool = False
@@ -53,13 +53,10 @@ class Permit:
         self._number = number  # in order of admission, over all permits of the breaker
         self._settled = False
         self.probe = probe
+        self.state: Literal["closed", "half-open"] = "half-open" if probe else "closed"
+        """The breaker's state at admission."""
         self.ticket: Ticket | None = None
         """The right to probe for others, too; it is used once."""
-
-    @property
-    def state(self) -> str:
-        """The breaker's state at admission: ``closed``, or ``half-open`` for a probe."""
-        return "half-open" if self.probe else "closed"
 
     def succeeded(self, duration: float = 0.0) -> None:
         """The call succeeded after `duration` seconds."""
@@ -209,9 +206,9 @@ class CircuitBreaker:
         another (default: the breaker's `probe_lease`).
         """
         number = next(self._numbers)
-        era = self._circuit.state
-        if era is self._closed:
-            return Permit(self, era, number)
+        closed = self._closed
+        if closed is not None:
+            return Permit(self, closed, number)
         now = self._clock()
         with self._lock:
             era = self._circuit.state
@@ -415,7 +412,7 @@ class CircuitBreaker:
         if permit._settled:
             return False
         permit._settled = True
-        if permit._era is not self._circuit.state:
+        if permit._era is not self._state:
             return False
         if permit.probe:
             if permit is not self._probe:
@@ -429,9 +426,12 @@ class CircuitBreaker:
         with self._lock:
             if not self._counts(permit):
                 return
-            slow = self._slow_after is not None and duration > self._slow_after
             self._last_success = now
-            self._window.add(now, failed=False, slow=slow)
+            slow = self._slow_after is not None and duration > self._slow_after
+            if slow:
+                self._window.add(now, failed=False, slow=True)
+            else:
+                self._window.add_good(now)
             if slow or permit.probe or self._run:
                 waiting = self._count_success(permit, now, slow=slow)
         if waiting or permit.probe or self._listeners.of_outcomes:

@@ -25,13 +25,17 @@ class FailureWindow:
         self._bucket = self._ring[self._tick % BUCKETS]
         self.calls = self.failures = self.slow = 0
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """One call ended at `now`."""
+    def add_good(self, now: float) -> None:
+        """One call ended at `now`, neither failed nor slow."""
         if now // self._width != self._tick:
             self.advance(now)
-        bucket = self._bucket
-        bucket[0] += 1
+        self._bucket[0] += 1
         self.calls += 1
+
+    def add(self, now: float, *, failed: bool, slow: bool) -> None:
+        """One call ended at `now`."""
+        self.add_good(now)
+        bucket = self._bucket
         if failed:
             bucket[1] += 1
             self.failures += 1
