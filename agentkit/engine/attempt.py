@@ -412,6 +412,34 @@ def _client_of(target: Target, lease: Lease | None) -> EndpointSource | None:
     return None if member is None else target.clients.get(member)
 
 
+def first_attempt(call: Call) -> Attempt | None:
+    """Begin the first attempt of a request, if nothing has to be done before it.
+
+    That is a look-up in the cache, a wait or a question to other processes. None: the attempt has
+    to begin like any other, and nothing has changed.
+    """
+    rules = call.rules
+    if rules.caching or rules.attempt_middleware or call.check or call.budgets or call.sent:
+        return None
+    target = call.walk.next_stop()
+    if (
+        not isinstance(target, Target)
+        or not target.prepared
+        or target.pool is not None
+        or target.rate_limited_until >= 0.0
+        or (call.request.tools and "tools" not in target.endpoint.capabilities)
+    ):
+        return None
+    permit: Permit | None = None
+    if target.breaker is not None:
+        permit = target.breaker.admit_if_closed()
+        if permit is None:
+            return None
+    return Attempt(  # positional: as below
+        call, target, permit, None, 0.0, 0.0, target.timeout, ()
+    )
+
+
 def begin_attempt(
     call: Call, target: Target, delay: float, limit: float | None
 ) -> Flow[Attempt | LLMError]:

@@ -106,6 +106,19 @@ class Exchange(Protocol):
         ...
 
 
+def sending(attempt: Attempt, request: Request) -> Send:
+    """The effect that sends `request` and waits for the complete response."""
+    return Send(  # positional: by keyword, each call takes 0.2 µs longer
+        attempt.target,
+        attempt.endpoint,
+        attempt.addressed(request, attempt.allotted),
+        attempt.allotted,
+        attempt.target.timeout is not None,
+        attempt.watch.scope,
+        attempt,
+    )
+
+
 class CompleteExchange:
     """Send a request and wait for the complete response."""
 
@@ -122,17 +135,8 @@ class CompleteExchange:
 
     def send(self, attempt: Attempt, request: Request) -> Flow[Response[Any]]:
         """Call the model."""
-        target, endpoint = attempt.target, attempt.endpoint
-        raw = yield Send(  # positional: by keyword, each call takes 0.2 µs longer
-            target,
-            endpoint,
-            attempt.addressed(request, attempt.allotted),
-            attempt.allotted,
-            target.timeout is not None,
-            attempt.watch.scope,
-            attempt,
-        )
-        return endpoint.accept(raw, attempt.call.ledger)
+        raw = yield sending(attempt, request)
+        return attempt.endpoint.accept(raw, attempt.call.ledger)
 
     def accept(self, attempt: Attempt, response: Response[Any]) -> Response[Any]:
         """Check each attempt, so that a rejected response can be retried."""

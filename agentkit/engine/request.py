@@ -14,10 +14,10 @@ import functools
 from dataclasses import replace
 from typing import Any
 
-from agentkit.engine.attempt import Attempt, Failure, admit, begin_attempt
+from agentkit.engine.attempt import Attempt, Failure, admit, begin_attempt, first_attempt
 from agentkit.engine.call import Call, Check, Outcome
 from agentkit.engine.effects import Flow, Sleep
-from agentkit.engine.exchange import Exchange
+from agentkit.engine.exchange import Exchange, sending
 from agentkit.engine.middleware import MiddlewareFn, run_middleware
 from agentkit.engine.reuse import Upstream, look_up, share_call
 from agentkit.errors import CircuitOpenError, LLMError, StructuredOutputError
@@ -62,9 +62,33 @@ def _proceed(call: Call, exchange: Exchange, request: Request) -> Flow[Response[
 
 def _run_route_or_checked(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
     check = call.check
-    if check is None or check.retries is None:
-        return run_route(call, exchange)
-    return run_checked(call, exchange, check, retries=check.retries)
+    if check is not None and check.retries is not None:
+        return run_checked(call, exchange, check, retries=check.retries)
+    attempt = None if exchange.streamed else first_attempt(call)
+    return run_route(call, exchange) if attempt is None else run_straight(call, exchange, attempt)
+
+
+def run_straight(call: Call, exchange: Exchange, attempt: Attempt) -> Flow[Response[Any]]:
+    """Make the first `attempt` here, which is all that most requests need.
+
+    If it fails, the request continues in `run_route`, as after any other failed attempt.
+    """
+    response: Response[Any] | None = None
+    failure: Failure | None = None
+    try:
+        raw = yield sending(attempt, call.request)
+        response = attempt.succeed(attempt.endpoint.accept(raw, call.ledger))
+    except Exception as exc:
+        failure = attempt.fail(exc)
+    except BaseException:
+        attempt.abandon("cancelled")
+        raise
+    finally:
+        if not attempt.freed:
+            attempt.abandon("unsettled")
+    if response is not None:
+        return exchange.conclude(call, attempt.target, response)
+    return (yield from run_route(call, exchange, attempt.target, failure))
 
 
 def run_checked(
@@ -89,20 +113,30 @@ def run_checked(
         call.restart(check.again(call.asked, rejected))
 
 
-def run_route(call: Call, exchange: Exchange) -> Flow[Response[Any]]:
+def run_route(
+    call: Call, exchange: Exchange, target: Target | None = None, failure: Failure | None = None
+) -> Flow[Response[Any]]:
     """Try the targets of the route until one answers.
+
+    It starts with the first target, or at `target` after the `failure` of an attempt there.
 
     Raises:
         LLMError: no target answered.
     """
-    while (target := call.next_target()) is not None:
+    if target is None:
+        target = call.next_target()
+    while target is not None:
         if call.causes:
             yield from exchange.begin(call, target)
-        attempts = try_target if call.rules.caching else make_attempts
-        outcome = yield from attempts(call, target, exchange)
+        if call.rules.caching:
+            outcome = yield from try_target(call, target, exchange)
+        else:
+            outcome = yield from make_attempts(call, target, exchange, failure)
+            failure = None
         if isinstance(outcome, Response):
             return exchange.conclude(call, target, outcome)
         exchange.leave_or_raise(call, target, outcome)
+        target = call.next_target()
     raise call.failure()
 
 
@@ -118,31 +152,42 @@ def try_target(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
     return (yield from share_call(Upstream(call, target, key, exchange, make_attempts)))
 
 
-def make_attempts(call: Call, target: Target, exchange: Exchange) -> Flow[Outcome]:
-    """Send to `target`, and retry as its policies allow. Returns the last error if all fail."""
-    delay = call.initial_delay(target)
-    if isinstance(delay, LLMError):
-        return delay
-    last: LLMError | None = None
-    while True:
-        if delay and (yield from _back_off(call, target, delay)) and last is not None:
-            return last
+def make_attempts(
+    call: Call, target: Target, exchange: Exchange, failure: Failure | None = None
+) -> Flow[Outcome]:
+    """Send to `target`, and retry as its policies allow. Returns the last error if all fail.
+
+    With `failure`, an attempt was made and ended with it.
+    """
+    result: Outcome | Failure
+    if failure is None:
+        delay = call.initial_delay(target)
+        if isinstance(delay, LLMError):
+            return delay
+        if delay:
+            yield from _back_off(call, target, delay)
         result = yield from make_attempt(call, target, delay, exchange)
-        if isinstance(result, Response):
-            return result
-        if isinstance(result, CircuitOpenError):
-            return last or result
-        if not isinstance(result, Failure):
-            return result
+    else:
+        result = failure
+    last: LLMError | None = None
+    while isinstance(result, Failure):
         last = result.error
-        wait = call.retry_delay(target, result.number, last, result.classification)
-        if wait is None:
+        wait = _next_delay(call, target, result)
+        if wait is None or (wait and (yield from _back_off(call, target, wait))):
             return last
-        if isinstance(last, StructuredOutputError) and call.check is not None:
-            call.request = call.check.again(call.asked, last)
-        if not call.walk.repeat_at(call.rules.now() + wait):
-            return last
-        delay = wait
+        result = yield from make_attempt(call, target, wait, exchange)
+    return last or result if isinstance(result, CircuitOpenError) else result
+
+
+def _next_delay(call: Call, target: Target, failure: Failure) -> float | None:
+    """Seconds until `target` is tried again after `failure`. None: not now, or never."""
+    error = failure.error
+    delay = call.retry_delay(target, failure.number, error, failure.classification)
+    if delay is None:
+        return None
+    if isinstance(error, StructuredOutputError) and call.check is not None:
+        call.request = call.check.again(call.asked, error)
+    return delay if call.walk.repeat_at(call.rules.now() + delay) else None
 
 
 def make_attempt(

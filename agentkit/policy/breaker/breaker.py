@@ -205,10 +205,10 @@ class CircuitBreaker:
         `lease` is the time in seconds after which a probe that has not been settled makes room for
         another (default: the breaker's `probe_lease`).
         """
+        permit = self.admit_if_closed()
+        if permit is not None:
+            return permit
         number = next(self._numbers)
-        closed = self._closed
-        if closed is not None:
-            return Permit(self, closed, number)
         now = self._clock()
         with self._lock:
             era = self._circuit.state
@@ -224,6 +224,11 @@ class CircuitBreaker:
             self._probe_until = now + (self._probe_lease if lease is None else lease)
         self._listeners.deliver()
         return permit
+
+    def admit_if_closed(self) -> Permit | None:
+        """A permit for one call if the circuit is closed. Otherwise None, and nothing changes."""
+        closed = self._closed
+        return None if closed is None else Permit(self, closed, next(self._numbers))
 
     def call(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `func`, unless the circuit is open; what it returns or raises.
