@@ -419,7 +419,7 @@ def first_attempt(call: Call) -> Attempt | None:
     to begin like any other, and nothing has changed.
     """
     rules = call.rules
-    if rules.caching or rules.attempt_middleware or call.check or call.budgets or call.sent:
+    if rules.caching or rules.attempt_middleware or call.budgets or call.check is not None:
         return None
     target = call.walk.next_stop()
     if (

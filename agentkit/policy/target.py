@@ -137,13 +137,16 @@ class Target:
     owned: bool = False
     """Whether the manager created the endpoint, and so has to close it."""
     prepared: bool = False
-    """Whether `Endpoint.prepare` was called."""
+    """Whether `Endpoint.prepare` was called, or there is none."""
     rate_limited_until: float = field(default=-1.0, compare=False)
     """Clock time until which it is rate limited by a Retry-After."""
     circuit: SharedCircuit | None = None
     """Shares the circuit of `breaker`; None without a fleet."""
     report_pause: Callable[[float], None] | None = None
     """Passes on to a fleet for how many seconds the provider asks to pause; None: `pool` does."""
+
+    def __post_init__(self) -> None:
+        self.prepared = self.prepared or self.endpoint.prepare is None
 
     def adapt(self, request: Request) -> Request:
         """`request` with this target's own parameters."""

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from agentkit import errors as e
 from agentkit.engine import effects as fx
 from agentkit.engine.exchange import COMPLETE, Exchange, StreamExchange
+from agentkit.engine.middleware import Layer
 from agentkit.policy.breaker import BreakerPolicy
 from agentkit.policy.limits import Need
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Missing, Order
 from agentkit.policy.target import Target
 from agentkit.testing import Step, faults
-from agentkit.types import End, Response, Restart, TextDelta
+from agentkit.types import End, Request, Response, Restart, TextDelta
 from tests.engine.error_table import TABLE
 from tests.engine.stage import Asked, Stage, trip
 
@@ -333,3 +334,84 @@ def test_a_cancellation_at_any_moment_leaks_nothing(data: st.DataObject, stream:
     outage = Outage(data, stream=stream)
     asked = outage.ask(StreamExchange("continue") if stream else COMPLETE, cancels=True)
     check(outage, asked)
+
+
+scripts = st.lists(outcomes, max_size=6).map(lambda steps: [*steps, *["fine"] * 20])
+models = st.fixed_dictionaries(
+    {
+        "retry": policies,
+        "breaker": breakers,
+        "budget": st.none() | st.sampled_from([0, 5]),
+        "timeout": st.none() | st.just(2.0),
+        "provider": st.sampled_from(["one", "two"]),
+    }
+)
+
+
+class Acted(NamedTuple):
+    """Everything that can be seen of one request and of the models after it."""
+
+    text: str | None
+    error: tuple[type[BaseException], str] | None
+    ledger: list[Any]
+    skips: list[Any]
+    ends: list[Any]
+    retries: list[Any]
+    fallbacks: list[Any]
+    times: list[float]
+    breakers: list[Any]
+
+
+def unchanged(request: Request) -> Layer:
+    """A middleware that does nothing, around each attempt."""
+    return (yield request)
+
+
+unchanged.level = "attempt"  # type: ignore[attr-defined]
+
+
+def act(models: list[dict[str, Any]], script: list[Any], **how: Any) -> list[Acted]:
+    """Three requests in a world of their own."""
+    stage = Stage()
+    stops = [stage.target(name, **options) for name, options in zip(NAMES, models, strict=False)]
+    steps = {stop.name: script[index:] for index, stop in enumerate(stops)}
+    acted = []
+    for _ in range(3):
+        asked = stage.ask(*stops, script=steps, **how)
+        steps = {name: steps[name][count:] for name, count in _counts(stops, asked)}
+        result, error, watch = asked.played.result, asked.error, asked.watch
+        acted.append(
+            Acted(
+                None if result is None else result.text,
+                None if error is None else (type(error), str(error)),
+                [*asked.ledger, asked.ledger.to_dict()],
+                watch.skips,
+                watch.ends,
+                watch.retries,
+                watch.fallbacks,
+                asked.played.times,
+                [stop.breaker and stop.breaker.statistics() for stop in stops],
+            )
+        )
+        stage.clock.advance(1.0)
+    return acted
+
+
+def _counts(stops: list[Target], asked: Asked) -> list[tuple[str, int]]:
+    return [(stop.name, asked.played.sends.get(stop.name, 0)) for stop in stops]
+
+
+@given(
+    st.lists(models, min_size=1, max_size=3),
+    scripts,
+    st.sampled_from(["sequential", "rounds"]),
+    st.sampled_from([0.4, 5.0, 300.0]),
+)
+@settings(max_examples=150)
+def test_a_first_attempt_in_one_frame_is_like_any_other(
+    models: list[dict[str, Any]], script: list[Any], order: Order, deadline: float
+) -> None:
+    straight = act(models, script, order=order, deadline=deadline)
+    assert straight == act(
+        models, script, order=order, deadline=deadline, middleware=[unchanged]
+    ), "with attempt middleware, the first attempt is made like any other"
