@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -358,7 +358,7 @@ class Acted(NamedTuple):
     ends: list[Any]
     retries: list[Any]
     fallbacks: list[Any]
-    times: list[float]
+    times: Sequence[float]
     breakers: list[Any]
 
 
