@@ -108,6 +108,7 @@ def breaker_report(
     tally: tuple[int, int, int] = (0, 0, 0),
     open_for: int = -1,
     reporters: Sequence[str] = (),
+    disputed: int = -1,
 ) -> Question:
     """Report failures in a row, or none, and ask for the circuit.
 
@@ -120,11 +121,14 @@ def breaker_report(
         era: the era that it knows. Failures of another era are ignored.
         failures: how many calls failed now.
         success_age: milliseconds since its last success, -1 without one. Older failures of all
-            witnesses are forgotten. If the circuit opened on failures that are older, it closes.
+            witnesses are forgotten.
         tally: calls, failures and slow calls that were not reported yet.
         open_for: milliseconds for which the circuit is open in this era, as far as the process
             knows; 0 if it is closed, -1 if it knows nothing.
         reporters: the witnesses that opened it.
+        disputed: an era in which it opened on failures that are older than a success of this
+            process, so that it closes; -1: none. The store cannot judge that by the age of the
+            success, which is greater by the time that the question took.
     """
     slow_rate = None if policy.slow_call_duration is None else policy.slow_call_rate
     args = (
@@ -146,6 +150,7 @@ def breaker_report(
         TOPIC,
         open_for,
         ",".join(reporters),
+        disputed,
     )
     return Question("breaker_report", keys, args, retry=failures > 0)
 

@@ -29,6 +29,8 @@ LONGEST_AGE: Final = 10**9
 REPORTS_A_SECOND: Final = 1_000
 """The most regular reports of all processes together on one circuit. In a larger fleet each one
 reports less often than once a second."""
+NEWER: Final = 100
+"""Milliseconds after a circuit has opened in which a success still disputes it."""
 KNOWN_SECONDS: Final = 5.0
 """Seconds after its time when a process no longer believes that a circuit is open."""
 HOST_SECONDS: Final = 5.0
@@ -200,9 +202,7 @@ class FleetCircuit:
 
     def receive(self, news: Circuit) -> None:
         """Follow a message of the store, or dispute it."""
-        if 0 <= self._success_age() < news.failing_for:
-            self._post()
-        else:
+        if not self._dispute(news):
             self._follow(news, pushed=True)
 
     def regular_reports(self, *, missed: bool) -> Iterator[tuple[Question, Hear | None]]:
@@ -265,8 +265,21 @@ class FleetCircuit:
 
     def _hear(self, reply: Any, asked: int) -> None:
         circuit = Circuit.of(reply)
-        if circuit is not None:
+        if circuit is not None and not self._dispute(circuit):
             self._follow(circuit, asked=asked)
+
+    def _dispute(self, news: Circuit) -> bool:
+        """Dispute that the circuit is open if this process had a success during the failures.
+
+        The age of the success grows while the news are on their way, so that late news are disputed
+        too rarely, and not too often.
+        """
+        age = self._success_age()
+        opened_for = self.breaker.policy.recovery_timeout * 1000 - news.wait
+        disputes = opened_for - NEWER <= age < news.failing_for and age >= 0
+        if disputes:
+            self._post(disputed=news.era)
+        return disputes
 
     def _success_age(self) -> int:
         age = self.breaker.last_success_age * 1000

@@ -10,8 +10,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from agentkit.state.breakers import SCALE, CircuitState
 
-NEWER: Final = 100
-"""Milliseconds after a circuit has opened in which a success still disputes it."""
 FIRST_PAUSE: Final = 1_000
 LONGEST_PAUSE: Final = 30_000
 """Milliseconds after a dispute in which failures in a row do not open a circuit."""
@@ -86,6 +84,7 @@ class LocalBreakers:
         topic: str,
         open_for: int,
         reporters: str,
+        disputed: int,
     ) -> Reply:
         """See `agentkit.state.breakers.breaker_report`."""
         now = self._now()
@@ -103,11 +102,9 @@ class LocalBreakers:
                 circuit.opened, circuit.by = now, reporters
             self._publish_state(key, channel, topic)
             return self._reply(key)
-        if circuit.state == "open" and age >= 0 and circuit.since > 0:
-            good = now - age
-            if circuit.since < good <= circuit.opened + NEWER:
-                self._dispute(key, circuit, now, expires)
-                self._publish_state(key, channel, topic)
+        if circuit.state == "open" and circuit.since > 0 and disputed == circuit.era:
+            self._dispute(key, circuit, now, expires)
+            self._publish_state(key, channel, topic)
             return self._reply(key)
         says_nothing = not failures and not calls and (age < 0 or not circuit.failures)
         wrong_era = known not in (circuit.era, -1) and circuit.era > 0

@@ -79,6 +79,7 @@ reports = st.fixed_dictionaries(
         "tally": st.sampled_from([(0, 0, 0), (0, 0, 0), (4, 3, 0), (12, 1, 12), (9, 0, 0)]),
         "open_for": st.sampled_from([-1, -1, 0, 2_000]),
         "reporters": st.sampled_from([(), ("h1", "h2")]),
+        "disputed": st.sampled_from([-1, -1, START]),
     }
 )
 steps = st.one_of(
@@ -112,7 +113,9 @@ def test_the_scripts_do_what_the_functions_in_memory_do(
                 reporter = Reporter(both, host, process, of=processes)
                 if kind == "report":
                     known = era if what[0]["era"] == START else what[0]["era"]
-                    era = reporter.report(**{**what[0], "era": known}).era
+                    disputed = era if what[0]["disputed"] == START else -1
+                    report = {**what[0], "era": known, "disputed": disputed}
+                    era = reporter.report(**report).era
                 elif kind == "fail":
                     era = reporter.fail(what[0]).era
                 elif kind == "admit":
@@ -191,8 +194,9 @@ def test_a_success_during_the_failures_disputes_the_circuit(both: Both) -> None:
     assert second.fail(2).failing_for == 100
     both.advance(5)
     third = Reporter(both, "h3")
-    assert third.report(success_age=200).state == "open"  # it was before the failures
-    assert third.report(success_age=50).state == "disputed"
+    assert third.report(success_age=50).state == "open"
+    assert third.report(disputed=START).state == "open"  # of another era
+    assert third.report(disputed=START + 100).state == "disputed"
     first.fail(3)
     assert second.fail(3).state == "disputed"
     both.advance(1_000)
@@ -213,7 +217,7 @@ def test_a_circuit_that_is_disputed_again_and_again_is_left_alone_for_longer(bot
             both.advance(490)
         pauses.append(both.now - began)
         both.advance(1)
-        assert second.report(success_age=5).state == "disputed"
+        assert second.report(disputed=second.report().era).state == "disputed"
     assert pauses[0] < 1_000 <= pauses[1] < 2_000 <= pauses[2]
 
 
@@ -246,7 +250,7 @@ def test_a_probe_that_fails_opens_the_circuit_for_another_recovery_time(both: Bo
     both.advance(RECOVERY)
     first.admit()
     assert first.settle("failure")[:3] == ("open", START + RECOVERY, RECOVERY)
-    assert first.report(success_age=0).state == "open"  # nothing disputes a probe
+    assert first.report(disputed=START + RECOVERY).state == "open"  # nothing disputes a probe
 
 
 def test_the_rates_of_two_witnesses_open_the_circuit(both: Both) -> None:

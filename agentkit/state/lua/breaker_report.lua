@@ -3,7 +3,7 @@
 -- ARGV: host, process, witnesses, ms for which the host counts, era, failures, age of the last
 -- success in ms, calls, failures and slow calls of the tally, threshold, recovery in ms, window in
 -- ms, minimum of calls, failure rate, slow rate, channel, topic, ms for which the process knows the
--- circuit to be open (0: closed, -1: unknown), and the witnesses that opened it then.
+-- circuit to be open (0: closed, -1: unknown), the witnesses that opened it then, disputed era.
 local now = now_ms()
 local needed, age = tonumber(ARGV[3]), tonumber(ARGV[7])
 local failures, calls = tonumber(ARGV[6]), tonumber(ARGV[8])
@@ -58,16 +58,13 @@ if known > era and (open_for > 0 or open_for == 0 and (state == 'open' or state 
   return reply()
 end
 
-if state == 'open' and age >= 0 and since > 0 then
-  local good = now - age
-  if good > since and good <= tonumber(c.opened) + 100 then
-    local pause = 1000
-    if now < tonumber(c.quiet or '0') + 2 * tonumber(c.pause or '0') then
-      pause = math.min(c.pause * 2, 30000)
-    end
-    wait, by = 0, ''
-    change('disputed', {'quiet', tostring(now + pause), 'pause', tostring(pause)})
+if state == 'open' and since > 0 and tonumber(ARGV[21]) == era then
+  local pause = 1000
+  if now < tonumber(c.quiet or '0') + 2 * tonumber(c.pause or '0') then
+    pause = math.min(c.pause * 2, 30000)
   end
+  wait, by = 0, ''
+  change('disputed', {'quiet', tostring(now + pause), 'pause', tostring(pause)})
   return reply()
 end
 local says_nothing = failures == 0 and calls == 0 and (age < 0 or (c.failures or '') == '')
