@@ -98,6 +98,9 @@ class Member(Fleet):
     async def aask(self, question: Question) -> Any:
         return self._state.ask(question)
 
+    def catch_up(self) -> None:
+        """Replies never wait to be read."""
+
     def post(self, question: Question, hear: Hear | None = None) -> None:
         def arrive() -> None:
             reply = self._state.ask(question)

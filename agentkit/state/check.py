@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from agentkit.state import breakers, questions, quota_questions
 from agentkit.state.address import PATIENCE, connect
 from agentkit.state.budget_questions import try_budget
-from agentkit.state.cluster import AnyLink, open_store
-from agentkit.state.link import Command
+from agentkit.state.line import Line, Pending, Trips
 from agentkit.state.questions import PREFIX, SharedKeys, inbox_of
 from agentkit.state.quota_questions import QuotaKeys
-from agentkit.state.scripts import command
-from agentkit.types.fleet import Question
+from agentkit.state.resp import ReplyError
+from agentkit.state.store import Store
 
 if TYPE_CHECKING:
     import redis
@@ -49,8 +48,10 @@ def check_store(url: str) -> dict[str, Any]:
     keys = SharedKeys.of("doctor", process)
     trial = [*breakers.trial(process), *try_budget(process)]
     client: redis.Redis | None = None
+    store: Store | None = None
     try:
-        link, client = open_store(url)
+        store = Store(url, deliver=Pending.settle, lost=_lose, wake=_ignore, trips=Trips())
+        client = store.client
         begun = time.perf_counter()
         client.ping()
         found["milliseconds"] = round((time.perf_counter() - begun) * 1000, 2)
@@ -63,30 +64,33 @@ def check_store(url: str) -> dict[str, Any]:
             *trial,
             questions.leave(process),
         ):
-            _ask(link, question)
-        alive, milliseconds, _ = _ask(link, questions.beat(process))
+            store.ask(question)
+        alive, milliseconds, _ = store.ask(questions.beat(process))
         found["clock_difference"] = round(milliseconds / 1000 - time.time(), 2)
         found["processes"] = alive - 1
-        _ask(link, questions.leave(process), by_digest=True)
-        used = _check_quota(link, process)
-        link.scan(0, f"{keys.answer}*", 10)
+        store.ask(questions.leave(process))
+        used = _check_quota(store, process)
+        node = store.nodes[0]
+        store.scan(node, 0, f"{keys.answer}*", 10)
         tried = (key for each in trial for key in each.keys)
         for key in dict.fromkeys((keys.answer, *tried, *used)):
-            _execute(link, ("UNLINK", key))
+            store.delete(key)
     except Exception as error:  # noqa: BLE001  (whatever it is, it is the finding)
         found["problem"] = _problem_of(error)
     else:
         found["server"], found["problem"] = _server_of(client)
     finally:
+        if store is not None:
+            store.close(ConnectionError("the check is over"))
         if client is not None:
             client.close()
     return found
 
 
-def _check_quota(link: AnyLink, process: str) -> tuple[str, ...]:
+def _check_quota(store: Store, process: str) -> tuple[str, ...]:
     """Run each function about quota; the keys that it leaves."""
     keys = QuotaKeys.of("doctor", process, is_cluster=True)  # a mark of its own
-    (server,) = _ask(link, quota_questions.watch(keys, process, "", 0, []))
+    (server,) = store.ask(quota_questions.watch(keys, process, "", 0, []))
     name = server.decode()
     member = keys.member(process, name)
     limits = (1, 0, 0, 0)
@@ -101,19 +105,17 @@ def _check_quota(link: AnyLink, process: str) -> tuple[str, ...]:
         quota_questions.settle(keys, member, 0, [(int(time.time()), -1, 0, 0)]),
         quota_questions.reserve(keys, process, name, [offer], []),
     ):
-        _ask(link, question)
+        store.ask(question)
     return keys.line, keys.head, keys.mark, keys.pause(process), *member
 
 
-def _ask(link: AnyLink, question: Question, *, by_digest: bool = False) -> Any:
-    return _execute(link, command(question, by_digest=by_digest))
+def _lose(line: Line, error: Exception) -> None:
+    for each in line.shut(error):
+        each.settle(None)
 
 
-def _execute(link: AnyLink, asked: Command) -> Any:
-    (reply,) = link.execute([asked])
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
+def _ignore() -> None:
+    """Nothing else waits for the store."""
 
 
 def _server_of(client: Any) -> tuple[str | None, str]:
@@ -142,6 +144,8 @@ def _hear(client: redis.Redis, channel: str) -> None:
 
 def _problem_of(error: Exception) -> str:
     name, text = type(error).__name__, str(error)
+    if isinstance(error, ReplyError):
+        name = error.kind
     if name == "NoPermissionError" or "ACL failure" in text or "can't run this command" in text:
         return _missing_right(text)
     if name in ("AuthenticationError", "AuthenticationWrongNumberOfArgsError"):

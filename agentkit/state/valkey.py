@@ -1,90 +1,61 @@
-"""Shared state in Valkey or Redis: the connection, and what a call pays for it.
+"""Shared state in Valkey or Redis: what a call pays for it, and what holds while it is lost.
 
-One thread of the manager owns the connection. It sends what callers ask in batches, so that many
-callers share a round trip and an event loop never waits for a socket. While the store does not
-answer, callers get None immediately, and the thread looks once a second whether it is back.
+Whoever asks sends the question and reads the reply, on a connection that threads share or on that
+of the event loop. A thread of the manager connects, sends heartbeats, reads the other replies,
+and notices when the store is silent. While the store is lost, callers get None immediately, and the
+thread looks once a second whether it is back.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from collections import Counter, deque
+from typing import Any, Final, Literal, TypeAlias
 
-from agentkit._fork import fork_safe_lock, on_fork
-from agentkit.engine.drivers.clock import ThreadWakeup, Wakeup
+from agentkit._fork import WakeSignal, fork_safe_lock, on_fork
+from agentkit.engine.drivers.clock import Wakeup
 from agentkit.state import breakers, questions
 from agentkit.state.address import PATIENCE, connect, parse_address
-from agentkit.state.cluster import AnyLink, open_store
 from agentkit.state.inbox import Inbox
-from agentkit.state.scripts import command
+from agentkit.state.line import SLOW, Line, Node, Pending, Trips, wait_for
+from agentkit.state.resp import ReplyError
+from agentkit.state.store import Store
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
-
-if TYPE_CHECKING:
-    import redis
 
 log = logging.getLogger("agentkit.fleet")
 
 LONGEST_WAIT: Final = 0.25
-"""Seconds that a caller waits at most, its place in the queue included."""
+"""Seconds that a caller waits for a reply at most."""
 HEARTBEAT: Final = 1.0
 """Seconds between two heartbeats, and between two tries to reach a lost store."""
-SLOW: Final = 0.05
-"""A store whose replies take longer than these seconds is not used, if `SLOW_IN_A_ROW` did."""
 SLOW_IN_A_ROW: Final = 10
+"""So many slow replies in a row make the thread check the store, which is lost if it is slow."""
 SOON: Final = 0.01
 """Seconds for which questions that can wait are collected."""
+TICK: Final = 0.02
+"""Seconds between two looks at the connections while a question waits for its reply."""
 QUIET: Final = 60.0
 """Seconds between two warnings that the store is lost."""
 
-_BATCH: Final = 128
 _WAITING: Final = 10_000
-"""The most questions that wait for the thread; more of them get no reply."""
+"""The most questions that wait for their reply on a connection; more of them get none."""
 _CLEARED: Final = 1_000
 """How many keys the server looks at in one step of clearing."""
 
 State: TypeAlias = Literal["idle", "connecting", "up", "down", "closed"]
 
 
-class _Waiter(Protocol):
-    is_set: bool
-
-    def set(self) -> None: ...
-
-
-class _Pending:
-    """A question that waits for its reply."""
-
-    __slots__ = ("abandoned", "done", "hear", "question", "repeated", "reply")
-
-    def __init__(self, question: Question, done: _Waiter | None, hear: Hear | None = None) -> None:
-        self.question = question
-        self.done = done
-        self.hear = hear
-        self.reply: Any = None
-        self.abandoned = False
-        """Whether its caller has stopped to wait for the reply."""
-        self.repeated = False
-
-    @property
-    def may_repeat(self) -> bool:
-        return self.question.retry and not self.repeated and not self.abandoned
-
-
 class _Clearing:
-    """The keys to delete, and how far the server has looked for them."""
+    """The keys to delete, the servers that may have some, and how far the first has looked."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        self.nodes: list[Node] | None = None
         self.cursor = 0
-
-
-_Item: TypeAlias = "_Pending | _Clearing | None"
 
 
 class ValkeyFleet:
@@ -110,27 +81,32 @@ class ValkeyFleet:
         self._name = name
         self._lock = fork_safe_lock()
         self._faults: Counter[str] = Counter()
-        self._asked = self._alone = self._trips = 0
-        self._trip_seconds = 0.0
+        self._asked = self._alone = 0
+        self._trips = Trips()
         self._warned = float("-inf")
         self._process = secrets.token_hex(8)
         self._state: State = "idle"
-        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._signal = WakeSignal()
+        """Wakes the thread."""
+        self._store: Store | None = None
+        self._early: deque[Pending] = deque()
+        """Questions to be asked over the next connection."""
+        self._ticks = False
+        """Whether the thread looks after questions that wait for their reply."""
+        self._reads = False
+        """Whether it has to read at once."""
         self._leads: dict[Question, None] = {}
         self._cleared: dict[str, _Clearing] = {}
+        self._held: deque[Pending] = deque()
+        """What was posted about keys that are being cleared, and is sent after that."""
         self._inbox = Inbox()
         self._thread: threading.Thread | None = None
-        self._client: redis.Redis | None = None
-        """Keeps the connection of the inbox, which it would close when it is collected."""
         self._processes = self._mark = 0
         self._beat_at = 0.0
-        self._slow = 0
         self._session = 0
         self._rounds: dict[MakeQuestions, None] = {}
         self._soon: list[MakeQuestions] = []
         self._soon_at = 0.0
-        self._again: list[_Pending] = []
-        """Questions to be repeated over a new connection."""
         on_fork(self._leave_to_parent)
         self._start()
 
@@ -166,11 +142,10 @@ class ValkeyFleet:
 
     def ask(self, question: Question) -> Any:
         """The reply, or None."""
-        done = ThreadWakeup()
-        pending = self._submit(_Pending(question, done))
-        if pending is not None:
+        pending = Pending(question, signal=WakeSignal())
+        if self._submit(pending):
             try:
-                done.wait(LONGEST_WAIT)
+                wait_for(pending, LONGEST_WAIT)
             finally:
                 self._abandon(pending)
         return self._reply_of(pending)
@@ -178,8 +153,8 @@ class ValkeyFleet:
     async def aask(self, question: Question) -> Any:
         """Like `ask`, for asyncio."""
         done = Wakeup()
-        pending = self._submit(_Pending(question, done))
-        if pending is not None:
+        pending = Pending(question, wake=done.set)
+        if self._submit(pending, asyncio.get_running_loop()):
             try:
                 await done.wait(LONGEST_WAIT)
             except BaseException:
@@ -190,10 +165,19 @@ class ValkeyFleet:
         return self._reply_of(pending)
 
     def post(self, question: Question, hear: Hear | None = None) -> None:
-        """Ask without waiting; `hear` gets the reply, or None, on a thread of the fleet."""
-        pending = _Pending(question, None, hear)
-        if self._submit(pending) is None:
+        """Ask without waiting; `hear` gets the reply, or None, on any thread."""
+        pending = Pending(question, hear=hear)
+        if self._cleared and self._is_cleared(question):
+            self._held.append(pending)
+            self._signal.set()
+        elif not self._submit(pending, _running_loop()):
             self._deliver(pending, None)
+
+    def catch_up(self) -> None:
+        """Read the replies to what was posted, on this thread, which is about to wait for them."""
+        store = self._store
+        if store is not None and self._state == "up":
+            _read_newest(store, PATIENCE)
 
     def subscribe(self, topic: str, receive: Receive) -> None:
         """Call `receive` with each message about `topic`, on the thread of the inbox."""
@@ -223,7 +207,7 @@ class ValkeyFleet:
             if first:
                 self._soon_at = time.monotonic() + SOON
         if first:
-            self._queue.put(None)
+            self._signal.set()
 
     def at_heartbeat(self, make: MakeQuestions) -> None:
         """With each heartbeat, ask what `make` returns."""
@@ -239,7 +223,7 @@ class ValkeyFleet:
         """Delete every key that starts with `prefix`, in the background."""
         with self._lock:
             self._cleared[prefix] = _Clearing(prefix)
-        self._queue.put(None)
+        self._signal.set()
 
     def statistics(self) -> dict[str, Any]:
         """The state of the connection, and counters since the start.
@@ -256,8 +240,8 @@ class ValkeyFleet:
                 "processes": self._processes if self._state == "up" else 0,
                 "questions": self._asked,
                 "alone": self._alone,
-                "round_trips": self._trips,
-                "round_trip_seconds": self._trip_seconds,
+                "round_trips": self._trips.count,
+                "round_trip_seconds": self._trips.seconds,
                 "faults": dict(self._faults),
                 "leads": len(self._leads),
             }
@@ -269,51 +253,81 @@ class ValkeyFleet:
             self._state, self._thread = "closed", None
         if thread is None:
             return
-        self._queue.put(None)
+        self._signal.set()
         if connected and thread is not threading.current_thread():
             thread.join(timeout)
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: the connection and what was asked are the parent's."""
+        """In a forked child: the connections and what was asked are the parent's."""
         self._process = secrets.token_hex(8)
         self._state = "idle"
-        self._queue = SimpleQueue()
-        self._leads, self._cleared, self._again, self._soon = {}, {}, [], []
+        self._signal, self._store, self._early = WakeSignal(), None, deque()
+        self._ticks = self._reads = False
+        self._leads, self._cleared, self._soon, self._held = {}, {}, [], deque()
         self._session += 1
         self._inbox = Inbox()
         self._thread = None
-        self._slow = 0
+        self._trips.slow = 0
 
-    def _submit(self, pending: _Pending) -> _Pending | None:
+    # What is asked, on any thread.
+
+    def _submit(self, pending: Pending, loop: asyncio.AbstractEventLoop | None = None) -> bool:
+        """Send a question. False: there will be no reply."""
         if self._state == "idle":
             self._start()
         self._asked += 1
-        if self._state not in ("up", "connecting") or self._queue.qsize() >= _WAITING:
-            return None
-        self._queue.put(pending)
-        return pending
+        store = self._store
+        if self._state == "connecting" and len(self._early) < _WAITING:
+            self._early.append(pending)
+            self._signal.set()
+            return True
+        if self._state != "up" or store is None:
+            return False
+        lines = None if loop is None else store.loops.lines_of(loop)
+        line = store.line_of(pending, lines)
+        if line.load >= _WAITING:
+            return False
+        line.send(pending, together=pending.wake is not None)
+        if line.loop is None and pending.signal is None and (pending.wake or pending.hear):
+            self._reads = True
+            self._signal.set()
+        elif not self._ticks:
+            self._ticks = True
+            self._signal.set()
+        return True
 
-    def _reply_of(self, pending: _Pending | None) -> Any:
-        reply = None if pending is None else pending.reply
-        if reply is None:
+    def _is_cleared(self, question: Question) -> bool:
+        with self._lock:
+            prefixes = tuple(self._cleared)
+        return any(key.startswith(prefixes) for key in question.keys)
+
+    def _reply_of(self, pending: Pending) -> Any:
+        if pending.reply is None:
             self._alone += 1
-        return reply
+        return pending.reply
 
-    def _abandon(self, pending: _Pending) -> None:
+    def _abandon(self, pending: Pending) -> None:
         """Wait no longer: a reply that comes after this is taken back."""
-        with self._lock:
-            pending.abandoned = True
+        if not pending.is_done:
+            with self._lock:
+                pending.abandoned = True
 
-    def _deliver(self, pending: _Pending, reply: Any) -> None:
+    def _deliver(self, pending: Pending, reply: Any) -> None:
         """Give the reply to whoever asked."""
+        if type(reply) is ReplyError:
+            self._note_fault(reply)
+            self._signal.set()  # the thread drops the connections
+            reply = None
         with self._lock:
-            if not pending.abandoned:
-                pending.reply = reply
             late = pending.abandoned
-        if late:
+            if late:
+                pending.is_done = True
+            elif pending.is_done:
+                return
+            else:
+                pending.settle(reply)
+        if late and pending.question is not None:
             self._take_back(pending.question, reply)
-        elif pending.done is not None:
-            pending.done.set()
         elif pending.hear is not None:
             try:
                 pending.hear(reply)
@@ -328,204 +342,22 @@ class ValkeyFleet:
             keys, (holder, *_) = questions.SharedKeys(*question.keys), question.args
             self.post(questions.shared_complete(keys, str(holder), "left", b"", ttl=1.0))
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._state != "idle":
-                return
-            self._state = "connecting"
-            thread = self._thread = threading.Thread(
-                target=self._run, name=f"agentkit-{self._name}-fleet", daemon=True
-            )
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter shuts down, or there are too many threads
-            self._state = "idle"
-
-    def _run(self) -> None:
-        """Answer questions until the fleet is closed, on the thread of the fleet."""
-        link: AnyLink | None = None
-        while self._state != "closed":
-            if link is None:
-                link = self._connect()
-                again, self._again = self._again, []
-                if link is None:
-                    for each in again:
-                        self._deliver(each, None)
-                    self._refuse(until=time.monotonic() + HEARTBEAT)
-                    continue
-                healthy = not again or self._answer(link, again)
-            else:
-                due = min(self._beat_at, self._soon_at) if self._soon else self._beat_at
-                healthy = self._serve(link, due - time.monotonic())
-            if not healthy:
-                self._disconnect(link)
-                link = None
-        if link is not None:
-            self._send_rest(link)
-            self._disconnect(link)
-
-    def _connect(self) -> AnyLink | None:
-        """A connection that works, with an inbox that hears. None: the store is lost."""
-        from redis.client import PubSub
-
-        try:
-            link, client = open_store(self._url)
-            heard = PubSub(client.connection_pool, ignore_subscribe_messages=True)
-            heard.subscribe(questions.inbox_of(self._process), questions.NEWS)
-            heard.get_message(timeout=PATIENCE)
-            for _ in range(2):
-                begun = time.monotonic()
-                if not self._beat(link):
-                    return None
-                if self._state == "down" and time.monotonic() - begun > SLOW:
-                    return None
-        except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
+    def _lose_line(self, line: Line, error: Exception) -> None:
+        """A connection broke, so that the store is lost."""
+        store = self._store
+        if store is not None and line in store.all_lines:
             self._note_fault(error)
-            return None
-        self._client = client
-        self._inbox.listen(heard, name=f"agentkit-{self._name}-fleet-inbox", lost=self._wake)
-        if self._state == "down":
-            log.warning("fleet: the store is back")
-        with self._lock:
-            if self._state != "closed":
-                self._state = "up"
-        self._slow = 0
-        return link
+        self._give_up(line.shut(error), error)
+        self._signal.set()
 
-    def _wake(self) -> None:
-        self._queue.put(None)
-
-    def _serve(self, link: AnyLink, wait: float) -> bool:
-        """Answer the questions that wait, and send a heartbeat if it is due. False: a failure."""
-        batch: list[_Pending] = []
-        try:
-            item = self._queue.get(timeout=max(wait, 0.0))
-            while True:
-                if isinstance(item, _Pending):
-                    batch.append(item)
-                if len(batch) >= _BATCH:
-                    break
-                item = self._queue.get_nowait()
-        except Empty:
-            pass
-        if self._soon and time.monotonic() >= self._soon_at:
-            with self._lock:
-                makes, self._soon = self._soon, []
-            batch += [_Pending(question, None, hear) for make in makes for question, hear in make()]
-        if batch and not self._answer(link, batch):
-            return False
-        if not self._inbox.is_listening:
-            self._note_fault(ConnectionError("the inbox lost its connection"))
-            return False
-        if time.monotonic() >= self._beat_at and not self._beat(link):
-            return False
-        return self._clear_step(link)
-
-    def _answer(self, link: AnyLink, batch: list[_Pending]) -> bool:
-        """Answer `batch`. False: a failure, and some of it may have to be repeated."""
-        begun = time.monotonic()
-        try:
-            replies = self._ask_all(link, batch)
-            self._trip_seconds += time.monotonic() - begun
-            self._trips += 1
-        except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
-            self._note_fault(error)
-            for each in batch:
-                if each.may_repeat:
-                    each.repeated = True
-                    self._again.append(each)
-                else:
-                    self._deliver(each, None)
-            return False
-        healthy = True
-        for pending, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, Exception):
-                if healthy:
-                    self._note_fault(reply)
-                healthy, reply = False, None  # noqa: PLW2901  (an error is not a reply)
-            self._deliver(pending, reply)
-        self._slow = self._slow + 1 if time.monotonic() - begun > SLOW else 0
-        if self._slow >= SLOW_IN_A_ROW:
-            self._note_fault(TimeoutError("the store is slow"))
-            healthy = False
-        return healthy
-
-    def _ask_all(self, link: AnyLink, batch: list[_Pending]) -> list[Any]:
-        """The replies to `batch`. Those that ask for a retry wait twice as long for theirs."""
-        from redis import exceptions
-
-        asked = [each.question for each in batch]
-        try:
-            return _execute(link, asked)
-        except exceptions.TimeoutError:
-            if not any(each.may_repeat for each in batch):
-                raise
-        for each in batch:
-            if each.may_repeat:
-                each.repeated = True
+    def _give_up(self, left: list[Pending], error: Exception) -> None:
+        """Repeat what may be repeated; there is no reply to the others."""
+        for each in left:
+            if each.may_repeat and not isinstance(error, TimeoutError):
+                each.repeated, each.line, each.skips = True, None, 0
+                self._early.append(each)
             else:
                 self._deliver(each, None)
-                each.abandoned = True  # a late reply is taken back
-        return _finish(link, asked)
-
-    def _beat(self, link: AnyLink) -> bool:
-        """Say that this process lives, renew what it leads, and ask what others want to."""
-        with self._lock:
-            leads, rounds = list(self._leads), list(self._rounds)
-        self._beat_at = time.monotonic() + HEARTBEAT
-        asked = [_Pending(question, None, hear) for make in rounds for question, hear in make()]
-        beat = questions.beat(self._process, self._mark)
-        begun = time.monotonic()
-        questioned = [beat, *leads, *(each.question for each in asked)]
-        try:
-            replies = self._execute_patiently(link, questioned)
-        except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
-            replies = [error]
-        failure = next((each for each in replies if isinstance(each, Exception)), None)
-        if failure is not None:
-            self._note_fault(failure)
-            for each in asked:
-                self._deliver(each, None)
-            return False
-        self._trip_seconds += time.monotonic() - begun
-        self._trips += 1
-        self._processes, _, self._mark = replies[0]
-        for each, reply in zip(asked, replies[1 + len(leads) :], strict=True):
-            self._deliver(each, reply)
-        return True
-
-    def _execute_patiently(self, link: AnyLink, asked: list[Question]) -> list[Any]:
-        """Like `_execute`, but wait twice as long if no caller waits meanwhile."""
-        from redis import exceptions
-
-        try:
-            return _execute(link, asked)
-        except exceptions.TimeoutError:
-            if not self._queue.empty():
-                raise
-        return _finish(link, asked)
-
-    def _clear_step(self, link: AnyLink) -> bool:
-        """Delete some of the keys that are to be cleared, and wake this thread for the others."""
-        with self._lock:
-            clearing = next(iter(self._cleared.values()), None)
-        if clearing is None:
-            return True
-        try:
-            cursor, keys = link.scan(clearing.cursor, f"{clearing.prefix}*", _CLEARED)
-            if keys:
-                link.execute([("UNLINK", key) for key in keys])
-        except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
-            self._note_fault(error)
-            return False
-        clearing.cursor = cursor
-        with self._lock:
-            if cursor == 0 and self._cleared.get(clearing.prefix) is clearing:
-                del self._cleared[clearing.prefix]
-            again = bool(self._cleared)
-        if again:
-            self._queue.put(None)
-        return True
 
     def _note_fault(self, error: Exception) -> None:
         """Count the fault. From now on callers are alone."""
@@ -542,79 +374,276 @@ class ValkeyFleet:
         if loud:  # never its message, which may quote a key or an answer
             log.warning("fleet: the store is lost (%s); this process decides alone", kind)
 
-    def _refuse(self, until: float) -> None:
-        """Answer every question with None until the next try."""
-        while self._state != "closed" and (left := until - time.monotonic()) > 0:
-            try:
-                item = self._queue.get(timeout=left)
-            except Empty:
+    # The thread.
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._state != "idle":
                 return
-            if isinstance(item, _Pending):
-                self._deliver(item, None)
+            self._state = "connecting"
+            thread = self._thread = threading.Thread(
+                target=self._run, name=f"agentkit-{self._name}-fleet", daemon=True
+            )
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter shuts down, or there are too many threads
+            self._state = "idle"
 
-    def _disconnect(self, link: AnyLink) -> None:
+    def _run(self) -> None:
+        """Look after the connections until the fleet is closed."""
+        store: Store | None = None
+        while self._state != "closed":
+            if store is None:
+                store = self._connect()
+                if store is None:
+                    self._rest(until=time.monotonic() + HEARTBEAT)
+                continue
+            self._signal.wait(max(self._due() - time.monotonic(), 0.0))
+            if self._state == "up":
+                try:
+                    self._work(store)
+                except Exception as error:  # noqa: BLE001  (a reply of another shape)
+                    self._note_fault(error)
+            if self._state == "down":
+                self._drop(store, ConnectionError("the store is lost"))
+                store = None
+        if store is not None:
+            self._leave(store)
+
+    def _due(self) -> float:
+        """When there is something to do."""
+        due = min(self._beat_at, self._soon_at) if self._soon else self._beat_at
+        return min(due, time.monotonic() + TICK) if self._ticks else due
+
+    def _connect(self) -> Store | None:
+        """Connections that work, with an inbox that hears. None: the store is lost."""
+        from redis.client import PubSub
+
+        was_down, session = self._state == "down", self._session
+        store: Store | None = None
+        try:
+            store = self._store = Store(
+                self._url,
+                deliver=self._deliver,
+                lost=self._lose_line,
+                wake=self._signal.set,
+                trips=self._trips,
+                name=f"agentkit-{self._name}-fleet",
+            )
+            heard = PubSub(store.client.connection_pool, ignore_subscribe_messages=True)
+            heard.subscribe(questions.inbox_of(self._process), questions.NEWS)
+            heard.get_message(timeout=PATIENCE)
+            self._inbox.listen(heard, name=f"agentkit-{self._name}-fleet-inbox", lost=self._wake)
+            for _ in range(2):
+                begun = time.monotonic()
+                works = self._beat(store) and self._session == session
+                if not works or (was_down and time.monotonic() - begun > SLOW):
+                    self._drop(store, ConnectionError("the store does not work"))
+                    return None
+        except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
+            self._note_fault(error)
+            if store is not None:
+                self._drop(store, error)
+            return None
+        if was_down:
+            log.warning("fleet: the store is back")
+        self._trips.slow = 0
+        with self._lock:
+            if self._state != "closed":
+                self._state = "up"
+        self._send_early(store)
+        return store
+
+    def _wake(self) -> None:
+        self._signal.set()
+
+    def _rest(self, until: float) -> None:
+        """Answer what waited for a connection with None, and wait until the next try."""
+        while self._held:
+            self._deliver(self._held.popleft(), None)
+        while self._early:
+            self._deliver(self._early.popleft(), None)
+        while self._state != "closed" and (left := until - time.monotonic()) > 0:
+            self._signal.wait(left)
+            while self._early:
+                self._deliver(self._early.popleft(), None)
+
+    def _send_early(self, store: Store) -> None:
+        if not self._cleared:
+            while self._held:
+                self._early.append(self._held.popleft())
+        while self._early:
+            pending = self._early.popleft()
+            self._ticks = self._reads = True
+            store.line_of(pending).send(pending)
+
+    def _work(self, store: Store) -> None:
+        """Whatever is due."""
+        self._send_early(store)
+        if self._reads:
+            self._reads, self._ticks = False, True
+            _read_newest(store, TICK)
+        if self._soon and time.monotonic() >= self._soon_at:
+            with self._lock:
+                makes, self._soon = self._soon, []
+            for make in makes:
+                for question, hear in make():
+                    pending = Pending(question, hear=hear)
+                    self._ticks = True
+                    store.line_of(pending).send(pending)
+        self._tick(store)
+        if self._state != "up":
+            return
+        if not self._inbox.is_listening:
+            self._note_fault(ConnectionError("the inbox lost its connection"))
+            return
+        if self._trips.slow >= SLOW_IN_A_ROW:
+            self._check_speed(store)
+        if time.monotonic() >= self._beat_at and self._state == "up":
+            store.loops.sweep()
+            self._beat(store)
+        if self._cleared and self._state == "up":
+            self._clear_step(store)
+
+    def _tick(self, store: Store) -> None:
+        """Look after the questions that wait for their reply."""
+        self._ticks = False
+        for line in store.all_lines:
+            if not line.load:
+                continue
+            self._ticks = True
+            now = time.monotonic()
+            if line.loop is None or line.is_overdue(now):
+                line.read()
+            silence = line.silence(time.monotonic())
+            if silence >= PATIENCE and line.is_suspect:
+                self._judge(store, line, silence)
+            # A thread that has just read may wait for its processor: it gets a tick to say so.
+            line.is_suspect = silence >= PATIENCE - TICK
+        if store.has_to_follow:
+            try:
+                store.follow()
+            except Exception as error:  # noqa: BLE001  (whatever it is, a node is lost)
+                self._note_fault(error)
+            self._ticks = True
+
+    def _judge(self, store: Store, line: Line, silence: float) -> None:
+        """Decide about a line that has been silent for longer than the patience.
+
+        Questions that ask for a retry, and those for which no call waits, get twice the time.
+        """
+        left = line.outstanding()
+        if silence < 2 * PATIENCE:
+            if any(each.may_repeat for each in left):
+                for each in left:
+                    if not (each.may_repeat or each.is_own):
+                        self._deliver(each, None)
+                        each.abandoned = True  # a late reply is taken back
+                return
+            if not any(each.is_waited_for for each in left):
+                return
+        error = TimeoutError("the store is silent")
+        self._note_fault(error)
+        self._drop(store, error)
+
+    def _check_speed(self, store: Store) -> None:
+        """After slow replies: is it the store, or this process that reads them late?"""
+        self._trips.slow = 0
+        begun = time.monotonic()
+        if self._beat(store) and time.monotonic() - begun > SLOW:
+            self._note_fault(TimeoutError("the store is slow"))
+
+    def _beat(self, store: Store) -> bool:
+        """Say that this process lives, renew what it leads, and ask what others want to."""
+        with self._lock:
+            leads, rounds = list(self._leads), list(self._rounds)
+        self._beat_at = time.monotonic() + HEARTBEAT
+        beat = Pending(questions.beat(self._process, self._mark), signal=WakeSignal())
+        asked = [beat, *(Pending(question, signal=WakeSignal()) for question in leads)]
+        asked += [
+            Pending(question, hear=hear, signal=WakeSignal())
+            for make in rounds
+            for question, hear in make()
+        ]
+        self._ask_all(store, asked)
+        if beat.reply is None:
+            return False
+        self._processes, _, self._mark = beat.reply
+        return True
+
+    def _ask_all(self, store: Store, asked: list[Pending]) -> None:
+        """Ask, and wait for the replies; there are none if the store is lost meanwhile."""
+        for each in asked:
+            each.is_own = True
+            store.line_of(each).send(each)
+        for each in asked:
+            while not each.is_done:
+                wait_for(each, TICK)
+                self._tick(store)
+
+    def _clear_step(self, store: Store) -> None:
+        """Delete some of the keys that are to be cleared, and wake this thread for the others."""
+        with self._lock:
+            clearing = next(iter(self._cleared.values()))
+        if clearing.nodes is None:
+            clearing.nodes = store.nodes
+        node = clearing.nodes[0]
+        try:
+            pattern = f"{clearing.prefix}*"
+            clearing.cursor, keys = store.scan(node, clearing.cursor, pattern, _CLEARED)
+            store.execute(node, *(("UNLINK", key) for key in keys))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the store is lost)
+            self._note_fault(error)
+            return
+        if clearing.cursor == 0:
+            clearing.nodes = clearing.nodes[1:]
+        with self._lock:
+            if not clearing.nodes and self._cleared.get(clearing.prefix) is clearing:
+                del self._cleared[clearing.prefix]
+            again = bool(self._cleared)
+        if again:
+            self._signal.set()
+
+    def _drop(self, store: Store, error: Exception) -> None:
+        """Close every connection."""
+        if self._store is store:
+            self._store = None
         self._inbox.stop()
-        try:
-            link.close()
-        except Exception as error:  # noqa: BLE001  (it is given up in any case)
-            log.debug("fleet: closing the connection failed: %s", type(error).__name__)
-        for each in self._drain():
-            if each.may_repeat:
-                self._again.append(each)
-            else:
-                self._deliver(each, None)
+        self._give_up(store.close(error), error)
 
-    def _send_rest(self, link: AnyLink) -> None:
-        """Send what was posted, and that this process ends."""
-        rest = [each.question for each in self._drain() if each.done is None]
+    def _leave(self, store: Store) -> None:
+        """Say that this process ends. What was posted was sent before."""
+        self._cleared.clear()
         try:
-            _execute(link, [*rest, questions.leave(self._process)])
+            self._send_early(store)
+            store.ask(questions.leave(self._process))
         except Exception as error:  # noqa: BLE001  (its place in the fleet expires)
             log.debug("fleet: the last message failed: %s", type(error).__name__)
-
-    def _drain(self) -> list[_Pending]:
-        """Take every question that waits."""
-        waiting: list[_Pending] = []
-        try:
-            while True:
-                item = self._queue.get_nowait()
-                if isinstance(item, _Pending):
-                    waiting.append(item)
-        except Empty:
-            return waiting
+        self._drop(store, ConnectionError("the fleet is closed"))
 
     def __repr__(self) -> str:
         return f"<ValkeyFleet {self._state}, {self._processes} processes>"
 
 
-def _execute(link: AnyLink, asked: Sequence[Question]) -> list[Any]:
-    """The reply to each question, or the exception instead of it."""
-    return _with_texts(link, asked, link.execute([command(each) for each in asked]))
+def _read_newest(store: Store, seconds: float) -> None:
+    """Read, for all, until what was asked last has its reply, unless another thread reads."""
+    for line in store.lines.values():
+        newest = line.newest
+        if newest is not None:
+            line.lead(newest, time.monotonic() + seconds)
 
 
-def _finish(link: AnyLink, asked: Sequence[Question]) -> list[Any]:
-    """Wait on for the replies to `asked`."""
-    return _with_texts(link, asked, link.finish())
-
-
-def _with_texts(link: AnyLink, asked: Sequence[Question], replies: list[Any]) -> list[Any]:
-    """Ask again, with its text, where the server did not know the script."""
-    unknown = [i for i, reply in enumerate(replies) if _is_unknown_script(reply)]
-    if unknown:
-        texts = [command(asked[i], by_digest=False) for i in unknown]
-        for i, reply in zip(unknown, link.execute(texts), strict=True):
-            replies[i] = reply
-    return replies
-
-
-def _is_unknown_script(reply: Any) -> bool:
-    return isinstance(reply, Exception) and type(reply).__name__ == "NoScriptError"
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _kind_of(error: Exception) -> str:
     """The kind of a fault, for counters and logs."""
-    name = type(error).__name__
-    if name == "ResponseError":  # its first word is the code of the server's error
-        code = str(error).partition(" ")[0]
-        return code if code.isupper() and code.isalpha() else name
-    return name
+    if isinstance(error, ReplyError):
+        return error.kind
+    if isinstance(error, TimeoutError):
+        return "TimeoutError"
+    return "ConnectionError" if isinstance(error, OSError) else type(error).__name__

@@ -78,7 +78,14 @@ class Fleet(Protocol):
         ...
 
     def post(self, question: Question, hear: Hear | None = None) -> None:
-        """Ask without waiting; `hear` gets the reply, or None, on a thread of the fleet."""
+        """Ask without waiting; `hear` gets the reply, or None, on any thread."""
+        ...
+
+    def catch_up(self) -> None:
+        """Read the replies to what was posted, on this thread, which is about to wait for one.
+
+        Without that, another thread reads them, a little later.
+        """
         ...
 
     def subscribe(self, topic: str, receive: Receive) -> None:

@@ -81,6 +81,9 @@ class ScriptedFleet:
         self._receivers.clear()
         self.session += 1
 
+    def catch_up(self) -> None:
+        """Replies never wait to be read."""
+
     def post(self, question: Question, hear: Hear | None = None) -> None:
         if self.is_up:
             self._waiting.append((question, hear))

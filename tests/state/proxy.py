@@ -30,6 +30,11 @@ class Proxy:
         self._listener.listen(16)
         threading.Thread(target=self._accept, daemon=True).start()
 
+    @property
+    def connections(self) -> int:
+        """How many were opened since the last cut."""
+        return len(self._open) // 2
+
     def hold(self) -> None:
         """Keep the replies of the server."""
         self._flowing.clear()

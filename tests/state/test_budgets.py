@@ -52,6 +52,9 @@ class Member:
     async def aask(self, question: Question) -> Any:
         return self.ask(question)
 
+    def catch_up(self) -> None:
+        """Replies never wait to be read."""
+
     def post(self, question: Question, hear: Hear | None = None) -> None:
         reply = self.ask(question)
         if hear is not None:

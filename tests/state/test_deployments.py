@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +130,20 @@ def test_tls_with_a_certificate_authority_of_ones_own(folder: Path) -> None:
         server.kill()
 
 
+async def works_in_a_loop(fleet: ValkeyFleet) -> None:
+    """Read what `works` left, over the connections of threads, then over those of the loop."""
+    for _ in range(3):
+        keys = [SharedKeys.of("group", f"key {number}") for number in range(12)]
+        claims = [questions.shared_claim(each, "loop:1", "loop") for each in keys]
+        found = await asyncio.gather(*(fleet.aask(each) for each in claims))
+        assert found == [[b"hit", b"it"]] * 12
+        await asyncio.to_thread(until, lambda: connecting() == 0)
+
+
+def connecting() -> int:
+    return sum(each.name.endswith("-connect") for each in threading.enumerate())
+
+
 def make_cluster(members: list[Node]) -> None:
     per_node = 16_384 // len(members) + 1
     for i, node in enumerate(members):
@@ -159,6 +175,7 @@ def test_a_cluster_of_three(folder: Path) -> None:
         until(lambda: fleet.state == "up")
         for number in range(12):
             works(fleet, f"key {number}")
+        asyncio.run(works_in_a_loop(fleet))
         kept = [node.run("DBSIZE") for node in members]
         assert min(kept) > 0
         assert sum(kept) == 14, "12 answers, the live processes, and the mark"

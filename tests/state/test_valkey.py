@@ -19,7 +19,7 @@ from agentkit.types.fleet import Hear, Question
 from tests.architecture.tree import ROOT
 from tests.forks import forks, in_child
 from tests.helpers import until
-from tests.state.proxy import proxy_of
+from tests.state.proxy import Proxy, proxy_of
 from tests.state.servers import Server
 
 KEYS = SharedKeys.of("group", "key")
@@ -40,13 +40,14 @@ def test_the_first_question_waits_for_the_connection(server: Server) -> None:
     fleet.close()
 
 
-def test_tasks_and_threads_share_one_connection(server: Server, fleet: ValkeyFleet) -> None:
+def test_the_tasks_of_a_loop_share_one_connection(server: Server, fleet: ValkeyFleet) -> None:
     async def main() -> list[Any]:
         asked = [fleet.aask(questions.beat(f"p{i}")) for i in range(50)]
         return await asyncio.gather(*asked)
 
     assert sorted(alive for alive, *_ in asyncio.run(main())) == list(range(2, 52))
-    assert server.run("INFO", "clients")["connected_clients"] <= 3  # with the inbox, and this one
+    # That of threads, the inbox, and this one.
+    assert server.run("INFO", "clients")["connected_clients"] <= 4
 
 
 @pytest.mark.parametrize("failure", ["paused", "killed"])
@@ -189,7 +190,7 @@ def test_a_question_that_asks_for_it_is_repeated_when_the_connection_breaks(
 def test_a_question_that_asks_for_it_waits_longer_and_the_others_do_not(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentkit.state.address.PATIENCE", 0.3)
+    monkeypatch.setattr("agentkit.state.valkey.PATIENCE", 0.3)
     monkeypatch.setattr("agentkit.state.valkey.LONGEST_WAIT", 10.0)
 
     async def main() -> tuple[Any, Any]:
@@ -241,6 +242,76 @@ def test_a_broken_inbox_is_a_lost_store(server: Server, fleet: ValkeyFleet) -> N
     server.run("CLIENT", "KILL", "TYPE", "pubsub")
     until(lambda: bool(fleet.statistics()["faults"]))
     until(lambda: is_up(fleet))
+
+
+async def ask_until_connected(fleet: ValkeyFleet, proxy: Proxy) -> None:
+    """Ask until the running loop has a connection, beside that of threads and the inbox."""
+    while proxy.connections < 3:
+        assert await fleet.aask(questions.beat("p")) is not None
+    await asyncio.sleep(0)
+
+
+def test_a_loop_that_ends_while_it_asks_disturbs_no_other(server: Server) -> None:
+    heard: list[Any] = []
+
+    async def main() -> None:
+        await ask_until_connected(fleet, proxy)
+        proxy.hold()
+        tasks.extend(asyncio.create_task(fleet.aask(beat_again(f"p{n}"))) for n in range(20))
+        await asyncio.sleep(0)
+        fleet.post(questions.beat("p"), heard.append)
+
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: is_up(fleet))
+        tasks: list[asyncio.Task[Any]] = []
+        asyncio.run(main())
+        assert all(each.cancelled() for each in tasks)
+        proxy.release()
+        until(lambda: bool(heard))  # the thread of the fleet reads what the loop no longer does
+        assert heard[0][0] >= 2
+        until(lambda: is_up(fleet))
+        assert fleet.ask(questions.beat("p")) is not None
+        fleet.close()
+
+
+def test_a_blocked_loop_does_not_lose_the_store(server: Server) -> None:
+    async def main() -> Any:
+        await ask_until_connected(fleet, proxy)
+        asked = asyncio.create_task(fleet.aask(beat_again("p")))
+        await asyncio.sleep(0)
+        proxy.requests.clear()
+        until(lambda: proxy.requests != [])  # a heartbeat, which the loop does not see
+        return await asked
+
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: is_up(fleet))
+        assert asyncio.run(main()) is not None
+        assert fleet.statistics()["faults"] == {}
+        fleet.close()
+
+
+@forks
+def test_a_child_that_is_forked_in_a_running_loop_leaves_its_connection_alone(
+    server: Server,
+) -> None:
+    def child() -> object:
+        return claim(fleet)[0], asyncio.run(fleet.aask(questions.beat("child")))[0] > 1
+
+    async def main() -> None:
+        await ask_until_connected(fleet, proxy)
+        asked = [asyncio.create_task(fleet.aask(beat_again("p"))) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert in_child(child) == str((b"lead", True))
+        assert None not in await asyncio.gather(*asked)
+
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: is_up(fleet))
+        asyncio.run(main())
+        assert fleet.statistics()["faults"] == {}
+        fleet.close()
 
 
 @forks

@@ -143,6 +143,8 @@ class SyncDriver:
         source.close()
 
     def _sleep(self, effect: fx.Sleep) -> bool:
+        if effect.until is not None and self.runtime.fleet is not None:
+            self.runtime.fleet.catch_up()
         return self.runtime.clock.sleep(effect.seconds, effect.until)
 
     def _load(self, effect: fx.Load) -> Any:
