@@ -17,7 +17,13 @@ from agentkit.providers.bedrock import errors
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.connection import read_timeout
 from agentkit.providers.bedrock.encoding import items_of, joined, texts_of
-from agentkit.providers.bedrock.events import EventReader, Relay, finish_of, invalid_response
+from agentkit.providers.bedrock.events import (
+    UNREADABLE,
+    EventReader,
+    Relay,
+    finish_of,
+    invalid_response,
+)
 from agentkit.providers.bedrock.exchange import Exchange
 from agentkit.providers.bedrock.routes import ModelRoute
 from agentkit.providers.bedrock.sessions import boto3
@@ -205,9 +211,14 @@ class ConverseTarget:
             source = data["stream"]
             try:
                 reader = self._reader(exchange)
-                async for together in source:
-                    for events in reader.lists(together):
-                        yield events
+                try:
+                    async for together in source:
+                        if events := reader.read_list(together):
+                            yield events
+                        if reader.error is not None:
+                            raise reader.error
+                except UNREADABLE as error:
+                    raise reader.unreadable() from error
                 for end in reader.end(_id_of(data)):
                     yield [self._remembered(end)]
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -29,7 +29,7 @@ _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
 _CONTENT: Final = frozenset(
     {"contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop"}
 )
-_UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
+UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
 """Errors botocore raises for a well-formed frame with invalid content."""
 
 
@@ -77,6 +77,8 @@ class EventReader:
         details: Mapping[str, Any] | None = None,
         trims_start: bool = False,
     ) -> None:
+        self.error: Exception | None = None
+        """What is wrong with the last events of `read_list`."""
         self._model = model
         self._origin = origin
         self._details = details or {}
@@ -101,25 +103,42 @@ class EventReader:
         events = iter(source)
         while True:
             try:
-                event = next(events)
+                read = self._read(next(events))
             except StopIteration:
                 return
-            except _UNREADABLE as error:
-                raise invalid_response(self._model, "sent an invalid frame") from error
-            yield self._read(event)
+            except UNREADABLE as error:
+                raise self.unreadable() from error
+            yield read
 
-    def lists(self, source: Iterable[dict[str, Any]]) -> Iterator[list[StreamEvent]]:
-        """Like `read`, in one list; what `source` raises comes after the events before it."""
+    def read_list(self, together: Sequence[dict[str, Any]]) -> list[StreamEvent]:
+        """Like `read`, for events that arrived together, up to the fault kept in `error`."""
         found: list[StreamEvent] = []
-        error: Exception | None = None
         try:
-            found.extend(self.read(source))
+            # in a list that has the events before a fault, too
+            found.extend(self._next_text(event) or self._read(event) for event in together)
         except Exception as exc:  # noqa: BLE001 - raised after the events before it
-            error = exc
-        if found:
-            yield found
-        if error is not None:
-            raise error
+            self.error = exc
+        return found
+
+    def unreadable(self) -> InvalidResponseError:
+        """The error for an exception of `UNREADABLE`."""
+        return invalid_response(self._model, "sent an invalid frame")
+
+    def _next_text(self, event: dict[str, Any]) -> TextDelta | None:
+        """The next piece of the text that the last event had, too, as most events are.
+
+        `_read` does the same, and everything else.
+        """
+        found = event.get("contentBlockDelta")
+        block = self._block
+        if found is None or block is None or self._stop is not None or len(event) > 1:
+            return None
+        delta = found.get("delta") or {}
+        text: str | None = delta.get("text")
+        if not text or len(delta) > 1 or found.get("contentBlockIndex") != block:
+            return None
+        self._texts[block] += text
+        return TextDelta(text, event)
 
     def _read(self, event: dict[str, Any]) -> StreamEvent:
         self._check_order(event)

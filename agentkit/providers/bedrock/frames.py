@@ -80,13 +80,25 @@ class EventParser:
 class EventDecoder:
     """Decodes the events of one stream as its bytes arrive."""
 
+    __slots__ = ("_incomplete", "_parser", "error")
+
     def __init__(self, parser: EventParser) -> None:
         self._parser = parser
         self._incomplete = b""
+        self.error: Exception | None = None
+        """What `EventParser.parse` raised, to be raised after the events before it."""
 
-    def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
-        """The events that `chunk` completes. Raises what `EventParser.parse` raises."""
-        data = self._incomplete + chunk
+    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+        """The events that `chunk` completes, up to the fault that is kept in `error`."""
+        events: list[dict[str, Any]] = []
+        try:
+            self._decode(self._incomplete + chunk, events)
+        except Exception as fault:  # noqa: BLE001 - raised after the events before it
+            self.error = fault
+        return events
+
+    def _decode(self, data: bytes, events: list[dict[str, Any]]) -> None:
+        parser = self._parser
         begin, size = 0, len(data)
         while size - begin >= _PRELUDE.size:
             length, headers, checksum = _PRELUDE.unpack_from(data, begin)
@@ -94,16 +106,14 @@ class EventDecoder:
             valid = length >= _SMALLEST and crc32(data[begin : begin + 8]) == checksum
             if not valid or end > size:
                 # botocore refuses an impossible prelude before the rest has arrived.
-                yield from self._parser.parse(
-                    data[begin:] if not valid else data[begin : begin + 12]
-                )
+                events.extend(parser.parse(data[begin:] if not valid else data[begin : begin + 12]))
                 break
-            frame = data[begin:end]
-            event = self._parser.text_event(frame, _PRELUDE.size + headers)
+            frame = data[begin:end] if begin or end < size else data
+            event = parser.text_event(frame, _PRELUDE.size + headers)
             if event is None:
-                yield from self._parser.parse(frame)
+                events.extend(parser.parse(frame))
             else:
-                yield event
+                events.append(event)
             begin = end
         self._incomplete = data[begin:]
 

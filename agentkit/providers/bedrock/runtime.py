@@ -145,8 +145,11 @@ class HttpEventStream:
         self._finished = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        decoder = self._decoder
         for chunk in self._reply.chunks():
-            yield from self._decoder.feed(self._body.feed(chunk))
+            yield from decoder.feed(self._body.feed(chunk))
+            if decoder.error is not None:
+                raise decoder.error
         self._finished = True
 
     def close(self) -> None:
@@ -155,10 +158,7 @@ class HttpEventStream:
 
 
 class AsyncHttpEventStream:
-    """Like `HttpEventStream`, for asyncio: those that arrived together come in one iterator.
-
-    It raises where an event cannot be decoded, so that those before it are not lost.
-    """
+    """Like `HttpEventStream`, for asyncio: those that arrived together come in one list."""
 
     def __init__(self, reply: AsyncHttpReply, decoder: EventDecoder) -> None:
         self._reply = reply
@@ -166,9 +166,13 @@ class AsyncHttpEventStream:
         self._decoder = decoder
         self._finished = False
 
-    async def __aiter__(self) -> AsyncIterator[Iterator[dict[str, Any]]]:
+    async def __aiter__(self) -> AsyncIterator[list[dict[str, Any]]]:
+        decoder = self._decoder
         async for chunk in self._reply.chunks():
-            yield self._decoder.feed(self._body.feed(chunk))
+            if events := decoder.feed(self._body.feed(chunk)):
+                yield events
+            if decoder.error is not None:
+                raise decoder.error
         self._finished = True
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import botocore.session
@@ -13,6 +14,8 @@ from botocore.parsers import EventStreamJSONParser, ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit.errors import InvalidResponseError
+from agentkit.providers.bedrock.events import UNREADABLE, EventReader
 from agentkit.providers.bedrock.frames import EventDecoder, EventParser
 from agentkit.testing.wire.bedrock import event, frame
 
@@ -75,6 +78,13 @@ class _Raw:
         yield from self._chunks
 
 
+def decoded(decoder: EventDecoder, chunks: list[bytes]) -> Iterator[Any]:
+    for chunk in chunks:
+        yield from decoder.feed(chunk)
+        if decoder.error is not None:
+            raise decoder.error
+
+
 def outcome(events: Iterator[Any]) -> tuple[list[Any], Any]:
     """The events, and the error that ended them."""
     found: list[Any] = []
@@ -95,12 +105,63 @@ def test_every_stream_gives_what_botocore_gives(frames: list[bytes], cuts: list[
     chunks.append(left)
     expected = outcome(iter(EventStream(_Raw(chunks), SHAPE, EventStreamJSONParser(), "Any")))
     decoder = EventDecoder(EventParser(EventStreamJSONParser(), SHAPE, "Any"))
-    assert outcome(each for chunk in chunks for each in decoder.feed(chunk)) == expected
+    assert outcome(decoded(decoder, chunks)) == expected
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_text_with_a_wrong_checksum_is_damaged_however_many_came_before(times: int) -> None:
     decoder = EventDecoder(EventParser(EventStreamJSONParser(), SHAPE, "Any"))
-    assert len(list(decoder.feed(TEXT * times))) == times
-    with pytest.raises(ParserError):
-        list(decoder.feed(TEXT[:-5] + b"!" + TEXT[-4:]))
+    assert len(decoder.feed(TEXT * times)) == times
+    assert decoder.feed(TEXT[:-5] + b"!" + TEXT[-4:]) == []
+    assert isinstance(decoder.error, ParserError)
+
+
+READ: list[dict[str, Any]] = [
+    {"messageStart": {"role": "assistant"}},
+    {"contentBlockStart": {"contentBlockIndex": 2, "start": {"toolUse": {"toolUseId": "t"}}}},
+    {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "one"}}},
+    {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": ""}}},
+    {"contentBlockDelta": {"contentBlockIndex": 1, "delta": {"text": " two"}}},
+    {"contentBlockDelta": {"delta": {"text": "three"}}},
+    {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {}}},
+    {"contentBlockDelta": {"contentBlockIndex": 0}},
+    {"contentBlockDelta": {"contentBlockIndex": 3, "delta": {"reasoningContent": {"text": "r"}}}},
+    {"contentBlockStop": {"contentBlockIndex": 0}},
+    {"messageStop": {"stopReason": "end_turn"}},
+    {"metadata": {"usage": {"inputTokens": 1}}},
+]
+TEXTS = st.sampled_from([READ[2], READ[4]])
+
+
+@given(
+    begun=st.booleans(),
+    together=st.lists(st.lists(st.one_of(TEXTS, st.sampled_from(READ)), max_size=6), max_size=4),
+    trims=st.booleans(),
+)
+def test_events_read_together_are_those_read_one_by_one(
+    begun: bool, together: list[list[dict[str, Any]]], trims: bool
+) -> None:
+    together = [[READ[0]], *together] if begun else together
+    one, other = (EventReader("m", origin="o", trims_start=trims) for _ in range(2))
+    expected = read_to_the_end(one, one.read(chain.from_iterable(together)))
+    assert read_to_the_end(other, read_in_lists(other, together)) == expected
+
+
+def read_in_lists(reader: EventReader, together: list[list[dict[str, Any]]]) -> Iterator[Any]:
+    for each in together:
+        yield from reader.read_list(each)
+        if isinstance(reader.error, UNREADABLE):
+            raise reader.unreadable()
+        if reader.error is not None:
+            raise reader.error
+
+
+def read_to_the_end(reader: EventReader, events: Iterator[Any]) -> tuple[list[Any], Any]:
+    """The events with that at the end, and the error."""
+    found: list[Any] = []
+    try:
+        found += events
+        found += reader.end("id")
+    except InvalidResponseError as error:
+        return [(each, getattr(each, "raw", None)) for each in found], str(error)
+    return [(each, getattr(each, "raw", None)) for each in found], None
