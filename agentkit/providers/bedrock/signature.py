@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from time import gmtime, strftime
 from typing import Any, Final
@@ -57,7 +58,7 @@ class SignatureV4:
             proof["X-Amz-Security-Token"] = token
             signed, more = f"{signed};{_TOKEN}", f"{_TOKEN}:{' '.join(token.split())}\n"
         canonical = (
-            f"POST\n{quote(self._path + path, safe='/~')}\n\n{self._head}{time}\n{more}\n"
+            f"POST\n{_quoted(self._path + path)}\n\n{self._head}{time}\n{more}\n"
             f"{signed}\n{sha256(body).hexdigest()}"
         )
         text = (
@@ -80,6 +81,11 @@ class SignatureV4:
                 key = hmac.digest(key, part.encode(), "sha256")
             self._key = secret, date, key
         return key
+
+
+@lru_cache(64)  # a model has two paths
+def _quoted(path: str) -> str:
+    return quote(path, safe="/~")
 
 
 def signature_like(

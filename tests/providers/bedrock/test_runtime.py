@@ -32,6 +32,7 @@ from agentkit.bedrock import AuthConfig, AuthenticationType, LLMManager, create_
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.operation import Operation
+from agentkit.providers.bedrock.runtime import HttpRuntime
 from agentkit.testing import WireServer, faults
 from agentkit.testing.wire.protocol import RecordedRequest
 from agentkit.types import Request
@@ -517,3 +518,32 @@ def test_a_manager_opens_one_set_of_connections_for_the_models_of_a_region(
             assert manager.warm_up(connections=3) == {}
             until(lambda: server.connections == opened)
     assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("part", "on_thread"),
+    [
+        ({"text": "x" * 1000}, False),
+        ({"text": "x" * 200_000}, True),
+        ({"document": {"format": "pdf", "name": "d", "source": {"bytes": bytes(200_000)}}}, True),
+    ],
+    ids=["small", "long text", "document"],
+)
+def test_a_large_request_is_prepared_on_a_thread(
+    part: dict[str, Any], on_thread: bool, server: WireServer
+) -> None:
+    """The event loop runs on meanwhile: a document of 5 MB takes a tenth of a second."""
+    used: list[bool] = []
+
+    def executor() -> Any:
+        used.append(True)
+        return clients.executor
+
+    async def ask(runtime: HttpRuntime) -> None:
+        await runtime.aconverse(modelId="m", messages=[{"role": "user", "content": [part]}])
+        await runtime.aclose()
+
+    with clients_at(server.bedrock_url) as clients:
+        asyncio.run(ask(HttpRuntime(clients.runtime(REGION), executor)))
+    assert bool(used) == on_thread
+    assert len(server.requests) == 1

@@ -80,18 +80,22 @@ class AsyncHttpClient:
 
     async def receive(self, connection: _Connection, read_timeout: float) -> None:
         """Wait for the next bytes of a response."""
-        limit = connection.limit
-        limit.start(read_timeout)
+        arrival = connection.arrival()
+        if arrival is not None:
+            limit = connection.limit
+            limit.start(read_timeout)
+            try:
+                await arrival
+            except asyncio.CancelledError as error:
+                if limit.expired():
+                    raise HttpTimeoutError("no response in time") from error
+                raise
+            finally:
+                limit.stop()
         try:
-            await connection.receive()
-        except asyncio.CancelledError as error:
-            if limit.expired():
-                raise HttpTimeoutError("no response in time") from error
-            raise
+            connection.check()
         except OSError as error:
             raise connection_error(error, self._address) from error
-        finally:
-            limit.stop()
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection for the next request."""
@@ -181,7 +185,9 @@ class AsyncHttpClient:
                 exchange = connection.begin()
                 connection.transport.write(address.tunnel)
                 while not exchange.has_head:
-                    await connection.receive()
+                    if (arrival := connection.arrival()) is not None:
+                        await arrival
+                    connection.check()
             address.check_tunnel(exchange.status)
         if context is not None:
             with self._limited(steps.tls, end):
@@ -228,17 +234,20 @@ class AsyncHttpReply:
         self.status = exchange.status
         self.headers: Mapping[str, str] = exchange.headers
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The pieces of the body, each with everything that arrived together."""
+    async def next_chunk(self) -> bytes:
+        """The next piece of the body, with everything that arrived together; empty at the end."""
         exchange, connection = self._exchange, self._connection
-        while True:
-            if exchange.unread:
-                yield exchange.take()
-                connection.resume()
-            elif exchange.complete:
-                return
-            else:
-                await self._client.receive(connection, self._read_timeout)
+        connection.resume()
+        while not exchange.unread:
+            if exchange.complete:
+                return b""
+            await self._client.receive(connection, self._read_timeout)
+        return exchange.take()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The pieces of the body."""
+        while chunk := await self.next_chunk():
+            yield chunk
 
     def release(self, *, finished: bool) -> None:
         """Keep the connection for the next request, or close it.
@@ -256,6 +265,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, timer: Timer) -> None:
         self.transport: asyncio.Transport
+        self._loop = timer.loop
         self.limit = TaskLimit(timer)
         self.idle_since = 0.0
         self._exchange = HttpExchange()
@@ -273,11 +283,16 @@ class _Connection(asyncio.Protocol):
         """It is open, and carries no request yet."""
         self._exchange = HttpExchange.none_yet()
 
-    async def receive(self) -> None:
-        """Wait until something arrives, or the connection ends."""
+    def arrival(self) -> asyncio.Future[None] | None:
+        """Completes when something arrives, or the connection ends; None: that has happened."""
+        if self._ended or self._error is not None or self._exchange.unread:
+            return None
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def check(self) -> None:
+        """Raises what broke the connection, unless something arrived before."""
         exchange = self._exchange
-        if self._is_open() and not exchange.unread:
-            await self._wait()
         if exchange.unread or exchange.complete:
             return
         if self._error is not None:
@@ -292,14 +307,8 @@ class _Connection(asyncio.Protocol):
                 while self.is_ending():
                     self._exchange.take()
                     self.resume()
-                    await self._wait()
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+                    if (arrival := self.arrival()) is not None:
+                        await arrival
 
     def resume(self) -> None:
         """Continue reading, if it was paused."""
@@ -365,7 +374,7 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

@@ -32,7 +32,7 @@ from agentkit.providers.transport.http.record import Record, parse, serialize, t
 from agentkit.providers.transport.http.request_head import merge_headers, request_head
 
 if TYPE_CHECKING:
-    from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
+    from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient, AsyncHttpReply
     from agentkit.providers.transport.http.sync_client import SyncHttpClient
 
 _DONE = b"[DONE]"
@@ -156,7 +156,7 @@ class HttpTransport:
             _check_status(reply.status, reply.headers, await aread_body(reply))
         reader = _EventReader(reply.headers, self._record, self._event_record())
         try:
-            yield Reply(_aevents(reply.chunks(), reader), reply.headers)
+            yield Reply(_aevents(reply, reader), reply.headers)
         finally:
             reply.release(finished=reader.finished)
 
@@ -313,8 +313,8 @@ def _events(chunks: Iterator[bytes], reader: _EventReader) -> Iterator[list[Any]
     reader.finished = True
 
 
-async def _aevents(chunks: AsyncIterator[bytes], reader: _EventReader) -> AsyncIterator[list[Any]]:
-    async for chunk in chunks:
+async def _aevents(reply: AsyncHttpReply, reader: _EventReader) -> AsyncIterator[list[Any]]:
+    while chunk := await reply.next_chunk():
         if records := reader.read(chunk):
             yield records
         if reader.error is not None:
