@@ -9,6 +9,9 @@ TEMPLATES := .github/ISSUE_TEMPLATE
 ARGS   ?=
 WORKERS ?= auto
 
+# The programs that tests start would compile the package again and again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test matrix ray check lint format format-check types docs wheel bench clean

@@ -49,6 +49,23 @@ class _Heap:
             cls.modules = len(sys.modules)
 
 
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """Two more than there are processors: half of the time, a test waits for something else."""
+    return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(trylast=True)  # after the order has been shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes seconds, so that no worker is alone with it in the end."""
+    items.sort(key=_is_quick)
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    starts_processes = item.get_closest_marker("processes") is not None
+    return not (starts_processes or "site" in getattr(item, "fixturenames", ()))
+
+
 def pytest_collection_finish() -> None:
     _Heap.freeze()
 

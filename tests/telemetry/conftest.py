@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from opentelemetry import trace
 
-from tests.telemetry.observing import Observed
+from tests.telemetry.observing import Observed, observing
 
-
-@pytest.fixture
-def observing() -> Iterator[Callable[..., Observed]]:
-    """Makes an `Observed` with the `Telemetry` settings it is given."""
-    made: list[Observed] = []
-
-    def make(**telemetry: Any) -> Observed:
-        made.append(Observed(**telemetry))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-    assert not trace.get_current_span().get_span_context().is_valid, "a span stayed current"
+__all__ = ["observing", "seen"]
 
 
 @pytest.fixture

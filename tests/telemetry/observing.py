@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
@@ -109,6 +111,21 @@ class Observed:
         """All that was exported, as one text."""
         data: Any = self.reader.get_metrics_data()
         return "\n".join([*(span.to_json() for span in self.spans), data.to_json() if data else ""])
+
+
+@pytest.fixture
+def observing() -> Iterator[Callable[..., Observed]]:
+    """Makes an `Observed` with the `Telemetry` settings it is given."""
+    made: list[Observed] = []
+
+    def make(**telemetry: Any) -> Observed:
+        made.append(Observed(**telemetry))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    assert not trace.get_current_span().get_span_context().is_valid, "a span stayed current"
 
 
 def _point(point: Any) -> Point:
