@@ -64,3 +64,9 @@ class AnthropicMessages(Adapter):
     def stream_decoder(self, headers: Mapping[str, str]) -> StreamDecoder:
         """The decoder of ``message_…`` and ``content_block_…`` events."""
         return decoder.MessagesStreamDecoder(headers, model=self.model, origin=self.states.origin)
+
+    def event_record(self) -> type[Any] | None:
+        """A ``content_block_delta`` event."""
+        from agentkit.providers.anthropic.event_record import DeltaRecord
+
+        return DeltaRecord

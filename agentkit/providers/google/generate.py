@@ -57,6 +57,12 @@ class Google(Adapter):
         """The decoder of ``GenerateContentResponse`` chunks."""
         return decoder.GenerateStreamDecoder(model=self.model, origin=self.states.origin)
 
+    def event_record(self) -> type[Any] | None:
+        """A ``GenerateContentResponse`` chunk."""
+        from agentkit.providers.google.chunk_record import ChunkRecord
+
+        return ChunkRecord
+
     def make_transport(self) -> Transport:
         """A new transport; its clients are made when first needed."""
         if self.transport == "native":

@@ -54,6 +54,12 @@ class OpenAIResponses(Adapter):
             headers, model=self.model, origin=self.states.origin
         )
 
+    def event_record(self) -> type[Any] | None:
+        """An event such as ``response.output_text.delta``."""
+        from agentkit.providers.openai.event_record import DeltaRecord
+
+        return DeltaRecord
+
     def http_headers(self) -> dict[str, str]:
         """The key, and the account that it is used for."""
         return {**super().http_headers(), **account_headers()}
