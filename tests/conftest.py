@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import seed, settings
 
 from agentkit.testing import forbid_network
@@ -100,10 +101,12 @@ def _try_random_examples(item: pytest.Function, number: int) -> None:
         vars(test).update(before)
 
 
-@pytest.fixture(scope="session")
-def empty_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which nothing is, for tests that write nothing there."""
-    return tmp_path_factory.mktemp("empty")
+@pytest.fixture(scope="session", name="certificate")
+def _certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One certificate: to load all of them, as each client does, takes longer than to ask."""
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    return path
 
 
 @pytest.fixture(scope="session", name="responses")
@@ -112,19 +115,15 @@ def _responses(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch: pytest.MonkeyPatch, responses: Path, empty_directory: Path) -> None:
-    """No key, no setting and no file of the developer reaches a test.
-
-    Nor does a certificate: the servers here speak plain HTTP, and a client takes longer to read the
-    certificates of the system than to ask.
-    """
+def _isolated(monkeypatch: pytest.MonkeyPatch, responses: Path, certificate: Path) -> None:
+    """No key, no setting and no file of the developer reaches a test."""
     for name in list(os.environ):
         if _FOREIGN.search(name):
             monkeypatch.delenv(name)
     # Few tests write there; `tmp_path` would make a directory for each of them.
     monkeypatch.setenv("AGENTKIT_CACHE_DIR", str(responses / str(next(_numbers))))
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.setenv("SSL_CERT_DIR", str(empty_directory))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
 
 
 @pytest.fixture

@@ -49,7 +49,6 @@ def _trusted(_isolated: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """The environment trusts `CA`, and names no proxy."""
     CA.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.delenv("SSL_CERT_DIR")
     for name in ("http", "https", "all", "no"):
         for variable in (f"{name}_proxy", f"{name}_proxy".upper()):
             monkeypatch.delenv(variable, raising=False)
