@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import copy_context
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agentkit._fork import fork_safe_lock
 from agentkit.errors import LLMError
 from agentkit.policy.validation import whole_number
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,6 +102,12 @@ def run_bounded(
         raise failures[0]
 
 
+def _cancellation_of(task: asyncio.Task[Any] | None) -> Callable[[], bool]:
+    """Whether `task` was cancelled since."""
+    before = 0 if task is None else task.cancelling()
+    return lambda: task is not None and task.cancelling() > before
+
+
 async def arun_bounded(
     call: Callable[[T], Awaitable[R]],
     items: Iterable[T],
@@ -110,12 +119,14 @@ async def arun_bounded(
     import asyncio
 
     from agentkit.engine.drivers.asyncio import require_asyncio
-    from agentkit.engine.drivers.sync import is_being_cancelled
+    from agentkit.engine.drivers.cancellation import is_being_cancelled, own_task
 
     require_asyncio()
     work = _Items(items, done)
+    is_caller_cancelled = _cancellation_of(asyncio.current_task())
 
     async def worker(item: T) -> None:
+        own_task(lambda: work.stopped or is_caller_cancelled())
         taken: tuple[T, ...] = (item,)
         try:
             while taken:
@@ -124,10 +135,14 @@ async def arun_bounded(
         except asyncio.CancelledError as error:  # which a task group would ignore
             if is_being_cancelled():
                 raise
+            work.stopped = True
             raise LLMError(
                 "a call of the run cancelled itself",
                 hint="it raised CancelledError: look for a task or scope that it cancels",
             ) from error
+        except BaseException:
+            work.stopped = True
+            raise
 
     limit = whole_number("max_concurrency", max_concurrency)
     try:

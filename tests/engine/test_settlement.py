@@ -169,6 +169,27 @@ async def _cancels_itself(prompt: str, options: dict[str, Any]) -> str:
     raise asyncio.CancelledError
 
 
+async def _cancels_its_task(prompt: str, options: dict[str, Any]) -> str:
+    """As a cancel scope does that is left in the wrong task."""
+    _cancel_this_task()
+    await asyncio.sleep(0)
+    return "never"
+
+
+async def _cancels_its_task_between_chunks(
+    prompt: str, options: dict[str, Any]
+) -> AsyncIterator[str]:
+    yield "shown"
+    _cancel_this_task()
+    await asyncio.sleep(0)
+
+
+def _cancel_this_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
 def _blocking(prompt: str, options: dict[str, Any]) -> str:
     raise asyncio.CancelledError
 
@@ -204,6 +225,34 @@ class TestModelThatCancelsItself:
             llm.register_model("m", _cancels_itself)
             with pytest.raises(e.ProviderError, match="cancelled itself"):
                 llm.generate("hi")
+
+    @pytest.mark.parametrize("timeout", [None, 20.0])
+    @pytest.mark.parametrize("model", [_cancels_its_task, _cancels_its_task_between_chunks])
+    def test_the_whole_task_on_the_loop_of_the_manager(
+        self, model: Any, timeout: float | None
+    ) -> None:
+        with LLMManager(cache=None, retry=ONCE) as llm:
+            llm.register_model("m", model, timeout=timeout)
+            with pytest.raises(e.ProviderError, match="cancelled itself"):
+                llm.complete("hi")
+            with pytest.raises(e.ProviderError, match="cancelled itself"):
+                list(llm.stream("hi"))
+
+    def test_the_whole_task_in_a_batch(self) -> None:
+        """Each call fails on its own; the next call of the same worker is made."""
+
+        async def main() -> None:
+            async with LLMManager(cache=None, retry=ONCE, breaker=False) as llm:
+                llm.register_model("m", _cancels_its_task, timeout=20.0)
+                llm.register_model("n", lambda prompt, options: "fine")
+                llm.set_active_model("m")
+                result = await llm.abatch(["a", "b", "c"], max_concurrency=1)
+                assert [type(error) for error in result.errors] == [e.ProviderError] * 3
+                llm.set_fallback_chain(["m", "n"])
+                result = await llm.abatch(["a", "b"])
+                assert [each.text for each in result.responses] == ["fine", "fine"]
+
+        asyncio.run(main())
 
     def test_async(self) -> None:
         async def main() -> None:

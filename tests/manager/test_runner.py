@@ -148,6 +148,17 @@ def test_a_call_that_cancels_itself_is_an_error_and_not_ignored() -> None:
         asyncio.run(arun_bounded(call, range(9), lambda *_: None, max_concurrency=3))
 
 
+def test_a_call_that_cancels_its_whole_task_is_an_error_and_not_ignored() -> None:
+    async def call(item: int) -> None:
+        task = asyncio.current_task()
+        if item == 1 and task is not None:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(LLMError, match="cancelled itself"):
+        asyncio.run(arun_bounded(call, range(9), lambda *_: None, max_concurrency=3))
+
+
 def test_ctrl_c_ends_the_run_at_once_and_no_further_item_is_taken(ctrl_c_works: None) -> None:
     full, release = threading.Barrier(3, timeout=10), threading.Event()
     called: list[int] = []

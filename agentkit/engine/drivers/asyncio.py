@@ -263,11 +263,7 @@ class TaskSource:
         limit = self._limit
         limit.start(timeout)
         try:
-            return await astep(self._iterator, self._effect)
-        except asyncio.CancelledError as error:
-            if limit.expired():
-                raise fx.TimedOut from error
-            raise
+            return await astep(self._iterator, self._effect, limit)
         finally:
             limit.stop()
 

@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from typing import Any, ClassVar, TypeVar
 
 from agentkit.engine import effects as fx
+from agentkit.engine.drivers.cancellation import is_being_cancelled
 from agentkit.engine.drivers.clock import ThreadWakeup
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.timer import TaskLimit
@@ -253,12 +254,6 @@ async def asend(effect: fx.Send, limit: TaskLimit | None = None) -> Any:
             limit.stop()
 
 
-def is_being_cancelled() -> bool:
-    """Whether the running task is being cancelled; if not, `CancelledError` is its own error."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
 def _own_cancellation(effect: fx.Send | fx.Open) -> ProviderError:
     """The error of a model that raised `CancelledError` without being cancelled."""
     name = effect.target.name
@@ -318,12 +313,16 @@ def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
         return aiter(effect.endpoint.astream(effect.request))  # type: ignore[misc]
 
 
-async def astep(iterator: AsyncIterator[Any], effect: fx.Open) -> Any:
-    """Like `step`, for an async iterator."""
+async def astep(
+    iterator: AsyncIterator[Any], effect: fx.Open, limit: TaskLimit | None = None
+) -> Any:
+    """Like `step`, for an async iterator. Raises `TimedOut` when `limit` has ended it."""
     try:
         with effect.scope() or _NO_SCOPE:
             return await anext(iterator, None)
     except asyncio.CancelledError as error:
+        if limit is not None and limit.expired():
+            raise fx.TimedOut from error
         if is_being_cancelled():
             raise
         raise _own_cancellation(effect) from error

@@ -377,10 +377,14 @@ class LoopThread:
         """
         from asyncio import CancelledError
 
+        from agentkit.engine.drivers.cancellation import own_task
+
         future: Future[Any] = Future()
         running: list[asyncio.Task[None]] = []
+        given_up = False
 
         async def carry() -> None:
+            own_task(lambda: given_up or self._closed)
             try:
                 result = await coroutine
             except BaseException as error:
@@ -401,6 +405,8 @@ class LoopThread:
                 self._settle(future, error=CancelledError())
 
         def cancel() -> None:
+            nonlocal given_up
+            given_up = True
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(lambda: [task.cancel() for task in running])
 
