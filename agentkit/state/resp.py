@@ -51,6 +51,18 @@ class ProtocolError(ConnectionError):
 
 def pack(command: Command) -> bytes:
     """The bytes of a command."""
+    parts = [f"*{len(command)}\r\n"]
+    for each in command:
+        if isinstance(each, bytes):
+            return _pack_bytes(command)
+        text = str(each)
+        parts.append(f"${len(text)}\r\n{text}\r\n")
+    packed = "".join(parts)
+    return packed.encode() if packed.isascii() else _pack_bytes(command)
+
+
+def _pack_bytes(command: Command) -> bytes:
+    """The bytes of a command whose texts are not all ASCII, so that their lengths differ."""
     parts = [b"*%d\r\n" % len(command)]
     for each in command:
         data = each if isinstance(each, bytes) else str(each).encode()
@@ -122,8 +134,12 @@ def _parse_bulk(data: bytes, at: int, size: int) -> tuple[bytes | None, int]:
 def _parse_array(data: bytes, at: int, count: int) -> tuple[list[Any] | None, int]:
     if count < 0:
         return None, at
-    items = []
+    items: list[Any] = []
     for _ in range(count):
-        item, at = _parse(data, at)
-        items.append(item)
+        if data[at : at + 1] == b":" and (end := data.find(b"\r\n", at)) > 0:  # most of them
+            items.append(int(data[at + 1 : end]))
+            at = end + 2
+        else:
+            item, at = _parse(data, at)
+            items.append(item)
     return items, at

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import threading
 import time
@@ -38,6 +39,10 @@ SOON: Final = 0.01
 """Seconds for which questions that can wait are collected."""
 TICK: Final = 0.02
 """Seconds between two looks at the connections while a question waits for its reply."""
+GLANCE: Final = 0.002
+"""The same while a reply may have come that no call reads."""
+GLANCES: Final = 50
+"""So many looks without such a reply make the next ones rarer."""
 QUIET: Final = 60.0
 """Seconds between two warnings that the store is lost."""
 
@@ -91,8 +96,11 @@ class ValkeyFleet:
         self._store: Store | None = None
         self._early: deque[Pending] = deque()
         """Questions to be asked over the next connection."""
-        self._ticks = False
-        """Whether the thread looks after questions that wait for their reply."""
+        self._every = math.inf
+        """Seconds between two looks of the thread at the connections."""
+        self._looked_at = 0.0
+        self._glances = 0
+        """Looks since there was something to read."""
         self._reads = False
         """Whether it has to read at once."""
         self._leads: dict[Question, None] = {}
@@ -262,7 +270,7 @@ class ValkeyFleet:
         self._process = secrets.token_hex(8)
         self._state = "idle"
         self._signal, self._store, self._early = WakeSignal(), None, deque()
-        self._ticks = self._reads = False
+        self._every, self._reads = math.inf, False
         self._leads, self._cleared, self._soon, self._held = {}, {}, [], deque()
         self._session += 1
         self._inbox = Inbox()
@@ -287,14 +295,28 @@ class ValkeyFleet:
         line = store.line_of(pending, lines)
         if line.load >= _WAITING:
             return False
-        line.send(pending, together=pending.wake is not None)
-        if line.loop is None and pending.signal is None and (pending.wake or pending.hear):
+        line.send(pending, together=pending.signal is None)
+        if (
+            line.loop is not None
+            or pending.signal is not None
+            or not (pending.wake or pending.hear)
+        ):
+            self._look_after(TICK)
+        elif pending.wake is not None:
             self._reads = True
             self._signal.set()
-        elif not self._ticks:
-            self._ticks = True
-            self._signal.set()
+        else:
+            self._look_after(GLANCE)
         return True
+
+    def _look_after(self, every: float) -> None:
+        """Let the thread look at the connections so often, if it does not yet.
+
+        Whoever posts may wait for the reply, and read it, or not.
+        """
+        if every < self._every:
+            self._every = every
+            self._signal.set()
 
     def _is_cleared(self, question: Question) -> bool:
         with self._lock:
@@ -413,7 +435,7 @@ class ValkeyFleet:
     def _due(self) -> float:
         """When there is something to do."""
         due = min(self._beat_at, self._soon_at) if self._soon else self._beat_at
-        return min(due, time.monotonic() + TICK) if self._ticks else due
+        return min(due, time.monotonic() + self._every)
 
     def _connect(self) -> Store | None:
         """Connections that work, with an inbox that hears. None: the store is lost."""
@@ -474,24 +496,23 @@ class ValkeyFleet:
                 self._early.append(self._held.popleft())
         while self._early:
             pending = self._early.popleft()
-            self._ticks = self._reads = True
+            self._every, self._reads = min(self._every, TICK), True
             store.line_of(pending).send(pending)
 
     def _work(self, store: Store) -> None:
         """Whatever is due."""
         self._send_early(store)
         if self._reads:
-            self._reads, self._ticks = False, True
+            self._reads, self._every = False, min(self._every, TICK)
             _read_newest(store, TICK)
         if self._soon and time.monotonic() >= self._soon_at:
-            with self._lock:
-                makes, self._soon = self._soon, []
-            for make in makes:
-                for question, hear in make():
-                    pending = Pending(question, hear=hear)
-                    self._ticks = True
-                    store.line_of(pending).send(pending)
-        self._tick(store)
+            self._ask_soon(store)
+        now = time.monotonic()
+        if store.has_to_follow or (self._every < math.inf and now >= self._looked_at + TICK):
+            self._looked_at = now
+            self._tick(store)
+        elif self._every <= GLANCE:
+            self._glance(store)
         if self._state != "up":
             return
         if not self._inbox.is_listening:
@@ -505,13 +526,24 @@ class ValkeyFleet:
         if self._cleared and self._state == "up":
             self._clear_step(store)
 
+    def _ask_soon(self, store: Store) -> None:
+        """Ask what could wait for a moment."""
+        with self._lock:
+            makes, self._soon = self._soon, []
+        for make in makes:
+            for question, hear in make():
+                pending = Pending(question, hear=hear)
+                self._every = min(self._every, GLANCE)
+                store.line_of(pending).send(pending)
+
     def _tick(self, store: Store) -> None:
         """Look after the questions that wait for their reply."""
-        self._ticks = False
+        if self._every > GLANCE:
+            self._every = math.inf
         for line in store.all_lines:
             if not line.load:
                 continue
-            self._ticks = True
+            self._every = min(self._every, TICK)
             now = time.monotonic()
             if line.loop is None or line.is_overdue(now):
                 line.read()
@@ -525,7 +557,17 @@ class ValkeyFleet:
                 store.follow()
             except Exception as error:  # noqa: BLE001  (whatever it is, a node is lost)
                 self._note_fault(error)
-            self._ticks = True
+            self._every = min(self._every, TICK)
+
+    def _glance(self, store: Store) -> None:
+        """Read what has come on the lines of threads."""
+        self._glances += 1
+        for line in store.lines.values():
+            if line.load:
+                self._glances = 0
+                line.read()
+        if self._glances > GLANCES:
+            self._glances, self._every = 0, TICK
 
     def _judge(self, store: Store, line: Line, silence: float) -> None:
         """Decide about a line that has been silent for longer than the patience.
@@ -616,6 +658,8 @@ class ValkeyFleet:
         self._cleared.clear()
         try:
             self._send_early(store)
+            for line in store.all_lines:
+                line.flush()
             store.ask(questions.leave(self._process))
         except Exception as error:  # noqa: BLE001  (its place in the fleet expires)
             log.debug("fleet: the last message failed: %s", type(error).__name__)
