@@ -132,7 +132,6 @@ class SharedAccount:
         """What the account had of this process when it last replied, the same before this epoch,
         and what it had in all."""
         self._seen_at = 0
-        self._sending = False
         self._loss: _Loss | None = None
 
     def ask(self, wanted: Sum = NOTHING, limit: Sum | None = None) -> _Asked:
@@ -241,24 +240,18 @@ class SharedAccount:
         return time.time() if clock is None else clock[0] + time.monotonic() - clock[1]
 
     def _settled(self) -> None:
-        """Report a change soon: one message at a time, with all changes up to then."""
+        """Report a change soon. Under load the next reservation comes first, and reports it."""
+        self._fleet.soon(self._report_change)
+
+    def _report_change(self) -> list[tuple[Question, Hear | None]]:
         with self.account.lock:
-            if self._sending:
-                return
-            self._sending = True
-        self._fleet.post(*self.report())
+            is_known = self._own().minus(self._reserved) == self._stated
+        return [] if is_known or self.account.changed is None else [self.report()]
 
     def _heard(self, asked: _Asked, reply: Any, again: bool) -> None:
         status = self.hear(asked, reply).status
-        with self.account.lock:
-            self._sending = False
-            more = self._own().minus(self._reserved) != self._stated
-        if self.account.changed is None:
-            return
-        if again and status == "again":
+        if again and status == "again" and self.account.changed is not None:
             self._fleet.post(*self.report(again=False))
-        elif more and status != "lost":
-            self._settled()
 
 
 class SharedReservation:

@@ -61,7 +61,8 @@ class Member:
             hear(reply)
 
     def soon(self, make: MakeQuestions) -> None:
-        raise NotImplementedError
+        for question, hear in make():
+            self.post(question, hear)
 
     def at_heartbeat(self, make: MakeQuestions) -> None:
         self._rounds.append(make)
