@@ -116,7 +116,9 @@ class Run:
         """Wait for them, and count."""
         rows = [json.loads(each.communicate()[0]) for each in self._workers]
         sent = sorted(row for each in rows for row in each["sent"])
-        asked = sum(each["limits"]["questions"] for each in rows)
+        asked, settled = (
+            sum(each["limits"][what] for each in rows) for what in ("questions", "settlements")
+        )
         faults: dict[str, int] = {}
         for each in rows:
             for name, count in each["faults"].items():
@@ -125,6 +127,7 @@ class Run:
             **fullest(sent),
             "sent": len(sent),
             "questions_per_call": round(asked / max(len(sent), 1), 3),
+            "settlements_per_call": round(settled / max(len(sent), 1), 3),
             "fewest_and_most_of_a_process": [f(len(e["sent"]) for e in rows) for f in (min, max)],
             "faults": faults,
         }

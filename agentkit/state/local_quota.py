@@ -244,8 +244,9 @@ class LocalQuota:
         if member is None or member.born != born:
             return 0
         oldest, counted = max(member.oldest, now // 1000 - SPAN + 1), 0
-        for bucket, *change in _rows(changes, 4):
-            if oldest <= bucket <= member.newest:
+        for reserved, *change in _rows(changes, 4):
+            bucket = min(reserved, now // 1000)
+            if bucket >= oldest:
                 member.add(bucket, change)
                 counted += 1
         line = self._lines.get(head.removesuffix("h") + "l")

@@ -62,6 +62,8 @@ class SharedWindow:
         """Entries whose amount is not the one that the store has counted."""
         self.reported_limits: tuple[Sequence[int], float] = ((), 0.0)
         """The limits that this process last counted the others, and when."""
+        self._moved: dict[int, Amount] = {}
+        """Changes of buckets because of calls that left later than they were admitted."""
         self._entries: deque[Taken] = deque()
         self._looks = 0
         self._others: deque[tuple[float, Amount]] = deque()
@@ -77,6 +79,17 @@ class SharedWindow:
             each or 0 for each in self.member.window.limits().values()
         )
         return requests, inputs, outputs, both
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the store has to be corrected."""
+        return bool(self.unsettled or self._moved)
+
+    def move(self, need: Need, bucket: int, later: int) -> None:
+        """A call that the store has counted in `bucket` leaves in a `later` one."""
+        amount = (1, need.input_tokens, need.output_tokens)
+        self._moved[bucket] = _minus(self._moved.get(bucket, NOTHING), amount)
+        self._moved[later] = _plus(self._moved.get(later, NOTHING), amount)
 
     def take(self, need: Need, now: float, bucket: int | None) -> Taken:
         """Count a call that is sent now; `bucket` is None if the store was not asked."""
@@ -113,6 +126,7 @@ class SharedWindow:
         """The store is another one, which has counted nothing."""
         self.born = 0
         self.unsettled.clear()
+        self._moved.clear()
         for each in self._entries:
             each.bucket, each.counted = None, NOTHING
 
@@ -120,6 +134,7 @@ class SharedWindow:
         """In a forked child: what was taken is the parent's."""
         self._entries.clear()
         self.unsettled.clear()
+        self._moved.clear()
         self._own = NOTHING
 
     def to_introduce(self, now: float) -> tuple[list[Taken], list[Taken]]:
@@ -136,7 +151,7 @@ class SharedWindow:
 
     def to_settle(self) -> tuple[list[Entry], list[tuple[Taken, Amount]]]:
         """The changes that the store does not know, and what it knew before."""
-        changes: dict[int, Amount] = {}
+        changes, self._moved = self._moved, {}
         before = []
         for taken in self.unsettled:
             if taken.bucket is not None:

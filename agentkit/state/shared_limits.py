@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +37,9 @@ LONGEST_DELAY: Final = 2.0
 """The same for a store whose connection works, so that the process itself seems to be late."""
 REFRESH: Final = 20.0
 """Seconds after which limits that a provider reports are passed on again; they hold for 60."""
+
+LATE: Final = 0.1
+"""Seconds after which a process is late: with a look at the queue, or with a reply."""
 
 _SHORTLY: Final = 0.05
 """Seconds until a process that introduces itself looks again, if nothing wakes it."""
@@ -112,6 +116,8 @@ class SharedLimits:
         self._lost = False
         self._silent_since: float | None = None
         """When a reply was missing first."""
+        self._looked_at = self._late_at = float("-inf")
+        """When the queue was looked at last, and last was too late."""
         self._still_until = float("-inf")
         """The end of a hold, before which nothing is taken alone."""
         self._introduces = False
@@ -125,7 +131,7 @@ class SharedLimits:
         """Whether it was refused although there was room, as another process is first."""
         self._asks_again = False
         """Whether there is room that the question under way may not know of."""
-        self.questions = self.granted = self.refused = 0
+        self.questions = self.settlements = self.granted = self.refused = 0
         self._watch()
 
     # What the pool asks, under its lock.
@@ -135,8 +141,12 @@ class SharedLimits:
         if self._lost or not self._limited():
             return False
         since = self._silence()
-        if since is not None and now >= since + self._patience():
-            self._lose()
+        if since is not None:
+            if now > max(self._looked_at, since) + LONGEST_WAIT + LATE:
+                since = self._late_at = now  # the reply may be there, unread
+            if now >= since + self._patience():
+                self._lose()
+        self._looked_at = now
         return not self._lost
 
     def is_asking(self, now: float) -> bool:
@@ -224,7 +234,7 @@ class SharedLimits:
                 self._refused = None
                 question = self._reserve([], [], self._now())
             self._fleet.post(question)
-        if any(each.unsettled for each in self._windows.values()):
+        if any(each.is_unsettled for each in self._windows.values()):
             self._fleet.soon(self._settlements)
 
     def report_pause(self, member: Member, seconds: float) -> Callable[[], None]:
@@ -254,6 +264,7 @@ class SharedLimits:
             "shared": not self._lost and bool(self._server),
             "processes": max(each.processes for each in self._windows.values()),
             "questions": self.questions,
+            "settlements": self.settlements,
             "granted": self.granted,
             "refused": self.refused,
         }
@@ -318,12 +329,17 @@ class SharedLimits:
     def _serve(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
         """Serve the calls that a reply grants, and note what the keys have counted."""
         bucket, _, granted, numbers = reply
+        delay = now - asked.at
+        late = math.ceil(delay) if delay > LATE else 0
         states = [numbers[at : at + 5] for at in range(0, len(numbers), 5)]
         for lease, number in zip(asked.waiting, granted, strict=False):
             member = asked.members[number - 1]
             window = self._windows[member]
             counted = bucket if window.knows(states[number - 1][4]) else None
             self.granted += 1
+            if late and counted is not None:  # it leaves only now
+                window.move(lease.need, counted, counted + late)
+                counted += late
             if not self._pool.serve(lease, member, now, counted, wakes):
                 window.correct(window.take(lease.need, now, counted), NOTHING)
         for member, state in zip(asked.members, states, strict=True):
@@ -338,12 +354,13 @@ class SharedLimits:
         found: list[tuple[Question, Hear | None]] = []
         with self._pool.lock:
             for member, window in self._windows.items():
-                if window.unsettled and self._server:
+                if window.is_unsettled and self._server:
                     changes, before = window.to_settle()
                     if changes:
                         question = quota_questions.settle(
                             self._keys, self._key(member), window.born, changes
                         )
+                        self.settlements += 1
                         hear = functools.partial(self._hear_settled, window, before)
                         found.append((question, hear))
         return found
@@ -411,6 +428,10 @@ class SharedLimits:
         ):
             self._note(window.member, rest, numbers[:4] if lasting else [0] * 4, now)
         with self._pool.lock:
+            is_new = any(
+                window.born not in (0, row[8])
+                for window, row in zip(self._windows.values(), rows, strict=True)
+            )
             for window, row in zip(self._windows.values(), rows, strict=True):
                 window.born = row[8]
                 window.see(row[9], row[10:], now, is_complete=not row[2])
@@ -420,7 +441,7 @@ class SharedLimits:
             self._introduce(now)
         elif self._lost or self._silent_since is not None:
             self._come_back()
-        elif self._missed_room():
+        elif is_new or self._missed_room():  # the store has lost the line, too
             self._look(now)
 
     def _introduce(self, now: float) -> None:
@@ -528,9 +549,12 @@ class SharedLimits:
 
     def _silence(self) -> float | None:
         """Since when a reply is due."""
-        if self._silent_since is not None:
-            return self._silent_since
-        return None if self._asked is None else self._asked.at
+        since = self._silent_since
+        if since is None:
+            if self._asked is None:
+                return None
+            since = self._asked.at
+        return max(since, self._late_at)
 
     def _patience(self) -> float:
         return LONGEST_DELAY if self._fleet.is_up else LONGEST_WAIT

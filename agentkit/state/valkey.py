@@ -43,6 +43,12 @@ GLANCE: Final = 0.002
 """The same while a reply may have come that no call reads."""
 GLANCES: Final = 50
 """So many looks without such a reply make the next ones rarer."""
+LATE: Final = 0.05
+"""Seconds by which the thread wakes too late if the process gets no processor time."""
+LATE_PATIENCE: Final = 1.0
+"""Seconds for which a store may be silent while that is so: the replies may lie here, unread."""
+AT_ONCE: Final = 0.05
+"""Seconds between two tries to reach a store that was lost within `LONGEST_WAIT`."""
 QUIET: Final = 60.0
 """Seconds between two warnings that the store is lost."""
 
@@ -88,7 +94,7 @@ class ValkeyFleet:
         self._faults: Counter[str] = Counter()
         self._asked = self._alone = 0
         self._trips = Trips()
-        self._warned = float("-inf")
+        self._warned = self._lost_at = self._late_at = float("-inf")
         self._process = secrets.token_hex(8)
         self._state: State = "idle"
         self._signal = WakeSignal()
@@ -385,6 +391,8 @@ class ValkeyFleet:
         """Count the fault. From now on callers are alone."""
         kind = _kind_of(error)
         with self._lock:
+            if self._state == "up":
+                self._lost_at = time.monotonic()
             if self._state != "closed":
                 self._state = "down"
             self._session += 1
@@ -418,9 +426,11 @@ class ValkeyFleet:
             if store is None:
                 store = self._connect()
                 if store is None:
-                    self._rest(until=time.monotonic() + HEARTBEAT)
+                    now = time.monotonic()
+                    is_new = now < self._lost_at + LONGEST_WAIT
+                    self._rest(until=now + (AT_ONCE if is_new else HEARTBEAT))
                 continue
-            self._signal.wait(max(self._due() - time.monotonic(), 0.0))
+            self._wait(self._due())
             if self._state == "up":
                 try:
                     self._work(store)
@@ -431,6 +441,21 @@ class ValkeyFleet:
                 store = None
         if store is not None:
             self._leave(store)
+
+    def _wait(self, due: float) -> None:
+        now = time.monotonic()
+        self._signal.wait(max(due - now, 0.0))
+        self._note_lateness(max(due, now))
+
+    def _note_lateness(self, due: float) -> None:
+        now = time.monotonic()
+        if now > due + LATE:
+            self._late_at = now
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether this process got no processor time a moment ago."""
+        return time.monotonic() < self._late_at + LATE_PATIENCE
 
     def _due(self) -> float:
         """When there is something to do."""
@@ -459,7 +484,8 @@ class ValkeyFleet:
             for _ in range(2):
                 begun = time.monotonic()
                 works = self._beat(store) and self._session == session
-                if not works or (was_down and time.monotonic() - begun > SLOW):
+                is_slow = time.monotonic() - begun > SLOW and not self._is_late
+                if not works or (was_down and is_slow):
                     self._drop(store, ConnectionError("the store does not work"))
                     return None
         except Exception as error:  # noqa: BLE001  (whatever the client raises is a lost store)
@@ -572,11 +598,12 @@ class ValkeyFleet:
     def _judge(self, store: Store, line: Line, silence: float) -> None:
         """Decide about a line that has been silent for longer than the patience.
 
-        Questions that ask for a retry, and those for which no call waits, get twice the time.
+        Questions that ask for a retry, and those for which no call waits, get twice the time. All
+        get more of it while this process is late itself.
         """
-        left = line.outstanding()
-        if silence < 2 * PATIENCE:
-            if any(each.may_repeat for each in left):
+        left, is_late = line.outstanding(), self._is_late
+        if silence < (LATE_PATIENCE if is_late else 2 * PATIENCE):
+            if is_late or any(each.may_repeat for each in left):
                 for each in left:
                     if not (each.may_repeat or each.is_own):
                         self._deliver(each, None)
@@ -592,7 +619,7 @@ class ValkeyFleet:
         """After slow replies: is it the store, or this process that reads them late?"""
         self._trips.slow = 0
         begun = time.monotonic()
-        if self._beat(store) and time.monotonic() - begun > SLOW:
+        if self._beat(store) and time.monotonic() - begun > SLOW and not self._is_late:
             self._note_fault(TimeoutError("the store is slow"))
 
     def _beat(self, store: Store) -> bool:
@@ -620,7 +647,9 @@ class ValkeyFleet:
             store.line_of(each).send(each)
         for each in asked:
             while not each.is_done:
+                due = time.monotonic() + TICK
                 wait_for(each, TICK)
+                self._note_lateness(due)
                 self._tick(store)
 
     def _clear_step(self, store: Store) -> None:

@@ -52,8 +52,12 @@ class ScriptedFleet:
         self.messages: deque[tuple[str, bytes]] = deque()
         self.asked: list[Question] = []
         self.reaches_store = True
+        self._loses_replies = False
+        self._parted_until = self._delayed_until = self.asleep_until = float("-inf")
         self._store = store
         self._waiting: deque[tuple[Question, Hear | None]] = deque()
+        self._late: list[tuple[Hear | None, Any]] = []
+        """Replies that are on their way."""
         self._receivers: dict[str, list[Receive]] = {}
         self._rounds: list[MakeQuestions] = []
         self._soon: list[MakeQuestions] = []
@@ -61,7 +65,25 @@ class ScriptedFleet:
 
     @property
     def is_up(self) -> bool:
-        return self._store.up and self.reaches_store
+        reaches = self.reaches_store and self._store.now >= self._parted_until
+        return self._store.up and reaches
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the process gets no processor."""
+        return self._store.now < self.asleep_until
+
+    def part(self, seconds: float) -> None:
+        """Lose the connection for some time."""
+        self._parted_until = self._store.now + seconds
+
+    def lose_replies(self) -> None:
+        """Lose the replies to the questions that come next."""
+        self._loses_replies = True
+
+    def delay_replies(self, seconds: float) -> None:
+        """Pass on replies after some time, the last one first."""
+        self._delayed_until = self._store.now + seconds
 
     def ask(self, question: Question) -> Any:
         raise NotImplementedError
@@ -109,7 +131,7 @@ class ScriptedFleet:
 
     def beat(self) -> None:
         """What a process does once a second, if it reaches the store."""
-        if self.is_up:
+        if self.is_up and not self.is_asleep:
             found = self._store.state.ask(beat(self.process, self.mark))
             self.processes, _, self.mark = found
             for make in list(self._rounds):
@@ -118,6 +140,8 @@ class ScriptedFleet:
 
     def deliver(self) -> bool:
         """Ask what was posted, pass on the replies and messages; whether there was any."""
+        if self.is_asleep:
+            return False
         makes, self._soon = self._soon, []
         for make in makes:
             for question, hear in make():
@@ -129,14 +153,23 @@ class ScriptedFleet:
             if self.is_up:
                 self.asked.append(question)
                 reply = self._store.state.ask(question)
-            if hear is not None:
-                hear(reply)
+            self._late.append((hear, None if self._loses_replies else reply))
+        self._loses_replies = self._loses_replies and not found
+        if self._store.now >= self._delayed_until:
+            self._hear_replies()
         while self.messages:
             topic, rest = self.messages.popleft()
             if self.is_up:
                 for receive in self._receivers.get(topic, []):
                     receive(rest)
         return found
+
+    def _hear_replies(self) -> None:
+        late, self._late = self._late, []
+        for hear, reply in reversed(late) if self._delayed_until > 0 else late:
+            if hear is not None:
+                hear(reply)
+        self._delayed_until = float("-inf")
 
 
 class Process:
@@ -182,6 +215,8 @@ class Process:
 
     def look(self) -> None:
         """Each waiting call looks, as its driver would when its time has come."""
+        if self.fleet.is_asleep:
+            return
         for each in list(self.waiting):
             if not each.granted:
                 each.wait(self.store.now)
@@ -189,6 +224,11 @@ class Process:
                 self.waiting.remove(each)
                 self.granted.append(each)
                 self.sent.append((self.store.now, each.member.name, each.need.input_tokens))
+
+    def sleep(self, seconds: float) -> None:
+        """Get no processor for some time, unless that is the case already."""
+        if not self.fleet.is_asleep:
+            self.fleet.asleep_until = self.store.now + seconds
 
     def finish(self, used: int | None = None) -> None:
         """The first call that was sent ends, with its real usage if it is known."""
@@ -228,7 +268,8 @@ class World:
         """Let time pass, with a heartbeat each second."""
         end = self.store.now + seconds
         while self.store.now < end:
-            self.store.now = min(end, self.store.now + 0.5)
+            lost = any(each.waiting and not each.fleet.is_up for each in self.processes)
+            self.store.now = min(end, self.store.now + (0.25 if lost else 0.5))
             if int(self.store.now * 2) % 2 == 0:
                 for each in self.processes:
                     each.fleet.beat()

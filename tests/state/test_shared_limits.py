@@ -334,9 +334,34 @@ def test_a_late_process_waits_for_a_store_that_answers_and_takes_nothing_alone()
 def test_a_store_that_answers_everything_but_this_is_given_up_in_the_end() -> None:
     world = World(2, RateLimits(requests_per_minute=10))
     lease = world[0].call()
-    world.store.now += 2.0
-    lease.wait(world.store.now)
+    for _ in range(8):
+        assert not lease.granted
+        world.store.now += 0.25
+        lease.wait(world.store.now)
     assert lease.granted
+
+
+def test_a_process_that_slept_reads_the_reply_before_it_takes_the_store_for_lost() -> None:
+    world = World(2, RateLimits(requests_per_minute=10))
+    lease = world[0].call()
+    world.store.now += 30.0
+    lease.wait(world.store.now)
+    assert not lease.granted
+    world.settle()
+    assert world[0].sharing.statistics()["shared"] is True
+
+
+def test_after_a_flush_whoever_waited_stands_in_the_line_again() -> None:
+    world = World(2, RateLimits(requests_per_minute=1))
+    world[0].call()
+    world.settle()
+    first = world[1].call()
+    world.advance(1.0)
+    second = world[0].call()
+    world.settle()
+    world.store.state.flush()
+    world.until(lambda: first.granted)
+    assert not second.granted
 
 
 def test_a_short_loss_costs_a_moment_and_nothing_is_taken_alone() -> None:
