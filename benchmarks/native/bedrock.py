@@ -1,4 +1,4 @@
-"""Compares Bedrock over the native transport with boto3: ``python -m benchmarks.native.bedrock``.
+"""Compares Bedrock over the native transport with boto3: ``python -m benchmarks.native bedrock``.
 
 Each contender runs in a process of its own; they take turns, several rounds long, and the best
 round counts. Trust the ratios: the numbers depend on the machine.
@@ -12,11 +12,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ROUNDS = 3
+ROUNDS = 2
 CONTENDERS = ("boto3", "through", "native")
 Figures = dict[str, float]
 
-_SPIN = "while True: sum(range(10000))"
+_SPIN = """
+import os
+if hasattr(os, "sched_setaffinity"):  # where the client runs
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+while True:
+    sum(range(10000))
+"""
 
 
 def _run(contender: str, work: str, url: str) -> Figures:
@@ -48,50 +54,17 @@ def _other_work() -> Iterator[None]:
             spinning.kill()
 
 
-def _print_row(title: str, cells: list[str]) -> None:
-    print(f"| {title} | {' | '.join(cells)} |", flush=True)
-
-
-def _print_figures(url: str) -> None:
-    calls = _best("calls", url)
-    base = calls["boto3"]
-    cells = [f"{base['cpu']:,.0f} · {base['wall']:,.0f} µs"]
-    for contender in CONTENDERS[1:]:
-        own = calls[contender]
-        cells.append(f"{base['cpu'] / own['cpu']:.1f} · {base['wall'] / own['wall']:.1f} ×")
-    _print_row("calls, 16 at once: CPU · time", cells)
-    streams = _best("streams", url)
-    base = streams["boto3"]
-    cells = [f"{base['cpu']:,.0f} µs"]
-    cells += [f"{base['cpu'] / streams[each]['cpu']:.1f} ×" for each in CONTENDERS[1:]]
-    _print_row("CPU for an event of 200 streams", cells)
-    for title, name, form in (
-        ("200 streams of 2.05 s", "seconds", "{:.2f} s"),
-        ("threads", "threads", "{:.0f}"),
-        ("memory", "mebibytes", "{:.0f} MiB"),
-        ("lag of the event loop, p99", "lag", "{:.1f} ms"),
-    ):
-        _print_row(title, [form.format(streams[each][name]) for each in CONTENDERS])
-    with _other_work():
-        beside = _best("streams", url)
-    cells = [f"{beside[each]['lag']:.1f} ms" for each in CONTENDERS]
-    _print_row("the same beside other work", cells)
-
-
-def main() -> None:
-    """Print the table."""
+def measure() -> dict[str, dict[str, Figures]]:
+    """The figures of calls, of streams, and of streams beside other work."""
     command = [sys.executable, "-m", "benchmarks.native.bedrock_server"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         if server.stdout is None:
             raise RuntimeError("the server has no output")
         try:
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-            print("| | boto3 | agentkit over it | native |")
-            print("|---|--:|--:|--:|")
-            _print_figures(url)
+            found = {work: _best(work, url) for work in ("calls", "streams")}
+            with _other_work():
+                found["beside"] = _best("streams", url)
         finally:
             server.kill()
-
-
-if __name__ == "__main__":
-    main()
+    return found

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import sys
+import time
 from typing import Any
 
+PACED_CHUNKS, PACE = 200, 0.02
+"""How many stamped chunks a paced stream has, and the seconds between them."""
 _HEADERS = b"".join(b"x-header-%d: value-%d\r\n" % (i, i) for i in range(15))
 """As many as the actual service sends."""
 
@@ -76,11 +80,16 @@ _OPEN = (
 )
 
 
+_CLOSE = _chunk({}, "stop") + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
 def _stream(chunks: int) -> bytes:
     middle = _chunk({"content": " token"}, None) * (chunks - 2)
-    return _OPEN + middle + _chunk({}, "stop") + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    return _OPEN + middle + _CLOSE
 
 
+_PLACE = b"0" * 20
+_STAMPED = _chunk({"content": " " + _PLACE.decode()}, None)
 _RESPONSES = {b"s61": _stream(61), b"s400": _stream(400), b"open": _OPEN}
 _COMPLETE = _answer()
 
@@ -100,7 +109,21 @@ class _Connection(asyncio.Protocol):
             body = self.received[end + 4 : end + 4 + length]
             self.received = self.received[end + 4 + length :]
             model = body.partition(b'"model":')[2].lstrip().split(b'"', 2)[1]
-            self.transport.write(_RESPONSES.get(model, _COMPLETE))
+            if model == b"paced":
+                self.transport.write(_OPEN)
+                self.continue_stream(PACED_CHUNKS, asyncio.get_running_loop().time())
+            else:
+                self.transport.write(_RESPONSES.get(model, _COMPLETE))
+
+    def continue_stream(self, left: int, due: float) -> None:
+        """Send the next chunk of a paced stream, whose text is the clock at its departure."""
+        if not left:
+            self.transport.write(_CLOSE)
+            return
+        now = b"%020.6f" % time.monotonic()
+        self.transport.write(_STAMPED.replace(_PLACE, now, 1))
+        loop = asyncio.get_running_loop()
+        loop.call_at(due + PACE, self.continue_stream, left - 1, due + PACE)
 
 
 async def _serve(certificate: str | None) -> None:
@@ -116,4 +139,6 @@ async def _serve(certificate: str | None) -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     asyncio.run(_serve(sys.argv[1] if sys.argv[1:] else None))
