@@ -20,7 +20,7 @@ from agentkit.providers.errors import translate
 from agentkit.providers.function import FunctionProvider
 from agentkit.providers.json_schema import with_json_instruction
 from agentkit.types import End, Request, Response, ResponseBuilder, StreamEvent, TextDelta
-from agentkit.types.initializer import fast_replace
+from agentkit.types.initializer import fast_maker, fast_replace
 from agentkit.types.ledger import Ledger
 from agentkit.types.usage import is_countable
 
@@ -28,10 +28,9 @@ _with_origin: Callable[..., Response[Any]] = fast_replace(
     Response, "model", "provider", "cached", "ledger"
 )
 
-_with_text: Callable[..., Response[Any]] = fast_replace(
-    Response, "text", "model", "provider", "ledger"
+_response: Callable[..., Response[Any]] = fast_maker(
+    Response(""), "text", "model", "provider", "ledger"
 )
-_EMPTY: Final[Response[Any]] = Response("")
 
 NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
 NO_PRICES: Final[Mapping[str, Price]] = MappingProxyType({})
@@ -151,7 +150,7 @@ def _accept(name: str, provider: str, raw: Any, ledger: Ledger) -> Response[Any]
         InvalidResponseError: it is neither text nor a `Response`.
     """
     if isinstance(raw, str):
-        return _with_text(_EMPTY, raw, name, provider, ledger)
+        return _response(raw, name, provider, ledger)
     if isinstance(raw, Response) and isinstance(raw.text, str):
         _check_usage(raw, name, provider)
         return _with_origin(raw, name, provider, False, ledger)

@@ -72,6 +72,26 @@ def fast_replace(cls: type[T], *changed: str) -> Callable[..., T]:
     return made
 
 
+def fast_maker(template: T, *given: str) -> Callable[..., T]:
+    """A function that copies `template`, with new values of the fields `given`, in this order.
+
+    It is like `fast_replace`, and faster, because the values of the other fields are known.
+    """
+    cls = type(template)
+    names: dict[str, Any] = {"cls": cls, "create": object.__new__, "thawed": _thawed(cls)}
+    every = [each.name for each in fields(cls)]  # type: ignore[arg-type]
+    known = [name for name in every if name not in given]
+    names |= {f"known_{name}": getattr(template, name) for name in known}
+    parameters = ", ".join([*given, *(f"{name}=known_{name}" for name in known)])
+    lines = [f"def make({parameters}):", " copy = create(thawed)"]
+    lines += [f" copy.{name} = {name}" for name in every]
+    lines.append(" copy.__class__ = cls")
+    lines.append(" return copy")
+    exec("\n".join(lines), names)  # noqa: S102 - as above
+    made: Callable[..., T] = names["make"]
+    return made
+
+
 def _thawed(cls: type[Any]) -> type[Any]:
     """A class of the same layout whose instances can be changed."""
     bases = getattr(cls, "__orig_bases__", cls.__bases__)
