@@ -114,7 +114,7 @@ class Attempt:
             target.provider,
             self.number,
             self.position,
-            call.request if not target.params else target.adapt(call.request),
+            target.adapt(call.request) if target.params else call.request,
             self.endpoint.model_id,
         )
         self.started = call.rules.now()
@@ -152,7 +152,9 @@ class Attempt:
 
         `silence` is the time limit of its sockets, in seconds.
         """
-        endpoint, request = self.endpoint, self.target.adapt(request)
+        endpoint = self.endpoint
+        if self.target.params:
+            request = self.target.adapt(request)
         if request.response_format is not None and endpoint.with_json_instruction is not None:
             request = endpoint.with_json_instruction(request)
         return _with_timeout(request, silence) if endpoint.timed else request
@@ -343,17 +345,19 @@ class Attempt:
         self.settled = True
         call, target = self.call, self.target
         usage = reported_usage(response, error)
-        bill = make_bill(  # positional: by keyword, each attempt takes longer
-            call.request,
-            outcome,
-            response,
-            error,
-            usage,
-            None if self.first_token is None else self.received,
-            self.endpoint.price,
-            bool(self.spendings),
+        used, billed, cost, estimated = (
+            make_bill(  # positional: by keyword, each attempt takes longer
+                call.request,
+                outcome,
+                response,
+                error,
+                usage,
+                None if self.first_token is None else self.received,
+                self.endpoint.price,
+                bool(self.spendings),
+            )
         )
-        self._free(bill.usage, bill.billed)
+        self._free(used, billed)
         name: str | None = None
         error_type: str | None = None
         status: int | None = None
@@ -393,8 +397,8 @@ class Attempt:
             usage.cache_read_tokens,  # cache_read_tokens
             usage.cache_write_tokens,  # cache_write_tokens
             usage.reasoning_tokens,  # reasoning_tokens
-            bill.cost,  # cost
-            bill.estimated,  # cost_estimated
+            cost,  # cost
+            estimated,  # cost_estimated
         )
         entry = tuple.__new__(Entry, fields)
         call.ledger.record(entry)

@@ -18,14 +18,18 @@ try:
 except ImportError:
     _meters = None
 
-_UNKNOWN = object()
-
 
 def has_tracer_provider() -> bool:
     """Whether the application has set a global tracer provider."""
-    return getattr(trace, "_TRACER_PROVIDER", _UNKNOWN) is not None
+    try:
+        return trace._TRACER_PROVIDER is not None
+    except AttributeError:
+        return True
 
 
 def has_meter_provider() -> bool:
     """Whether the application has set a global meter provider."""
-    return getattr(_meters, "_METER_PROVIDER", _UNKNOWN) is not None
+    try:
+        return _meters._METER_PROVIDER is not None
+    except AttributeError:
+        return True

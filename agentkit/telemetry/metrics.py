@@ -37,6 +37,10 @@ Record: TypeAlias = Callable[[float, Attributes], None]
 _NO_OBSERVATIONS: Iterable[Observation] = ()
 
 
+def _always() -> bool:
+    return True
+
+
 class Instruments:
     """Every instrument of one meter provider in one vocabulary."""
 
@@ -47,7 +51,8 @@ class Instruments:
         managers: weakref.WeakSet[ObservedManager],
         deferred: Deferred,
     ) -> None:
-        self._has_own_provider = provider is not None
+        self.is_recording = has_meter_provider if provider is None else _always
+        """Returns whether what is recorded now goes anywhere."""
         meter = metrics.get_meter(n.SCOPE, __version__, provider)
         vocabulary = n.VOCABULARIES[profile]
 
@@ -112,10 +117,6 @@ class Instruments:
             n.GENERATE_ACTIVE.unit,
             n.GENERATE_ACTIVE.description,
         )
-
-    def is_recording(self) -> bool:
-        """Whether what is recorded now goes anywhere."""
-        return self._has_own_provider or has_meter_provider()
 
     def observe(self, manager: ObservedManager) -> None:
         """Report the breakers and active requests of `manager` as long as it exists."""
