@@ -94,18 +94,18 @@ async def arun(flow: fx.Flow[R], runtime: Runtime) -> R:
         return end.value  # type: ignore[no-any-return]
     finally:
         flow.close()
-        if driver.has_open_streams:
+        if driver.open_streams:
             await driver.close()
 
 
 class AsyncioDriver:
     """Performs effects one by one, and keeps track of open streams."""
 
-    __slots__ = ("_open", "runtime")
+    __slots__ = ("open_streams", "runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._open: set[Any] = set()
+        self.open_streams: set[Any] = set()
 
     async def advance(self, stepper: Stepper[Any]) -> Sequence[StreamEvent] | None:
         """Run the flow to the next events that it emits and return them, or to its end."""
@@ -124,15 +124,10 @@ class AsyncioDriver:
                 stepper.advance(result)
         return None
 
-    @property
-    def has_open_streams(self) -> bool:
-        """Whether `close` has anything to do."""
-        return bool(self._open)
-
     async def close(self) -> None:
         """Close the streams that are still open."""
-        while self._open:
-            await self._open.pop().aclose()
+        while self.open_streams:
+            await self.open_streams.pop().aclose()
 
     async def _prepare(self, effect: fx.Prepare) -> None:
         with suppress(Exception):
@@ -151,7 +146,7 @@ class AsyncioDriver:
         source = (
             TaskSource(self.runtime, effect) if native else AsyncWorkerSource(self.runtime, effect)
         )
-        self._open.add(source)
+        self.open_streams.add(source)
         return source
 
     async def _pull(self, effect: fx.Pull) -> Any:
@@ -159,7 +154,7 @@ class AsyncioDriver:
 
     async def _close_stream(self, effect: fx.Close) -> None:
         source: Any = effect.source
-        self._open.discard(source)
+        self.open_streams.discard(source)
         await source.aclose()
 
     async def _sleep(self, effect: fx.Sleep) -> bool:

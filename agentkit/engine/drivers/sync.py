@@ -43,17 +43,18 @@ def run(flow: fx.Flow[R], runtime: Runtime) -> R:
         return end.value  # type: ignore[no-any-return]
     finally:
         flow.close()
-        driver.close()
+        if driver.open_streams:
+            driver.close()
 
 
 class SyncDriver:
     """Performs effects one by one, and keeps track of open streams."""
 
-    __slots__ = ("_open", "runtime")
+    __slots__ = ("open_streams", "runtime")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._open: set[Any] = set()
+        self.open_streams: set[Any] = set()
 
     def advance(
         self, stepper: Stepper[Any], cancelled: Callable[[], bool] | None = None
@@ -82,15 +83,15 @@ class SyncDriver:
 
     def cancel(self) -> None:
         """End the reads of streams that are under way, where possible. Called from any thread."""
-        for source in tuple(self._open):
+        for source in tuple(self.open_streams):
             scope = source.scope
             if scope is not None:
                 scope.cancel()
 
     def close(self) -> None:
         """Close the streams that are still open."""
-        while self._open:
-            self._open.pop().close()
+        while self.open_streams:
+            self.open_streams.pop().close()
 
     def _prepare(self, effect: fx.Prepare) -> None:
         with suppress(Exception):
@@ -132,7 +133,7 @@ class SyncDriver:
             source = WorkerSource(self.runtime, effect)
         else:
             source = InlineSource(self.runtime, effect)
-        self._open.add(source)
+        self.open_streams.add(source)
         return source
 
     def _pull(self, effect: fx.Pull) -> Any:
@@ -140,7 +141,7 @@ class SyncDriver:
 
     def _close_stream(self, effect: fx.Close) -> None:
         source: Any = effect.source
-        self._open.discard(source)
+        self.open_streams.discard(source)
         source.close()
 
     def _sleep(self, effect: fx.Sleep) -> bool:

@@ -63,11 +63,12 @@ class TaskLimit:
     def start(self, seconds: float | None) -> None:
         """Wait from now on, at most `seconds`."""
         self._rang = False
-        if seconds is None or (task := asyncio.current_task()) is None:
+        loop = self._timer.loop
+        if seconds is None or (task := asyncio.current_task(loop)) is None:
             return
         self._task = task
         self._before = task.cancelling()
-        self.due = self._timer.loop.time() + seconds
+        self.due = loop.time() + seconds
         self._timer.add(self)
 
     def ring(self) -> None:
@@ -79,7 +80,8 @@ class TaskLimit:
     def stop(self) -> None:
         """End the wait."""
         self._timer.remove(self)
-        self.expired()
+        if self._rang:
+            self.expired()
         self._task = None
 
     def expired(self) -> bool:
