@@ -28,7 +28,7 @@ _MOST = 0.9
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
     """Look up the response of `target` in the cache, and report the result to the observer."""
     since = call.rules.now()
-    stored = yield from Load(key, target.endpoint.durable)
+    stored: Response[Any] | None = yield Load(key, target.endpoint.durable)
     cached = None if stored is None else call.adopted(stored, "hit")
     call.observer.response_cache(target.name, call.cache, call.rules.now() - since)
     return cached
