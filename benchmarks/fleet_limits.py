@@ -2,16 +2,17 @@
 
     python -m benchmarks.fleet_limits [--processes 8] [--callers 100] [--seconds 75]
 
-Starts a Valkey (or Redis) server and many tasks in many processes, notes when each request is sent,
-and looks for the fullest 60 seconds over all processes; then again while the server is flushed,
-restarted, or replaced by a replica that has missed writes. Prints one JSON object. What limits add
-to a call is measured by `benchmarks.fleet`.
+Starts a Valkey (or Redis) server and many tasks in many processes, notes when each request is
+admitted and when it is sent, and looks for the fullest 60 seconds over all processes; then again
+while the server is flushed or restarted. Measures the first call with a new key, too, beside other
+live managers. Prints one JSON object. What limits add to a call is measured by `benchmarks.fleet`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from agentkit import LLMManager, RateLimits
 from tests.state.servers import Server, binaries, server_of
 
 WINDOW = 60.0
@@ -27,10 +29,18 @@ WINDOW = 60.0
 WORKER = """
 import asyncio, json, sys, time
 from agentkit import ConnectionPool, LLMError, LLMManager, RateLimits
+from agentkit.state.shared_limits import SharedLimits
 from agentkit.types import Response, Usage
 
 options = json.loads(sys.argv[1])
-sent = []
+sent, admitted = [], []
+take = SharedLimits.take
+
+def note(limits, member, need, now, bucket):
+    admitted.append([time.monotonic(), member.name, *options["used"]])
+    return take(limits, member, need, now, bucket)
+
+SharedLimits.take = note
 
 class Model:
     provider = "benchmark"
@@ -68,7 +78,8 @@ async def main():
     until = time.monotonic() + options["seconds"]
     await asyncio.gather(*(call(llm, until) for _ in range(options["callers"])))
     status = llm.get_status()["fleet"]
-    print(json.dumps({"sent": sent, "limits": status["limits"]["m"], "faults": status["faults"]}))
+    found = {"sent": sent, "admitted": admitted}
+    print(json.dumps({**found, "limits": status["limits"]["m"], "faults": status["faults"]}))
     llm.close()
 
 asyncio.run(main())
@@ -115,7 +126,9 @@ class Run:
     def end(self) -> dict[str, Any]:
         """Wait for them, and count."""
         rows = [json.loads(each.communicate()[0]) for each in self._workers]
-        sent = sorted(row for each in rows for row in each["sent"])
+        sent, admitted = (
+            sorted(row for each in rows for row in each[what]) for what in ("sent", "admitted")
+        )
         asked, settled = (
             sum(each["limits"][what] for each in rows) for what in ("questions", "settlements")
         )
@@ -125,6 +138,7 @@ class Run:
                 faults[name] = faults.get(name, 0) + count
         return {
             **fullest(sent),
+            "most_admitted_in_60_s": fullest(admitted)["most_requests_in_60_s"],
             "sent": len(sent),
             "questions_per_call": round(asked / max(len(sent), 1), 3),
             "settlements_per_call": round(settled / max(len(sent), 1), 3),
@@ -177,6 +191,34 @@ def restart(server: Server) -> None:
     server.start()
 
 
+def model(_prompt: str, _options: dict[str, Any]) -> str:
+    return "answer"
+
+
+def first_call(server: Server) -> dict[str, float]:
+    """Milliseconds of the first and of the second call with a new key, beside seven managers."""
+    server.run("FLUSHALL")
+    managers = [LLMManager(fleet=server.url, cache=None) for _ in range(8)]
+    times: dict[str, list[float]] = {"first": [], "second": []}
+    try:
+        for number, llm in enumerate(managers * 5):
+            while llm.get_status()["fleet"]["state"] != "up":
+                time.sleep(0.01)
+            name = f"m{number}"
+            llm.register_model(name, model, limits=RateLimits(100))
+            for each in times.values():
+                started = time.perf_counter()
+                llm.generate("hello", model=name)
+                each.append(time.perf_counter() - started)
+    finally:
+        for llm in managers:
+            llm.close()
+    return {
+        **{name: round(statistics.median(each) * 1e3, 2) for name, each in times.items()},
+        "slowest_first": round(max(times["first"]) * 1e3, 2),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.fleet_limits", description=__doc__)
     parser.add_argument("--processes", type=int, default=8)
@@ -204,6 +246,7 @@ def main() -> None:
         "three_keys": lambda server: run(server, several, options),
         "flushed_three_times": lambda server: run(server, requests, options, flush),
         "restarted_three_times": lambda server: run(server, requests, options, restart),
+        "first_call_milliseconds": first_call,
     }
     name, binary = next(iter(found.items()))
     results: dict[str, Any] = {"server": name}

@@ -112,12 +112,14 @@ def attempts(began: float, rows: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def fullest(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """The requests in the fullest 60 seconds."""
-    sent = sorted(at for row in rows for at in row["sent"])
-    most = max(
-        (bisect_left(sent, at + WINDOW) - number for number, at in enumerate(sent)), default=0
-    )
-    return {"most_in_60_s": most, "sent": len(sent)}
+    """The requests in the fullest 60 seconds, as they were sent and, if known, admitted."""
+    found = {}
+    for what in ("sent", "admitted"):
+        times = sorted(at for row in rows for at in row[what])
+        ends = (bisect_left(times, at + WINDOW) - number for number, at in enumerate(times))
+        if times:
+            found[f"most_{what}_in_60_s"] = max(ends)
+    return {**found, "all": sum(len(row["sent"]) for row in rows)}
 
 
 def versions(python: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from agentkit import BreakerPolicy, LLMManager, RateLimits
+from agentkit.state.shared_limits import SharedLimits
 from benchmarks.fleet_contenders import harness
 
 
@@ -24,6 +26,14 @@ async def main() -> None:
             return await upstream.failing()
         except harness.ProviderDownError:
             raise ServerError from None
+
+    take = SharedLimits.take
+
+    def note(*args: Any) -> object:
+        upstream.admitted.append(time.time())
+        return take(*args)
+
+    SharedLimits.take = note  # type: ignore[assignment, method-assign]  # to note the moment
 
     async def spare(_prompt: str, _options: dict[str, Any]) -> str:
         return "ok"

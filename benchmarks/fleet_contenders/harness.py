@@ -32,6 +32,8 @@ class Upstream:
     def __init__(self) -> None:
         self.begin = float("inf")
         self.sent: list[float] = []
+        self.admitted: list[float] = []
+        """When requests were admitted, if the library shows it."""
 
     async def limited(self) -> str:
         """A request under a limit."""
@@ -101,7 +103,8 @@ async def work(
         await limit(upstream, ask, options["callers"], options["seconds"])
     else:
         await outage(upstream, ask, options["rate"], lost)
-    print(json.dumps({"sent": upstream.sent, "lost": len(lost)}), flush=True)
+    found = {"sent": upstream.sent, "admitted": upstream.admitted, "lost": len(lost)}
+    print(json.dumps(found), flush=True)
 
 
 def options() -> dict[str, Any]:
