@@ -157,13 +157,9 @@ def breaker_report(
 
 def breaker_admit(keys: CircuitKeys, holder: str) -> Question:
     """Ask for the probe of an open circuit, for `PROBE_LEASE_MS`."""
-    return Question("breaker_admit", (keys.circuit,), (holder, PROBE_LEASE_MS))
-
-
-def undo_admit(question: Question) -> Question:
-    """Give up what `breaker_admit` may have granted."""
-    holder, _ = question.args
-    return Question("breaker_settle", question.keys, (holder, "left", 1, 1, 1, NEWS, TOPIC))
+    asked = (keys.circuit,)
+    undo = Question("breaker_settle", asked, (holder, "left", 1, 1, 1, NEWS, TOPIC))
+    return Question("breaker_admit", asked, (holder, PROBE_LEASE_MS), undo=undo)
 
 
 def breaker_renew(keys: CircuitKeys, holder: str) -> Question:

@@ -77,7 +77,8 @@ def shared_claim(keys: SharedKeys, holder: str, process: str) -> Question:
     The reply is ``["hit", bytes]``, ``["lead", ms]``, or ``["wait", ms]`` until the lease of the
     process that leads ends. Whoever waits gets a message when the call has ended.
     """
-    return Question("shared_claim", keys, (holder, process, LEASE_MS))
+    undo = shared_complete(keys, holder, "left", b"", ttl=1.0)
+    return Question("shared_claim", keys, (holder, process, LEASE_MS), undo=undo)
 
 
 def shared_renew(keys: SharedKeys, holder: str) -> Question:

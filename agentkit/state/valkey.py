@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from agentkit._fork import WakeSignal, fork_safe_lock, on_fork
 from agentkit.engine.drivers.clock import Wakeup
-from agentkit.state import breakers, questions
+from agentkit.state import questions
 from agentkit.state.address import PATIENCE, connect, parse_address
 from agentkit.state.inbox import Inbox
 from agentkit.state.line import SLOW, Line, Node, Pending, Trips, wait_for
@@ -364,11 +364,8 @@ class ValkeyFleet:
 
     def _take_back(self, question: Question, reply: Any) -> None:
         """Release what a reply granted to a caller that no longer waited for it."""
-        if question.function == "breaker_admit" and reply is not None:
-            self.post(breakers.undo_admit(question))
-        if question.function == "shared_claim" and reply is not None:
-            keys, (holder, *_) = questions.SharedKeys(*question.keys), question.args
-            self.post(questions.shared_complete(keys, str(holder), "left", b"", ttl=1.0))
+        if question.undo is not None and reply is not None:
+            self.post(question.undo)
 
     def _lose_line(self, line: Line, error: Exception) -> None:
         """A connection broke, so that the store is lost."""

@@ -24,6 +24,8 @@ class Question(NamedTuple):
 
     The store may then have been asked twice.
     """
+    undo: Question | None = None
+    """Takes back what a reply granted to a caller that no longer waits for it."""
 
 
 MakeQuestions: TypeAlias = Callable[[], "Iterable[tuple[Question, Hear | None]]"]

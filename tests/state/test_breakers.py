@@ -241,7 +241,9 @@ def test_a_probe_that_was_given_up_is_free_for_the_next(both: Both) -> None:
     first, second = opened(both)
     both.advance(RECOVERY)
     first.admit()
-    both.ask(breakers.undo_admit(breakers.breaker_admit(KEYS, first.holder)))
+    undo = breakers.breaker_admit(KEYS, first.holder).undo
+    assert undo is not None
+    both.ask(undo)
     assert second.admit().state == "probe"
 
 
