@@ -147,7 +147,6 @@ steps = st.one_of(
 @settings(max_examples=200)
 def test_nothing_is_spent_beyond_the_limit_and_in_the_end_all_agree(taken: list[Any]) -> None:
     team = Team()
-    team.beat()  # a process that has never heard of an account cannot know that it was lost
     for kind, number, value in taken:
         member = team.members[number % 2]
         if kind == "reserve":
@@ -235,6 +234,14 @@ def test_what_dead_processes_spent_is_not_forgotten_with_the_store() -> None:
     team.store.state.flush()
     assert team.reserve(0, 400) is None
     assert team.reserve(0, 300) is not None
+
+
+def test_after_a_flush_a_process_that_never_heard_of_a_budget_waits_for_the_others() -> None:
+    team = Team()
+    team.reserve(0, 900)
+    team.store.state.flush()
+    assert team.reserve(1, 200) is None
+    assert team.reserve(1, 100) is not None
 
 
 def test_a_clock_that_is_wrong_by_days_does_not_matter() -> None:
