@@ -82,14 +82,15 @@ def _is_uninterrupted(frame: FrameType) -> bool:
     """Whether Python looks for no signal before this line.
 
     The line of a `with` is traced again at its end. What follows `finally:` begins as soon as the
-    call before it has returned, and a signal that came until then is an error of that call.
+    call before it has returned, and a signal that came until then is an error of that call. A `try`
+    alone does nothing: an error that a tracer raises there misses the `with` around it.
     """
     code, at = frame.f_code, frame.f_lasti
     known = _known.get((id(code), at))
     if known is None:
         line = linecache.getline(code.co_filename, frame.f_lineno).lstrip()
         before = linecache.getline(code.co_filename, frame.f_lineno - 1).strip()
-        found = line.startswith("with ") or before == "finally:" or _jumps_back(code, at)
+        found = line.startswith(("with ", "try:")) or before == "finally:" or _jumps_back(code, at)
         known = _known[id(code), at] = found, code
     return known[0]
 

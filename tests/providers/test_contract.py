@@ -36,7 +36,6 @@ class Stage:
         self.server = server
         self.runner = runner
         self.adapters = {name: each.make(server) for name, each in ADAPTERS.items()}
-        self._silent: dict[tuple[str, str, bool], dict[str, Found]] = {}
         for adapter in self.adapters.values():  # an SDK's import takes longer than a silence here
             adapter.send(Request(prompt="warm up"))
 
@@ -49,44 +48,36 @@ class Stage:
             return self.runner.run(_aask(llm, stream=stream))
         return _ask(llm, stream=stream)
 
-    def find(self, row: Row) -> Found:
-        """What a row of the table comes to.
-
-        Where only a time limit ends an attempt, every adapter is asked at the same time, once.
-        """
-        if CASES[row.fault].patience is None:
-            return self._play(row, [row.provider])[row.provider]
-        key = row.fault, row.mode, row.stream
-        if key not in self._silent:
-            self._silent[key] = self._play(row, list(ADAPTERS))
-        return self._silent[key][row.provider]
-
-    def _play(self, row: Row, providers: list[str]) -> dict[str, Found]:
-        outcome = CASES[row.fault].outcome
+    def play(self, group: list[Row]) -> list[Found]:
+        """What each row of a group comes to; they are asked at the same time."""
+        first = group[0]
+        outcome = CASES[first.fault].outcome
         if not isinstance(outcome, faults.Fault | Response):
-            outcome = outcome(ADAPTERS[row.provider])
+            outcome = outcome(ADAPTERS[first.provider])
         self.server.clear()
         self.server.always(outcome)
-        patience = CASES[row.fault].expected(stream=row.stream).patience
-        breakers = [CircuitBreaker(policy=BreakerPolicy(failure_threshold=99)) for _ in providers]
+        patience = CASES[first.fault].expected(stream=first.stream).patience or 20.0
+        breakers = [CircuitBreaker(policy=BreakerPolicy(failure_threshold=99)) for _ in group]
         with ExitStack() as closing:
             managers = [
                 closing.enter_context(
-                    with_backup(self.adapters[name], breaker=breaker, timeout=patience or 20.0)
+                    with_backup(self.adapters[row.provider], breaker=breaker, timeout=patience)
                 )
-                for name, breaker in zip(providers, breakers, strict=True)
+                for row, breaker in zip(group, breakers, strict=True)
             ]
-            replies = self._ask_all(managers, row.mode, stream=row.stream)
-        found = {}
-        for name, reply, breaker in zip(providers, replies, breakers, strict=True):
+            replies = self._ask_all(managers, first.mode, stream=first.stream)
+        found = []
+        for reply, breaker in zip(replies, breakers, strict=True):
             failed = isinstance(reply, e.LLMError)
             figures = breaker.statistics()
-            found[name] = Found(
-                text="" if failed else reply.text,
-                raised=type(reply).__name__ if failed else "",
-                ledger=reply.ledger,
-                failures=figures.failures,
-                in_a_row=figures.consecutive_failures,
+            found.append(
+                Found(
+                    text="" if failed else reply.text,
+                    raised=type(reply).__name__ if failed else "",
+                    ledger=reply.ledger,
+                    failures=figures.failures,
+                    in_a_row=figures.consecutive_failures,
+                )
             )
         return found
 
@@ -141,23 +132,34 @@ def stage() -> Iterator[Stage]:
         made.close()
 
 
-def name_of(row: Row) -> str:
-    return f"{row.fault}-{row.provider}-{row.mode}-{'stream' if row.stream else 'complete'}"
+def groups() -> list[list[Row]]:
+    """The rows of the table; where only a time limit ends an attempt, all providers at once."""
+    grouped: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows():
+        provider = row.provider if CASES[row.fault].patience is None else None
+        grouped.setdefault((row.fault, provider, row.mode, row.stream), []).append(row)
+    return list(grouped.values())
+
+
+def name_of(group: list[Row]) -> str:
+    first = group[0]
+    provider = first.provider if len(group) == 1 else "all"
+    return f"{first.fault}-{provider}-{first.mode}-{'stream' if first.stream else 'complete'}"
 
 
 @pytest.mark.promise("N12", "S2-22", "S2-33", "S2-34")
 @pytest.mark.wire
-@pytest.mark.parametrize("row", list(rows()), ids=name_of)
-def test_each_fault_has_the_outcome_of_the_table(row: Row, stage: Stage) -> None:
-    found = stage.find(row)
-    assert found.raised == row.raises
-    assert found.text == ("" if row.raises else "from backup")
-    assert found.ledger is not None
-    sent = [entry for entry in found.ledger.sent if entry.model == "primary"]
-    assert [entry.error for entry in sent] == [row.error] * row.attempts
-    failed = row.attempts if row.blame == "failure" else 0
-    uncounted = {"neutral": row.attempts, "in vain": 1}.get(row.blame, 0)
-    assert (found.failures, found.in_a_row) == (failed, row.attempts - uncounted)
+@pytest.mark.parametrize("group", groups(), ids=name_of)
+def test_each_fault_has_the_outcome_of_the_table(group: list[Row], stage: Stage) -> None:
+    for row, found in zip(group, stage.play(group), strict=True):
+        assert found.raised == row.raises, row
+        assert found.text == ("" if row.raises else "from backup"), row
+        assert found.ledger is not None, row
+        sent = [entry for entry in found.ledger.sent if entry.model == "primary"]
+        assert [entry.error for entry in sent] == [row.error] * row.attempts, row
+        failed = row.attempts if row.blame == "failure" else 0
+        uncounted = {"neutral": row.attempts, "in vain": 1}.get(row.blame, 0)
+        assert (found.failures, found.in_a_row) == (failed, row.attempts - uncounted), row
 
 
 @pytest.mark.wire

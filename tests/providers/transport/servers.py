@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agentkit.providers.registry import provider_for
 from agentkit.providers.transport.http.address import address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 from agentkit.providers.transport.http.request_head import request_head
@@ -19,6 +20,7 @@ from agentkit.providers.transport.http.sync_client import SyncHttpClient
 from agentkit.types import Request
 from tests.helpers import until
 
+KEY = "made-up-key"
 PATIENCE = 20.0
 """Seconds after which a test that hangs gives up."""
 ANSWER = b'{"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]}'
@@ -226,6 +228,11 @@ def calling(way: str, url: str, **options: Any) -> Iterator[Caller]:
         yield caller
     finally:
         caller.close()
+
+
+def native(url: str, **settings: Any) -> Any:
+    """An adapter that asks `url` over the native transport, with `KEY`."""
+    return provider_for("openai:m", api_key=KEY, base_url=url, transport="native", **settings)
 
 
 class Asker:

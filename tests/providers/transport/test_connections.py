@@ -6,12 +6,10 @@ import asyncio
 import gc
 import threading
 import warnings
-from typing import Any
 
 import pytest
 
 from agentkit import LLMManager, RetryPolicy
-from agentkit.providers.registry import provider_for
 from agentkit.providers.transport.connection import CancelScope
 from agentkit.testing import WireServer, faults
 from agentkit.types import Request
@@ -32,14 +30,11 @@ from tests.providers.transport.servers import (
     complete_and_stream,
     either_way,
     http,
+    native,
     serving,
 )
 
 pytestmark = pytest.mark.wire
-
-
-def native(url: str, **settings: Any) -> Any:
-    return provider_for("openai:m", api_key="k", base_url=url, transport="native", **settings)
 
 
 def talk_of_everything(link: Link) -> None:

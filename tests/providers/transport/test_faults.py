@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from agentkit import InvalidRequestError, InvalidResponseError, NetworkError
-from agentkit.providers.registry import provider_for
 from agentkit.providers.transport import size_limit
 from agentkit.providers.transport.http.failures import HttpConnectionError
 from tests.providers.transport.servers import (
     ANSWER,
     CHUNK,
     DONE,
+    KEY,
     LAST,
     Link,
     answering,
@@ -29,15 +29,11 @@ from tests.providers.transport.servers import (
     complete_and_stream,
     either_way,
     http,
+    native,
     serving,
 )
 
 pytestmark = pytest.mark.wire
-KEY = "made-up-key"
-
-
-def native(url: str, **settings: Any) -> Any:
-    return provider_for("openai:m", api_key=KEY, base_url=url, transport="native", **settings)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,11 @@ from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
 from agentkit import ConfigurationError, NetworkError, ProviderTimeoutError
-from agentkit.providers.registry import provider_for
 from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.http.address import address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
@@ -27,6 +25,7 @@ from agentkit.providers.transport.http.request_head import request_head
 from agentkit.types import Request
 from tests.providers.transport.servers import (
     ANSWER,
+    KEY,
     PATIENCE,
     Link,
     answering,
@@ -35,12 +34,12 @@ from tests.providers.transport.servers import (
     complete_and_stream,
     either_way,
     http,
+    native,
     serving,
 )
 
 pytestmark = pytest.mark.wire
 HOST = "api.example.test"
-KEY = "made-up-key"
 CA = trustme.CA()
 
 
@@ -52,10 +51,6 @@ def _trusted(_isolated: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in ("http", "https", "all", "no"):
         for variable in (f"{name}_proxy", f"{name}_proxy".upper()):
             monkeypatch.delenv(variable, raising=False)
-
-
-def native(url: str) -> Any:
-    return provider_for("openai:m", api_key=KEY, base_url=url, transport="native")
 
 
 def identity(
