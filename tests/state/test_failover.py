@@ -11,31 +11,11 @@ import pytest
 from agentkit import BreakerPolicy, Budget, LLMManager, RateLimits, Response, Usage
 from agentkit.errors import LLMError, ServerError
 from tests.helpers import until
-from tests.state.proxy import Proxy, proxy_of
-from tests.state.servers import Server, binaries, free_ports, server_of
+from tests.state.proxy import proxy_of
+from tests.state.replicas import Pair
+from tests.state.servers import binaries, server_of
 
 pytestmark = pytest.mark.wire
-
-
-class Pair:
-    """A primary behind a proxy, and its replica."""
-
-    def __init__(self, primary: Server, replica: Server, proxy: Proxy) -> None:
-        self.primary, self.replica, self.proxy = primary, replica, proxy
-        (port,) = free_ports(1)
-        primary.run("CONFIG", "SET", "port", port, "repl-diskless-sync-delay", 0)
-        replica.run("REPLICAOF", "127.0.0.1", port)
-        until(lambda: replica.run("INFO", "replication")["master_link_status"] == "up")
-
-    def replicate(self) -> None:
-        """Let the replica get everything, and nothing after this."""
-        assert self.primary.run("WAIT", 1, 20_000) == 1
-        self.replica.run("REPLICAOF", "NO", "ONE")
-
-    def fail_over(self) -> None:
-        """Let the replica take over."""
-        self.proxy.move_to(self.replica)
-        self.primary.kill()
 
 
 @pytest.fixture
@@ -63,13 +43,12 @@ class Models:
         raise ServerError("down", provider="custom", status=503)
 
 
-def fleet_of(pair: Pair, models: Models, budget: Budget) -> LLMManager:
+def fleet_of(pair: Pair, models: Models) -> LLMManager:
     llm = LLMManager(
         fleet=pair.proxy.url,
         cache=None,
         max_retries=1,
-        breaker=BreakerPolicy(failure_threshold=4, recovery_timeout=1.5),
-        budget=budget,
+        breaker=BreakerPolicy(failure_threshold=4, recovery_timeout=3.0),
     )
     llm.register_model("works", models.works, limits=RateLimits(requests_per_minute=10))
     llm.register_model("down", models.is_down)
@@ -94,25 +73,29 @@ def test_what_a_failover_lost_is_known_to_the_processes(
 ) -> None:
     models, managers = Models(), []
     budgets = [Budget(tokens=1_000_000, scope="team", per="month") for _ in range(3)]
-    for host, budget in zip("abc", budgets, strict=True):
+    for host in "abc":
         monkeypatch.setenv("AGENTKIT_FLEET_HOST", host)
-        managers.append(fleet_of(pair, models, budget))
+        managers.append(fleet_of(pair, models))
     first, second, third = managers
+
+    def spend(*numbers: int) -> list[str]:
+        return [ask(managers[n], "works", budget=budgets[n], deadline=90) for n in numbers]
+
     until(lambda: all(status(each)["processes"] == 3 for each in managers))
-    assert [ask(each, "works") for each in managers] == ["fine"] * 3
+    assert spend(0, 1, 2) == ["fine"] * 3
 
     pair.replicate()
-    later = (first, first, first, second, third)  # each of them sees what was taken before
-    assert [ask(each, "works") for each in later] == ["fine"] * 5
+    assert spend(0, 0, 0, 1, 2) == ["fine"] * 5
     assert [ask(each, "down") for each in (first, first, second, second)] == ["ServerError"] * 4
     until(lambda: all(status(each)["circuits"]["down"]["state"] == "open" for each in managers))
     pair.fail_over()
     models.attempts = 0
 
     assert [ask(each, "down") for each in managers] == ["CircuitOpenError"] * 3
-    assert ask(second, "works", deadline=90) == "fine"
-    until(lambda: pair.replica.counted_requests() == 9)
-    until(lambda: [each.spent_tokens for each in budgets] == [900] * 3)
+    assert spend(1, 2) == ["fine"] * 2
+    assert ask(first, "works", deadline=0.1) == "DeadlineExceededError"
+    assert models.sent == pair.replica.counted_requests() == 10
+    until(lambda: [each.spent_tokens for each in budgets] == [1000] * 3)
     until(lambda: status(third)["circuits"]["down"]["retry_after"] == 0.0)
     with ThreadPoolExecutor(3) as threads:
         outcomes = list(threads.map(ask, managers, ["down"] * 3))
