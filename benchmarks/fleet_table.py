@@ -248,7 +248,7 @@ def _find(kept: Any, path: str) -> Any:
 
 def _number(aim: str, kept: Any) -> Any:
     try:
-        return float(aim) if "." in aim and "/" not in aim else int(aim)
+        return json.loads(aim)
     except ValueError:
         return _find(kept, aim)
 

@@ -169,7 +169,7 @@ def test_no_call_fails_and_no_loop_stands_still(name: str, server: Server, proxy
         until(lambda: llm.get_status()["fleet"]["limits"]["m"]["shared"])
         assert row.fault in llm.get_status()["fleet"]["faults"]
         assert llm.get_model_info("down")["circuit_breaker_state"] == "open"
-        until(lambda: server.counted_requests() == 22 + early)
+        until(lambda: server.counted_requests() >= 22 + early)  # a lost reply may have reserved
         other = Budget(tokens=100_000, scope=name, per="month")
         with manager(server.url, budget=other) as witness:
             witness.generate("hi", model="free", max_tokens=1)
