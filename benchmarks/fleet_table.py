@@ -219,12 +219,12 @@ def standstills(results: dict[str, Any]) -> str:
 
 
 def _conditions(results: dict[str, Any]) -> str:
-    said = [
+    parts = [
         f"`{name}` {each['date']} (load {each['load']})"
         for name in MODULES
         if (each := results.get(name)) is not None
     ]
-    return f"Measured: {', '.join(said)}; on {platform_of(results)}."
+    return f"Measured: {', '.join(parts)}; on {platform_of(results)}."
 
 
 def platform_of(results: dict[str, Any]) -> str:
