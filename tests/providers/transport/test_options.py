@@ -119,7 +119,10 @@ def test_the_address_and_the_headers_in_the_environment(
     monkeypatch.setenv(f"{prefix}_BASE_URL", getattr(server, url))
     monkeypatch.setenv(f"{prefix}_CUSTOM_HEADERS", "X-Team: a:b\nno header\n")
     request = sent(server, provider_for(f"{provider}:m", api_key="k", transport=transport))
-    assert provider == "google" or request.headers["x-team"] == "a:b"
+    if provider == "google" and transport == "sdk":  # Google's SDK has no such variable
+        assert "x-team" not in request.headers
+    else:
+        assert request.headers["x-team"] == "a:b"
 
 
 @both_transports

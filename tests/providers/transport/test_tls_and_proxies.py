@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from agentkit import ConfigurationError, NetworkError, ProviderTimeoutError
+from agentkit import ConfigurationError, InvalidResponseError, NetworkError, ProviderTimeoutError
 from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.http.address import address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
@@ -261,6 +261,42 @@ def test_a_proxy_that_refuses(way: str, stream: bool, monkeypatch: pytest.Monkey
     assert isinstance(error, NetworkError)
     assert "the proxy answered 407" in text
     assert "wrong-one" not in text
+
+
+def close(link: Link) -> None:
+    link.request()
+
+
+def speak_nonsense(link: Link) -> None:
+    link.request()
+    link.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+    link.wait()
+
+
+@pytest.mark.parametrize(
+    ("talk", "kind"), [(close, NetworkError), (speak_nonsense, InvalidResponseError)]
+)
+@either_way
+def test_a_proxy_that_breaks_off_or_is_none(
+    way: str, talk: Callable[[Link], None], kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(talk) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://ann:secret@127.0.0.1:{proxy.port}")
+        with asking(way, native(f"https://{HOST}/v1")) as asker:
+            error = asker.error()
+        proxy.wait_until_all_left()
+    assert isinstance(error, kind)
+    assert "secret" not in "".join(traceback.format_exception(error))
+
+
+@either_way
+def test_a_proxy_that_does_not_run(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://ann:secret@127.0.0.1:1")
+    with asking(way, native(f"https://{HOST}/v1")) as asker:
+        error = asker.error()
+    assert isinstance(error, NetworkError)
+    assert "Connection refused" in str(error)
+    assert "secret" not in str(error)
 
 
 @either_way
