@@ -100,7 +100,7 @@ def test_the_end_of_an_event_loop_does_not_wait_for_a_name(way: str, names: Name
     adapter = provider_for("openai:m", api_key="k", base_url=f"http://{HOST}", transport="native")
     with asking(way, adapter) as asker:
         error = asker.error(timeout=SHORT)
-    assert f"DNS: no address of {HOST} was found in the {SHORT}" in str(error)
+    assert f"DNS: no address of {HOST} was found in the " in str(error)
     assert not names.answers.is_set()
 
 
