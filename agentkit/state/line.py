@@ -172,6 +172,11 @@ class Line:
         return self._error is not None
 
     @property
+    def is_sending(self) -> bool:
+        """Whether the network has not taken everything yet."""
+        return bool(self._rest)
+
+    @property
     def load(self) -> int:
         """How many questions wait for a reply."""
         return len(self._out) + len(self._waiting)

@@ -583,12 +583,12 @@ class ValkeyFleet:
             self._every = min(self._every, TICK)
 
     def _glance(self, store: Store) -> None:
-        """Read what has come on the lines of threads."""
+        """Read what has come on the lines of threads, and send what the network takes."""
         self._glances += 1
-        for line in store.lines.values():
-            if line.load:
+        for line in store.all_lines:
+            if line.is_sending or (line.loop is None and line.load):
                 self._glances = 0
-                line.read()
+                line.read() if line.loop is None else line.flush()
         if self._glances > GLANCES:
             self._glances, self._every = 0, TICK
 

@@ -123,6 +123,7 @@ def test_tls_with_a_certificate_authority_of_ones_own(folder: Path) -> None:
         fleet = ValkeyFleet(f"{url}?ssl_ca_certs={folder}/ca.pem")
         until(lambda: fleet.state == "up")
         works(fleet, "key")
+        carries_large_answers(fleet)
         fleet.close()
         assert check_store(f"{url}?ssl_ca_certs={folder}/ca.pem")["problem"] == ""
         assert "does not answer" in check_store(url)["problem"], "its certificate is not trusted"
@@ -138,6 +139,24 @@ async def works_in_a_loop(fleet: ValkeyFleet) -> None:
         found = await asyncio.gather(*(fleet.aask(each) for each in claims))
         assert found == [[b"hit", b"it"]] * 12
         await asyncio.to_thread(until, lambda: connecting() == 0)
+
+
+def carries_large_answers(fleet: ValkeyFleet) -> None:
+    """Over the connection of threads first, then over that of a loop."""
+    keys, data = SharedKeys.of("group", "large"), b"answer" * 40_000
+    claim = questions.shared_claim(keys, "p:1", "p")
+    assert fleet.ask(claim)[0] == b"lead"
+    fleet.post(questions.shared_complete(keys, "p:1", "answer", data, ttl=60.0))
+    assert fleet.ask(claim) == [b"hit", data]
+
+    async def main() -> None:
+        for _ in range(6):
+            assert await fleet.aask(claim) == [b"hit", data]
+            await asyncio.to_thread(until, lambda: connecting() == 0)
+        fleet.post(questions.shared_complete(keys, "p:2", "answer", data + b"!", ttl=60.0))
+        assert await fleet.aask(claim) == [b"hit", data + b"!"]
+
+    asyncio.run(main())
 
 
 def connecting() -> int:

@@ -275,6 +275,26 @@ def test_a_loop_that_ends_while_it_asks_disturbs_no_other(server: Server) -> Non
         fleet.close()
 
 
+class UnwatchingLoop(asyncio.SelectorEventLoop):
+    """A loop that cannot watch sockets, like the one of Windows."""
+
+    def add_reader(self, *_: Any) -> None:  # type: ignore[override]  # refuses whatever it gets
+        raise NotImplementedError
+
+
+def test_a_loop_that_cannot_watch_sockets_asks_over_the_connection_of_threads(
+    server: Server, fleet: ValkeyFleet
+) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            asked = [fleet.aask(questions.beat(f"p{n}")) for n in range(10)]
+            assert None not in await asyncio.gather(*asked)
+
+    with asyncio.Runner(loop_factory=UnwatchingLoop) as runner:
+        runner.run(main())
+    assert fleet.statistics()["faults"] == {}
+
+
 def test_a_blocked_loop_does_not_lose_the_store(server: Server) -> None:
     async def main() -> Any:
         await ask_until_connected(fleet, proxy)
