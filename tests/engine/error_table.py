@@ -97,6 +97,8 @@ TRANSIENT = [
     Row("StopIteration", StopIteration(), FAILURE, YES, NEXT, e.ProviderError),
     Row("our own", e.ServerError("ours"), FAILURE, YES, NEXT, e.ServerError),
 ]
+_AT_TOKEN_LIMIT = e.InvalidResponseError("nothing but reasoning")
+_AT_TOKEN_LIMIT.at_token_limit = True
 SILENT = [
     Row("TimeoutError", TimeoutError(), FAILURE, IF_LAST, NEXT, e.ProviderTimeoutError),
     Row("status 408", faults.status(408), FAILURE, IF_LAST, NEXT, e.ProviderTimeoutError),
@@ -104,6 +106,7 @@ SILENT = [
     Row("too slow", (math.inf, "late"), FAILURE, IF_LAST, NEXT, e.ProviderTimeoutError),
 ]
 THROTTLED = [
+    Row("no text", _AT_TOKEN_LIMIT, NEUTRAL, NO, NEXT, e.InvalidResponseError),
     Row("307", faults.status(307), FAILURE, NO, NEXT, e.InvalidResponseError),
     Row("429", rate_limited(), CONSECUTIVE, YES, NEXT, e.RateLimitError),
     Row("429 for 2 s", rate_limited(retry_after=2), NEUTRAL, YES, NEXT, e.RateLimitError),

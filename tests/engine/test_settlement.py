@@ -104,6 +104,16 @@ class TestReleased:
         assert asked.error is error
         assert_free(target)
 
+    def test_when_ctrl_c_arrives_while_a_failure_is_settled(self) -> None:
+        def interrupted(exc: BaseException) -> bool:
+            raise KeyboardInterrupt
+
+        stage = Stage()
+        target = stage.target(slots=1, retry=ONCE, retry_on=interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stage.ask(target, script={"a": [ConnectionError("down")]})
+        assert_free(target)
+
     def test_when_an_error_carries_a_retry_after_of_text(self) -> None:
         stage = Stage()
         target = stage.target(slots=1, retry=ONCE)
