@@ -41,8 +41,9 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
     error = getattr(message, "error", None)
     if isinstance(error, Mapping):
         raise ReportedError(error)
+    usage = _usage(message.usage)
     if message.stop_reason == "refusal":
-        raise refusal(model, _usage(message.usage))
+        raise refusal(model, usage)
     texts: list[str] = []
     reasoning: list[str] = []
     items: list[Item] = []
@@ -64,11 +65,11 @@ def decode(reply: Reply, *, model: str, origin: str) -> Response[Any]:
         finish_reason,
         answered=bool(text) or any(map(_is_answer, message.content or ())),
         reasoned=any(reasoning),
-        usage=_usage(message.usage),
+        usage=usage,
     )
     return Response(
         text,
-        usage=_usage(message.usage),
+        usage=usage,
         finish_reason=finish_reason,
         tool_calls=tool_calls,
         response_id=message.id,

@@ -96,9 +96,9 @@ class GenerateStreamDecoder:
             ContentFilterError: the model declined.
             InvalidResponseError: it gave up, or there is no content.
         """
-        reason = self._finish_reason
+        reason, usage = self._finish_reason, _usage(self._usage)
         if reason in _REFUSALS:
-            raise refusal(self._model, _usage(self._usage))
+            raise refusal(self._model, usage)
         if reason in _MALFORMED:
             raise InvalidResponseError(f"{self._model} gave up: {reason}")
         if reason is None:
@@ -109,13 +109,13 @@ class GenerateStreamDecoder:
             finish_reason,
             answered=self._answered or bool(self._tool_calls),
             reasoned=self._reasoned,
-            usage=_usage(self._usage),
+            usage=usage,
         )
         if self._tool_calls and finish_reason == "stop":
             finish_reason = "tool_calls"
         yield End(
             finish_reason,
-            usage=_usage(self._usage),
+            usage=usage,
             tool_calls=tuple(self._tool_calls),
             response_id=self._id,
             state=state_of(self._origin, self._items),

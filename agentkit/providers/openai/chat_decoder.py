@@ -48,9 +48,9 @@ def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Re
             raise ReportedError(error)
         raise InvalidResponseError(f"{model} answered without a choice")
     choice = choices[0]
-    message = choice.message
+    message, usage = choice.message, _usage(completion.usage)
     if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
-        raise refusal(model, _usage(completion.usage))
+        raise refusal(model, usage)
     text = join_text(message.content)
     called = [
         each for each in message.tool_calls or () if getattr(each, "function", None) is not None
@@ -65,11 +65,11 @@ def decode(reply: Reply, *, model: str, origin: str, daily_requests: bool) -> Re
         choice.finish_reason,
         answered=bool(text or tool_calls),
         reasoned=bool(reasoning),
-        usage=_usage(completion.usage),
+        usage=usage,
     )
     return Response(
         text,
-        usage=_usage(completion.usage),
+        usage=usage,
         finish_reason=choice.finish_reason,
         tool_calls=tool_calls,
         response_id=completion.id,
