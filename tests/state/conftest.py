@@ -10,7 +10,9 @@ import redis
 from agentkit.state.valkey import ValkeyFleet
 from tests.helpers import until
 from tests.state.both import Both
-from tests.state.servers import Server, each_server, server_of
+from tests.state.servers import Server, each_server, quick_heartbeat, server_of
+
+__all__ = ["both", "client", "fleet", "quick_heartbeat", "server"]
 
 
 @pytest.fixture(params=["valkey", "redis"])

@@ -120,6 +120,12 @@ def any_server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask for news, and for a store that was lost, ten times a second instead of once."""
+    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 0.1)
+
+
 def each_server(request: pytest.FixtureRequest) -> str:
     """The binary for the parameter of a fixture; the test is skipped if there is none."""
     name = request.param

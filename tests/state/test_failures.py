@@ -22,6 +22,8 @@ from tests.helpers import until
 from tests.state.proxy import Proxy, proxy_of
 from tests.state.servers import Server, any_server
 
+pytestmark = pytest.mark.usefixtures("quick_heartbeat")
+
 
 class Row(NamedTuple):
     """A failure of the store: how it begins and ends, and the kind of fault that is counted."""
@@ -86,11 +88,6 @@ ELSEWHERE = {
     "the leading process is killed": "test_fleet",
     "a message is lost": "test_fleet_breakers",
 }
-
-
-@pytest.fixture(autouse=True)
-def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 0.1)
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ def test_the_tasks_of_a_loop_share_one_connection(server: Server, fleet: ValkeyF
     assert server.run("INFO", "clients")["connected_clients"] <= 4
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 @pytest.mark.parametrize("failure", ["paused", "killed"])
 def test_a_lost_store_makes_callers_decide_alone_until_it_is_back(
     server: Server, fleet: ValkeyFleet, failure: str, caplog: pytest.LogCaptureFixture
@@ -91,6 +92,7 @@ def test_a_server_that_lost_the_scripts_gets_them_again(server: Server, fleet: V
     assert fleet.statistics()["faults"] == {}
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 @pytest.mark.parametrize(
     ("command", "remedy", "kind"),
     [
@@ -216,6 +218,7 @@ def test_a_question_that_asks_for_it_waits_longer_and_the_others_do_not(
     assert long[0] == 2
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 def test_others_ask_with_each_heartbeat(server: Server, fleet: ValkeyFleet) -> None:
     heard: list[Any] = []
 
@@ -238,6 +241,7 @@ def test_a_process_that_leaves_no_longer_counts(server: Server, fleet: ValkeyFle
     until(lambda: fleet.ask(questions.beat(fleet.process))[0] == 1)
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 def test_a_broken_inbox_is_a_lost_store(server: Server, fleet: ValkeyFleet) -> None:
     server.run("CLIENT", "KILL", "TYPE", "pubsub")
     until(lambda: bool(fleet.statistics()["faults"]))
