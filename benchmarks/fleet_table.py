@@ -136,6 +136,18 @@ ROWS: Final = (
         "≤ 0.3",
     ),
     Row(
+        "the same for a limit of tokens",
+        "fleet_limits",
+        "tokens_60000.questions_per_call",
+        "≤ 0.3",
+    ),
+    Row(
+        "the first call with a new key, beside seven live managers",
+        "fleet_limits",
+        "first_call_milliseconds.first",
+        "≤ 5 ms",
+    ),
+    Row(
         "upstream calls for 8 × 100 identical prompts",
         "fleet",
         "burst_fleet.upstream_calls",
