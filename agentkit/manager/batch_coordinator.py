@@ -216,8 +216,10 @@ class Coordinator(Generic[W]):
             self._settle(job, report)
             return
         self._settle(job, None)
-        if not isinstance(report, BudgetExceededError) or self._budget is None or job.all_left:
+        if not isinstance(report, BudgetExceededError) or self._budget is None:
             raise report
+        if job.all_left:  # the worker only knows what was left
+            raise _exceeded(self._budget) from report
         self._refused = True
         self._todo.append(job.shard)
 
@@ -270,3 +272,15 @@ class Coordinator(Generic[W]):
             tokens=sum(state.tokens for state in states),
             cost=sum(costs) if len(costs) == len(states) else None,
         )
+
+
+def _exceeded(budget: Budget) -> BudgetExceededError:
+    parts = []
+    if budget.usd is not None:
+        parts.append(f"{budget.spent_usd:.4f} of {budget.usd:.4f} USD")
+    if budget.tokens is not None:
+        parts.append(f"{budget.spent_tokens:,} of {budget.tokens:,} tokens")
+    return BudgetExceededError(
+        f"{' and '.join(parts)} are spent, and the next item may take more than what is left",
+        hint="raise the budget, and run it again to continue",
+    )

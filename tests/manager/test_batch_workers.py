@@ -95,7 +95,7 @@ def test_workers_share_a_budget_over_all_runs(source: Path, folder: Path, log: P
     spent = []
     for limit in (1000, 1000, 2000):
         budget = Budget(tokens=limit)
-        with pytest.raises(BudgetExceededError):
+        with pytest.raises(BudgetExceededError, match=rf"of {limit:,} tokens are spent"):
             complete_shards(make, source, folder, shards=6, workers=2, budget=budget)
         spent.append(100 * len(log.read_text().splitlines()))
         assert budget.spent_tokens == spent[-1]
