@@ -258,6 +258,7 @@ class Adapter(ABC):
                 self._http_address,
                 self.locate,
                 record=self.record,
+                reply_record=self.reply_record,
                 event_record=self.event_record,
             )
         return SdkTransport(self.sdk_method, self.client_options)
@@ -273,6 +274,10 @@ class Adapter(ABC):
     def locate(self, body: Body, stream: bool) -> tuple[str, Body]:
         """The path of a request without an SDK, and its JSON."""
         return self.http_api.path, body
+
+    def reply_record(self) -> type[Any] | None:
+        """The type of msgspec that most complete responses have without an SDK, if there is one."""
+        return None
 
     def event_record(self) -> type[Any] | None:
         """The type of msgspec that most events of a stream have without an SDK, if there is one."""

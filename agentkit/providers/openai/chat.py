@@ -79,6 +79,12 @@ class OpenAIChat(Adapter):
             daily_requests=self.daily_requests,
         )
 
+    def reply_record(self) -> type[Any] | None:
+        """A ``chat.completion`` object."""
+        from agentkit.providers.openai.chunk_record import CompletionRecord
+
+        return CompletionRecord
+
     def event_record(self) -> type[Any] | None:
         """A ``chat.completion.chunk`` object."""
         from agentkit.providers.openai.chunk_record import ChunkRecord

@@ -1,7 +1,7 @@
-"""The chunks of a chat completion, typed for msgspec: an answer has hundreds of them.
+"""Chat completions and their chunks, typed for msgspec: an answer has hundreds of chunks.
 
 Fields that the API does not document, or documents as open, are of any type; the decoder checks
-what it reads. A chunk of another structure is read as a `Record` instead.
+what it reads. One of another structure is read as a `Record` instead.
 """
 
 from __future__ import annotations
@@ -62,3 +62,31 @@ class ChunkRecord(Struct, gc=False):
             self.usage = Record(self.usage)
         if type(self.x_groq) is dict:
             self.x_groq = Record(self.x_groq)
+
+
+class _TokenDetails(Struct, gc=False):
+    cached_tokens: Any = None
+    cache_write_tokens: Any = None
+    reasoning_tokens: Any = None
+
+
+class _Usage(Struct, gc=False):
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    prompt_tokens_details: _TokenDetails | None = None
+    completion_tokens_details: _TokenDetails | None = None
+
+
+class _CompleteChoice(Struct, gc=False):
+    message: _Delta
+    finish_reason: Any = None
+
+
+class CompletionRecord(Struct, gc=False):
+    """A ``chat.completion`` object with what its decoder reads."""
+
+    choices: list[_CompleteChoice]
+    id: Any = None
+    model: Any = None
+    usage: _Usage | None = None
+    error: Any = None

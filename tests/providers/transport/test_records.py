@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit.providers.registry import provider_for
+from agentkit.providers.transport.base import Reply
 from agentkit.providers.transport.http.record import typed_parser
 
 START = {
@@ -72,6 +73,49 @@ def test_a_typed_event_means_what_its_json_means(provider: str, event: dict[str,
     typed = typed_parser(adapter.event_record())(json.dumps(event).encode())
     assert not isinstance(typed, adapter.record)
     assert decoded(adapter, typed) == decoded(adapter, adapter.record(event))
+
+
+USED = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0}}
+COMPLETE: list[dict[str, Any]] = [
+    {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "id": "1", "usage": USED},
+    {"choices": [{"message": {"content": None, "refusal": "no"}}]},
+    {"choices": [{"message": {"content": "a", "reasoning": "hm"}}], "usage": {}},
+    {"choices": [{"message": {"content": [{"type": "text", "text": "a"}]}}], "model": "n"},
+    {
+        "choices": [
+            {
+                "message": {
+                    "content": None,
+                    "reasoning_details": [{"type": "x", "index": 0, "text": "hm"}],
+                    "tool_calls": [
+                        {
+                            "id": "c",
+                            "type": "function",
+                            "function": {"name": "f", "arguments": '{"a": 1}'},
+                            "extra_content": {"google": {"thought_signature": "s"}},
+                        },
+                        {"id": "d", "type": "custom", "custom": {"name": "g", "input": "x"}},
+                    ],
+                },
+                "finish_reason": "tool_calls",
+            }
+        ]
+    },
+    {"choices": [], "error": {"code": "rate_limit_exceeded", "message": "later"}},
+]
+
+
+@pytest.mark.parametrize("completion", COMPLETE)
+def test_a_typed_completion_means_what_its_json_means(completion: dict[str, Any]) -> None:
+    def answer(content: Any) -> Any:
+        try:
+            return adapter.decode(Reply(content, {}))
+        except Exception as error:
+            return type(error), str(error)
+
+    adapter: Any = provider_for("openai:m", api_key="k", transport="native")
+    typed = typed_parser(adapter.reply_record())(json.dumps(completion).encode())
+    assert answer(typed) == answer(adapter.record(completion))
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai-responses", "google"])

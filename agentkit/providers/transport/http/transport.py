@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
@@ -75,8 +75,8 @@ class HttpTransport:
 
     `address` gives the address and the headers that authenticate; it is called when a client is
     first needed. `locate` gives the path of a request and its JSON; it may change the body.
-    Responses are records of the type `record`. `event_record` gives the type of msgspec that most
-    events of a stream have, or None.
+    Responses are records of the type `record`. `reply_record` and `event_record` give the types of
+    msgspec that most complete responses and most events of a stream have, or None.
     """
 
     def __init__(
@@ -86,12 +86,14 @@ class HttpTransport:
         locate: Callable[[Body, bool], tuple[str, Body]],
         *,
         record: type[Record] = Record,
+        reply_record: Callable[[], type[Any] | None] = lambda: None,
         event_record: Callable[[], type[Any] | None] = lambda: None,
     ) -> None:
         self._api = api
         self._address = address
         self._locate = locate
         self._record = record
+        self._reply_record = reply_record
         self._event_record = event_record
         self._prefix = ""
         self._host = ""
@@ -124,7 +126,7 @@ class HttpTransport:
         reply = client.post(*self._request(body, read_timeout, stream=False))
         data = read_body(reply)
         _check_status(reply.status, reply.headers, data)
-        return Reply(_as_record(parse(data), self._record), reply.headers)
+        return Reply(_read(data, self._reply_record(), self._record), reply.headers)
 
     async def asend(self, body: Body, *, read_timeout: float | None) -> Reply:
         """Like `send`, for asyncio."""
@@ -132,7 +134,7 @@ class HttpTransport:
         reply = await client.post(*self._request(body, read_timeout, stream=False))
         data = await aread_body(reply)
         _check_status(reply.status, reply.headers, data)
-        return Reply(_as_record(parse(data), self._record), reply.headers)
+        return Reply(_read(data, self._reply_record(), self._record), reply.headers)
 
     @contextmanager
     def stream(self, body: Body, *, read_timeout: float | None) -> Iterator[Reply]:
@@ -237,7 +239,7 @@ class HttpTransport:
 class _EventReader:
     """Reads the records in the body of an event stream."""
 
-    __slots__ = ("_parse_typed", "_parser", "_record", "body", "error", "finished")
+    __slots__ = ("_event_record", "_parser", "_record", "body", "error", "finished")
 
     def __init__(
         self,
@@ -248,7 +250,7 @@ class _EventReader:
         self.body = BodyDecoder(headers.get("content-encoding"))
         self._parser = EventParser()
         self._record = record
-        self._parse_typed = None if event_record is None else typed_parser(event_record)
+        self._event_record = event_record
         self.error: Exception | None = None
         """The fault in the body, or the error that it reports."""
         self.finished = False
@@ -262,16 +264,10 @@ class _EventReader:
                 if data == _DONE:
                     self.finished = True
                     break
-                records.append(_without_error(self._parse(data)))
+                records.append(_without_error(_read(data, self._event_record, self._record)))
         except Exception as fault:  # noqa: BLE001 - raised after the records before it
             self.error = fault
         return records
-
-    def _parse(self, data: bytes) -> Any:
-        if self._parse_typed is not None:
-            with suppress(ValueError):
-                return self._parse_typed(data)
-        return _as_record(parse(data), self._record)
 
 
 def _check_status(status: int, headers: Mapping[str, str], data: bytes) -> None:
@@ -285,6 +281,19 @@ def _check_status(status: int, headers: Mapping[str, str], data: bytes) -> None:
         except ValueError:
             content = data.decode(errors="replace")
     raise HttpStatusError(status, headers, content)
+
+
+def _read(data: bytes, typed: type[Any] | None, kind: type[Record]) -> Any:
+    """JSON as an object of the type `typed` of msgspec, or else as a record.
+
+    Raises `MalformedResponseError` if it is not an object.
+    """
+    if typed is not None:
+        try:
+            return typed_parser(typed)(data)
+        except ValueError:
+            pass
+    return _as_record(parse(data), kind)
 
 
 def _as_record(content: Any, kind: type[Record]) -> Record:
