@@ -131,6 +131,17 @@ def test_what_is_not_http_is_malformed(response: bytes) -> None:
         fed(*pieces(response, list(range(0, len(response), 1000))))
 
 
+@pytest.mark.parametrize("callback", ["on_headers_complete", "on_body", "on_message_complete"])
+def test_ctrl_c_in_a_callback_of_the_parser_is_not_lost(callback: str) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    exchange = type("Interrupted", (HttpExchange,), {callback: interrupted})()
+    with pytest.raises(KeyboardInterrupt):
+        exchange.feed(WITH_LENGTH)
+    assert not exchange.reusable
+
+
 def test_a_trailer_changes_no_header() -> None:
     exchange = fed(CHUNKED[:-2] + b"X-Id: 8\r\nContent-Encoding: gzip\r\n\r\n")
     assert exchange.reusable

@@ -74,6 +74,7 @@ class HttpExchange:
 
         Raises:
             MalformedResponseError: it is not HTTP/1.1, or there is too much beside its body.
+            BaseException: Ctrl-C arrived meanwhile.
         """
         if self.complete:  # not asked for
             self.keeps_connection = False
@@ -83,6 +84,9 @@ class HttpExchange:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self.keeps_connection = False
+            interrupt = error.__context__  # the parser replaces what is raised in its callbacks
+            if interrupt is not None and not isinstance(interrupt, Exception):
+                raise interrupt from None
             if not self._has_ended():
                 raise MalformedResponseError(type(error).__name__) from error
         if self._framing_left < 0:
