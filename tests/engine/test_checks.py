@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from agentkit import LLMManager, StructuredOutputError
+from agentkit import BreakerPolicy, LLMError, LLMManager, RetryPolicy, StructuredOutputError
 from agentkit.testing import FakeClock
 from agentkit.types import Message, MessageRole, Request, Response
 
@@ -42,7 +43,9 @@ def run(llm: LLMManager, mode: str, check: Longer) -> Response[Any]:
     return asyncio.run(llm.dispatcher.arun(request, check=check))
 
 
-def manager(*answers: str, clock: FakeClock | None = None) -> tuple[LLMManager, list[int]]:
+def manager(
+    *answers: str, clock: FakeClock | None = None, deadline: float | None = None
+) -> tuple[LLMManager, list[int]]:
     """A manager with a fallback, and the number of messages of each request."""
     script, sent = iter(answers), []
 
@@ -50,7 +53,7 @@ def manager(*answers: str, clock: FakeClock | None = None) -> tuple[LLMManager, 
         sent.append(len(messages))
         return next(script)
 
-    llm = LLMManager(enable_caching=False, clock=clock or FakeClock())
+    llm = LLMManager(enable_caching=False, clock=clock or FakeClock(), deadline=deadline)
     llm.register_model("first", model)
     llm.register_model("second", lambda prompt, kwargs: "never asked")
     llm.set_fallback_chain(["first", "second"])
@@ -85,3 +88,41 @@ def test_the_delay_is_slept_before_each_repetition(mode: str) -> None:
     began = clock()
     run(llm, mode, Longer(2, retries=3, delay=0.5))
     assert clock() - began == pytest.approx(1.0)
+
+
+@both
+def test_the_delay_ends_with_the_deadline(mode: str) -> None:
+    clock = FakeClock()
+    llm, _ = manager("a", "b", clock=clock, deadline=0.25)
+    began = clock()
+    with pytest.raises(LLMError):
+        run(llm, mode, Longer(2, retries=1, delay=0.5))
+    assert clock() - began == pytest.approx(0.25)
+
+
+class City(BaseModel):
+    name: str
+
+
+def test_a_probe_whose_response_is_rejected_makes_room_for_another() -> None:
+    clock, answers = FakeClock(), iter(["", "no JSON", '{"name": "Rome"}'])
+
+    def model(prompt: str, kwargs: dict[str, Any]) -> str:
+        answer = next(answers)
+        if not answer:
+            raise ConnectionError("down")
+        return answer
+
+    llm = LLMManager(
+        enable_caching=False,
+        clock=clock,
+        retry=RetryPolicy(max_attempts=1),
+        breaker=BreakerPolicy(failure_threshold=1, recovery_timeout=5),
+    )
+    llm.register_model("m", model)
+    with pytest.raises(LLMError):
+        llm.complete("hi")
+    clock.advance(6)
+    with pytest.raises(StructuredOutputError):
+        llm.complete("hi", response_model=City)
+    assert llm.complete("hi", response_model=City).parsed == City(name="Rome")

@@ -34,6 +34,18 @@ def done(job: Job) -> threading.Event:
 
 
 class TestTheLimits:
+    def test_a_thread_that_was_idle_too_long_makes_room_for_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agentkit.engine.drivers.workers.IDLE_SECONDS", 0.001)
+        workers = Workers(1, "test")
+        for number in range(3):
+            threads: list[threading.Thread] = []
+            job = workers.submit(lambda into=threads: into.append(threading.current_thread()), "m")  # type: ignore[misc]
+            assert done(job).wait(LONG), number
+            threads[0].join(LONG)
+        workers.close()
+
     def test_one_model_gets_three_quarters_of_the_workers(self) -> None:
         workers, gate = Workers(4, "test"), threading.Event()
         sick = [workers.submit(lambda: gate.wait(LONG), "sick") for _ in range(5)]
