@@ -188,7 +188,10 @@ class Dispatcher:
     def check_open(self) -> None:
         """Raises `ConfigurationError` if `close` was called."""
         if self.closed:
-            raise ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
+            raise self._closed_error()
+
+    def _closed_error(self) -> ConfigurationError:
+        return ConfigurationError(f"manager {self.name!r} is closed", hint="create a new one")
 
     def close(self) -> list[str]:
         """End every thread and task. Returns the labels of the calls under way."""
@@ -235,7 +238,7 @@ class Dispatcher:
         if retry is not None or budget is not None:
             check_policies(retry, budget)
         if self.closed:
-            self.check_open()
+            raise self._closed_error()
         route = model if isinstance(model, Route) else self._registry.route(model)
         if self._route_order is not None:
             stops = self._route_order(route.stops, self._health)

@@ -142,6 +142,8 @@ class Line:
         self.node = node
         self.loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         """The event loop that reads it; None: threads do."""
+        self.is_suspect = False
+        """Whether it was silent for too long at the last look of the fleet's thread."""
         self._sock = sock
         self._descriptor = sock.fileno()
         self._tls = isinstance(sock, ssl.SSLSocket)

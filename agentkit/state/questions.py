@@ -17,6 +17,8 @@ ALIVE_MS: Final = 5_000
 """Milliseconds after its last heartbeat when a process counts as gone."""
 LEASE_MS: Final = 3_000
 """Milliseconds for which a process leads a shared call without renewing its lease."""
+LONGEST_WAIT: Final = 0.25
+"""Seconds that a caller waits for a reply at most."""
 LARGEST_MESSAGE: Final = 16_384
 """The most bytes of an answer that are sent with the message that it is there."""
 

@@ -26,15 +26,15 @@ from agentkit.errors import PoolExhaustedError
 from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
 from agentkit.state import quota_questions, weak
 from agentkit.state.local_quota import LONGEST_HOLD
+from agentkit.state.questions import LONGEST_WAIT
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
 from agentkit.types import Now, Quota, Usage
 from agentkit.types.fleet import Fleet, Hear, Question
 
-LONGEST_WAIT: Final = 0.25
-"""Seconds after which a question counts as lost, together with the store."""
 LONGEST_DELAY: Final = 2.0
-"""The same for a store whose connection works, so that the process itself seems to be late."""
+"""Seconds after which a question counts as lost, together with the store, if the connection works,
+so that the process itself seems to be late; else `LONGEST_WAIT`."""
 REFRESH: Final = 20.0
 """Seconds after which limits that a provider reports are passed on again; they hold for 60."""
 

@@ -23,14 +23,13 @@ from agentkit.state import questions
 from agentkit.state.address import PATIENCE, connect, parse_address
 from agentkit.state.inbox import Inbox
 from agentkit.state.line import SLOW, Line, Node, Pending, Trips, wait_for
+from agentkit.state.questions import LONGEST_WAIT
 from agentkit.state.resp import ReplyError
 from agentkit.state.store import Store
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
 
 log = logging.getLogger("agentkit.fleet")
 
-LONGEST_WAIT: Final = 0.25
-"""Seconds that a caller waits for a reply at most."""
 HEARTBEAT: Final = 1.0
 """Seconds between two heartbeats, and between two tries to reach a lost store."""
 SLOW_IN_A_ROW: Final = 10
@@ -477,7 +476,9 @@ class ValkeyFleet:
             heard = PubSub(store.client.connection_pool, ignore_subscribe_messages=True)
             heard.subscribe(questions.inbox_of(self._process), questions.NEWS)
             heard.get_message(timeout=PATIENCE)
-            self._inbox.listen(heard, name=f"agentkit-{self._name}-fleet-inbox", lost=self._wake)
+            self._inbox.listen(
+                heard, name=f"agentkit-{self._name}-fleet-inbox", lost=self._signal.set
+            )
             for _ in range(2):
                 begun = time.monotonic()
                 works = self._beat(store) and self._session == session
@@ -498,9 +499,6 @@ class ValkeyFleet:
                 self._state = "up"
         self._send_early(store)
         return store
-
-    def _wake(self) -> None:
-        self._signal.set()
 
     def _rest(self, until: float) -> None:
         """Answer what waited for a connection with None, and wait until the next try."""

@@ -252,3 +252,7 @@ def test_a_question_with_the_text_of_its_script_follows_one_with_its_digest() ->
     assert b"EVALSHA" in by_digest
     assert b"EVALSHA" not in pending.data
     assert b"EVAL" in pending.data
+
+
+def test_a_new_connection_is_under_no_suspicion(peer: Peer) -> None:
+    assert not peer.line.is_suspect  # the first look at it may be late
