@@ -68,19 +68,14 @@ class SharedClaim:
 
     def step(self, reply: Any) -> Response[Any] | Exception | float | None:
         """The step after `reply` to the question."""
-        if not isinstance(reply, list) or len(reply) != 2:
-            return None
-        kind, value = reply
-        if kind == b"hit" and isinstance(value, bytes):
-            response = self._responses.adopt(self._key, self._keys.answer, value)
+        if isinstance(reply, bytes):
+            response = self._responses.adopt(self._key, self._keys.answer, reply)
             self._replaces = response is None
             return response
-        if kind == b"wait" and isinstance(value, int):
-            return max(value, 1) / 1000
-        if kind == b"lead":
+        if reply == questions.LEAD:
             self._renewal = questions.shared_renew(self._keys, self._holder)
             self._fleet.lead(self._renewal)
-        return None
+        return reply / 1000 if isinstance(reply, int) and reply > 0 else None
 
     def step_after_news(self) -> Response[Any] | Exception | float | None:
         """The step after a message. Without a usable outcome in it, ask again immediately."""

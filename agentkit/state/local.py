@@ -13,6 +13,7 @@ from agentkit.state.local_breakers import LocalBreakers
 from agentkit.state.local_budgets import LocalBudgets
 from agentkit.state.local_marks import LocalMarks
 from agentkit.state.local_quota import LocalQuota
+from agentkit.state.questions import LEAD
 from agentkit.types.fleet import Question
 
 
@@ -28,7 +29,7 @@ class _Shared:
         self.holder = holder
         self.until = until
         self.forgotten = forgotten
-        self.waiting: set[str] = set()
+        self.waiting: dict[str, None] = {}
 
 
 class LocalState:
@@ -82,20 +83,20 @@ class LocalState:
 
     def shared_claim(
         self, answer: str, call: str, holder: str, inbox: str, lease: int
-    ) -> list[Any]:
+    ) -> bytes | int:
         """See `agentkit.state.questions.shared_claim`."""
         now = self._now()
         known = self._answers.get(answer)
         if known is not None and known.until > now:
-            return [b"hit", known.data]
+            return known.data
         shared = self._alive(call)
         if shared is not None and shared.holder != holder and shared.until > now:
-            shared.waiting.add(inbox)
-            return [b"wait", shared.until - now]
+            shared.waiting[inbox] = None
+            return shared.until - now
         if shared is None:
             shared = self._shared[call] = _Shared(holder, now, now)
         shared.holder, shared.until, shared.forgotten = holder, now + lease, now + 10 * lease
-        return [b"lead", lease]
+        return LEAD
 
     def shared_renew(self, call: str, holder: str, lease: int) -> int:
         """See `agentkit.state.questions.shared_renew`."""
@@ -114,7 +115,6 @@ class LocalState:
         data: bytes,
         ttl: int,
         channels: str,
-        topic: str,
         largest: int,
     ) -> int:
         """See `agentkit.state.questions.shared_complete`."""
@@ -125,9 +125,9 @@ class LocalState:
         if outcome == "answer":
             self._answers[answer] = _Answer(data, self._now() + ttl)
         sent = data if len(data) <= largest else b""
-        waiting = sorted(shared.waiting) if shared is not None else []
+        waiting = [] if shared is None else list(shared.waiting)
         for inbox in waiting:
-            self._publish(f"{channels}{inbox}", b"\n".join((f"{topic}\n{outcome}".encode(), sent)))
+            self._publish(f"{channels}{inbox}", b"\n".join((f"{call}\n{outcome}".encode(), sent)))
         self._shared.pop(call, None)
         return len(waiting) if leads else -1
 

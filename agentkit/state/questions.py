@@ -17,6 +17,8 @@ ALIVE_MS: Final = 5_000
 """Milliseconds after its last heartbeat when a process counts as gone."""
 LEASE_MS: Final = 3_000
 """Milliseconds for which a process leads a shared call without renewing its lease."""
+LEAD: Final = 0
+"""The reply to a claim that gives the lead."""
 LONGEST_WAIT: Final = 0.25
 """Seconds that a caller waits for a reply at most."""
 LARGEST_MESSAGE: Final = 16_384
@@ -76,8 +78,8 @@ class SharedKeys(NamedTuple):
 def shared_claim(keys: SharedKeys, holder: str, process: str) -> Question:
     """Ask for the answer, or for the lead of the upstream call.
 
-    The reply is ``["hit", bytes]``, ``["lead", ms]``, or ``["wait", ms]`` until the lease of the
-    process that leads ends. Whoever waits gets a message when the call has ended.
+    The reply is the answer as bytes, `LEAD`, or the number of milliseconds until the lease
+    of the process that leads ends. Whoever waits gets a message when the call has ended.
     """
     undo = shared_complete(keys, holder, "left", b"", ttl=1.0)
     return Question("shared_claim", keys, (holder, process, LEASE_MS), undo=undo)
@@ -97,5 +99,5 @@ def shared_complete(
     `ttl` is the number of seconds for which an answer is kept.
     """
     milliseconds = max(1, int(ttl * 1000))
-    args = (holder, outcome, data, milliseconds, inbox_of(""), keys.call, LARGEST_MESSAGE)
+    args = (holder, outcome, data, milliseconds, inbox_of(""), LARGEST_MESSAGE)
     return Question("shared_complete", keys, args)

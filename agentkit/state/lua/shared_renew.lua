@@ -1,8 +1,13 @@
 -- Renew the lease of a shared call. Returns 1, or 0 if another process leads it.
 -- KEYS: shared call. ARGV: holder, lease in ms.
-if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then
+local known = redis.call('GET', KEYS[1])
+if not known then
   return 0
 end
-redis.call('HSET', KEYS[1], 'until', tostring(now_ms() + ARGV[2]))
-redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
+local _, holder, waiting = read_call(known)
+if holder ~= ARGV[1] then
+  return 0
+end
+local record = call_record(now_ms() + ARGV[2], holder, waiting)
+redis.call('SET', KEYS[1], record, 'PX', ARGV[2] * 10)
 return 1
