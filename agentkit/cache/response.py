@@ -142,7 +142,7 @@ class ResponseCache:
             return None
         if cleared == self._cleared:
             self._memory.put(key, response, remaining, size)
-        return copy_as_cached(response)
+        return copy_as_cached(response) if response.tool_calls else response
 
     @property
     def ttl(self) -> float:
@@ -268,7 +268,7 @@ class ResponseCache:
             self._store_hits += 1
         if cleared == self._cleared:
             self._memory.put(key, response, remaining, size)
-        return copy_as_cached(response)
+        return copy_as_cached(response) if response.tool_calls else response
 
     def _save_to_memory(self, key: str, response: Response[Any]) -> Response[Any] | None:
         """Keep a copy of `response` in memory. Returns the copy, or None if it cannot be kept."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha512
 from typing import Any, Final
 
 from agentkit import errors
-from agentkit._fork import fork_safe_lock
 from agentkit.cache.response import ResponseCache
 from agentkit.errors import LLMError, ProviderError
 from agentkit.state import questions
@@ -108,38 +109,39 @@ class SharedClaim:
 
 
 class _News:
-    """A `Signal` that fires when a message has arrived."""
+    """A `Signal` that fires when a message has arrived.
+
+    It needs no lock, which each call would have to make: a message is there before those that wait
+    are woken, and whoever begins to wait looks for one afterwards.
+    """
 
     def __init__(self) -> None:
-        self._lock = fork_safe_lock()
-        self._messages: list[bytes] = []
-        self._wakes: list[Callable[[], None]] = []
+        self._messages: deque[bytes] = deque()
+        self._wakes: deque[Callable[[], None]] = deque()
 
     def receive(self, message: bytes) -> None:
-        with self._lock:
-            self._messages.append(message)
-            wakes, self._wakes = self._wakes, []
-        for wake in wakes:
+        self._messages.append(message)
+        while self._wakes:
+            try:
+                wake = self._wakes.popleft()
+            except IndexError:  # it was forgotten meanwhile
+                return
             wake()
 
     def take(self) -> bytes:
         """The oldest message that was not taken; empty if there is none."""
-        with self._lock:
-            return self._messages.pop(0) if self._messages else b""
+        return self._messages.popleft() if self._messages else b""
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call `wake` when a message arrives, or now if one has arrived."""
-        with self._lock:
-            self._wakes.append(wake)
-            arrived = bool(self._messages)
-        if arrived:
+        self._wakes.append(wake)
+        if self._messages:
             wake()
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Forget `wake`."""
-        with self._lock:
-            if wake in self._wakes:
-                self._wakes.remove(wake)
+        with suppress(ValueError, IndexError):  # it was called, or is being called
+            self._wakes.remove(wake)
 
 
 def _bytes_of(error: ProviderError) -> bytes:

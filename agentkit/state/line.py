@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from agentkit._fork import WakeSignal, fork_safe_lock, is_held
 from agentkit.state.resp import MISSING, Command, ProtocolError, Replies, pack
-from agentkit.state.scripts import command
+from agentkit.state.scripts import pack_question
 from agentkit.types.fleet import Hear, Question
 
 SLOW: Final = 0.05
@@ -68,7 +68,7 @@ class Pending:
         signal: WakeSignal | None = None,
     ) -> None:
         self.question = question
-        self.data = pack(other if question is None else command(question))
+        self.data = pack(other) if question is None else pack_question(question)
         self.hear = hear
         self.wake = wake
         self.signal = signal
@@ -98,7 +98,7 @@ class Pending:
     def send_text(self) -> None:
         """Send the text of the script from now on."""
         if self.question is not None:
-            self.data = pack(command(self.question, by_digest=False))
+            self.data = pack_question(self.question, by_digest=False)
 
     def send_asking(self) -> None:
         """Ask a node of a cluster that is about to get the key."""
@@ -238,7 +238,8 @@ class Line:
             rest = False
             with self._lock:
                 self._write()
-        self._report()
+        if self._error is not None:
+            self._report()
 
     def _flush_later(self) -> None:
         self._flushes = False
@@ -296,7 +297,8 @@ class Line:
         finally:
             if leads:
                 self._end_turn()
-        self.flush()
+        if self._out or self._rest or self._error is not None:
+            self.flush()
 
     def _end_turn(self) -> None:
         if self._error is not None and self.loop is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from agentkit._fork import fork_safe_lock
+from agentkit.engine.drivers.clock import Wakeup
 from agentkit.state.line import Line, Node, Pending
 
 log = logging.getLogger("agentkit.fleet")
@@ -18,6 +19,42 @@ FIRST: Final = 4
 """How many questions of a loop go over the lines of threads before it gets lines of its own."""
 
 Lines = Mapping[Node, Line]
+
+
+class Alarm:
+    """Ends those waits of an event loop that take too long: all of them have the same time.
+
+    So one timer is enough, which is set to the end of the first wait. A timer for each question
+    takes longer than to send it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.loop = loop
+        self._seconds = seconds
+        self._waits: dict[Wakeup, float] = {}
+        """With the time at which each of them ends, in that order."""
+        self._is_set = False
+
+    def add(self, wait: Wakeup) -> None:
+        """Wake `wait` when its time is up."""
+        self._waits[wait] = self.loop.time() + self._seconds
+        if not self._is_set:
+            self._is_set = True
+            self.loop.call_later(self._seconds, self._ring)
+
+    def remove(self, wait: Wakeup) -> None:
+        """Forget `wait`."""
+        self._waits.pop(wait, None)
+
+    def _ring(self) -> None:
+        now = self.loop.time()
+        for wait, due in tuple(self._waits.items()):
+            if due > now:
+                self.loop.call_at(due, self._ring)
+                return
+            self.remove(wait)
+            wait.set()
+        self._is_set = False
 
 
 class Loops:
@@ -40,12 +77,20 @@ class Loops:
         self._lines = weakref.WeakKeyDictionary()
         self._owners: dict[Line, weakref.ref[asyncio.AbstractEventLoop]] = {}
         """Every open line."""
+        self._latest: tuple[Callable[[], asyncio.AbstractEventLoop | None], Lines | None]
+        self._latest = _nothing, None
+        """The loop that asked last, with its lines: most processes have one."""
         self._closed = False
 
     def lines_of(self, loop: asyncio.AbstractEventLoop) -> Lines | None:
         """The lines of the running loop, as soon as it has some."""
+        latest, lines = self._latest
+        if latest() is loop:
+            return lines
         lines = self._lines.get(loop)
-        if lines is None:
+        if lines is not None:
+            self._latest = weakref.ref(loop), lines
+        else:
             count = self._asked[loop] = self._asked.get(loop, 0) + 1
             if count == FIRST:
                 self._start(loop)
@@ -116,3 +161,7 @@ class Loops:
         for each in lines.values():
             self._owners.pop(each, None)
             each.close()
+
+
+def _nothing() -> None:
+    """Like a weak reference to what is gone."""

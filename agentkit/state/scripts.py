@@ -11,7 +11,8 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from agentkit.types.fleet import Argument, Question
+from agentkit.state.resp import pack_arguments
+from agentkit.types.fleet import Question
 
 SERVER_TIME: Final = """\
 local function now_ms()
@@ -69,8 +70,16 @@ def script_of(name: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def command(question: Question, *, by_digest: bool = True) -> tuple[Argument, ...]:
-    """The command that asks `question`."""
-    script = script_of(question.function)
-    first = ("EVALSHA", script.digest) if by_digest else ("EVAL", script.text)
-    return (*first, len(question.keys), *question.keys, *question.args)
+def pack_question(question: Question, *, by_digest: bool = True) -> bytes:
+    """The bytes of the command that asks `question`."""
+    keys, args = question.keys, question.args
+    head = _head(question.function, by_digest, len(keys), len(args))
+    return head + pack_arguments((*keys, *args))
+
+
+@functools.lru_cache(maxsize=256)
+def _head(function: str, by_digest: bool, keys: int, args: int) -> bytes:
+    """The bytes of a command before its keys, which are the same for each of these questions."""
+    script = script_of(function)
+    first = ("EVALSHA", script.digest, keys) if by_digest else ("EVAL", script.text, keys)
+    return b"*%d\r\n%b" % (len(first) + keys + args, pack_arguments(first))

@@ -23,6 +23,7 @@ from agentkit.state import questions
 from agentkit.state.address import PATIENCE, connect, parse_address
 from agentkit.state.inbox import Inbox
 from agentkit.state.line import SLOW, Line, Node, Pending, Trips, wait_for
+from agentkit.state.loops import Alarm
 from agentkit.state.questions import LONGEST_WAIT
 from agentkit.state.resp import ReplyError
 from agentkit.state.store import Store
@@ -113,6 +114,8 @@ class ValkeyFleet:
         self._held: deque[Pending] = deque()
         """What was posted about keys that are being cleared, and is sent after that."""
         self._inbox = Inbox()
+        self._alarm: Alarm | None = None
+        """That of the loop that asked last."""
         self._thread: threading.Thread | None = None
         self._processes = self._mark = 0
         self._beat_at = 0.0
@@ -165,15 +168,20 @@ class ValkeyFleet:
 
     async def aask(self, question: Question) -> Any:
         """Like `ask`, for asyncio."""
-        done = Wakeup()
+        loop, alarm, done = asyncio.get_running_loop(), self._alarm, Wakeup()
         pending = Pending(question, wake=done.set)
-        if self._submit(pending, asyncio.get_running_loop()):
+        if self._submit(pending, loop):
+            if alarm is None or alarm.loop is not loop:
+                alarm = self._alarm = Alarm(loop, LONGEST_WAIT)
+            alarm.add(done)
             try:
-                await done.wait(LONGEST_WAIT)
+                await done.wait(None)
             except BaseException:
                 self._abandon(pending)
                 self._take_back(question, pending.reply)  # it may have come before
                 raise
+            finally:
+                alarm.remove(done)
             self._abandon(pending)
         return self._reply_of(pending)
 

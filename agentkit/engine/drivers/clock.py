@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from agentkit._fork import WakeSignal
 from agentkit.types import Clock, Signal
@@ -99,11 +98,13 @@ class Wakeup:
     def set(self) -> None:
         """Wake the coroutine. Does nothing if its event loop is closed."""
         self.is_set = True
-        with suppress(RuntimeError):
+        try:
             if threading.get_ident() == self._thread:
                 self._settle()
             else:
                 self._loop.call_soon_threadsafe(self._settle)
+        except RuntimeError:
+            pass
 
     def _settle(self) -> None:
         if not self._future.done():
