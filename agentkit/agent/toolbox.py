@@ -73,7 +73,7 @@ class Toolbox:
 
         Each result is passed to `done` as soon as there is one.
         """
-        slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS if guard.concurrent else 1)
 
         async def outcome(position: int, call: ToolCall) -> ToolResult | PendingCall:
             async with slots:

@@ -93,12 +93,14 @@ class EffectGuard:
 
     Attributes:
         run_id: as given.
+        concurrent: whether several calls may go through it at once.
     """
 
     def __init__(
         self, recorder: Recorder, run_id: str, decisions: Decisions, encode: Encode
     ) -> None:
         self.run_id = run_id
+        self.concurrent = recorder.concurrent
         self._recorder = recorder
         self._decisions = decisions
         self._encode = encode

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from agentkit.errors import JournalError
+from agentkit.types.json_values import UNREADABLE
 
 V = TypeVar("V")
 
@@ -15,7 +16,10 @@ class Journal(Protocol):
     """Records the steps of a run, and gives them back when the run starts again.
 
     Implement it over the durable steps of a workflow engine (Temporal, Restate, DBOS) to run an
-    agent inside a workflow. Names are unique in a run and the same whenever it runs again.
+    agent inside a workflow. Names are unique in a run and the same whenever it runs again, and so
+    is the order of the steps, since most engines number them: tool calls of one response run one
+    after another. Set the attribute ``concurrent = True`` on a journal that finds steps by their
+    names in any order: then they run concurrently.
     """
 
     def step(self, name: str, do: Callable[[], Any]) -> Any:
@@ -27,7 +31,7 @@ class Journal(Protocol):
         ...
 
     async def astep(self, name: str, do: Callable[[], Awaitable[Any]]) -> Any:
-        """Like `step`, for asyncio. Several steps of one run may be under way at once."""
+        """Like `step`, for asyncio. With `concurrent`, several steps of a run may be under way."""
         ...
 
 
@@ -54,7 +58,7 @@ class Codec(Generic[V]):
         """The recorded value. Raises `JournalError` if it was not recorded by this class."""
         try:
             return self.decode(recorded)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise JournalError(
                 f"the record of step {name} cannot be read: {error}",
                 hint="resume the run with the release that recorded it, or a newer one",
@@ -67,6 +71,8 @@ class Recorder:
     def __init__(self, journal: Journal | None) -> None:
         self.active = journal is not None
         """Whether steps are recorded."""
+        self.concurrent = journal is None or getattr(journal, "concurrent", False) is True
+        """Whether several steps may be under way at once."""
         self._journal = journal
 
     def step(self, name: str, do: Callable[[], V], codec: Codec[V]) -> V:

@@ -101,7 +101,8 @@ class PostgresDatabase:
         """Whether the process that owns runs as `owner` is still connected."""
         if owner == self._owner:
             return True
-        return not execute("SELECT pg_try_advisory_xact_lock(?)", (_key(owner),))[0][0]
+        # Shared, so that others who ask at the same time do not take each other for the owner.
+        return not execute("SELECT pg_try_advisory_xact_lock_shared(?)", (_key(owner),))[0][0]
 
     def close(self) -> None:
         """Close the connection. Closing twice does nothing."""

@@ -142,14 +142,19 @@ class RunStart:
             )
 
 
+_WITH_CREDENTIALS: Final = {"extra_headers", "extra_query"}
+"""Options that may have credentials, which are never recorded."""
+
 START: Final = Codec[RunStart](RunStart.to_dict, RunStart.from_dict)
 """Records how a run was started."""
 
 
 def json_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that JSON can hold."""
+    """Those of `options` that JSON can hold, and that have no credentials."""
     kept = {}
     for name, value in options.items():
+        if name in _WITH_CREDENTIALS:
+            continue
         try:
             kept[name] = json.loads(json.dumps(value))
         except (TypeError, ValueError, RecursionError):

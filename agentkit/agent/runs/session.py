@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from agentkit.agent.callables import acall
 from agentkit.agent.runs.effects import Decisions
 from agentkit.agent.runs.journal import Journal, Recorder
 from agentkit.agent.runs.records import START, RunStart
-from agentkit.agent.runs.store import RunJournal, RunStatus, RunStore, run_store
+from agentkit.agent.runs.store import RunJournal, RunStatus, RunStore, run_store, storable
 from agentkit.errors import ConfigurationError, JournalError, LLMError
 from agentkit.types.ledger import Ledger
 
@@ -49,7 +49,11 @@ class Session:
             JournalError: the journal cannot be used.
         """
         self._claim(start.agent)
-        return self._checked(start, self.recorder.step("start", lambda: start, START))
+        try:
+            return self._checked(start, self.recorder.step("start", lambda: start, START))
+        except JournalError:
+            self._withdraw()
+            raise
 
     async def aopen(self, start: RunStart) -> RunStart:
         """Like `open`, for asyncio."""
@@ -58,7 +62,11 @@ class Session:
             return start
 
         await acall(self._claim, (start.agent,), {})
-        return self._checked(start, await self.recorder.astep("start", do, START))
+        try:
+            return self._checked(start, await self.recorder.astep("start", do, START))
+        except JournalError:
+            await acall(self._withdraw, (), {})
+            raise
 
     def spend(self, step: int, error: BaseException) -> None:
         """Record what a request that failed in `step` has used; a later resume counts it."""
@@ -74,10 +82,17 @@ class Session:
 
     def close(self, status: RunStatus, note: str = "", pending: Iterable[str] = ()) -> None:
         """Release the run. A failure is logged: it must not hide the outcome of the run."""
+        self._release(lambda claimed: claimed.release(status, note, pending))
+
+    def _withdraw(self) -> None:
+        """Leave the run as it was before `open`."""
+        self._release(lambda claimed: claimed.withdraw())
+
+    def _release(self, release: Callable[[RunJournal], None]) -> None:
         claimed, self._claimed = self._claimed, None
         if claimed is not None:
             try:
-                claimed.release(status, note, pending)
+                release(claimed)
             except JournalError as error:
                 log.warning("run %s could not be released: %s", self.run_id, error.message)
 
@@ -108,6 +123,11 @@ def session_of(
     """
     if run_id is not None and (not isinstance(run_id, str) or not run_id.strip()):
         raise ConfigurationError(f"run_id is {run_id!r}", hint="give a non-empty str")
+    if run_id is not None and run_id != storable(run_id):
+        raise ConfigurationError(
+            f"run_id is {run_id!r}, which a journal cannot hold",
+            hint="leave out null characters and lone surrogates",
+        )
     if journal is None:
         if run_id is None:
             return Session()

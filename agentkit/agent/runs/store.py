@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -18,6 +18,7 @@ from agentkit.errors import ConfigurationError, JournalError, RunConflictError
 from agentkit.policy.validation import number
 from agentkit.types import Now
 from agentkit.types.context import Closing
+from agentkit.types.json_values import UNREADABLE
 from agentkit.types.ledger import Ledger
 
 V = TypeVar("V")
@@ -118,6 +119,9 @@ class RunStore(Closing):
         self._database = _database(url, number("patience", patience))
         self._clock = clock
         self._wall_clock = wall_clock
+        self._lock = fork_safe_lock()
+        self._claimed: set[tuple[str, str]] = set()
+        """Owner and id of the runs that this object works on; a forked child is another owner."""
         self._unreleased: list[tuple[str, str, int]] = []
         self.label = self._database.label
 
@@ -131,13 +135,26 @@ class RunStore(Closing):
             ConfigurationError: a call in `decided` does not wait for approval.
             JournalError: the run was cancelled, or the journal cannot be used.
         """
-        database = self._database
-        owner, now = database.owner(), self._wall_clock()
+        claim = (self._database.owner(), run_id)
+        with self._lock:
+            if claim in self._claimed:
+                raise _under_way(run_id, "in this process")
+            self._claimed.add(claim)
+        try:
+            return self._claim(claim, agent, decided)
+        except BaseException:
+            self._claimed.discard(claim)
+            raise
 
-        def work(execute: Execute) -> tuple[int, list[RecordedStep]]:
+    def _claim(self, claim: tuple[str, str], agent: str, decided: Iterable[str]) -> RunJournal:
+        database, now = self._database, self._wall_clock()
+        owner, run_id = claim
+
+        def work(execute: Execute) -> tuple[int, RunStatus | None, list[RecordedStep]]:
             self._release_late(execute)
             rows = execute(f"SELECT {_RUN} FROM agentkit_runs WHERE id = ?", (run_id,))  # noqa: S608 - constant names
-            _require_pending(decided, rows[0][8] if rows else "[]")
+            _require_pending(decided, _info(rows[0]).pending if rows else ())
+            before: RunStatus | None = None
             if not rows:
                 claims = 1
                 won = execute(
@@ -149,8 +166,11 @@ class RunStore(Closing):
                 status, holder, claims = rows[0][2], rows[0][3], rows[0][4] + 1
                 if status == "cancelled":
                     raise _cancelled(run_id)
-                if status == "running" and database.is_alive(holder, execute):
-                    raise _under_way(run_id, "in this process" if holder == owner else "elsewhere")
+                # One of this owner that nothing here works on is left of a claim whose reply was
+                # lost, or could not be released.
+                if status == "running" and holder != owner and database.is_alive(holder, execute):
+                    raise _under_way(run_id, "elsewhere")
+                before = "abandoned" if status == "running" else status
                 won = execute(
                     "UPDATE agentkit_runs SET status = 'running', owner = ?, claims = ?, "
                     "updated = ? WHERE id = ? AND claims = ? AND status = ? RETURNING id",
@@ -158,17 +178,19 @@ class RunStore(Closing):
                 )
             if not won:  # by another process, between the two statements
                 raise _under_way(run_id, "elsewhere")
-            return claims, _steps(run_id, execute)
+            return claims, before, _steps(run_id, execute)
 
-        claims, steps = database.transaction(work)
+        claims, before, steps = database.transaction(work)
         return RunJournal(
             database,
             run_id,
             owner=owner,
             claims=claims,
+            before=before,
             steps=steps,
             clock=self._clock,
             wall_clock=self._wall_clock,
+            released=lambda: self._claimed.discard(claim),
             unreleased=self._unreleased,
         )
 
@@ -296,7 +318,10 @@ class RunJournal:
     Attributes:
         run_id: the run's id.
         seconds: how long the run had been worked on before this claim, in seconds.
+        concurrent: see `Journal`.
     """
+
+    concurrent: Final = True
 
     def __init__(
         self,
@@ -305,9 +330,11 @@ class RunJournal:
         *,
         owner: str,
         claims: int,
+        before: RunStatus | None,
         steps: list[RecordedStep],
         clock: Now,
         wall_clock: Now,
+        released: Callable[[], None],
         unreleased: list[tuple[str, str, int]],
     ) -> None:
         self.run_id = run_id
@@ -318,6 +345,8 @@ class RunJournal:
         self._wall_clock = wall_clock
         self._clock = clock
         self._claimed_at = clock()
+        self._before = before
+        self._released = released
         self._unreleased = unreleased
         self._recorded = {step.name: step.value for step in steps}
 
@@ -368,20 +397,33 @@ class RunJournal:
             JournalError: the journal cannot be written; the run becomes ``abandoned`` as soon as
                 its store can write again, or when the process ends.
         """
-        now, waiting = self._wall_clock(), None if status == "failed" else _encode(list(pending))
-        run = (self.run_id, self._owner, self._claims)
+        waiting = None if status == "failed" else _encode(list(pending))
+        self._release(status, storable(note), waiting)
+
+    def withdraw(self) -> None:
+        """Stop working on the run, and leave it as it was before the claim; a new one has failed.
+
+        Raises:
+            JournalError: as `release`.
+        """
+        self._release(self._before or "failed", None, None)
+
+    def _release(self, status: RunStatus, note: str | None, pending: str | None) -> None:
+        now, run = self._wall_clock(), (self.run_id, self._owner, self._claims)
         try:
             self._database.transaction(
                 lambda execute: execute(
-                    "UPDATE agentkit_runs SET status = ?, note = ?, "
+                    "UPDATE agentkit_runs SET status = ?, note = COALESCE(?, note), "
                     "pending = COALESCE(?, pending), updated = ? "
                     "WHERE id = ? AND owner = ? AND claims = ? AND status = 'running'",
-                    (status, note, waiting, now, *run),
+                    (status, note, pending, now, *run),
                 )
             )
         except JournalError:
             self._unreleased.append(run)
             raise
+        finally:
+            self._released()
 
     def _record(self, name: str, value: Any) -> None:
         try:
@@ -457,20 +499,28 @@ def _database(url: Any, patience: float) -> Database:
     )
 
 
-def _info(row: tuple[Any, ...], alive: bool) -> RunInfo:
+def storable(text: str) -> str:
+    """`text` as each database can hold it: without null characters and lone surrogates."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def _info(row: tuple[Any, ...], alive: bool = True) -> RunInfo:
     run_id, agent, status, _, claims, created, updated, note, pending = row
     if status == "running" and not alive:
         status = "abandoned"
-    return RunInfo(
-        id=run_id,
-        agent=agent,
-        status=status,
-        claims=claims,
-        created=_utc(created),
-        updated=_utc(updated),
-        pending=tuple(json.loads(pending)),
-        note=note,
-    )
+    try:
+        return RunInfo(
+            id=run_id,
+            agent=agent,
+            status=status,
+            claims=int(claims),
+            created=_utc(created),
+            updated=_utc(updated),
+            pending=tuple(json.loads(pending)),
+            note=note,
+        )
+    except (*UNREADABLE, OverflowError) as error:
+        raise _damaged(f"run {run_id!r}") from error
 
 
 def _steps(run_id: str, execute: Execute) -> list[RecordedStep]:
@@ -484,16 +534,22 @@ def _steps(run_id: str, execute: Execute) -> list[RecordedStep]:
 
 def _step(run_id: str, row: tuple[Any, ...]) -> RecordedStep:
     name, text, digest, seconds, recorded = row
-    if _digest(run_id, name, text) != digest:
-        raise JournalError(
-            f"step {name} of run {run_id!r} is damaged",
-            hint="restore the journal from a backup, or start the run under another id",
-        )
-    return RecordedStep(name, json.loads(text), seconds, _utc(recorded))
+    try:
+        if _digest(run_id, name, text) == digest:
+            return RecordedStep(name, json.loads(text), float(seconds), _utc(recorded))
+    except (*UNREADABLE, OverflowError) as error:
+        raise _damaged(f"step {name} of run {run_id!r}") from error
+    raise _damaged(f"step {name} of run {run_id!r}")
 
 
-def _require_pending(decided: Iterable[str], waiting: str) -> None:
-    pending = json.loads(waiting)
+def _damaged(what: str) -> JournalError:
+    return JournalError(
+        f"{what} is damaged",
+        hint="restore the journal from a backup, or start the run under another id",
+    )
+
+
+def _require_pending(decided: Iterable[str], pending: Sequence[str]) -> None:
     for call_id in decided:
         if call_id not in pending:
             raise ConfigurationError(

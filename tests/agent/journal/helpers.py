@@ -54,6 +54,7 @@ class MortalJournal:
         self.journal = journal
         self.killer = killer
         self.seconds = journal.seconds
+        self.concurrent = True
 
     def has(self, name: str) -> bool:
         return self.journal.has(name)
@@ -92,6 +93,33 @@ class MortalJournal:
     def release(self, status: RunStatus, note: str = "", pending: Iterable[str] = ()) -> None:
         if not self.killer.dead:
             self.journal.release(status, note, pending)
+
+    def withdraw(self) -> None:
+        if not self.killer.dead:
+            self.journal.withdraw()
+
+
+class DictJournal:
+    """A journal as workflow engines have it, for one run."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Any] = {}
+
+    def step(self, name: str, do: Callable[[], Any]) -> Any:
+        if name not in self.steps:
+            self.steps[name] = do()
+        return self.steps[name]
+
+    async def astep(self, name: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        if name not in self.steps:
+            self.steps[name] = await do()
+        return self.steps[name]
+
+
+class ConcurrentJournal(DictJournal):
+    """It finds steps by their names, in any order."""
+
+    concurrent = True
 
 
 class World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,18 @@ import pytest
 from agentkit.agent.calls import PendingCall, ToolResult
 from agentkit.agent.result import AgentResult
 from agentkit.agent.runs.store import RunStore
-from agentkit.errors import ConfigurationError, InDoubtError
+from agentkit.errors import ConfigurationError, InDoubtError, JournalError
 from agentkit.output.tools import ToolContext, tool, tool_spec
 from agentkit.types import Response, ToolCall, ToolSpec
-from tests.agent.journal.helpers import KilledError, Plan, World, agent_for, calls
+from tests.agent.journal.helpers import (
+    ConcurrentJournal,
+    DictJournal,
+    KilledError,
+    Plan,
+    World,
+    agent_for,
+    calls,
+)
 
 ANSWERS = (calls("send", step=1), Response("done"))
 
@@ -53,6 +62,43 @@ def killed_then_resumed(mail: Mail, **options: Any) -> AgentResult[Any]:
     result: AgentResult[Any] = agent().resume("r", **options)
     assert world.requests == {0: 1, **({1: 1} if result.status == "finished" else {})}
     return result
+
+
+@pytest.mark.parametrize("journal", [DictJournal(), ConcurrentJournal()])
+@pytest.mark.parametrize("way", ["run", "arun"])
+def test_the_steps_of_a_workflow_engine_have_one_order(journal: DictJournal, way: str) -> None:
+    """DBOS, Temporal and Restate number the steps, and refuse a run with another order."""
+    journal.steps.clear()
+    turns = 3
+
+    @tool(effect="once")
+    async def send(x: int) -> str:
+        """Take the longer, the earlier it is called."""
+        nonlocal turns
+        mine, turns = turns, turns - 1
+        for _ in range(10 * mine):
+            await asyncio.sleep(0)
+        return "sent"
+
+    world = World()
+    both = tuple(ToolCall(name, "send", {"x": 1}) for name in "ab")
+    plan = Plan(world, (Response("", tool_calls=both), Response("done")))
+    agent = agent_for(world, plan, tools=[send], journal=journal)
+    result = agent.run("Go.") if way == "run" else asyncio.run(agent.arun("Go."))
+    assert result.text == "done"
+    steps = ["1.0.started", "1.0.result", "1.1.started", "1.1.result"]
+    if isinstance(journal, ConcurrentJournal):
+        steps = ["1.0.started", "1.1.started", "1.1.result", "1.0.result"]
+    assert list(journal.steps) == ["start", "1.model", *steps, "2.model"]
+
+
+@pytest.mark.parametrize("recorded", [None, 3, [], "x", {"version": 99}])
+def test_a_record_of_something_else_is_a_journal_error(recorded: Any) -> None:
+    journal, world = DictJournal(), World()
+    journal.steps["1.0.result"] = recorded
+    agent = agent_for(world, Plan(world, ANSWERS), journal=journal)
+    with pytest.raises(JournalError, match=r"1\.0\.result cannot be read"):
+        agent.run("Go.")
 
 
 @pytest.mark.parametrize("effect", ["once", None])

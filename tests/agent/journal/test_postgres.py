@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentkit.agent.runs.postgres import PostgresDatabase
 from agentkit.agent.runs.store import RunStore
 from agentkit.errors import JournalError, RunConflictError
 from agentkit.output.tools import tool
@@ -75,6 +79,43 @@ class Server:
             )
 
 
+class LosesOneConfirmation:
+    """A network between a journal and its server that breaks once, after a claim is committed."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server.port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = server.url.replace(str(server.port), str(self._listener.getsockname()[1]))
+        self.lost = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        claims = committing = False
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._server)) as server:
+            while True:
+                ready, _, _ = select.select((client, server), (), ())
+                for source, other in ((client, server), (server, client)):
+                    if source not in ready:
+                        continue
+                    data = source.recv(1 << 16)
+                    if not data or (source is server and committing):
+                        return
+                    claims = claims or b"INSERT INTO agentkit_runs" in data
+                    if claims and not self.lost and b"COMMIT" in data:
+                        self.lost = committing = True
+                    other.sendall(data)
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -136,6 +177,34 @@ threading.Event().wait()
         for each in processes:
             each.kill()
             each.communicate()
+
+
+def test_processes_that_look_at_the_same_time_see_the_same(server: Server) -> None:
+    with RunStore(server.url) as gone:
+        gone.claim("r")
+    with psycopg.connect(server.url) as connection:
+        (owner,) = connection.execute("SELECT owner FROM agentkit_runs").fetchone()
+    database = PostgresDatabase(server.url, patience=1.0)
+    with RunStore(server.url) as store:
+
+        def look(execute: Any) -> None:
+            assert not database.is_alive(owner, execute)
+            assert store.run("r").status == "abandoned"
+            store.claim("r").release("finished")
+
+        database.transaction(look)
+    database.close()
+
+
+def test_a_claim_whose_confirmation_was_lost_is_a_claim(server: Server) -> None:
+    with closing(LosesOneConfirmation(server)) as network, RunStore(network.url) as store:
+        journal = store.claim("r")
+        assert network.lost
+        assert journal.step("one", lambda: 1) == 1
+        with pytest.raises(RunConflictError, match="in this process"):
+            store.claim("r")
+        journal.release("finished")
+        assert (store.run("r").status, store.run("r").claims) == ("finished", 2)
 
 
 def test_a_run_continues_over_a_lost_connection(server: Server) -> None:

@@ -247,6 +247,41 @@ def test_changed_tools_and_instructions_are_refused_with_both_versions() -> None
     assert world.requests.total() == 2
 
 
+def test_a_process_that_may_not_continue_a_run_leaves_it_as_it_was(folder: str) -> None:
+    """In a deployment, a process with other tools must not take a run from those with its own."""
+    url, world = f"sqlite:///{folder}/j.sqlite", World()
+    answers = (calls("look", step=1), Response("done"))
+    plan, tools = Plan(world, answers), tools_of(world)
+    dying = MortalStore(url, Killer(at=8))
+    with pytest.raises(KilledError):
+        agent_for(world, plan, tools=tools[:1]).run("Go.", run_id="r", journal=dying)
+    dying.close()
+    with RunStore(url) as store:
+        unchanged = agent_for(world, plan, tools=tools[:1], journal=store)
+        changed = agent_for(world, plan, tools=tools[:2], journal=store)
+        assert isinstance(changed.resume_all()["r"], RunChangedError)
+        assert store.run("r").status == "abandoned"
+        assert str(unchanged.resume_all()["r"]) == "done"
+        with pytest.raises(RunChangedError):
+            asyncio.run(unchanged.arun("Go elsewhere.", run_id="r"))
+        assert store.run("r").status == "finished"
+
+
+def test_credentials_in_options_are_not_recorded() -> None:
+    store, world = RunStore("memory"), World()
+    agent = agent_for(world, Plan(world, (Response("done"),)), journal=store, tools=[])
+    agent.run("Go.", run_id="r", temperature=0.5, extra_headers={"authorization": "secret"})
+    recorded = store.steps("r")[0].value
+    assert recorded["options"]["temperature"] == 0.5
+    assert "secret" not in str(recorded)
+
+
+@pytest.mark.parametrize("run_id", ["a\ud800", "a\0", "", 7])
+def test_an_id_that_no_journal_can_hold_is_refused(run_id: Any) -> None:
+    with pytest.raises(ConfigurationError, match="run_id is"):
+        agent_for(World(), journal="memory").run("Go.", run_id=run_id)
+
+
 def test_a_run_under_way_is_not_run_by_another(folder: str) -> None:
     url = f"sqlite:///{folder}/j.sqlite"
     refused: list[Exception] = []

@@ -250,6 +250,42 @@ def test_a_run_that_could_not_be_released_is_released_later(path: Path) -> None:
         assert store.claim("r").step("one", lambda: 2) == 1
 
 
+def test_an_error_with_any_text_is_kept_with_its_run(path: Path) -> None:
+    """Otherwise it would hide the outcome, and the run would stay under way."""
+    with store_at(path) as store:
+        store.claim("r").release("failed", "bad \ud800 \0 text")
+        assert (store.run("r").status, store.run("r").note) == ("failed", "bad ? \ufffd text")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "runs SET pending = 'junk'",
+        "runs SET pending = '3'",
+        "runs SET claims = 'x'",
+        "runs SET created = 1e300",
+        "steps SET seconds = 'x'",
+        "steps SET recorded = 'x'",
+        "steps SET value = x'00ff'",
+        "steps SET value = substr(value, 1, 1)",
+    ],
+)
+def test_a_damaged_run_is_a_journal_error(path: Path, damage: str) -> None:
+    with store_at(path) as store:
+        journal = store.claim("r")
+        journal.step("one", lambda: [1])
+        journal.release("finished")
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(f"UPDATE agentkit_{damage}")
+    connection.close()
+    with store_at(path) as store:
+        with pytest.raises(JournalError, match="is damaged"):
+            store.claim("r")
+        with pytest.raises(JournalError, match="is damaged"):
+            store.runs() if damage.startswith("runs") else store.steps("r")
+
+
 def test_what_is_recorded_may_be_large(path: Path) -> None:
     with store_at(path) as store:
         store.claim("r").step("one", lambda: "x" * 5_000_000)

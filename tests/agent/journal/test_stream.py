@@ -33,6 +33,7 @@ from agentkit.types import (
     ToolCall,
     Usage,
 )
+from tests.agent.journal.helpers import DictJournal
 
 
 class Model:
@@ -181,21 +182,7 @@ def test_recorded_steps_appear_without_deltas(go: Any) -> None:
 
 @each_way
 def test_a_journal_of_one_method_gets_steps_and_its_events_follow_the_step(go: Any) -> None:
-    class Foreign:
-        def __init__(self) -> None:
-            self.steps: dict[str, Any] = {}
-
-        def step(self, name: str, do: Any) -> Any:
-            if name not in self.steps:
-                self.steps[name] = do()
-            return self.steps[name]
-
-        async def astep(self, name: str, do: Any) -> Any:
-            if name not in self.steps:
-                self.steps[name] = await do()
-            return self.steps[name]
-
-    journal = Foreign()
+    journal = DictJournal()
     model = Model([TextDelta("One."), ending()])
     events, result = go(agent_with(model), "Go.", run_id="r", journal=journal)
     assert events[0] == TextDelta("One.")
