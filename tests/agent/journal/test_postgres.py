@@ -101,7 +101,11 @@ class LosesOneConfirmation:
 
     def _serve(self, client: socket.socket) -> None:
         claims = committing = False
-        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._server)) as server:
+        with (
+            suppress(OSError),
+            client,
+            socket.create_connection(("127.0.0.1", self._server)) as server,
+        ):
             while True:
                 ready, _, _ = select.select((client, server), (), ())
                 for source, other in ((client, server), (server, client)):
