@@ -105,13 +105,15 @@ async def complete_part(
     target: Path,
     *,
     span: Span | None = None,
-    rename_to: Path | None = None,
+    finished: Path | None = None,
     max_concurrency: int,
     patience: float,
     budget: Budget | None,
     on_progress: OnProgress | None,
 ) -> Progress:
-    """Like `complete_file`, for the lines of `span`; at the end, `target` becomes `rename_to`.
+    """Like `complete_file`, for the lines of `span`; at the end, `target` becomes `finished`.
+
+    If `finished` exists, it is continued as `target`.
 
     Raises:
         BlockingIOError: another run writes `target`.
@@ -119,7 +121,7 @@ async def complete_part(
     whole_number("max_concurrency", max_concurrency)
     number("patience", patience)
     _require_prices(manager, budget)
-    with open_output(target) as output:
+    with open_output(target, finished) as output:
         if budget is not None and budget.usd is not None and output.spent.usd is None:
             raise ConfigurationError(
                 f"{target} has results of unknown cost, so that a budget in US dollars cannot "
@@ -152,7 +154,7 @@ async def complete_part(
             # One more than may send: an item that waits leaves its place to another, whose answer
             # or failure shows whether the models are down.
             await arun_bounded(run.complete, todo, finish, max_concurrency=max_concurrency + 1)
-            output.finish(rename_to)
+            output.finish(finished)
         except OSError as error:
             hint = "free space on the disk, then run it again"
             raise ConfigurationError(f"{target}: {error}", hint=hint) from None

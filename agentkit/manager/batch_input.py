@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from agentkit.errors import ConfigurationError, RequestValidationError
 
 _NOT_IN_A_FILE: Final = {"response_model", "retry", "budget", "use_cache", "priority", "self"}
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+"""How a file in UTF-16 begins, as PowerShell writes it."""
 _MESSAGE_FIELDS: Final = {"role", "content", "tool_call_id"}
 
 Key: TypeAlias = tuple[str, Any]
@@ -89,13 +91,15 @@ def read_raw_lines(source: Path, span: Span) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each line of the file, blank ones included.
 
     Raises:
-        ConfigurationError: the file cannot be read.
+        ConfigurationError: the file cannot be read, or is in UTF-16.
     """
     try:
         with source.open("rb") as file:
             file.seek(span.offset)
             left = span.size
             for number, raw in enumerate(file, span.line):
+                if number == 0 and raw.startswith(_UTF_16):
+                    raise ConfigurationError(f"{source} is in UTF-16", hint="save it as UTF-8")
                 if left is not None:
                     if left <= 0:
                         return
@@ -112,7 +116,7 @@ def parse_line(number: int, raw: bytes) -> Line | None:
         return None
     digest = hashlib.sha256(text).hexdigest()[:16]
     try:
-        item = json.loads(text)
+        item = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         return Line(number, digest, problem=f"the line is not valid JSON: {error}")
     if not isinstance(item, dict):

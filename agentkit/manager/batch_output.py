@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from agentkit.errors import ConfigurationError
 from agentkit.manager.batch_input import Key, Line, file_error
+from agentkit.types.json_values import UNREADABLE
 from agentkit.types.ledger import Ledger
 
 _RESULT_START: Final = b'{"index": '
@@ -168,20 +169,23 @@ class Output(Results):
 
 
 @contextmanager
-def open_output(target: Path) -> Iterator[Output]:
-    """The output, locked and ready to append to.
+def open_output(target: Path, finished: Path | None = None) -> Iterator[Output]:
+    """The output, locked and ready to append to; `finished` becomes `target`, if it exists.
 
     Raises:
         BlockingIOError: another run writes it.
-        ConfigurationError: it cannot be written, or has something other than results.
+        ConfigurationError: it cannot be written, is not a file that can be read again, or has
+            something other than results.
     """
     try:
-        file = _open_locked(target)
+        file = _open_locked(target, finished)
     except BlockingIOError:
         raise
     except OSError as error:
         raise file_error(target, error) from error
     try:
+        if not target.is_file():
+            raise ConfigurationError(f"{target} is not a file", hint="name another output")
         yield Output(target, file)
     finally:
         file.close()
@@ -214,8 +218,8 @@ def _read(target: Path) -> Iterator[tuple[_Result, bytes]]:
     with target.open("rb") as file:
         for number, text in enumerate(file, 1):
             result = _parse(text)
-            start = text.removesuffix(b"\n")
-            if torn or (result is None and not start.startswith(_RESULT_START[: len(start)])):
+            is_torn = not text.endswith(b"\n") and text.startswith(_RESULT_START[: len(text)])
+            if torn or (result is None and not is_torn):
                 raise ConfigurationError(
                     f"{target} is not an output of a batch: line {torn or number} is not a result",
                     hint="name another output",
@@ -230,37 +234,77 @@ def _parse(text: bytes) -> _Result | None:
     """The result in a line of the output; None if it is not one."""
     try:
         fields = json.loads(text)
-        key = ("index", fields["index"]) if fields["id"] is None else ("id", fields["id"])
+        index = int(fields["index"])
+        key = ("index", index) if fields["id"] is None else ("id", fields["id"])
+        hash(key)
         return _Result(key, str(fields["digest"]), "error" in fields, _spent_of(fields))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (*UNREADABLE, RecursionError):
         return None
 
 
 def _spent_of(fields: Mapping[str, Any]) -> Spent:
     """What a result says about spending; one of an older version has its usage only."""
     if "tokens" in fields:
-        return Spent(fields["tokens"], fields["cost"], fields["cost_estimated"])
+        cost = fields["cost"]
+        usd = None if cost is None else float(cost)
+        return Spent(int(fields["tokens"]), usd, bool(fields["cost_estimated"]))
     usage = fields.get("usage", {})
-    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+    tokens = int(usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
     return Spent(tokens, None if tokens else 0.0)
 
 
 def _write(file: FileIO, data: bytes) -> None:
-    """Write all of `data`: a file without a buffer may write only a part at a time."""
+    """Append all of `data`: a file without a buffer may write only a part at a time."""
+    file.seek(0, os.SEEK_END)
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
 
 
-def _open_locked(target: Path) -> FileIO:
-    """Open and lock `target`, again if another run replaced the file before it was locked."""
+def _open_locked(target: Path, finished: Path | None) -> FileIO:
+    """Open and lock `target`, again if another run replaced the file before it was locked.
+
+    `finished` is locked before it becomes `target`: the run that finished it may still hold it.
+    """
     while True:
-        file = target.open("a+b", buffering=0)
+        was_finished = finished is not None and not _size(target) and finished.exists()
+        path = finished if finished is not None and was_finished else target
+        try:
+            file = path.open("r+b" if was_finished else "a+b", buffering=0)
+        except FileNotFoundError:
+            if was_finished:  # another run took it just before
+                continue
+            raise
         _lock(file)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), target.stat()):
-                return file
+        is_finished_now = finished is not None and not was_finished and finished.exists()
+        if not (is_finished_now and not _size(target)) and _has_name(file, path):
+            return _renamed(file, path, target) if was_finished else file
         file.close()
+
+
+def _has_name(file: FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _renamed(file: FileIO, path: Path, target: Path) -> FileIO:
+    """`file` after `path` became `target`."""
+    if _fcntl is not None:
+        path.replace(target)
+        return file
+    file.close()  # Windows renames no open file
+    path.replace(target)
+    return target.open("a+b", buffering=0)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 if there is no such file."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _lock(file: FileIO) -> None:

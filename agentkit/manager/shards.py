@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from agentkit.manager.batch_input import Span, file_error, parse_line, read_raw_
 from agentkit.manager.batch_output import Results, read_results, sync_folder
 from agentkit.manager.batch_run import Progress
 from agentkit.policy.budget import Budget
+from agentkit.types.json_values import UNREADABLE
 
 if TYPE_CHECKING:
     from agentkit.manager.manager import LLMManager
@@ -67,19 +69,20 @@ class Plan:
             raise ConfigurationError(f"{source} is not a file", hint="check the path")
         if not (folder / _MANIFEST).exists():
             plan = cls(source, folder, _split(source, shards))
-            plan._save(shards)
-            return plan
-        found = _load(folder)
-        if shards is not None and shards != found["asked"]:
+            if plan._save(shards):
+                return plan
+        asked, found = _load(folder)
+        if shards is not None and shards != asked:
             raise ConfigurationError(
                 f"{folder} has been begun with other shards than {shards}",
                 hint="leave out --shards to continue it, or name another folder",
             )
-        plan = cls(source, folder, _shards_of(found))
+        plan = cls(source, folder, found)
         plan._require_same_input()
         return plan
 
-    def _save(self, asked: int | None) -> None:
+    def _save(self, asked: int | None) -> bool:
+        """Write the manifest; False: another run, which began at the same time, was quicker."""
         data = {
             "version": _VERSION,
             "asked": asked,
@@ -87,19 +90,21 @@ class Plan:
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.glob("*.jsonl*")):
+            manifest = self.folder / _MANIFEST
+            if any(self.folder.glob("*.jsonl*")) and not manifest.exists():
                 raise ConfigurationError(
                     f"{self.folder} has outputs without a {_MANIFEST}", hint="name another folder"
                 )
-            draft = self.folder / f"{_MANIFEST}.new"
+            draft = self.folder / f"{_MANIFEST}.{uuid.uuid4().hex}"
             with draft.open("w", encoding="utf-8") as file:
                 json.dump(data, file)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(self.folder / _MANIFEST)
-            sync_folder(draft)
+            is_first = _name_if_new(draft, manifest)
+            sync_folder(manifest)
         except OSError as error:
             raise file_error(self.folder, error) from error
+        return is_first
 
     def _require_same_input(self) -> None:
         """Check that the input is the one that was split."""
@@ -137,7 +142,7 @@ class Plan:
             with suppress(FileNotFoundError):
                 results = Results(path)
                 kept, spent = len(results.answered), results.spent
-                done = path == self.output(shard) and not results.failed
+                done = path == self.output(shard) and kept == shard.items and not results.failed
                 return Progress(shard.items, kept, tokens=spent.tokens, cost=spent.usd), done
         return Progress(shard.items), False
 
@@ -156,17 +161,13 @@ async def complete_shard(
 
     The arguments and the errors are those of `complete_file`.
     """
-    part, output = plan.part(shard), plan.output(shard)
-    with suppress(FileNotFoundError):  # failed items of a finished shard are sent again
-        if not part.exists():
-            output.rename(part)
     try:
         return await complete_part(
             manager,
             plan.source,
-            part,
+            plan.part(shard),
             span=Span(shard.offset, shard.size, shard.line, frozenset(shard.duplicates)),
-            rename_to=output,
+            finished=plan.output(shard),
             max_concurrency=max_concurrency,
             patience=patience,
             budget=budget,
@@ -187,7 +188,7 @@ def join_shards(folder: str | os.PathLike[str], target: str | os.PathLike[str]) 
     folder, target = Path(folder), Path(target)
     if target.exists():
         raise ConfigurationError(f"{target} exists", hint="remove it, or name another output")
-    plan = Plan(Path(), folder, _shards_of(_load(folder)))
+    plan = Plan(Path(), folder, _load(folder)[1])
     missing = [shard for shard in plan.shards if not plan.output(shard).exists()]
     if missing:
         raise ConfigurationError(
@@ -203,14 +204,14 @@ def join_shards(folder: str | os.PathLike[str], target: str | os.PathLike[str]) 
                 if len(results) != shard.items:
                     raise ConfigurationError(
                         f"{plan.output(shard)} has {len(results)} results for {shard.items} items",
-                        hint="remove it, and run the batch again",
+                        hint="run the batch again to complete it",
                     )
                 file.writelines(text for _, text in sorted(results.items()))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
     except OSError as error:
-        raise file_error(target, error) from error
+        raise file_error(Path(error.filename or target), error) from error
     return sum(shard.items for shard in plan.shards)
 
 
@@ -258,22 +259,42 @@ def _split(source: Path, shards: int | None) -> tuple[Shard, ...]:
     return tuple(found)
 
 
-def _load(folder: Path) -> dict[str, Any]:
+def _name_if_new(draft: Path, name: Path) -> bool:
+    """Rename `draft`, unless there is a file of this name."""
+    try:
+        os.link(draft, name)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        draft.replace(name)
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def _load(folder: Path) -> tuple[int | None, tuple[Shard, ...]]:
+    """The number of shards that was asked for, and the shards."""
     path = folder / _MANIFEST
     try:
         data = json.loads(path.read_bytes())
+        if data["version"] == _VERSION:
+            return data["asked"], tuple(map(_shard_of, data["shards"]))
     except OSError as error:
         raise file_error(path, error) from error
-    except ValueError:
-        data = {}
-    if not isinstance(data, dict) or data.get("version") != _VERSION:
-        raise ConfigurationError(
-            f"{path} is not a manifest of this version", hint="name another folder"
-        )
-    return data
+    except (*UNREADABLE, RecursionError):
+        pass
+    raise ConfigurationError(
+        f"{path} is not a manifest of this version", hint="name another folder"
+    )
 
 
-def _shards_of(data: dict[str, Any]) -> tuple[Shard, ...]:
-    return tuple(
-        Shard(**{**shard, "duplicates": tuple(shard["duplicates"])}) for shard in data["shards"]
+def _shard_of(data: dict[str, Any]) -> Shard:
+    return Shard(
+        number=int(data["number"]),
+        offset=int(data["offset"]),
+        size=int(data["size"]),
+        line=int(data["line"]),
+        items=int(data["items"]),
+        digest=data["digest"],
+        duplicates=tuple(map(int, data["duplicates"])),
     )

@@ -230,7 +230,32 @@ def test_a_byte_order_mark_and_a_lone_surrogate_are_accepted(source: Path, targe
     assert run(echo(), source, target).kept == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_an_input_in_utf_16_is_refused_as_a_whole(
+    source: Path, target: Path, encoding: str
+) -> None:
+    """PowerShell writes it; its first line would be valid for json.loads, and the others not."""
+    source.write_bytes('\ufeff{"prompt": "one"}\n{"prompt": "two"}\n'.encode(encoding))
+    model = echo()
+    with pytest.raises(ConfigurationError, match="UTF-16"):
+        run(model, source, target)
+    assert model.calls == ()
+
+
+def test_an_output_that_cannot_be_read_again_is_refused(source: Path) -> None:
+    write(source, numbered(1))
+    model = echo()
+    with pytest.raises(ConfigurationError, match="is not a file"):
+        run(model, source, Path("/dev/full"))
+    assert model.calls == ()
+
+
 FOREIGN = [
+    b'{"index": 0, "id": [1], "digest": ""}\n',
+    b'{"index": {}, "id": null, "digest": ""}\n',
+    b'{"index": 0, "id": null, "digest": "", "usage": null}\n',
+    b'{"index": 0, "id": 1, "digest": "", "tokens": null, "cost": 1, "cost_estimated": false}\n',
+    b'{"index": 0, "id": 1, "digest": "", "tokens": 1, "cost": [], "cost_estimated": false}\n',
     b"dear diary\n",
     b'{"a": 1}\n',
     b"x",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +174,88 @@ def test_a_run_that_is_cut_off_keeps_its_part(source: Path, folder: Path) -> Non
     assert len(model.calls) == 6
     assert sorted(plan.output(shard).read_bytes().splitlines(keepends=True)) == sorted(lines)
     assert not plan.part(shard).exists()
+
+
+def test_a_shard_that_another_run_is_finishing_is_left_to_it(source: Path, folder: Path) -> None:
+    """It has its name already, and the other run still has its lock."""
+    plan = Plan.open(source, folder, 1)
+    answer_all(plan, ScriptedModel(faults.Status(400), then="fine"))
+    [shard] = plan.shards
+    with plan.output(shard).open("rb") as other:
+        fcntl.flock(other.fileno(), fcntl.LOCK_EX)
+        assert answer_all(plan) == [None]
+    assert plan.output(shard).exists()
+    assert not plan.part(shard).exists()
+    assert answer_all(plan) == [Progress(total=10, kept=9, answered=1)]
+
+
+def test_an_empty_part_beside_a_finished_shard_repeats_no_request(
+    source: Path, folder: Path
+) -> None:
+    """Another run finished the shard while this one opened it."""
+    plan = Plan.open(source, folder, 1)
+    answer_all(plan, ScriptedModel(faults.Status(400), then="fine"))
+    [shard] = plan.shards
+    plan.part(shard).touch()
+    assert answer_all(plan) == [Progress(total=10, kept=9, answered=1)]
+    assert not plan.part(shard).exists()
+    assert plan.state(shard) == (Progress(total=10, kept=10), True)
+
+
+def test_a_finished_shard_that_lost_lines_is_completed(source: Path, folder: Path) -> None:
+    plan = Plan.open(source, folder, 1)
+    answer_all(plan)
+    [shard] = plan.shards
+    lines = plan.output(shard).read_bytes().splitlines(keepends=True)
+    plan.output(shard).write_bytes(b"".join(lines[:7]))
+    assert plan.state(shard) == (Progress(total=10, kept=7), False)
+    assert answer_all(plan) == [Progress(total=10, kept=7, answered=3)]
+
+
+@pytest.mark.threads
+def test_runs_that_begin_at_once_have_one_plan(source: Path, folder: Path) -> None:
+    barrier = threading.Barrier(4, timeout=20)
+
+    def open_plan(shards: int) -> Plan | None:
+        barrier.wait()
+        with suppress(ConfigurationError):  # another number of shards won
+            return Plan.open(source, folder, shards)
+        return None
+
+    with ThreadPoolExecutor(4) as threads:
+        plans = list(threads.map(open_plan, (5, 5, 2, 2)))
+    found = Plan.open(source, folder, None)
+    assert [plan for plan in plans if plan is not None] == [found, found]
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+
+
+MANIFESTS: list[dict[str, Any]] = [
+    {},
+    {"shards": []},
+    {"asked": 1, "shards": [{}]},
+    {"asked": 1, "shards": 3},
+    {"asked": 1, "shards": [dict.fromkeys(("number", "offset", "size", "line", "items"), "x")]},
+]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff",
+        b"[" * 100_000,
+        b"[]",
+        *(json.dumps({"version": 1} | each).encode() for each in MANIFESTS),
+    ],
+)
+def test_a_manifest_of_something_else_is_refused(
+    source: Path, folder: Path, content: bytes
+) -> None:
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(ConfigurationError, match="not a manifest"):
+        Plan.open(source, folder, None)
+    with pytest.raises(ConfigurationError, match="not a manifest"):
+        join_shards(folder, folder / "joined")
 
 
 def test_join_writes_over_nothing_and_counts_the_results(source: Path, folder: Path) -> None:
