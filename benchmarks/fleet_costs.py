@@ -1,8 +1,9 @@
 """What a fleet adds to a call, and how many calls a second one worker makes.
 
 Two managers take turns, one alone and one in a fleet, so that both meet the same machine. Each row
-has the median and the fastest tenth: what other work on the machine adds is in the former. Run by
-`benchmarks.fleet`.
+has the median and the fastest tenth: what other work on the machine adds is in the former. Calls
+follow each other without a pause, and where a process takes places ahead because of that, single
+calls are measured, too. Run by `benchmarks.fleet`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from tests.state.servers import Server
 
 TURNS: Final = 20
 CALLS: Final = 100
+SINGLE: Final = 60
+PAUSE: Final = 0.06
+"""Seconds before a single call: those of one manager are twice as far apart."""
 DISTINCT: Final = 5_000
 AT_ONCE: Final = 50
 
@@ -57,6 +61,7 @@ ROWS: Final = {
     "miss with claim": Row((200, 250), {"cache": "memory"}, {}, _another),
     "hit in memory": Row((1, 1), {"cache": "memory"}, {}, _same),
 }
+TAKES_AHEAD: Final = ("limits", "budget")
 HIT_AIM: Final = 150
 """Microseconds of a response that another process left."""
 RATE_AIM: Final = 5_000
@@ -93,7 +98,10 @@ def measure(server: Server) -> dict[str, Any]:
                     stack.enter_context(manager(url, model, row)) for url in ("off", server.url)
                 ]
                 alone, fleet = _take_turns(kind, pair, row.prompt)
-            found[f"{name}, {kind}"] = {**_added(alone, fleet), "aim": aim}
+                found[f"{name}, {kind}"] = {**_added(alone, fleet), "aim": aim}
+                if name in TAKES_AHEAD:
+                    alone, fleet = _take_turns(kind, pair, row.prompt, SINGLE, calls=1, pause=PAUSE)
+                    found[f"{name}, now and then, {kind}"] = _added(alone, fleet)
     found["hit of another process"] = {
         kind: _hit(server, model, kind)
         for kind, model in (("sync", sync_model), ("async", async_model))
@@ -103,27 +111,35 @@ def measure(server: Server) -> dict[str, Any]:
 
 
 def _take_turns(
-    kind: str, managers: list[LLMManager], prompt: Prompt
+    kind: str,
+    managers: list[LLMManager],
+    prompt: Prompt,
+    turns: int = TURNS,
+    *,
+    calls: int = CALLS,
+    pause: float = 0.0,
 ) -> tuple[list[float], list[float]]:
     times: tuple[list[float], list[float]] = ([], [])
     if kind == "sync":
-        for _ in range(TURNS):
+        for _ in range(turns):
             for llm, found in zip(managers, times, strict=True):
-                found.extend(_calls(llm, prompt))
+                time.sleep(pause)
+                found.extend(_calls(llm, prompt, calls))
         return times
 
     async def main() -> None:
-        for _ in range(TURNS):
+        for _ in range(turns):
             for llm, found in zip(managers, times, strict=True):
-                found.extend(await _acalls(llm, prompt))
+                await asyncio.sleep(pause)
+                found.extend(await _acalls(llm, prompt, calls))
 
     asyncio.run(main())
     return times
 
 
-def _calls(llm: LLMManager, prompt: Prompt) -> list[float]:
+def _calls(llm: LLMManager, prompt: Prompt, calls: int = CALLS) -> list[float]:
     times = []
-    for number in range(CALLS):
+    for number in range(calls):
         asked = prompt(number)
         started = time.perf_counter()
         llm.generate(asked)
@@ -131,9 +147,9 @@ def _calls(llm: LLMManager, prompt: Prompt) -> list[float]:
     return times
 
 
-async def _acalls(llm: LLMManager, prompt: Prompt) -> list[float]:
+async def _acalls(llm: LLMManager, prompt: Prompt, calls: int = CALLS) -> list[float]:
     times = []
-    for number in range(CALLS):
+    for number in range(calls):
         asked = prompt(number)
         started = time.perf_counter()
         await llm.agenerate(asked)

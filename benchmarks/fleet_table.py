@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks.fleet_costs import ROWS as COSTS
+from benchmarks.fleet_costs import TAKES_AHEAD
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "docs" / "benchmarks" / "fleet.json"
@@ -159,7 +160,7 @@ ROWS: Final = (
     Row("– the answer, after its death", "fleet", "leader_killed.answered_after_s", "≤ 3.5", "s"),
     *(
         Row(
-            f"added to a call: {name}, {kind}",
+            f"added to a call of a sequence: {name}, {kind}",
             "fleet",
             f"microseconds.{name}, {kind}.added",
             f"≤ microseconds.{name}, {kind}.aim",
@@ -167,6 +168,18 @@ ROWS: Final = (
             alone=f"microseconds.{name}, {kind}.alone",
         )
         for name in COSTS
+        for kind in ("sync", "async")
+    ),
+    *(
+        Row(
+            f"added to a single call now and then: {name}, {kind}",
+            "fleet",
+            f"microseconds.{name}, now and then, {kind}.added",
+            "",
+            "µs",
+            alone=f"microseconds.{name}, now and then, {kind}.alone",
+        )
+        for name in TAKES_AHEAD
         for kind in ("sync", "async")
     ),
     *(

@@ -121,7 +121,7 @@ class Member(Fleet):
     def stop_leading(self, question: Question) -> None:
         raise NotImplementedError
 
-    def soon(self, make: MakeQuestions) -> None:
+    def soon(self, make: MakeQuestions, seconds: float = 0.01) -> None:
         raise NotImplementedError
 
     def at_heartbeat(self, make: MakeQuestions) -> None:

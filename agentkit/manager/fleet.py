@@ -19,6 +19,7 @@ from agentkit.types import Now
 if TYPE_CHECKING:
     from agentkit.state.budgets import SharedBudgets
     from agentkit.state.circuits import SharedCircuits
+    from agentkit.state.shared_limits import SharedLimits
     from agentkit.state.valkey import ValkeyFleet
 
 OFF = "off"
@@ -58,6 +59,7 @@ class FleetMember:
         self.responses: SharedResponseCache | None = None
         self.budgets: SharedBudgets | None = None
         self.circuits: SharedCircuits | None = None
+        self._limits: weakref.WeakSet[SharedLimits] = weakref.WeakSet()
         if url is None:
             return
         from agentkit.state.budgets import SharedBudgets
@@ -118,9 +120,10 @@ class FleetMember:
         if pool is None:
             target.report_pause = SharedPause(fleet, keys, names[0], pause).report
             return
-        pool.sharing = SharedLimits(
+        pool.sharing = limits = SharedLimits(
             fleet, pool, keys=keys, names=names, now=now, loss=self._loss, pause=pause
         )
+        self._limits.add(limits)
 
     def clear_responses(self) -> None:
         """Delete the responses of this manager's namespace from the store, in the background."""
@@ -151,6 +154,8 @@ class FleetMember:
         """Leave the fleet."""
         if self.budgets is not None:
             self.budgets.close()
+        for each in list(self._limits):
+            each.close()
         if self.fleet is not None:
             self.fleet.close()
 

@@ -16,6 +16,8 @@ from agentkit.types.fleet import Argument
 
 SPAN: Final = 61
 """Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
+LATE: Final = 100
+"""Milliseconds within which an admitted call leaves: it counts in the bucket of then."""
 HOLD: Final = 2_500
 """Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
 process, another second for one that has to connect again, and something for a busy machine."""
@@ -86,7 +88,7 @@ class _Member:
             left = [a - b for a, b in zip(left, gone, strict=True)]
             if not _exceeds(limits, left):
                 return max(wait, (bucket + SPAN) * 1000 - now)
-        return max(wait, (now // 1000 + SPAN) * 1000 - now)
+        return max(wait, (_bucket_of(now) + SPAN) * 1000 - now)
 
 
 class _Line:
@@ -112,6 +114,12 @@ class _Line:
         self.ranks.pop(who, None)
         self.needs.pop(who, None)
 
+    def end_turn(self, who: str) -> None:
+        """Leave it, also as the first."""
+        self.leave(who)
+        if self.who == who:
+            self.who = ""
+
 
 class _Offered:
     """A member that an asker can use."""
@@ -119,6 +127,7 @@ class _Offered:
     def __init__(self, member: _Member, offer: Sequence[int]) -> None:
         had, self.users, self.free, self.load, *own = offer
         self.member = member
+        self.serves, self.ahead = self.free > 0, 0
         self.had = bool(had)
         self.limits = [_stricter(*pair) for pair in zip(own, member.learned, strict=True)]
 
@@ -172,9 +181,11 @@ class LocalQuota:
     def quota_reserve(self, *asked: Argument) -> list[Any]:
         """See `agentkit.state.quota_questions.reserve`."""
         keys, (asker, channels, topic, server, *rest) = _split(asked)
+        wanted, rest = rest[:3], rest[3:]
         line_key, _, mark, *member_keys = keys
         count = len(member_keys) // 2
         now, offers = self._now(), list(_rows(rest[: 8 * count], 8))
+        bucket = _bucket_of(now)
         members = [
             _Offered(self._open(key, (mark, server), had=bool(offer[0])), offer)
             for key, offer in zip(member_keys[::2], offers, strict=True)
@@ -184,18 +195,17 @@ class LocalQuota:
                 each.member.known.setdefault(asker, now)
             each.member.wait_for_users(now, each.users)
         if any(asker not in each.member.known for each in members):
-            return [now // 1000, -2, [], []]
+            return [bucket, -2, [], [], []]
         needs = list(_rows(rest[8 * count :], 3))
         line = self._lines.setdefault(line_key, _Line())
         call_up = functools.partial(self._call_up, line, members, channels=channels, topic=topic)
         rank = now - needs[0][2] if needs else now
         if needs and (blocked := self._blocked(line, asker, rank, call_up)):
             line.stand(asker, rank, needs[0])
-            ahead = sum(each < rank for each in line.ranks.values())
-            wait = blocked + (max(ahead, 1) - 1) * GRACE
-            return [now // 1000, wait, [], _used(members, now)]
+            before = sum(each < rank for each in line.ranks.values())
+            wait = blocked + (max(before, 1) - 1) * GRACE
+            return [bucket, wait, [], _used(members, now), []]
         granted, wait = _grant(members, needs, now)
-        reply = [now // 1000, wait, granted, _used(members, now)]
         if wait:
             *need, waited = needs[len(granted)]
             line.stand(asker, now - waited, need)
@@ -203,14 +213,15 @@ class LocalQuota:
                 line.who, line.until, line.is_informed = asker, now + wait + GRACE, False
                 for each in members:
                     each.member.limits = each.limits
-                return reply
+                return [bucket, wait, granted, _used(members, now), []]
         else:
-            line.leave(asker)
-            if line.who == asker:
-                line.who = ""
+            line.end_turn(asker)
+        ahead: list[int] = []
         if (first := line.first) is not None:
             call_up(first)
-        return reply
+        elif granted:
+            ahead = _take_ahead(members, wanted, now)
+        return [bucket, wait, granted, _used(members, now), ahead]
 
     def _blocked(self, line: _Line, asker: str, rank: int, call_up: Callable[[str], None]) -> int:
         """The milliseconds for which another process goes first; 0 if none does."""
@@ -233,9 +244,9 @@ class LocalQuota:
         all_of_it, missing = entries[: 4 * int(count)], entries[4 * int(count) :]
         for age, *change in _rows(missing if known else all_of_it, 4):
             if age < SPAN:
-                member.add(now // 1000 - age, change)
+                member.add(_bucket_of(now) - age, change)
         member.known[str(asker)] = now
-        return [now // 1000, 0 if known else 1, member.born]
+        return [_bucket_of(now), 0 if known else 1, member.born]
 
     def quota_settle(self, *asked: Argument) -> int:
         """See `agentkit.state.quota_questions.settle`."""
@@ -245,7 +256,7 @@ class LocalQuota:
             return 0
         oldest, counted = max(member.oldest, now // 1000 - SPAN + 1), 0
         for reserved, *change in _rows(changes, 4):
-            bucket = min(reserved, now // 1000)
+            bucket = min(reserved, _bucket_of(now))
             if bucket >= oldest:
                 member.add(bucket, change)
                 counted += 1
@@ -388,9 +399,37 @@ def _grant(
         best = min(free, key=lambda number: members[number].load)
         members[best].free -= 1
         members[best].load += 1
-        members[best].member.add(now // 1000, need)
+        members[best].member.add(_bucket_of(now), need)
         granted.append(best + 1)
     return granted, 0
+
+
+def _take_ahead(members: Sequence[_Offered], wanted: Sequence[int], now: int) -> list[int]:
+    """Take places for calls that are expected; how many in each member."""
+    count, *need = wanted
+
+    def has_half(each: _Offered) -> bool:
+        """Whether at most half of its limits is taken with one place more."""
+        taken = zip(each.member.used, (1, *need), strict=True)
+        after = [2 * (used + (each.ahead + 1) * more) for used, more in taken]
+        is_open = each.serves and max(each.member.rest, each.member.held) <= now
+        return is_open and not _exceeds(each.limits, after)
+
+    for _ in range(count):
+        free = [each for each in members if has_half(each)]
+        if not free:
+            break
+        best = min(free, key=lambda each: each.load)
+        best.ahead, best.load = best.ahead + 1, best.load + 1
+    for each in members:
+        if each.ahead:
+            each.member.add(_bucket_of(now), [each.ahead * more for more in (1, *need)])
+    return [each.ahead for each in members]
+
+
+def _bucket_of(now: int) -> int:
+    """The bucket of what is admitted now."""
+    return (now + LATE) // 1000
 
 
 def _process_of(asker: str) -> str:

@@ -95,18 +95,25 @@ def reserve(
     server: str,
     offers: Sequence[Offer],
     needs: Sequence[tuple[int, int, int]],
+    *,
+    ahead: tuple[int, int, int] = (0, 0, 0),
 ) -> Question:
     """Reserve `needs` (input, output, milliseconds of waiting), in their order, as far as possible.
 
     Of several members that have room, one with the least load serves. Whoever has to wait stands
     in a line, and no other overtakes the first in it while it asks in time. No needs: leave it.
 
+    `ahead` is how many places to take for calls that are expected next, and the input and output
+    tokens of each. As many are taken as fit into half of each limit if all `needs` are granted and
+    nobody waits.
+
     The reply is the bucket, the milliseconds to wait (0: all is granted; `INTRODUCE`), the number
     of the offer for each need that is granted, from 1, and five numbers for each member: what it
     has counted, for how many milliseconds it may grant nothing because of a loss, and when it
-    began, in ms: what was reserved before that is lost.
+    began, in ms: what was reserved before that is lost; and how many places were taken ahead in
+    each member, or nothing.
     """
-    args: list[Argument] = [asker, inbox_of(""), keys.line, server]
+    args: list[Argument] = [asker, inbox_of(""), keys.line, server, *ahead]
     for offer in offers:
         args += [int(offer.had), offer.users, offer.free, offer.load, *offer.limits]
     for need in needs:

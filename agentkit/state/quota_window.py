@@ -102,15 +102,23 @@ class SharedWindow:
         self._own = _plus(self._own, amount)
         return taken
 
+    def use(self, taken: Taken, need: Need) -> None:
+        """A call uses what was taken ahead, and needs no more than that."""
+        self._change(taken, (1, need.input_tokens, need.output_tokens))
+
     def correct(self, taken: Taken, amount: Amount) -> None:
         """Replace what was estimated by what was used."""
         if taken.is_open:
             taken.is_open = False
+            self._change(taken, amount)
+
+    def _change(self, taken: Taken, amount: Amount) -> None:
+        if amount != taken.amount:
             if taken.look == self._looks:
                 self._own = _plus(self._own, _minus(amount, taken.amount))
             taken.amount = amount
-            if taken.bucket is not None and amount != taken.counted:
-                self.unsettled[taken] = None
+        if taken.bucket is not None and amount != taken.counted:
+            self.unsettled[taken] = None
 
     def had(self, now: float) -> bool:
         """Whether this process took something that may count."""

@@ -19,13 +19,16 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from agentkit.errors import PoolExhaustedError
 from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
 from agentkit.state import quota_questions, weak
+from agentkit.state.ahead import Places
 from agentkit.state.local_quota import LONGEST_HOLD
+from agentkit.state.pace import LATE, Ahead, Pace
 from agentkit.state.questions import LONGEST_WAIT
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
@@ -38,9 +41,6 @@ so that the process itself seems to be late; else `LONGEST_WAIT`."""
 REFRESH: Final = 20.0
 """Seconds after which limits that a provider reports are passed on again; they hold for 60."""
 
-LATE: Final = 0.1
-"""Seconds after which a process is late: with a look at the queue, or with a reply."""
-
 _SHORTLY: Final = 0.05
 """Seconds until a process that introduces itself looks again, if nothing wakes it."""
 
@@ -52,6 +52,7 @@ _LIMITS: Final = (
 )
 
 _numbers = itertools.count(1)
+_NONE_AHEAD: Final = Ahead()
 
 
 class _Asked(NamedTuple):
@@ -62,6 +63,7 @@ class _Asked(NamedTuple):
     at: float
     members: Sequence[Member]
     waiting: Sequence[Any]
+    ahead: Ahead
 
 
 class _Introduced(NamedTuple):
@@ -131,7 +133,10 @@ class SharedLimits:
         """Whether it was refused although there was room, as another process is first."""
         self._asks_again = False
         """Whether there is room that the question under way may not know of."""
-        self.questions = self.settlements = self.granted = self.refused = 0
+        self._pace = Pace()
+        self._places = Places()
+        """Places that were taken ahead."""
+        self.questions = self.settlements = self.granted = self.ahead = self.refused = 0
         self._watch()
 
     # What the pool asks, under its lock.
@@ -164,20 +169,36 @@ class SharedLimits:
             return True
         return any(own < other for own, other in zip(head.need, refused.need, strict=True))
 
+    def use_ahead(self, need: Need, now: float) -> tuple[Member, object] | None:
+        """See `Sharing`."""
+        if not self._places:
+            return None
+        found = self._places.use(need, now)
+        if found is not None:
+            self._pace.note(now, *need)
+            self.granted += 1
+            self.ahead += 1
+        return found
+
     def ask(
         self, free: Sequence[tuple[Member, int, int]], waiting: Sequence[Waiting], now: float
     ) -> Callable[[], None]:
         """See `Sharing`."""
         members = [member for member, _, _ in free]
         asked = self._asked = _Asked(
-            next(_numbers), server=self._server, at=now, members=members, waiting=list(waiting)
+            next(_numbers),
+            server=self._server,
+            at=now,
+            members=members,
+            waiting=list(waiting),
+            ahead=self._expect(now),
         )
         self._asks_again = False
         if not self._server:  # the first reply says which one it is, and the pool asks again
             return _nothing
         self.questions += 1
         hear = functools.partial(self._hear, asked)
-        question = self._reserve(free, waiting, now)
+        question = self._reserve(free, waiting, now, asked.ahead)
         return functools.partial(self._post, [*self._settlements(), (question, hear)])
 
     def wait(self, now: float) -> float:
@@ -239,6 +260,7 @@ class SharedLimits:
 
     def report_pause(self, member: Member, seconds: float) -> Callable[[], None]:
         """See `Sharing`."""
+        self._places.give_back(member)
         return functools.partial(self._report, member, rest=seconds)
 
     def report_limits(self, member: Member, quota: Quota, now: float) -> Callable[[], None]:
@@ -250,11 +272,13 @@ class SharedLimits:
         if not any(limits) or (limits == before and now < at + REFRESH):
             return _nothing
         window.reported_limits = limits, now
+        self._places.give_back(member)
         return functools.partial(self._report, member, lasting=60.0, limits=limits)
 
     def leave_to_parent(self) -> None:
         """See `Sharing`."""
         self._asked = self._refused = self._silent_since = None
+        self._places.clear()
         for each in self._windows.values():
             each.leave_to_parent()
 
@@ -266,8 +290,15 @@ class SharedLimits:
             "questions": self.questions,
             "settlements": self.settlements,
             "granted": self.granted,
+            "ahead": self.ahead,
             "refused": self.refused,
         }
+
+    def close(self) -> None:
+        """Give back what was taken ahead, and report what was settled."""
+        with self._pool.lock:
+            self._places.give_back()
+        self._post(self._settlements())
 
     # What is asked, without the lock.
 
@@ -275,8 +306,19 @@ class SharedLimits:
         for question, hear in questions:
             self._fleet.post(question, hear)
 
+    def _expect(self, now: float) -> Ahead:
+        """The calls for which to take places ahead, beside those that are left."""
+        expected = self._pace.expect(now)
+        self._places.expire(now)
+        calls = expected.calls - len(self._places)
+        return expected._replace(calls=calls) if calls > 0 else Ahead()
+
     def _reserve(
-        self, free: Sequence[tuple[Member, int, int]], waiting: Sequence[Waiting], now: float
+        self,
+        free: Sequence[tuple[Member, int, int]],
+        waiting: Sequence[Waiting],
+        now: float,
+        ahead: Ahead = _NONE_AHEAD,
     ) -> Question:
         if not free:
             free = [(member, 0, 0) for member in self._windows]
@@ -293,7 +335,9 @@ class SharedLimits:
             for window in (self._windows[member],)
         ]
         needs = [(*each.need, int((now - each.rank) * 1000)) for each in waiting]
-        return quota_questions.reserve(self._keys, self._asker, self._server, offers, needs)
+        return quota_questions.reserve(
+            self._keys, self._asker, self._server, offers, needs, ahead=ahead
+        )
 
     def _hear(self, asked: _Asked, reply: Any) -> None:
         """The reply to a question, on the thread of the fleet."""
@@ -301,6 +345,8 @@ class SharedLimits:
         self._pool.update(functools.partial(self._apply, asked, reply, now), now)
         if reply is not None and reply[1] == INTRODUCE and asked.server == self._server:
             self._introduce(now)
+        if self._places:
+            self._fleet.soon(self._give_back, LATE)
         self.settle_soon()
 
     def _apply(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
@@ -311,7 +357,7 @@ class SharedLimits:
                 self._fall_silent(now)
             return
         self._silent_since = None
-        _, wait, granted, _ = reply
+        _, wait, granted, _, _ = reply
         if due and wait != INTRODUCE:
             self._asked = None
         # A server that no longer counts, and a process that it does not know, have granted nothing.
@@ -323,12 +369,13 @@ class SharedLimits:
             left = asked.waiting[len(granted) :]
             self._refused = left[0] if wait and left else None
             if self._refused is not None:
+                self._places.give_back()
                 self.refused += 1
                 self._stands_behind = self._has_room(self._refused)
 
     def _serve(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
         """Serve the calls that a reply grants, and note what the keys have counted."""
-        bucket, _, granted, numbers = reply
+        bucket, _, granted, numbers, ahead = reply
         delay = now - asked.at
         late = math.ceil(delay) if delay > LATE else 0
         states = [numbers[at : at + 5] for at in range(0, len(numbers), 5)]
@@ -337,11 +384,13 @@ class SharedLimits:
             window = self._windows[member]
             counted = bucket if window.knows(states[number - 1][4]) else None
             self.granted += 1
+            self._pace.note(now, *lease.need)
             if late and counted is not None:  # it leaves only now
                 window.move(lease.need, counted, counted + late)
                 counted += late
             if not self._pool.serve(lease, member, now, counted, wakes):
                 window.correct(window.take(lease.need, now, counted), NOTHING)
+        self._keep(asked, bucket, zip(asked.members, ahead, states, strict=False))
         for member, state in zip(asked.members, states, strict=True):
             requests, inputs, outputs, unsure, born = state
             if unsure:
@@ -349,12 +398,36 @@ class SharedLimits:
             elif self._windows[member].knows(born):
                 self._windows[member].see_sum((requests, inputs, outputs), now)
 
+    def _keep(
+        self, asked: _Asked, bucket: int, ahead: Iterable[tuple[Member, int, Sequence[int]]]
+    ) -> None:
+        """Keep the places that a reply grants ahead, those of several members by turns."""
+        need, until = Need(*asked.ahead[1:]), asked.at + LATE
+        turns = [
+            (turn, self._windows[member])
+            for member, count, state in ahead
+            if self._windows[member].knows(state[4])
+            for turn in range(count)
+        ]
+        turns.sort(key=itemgetter(0))
+        self._places.add((window.take(need, until, bucket) for _, window in turns), until)
+
+    def _give_back(self) -> list[tuple[Question, Hear | None]]:
+        """Give back what was taken ahead and is too old, and see to the rest later."""
+        found = self._settlements()
+        if self._places:
+            self._fleet.soon(self._give_back, LATE)
+        return found
+
     def _settlements(self) -> list[tuple[Question, Hear | None]]:
         """What the store should know of calls that have ended."""
         found: list[tuple[Question, Hear | None]] = []
         with self._pool.lock:
+            self._places.expire(self._now())
+            if self._introduces or not self._server:  # the store may not have what is corrected
+                return found
             for member, window in self._windows.items():
-                if window.is_unsettled and self._server:
+                if window.is_unsettled:
                     changes, before = window.to_settle()
                     if changes:
                         question = quota_questions.settle(
@@ -436,8 +509,10 @@ class SharedLimits:
                 window.born = row[8]
                 window.see(row[9], row[10:], now, is_complete=not row[2])
             unheard = any(each.to_introduce(now)[1] for each in self._windows.values())
+            introduces = unheard or any(unknown for unknown, *_ in rows)
+            self._introduces |= introduces
             self._still_until = now + max(row[2] for row in rows) / 1000
-        if unheard or any(unknown for unknown, *_ in rows):
+        if introduces:
             self._introduce(now)
         elif self._lost or self._silent_since is not None:
             self._come_back()
@@ -449,6 +524,7 @@ class SharedLimits:
         questions: list[tuple[Question, Hear | None]] = []
         with self._pool.lock:
             self._introduces = True
+            self._places.give_back()
             self._still_until = max(self._still_until, now + LONGEST_HOLD / 1000)
             for member, window in self._windows.items():
                 entries, missing = window.to_introduce(now)
@@ -530,6 +606,9 @@ class SharedLimits:
         quota = None
         if any(limits):
             quota = Quota(**dict(zip(_LIMITS, (each or None for each in limits), strict=True)))
+        if rest or quota is not None:
+            with self._pool.lock:
+                self._places.give_back(member)
         if rest and len(self._windows) == 1:
             self._pause(rest / 1000)
         if rest or quota is not None:
@@ -567,6 +646,7 @@ class SharedLimits:
 
     def _lose(self) -> None:
         self._lost, self._introduces = True, False
+        self._places.give_back()
         self._asked = self._refused = self._silent_since = None
 
     def _move_to(self, server: str) -> None:
@@ -574,6 +654,7 @@ class SharedLimits:
         if self._server:
             self._still_until = self._now() + LONGEST_HOLD / 1000
         self._server, self._introduces = server, False
+        self._places.give_back()
         self._asked = self._refused = self._silent_since = None
         self._again_at = float("-inf")
         for each in self._windows.values():
@@ -586,6 +667,7 @@ class SharedLimits:
             self._again_at = float("-inf")
 
         self._pool.update(change, self._now())
+        self.settle_soon()
 
 
 def _nothing() -> None:

@@ -121,8 +121,9 @@ class ValkeyFleet:
         self._beat_at = 0.0
         self._session = 0
         self._rounds: dict[MakeQuestions, None] = {}
-        self._soon: list[MakeQuestions] = []
-        self._soon_at = 0.0
+        self._soon: dict[MakeQuestions, float] = {}
+        """What to ask, and when."""
+        self._soon_at = math.inf
         on_fork(self._leave_to_parent)
         self._start()
 
@@ -218,15 +219,18 @@ class ValkeyFleet:
         with self._lock:
             self._leads.pop(question, None)
 
-    def soon(self, make: MakeQuestions) -> None:
-        """Within 10 ms, ask what `make` returns; once, however often it is called until then."""
+    def soon(self, make: MakeQuestions, seconds: float = SOON) -> None:
+        """After `seconds`, ask what `make` returns; once, however often it is called until then."""
         with self._lock:
-            if self._state != "up" or make in self._soon:
+            if self._state != "up":
                 return
-            self._soon.append(make)
-            first = len(self._soon) == 1
+            at = time.monotonic() + seconds
+            if self._soon.get(make, math.inf) <= at:
+                return
+            self._soon[make] = at
+            first = at < self._soon_at
             if first:
-                self._soon_at = time.monotonic() + SOON
+                self._soon_at = at
         if first:
             self._signal.set()
 
@@ -284,7 +288,8 @@ class ValkeyFleet:
         self._state = "idle"
         self._signal, self._store, self._early = WakeSignal(), None, deque()
         self._every, self._reads = math.inf, False
-        self._leads, self._cleared, self._soon, self._held = {}, {}, [], deque()
+        self._leads, self._cleared, self._soon, self._held = {}, {}, {}, deque()
+        self._soon_at = math.inf
         self._session += 1
         self._inbox = Inbox()
         self._thread = None
@@ -463,8 +468,7 @@ class ValkeyFleet:
 
     def _due(self) -> float:
         """When there is something to do."""
-        due = min(self._beat_at, self._soon_at) if self._soon else self._beat_at
-        return min(due, time.monotonic() + self._every)
+        return min(self._beat_at, self._soon_at, time.monotonic() + self._every)
 
     def _connect(self) -> Store | None:
         """Connections that work, with an inbox that hears. None: the store is lost."""
@@ -534,7 +538,7 @@ class ValkeyFleet:
         if self._reads:
             self._reads, self._every = False, min(self._every, TICK)
             _read_newest(store, TICK)
-        if self._soon and time.monotonic() >= self._soon_at:
+        if time.monotonic() >= self._soon_at:
             self._ask_soon(store)
         now = time.monotonic()
         if store.has_to_follow or (self._every < math.inf and now >= self._looked_at + TICK):
@@ -557,8 +561,12 @@ class ValkeyFleet:
 
     def _ask_soon(self, store: Store) -> None:
         """Ask what could wait for a moment."""
+        now = time.monotonic()
         with self._lock:
-            makes, self._soon = self._soon, []
+            makes = [make for make, at in self._soon.items() if at <= now]
+            for make in makes:
+                del self._soon[make]
+            self._soon_at = min(self._soon.values(), default=math.inf)
         for make in makes:
             for question, hear in make():
                 pending = Pending(question, hear=hear)

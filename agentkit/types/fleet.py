@@ -106,8 +106,8 @@ class Fleet(Protocol):
         """Forget `question`."""
         ...
 
-    def soon(self, make: MakeQuestions) -> None:
-        """Within 10 ms, ask what `make` returns; once, however often it is called until then.
+    def soon(self, make: MakeQuestions, seconds: float = 0.01) -> None:
+        """After `seconds`, ask what `make` returns; once, however often it is called until then.
 
         While the store is lost, nothing happens.
         """

@@ -9,10 +9,12 @@ from typing import Any
 from agentkit.policy.limits import Lease, Member, Need, Pool, RateLimits
 from agentkit.state.local import LocalState
 from agentkit.state.questions import NEWS, beat, inbox_of
-from agentkit.state.quota_questions import QuotaKeys
+from agentkit.state.quota_questions import Offer, QuotaKeys, reserve
 from agentkit.state.shared_limits import SharedLimits
 from agentkit.types import Usage
 from agentkit.types.fleet import Hear, MakeQuestions, Question, Receive
+
+KEYS = QuotaKeys.of("group", "line")
 
 
 class Store:
@@ -60,7 +62,7 @@ class ScriptedFleet:
         """Replies that are on their way."""
         self._receivers: dict[str, list[Receive]] = {}
         self._rounds: list[MakeQuestions] = []
-        self._soon: list[MakeQuestions] = []
+        self._soon: dict[MakeQuestions, float] = {}
         store.fleets.append(self)
 
     @property
@@ -119,9 +121,10 @@ class ScriptedFleet:
         if receive in self._receivers.get(topic, []):
             self._receivers[topic].remove(receive)
 
-    def soon(self, make: MakeQuestions) -> None:
-        if self.is_up and make not in self._soon:
-            self._soon.append(make)
+    def soon(self, make: MakeQuestions, seconds: float = 0.0) -> None:
+        if self.is_up:
+            at = self._store.now + seconds
+            self._soon[make] = min(at, self._soon.get(make, at))
 
     def at_heartbeat(self, make: MakeQuestions) -> None:
         self._rounds.append(make)
@@ -142,8 +145,8 @@ class ScriptedFleet:
         """Ask what was posted, pass on the replies and messages; whether there was any."""
         if self.is_asleep:
             return False
-        makes, self._soon = self._soon, []
-        for make in makes:
+        for make in [each for each, at in self._soon.items() if at <= self._store.now]:
+            del self._soon[make]
             for question, hear in make():
                 self.post(question, hear)
         found = bool(self._waiting or self.messages)
@@ -198,7 +201,7 @@ class Process:
         self.sharing = self.pool.sharing = SharedLimits(
             self.fleet,
             self.pool,
-            keys=QuotaKeys.of("group", "line"),
+            keys=KEYS,
             names=[f"key{n}" for n in range(keys)],
             now=lambda: store.now,
             loss=loss,
@@ -274,6 +277,18 @@ class World:
                 for each in self.processes:
                     each.fleet.beat()
             self.settle()
+
+    def wait(self, seconds: float) -> None:
+        """Let a short time pass, without heartbeats."""
+        self.store.now += seconds
+        self.settle()
+
+    def counted(self, key: str = "key0") -> list[int]:
+        """Requests, input and output tokens that the store counts."""
+        names = KEYS.member(key, self.store.state.quota.server)
+        offer = Offer(names, had=False, users=0, free=0, load=0, limits=(0, 0, 0, 0))
+        question = reserve(KEYS, "test:0", self.store.state.quota.server, [offer], [])
+        return list(self.store.state.ask(question)[3][:3])
 
     def fail_over(self, backup: Any) -> None:
         """Another server takes over. Each connection breaks, and a new one begins with a beat."""

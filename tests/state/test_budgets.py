@@ -60,7 +60,7 @@ class Member:
         if hear is not None:
             hear(reply)
 
-    def soon(self, make: MakeQuestions) -> None:
+    def soon(self, make: MakeQuestions, seconds: float = 0.01) -> None:
         for question, hear in make():
             self.post(question, hear)
 

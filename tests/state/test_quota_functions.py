@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.state import quota_questions
-from agentkit.state.local_quota import HOLD, LONGEST_HOLD, SPAN
+from agentkit.state.local_quota import HOLD, LATE, LONGEST_HOLD, SPAN
 from agentkit.state.questions import NEWS, beat, inbox_of
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from tests.state.both import Both
@@ -33,6 +33,7 @@ class Quota(Both):
         self.granted: list[tuple[int, int, int, int]] = []
         self.mark = self.beat("p1", 0)
         self.born = 0
+        self.ahead: list[int] = []
 
     def had(self, asker: str, member: int) -> bool:
         since = self.now - SPAN * 1000
@@ -45,16 +46,23 @@ class Quota(Both):
         limits: tuple[int, int, int, int] = NO_LIMIT,
         users: int = 1,
         free: int = 100,
+        ahead: tuple[int, int, int] = (0, 0, 0),
     ) -> Any:
+        """The reply, without the places that were taken `ahead`, which count as sent."""
         offers = [
             Offer(each, self.had(asker, n), users=users, free=free, load=0, limits=limits)
             for n, each in enumerate(self.members)
         ]
-        reply = self.ask(quota_questions.reserve(KEYS, asker, self.server, offers, needs))
+        question = quota_questions.reserve(KEYS, asker, self.server, offers, needs, ahead=ahead)
+        *reply, self.ahead = self.ask(question)
         self.born = reply[3][4] if reply[3] else self.born
         for need, member in zip(needs, reply[2], strict=False):
             entry = (self.now, member - 1, 1, need[0], need[1])
             self.took.setdefault(asker, []).append(entry)
+        for number, count in enumerate(self.ahead):
+            self.took.setdefault(asker, []).extend(
+                [(self.now + LATE, number, 1, *ahead[1:])] * count
+            )
         return reply
 
     def introduce(self, asker: str, missing: Any = ()) -> list[Any]:
@@ -92,8 +100,9 @@ class Quota(Both):
     def take(self, name: str, *values: Any) -> None:
         """One step of a property."""
         if name == "reserve":
-            asker, asked, users = values
-            reply = self.reserve(asker, *asked, limits=(6, 150, 150, 250), users=users, free=3)
+            asker, asked, users, ahead = values
+            limits = (6, 150, 150, 250)
+            reply = self.reserve(asker, *asked, limits=limits, users=users, free=3, ahead=ahead)
             if reply[1] == INTRODUCE:
                 self.introduce(asker, missing=[(1, 1, 3, 3)])
         elif name == "settle":
@@ -101,8 +110,8 @@ class Quota(Both):
             self.settle(member, (self.now // 1000 - age, 0, change, -change))
         elif name == "report":
             member, rest, limit = values
-            limits = (limit, 0, 0, limit * 20)
-            self.report(member, rest=float(rest), lasting=60.0, limits=limits)
+            learned = (limit, 0, 0, limit * 20)
+            self.report(member, rest=float(rest), lasting=60.0, limits=learned)
         else:
             acts: dict[str, Callable[..., Any]] = {
                 "advance": self.advance,
@@ -152,6 +161,33 @@ def test_what_was_not_used_is_given_back_and_whoever_waits_hears_of_it(quota: Qu
     assert quota.settle(0, (bucket, 0, 0, -100)) == 1
     assert rooms(quota.heard()) == ["p2"]
     assert quota.reserve("p2:1", (300, 300, 0), limits=limits)[2] == [1]
+
+
+def test_places_are_taken_ahead_up_to_half_of_a_limit_while_nobody_waits(quota: Quota) -> None:
+    limits = (10, 0, 0, 1000)
+    quota.reserve("p1:1", (0, 50, 0), limits=limits, ahead=(64, 0, 50))
+    assert quota.ahead == [4]
+    _, _, granted, used = quota.reserve("p2:1", (0, 500, 0), limits=limits, ahead=(64, 0, 1))
+    assert (granted, used[:3], quota.ahead) == ([1], [6, 0, 750], [0])
+    quota.reserve("p3:1", (0, 500, 0), limits=limits)
+    quota.settle(0, (quota.now // 1000, -6, 0, -700))
+    quota.reserve("p1:1", (0, 0, 0), limits=limits, ahead=(1, 0, 0))
+    assert quota.ahead == [], "p3 waits"
+
+
+def test_places_ahead_are_of_all_members_that_serve(client: redis.Redis) -> None:
+    quota = Quota(client, members=2)
+    try:
+        limits = (10, 0, 0, 0)
+        quota.reserve("p1:1", (0, 0, 0), limits=limits, free=1, ahead=(6, 0, 0))
+        assert quota.ahead == [3, 3]
+        quota.report(0, rest=5.0)
+        quota.reserve("p1:1", (0, 0, 0), limits=limits, ahead=(3, 0, 0))
+        assert quota.ahead == [0, 1]
+        quota.reserve("p1:1", (0, 0, 0), limits=limits, free=0, ahead=(3, 0, 0))
+        assert quota.ahead == []
+    finally:
+        quota.close()
 
 
 def test_no_other_overtakes_the_first_in_the_line_while_it_asks_in_time(quota: Quota) -> None:
@@ -287,14 +323,17 @@ def test_another_server_only_says_its_name(quota: Quota) -> None:
 
 
 needs = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(0, 20_000))
+aheads = st.tuples(st.integers(0, 4), st.integers(0, 30), st.integers(0, 30))
+reservations = st.tuples(
+    st.just("reserve"),
+    st.sampled_from(ASKERS),
+    st.lists(needs, max_size=4),
+    st.sampled_from([1, 1, 3]),
+    aheads,
+)
 steps = st.one_of(
-    st.tuples(
-        st.just("reserve"),
-        st.sampled_from(ASKERS),
-        st.lists(needs, max_size=4),
-        st.sampled_from([1, 3]),
-    ),
-    st.tuples(st.just("reserve"), st.sampled_from(ASKERS), st.lists(needs, max_size=4), st.just(1)),
+    reservations,
+    reservations,
     st.tuples(st.just("advance"), st.one_of(st.integers(1, 3000), st.integers(1, 40_000))),
     st.tuples(st.just("settle"), st.integers(0, 1), st.integers(0, 70), st.integers(-40, 40)),
     st.tuples(st.just("watch"), st.sampled_from(ASKERS)),
@@ -323,7 +362,7 @@ def test_the_scripts_do_what_the_functions_in_memory_do(
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.sampled_from(ASKERS), st.lists(needs, min_size=1, max_size=5)),
+            st.tuples(st.sampled_from(ASKERS), st.lists(needs, min_size=1, max_size=5), aheads),
             st.integers(1, 20_000),
             st.just("flush"),
         ),
@@ -346,10 +385,11 @@ def test_no_window_holds_more_than_the_limit_even_after_a_loss(
                     if quota.watch(asker, users=3, known=quota.mark)[1][0]:
                         quota.introduce(asker)
             else:
-                asker, asked = step
-                if quota.reserve(asker, *asked, limits=limits, users=3)[1] == INTRODUCE:
+                asker, asked, ahead = step
+                options: Any = {"limits": limits, "users": 3, "ahead": ahead}
+                if quota.reserve(asker, *asked, **options)[1] == INTRODUCE:
                     quota.introduce(asker)
-                    quota.reserve(asker, *asked, limits=limits, users=3)
+                    quota.reserve(asker, *asked, **options)
                 requests, inputs, outputs = quota.in_window()
                 assert requests <= 8
                 assert inputs <= 200

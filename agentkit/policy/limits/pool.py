@@ -225,11 +225,9 @@ class Pool:
         lease = Lease(self, need, now - priority * AGING, self._era)
         wakes: list[Wake] = []
         with self._lock:
-            member = None
-            if not self._queue and (self.sharing is None or not self.sharing.decides(now)):
-                member = self._choose(need, now)
-            if member is not None:
-                self._give(lease, member, now)
+            place = None if self._queue else self._place(need, now)
+            if place is not None:
+                self._give(lease, place[0], now, taken=place[1])
             else:
                 lease._refusal = self._refusal(need, now)
                 if lease._refusal is None:
@@ -300,23 +298,39 @@ class Pool:
             if head.member is not None:  # Ctrl-C came before it left the queue
                 self._queue.remove(head)
                 continue
-            if self.sharing is not None:
-                if self.sharing.decides(now):
-                    self._ask(self.sharing, now, wakes)
-                    return
-                if self.sharing.refusal(now) is not None:
-                    self._refuse_too_large(now, wakes)
-                    return
-            member = self._choose(head.need, now)
+            place = self._place(head.need, now)
             if not self._queue or self._queue[0] is not head:
                 continue  # a signal handler asked for a lease meanwhile
-            if member is None:
-                if not head._news:
-                    _notify(head, wakes)
+            if place is None:
+                self._wait_in_line(head, now, wakes)
                 return
-            self._give(head, member, now)
+            self._give(head, place[0], now, taken=place[1])
             if head in self._queue:
                 self._queue.remove(head)
+            _notify(head, wakes)
+
+    def _place(self, need: Need, now: float) -> tuple[Member, object] | None:
+        """A member that serves `need` now, and what that has taken of shared limits already."""
+        sharing = self.sharing
+        if sharing is not None:
+            is_full = self.max_in_use is not None and self.in_use >= self.max_in_use
+            if now > -math.inf and not is_full:  # `Lease.__del__` has no clock
+                ahead = sharing.use_ahead(need, now)
+                if ahead is not None:
+                    return ahead
+            if sharing.decides(now) or sharing.refusal(now) is not None:
+                return None
+        member = self._choose(need, now)
+        return None if member is None else (member, None)
+
+    def _wait_in_line(self, head: Lease, now: float, wakes: list[Wake]) -> None:
+        """Nobody can serve the head of the queue now: ask the other processes, if they decide."""
+        sharing = self.sharing
+        if sharing is not None and sharing.decides(now):
+            self._ask(sharing, now, wakes)
+        elif sharing is not None and sharing.refusal(now) is not None:
+            self._refuse_too_large(now, wakes)
+        elif not head._news:
             _notify(head, wakes)
 
     def _ask(self, sharing: Sharing, now: float, wakes: list[Wake]) -> None:
@@ -338,12 +352,20 @@ class Pool:
         if not head._news:
             _notify(head, wakes)
 
-    def _give(self, lease: Lease, member: Member, now: float, bucket: int | None = None) -> None:
+    def _give(
+        self,
+        lease: Lease,
+        member: Member,
+        now: float,
+        bucket: int | None = None,
+        taken: object = None,
+    ) -> None:
         member.in_use, lease.member = member.in_use + 1, member  # one step, even for Ctrl-C
         member.served += 1
         lease._admission = member.window.admit(lease.need, now)
-        if self.sharing is not None:
-            lease._taken = self.sharing.take(member, lease.need, now, bucket)
+        if taken is None and self.sharing is not None:
+            taken = self.sharing.take(member, lease.need, now, bucket)
+        lease._taken = taken
 
     def _choose(self, need: Need, now: float) -> Member | None:
         if self.max_in_use is not None and self.in_use >= self.max_in_use:

@@ -46,6 +46,10 @@ class Sharing(Protocol):
         """Whether a reply is due."""
         ...
 
+    def use_ahead(self, need: Need, now: float) -> tuple[Member, object] | None:
+        """A member whose place was taken ahead and suffices for `need`, and what that took."""
+        ...
+
     def may_ask(self, head: Waiting, now: float) -> bool:
         """Whether to ask now for the queue that begins with `head`."""
         ...

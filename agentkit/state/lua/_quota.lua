@@ -1,11 +1,18 @@
 -- What the functions about quota share. A member is a hash with the buckets of its window, and a
 -- sorted set of the processes that have said what they took. Its window has one bucket a second; an
--- admission counts until its bucket is SPAN seconds old, which is 60 to 61 seconds.
+-- admission counts in the bucket of LATE ms later, by when its call has left, until that bucket is SPAN
+-- seconds old: for 60 to 61 seconds after it has left.
 local SPAN = 61
+local LATE = 100
 local HOLD = 2500
 local LONGEST_HOLD = 5000
 local GRACE = 1000
 local KEPT = 2 * SPAN * 1000
+
+-- The bucket of what is admitted now.
+local function bucket_of(now)
+  return math.floor((now + LATE) / 1000)
+end
 
 -- What the buckets of a member hold from one to another: requests, input and output of each in turn.
 local function read_buckets(key, first, last)
@@ -27,7 +34,7 @@ local function open_member(key, known, mark, now, had)
   local bucket = math.floor(now / 1000)
   local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'rest', 'held', 'until',
     'l1', 'l2', 'l3', 'l4', 'patient', 'expected', 'born')
-  local member = {key = key, known = known, bucket = bucket, learned = {}}
+  local member = {key = key, known = known, bucket = bucket_of(now), learned = {}}
   local oldest, newest = tonumber(found[1] or 0), tonumber(found[2] or 0)
   local is_known = redis.call('EXISTS', known) == 1
   if not found[1] or newest - bucket > 2 * SPAN or not is_known then

@@ -1,21 +1,26 @@
 -- Reserve quota for the calls that wait longest in one process, in their order, as far as there is
 -- room. A process that has to wait stands in a line; no other overtakes the first in it. Whoever
 -- comes first by that learns when there will be room for its need, which the head of the line holds.
+-- If nobody waits then, a process gets places for the calls that it expects next, as long as at most
+-- half of a limit is taken with them: so that a call of another process does not have to wait for them.
 -- KEYS: line, head of the line, mark, then the hash and the sorted set of each member.
--- ARGV: asker (process:number), prefix of channels, topic, server; of each member: whether the asker
+-- ARGV: asker (process:number), prefix of channels, topic, server; the number of places to take
+-- ahead, and the input and output of each; of each member: whether the asker
 -- took something in its window, the processes that use it, free places, load, four limits (0: none);
 -- of each need: input, output, milliseconds that it has waited.
 -- Returns the bucket; the milliseconds to wait (0: all is granted, -2: introduce yourself); the
 -- number of the member of each need that is granted; and of each member what counts in it, the
--- milliseconds for which it may be held at most (0: it is not), and when it began.
+-- milliseconds for which it may be held at most (0: it is not), and when it began; and the number of
+-- places that were taken ahead in each member, if any.
 local now = now_ms()
 local asker, channels, topic = ARGV[1], ARGV[2], ARGV[3]
 local mark = {KEYS[3], ARGV[4]}
-local members, unknown, at = {}, false, 5
+local members, unknown, at = {}, false, 8
 for n = 4, #KEYS, 2 do
   local had = ARGV[at] == '1'
   local member = open_member(KEYS[n], KEYS[n + 1], mark, now, had)
   member.free, member.load, member.limits = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), {}
+  member.serves, member.ahead = member.free > 0, 0
   for kind = 1, 4 do
     local own, learned = tonumber(ARGV[at + 3 + kind]), member.learned[kind]
     member.limits[kind] = learned > 0 and (own == 0 or learned < own) and learned or own
@@ -33,7 +38,7 @@ for n = 4, #KEYS, 2 do
 end
 local bucket = members[1].bucket
 if unknown then
-  return {bucket, -2, {}, {}}
+  return {bucket, -2, {}, {}, {}}
 end
 
 local function used_now()
@@ -103,6 +108,31 @@ local function call_up_first(first)
   return now + wait + GRACE
 end
 
+-- Take up to `count` places ahead, each in the member with the least load.
+local function take_ahead(count, input, output)
+  for _ = 1, count do
+    local best
+    for _, member in ipairs(members) do
+      local used, more = member.used, member.ahead + 1
+      if member.serves and member.rest <= now and member.held <= now
+        and not exceeds(member.limits, 2 * (used[1] + more), 2 * (used[2] + more * input),
+          2 * (used[3] + more * output))
+        and (not best or member.load < best.load) then
+        best = member
+      end
+    end
+    if not best then
+      break
+    end
+    best.ahead, best.load = best.ahead + 1, best.load + 1
+  end
+  for _, member in ipairs(members) do
+    if member.ahead > 0 then
+      add(member, bucket, member.ahead, member.ahead * input, member.ahead * output)
+    end
+  end
+end
+
 local rank = now - tonumber(ARGV[at + 2] or 0)
 while at <= #ARGV do
   local first = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')
@@ -113,7 +143,7 @@ while at <= #ARGV do
   if ends > now then
     stand(ARGV[at + 2], ARGV[at], ARGV[at + 1])
     local ahead = redis.call('ZCOUNT', line, '-inf', '(' .. tostring(rank))
-    return {bucket, ends - now + (math.max(ahead, 1) - 1) * GRACE, {}, used_now()}
+    return {bucket, ends - now + (math.max(ahead, 1) - 1) * GRACE, {}, used_now(), {}}
   end
   leave(first[1])
 end
@@ -158,7 +188,7 @@ if wait > 0 then
     for _, member in ipairs(members) do
       redis.call('HSET', member.key, 'limits', table.concat(member.limits, ' '))
     end
-    return {bucket, wait, granted, used_now()}
+    return {bucket, wait, granted, used_now(), {}}
   end
 else
   leave(asker)
@@ -167,7 +197,13 @@ else
   end
 end
 local first = redis.call('ZRANGE', line, 0, 0)[1]
+local ahead = {}
 if first then
   call_up_first(first)
+elseif #granted > 0 then
+  take_ahead(tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
+  for n, member in ipairs(members) do
+    ahead[n] = member.ahead
+  end
 end
-return {bucket, wait, granted, used_now()}
+return {bucket, wait, granted, used_now(), ahead}

@@ -12,8 +12,8 @@ end
 local now = now_ms()
 local member = {key = key, oldest = tonumber(found[1]), newest = tonumber(found[2]),
   used = {tonumber(found[3]), tonumber(found[4]), tonumber(found[5])}}
-local newest = math.floor(now / 1000)
-local oldest = math.max(member.oldest, newest - SPAN + 1)
+local newest = bucket_of(now)
+local oldest = math.max(member.oldest, math.floor(now / 1000) - SPAN + 1)
 local counted = 0
 for at = 4, #ARGV, 4 do
   local bucket = math.min(tonumber(ARGV[at]), newest)

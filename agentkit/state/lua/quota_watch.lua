@@ -34,7 +34,7 @@ for n = 2, #KEYS, 2 do
   local values = read_buckets(member.key, member.oldest, member.newest)
   for at = 1, #values, 3 do
     if values[at] or values[at + 1] or values[at + 2] then
-      row[#row + 1] = member.bucket - (member.oldest + (at - 1) / 3)
+      row[#row + 1] = math.floor(now / 1000) - (member.oldest + (at - 1) / 3)
       for kind = 0, 2 do
         row[#row + 1] = tonumber(values[at + kind] or 0)
       end
