@@ -18,6 +18,8 @@ SPAN: Final = 61
 """Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
 LATE: Final = 100
 """Milliseconds within which an admitted call leaves: it counts in the bucket of then."""
+RETURNED: Final = 200
+"""Milliseconds after which places that were taken ahead, and not used, were given back."""
 HOLD: Final = 2_500
 """Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
 process, another second for one that has to connect again, and something for a busy machine."""
@@ -37,7 +39,7 @@ class _Member:
         self.born = now
         self.oldest = self.newest = now // 1000
         self.buckets: dict[int, list[int]] = {}
-        self.rest = self.forgets = 0
+        self.rest = self.forgets = self.returned = 0
         self.least_held, self.patient = held, patient
         self.held = held
         self.expected = 0
@@ -83,6 +85,8 @@ class _Member:
             return wait
         if _exceeds(limits, need):
             return math.inf
+        if self.returned > now:
+            return max(wait, self.returned - now)
         for bucket in range(self.oldest, self.newest + 1):
             gone = self.buckets.get(bucket, [0, 0, 0])
             left = [a - b for a, b in zip(left, gone, strict=True)]
@@ -424,6 +428,7 @@ def _take_ahead(members: Sequence[_Offered], wanted: Sequence[int], now: int) ->
     for each in members:
         if each.ahead:
             each.member.add(_bucket_of(now), [each.ahead * more for more in (1, *need)])
+            each.member.returned = now + RETURNED
     return [each.ahead for each in members]
 
 

@@ -105,7 +105,7 @@ def reserve(
 
     `ahead` is how many places to take for calls that are expected next, and the input and output
     tokens of each. As many are taken as fit into half of each limit if all `needs` are granted and
-    nobody waits.
+    no process waits.
 
     The reply is the bucket, the milliseconds to wait (0: all is granted; `INTRODUCE`), the number
     of the offer for each need that is granted, from 1, and five numbers for each member: what it

@@ -133,6 +133,17 @@ def test_what_was_taken_ahead_is_void_after(reason: str) -> None:
     assert not other.granted
 
 
+def test_a_call_of_another_process_waits_for_a_place_to_be_given_back_and_no_longer() -> None:
+    world = World(2, RateLimits(requests_per_minute=8))
+    call(world, 3)
+    call(world, 4, number=1)
+    last = world[1].call()
+    world.settle()
+    assert 0 < last.wait(world.store.now) <= 2 * LATE
+    world.wait(LATE)
+    assert last.granted
+
+
 def test_a_manager_that_closes_gives_everything_back() -> None:
     world = World(1, PLENTY)
     call(world, 20)
@@ -150,7 +161,7 @@ def test_a_limit_that_becomes_scarce_is_used_entirely_and_shared_in_order() -> N
             slow = [each.call() for each in world.processes[1:]]
             if sent(world) < 50:
                 world.settle()
-                assert all(each.granted for each in slow), "nobody waits for what is only expected"
+                assert all(each.granted for each in slow), "no call waits for what is only expected"
         world.wait(TICK)
     assert sent(world) == 100
     firsts = [each.waiting[0] for each in world.processes]

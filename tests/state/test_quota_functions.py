@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.state import quota_questions
-from agentkit.state.local_quota import HOLD, LATE, LONGEST_HOLD, SPAN
+from agentkit.state.local_quota import HOLD, LATE, LONGEST_HOLD, RETURNED, SPAN
 from agentkit.state.questions import NEWS, beat, inbox_of
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from tests.state.both import Both
@@ -163,13 +163,15 @@ def test_what_was_not_used_is_given_back_and_whoever_waits_hears_of_it(quota: Qu
     assert quota.reserve("p2:1", (300, 300, 0), limits=limits)[2] == [1]
 
 
-def test_places_are_taken_ahead_up_to_half_of_a_limit_while_nobody_waits(quota: Quota) -> None:
+def test_places_are_taken_ahead_up_to_half_of_a_limit_while_no_process_waits(quota: Quota) -> None:
     limits = (10, 0, 0, 1000)
     quota.reserve("p1:1", (0, 50, 0), limits=limits, ahead=(64, 0, 50))
     assert quota.ahead == [4]
     _, _, granted, used = quota.reserve("p2:1", (0, 500, 0), limits=limits, ahead=(64, 0, 1))
     assert (granted, used[:3], quota.ahead) == ([1], [6, 0, 750], [0])
-    quota.reserve("p3:1", (0, 500, 0), limits=limits)
+    assert quota.reserve("p3:1", (0, 500, 0), limits=limits)[1] == RETURNED
+    quota.advance(RETURNED)
+    assert quota.reserve("p3:1", (0, 500, 0), limits=limits)[1] > 59_000
     quota.settle(0, (quota.now // 1000, -6, 0, -700))
     quota.reserve("p1:1", (0, 0, 0), limits=limits, ahead=(1, 0, 0))
     assert quota.ahead == [], "p3 waits"

@@ -324,7 +324,7 @@ class Pool:
         return None if member is None else (member, None)
 
     def _wait_in_line(self, head: Lease, now: float, wakes: list[Wake]) -> None:
-        """Nobody can serve the head of the queue now: ask the other processes, if they decide."""
+        """The head of the queue cannot be served now: ask the other processes, if they decide."""
         sharing = self.sharing
         if sharing is not None and sharing.decides(now):
             self._ask(sharing, now, wakes)

@@ -4,6 +4,7 @@
 -- seconds old: for 60 to 61 seconds after it has left.
 local SPAN = 61
 local LATE = 100
+local RETURNED = 200
 local HOLD = 2500
 local LONGEST_HOLD = 5000
 local GRACE = 1000
@@ -33,7 +34,7 @@ end
 local function open_member(key, known, mark, now, had)
   local bucket = math.floor(now / 1000)
   local found = redis.call('HMGET', key, 'oldest', 'newest', 'r', 'i', 'o', 'rest', 'held', 'until',
-    'l1', 'l2', 'l3', 'l4', 'patient', 'expected', 'born')
+    'l1', 'l2', 'l3', 'l4', 'patient', 'expected', 'born', 'returned')
   local member = {key = key, known = known, bucket = bucket_of(now), learned = {}}
   local oldest, newest = tonumber(found[1] or 0), tonumber(found[2] or 0)
   local is_known = redis.call('EXISTS', known) == 1
@@ -70,7 +71,7 @@ local function open_member(key, known, mark, now, had)
   member.oldest, member.newest, member.used = oldest, newest, used
   member.rest, member.held = tonumber(found[6] or 0), tonumber(found[7] or 0)
   member.patient, member.expected = tonumber(found[13] or 0), tonumber(found[14] or 0)
-  member.unsure, member.born = 0, tonumber(found[15])
+  member.unsure, member.born, member.returned = 0, tonumber(found[15]), tonumber(found[16] or 0)
   member.forgets = tonumber(found[8] or 0)
   for n = 1, 4 do
     member.learned[n] = member.forgets > now and tonumber(found[8 + n] or 0) or 0

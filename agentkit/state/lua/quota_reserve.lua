@@ -2,7 +2,8 @@
 -- room. A process that has to wait stands in a line; no other overtakes the first in it. Whoever
 -- comes first by that learns when there will be room for its need, which the head of the line holds.
 -- If nobody waits then, a process gets places for the calls that it expects next, as long as at most
--- half of a limit is taken with them: so that a call of another process does not have to wait for them.
+-- half of a limit is taken with them. Whoever finds no room soon after that asks again when those
+-- that no call has used were given back.
 -- KEYS: line, head of the line, mark, then the hash and the sorted set of each member.
 -- ARGV: asker (process:number), prefix of channels, topic, server; the number of places to take
 -- ahead, and the input and output of each; of each member: whether the asker
@@ -62,6 +63,9 @@ local function wait_for(member, input, output)
   end
   if exceeds(limits, 1, input, output) then
     return math.huge
+  end
+  if member.returned > now then
+    return math.max(wait, member.returned - now)
   end
   local values = read_buckets(member.key, member.oldest, member.newest)
   for n = 1, #values, 3 do
@@ -129,6 +133,7 @@ local function take_ahead(count, input, output)
   for _, member in ipairs(members) do
     if member.ahead > 0 then
       add(member, bucket, member.ahead, member.ahead * input, member.ahead * output)
+      redis.call('HSET', member.key, 'returned', tostring(now + RETURNED))
     end
   end
 end
