@@ -1,4 +1,4 @@
-"""How fast the calls of a process follow each other, and how many of the next ones to expect.
+"""The pace of the calls of a process, which says how many of the next ones to expect.
 
 A question to the store takes longer than everything else that a fleet adds to a call. While calls
 follow each other quickly, a process therefore takes some places more than it needs, and the next
