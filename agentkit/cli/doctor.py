@@ -246,8 +246,10 @@ def _fleet() -> tuple[dict[str, Any] | None, str]:
     from agentkit.errors import ConfigurationError
 
     try:
+        from agentkit.state.address import parse_address
         from agentkit.state.check import check_store
 
+        parse_address(url, source="AGENTKIT_FLEET")
         facts = check_store(url)
     except ConfigurationError as error:
         return None, f"fleet: {one_line(error)}"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agentkit.state.valkey import ValkeyFleet
 
 OFF = "off"
+VARIABLE = "AGENTKIT_FLEET"
+"""The variable of the environment that has the URL of the store."""
 
 
 class FleetMember:
@@ -183,7 +185,11 @@ def _digest(*parts: str) -> str:
 
 def _url_of(spec: Any) -> str | None:
     if spec is None:
-        spec = os.environ.get("AGENTKIT_FLEET", "").strip() or OFF
+        spec = os.environ.get(VARIABLE, "").strip() or OFF
+        if spec != OFF:
+            from agentkit.state.address import parse_address
+
+            parse_address(spec, source=VARIABLE)  # so that the error names the variable
     if not isinstance(spec, str):
         raise ConfigurationError(
             f"fleet must be a str or None, got {type(spec).__name__}",

@@ -26,8 +26,20 @@ _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS: Final = (*_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 _SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 _BOOLEANS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+.-]*")
+_HINT: Final = (
+    "use valkey://host:6379/0, valkeys:// or rediss:// for TLS, unix:///path, "
+    "valkey+sentinel://host:26379,host:26379/service/0, valkey+cluster://host:6379,host:6379 or off"
+)
+_SPECIAL: Final = "its password has special characters: write @ as %40"
+_OLDEST_REDIS: Final = 8
+"""The oldest release of redis-py that has the options of `_options_of`."""
 
 Kind = Literal["server", "sentinel", "cluster", "unix"]
+
+
+class _AddressError(ValueError):
+    """What is wrong with a URL."""
 
 
 class Address(NamedTuple):
@@ -52,29 +64,37 @@ class Address(NamedTuple):
         return f"<Address {self.kind} {self.hosts or self.path!r}>"
 
 
-def parse_address(url: Any) -> Address:
-    """The address that the URL of a store stands for.
+def parse_address(url: Any, *, source: str = "fleet") -> Address:
+    """The address that the URL of a store stands for. `source` is where the URL was found.
 
     Raises:
-        ConfigurationError: it is not the URL of a store. The message does not quote it, as it may
-            contain a password.
+        ConfigurationError: it is not the URL of a store. The message quotes no more of it than the
+            scheme and the name of an option, as it may contain a password.
     """
-    scheme, separator, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
-    base, _, suffix = scheme.partition("+")
-    if not separator or not rest or (base, suffix) == ("unix", "") or base not in (*_PLAIN, *_TLS):
-        if base == "unix" and rest and not suffix:
-            return _unix(rest)
-        raise _error("its scheme is unknown" if separator and rest else "")
-    if suffix not in ("", "sentinel", "cluster"):
-        raise _error("after the + only sentinel and cluster are possible")
+    try:
+        return _parse(url)
+    except _AddressError as error:
+        raise ConfigurationError(
+            f"{source} is not the URL of a store: {error}", hint=_HINT
+        ) from None
+
+
+def _parse(url: Any) -> Address:
+    base, suffix, rest = _scheme_of(url)
+    if base == "unix":
+        return _unix(rest)
     kind: Kind = "sentinel" if suffix == "sentinel" else "cluster" if suffix else "server"
     main, _, query = rest.partition("?")
     netloc, _, path = main.partition("/")
     user, at, listed = netloc.rpartition("@")
     username, password = _credentials(user) if at else (None, None)
+    if not listed:
+        raise _AddressError("it names no host")
     hosts = tuple(_host(each, _PORTS[kind]) for each in listed.split(","))
     if kind == "server" and len(hosts) > 1:
-        raise _error("it has several hosts: use the scheme valkey+sentinel or valkey+cluster")
+        raise _AddressError(
+            "it has several hosts: use the scheme valkey+sentinel or valkey+cluster"
+        )
     options = _options(
         query,
         (_TLS_OPTIONS if base in _TLS else ())
@@ -85,10 +105,10 @@ def parse_address(url: Any) -> Address:
     service = ""
     if kind == "sentinel":
         if not parts:
-            raise _error("it does not name the service that the sentinels watch")
+            raise _AddressError("it does not name the service that the sentinels watch")
         service, *parts = parts
     if len(parts) > 1 or (parts and kind == "cluster"):
-        raise _error("its path is too long: a cluster has no databases" if parts else "")
+        raise _AddressError("its path is too long: a cluster has no databases")
     return Address(
         kind,
         hosts,
@@ -105,6 +125,21 @@ def parse_address(url: Any) -> Address:
     )
 
 
+def _scheme_of(url: Any) -> tuple[str, str, str]:
+    """The scheme of a URL in two parts, and what follows it."""
+    scheme, separator, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
+    base, _, suffix = scheme.partition("+")
+    if not separator:
+        raise _AddressError("it has no scheme" if url else "it is empty")
+    if not rest:
+        raise _AddressError("it names no host")
+    if base not in (*_PLAIN, *_TLS) and scheme != "unix":
+        raise _AddressError(f"its scheme{_quoted(scheme)} is unknown")
+    if suffix not in ("", "sentinel", "cluster"):
+        raise _AddressError("after the + only sentinel and cluster are possible")
+    return base, suffix, rest
+
+
 def connect(url: str) -> redis.Redis:
     """A client for the store at `url`. It connects with the first command, and never retries.
 
@@ -113,7 +148,7 @@ def connect(url: str) -> redis.Redis:
 
     Raises:
         ConfigurationError: `url` is not the URL of a store.
-        MissingDependencyError: redis-py is not installed.
+        MissingDependencyError: redis-py is not installed, or too old.
     """
     address = parse_address(url)
     _require_redis()
@@ -170,13 +205,17 @@ def _options_of(address: Address) -> dict[str, Any]:
 
 
 def _require_redis() -> None:
+    hint = 'install it with pip install "agentkit-llms[fleet]"'
     try:
-        import redis  # noqa: F401  (whether it is there)
+        import redis
     except ImportError as error:
+        raise MissingDependencyError("a fleet needs the package redis", hint=hint) from error
+    version = redis.__version__
+    if int(version.partition(".")[0]) < _OLDEST_REDIS:
         raise MissingDependencyError(
-            "a fleet needs the package redis",
-            hint='install it with pip install "agentkit-llms[fleet]"',
-        ) from error
+            f"a fleet needs the package redis {_OLDEST_REDIS} or newer, and {version} is installed",
+            hint=hint,
+        )
 
 
 def _unix(rest: str) -> Address:
@@ -184,7 +223,7 @@ def _unix(rest: str) -> Address:
     user, at, path = main.partition("/")[0].rpartition("@") if "@" in main else ("", "", "")
     path = main[len(user) + 1 :] if at else main
     if not path.startswith("/"):
-        raise _error("the path of its socket must be absolute, as in unix:///path")
+        raise _AddressError("the path of its socket must be absolute, as in unix:///path")
     username, password = _credentials(user) if at else (None, None)
     db = _number(_options(query, ("db",)).get("db", "0"), "the database")
     return Address("unix", (), unquote(path), db=db, username=username, password=password)
@@ -192,7 +231,7 @@ def _unix(rest: str) -> Address:
 
 def _credentials(user: str) -> tuple[str | None, str | None]:
     if "@" in user or "/" in user:
-        raise _error("its password has special characters: write @ as %40, and / as %2F")
+        raise _AddressError(f"{_SPECIAL}, and / as %2F")
     name, _, password = user.partition(":")
     return unquote(name) or None, unquote(password) or None
 
@@ -200,12 +239,12 @@ def _credentials(user: str) -> tuple[str | None, str | None]:
 def _host(text: str, port: int) -> tuple[str, int]:
     found = _HOST.fullmatch(text)
     if found is None:
-        raise _error(
+        raise _AddressError(
             "a host of it is not valid, or special characters of its password are not quoted"
         )
     number = port if found[2] is None else int(found[2])
     if not 0 < number < 65_536:
-        raise _error("its port is not a number from 1 to 65535")
+        raise _AddressError("its port is not a number from 1 to 65535")
     return unquote(found[1]).strip("[]"), number
 
 
@@ -213,35 +252,33 @@ def _options(query: str, known: tuple[str, ...]) -> dict[str, str]:
     given = dict(parse_qsl(query, keep_blank_values=True))
     for name in given:
         if name not in known:
+            if "@" in query:
+                raise _AddressError(f"{_SPECIAL}, and ? as %3F")
             listed = f"it may have {', '.join(known)}" if known else "it may have none"
-            raise _error(f"it has an unknown option: {listed}")
+            raise _AddressError(f"it has an unknown option{_quoted(name)}: {listed}")
     return given
+
+
+def _quoted(text: str) -> str:
+    """A word of a URL that cannot be part of its password, with a space before it."""
+    return f" {text}" if _WORD.fullmatch(text) else ""
 
 
 def _tls(given: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {name: given[name] for name in _TLS_OPTIONS if name in given}
     for name in _FILES:
         if name in options and not Path(options[name]).is_file():
-            raise _error(f"{name} is not a file")
+            raise _AddressError(f"{name} is not a file")
     if options.get("ssl_cert_reqs", "required") not in ("required", "optional", "none"):
-        raise _error("ssl_cert_reqs must be required, optional or none")
+        raise _AddressError("ssl_cert_reqs must be required, optional or none")
     if "ssl_check_hostname" in options:
         if options["ssl_check_hostname"] not in _BOOLEANS:
-            raise _error("ssl_check_hostname must be true or false")
+            raise _AddressError("ssl_check_hostname must be true or false")
         options["ssl_check_hostname"] = _BOOLEANS[options["ssl_check_hostname"]]
     return options
 
 
 def _number(text: str, what: str) -> int:
     if not text.isascii() or not text.isdigit():
-        raise _error(f"{what} is not a number")
+        raise _AddressError(f"{what} is not a number")
     return int(text)
-
-
-def _error(why: str) -> ConfigurationError:
-    reason = f": {why}" if why else ""
-    return ConfigurationError(
-        f"fleet is not the URL of a store{reason}",
-        hint="use valkey://host:6379/0, valkeys:// or rediss:// for TLS, unix:///path, "
-        "valkey+sentinel://host:26379,host:26379/service/0 or valkey+cluster://host:6379,host:6379",
-    )

@@ -21,6 +21,44 @@ if TYPE_CHECKING:
 
 _COMMAND: Final = re.compile(r"the '([a-z|]+)' command")
 
+_REFUSED: Final = ("AuthenticationError", "AuthenticationWrongNumberOfArgsError")
+_OTHER: Final = ("ERR", "ResponseError")
+_PROBLEMS: Final = (
+    (("AuthenticationError",), "Authentication required", "the server requires a password"),
+    (_REFUSED, "", "the user or the password is wrong"),
+    (
+        ("MovedError", "ClusterDownError"),
+        "",
+        "the server belongs to a cluster: use the scheme valkey+cluster",
+    ),
+    (
+        _OTHER,
+        "cluster support disabled",
+        "the server belongs to no cluster: use the scheme valkey",
+    ),
+    (
+        ("MasterNotFoundError",),
+        "",
+        "no sentinel that answers knows the service that the URL names",
+    ),
+    (_OTHER, "unknown command 'sentinel'", "the URL names a server instead of its sentinels"),
+    (_OTHER, "DB index", "the server has no database with the number that the URL names"),
+    (
+        ("OutOfMemoryError",),
+        "",
+        "the server is full: raise maxmemory, or set maxmemory-policy to allkeys-lru",
+    ),
+    (("ReadOnlyError",), "", "the server is a replica, which is read-only: use its primary"),
+    (("MasterDownError", "MASTERDOWN"), "", "the server is a replica that has lost its primary"),
+    (("BusyLoadingError",), "", "the server still loads its data"),
+    (
+        ("SSLCertVerificationError",),
+        "",
+        "the certificate of the server is not trusted: add ?ssl_ca_certs=, or use its host name",
+    ),
+)
+"""Kinds of errors, words of their text, and the problem."""
+
 OLDEST: Final = {"valkey": 8, "redis": 7}
 """The oldest release of each server that has what the functions need."""
 
@@ -52,6 +90,7 @@ def check_store(url: str) -> dict[str, Any]:
     try:
         store = Store(url, deliver=Pending.settle, lost=_lose, wake=_ignore, trips=Trips())
         client = store.client
+        client.ping()  # connects
         begun = time.perf_counter()
         client.ping()
         found["milliseconds"] = round((time.perf_counter() - begun) * 1000, 2)
@@ -66,7 +105,7 @@ def check_store(url: str) -> dict[str, Any]:
         ):
             store.ask(question)
         alive, milliseconds, _ = store.ask(questions.beat(process))
-        found["clock_difference"] = round(milliseconds / 1000 - time.time(), 2)
+        found["clock_difference"] = round(milliseconds / 1000 - time.time(), 2) + 0.0  # not -0.0
         found["processes"] = alive - 1
         store.ask(questions.leave(process))
         used = _check_quota(store, process)
@@ -127,7 +166,8 @@ def _server_of(client: Any) -> tuple[str | None, str]:
     name = "valkey" if "valkey_version" in facts else "redis"
     version = str(facts[f"{name}_version"])
     old = int(version.partition(".")[0]) < OLDEST[name]
-    return f"{name} {version}", f"{name} {version} is too old: use {OLDEST[name]}" if old else ""
+    too_old = f"{name} {version} is too old: use {OLDEST[name]} or newer"
+    return f"{name} {version}", too_old if old else ""
 
 
 def _hear(client: redis.Redis, channel: str) -> None:
@@ -148,12 +188,9 @@ def _problem_of(error: Exception) -> str:
         name = error.kind
     if name == "NoPermissionError" or "ACL failure" in text or "can't run this command" in text:
         return _missing_right(text)
-    if name in ("AuthenticationError", "AuthenticationWrongNumberOfArgsError"):
-        return "the user or the password is wrong"
-    if name in ("MovedError", "ClusterDownError"):
-        return "the server belongs to a cluster: use the scheme valkey+cluster"
-    if name == "MasterNotFoundError":
-        return "no sentinel that answers knows the service that the URL names"
+    for names, words, problem in _PROBLEMS:
+        if name in names and words.lower() in text.lower():
+            return problem
     if isinstance(error, OSError) or name in ("ConnectionError", "TimeoutError"):
         return f"the store does not answer ({name})"
     return f"the store cannot be used ({name})"

@@ -347,6 +347,12 @@ def test_the_environment_names_the_store(
         assert llm.get_status()["fleet"] is None
 
 
+def test_the_error_names_the_variable_that_has_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTKIT_FLEET", "localhost:6379")
+    with pytest.raises(ConfigurationError, match="AGENTKIT_FLEET is not the URL of a store: it ha"):
+        LLMManager()
+
+
 def test_a_file_names_the_store(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "llm.yaml"
     path.write_text(

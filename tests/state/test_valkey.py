@@ -9,8 +9,9 @@ import threading
 from typing import Any
 
 import pytest
+import redis
 
-from agentkit.errors import ConfigurationError
+from agentkit.errors import ConfigurationError, MissingDependencyError
 from agentkit.state import questions
 from agentkit.state.check import check_store
 from agentkit.state.questions import SharedKeys
@@ -358,6 +359,13 @@ def test_what_is_not_the_url_of_a_store_is_refused_without_quoting_it(url: Any) 
         ValkeyFleet(url)
 
 
+def test_an_old_redis_py_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis, "__version__", "5.3.1")
+    with pytest.raises(MissingDependencyError, match=r"redis 8 or newer, and 5\.3\.1") as caught:
+        ValkeyFleet("valkey://host")
+    assert 'pip install "agentkit-llms[fleet]"' in str(caught.value)
+
+
 def rights_on_the_page() -> list[str]:
     page = (ROOT / "docs" / "how-to" / "fleet.md").read_text(encoding="utf-8")
     return page.partition("ACL SETUSER agentkit")[2].partition("```")[0].split()
@@ -374,6 +382,22 @@ def test_the_check_names_the_right_that_is_missing(server: Server, missing: str)
     assert found.endswith((f"and {missing}", "the page on fleets lists"))
     if missing not in ("+zadd", "+hdel"):  # Redis does not say which command a script lacks
         assert found.endswith(f"and {missing}")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "option", "problem"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), "", "full: raise maxmemory, or set maxmemory-policy"),
+        (("REPLICAOF", "127.0.0.1", "1"), "", "a replica, which is read-only: use its primary"),
+        (("CONFIG", "SET", "requirepass", "secret"), "", "requires a password"),
+        (("PING",), "?db=99", "no database with the number that the URL names"),
+    ],
+)
+def test_the_check_says_what_to_do_about_a_server_that_answers_with_errors(
+    server: Server, break_it: tuple[str, ...], option: str, problem: str
+) -> None:
+    server.run(*break_it)
+    assert problem in check_store(f"{server.url}{option}")["problem"]
 
 
 def test_the_rights_that_the_documentation_lists_are_enough(server: Server) -> None:
