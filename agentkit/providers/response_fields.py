@@ -109,8 +109,17 @@ def json_arguments(text: Any, tool: str) -> dict[str, Any]:
 
 
 def token_count(value: Any) -> int:
-    """A token count as the provider sent it; a missing or negative one counts as 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """A token count as the provider sent it; a missing, negative or broken one counts as 0.
+
+    Some servers send whole numbers as ``12.0`` or ``"12"``, which most SDKs convert.
+    """
+    if type(value) is int:
+        return value if value > 0 else 0
+    if isinstance(value, float) and value.is_integer():
+        return max(int(value), 0)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    return 0
 
 
 def quota_from_headers(headers: Mapping[str, str], *, daily_requests: bool = False) -> Quota | None:

@@ -183,9 +183,14 @@ def test_other_arguments_are_an_invalid_response_that_names_the_tool(text: Any) 
 
 
 @pytest.mark.parametrize(
-    ("reported", "counted"), [(7, 7), (0, 0), (-3, 0), (None, 0), ("7", 0), (True, 0), (2.5, 0)]
+    ("reported", "counted"),
+    [
+        *((7, 7), (7.0, 7), ("7", 7)),
+        *((0, 0), (-3, 0), (-3.0, 0), (None, 0), (True, 0), (2.5, 0), (float("inf"), 0)),
+        *(("", 0), ("many", 0), ("-3", 0), ("2.5", 0), ("²", 0), ("9" * 5000, 0), ([7], 0)),
+    ],
 )
-def test_an_invalid_token_count_is_zero(reported: Any, counted: int) -> None:
+def test_a_token_count_is_a_whole_number_or_zero(reported: Any, counted: int) -> None:
     assert token_count(reported) == counted
 
 

@@ -134,7 +134,7 @@ class SdkTransport:
             exc.__cause__, InvalidResponseError
         ):  # the SDK takes it for a lost connection
             return InvalidResponseError(exc.__cause__.message)
-        invalid = isinstance(exc, json.JSONDecodeError | UnicodeDecodeError)
+        invalid = isinstance(exc, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
         if invalid or type(exc).__name__ == "APIResponseValidationError":
             return unreadable(model)
         if isinstance(exc, TypeError):

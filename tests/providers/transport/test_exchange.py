@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from itertools import pairwise
 
@@ -112,6 +113,8 @@ def test_a_connection_that_will_be_closed_is_not_used_again(head: bytes) -> None
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 104 Interim\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 099 Unknown\r\n\r\n{}",
     ],
     ids=[
         "another protocol",
@@ -124,6 +127,8 @@ def test_a_connection_that_will_be_closed_is_not_used_again(head: bytes) -> None
         "two framings",
         "negative length",
         "another protocol later",
+        "body of an interim response",
+        "body without a status",
     ],
 )
 def test_what_is_not_http_is_malformed(response: bytes) -> None:
@@ -233,9 +238,23 @@ EVENTS = [
 def test_events_are_the_same_wherever_the_packets_end(
     events: list[bytes], newline: bytes, mark: bool, cuts: list[int]
 ) -> None:
-    text = b"".join(events).replace(b"\n", newline)
-    text = (b"\xef\xbb\xbf" if mark else b"") + text + b"data: the last\n\n" + b"data: never ended"
+    text = b"".join([*events, b"data: the last\n\n"]).replace(b"\n", newline)
+    text = (b"\xef\xbb\xbf" if mark else b"") + text
     parser = EventParser()
     found = [each for piece in pieces(text, cuts) for each in parser.feed(piece)]
     data = {EVENTS[0]: b"one", EVENTS[2]: b"two", EVENTS[3]: b"a\nb"}
     assert found == [*(data[each] for each in events if each in data), b"the last"]
+    assert parser.feed(b"data: never ended") == []
+
+
+def test_an_event_that_does_not_end_is_not_read_again_with_each_packet() -> None:
+    parser = EventParser()
+    packet = b"data: x\n" * 128
+    for _ in range(1000):
+        parser.feed(packet)
+    tracemalloc.start()
+    parser.feed(packet)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 * len(packet)
+    assert len(parser.feed(b"\n")[0]) == 1001 * 128 * 2 - 1

@@ -34,6 +34,7 @@ from tests.providers.transport.servers import (
 )
 
 pytestmark = pytest.mark.wire
+NESTED = b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,7 @@ def test_a_length_that_is_too_short_never_fills_the_next_answer(way: str) -> Non
         http(b"\xff\xfe not UTF-8"),
         http(b'{"choices": "\xff"}'),
         http(b"[]"),
+        http(NESTED),
         http(ANSWER, "Content-Encoding: br"),
         http(ANSWER, "Content-Encoding: gzip"),
     ],
@@ -84,6 +86,7 @@ def test_a_length_that_is_too_short_never_fills_the_next_answer(way: str) -> Non
         "not text",
         "invalid UTF-8",
         "no object",
+        "too many levels",
         "unknown compression",
         "not compressed",
     ],
@@ -95,6 +98,8 @@ def test_what_cannot_be_read_is_an_invalid_response(
 ) -> None:
     if stream and response == http(b"[]"):
         response = http(b"data: []\n\n")
+    if stream and response == http(NESTED):
+        response = http(b"data: " + NESTED + b"\n\n")
     if stream and b"\xff" in response:
         response = http(b'data: {"choices": "\xff"}\n\n')
     with serving(answering(response)) as server:
@@ -138,6 +143,12 @@ def test_a_compressed_answer_is_read(way: str, stream: bool, compress: Any) -> N
     response = http(compress(body), f"content-encoding: {name.upper()}")
     with serving(answering(response)) as server, asking(way, native(server.url)) as asker:
         assert asker.ask(stream=stream) == "Paris"
+
+
+def test_white_space_after_the_mark_at_the_end_of_a_stream_is_ignored() -> None:
+    body = http(CHUNK + LAST + DONE.replace(b"\n\n", b" \n\n"))
+    with serving(answering(body)) as server, asking("sync", native(server.url)) as asker:
+        assert asker.ask(stream=True) == "Paris"
 
 
 @either_way

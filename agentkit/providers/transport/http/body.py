@@ -109,28 +109,39 @@ class EventParser:
     https://html.spec.whatwg.org/multipage/server-sent-events.html.
     """
 
-    __slots__ = ("_incomplete", "_started")
+    __slots__ = ("_after_cr", "_at_line_start", "_incomplete", "_started")
 
     def __init__(self) -> None:
         self._incomplete: list[bytes] = []
         self._started = False
+        self._after_cr = False
+        """Whether a line has just ended with a CR, whose LF may follow."""
+        self._at_line_start = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of the events that `chunk` completes."""
+        """The data of the events that `chunk` completes.
+
+        Each byte is looked at once: an event may have any number of lines and packets.
+        """
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if not chunk:
+            return []
         self._incomplete.append(chunk)
-        if b"\n" not in chunk and b"\r" not in chunk:
+        starts_blank = self._at_line_start and chunk.startswith(b"\n")
+        self._at_line_start = chunk.endswith(b"\n")
+        if not starts_blank and b"\n\n" not in chunk:
             return []
         text = b"".join(self._incomplete)
         if not self._started:
             self._started = True
             text = text.removeprefix(codecs.BOM_UTF8)
-        held = b""
-        if b"\r" in text:
-            if text.endswith(b"\r"):  # its LF may follow
-                text, held = text[:-1], b"\r"
-            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *events, rest = text.split(b"\n\n")
-        self._incomplete = [rest, held] if held else [rest]
+        self._incomplete = [rest]
         found = [_data(event) for event in events]
         return [each for each in found if each]
 

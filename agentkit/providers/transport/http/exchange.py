@@ -136,6 +136,8 @@ class HttpExchange:
         """Called by the parser."""
         if self.complete:  # the body of another response
             return
+        if not self.has_head:  # nobody would take it
+            raise MalformedResponseError("an interim response has a body")
         self._body.append(data)
         self.unread += len(data)
         self._framing_left += len(data) * (1 + _FRAMING)

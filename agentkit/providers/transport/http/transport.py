@@ -164,7 +164,9 @@ class HttpTransport:
 
     def translate(self, exc: Exception, model: str) -> LLMError | None:
         """An invalid response if it cannot be read, an invalid request if it cannot be sent."""
-        if isinstance(exc, MalformedResponseError | MalformedBodyError | ValueError):
+        if isinstance(
+            exc, MalformedResponseError | MalformedBodyError | ValueError | RecursionError
+        ):
             return unreadable(model)
         if isinstance(exc, UnsendableHeaderError):
             return InvalidRequestError(str(exc), hint="check extra_headers and …_CUSTOM_HEADERS")
@@ -261,7 +263,7 @@ class _EventReader:
         records: list[Any] = []
         try:
             for data in self._parser.feed(self.body.feed(chunk)):
-                if data == _DONE:
+                if data.startswith(_DONE):
                     self.finished = True
                     break
                 records.append(_without_error(_read(data, self._event_record, self._record)))
