@@ -42,16 +42,23 @@ def _own_reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError | socket.gaierror):  # with numbers of their own
         text = getattr(error, "verify_message", None) or error.strerror
         return text if isinstance(text, str) else ""
+    if type(error).__name__ == "TunnelError" and type(error).__module__.startswith("agentkit."):
+        return str(error)
     return os.strerror(error.errno) if isinstance(error.errno, int) else ""
 
 
 def network_place(exc: BaseException) -> str:
-    """Scheme, host and port of the request that failed, never more of its URL; empty if unknown."""
+    """Scheme, host and port of the request that failed, never more of its URL; empty if unknown.
+
+    With host and port of its proxy, if the native transport sent it through one.
+    """
     with suppress(Exception):  # httpx raises if an exception has no request
         url: Any = exc.request.url  # type: ignore[attr-defined]
         host = f"[{url.host}]" if ":" in url.host else url.host
         port = "" if url.port is None else f":{url.port}"
-        return f"{url.scheme}://{host}{port}"
+        proxy = getattr(exc.request, "proxy", None)  # type: ignore[attr-defined]
+        through = f" through the proxy {proxy}" if isinstance(proxy, str) else ""
+        return f"{url.scheme}://{host}{port}{through}"
     return ""
 
 

@@ -17,7 +17,7 @@ import trustme
 
 from agentkit import ConfigurationError, InvalidResponseError, NetworkError, ProviderTimeoutError
 from agentkit.providers.transport.connection import CancelScope
-from agentkit.providers.transport.http.address import address_of
+from agentkit.providers.transport.http.address import TunnelError, address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 from agentkit.providers.transport.http.failures import HttpTimeoutError
 from agentkit.providers.transport.http.limits import ConnectLimits
@@ -259,7 +259,8 @@ def test_a_proxy_that_refuses(way: str, stream: bool, monkeypatch: pytest.Monkey
         proxy.wait_until_all_left()
     text = "".join(traceback.format_exception(error))
     assert isinstance(error, NetworkError)
-    assert "the proxy answered 407" in text
+    where = f"at https://{HOST} through the proxy 127.0.0.1:{proxy.port}"
+    assert f"{where} (the proxy answered 407)" in str(error)
     assert "wrong-one" not in text
 
 
@@ -306,6 +307,38 @@ def test_hosts_of_no_proxy_are_asked_directly(way: str, monkeypatch: pytest.Monk
         monkeypatch.setenv("no_proxy", "other.test,127.0.0.1")
         with asking(way, native(server.url)) as asker:
             assert asker.ask() == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("host", "listed", "direct"),
+    [
+        ("10.1.2.3", "localhost, 10.0.0.0/8", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("llm.corp.example", "*.corp.example", True),
+        ("corp.example", "*.corp.example", False),
+        ("LLM.Corp.Example", "*.corp.example", True),
+        ("llm.corp.example", ".corp.example", True),
+        ("llm.corp.example", "localhost,*", True),
+        ("[::1]", "::1", True),
+        ("[::1]", "[::1]", True),
+        ("[fd00::7]", "fd00::/8", True),
+        ("10.1.2.3", "", False),
+    ],
+)
+def test_no_proxy_takes_what_the_sdks_take(
+    host: str, listed: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", listed)
+    assert (address_of(f"https://{host}:8443/v1").proxy is None) is direct
+
+
+def test_any_2xx_opens_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    address = address_of(f"https://{HOST}/v1")
+    address.check_tunnel(201)
+    with pytest.raises(TunnelError, match="answered 302"):
+        address.check_tunnel(302)
 
 
 @pytest.mark.parametrize(

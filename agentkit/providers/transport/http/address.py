@@ -7,7 +7,9 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -29,6 +31,10 @@ NEXT_ADDRESS_SECONDS: Final = 0.5
 """Seconds after which the next address of a name is tried, such as the IPv4 one."""
 
 
+class TunnelError(ConnectionRefusedError):
+    """The proxy did not open a tunnel."""
+
+
 class Address:
     """The address of an API, and the proxy in front of it.
 
@@ -40,6 +46,7 @@ class Address:
         secure: whether it is reached over TLS.
         first_address: the host and the port to connect to.
         tunnel: the request by which a proxy opens a tunnel; None: there is no tunnel.
+        proxy: host and port of its proxy; None: there is none.
         ca_bundle: a file or a folder with the certificates that are trusted; None: see
             `tls_context`.
     """
@@ -57,10 +64,12 @@ class Address:
         port = parts.port or (443 if self.secure else 80)
         self.first_address = (self.host, port)
         self.tunnel: bytes | None = None
+        self.proxy: str | None = None
         self.ca_bundle: str | None = None
         if proxy is None:
             return
         self.first_address = (proxy.hostname or "", proxy.port or 80)
+        self.proxy = "{}:{}".format(*self.first_address)
         headers = _credentials(proxy)
         if self.secure:
             lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
@@ -71,9 +80,9 @@ class Address:
             self.headers = headers
 
     def check_tunnel(self, status: int) -> None:
-        """Raises `ConnectionError` if the proxy did not open a tunnel."""
-        if status != 200:
-            raise ConnectionRefusedError(f"the proxy answered {status}")
+        """Raises `TunnelError` if the proxy did not open a tunnel."""
+        if not 200 <= status < 300:
+            raise TunnelError(f"the proxy answered {status}")
 
     def __repr__(self) -> str:
         return f"<Address {self.scheme}://{self.authority}>"
@@ -91,7 +100,9 @@ def address_of(url: str, proxies: Mapping[str, str] | None = None) -> Address:
     parts = urlsplit(url)
     if proxies is None:
         whose, found = "the environment's proxy", getproxies()
-        bypassed = bool(proxy_bypass(parts.netloc.rpartition("@")[2]))
+        bypassed = bool(proxy_bypass(parts.netloc.rpartition("@")[2])) or _is_in_no_proxy(
+            parts.hostname or "", found.get("no", "")
+        )
     else:
         whose, found, bypassed = "the proxy", dict(proxies), False
     named = found.get(parts.scheme) or found.get("all")
@@ -109,6 +120,22 @@ def address_of(url: str, proxies: Mapping[str, str] | None = None) -> Address:
             hint="the native transport can use an http:// proxy; or use transport='sdk'",
         )
     return Address(url, proxy)
+
+
+def _is_in_no_proxy(host: str, listed: str) -> bool:
+    """Whether `host` is in the value of NO_PROXY, by what `urllib` leaves out.
+
+    It knows names, and the SDKs know networks such as ``10.0.0.0/8``, ``*.example.com``, addresses
+    of IPv6, and ``*`` beside others.
+    """
+    for each in listed.lower().split(","):
+        name = each.strip()
+        if name == "*" or (name.startswith("*.") and host.endswith(name[1:])):
+            return True
+        with suppress(ValueError):  # not an address
+            if ip_address(host) in ip_network(name.strip("[]"), strict=False):
+                return True
+    return False
 
 
 def _parse_proxy(named: str) -> SplitResult | None:

@@ -29,7 +29,7 @@ class HttpConnectionError(ConnectionError):
     def __init__(self, address: Address, what: str) -> None:
         super().__init__(what)
         url = SimpleNamespace(scheme=address.scheme, host=address.host, port=address.port)
-        self.request = SimpleNamespace(url=url)
+        self.request = SimpleNamespace(url=url, proxy=address.proxy)
 
 
 class HttpTimeoutError(TimeoutError):
