@@ -52,6 +52,7 @@ def run_request(
     finally:
         call.ledger.duration = call.rules.now() - call.began
         call.observer.end(_outcome_of(call, error), call.ledger, response, error)
+        error = None  # its traceback has this frame: a cycle, which would keep the connection open
 
 
 def _proceed(call: Call, exchange: Exchange, request: Request) -> Flow[Response[Any]]:

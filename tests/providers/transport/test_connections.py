@@ -22,6 +22,7 @@ from tests.providers.transport.servers import (
     LAST,
     PATIENCE,
     Link,
+    Server,
     answering,
     answering_once,
     asking,
@@ -329,6 +330,39 @@ def test_a_sync_request_is_cancelled_while_it_waits(stream: bool) -> None:
             assert type(asker.error(stream=stream)).__name__ == "NetworkError"
         thread.join()
         server.wait_until_all_left()
+
+
+@either_way
+def test_a_stream_that_is_dropped_closes_its_connection_without_the_garbage_collector(
+    way: str,
+) -> None:
+    left = threading.Event()
+
+    def talk(link: Link) -> None:
+        link.request()
+        link.send(*chunked(CHUNK)[:-1])
+        link.connection.settimeout(5.0)
+        link.wait()
+        left.set()
+
+    async def drop(server: Server) -> None:
+        async for _ in llm.astream("capital?"):
+            break
+        await asyncio.to_thread(server.wait_until_all_left)
+
+    with serving(talk) as server, LLMManager(enable_caching=False) as llm:
+        llm.register_model("m", native(server.url))
+        gc.disable()
+        try:
+            if way == "async":
+                asyncio.run(drop(server))
+            else:
+                for _ in llm.stream("capital?"):
+                    break
+                server.wait_until_all_left()
+        finally:
+            gc.enable()
+    assert left.is_set()
 
 
 @either_way
