@@ -114,7 +114,7 @@ def token_count(value: Any) -> int:
     Some servers send whole numbers as ``12.0`` or ``"12"``, which most SDKs convert.
     """
     if type(value) is int:
-        return value if value > 0 else 0
+        return max(0, value)
     if isinstance(value, float) and value.is_integer():
         return max(int(value), 0)
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
