@@ -136,7 +136,7 @@ class HttpExchange:
         """Called by the parser."""
         if self.complete:  # the body of another response
             return
-        if not self.has_head:  # nobody would take it
+        if not self.has_head:  # no caller would take it
             raise MalformedResponseError("an interim response has a body")
         self._body.append(data)
         self.unread += len(data)
