@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,3 +119,8 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < limit
         threading.Event().wait(0.002)
+
+
+def no_home(name: str) -> Path:
+    """What platformdirs says of a user without a home directory."""
+    raise RuntimeError(f"could not determine the home directory for {name}")

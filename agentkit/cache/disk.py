@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agentkit._fork import ForkGate, fork_safe_lock, on_fork
+from agentkit.cache.directory import user_directory
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
@@ -73,13 +74,7 @@ class DiskStore:
     def path(self) -> Path:
         """The directory that holds the database."""
         if self._path is None:
-            if self._given is None:
-                from platformdirs import user_cache_path
-
-                self._given = user_cache_path("agentkit")
-            with suppress(RuntimeError):  # without a home directory, "~" is an ordinary name
-                self._given = self._given.expanduser()
-            self._path = self._given.absolute() / FORMAT
+            self._path = user_directory(self._given).absolute() / FORMAT
             self._database = str(self._path / _DATABASE)
         return self._path
 

@@ -19,6 +19,7 @@ from agentkit.cache.disk import FORMAT, DiskStore
 from agentkit.cache.faults import CacheFault
 from agentkit.errors import ConfigurationError
 from tests.cache.stores import rows
+from tests.helpers import no_home
 
 
 @pytest.fixture
@@ -43,6 +44,15 @@ def test_nothing_is_made_before_the_first_use(store: DiskStore) -> None:
     store.close()
     assert store.statistics() == {"entries": 0, "bytes": 0}
     assert not folder(store).exists()
+
+
+def test_without_a_home_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user id is in no list of users."""
+    monkeypatch.delenv("AGENTKIT_CACHE_DIR", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    store = DiskStore()
+    assert not store.path.exists()
+    assert reason(store) == "directory"
 
 
 @pytest.mark.parametrize("size", [0, 1, 40_000, 1_000_000])

@@ -13,13 +13,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 from agentkit._fork import fork_safe_lock
 from agentkit._version import __version__
-from agentkit.bedrock.catalog.json_file import JsonFile, user_directory
+from agentkit.bedrock.catalog.json_file import JsonFile
 from agentkit.bedrock.catalog.models import UnifiedModelInfo
+from agentkit.cache.directory import user_directory
 from agentkit.errors import BundledDataError
 
 _FORMAT: Final = 1
@@ -96,7 +96,7 @@ class FileCache:
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None, max_age: float) -> None:
-        folder = Path(directory) if directory else user_directory()
+        folder = user_directory(directory or os.environ.get("AGENTKIT_CACHE_DIR"))
         self.path = folder / "bedrock-catalog-v1.json"
         self._max_age = max_age
         self._file = JsonFile(self.path)

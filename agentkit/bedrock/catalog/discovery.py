@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from agentkit.bedrock.catalog.json_file import JsonFile, user_directory
+from agentkit.bedrock.catalog.json_file import JsonFile
+from agentkit.cache.directory import user_directory
 from agentkit.errors import LLMError
 from agentkit.policy.validation import number
 from agentkit.providers.bedrock.regions import (
@@ -55,7 +56,7 @@ class BedrockRegionDiscovery:
     @property
     def cache_file(self) -> Path:
         """The file of the region cache."""
-        folder = Path(self._directory) if self._directory else user_directory()
+        folder = user_directory(self._directory or os.environ.get("AGENTKIT_CACHE_DIR"))
         return folder / "bedrock-regions-v1.json"
 
     def get_bedrock_regions(

@@ -16,16 +16,6 @@ _LARGEST: Final = 32_000_000
 """Bytes; a larger file was not written here."""
 
 
-def user_directory() -> Path:
-    """The default folder of cache files: ``AGENTKIT_CACHE_DIR``, else the user's cache folder."""
-    given = os.environ.get("AGENTKIT_CACHE_DIR")
-    if given:
-        return Path(given)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("agentkit")
-
-
 class JsonFile:
     """One JSON file. Errors are logged and never raised, as a cache file can be made again."""
 

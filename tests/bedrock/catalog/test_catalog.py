@@ -26,6 +26,7 @@ from agentkit.bedrock import (
 from agentkit.bedrock.catalog.api import Fetched, merge
 from agentkit.errors import ConfigurationError
 from tests.bedrock.catalog.aws import ControlPlane, profile, summary
+from tests.helpers import no_home
 from tests.programs import run
 
 EAST, WEST = "us-east-1", "us-west-2"
@@ -343,6 +344,15 @@ def test_where_nothing_can_be_written_a_manager_answers(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     (tmp_path / "file").touch()
     assert run(READ_ONLY, tmp_path / "file", mode.value) == "Paris. BUNDLED"
+
+
+@pytest.mark.promise("S1-69")
+def test_a_user_without_a_home_has_a_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user id is in no list of users."""
+    monkeypatch.delenv("AGENTKIT_CACHE_DIR", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
+    found = BedrockModelCatalog(answering(), regions=[EAST, WEST], timeout=20)
+    assert found.get_catalog_metadata().source is CatalogSource.API
 
 
 @pytest.mark.promise("S1-69")
