@@ -1,4 +1,4 @@
-"""Where the files of caches are, unless the user says otherwise."""
+"""The directory of caches."""
 
 from __future__ import annotations
 
