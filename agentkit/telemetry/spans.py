@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -35,7 +35,7 @@ from agentkit.telemetry.deferred import Deferred
 from agentkit.telemetry.metrics import Instruments, ManagerLabels, ObservedManager
 from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
-from agentkit.telemetry.safe import guarded, recorded
+from agentkit.telemetry.safe import FailureLog, guarded, recorded
 from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, FallbackReason
@@ -44,8 +44,9 @@ log = logging.getLogger("agentkit.calls")
 
 NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
-_NO_SCOPE: AbstractContextManager[object] | None = None
 _NO_CONTEXT: Context | None = None
+_STARTS: Final = FailureLog("starting the span of an attempt")
+_SCOPES: Final = FailureLog("making a span current")
 
 
 class SpanSettings(NamedTuple):
@@ -110,7 +111,11 @@ class CallSpan(CallObserver):
         }
         if self._late is not None:
             attributes |= self._settings.labels.own
-        span = self._start(f"{n.CHAT} {model_id}", attributes, request)
+        span = NO_SPAN
+        try:
+            span = self._start(f"{n.CHAT} {model_id}", attributes, request)
+        except Exception as error:  # noqa: BLE001 - providers and processors are user code
+            _STARTS.note(error)
         if span is NO_SPAN:
             return AttemptMetrics(self._settings, model_id)
         if self._late is not None:
@@ -126,7 +131,6 @@ class CallSpan(CallObserver):
             self._span = late.start(late.context, late.began, links)
             self._context = None if self._span is NO_SPAN else _context_of(self._span)
 
-    @guarded(NO_SPAN)
     def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
         if request.stream:
             attributes[n.REQUEST_STREAM] = True
@@ -217,12 +221,18 @@ class CallSpan(CallObserver):
 
     def response_cache(self, model: str, result: CacheResult, seconds: float) -> None:
         """Record a look-up in the response cache."""
+        if self._span is not NO_SPAN or self._settings.instruments.is_recording():
+            self._record_look_up(model, result, seconds)
+
+    @recorded
+    def _record_look_up(self, model: str, result: CacheResult, seconds: float) -> None:
         settings = self._settings
-        if settings.instruments.is_recording():
+        try:
             _measure(settings, settings.instruments.look_up, result, seconds, settings.labels)
-        if self._span is not NO_SPAN:
-            outcome = settings.labels.cache_results[result][n.CACHE_RESULT]
-            self._add_event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
+        finally:
+            if self._span is not NO_SPAN:
+                outcome = settings.labels.cache_results[result][n.CACHE_RESULT]
+                self._event(n.CACHE, {n.MODEL: model, n.CACHE_RESULT: outcome})
 
     @recorded
     def waited(self, model: str, seconds: float, acquired: bool) -> None:
@@ -244,14 +254,30 @@ class CallSpan(CallObserver):
         settings = self._settings
         settings.observed.active.discard(self)
         settings.recorder.call(outcome)
-        if settings.instruments.is_recording():
+        if self._has_span_to_end() or settings.instruments.is_recording():
+            self._record_end(outcome, ledger, response, error, time.time_ns())
+
+    def _has_span_to_end(self) -> bool:
+        return self._span is not NO_SPAN or (self._late is not None and self._attempts != 1)
+
+    @recorded
+    def _record_end(
+        self,
+        outcome: CallOutcome,
+        ledger: Ledger,
+        response: Response[Any] | None,
+        error: BaseException | None,
+        ended: int,
+    ) -> None:
+        settings = self._settings
+        try:
             kind = error_type(error) if outcome == "error" else None
             measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
             _measure(settings, settings.instruments.request, *measured)
-        if self._span is not NO_SPAN or (self._late is not None and self._attempts != 1):
-            self._end_span(outcome, ledger, response, error, time.time_ns())
+        finally:
+            if self._has_span_to_end():
+                self._end_span(outcome, ledger, response, error, ended)
 
-    @recorded
     def _end_span(
         self,
         outcome: CallOutcome,
@@ -283,10 +309,6 @@ class CallSpan(CallObserver):
         finally:
             span.end(ended)
 
-    @recorded
-    def _add_event(self, name: str, attributes: dict[str, Any]) -> None:
-        self._event(name, attributes)
-
     def _event(self, name: str, attributes: dict[str, Any]) -> None:
         if self._late is not None:
             self._start_late()
@@ -308,27 +330,28 @@ class AttemptMetrics(AttemptObserver):
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
         """Count the attempt."""
-        settings = self._settings
-        settings.recorder.attempt(entry)
-        if settings.instruments.is_recording():
-            usage = response.usage if response is not None else getattr(error, "usage", None)
-            _measure(settings, settings.instruments.attempt, entry, self._model_id, usage)
-        if log.isEnabledFor(logging.DEBUG):
-            kind = entry.error_type and n.listed(entry.error_type)
-            log.debug(
-                "%s attempt %d: %s after %.3f s",
-                entry.model,
-                entry.number,
-                entry.outcome,
-                entry.duration,
-                extra={"model": entry.model, "error_type": kind},
-            )
+        self._settings.recorder.attempt(entry)
+        if self._settings.instruments.is_recording():
+            self._record(entry, response, error)
+        _log_attempt(entry)
+
+    @recorded
+    def _record(
+        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+    ) -> None:
+        self._measure(entry, response, error)
+
+    def _measure(
+        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
+    ) -> None:
+        usage = response.usage if response is not None else getattr(error, "usage", None)
+        _measure(self._settings, self._settings.instruments.attempt, entry, self._model_id, usage)
 
 
 class AttemptSpan(AttemptMetrics):
     """The CLIENT span of one attempt, and its metrics."""
 
-    __slots__ = ("_parent", "_request", "_span")
+    __slots__ = ("_inside", "_parent", "_request", "_span")
 
     def __init__(
         self,
@@ -342,20 +365,40 @@ class AttemptSpan(AttemptMetrics):
         self._span = span
         self._parent = parent
         self._request = request
+        self._inside: Context | None = None
+        """The context in which the attempt runs, once it is made."""
 
-    @guarded(_NO_SCOPE)
     def scope(self) -> AbstractContextManager[object] | None:
         """Make the attempt's span current during one step."""
-        return _Scope(set_span_in_context(self._span, _suppressed(self._parent)))
+        try:
+            if self._inside is None:
+                self._inside = set_span_in_context(self._span, _suppressed(self._parent))
+            return _Scope(self._inside)
+        except Exception as error:  # noqa: BLE001 - what suppresses other instrumentations is theirs
+            _SCOPES.note(error)
+            return None
 
     def end(
         self, entry: Entry, response: Response[Any] | None, error: BaseException | None
     ) -> None:
         """Count the attempt and end its span."""
-        super().end(entry, response, error)
-        self._end_span(entry, response, error, time.time_ns())
+        self._settings.recorder.attempt(entry)
+        self._record_end(entry, response, error, time.time_ns())
+        _log_attempt(entry)
 
     @recorded
+    def _record_end(
+        self,
+        entry: Entry,
+        response: Response[Any] | None,
+        error: BaseException | None,
+        ended: int,
+    ) -> None:
+        try:
+            self._measure(entry, response, error)
+        finally:
+            self._end_span(entry, response, error, ended)
+
     def _end_span(
         self,
         entry: Entry,
@@ -379,7 +422,7 @@ class AttemptSpan(AttemptMetrics):
                 self._describe(response, attributes)
             elif (usage := getattr(error, "usage", None)) is not None:
                 self._count(usage, attributes)
-            span.set_attributes(attributes)
+            _set_attributes(span, attributes)
             if self._settings.capture.enabled and span.is_recording():
                 self._capture(response)
             if entry.outcome == "failure" and error is not None:
@@ -422,16 +465,35 @@ class AttemptSpan(AttemptMetrics):
 
 
 def _measure(settings: SpanSettings, record: Callable[..., None], *measured: Any) -> None:
-    """Call ``record(*measured)``, immediately or at the next collection."""
-    if settings.deferred is not None:
-        settings.deferred.add(record, measured)
+    """Call ``record(*measured)`` if it goes anywhere, immediately or at the next collection."""
+    if not settings.instruments.is_recording():
+        return
+    if settings.deferred is None:
+        record(*measured)
     else:
-        _record(record, measured)
+        settings.deferred.add(record, measured)
 
 
-@recorded
-def _record(record: Callable[..., None], measured: tuple[Any, ...]) -> None:
-    record(*measured)
+def _set_attributes(span: Span, attributes: dict[str, Any]) -> None:
+    """Set all of them. An SDK takes twice as long for a mapping of one as for that one."""
+    if len(attributes) > 2:
+        span.set_attributes(attributes)
+    else:
+        for name, value in attributes.items():
+            span.set_attribute(name, value)
+
+
+def _log_attempt(entry: Entry) -> None:
+    if log.isEnabledFor(logging.DEBUG):
+        kind = entry.error_type and n.listed(entry.error_type)
+        log.debug(
+            "%s attempt %d: %s after %.3f s",
+            entry.model,
+            entry.number,
+            entry.outcome,
+            entry.duration,
+            extra={"model": entry.model, "error_type": kind},
+        )
 
 
 @guarded(_NO_TRACER)
@@ -449,14 +511,18 @@ class _Scope:
         self._context = context
         self._token: Token[Context] | None = None
 
-    @guarded(None)
     def __enter__(self) -> None:
-        self._token = otel_context.attach(self._context)
+        try:
+            self._token = otel_context.attach(self._context)
+        except Exception as error:  # noqa: BLE001 - an application may bring its own contexts
+            _SCOPES.note(error)
 
-    @guarded(None)
     def __exit__(self, *_: object) -> None:
-        if self._token is not None:
-            otel_context.detach(self._token)
+        try:
+            if self._token is not None:
+                otel_context.detach(self._token)
+        except Exception as error:  # noqa: BLE001 - as above
+            _SCOPES.note(error)
 
 
 @guarded(_NO_CONTEXT)
@@ -465,6 +531,8 @@ def _context_of(span: Span) -> Context | None:
 
     None if nothing records spans: a no-op tracer returns the span around, or an invalid one.
     """
+    if span.is_recording():
+        return set_span_in_context(span)
     own = span.get_span_context()
     if not own.is_valid or own == get_current_span().get_span_context():
         return None

@@ -226,9 +226,12 @@ def send(effect: fx.Send, cancellable: CancelScope | None = None) -> Any:
     """Call the model's sync function."""
     scope = effect.scope()
     try:
-        if scope is None and cancellable is None:
-            return effect.endpoint.send(effect.request)  # type: ignore[misc]
-        with scope or _NO_SCOPE, cancellable or _NO_SCOPE:
+        if cancellable is None:
+            if scope is None:
+                return effect.endpoint.send(effect.request)  # type: ignore[misc]
+            with scope:
+                return effect.endpoint.send(effect.request)  # type: ignore[misc]
+        with scope or _NO_SCOPE, cancellable:
             return effect.endpoint.send(effect.request)  # type: ignore[misc]
     except asyncio.CancelledError as error:  # nothing cancels a sync function
         raise _own_cancellation(effect) from error
