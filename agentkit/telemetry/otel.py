@@ -32,7 +32,14 @@ from agentkit.telemetry.metrics import (
 from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
 from agentkit.telemetry.safe import FailureLog, recorded
-from agentkit.telemetry.spans import NO_SPAN, CallSpan, LateSpan, SpanSettings, tracer_for
+from agentkit.telemetry.spans import (
+    NO_SPAN,
+    CallSpan,
+    LateSpan,
+    SpanSettings,
+    context_of,
+    tracer_for,
+)
 from agentkit.types import Request
 from agentkit.types.observer import CallObserver, Observer
 
@@ -143,18 +150,20 @@ class TelemetryObserver(Observer):
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Start the request's span, unless the span of an attempt may suffice."""
-        span, late = NO_SPAN, None
+        span, inside, late = NO_SPAN, None, None
         if (not self._has_own_tracer and not has_tracer_provider()) or OUTBOX.is_closed():
             pass
         elif self._is_late:
-            start = functools.partial(self._start, request, models)
-            late = LateSpan(start, get_current(), time.time_ns())
+            inside = get_current()
+            late = LateSpan(functools.partial(self._start, request, models), inside, time.time_ns())
         else:
             try:
-                span = self._start(request, models)
+                context = get_current()
+                span = self._start(request, models, context)
+                inside = context_of(span, context)
             except Exception as error:  # noqa: BLE001 - providers and processors are user code
                 self._failures.note(error)
-        call = CallSpan(self._settings, span, late)
+        call = CallSpan(self._settings, span, inside, late)
         self._observed.active.add(call)
         return call
 
@@ -162,11 +171,11 @@ class TelemetryObserver(Observer):
         self,
         request: Request,
         models: tuple[str, ...],
-        context: Context | None = None,
+        context: Context,
         began: int | None = None,
         links: Sequence[Link] | None = None,
     ) -> Span:
-        attributes: dict[str, Any] = {**self._labels.own, n.ROUTE: models}
+        attributes: dict[str, Any] = {**self._labels.own, n.ROUTE: [*models]}
         span = self._tracer.start_span(
             self._span_name, context, attributes=attributes, links=links, start_time=began
         )

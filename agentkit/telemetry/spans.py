@@ -44,7 +44,6 @@ log = logging.getLogger("agentkit.calls")
 
 NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
-_NO_CONTEXT: Context | None = None
 _STARTS: Final = FailureLog("starting the span of an attempt")
 _SCOPES: Final = FailureLog("making a span current")
 
@@ -81,19 +80,21 @@ class CallSpan(CallObserver):
 
     __slots__ = ("_attempts", "_context", "_first", "_late", "_settings", "_span")
 
-    def __init__(self, settings: SpanSettings, span: Span, late: LateSpan | None = None) -> None:
+    def __init__(
+        self,
+        settings: SpanSettings,
+        span: Span,
+        context: Context | None,
+        late: LateSpan | None = None,
+    ) -> None:
         self._settings = settings
         self._span = span
         self._attempts = 0
         self._late = late
         self._first: Span | None = None
         """The span of the first attempt, to which a late span of the request is linked."""
-        self._context: Context | None = None
+        self._context = context
         """The context of the spans of its attempts; None: they have none."""
-        if late is not None:
-            self._context = late.context
-        elif span is not NO_SPAN:
-            self._context = _context_of(span)
 
     def attempt(
         self, model: str, provider: str, number: int, index: int, request: Request, model_id: str
@@ -129,7 +130,7 @@ class CallSpan(CallObserver):
         if late is not None:
             links = () if self._first is None else (Link(self._first.get_span_context()),)
             self._span = late.start(late.context, late.began, links)
-            self._context = None if self._span is NO_SPAN else _context_of(self._span)
+            self._context = context_of(self._span, late.context)
 
     def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
         if request.stream:
@@ -437,7 +438,7 @@ class AttemptSpan(AttemptMetrics):
         if response.response_id is not None:
             attributes[n.RESPONSE_ID] = response.response_id
         if response.finish_reason is not None:
-            attributes[n.FINISH_REASONS] = (response.finish_reason,)
+            attributes[n.FINISH_REASONS] = [response.finish_reason]
 
     def _count(self, usage: Usage, attributes: dict[str, Any]) -> None:
         if usage.input_tokens or usage.output_tokens:
@@ -525,18 +526,16 @@ class _Scope:
             _SCOPES.note(error)
 
 
-@guarded(_NO_CONTEXT)
-def _context_of(span: Span) -> Context | None:
+def context_of(span: Span, around: Context) -> Context | None:
     """The context inside `span`, even if it is not sampled: its children must not start traces.
 
-    None if nothing records spans: a no-op tracer returns the span around, or an invalid one.
+    None if nothing records spans: a no-op tracer returns the span `around`, or an invalid one.
     """
-    if span.is_recording():
-        return set_span_in_context(span)
-    own = span.get_span_context()
-    if not own.is_valid or own == get_current_span().get_span_context():
-        return None
-    return set_span_in_context(span)
+    if not span.is_recording():
+        own = span.get_span_context()
+        if not own.is_valid or own == get_current_span(around).get_span_context():
+            return None
+    return set_span_in_context(span, around)
 
 
 def error_type(error: BaseException | None) -> str:
@@ -560,9 +559,11 @@ def _suppressed(parent: Context) -> Context:
     They are those of OpenTelemetry's own instrumentations and of OpenLLMetry's. The key that stops
     every instrumentation is left to the providers: whatever a callable uses keeps its spans.
     """
-    parent = otel_context.set_value(RECORDED, True, parent)
+    values: dict[str, Any] = {**parent, RECORDED: True}
     key, data = _suppression()
-    return parent if key is None or data is None else otel_context.set_value(key, data(), parent)
+    if key is not None and data is not None:
+        values[key] = data()
+    return Context(values)
 
 
 @cache
