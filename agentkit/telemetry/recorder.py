@@ -126,15 +126,17 @@ class Recorder:
         model.requests += 1
         if entry.number > 1:
             self._retries += 1
-        self._tokens += entry.input_tokens + entry.output_tokens
-        model.input_tokens += entry.input_tokens
-        model.output_tokens += entry.output_tokens
+        if entry.input_tokens or entry.output_tokens:
+            self._tokens += entry.input_tokens + entry.output_tokens
+            model.input_tokens += entry.input_tokens
+            model.output_tokens += entry.output_tokens
         if entry.outcome == "success":
+            duration = entry.duration
             model.successes += 1
-            model.total_latency += entry.duration
-            model.min_latency = min(model.min_latency, entry.duration)
-            model.max_latency = max(model.max_latency, entry.duration)
-            model.window.append((ended, entry.duration))
+            model.total_latency += duration
+            model.min_latency = min(model.min_latency, duration)
+            model.max_latency = max(model.max_latency, duration)
+            model.window.append((ended, duration))
         elif entry.outcome == "failure":
             model.failures += 1
             model.errors[entry.kind or "unknown"] += 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -48,7 +49,8 @@ _STARTS: Final = FailureLog("starting the span of an attempt")
 _SCOPES: Final = FailureLog("making a span current")
 
 
-class SpanSettings(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SpanSettings:
     """What the spans of one manager share."""
 
     manager: str
