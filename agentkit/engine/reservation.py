@@ -52,6 +52,9 @@ def _reserve_in_fleet(
     call: Call, target: Target, budget: Budget, need: Need, shared: SharedBudgets
 ) -> Flow[Spending]:
     tokens, usd = budget.estimate(need, target.price, target.name)
+    entry = shared.use_ahead(budget, tokens, usd)
+    if entry is not None:
+        return Spending(entry, target.price)
     reservation = shared.reservation(budget, tokens, usd)
     try:
         entry = yield from _wait_for(call, reservation)

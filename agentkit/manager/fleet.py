@@ -70,7 +70,7 @@ class FleetMember:
 
         secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
         self.fleet = ValkeyFleet(url, name=name)
-        self.budgets = SharedBudgets(self.fleet)
+        self.budgets = SharedBudgets(self.fleet, now=now)
         # Of a manager that was dropped, and at the end of the process: what was posted is sent.
         weakref.finalize(self, self.fleet.close)
         self.circuits = SharedCircuits(self.fleet, now=now)

@@ -214,6 +214,10 @@ class Reservation(Protocol):
 class SharedBudgets(Protocol):
     """The budgets that a fleet shares."""
 
+    def use_ahead(self, budget: Budget, tokens: int, usd: float) -> Entry | None:
+        """A part of what this process has reserved ahead in `budget`; None: it has to ask."""
+        ...
+
     def reservation(self, budget: Budget, tokens: int, usd: float) -> Reservation:
         """A reservation in `budget`, which has a scope."""
         ...

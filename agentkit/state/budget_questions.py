@@ -13,6 +13,11 @@ HOLD_MS: Final = 2_500
 """Milliseconds after the loss of an account in which nothing is reserved: by then, each process has
 had a heartbeat with which it reports what it spent, also if it had to connect again."""
 
+RETURNED_MS: Final = 200
+"""Milliseconds after which what was reserved ahead, and not used, was given back."""
+QUIET_MS: Final = 1_000
+"""Milliseconds for which nothing is reserved ahead after a reservation had to wait for that."""
+
 NANO: Final = 1_000_000_000
 
 
@@ -73,19 +78,22 @@ def budget_spend(
     wanted: Sum = NOTHING,
     limit: Sum | None = None,
     *,
+    ahead: Sum = NOTHING,
     marks: Sequence[str] = (),
 ) -> Question:
     """Count what a process has spent. With a `limit`, reserve `wanted` within it (-1: unlimited).
 
+    `ahead` is reserved, too, if at most half of `limit` is reserved or spent then.
+
     `marks` is the key of the mark, or nothing in a cluster, which may have it on another server.
 
-    The reply is ``[status, now, born, tokens, nanos, wait]``: the server's time, when the account
-    was born, all that is spent or reserved, and ``status``:
+    The reply is ``[status, now, born, tokens, nanos, wait, ahead]``: the server's time, when the
+    account was born, all that is spent or reserved, 1 if `ahead` is reserved, and ``status``:
 
     - ``yes``: it is counted, and reserved;
     - ``no``: it is counted, but `wanted` exceeds what is left;
     - ``wait``: it is counted; ask again in ``wait`` ms, as the account was lost and the other
-      processes have to report first;
+      processes have to report first, or as they may give back what they reserved ahead;
     - ``window``: nothing is counted, as ``now`` is in another window;
     - ``introduce``: nothing is counted, as the account was lost: begin an epoch;
     - ``late``: nothing is counted, as the process has begun another epoch.
@@ -100,6 +108,7 @@ def budget_spend(
         *wanted,
         *(limit or (-1, -1)),
         *(epoch.seen_at, HOLD_MS, 0 if limit is None else 1),
+        *ahead,
     )
     return Question("budget_spend", (key, *marks), args, retry=True)
 

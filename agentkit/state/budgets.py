@@ -21,7 +21,9 @@ from agentkit.state.budget_questions import (
     budget_leave,
     budget_spend,
 )
+from agentkit.state.pace import LATE, Pace
 from agentkit.state.questions import mark_key
+from agentkit.types import Now
 from agentkit.types.fleet import Fleet, Hear, Question
 
 _IDLE: Final = 3600.0
@@ -29,6 +31,9 @@ _IDLE: Final = 3600.0
 _AT_ONCE: Final = 100
 """The most accounts that one heartbeat reports."""
 _UNLIMITED: Final = -1
+_MOST_AHEAD: Final = 100
+"""At most one part in so many of a limit is reserved ahead: a process that is killed leaves it
+spent."""
 _TRIES: Final = 20
 """How often a reservation is asked for, at most, before this process decides alone."""
 
@@ -36,13 +41,21 @@ _TRIES: Final = 20
 class SharedBudgets:
     """The accounts of a fleet, by scope and period; see `agentkit.policy.budget.SharedBudgets`."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, *, now: Now = time.monotonic) -> None:
         self._fleet = fleet
+        self._now = now
         self._lock = fork_safe_lock()
         self._accounts: OrderedDict[tuple[str, Period | None], SharedAccount] = OrderedDict()
         self._opened = 0
         on_fork(self._leave_to_parent)
         fleet.at_heartbeat(self._report)
+
+    def use_ahead(self, budget: Budget, tokens: int, usd: float) -> Entry | None:
+        """A part of what this process has reserved ahead in `budget`; None: it has to ask."""
+        shared = self._accounts.get((budget.scope, budget.per))
+        if shared is None or shared.account is not budget.account:
+            return None
+        return shared.use_ahead(_sum(tokens, usd), _limit_of(budget))
 
     def reservation(self, budget: Budget, tokens: int, usd: float) -> SharedReservation:
         """A reservation in `budget`, which counts in this fleet from now on."""
@@ -52,9 +65,11 @@ class SharedBudgets:
             if shared is None:
                 self._opened += 1
                 process = f"{self._fleet.process}:{self._opened}"
-                shared = self._accounts[key] = SharedAccount(self._fleet, *key, process)
+                shared = self._accounts[key] = SharedAccount(
+                    self._fleet, *key, process, now=self._now
+                )
             self._accounts.move_to_end(key, last=False)
-            shared.used_at = time.monotonic()
+            shared.used_at = self._now()
         budget.account = shared.account
         return SharedReservation(shared, budget, tokens, usd)
 
@@ -69,7 +84,7 @@ class SharedBudgets:
 
     def _report(self) -> Iterable[tuple[Question, Hear | None]]:
         with self._lock:
-            idle = time.monotonic() - _IDLE
+            idle = self._now() - _IDLE
             for key, shared in list(self._accounts.items()):
                 if shared.used_at < idle:
                     del self._accounts[key]
@@ -90,6 +105,10 @@ class _Asked(NamedTuple):
     epoch: int
     stated: Sum
     """What this process has spent according to it, beside what was reserved in this epoch."""
+    at: float
+    limit: Sum | None
+    ahead: Sum
+    """What it reserves ahead."""
 
 
 class _Loss(NamedTuple):
@@ -107,10 +126,16 @@ class SharedAccount:
     What this process spent is in `account`, and stays true whatever becomes of the store. A
     statement reports it: as an absolute amount at the start of an epoch, and then as changes. After
     a lost question or reply the next epoch starts, so that the two agree again.
+
+    While calls follow each other quickly, a question also reserves ahead; see
+    `agentkit.state.pace`. For the store that is spent, for `account` it is not.
     """
 
-    def __init__(self, fleet: Fleet, scope: str, period: Period | None, process: str) -> None:
+    def __init__(
+        self, fleet: Fleet, scope: str, period: Period | None, process: str, *, now: Now
+    ) -> None:
         self.account = Account(period, self._now)
+        self._monotonic = now
         self.account.changed = self._settled
         self.used_at = 0.0
         self._fleet = fleet
@@ -133,17 +158,50 @@ class SharedAccount:
         and what it had in all."""
         self._seen_at = 0
         self._loss: _Loss | None = None
+        self._pace = Pace()
+        self._ahead = NOTHING
+        """What was reserved ahead, and is left of it."""
+        self._ahead_until = 0.0
+        self._ahead_limit: Sum | None = None
+        """The limit within which that was reserved."""
+        self._asks_ahead: _Asked | None = None
+        """The question on its way that reserves ahead."""
+
+    def use_ahead(self, wanted: Sum, limit: Sum) -> Entry | None:
+        """A part of what was reserved ahead within `limit`, if that suffices."""
+        if self._ahead is NOTHING:
+            return None
+        now = self._monotonic()
+        with self.account.lock:
+            left = self._ahead.minus(wanted)
+            if (
+                min(left) < 0
+                or now >= self._ahead_until
+                or limit != self._ahead_limit
+                or self.account.turn() != self._window
+            ):
+                return None
+            self._ahead = left
+            self._pace.note(now, *wanted)
+            return self.account.enter(wanted.tokens, wanted.nanos / NANO)
 
     def ask(self, wanted: Sum = NOTHING, limit: Sum | None = None) -> _Asked:
-        """The next question; with a `limit`, it reserves `wanted`."""
-        account, session = self.account, self._fleet.session
+        """The next question; with a `limit`, it reserves `wanted`.
+
+        What is left of the last one is given back then, and may be reserved ahead again.
+        """
+        account, session, now = self.account, self._fleet.session, self._monotonic()
         with account.lock:
-            window, own = account.turn(), self._own()
+            window = account.turn()
+            starts = self._broken or session != self._session or window != self._window
+            if starts or limit is not None or now >= self._ahead_until:
+                self._ahead = NOTHING
+            own = self._own()
             if window != self._window:
                 self._window, self._broken = window, True
                 self._seen = self._acknowledged = NOTHING
                 self._seen_at = 0
-            if self._broken or session != self._session:
+            if starts:
                 self._broken, self._session, self._born = False, session, 0
                 self._epoch += 1
                 self._base = self._stated = own
@@ -163,14 +221,20 @@ class SharedAccount:
             )
             self._stated = stated
             marks = () if self._fleet.is_cluster else (mark_key(),)
-            question = budget_spend(self._key, statement, wanted, limit, marks=marks)
-            return _Asked(question, self._epoch, stated)
+            ahead = self._expect(limit, now)
+            question = budget_spend(self._key, statement, wanted, limit, ahead=ahead, marks=marks)
+            asked = _Asked(question, self._epoch, stated, now, limit, ahead)
+            if ahead is not NOTHING:
+                self._asks_ahead = asked
+            return asked
 
     def hear(self, asked: _Asked, reply: Any, wanted: Sum | None = None) -> _Heard:
         """Take in a reply. If it grants what was `wanted`, that is entered into `account`."""
         account = self.account
-        status, now, born, tokens, nanos, wait = _read(reply)
+        status, now, born, tokens, nanos, wait, is_ahead = _read(reply)
         with account.lock:
+            if asked is self._asks_ahead:
+                self._asks_ahead = None
             if not status:
                 self._broken |= asked.epoch == self._epoch
                 if self._loss is None:
@@ -187,6 +251,12 @@ class SharedAccount:
             if status == "yes" and wanted is not None:
                 entry = account.enter(wanted.tokens, wanted.nanos / NANO)
                 self._reserved = self._reserved.plus(wanted)
+                self._pace.note(self._monotonic(), *wanted)
+            if is_ahead:
+                self._reserved = self._reserved.plus(asked.ahead)
+                self._ahead, self._ahead_limit = self._ahead.plus(asked.ahead), asked.limit
+                self._ahead_until = asked.at + LATE
+                self._fleet.soon(self._report_change, LATE)
             self._born = born
             self._seen, self._seen_at = Sum(tokens, nanos), now
             self._acknowledged = asked.stated.plus(self._reserved)
@@ -225,6 +295,8 @@ class SharedAccount:
     def close(self) -> None:
         """Report what was spent, and leave the account."""
         self.detach()
+        with self.account.lock:
+            self._ahead = NOTHING
         self._fleet.post(self.ask().question)
         self._fleet.post(budget_leave(self._key, self._process))
 
@@ -233,7 +305,18 @@ class SharedAccount:
         self.account.changed = None
 
     def _own(self) -> Sum:
-        return Sum(self.account.tokens, round(self.account.usd * NANO))
+        """Spent or reserved by this process, also ahead."""
+        return _sum(self.account.tokens, self.account.usd).plus(self._ahead)
+
+    def _expect(self, limit: Sum | None, now: float) -> Sum:
+        """What to reserve ahead: for the calls that are expected, and a small part of `limit`."""
+        if limit is None or self._asks_ahead is not None:
+            return NOTHING
+        calls, *most = self._pace.expect(now)
+        for limited, each in zip(limit, most, strict=True):
+            if limited >= 0 and each:
+                calls = min(calls, limited // _MOST_AHEAD // each)
+        return Sum(calls * most[0], calls * most[1]) if calls else NOTHING
 
     def _now(self) -> float:
         clock = self._clock
@@ -245,7 +328,12 @@ class SharedAccount:
 
     def _report_change(self) -> list[tuple[Question, Hear | None]]:
         with self.account.lock:
+            if self._monotonic() >= self._ahead_until:
+                self._ahead = NOTHING
             is_known = self._own().minus(self._reserved) == self._stated
+            is_ahead = self._ahead is not NOTHING
+        if is_ahead:
+            self._fleet.soon(self._report_change, LATE)
         return [] if is_known or self.account.changed is None else [self.report()]
 
     def _heard(self, asked: _Asked, reply: Any, again: bool) -> None:
@@ -260,12 +348,8 @@ class SharedReservation:
     def __init__(self, shared: SharedAccount, budget: Budget, tokens: int, usd: float) -> None:
         self._shared, self._budget = shared, budget
         self._amount = tokens, usd
-        self._wanted = Sum(tokens, round(usd * NANO))
-        limit = budget.limit
-        self._limit = Sum(
-            _UNLIMITED if limit.tokens == math.inf else int(limit.tokens),
-            _UNLIMITED if limit.usd == math.inf else round(limit.usd * NANO),
-        )
+        self._wanted = _sum(tokens, usd)
+        self._limit = _limit_of(budget)
         self._asked: _Asked | None = None
         """The question whose reply is outstanding."""
         self._tries = 0
@@ -299,10 +383,21 @@ class _Heard(NamedTuple):
     wait: float = 0.0
 
 
-def _read(reply: Any) -> tuple[str, int, int, int, int, int]:
+def _sum(tokens: int, usd: float) -> Sum:
+    return Sum(tokens, round(usd * NANO))
+
+
+def _limit_of(budget: Budget) -> Sum:
+    return Sum(
+        _UNLIMITED if budget.tokens is None else budget.tokens,
+        _UNLIMITED if budget.usd is None else round(budget.usd * NANO),
+    )
+
+
+def _read(reply: Any) -> tuple[str, int, int, int, int, int, int]:
     """The fields of a reply; the status is empty if it cannot be read."""
-    if isinstance(reply, list) and len(reply) == 6 and isinstance(reply[0], bytes):
+    if isinstance(reply, list) and len(reply) == 7 and isinstance(reply[0], bytes):
         status, *numbers = reply
         if all(isinstance(each, int) for each in numbers):
             return (status.decode("ascii", "replace"), *numbers)
-    return "", 0, 0, 0, 0, 0
+    return "", 0, 0, 0, 0, 0, 0

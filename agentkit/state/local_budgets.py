@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentkit.state.budget_questions import NOTHING, Sum
+from agentkit.state.budget_questions import NOTHING, QUIET_MS, RETURNED_MS, Sum
 from agentkit.state.local_marks import LocalMarks
 
 
@@ -19,6 +19,10 @@ class _Account:
     known: Sum = NOTHING
     """The total of an account that was lost, as heard last."""
     known_at: int = 0
+    ahead_until: int = 0
+    """When what was reserved ahead, and not used, was given back."""
+    quiet_until: int = 0
+    """Until when nothing is reserved ahead."""
     returned: Sum = NOTHING
     """The part of it that belongs to processes that have reported since."""
     members: dict[str, tuple[int, Sum]] = field(default_factory=dict)
@@ -35,10 +39,28 @@ class _Account:
         if seen_at > self.known_at:
             self.known, self.known_at = seen, seen_at
 
-    def has_room(self, wanted: Sum, limit: Sequence[int]) -> bool:
+    def has_room(self, wanted: Sum, limit: Sequence[float]) -> bool:
         """Whether `wanted` fits into `limit` (-1: unlimited)."""
         after = self.total.plus(wanted)
         return all(not 0 <= most < amount for most, amount in zip(limit, after, strict=True))
+
+    def reserve(
+        self, process: str, epoch: int, amounts: Sequence[Sum], limit: Sequence[int], now: int
+    ) -> tuple[bytes, int, int]:
+        """Reserve what is wanted, and what is wanted ahead: status, ms to wait, and the latter."""
+        wanted, ahead = amounts
+        if not self.has_room(wanted, limit):
+            if self.ahead_until <= now:
+                return b"no", 0, 0
+            self.quiet_until = now + QUIET_MS
+            return b"wait", self.ahead_until - now, 0
+        self.count(process, epoch, wanted)
+        is_loud = any(ahead) and self.quiet_until <= now
+        if not is_loud or not self.has_room(ahead, [each / 2 for each in limit]):
+            return b"yes", 0, 0
+        self.count(process, epoch, ahead)
+        self.ahead_until = now + RETURNED_MS
+        return b"yes", 0, 1
 
     def count(self, process: str, epoch: int, change: Sum) -> None:
         _, own = self.members.get(process, (0, NOTHING))
@@ -63,34 +85,33 @@ class LocalBudgets:
         mark, asked = (asked[0], asked[1:]) if len(asked) % 2 else (None, asked)
         process, epoch, start, end, born, *amounts = asked
         base, reported, seen, spent, wanted = (Sum(*amounts[i : i + 2]) for i in range(0, 10, 2))
-        limit, (seen_at, hold, reserves) = amounts[10:12], amounts[12:]
+        limit, (seen_at, hold, reserves, *more) = amounts[10:12], amounts[12:]
         now, account = self._now(), self._accounts.get(key)
         if account is not None:
             now = max(now, account.start)
         if now < start or (end and now >= end):
-            return [b"window", now, 0, 0, 0, 0]
+            return [b"window", now, 0, 0, 0, 0, 0]
         if account is None or account.start != start:
             account = _Account(start, now, now + hold if seen_at else 0)
         known, own = account.members.get(process, (0, NOTHING))
         if known > epoch or (born and not known):
             status = b"late" if known else b"introduce"
-            return [status, now, account.born, *account.total, 0]
+            return [status, now, account.born, *account.total, 0, 0]
         if not known:
             account.introduce(reported, seen, seen_at)
         if known < epoch:
             account.count(process, epoch, base.minus(own))
         account.count(process, epoch, spent)
-        status, wait = b"yes", 0
+        status, wait, ahead = b"yes", 0, 0
         if reserves:
             held = max(account.hold, self._lost_at(mark, now) + hold)
             if held > now:
                 status, wait = b"wait", held - now
-            elif account.has_room(wanted, limit):
-                account.count(process, epoch, wanted)
             else:
-                status = b"no"
+                both = wanted, Sum(*more)
+                status, wait, ahead = account.reserve(process, epoch, both, limit, now)
         self._accounts[key] = account
-        return [status, now, account.born, *account.total, wait]
+        return [status, now, account.born, *account.total, wait, ahead]
 
     def _lost_at(self, mark: str | None, now: int) -> int:
         """When the server lost something, as far as it is known; negative if it did not."""

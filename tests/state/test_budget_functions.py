@@ -44,7 +44,8 @@ def spendings(draw: st.DrawFn) -> Any:
         spent=draw(changes),
     )
     marks = draw(st.sampled_from([(), (mark_key(),)]))
-    return budget_spend(KEY, statement, draw(sums), draw(limits), marks=marks)
+    ahead = draw(st.builds(Sum, st.integers(0, 3), st.integers(0, 3)))
+    return budget_spend(KEY, statement, draw(sums), draw(limits), ahead=ahead, marks=marks)
 
 
 steps = st.one_of(

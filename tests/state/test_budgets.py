@@ -38,7 +38,8 @@ class Member:
         self.fault: str | None = None
         self._store = store
         self._rounds: list[MakeQuestions] = []
-        self.budgets = SharedBudgets(self)
+        self._soon: list[tuple[float, MakeQuestions]] = []
+        self.budgets = SharedBudgets(self, now=lambda: store.now / 1000)
         self.beat()
 
     def ask(self, question: Question) -> Any:
@@ -61,8 +62,16 @@ class Member:
             hear(reply)
 
     def soon(self, make: MakeQuestions, seconds: float = 0.01) -> None:
-        for question, hear in make():
-            self.post(question, hear)
+        self._soon.append((self._store.now + seconds * 1000, make))
+        self.pass_time()
+
+    def pass_time(self) -> None:
+        """Ask what is due; what can wait for 10 ms is."""
+        due = [make for at, make in self._soon if at <= self._store.now + 10]
+        self._soon = [row for row in self._soon if row[0] > self._store.now + 10]
+        for make in due:
+            for question, hear in make():
+                self.post(question, hear)
 
     def at_heartbeat(self, make: MakeQuestions) -> None:
         self._rounds.append(make)
@@ -99,6 +108,8 @@ class Team:
         options = {"tokens": LIMIT, "per": "day", "scope": "team", "on_loss": "stop", **options}
         self.budgets = [Budget(now=lambda: self.store.now / 1000, **options) for _ in self.members]
         self.entries: list[tuple[int, Entry]] = []
+        self.asked = 0
+        """Reservations for which the store had to be asked."""
         for member, budget in zip(self.members, self.budgets, strict=True):
             member.budgets.reservation(budget, 0, 0.0)  # so that its heartbeats report it
 
@@ -107,12 +118,17 @@ class Team:
         return sum(entry.tokens for _, entry in self.entries)
 
     def reserve(self, member: int, tokens: int) -> Entry | None:
-        fleet = self.members[member]
+        fleet, budget = self.members[member], self.budgets[member]
+        entry = fleet.budgets.use_ahead(budget, tokens, tokens / 1000)
+        if entry is not None:
+            self.entries.append((member, entry))
+            return entry
+        self.asked += 1
         reservation = fleet.budgets.reservation(self.budgets[member], tokens, tokens / 1000)
         while isinstance(step := reservation.step(fleet.ask(reservation.question)), float):
             if step:  # all live processes have a heartbeat meanwhile
                 self.beat()
-                self.store.now += max(1, round(step * 1000))
+                self.wait(max(1, round(step * 1000)))
         if step is not None:
             self.entries.append((member, step))
         return step
@@ -126,6 +142,36 @@ class Team:
         for each in self.members:
             each.beat()
 
+    def wait(self, milliseconds: int) -> None:
+        self.store.now += milliseconds
+        for each in self.members:
+            each.pass_time()
+
+    def play(self, kind: str, number: int, value: Any) -> None:
+        """One step of a property."""
+        member = self.members[number % 2]
+
+        def burst() -> None:  # which reserves ahead
+            for _ in range(6):
+                self.reserve(number, value)
+
+        def abandon() -> None:  # a caller is cancelled while its question is on its way
+            reservation = member.budgets.reservation(self.budgets[number], value, 0.0)
+            member.ask(reservation.question)
+            reservation.close()
+
+        acts: dict[str, Callable[[], Any]] = {
+            "reserve": lambda: self.reserve(number, value),
+            "burst": burst,
+            "wait": lambda: self.wait(value),
+            "settle": lambda: self.settle(number, value),
+            "fault": lambda: setattr(member, "fault", value),
+            "abandon": abandon,
+            "beat": member.beat,
+            "flush": self.store.state.flush,
+        }
+        acts[kind]()
+
     def heal(self) -> None:
         for each in self.members:
             each.fault = None
@@ -135,6 +181,8 @@ whom = st.integers(0, 1)
 steps = st.one_of(
     st.tuples(st.just("reserve"), whom, st.integers(0, 400)),
     st.tuples(st.just("reserve"), whom, st.integers(0, 400)),
+    st.tuples(st.just("burst"), whom, st.integers(0, 3)),
+    st.tuples(st.just("wait"), whom, st.sampled_from([5, 50, 100, 300])),
     st.tuples(st.just("settle"), st.integers(0, 9), st.integers(0, 400)),
     st.tuples(st.just("fault"), whom, st.sampled_from(["cut", "late", None])),
     st.tuples(st.just("abandon"), whom, st.integers(0, 400)),
@@ -148,29 +196,59 @@ steps = st.one_of(
 def test_nothing_is_spent_beyond_the_limit_and_in_the_end_all_agree(taken: list[Any]) -> None:
     team = Team()
     for kind, number, value in taken:
-        member = team.members[number % 2]
-        if kind == "reserve":
-            team.reserve(number, value)
-        elif kind == "settle":
-            team.settle(number, value)
-        elif kind == "fault":
-            member.fault = value
-        elif kind == "abandon":  # a caller is cancelled while its question is on its way
-            reservation = member.budgets.reservation(team.budgets[number], value, 0.0)
-            member.ask(reservation.question)
-            reservation.close()
-        elif kind == "beat":
-            member.beat()
-        else:
-            team.store.state.flush()
+        team.play(kind, number, value)
         assert team.spent <= LIMIT
     team.heal()
+    team.wait(100)
     for _ in range(3):
         team.beat()
     spent = team.spent
     if any(kind == "flush" for kind, *_ in taken):  # what was granted without a reply may count
         spent = max(spent, team.budgets[0].spent_tokens)
     assert [each.spent_tokens for each in team.budgets] == [spent] * 2
+
+
+def test_calls_in_quick_succession_reserve_ahead_and_give_back_what_they_do_not_use() -> None:
+    team = Team(tokens=100_000)
+    for _ in range(50):
+        team.reserve(0, 10)
+    assert team.asked <= 9
+    assert team.budgets[0].spent_tokens == 500, "what is left of it is not spent"
+    team.wait(100)
+    team.members[1].beat()
+    assert team.budgets[1].spent_tokens == 500
+    asked = team.asked
+    team.reserve(0, 10)
+    assert team.asked == asked + 1
+
+
+def test_a_small_part_of_a_budget_is_reserved_ahead_and_nothing_beyond_half_of_it() -> None:
+    team = Team(tokens=LIMIT)
+    for _ in range(20):
+        team.reserve(0, 10)
+    assert team.asked == 20 - 9, "at most one call more with each question"
+    team.reserve(0, 295)
+    asked = team.asked
+    for _ in range(5):
+        team.reserve(0, 10)
+    assert team.asked == asked + 5
+
+
+def test_what_is_reserved_ahead_refuses_no_call_of_another_process() -> None:
+    team = Team(tokens=100_000)
+    for _ in range(9):
+        team.reserve(0, 100)
+    assert team.reserve(1, 100_000 - 900) is not None
+
+
+def test_a_budget_with_a_lower_limit_uses_nothing_that_was_reserved_for_another() -> None:
+    team = Team(tokens=100_000)
+    team.reserve(1, 500)
+    for _ in range(9):
+        team.reserve(0, 100)
+    team.budgets[0] = Budget(tokens=LIMIT, per="day", scope="team")
+    team.members[0].budgets.reservation(team.budgets[0], 0, 0.0)
+    assert team.reserve(0, 100) is None
 
 
 def test_spending_survives_its_processes_and_starts_anew_with_the_window() -> None:
