@@ -223,7 +223,7 @@ class SharedAccount:
             marks = () if self._fleet.is_cluster else (mark_key(),)
             ahead = self._expect(limit, now)
             question = budget_spend(self._key, statement, wanted, limit, ahead=ahead, marks=marks)
-            asked = _Asked(question, self._epoch, stated, now, limit, ahead)
+            asked = _Asked(question, self._epoch, stated, at=now, limit=limit, ahead=ahead)
             if ahead is not NOTHING:
                 self._asks_ahead = asked
             return asked
