@@ -133,7 +133,7 @@ class Run:
 
     def events(self, *, streamed: bool) -> Generator[RunEvent, None, AgentResult[Any]]:
         """Yield what happens; with `streamed` also what the model answers, as it arrives."""
-        with _Closing(self._session) as closing:
+        with _Closing(self._session, self._manager) as closing:
             stepper = Stepper(self._loop.run(self._session.open(self._start)))
             stepper.advance()
             while not stepper.done:
@@ -163,7 +163,7 @@ class Run:
 
     async def aevents(self, *, streamed: bool) -> AsyncGenerator[RunEvent, None]:
         """Like `events`, for asyncio; the result is in the last event."""
-        with _Closing(self._session) as closing:
+        with _Closing(self._session, self._manager) as closing:
             stepper = Stepper(self._loop.run(await self._session.aopen(self._start)))
             stepper.advance()
             while not stepper.done:
@@ -361,11 +361,15 @@ def _response(outcome: _Outcome) -> Response[Any]:
 
 
 class _Closing:
-    """Releases the run at the end of the block, with the result or the error that ended it."""
+    """Releases the run at the end of the block, with the result or the error that ended it.
 
-    def __init__(self, session: Session) -> None:
+    A run that ends because its manager was closed has not failed: another process takes it over.
+    """
+
+    def __init__(self, session: Session, manager: LLMManager) -> None:
         self.result: AgentResult[Any] | None = None
         self._session = session
+        self._manager = manager
 
     def __enter__(self) -> Self:
         return self
@@ -380,7 +384,8 @@ class _Closing:
             pending = [each.call.id for each in self.result.pending]
             self._session.close(self.result.status, pending=pending)
         else:
-            failed = error is None or isinstance(error, Exception)
+            ended = error is None or isinstance(error, Exception)
+            failed = ended and not self._manager.closed
             self._session.close("failed" if failed else "abandoned", _note(error))
 
 

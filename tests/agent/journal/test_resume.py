@@ -342,6 +342,24 @@ def test_all_abandoned_runs_of_the_agent_are_resumed_and_no_others(folder: str) 
         assert asyncio.run(process(store).aresume_all()) == {}
 
 
+def test_a_run_of_a_process_that_shuts_down_is_taken_over() -> None:
+    world, store = World(), RunStore("memory")
+    plan = Plan(world, (calls("look", step=1), Response("done")))
+
+    @tool(effect="none")
+    def look(x: int) -> str:
+        """Look, while the process closes its manager."""
+        managers.pop().close()
+        return "seen"
+
+    first = agent_for(world, plan, tools=[look], journal=store)
+    managers: list[Any] = [first.llm_manager]
+    with pytest.raises(ConfigurationError, match="closed"):
+        first.run("Go.", run_id="r")
+    second = agent_for(world, plan, tools=[look], journal=store)
+    assert str(second.resume_all()["r"]) == "done"
+
+
 def test_an_unknown_run_is_named() -> None:
     with pytest.raises(JournalError, match="no run 'r'"):
         agent_for(World()).resume("r", journal=RunStore("memory"))
