@@ -96,11 +96,14 @@ class Plan:
                     f"{self.folder} has outputs without a {_MANIFEST}", hint="name another folder"
                 )
             draft = self.folder / f"{_MANIFEST}.{uuid.uuid4().hex}"
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump(data, file)
-                file.flush()
-                os.fsync(file.fileno())
-            is_first = _name_if_new(draft, manifest)
+            try:
+                with draft.open("w", encoding="utf-8") as file:
+                    json.dump(data, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                is_first = _name_if_new(draft, manifest)
+            finally:
+                draft.unlink(missing_ok=True)
             sync_folder(manifest)
         except OSError as error:
             raise file_error(self.folder, error) from error
@@ -267,8 +270,6 @@ def _name_if_new(draft: Path, name: Path) -> bool:
         return False
     except OSError:  # a file system without links
         draft.replace(name)
-    finally:
-        draft.unlink(missing_ok=True)
     return True
 
 

@@ -25,6 +25,8 @@ class Proxy:
         self._cut = False
         self._error: bytes | None = None
         self._open: list[socket.socket] = []
+        self._opening = threading.Lock()
+        """Held while a connection is made: one that is made during a cut must not outlive it."""
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(16)
@@ -49,10 +51,11 @@ class Proxy:
 
     def cut(self, *, repaired: bool = False) -> None:
         """End every connection; unless `repaired`, also new ones until `repair`."""
-        self._cut = not repaired
-        while self._open:
-            with suppress(OSError):
-                self._open.pop().shutdown(socket.SHUT_RDWR)
+        with self._opening:
+            self._cut = not repaired
+            while self._open:
+                with suppress(OSError):
+                    self._open.pop().shutdown(socket.SHUT_RDWR)
         self._flowing.set()
 
     def repair(self) -> None:
@@ -73,14 +76,15 @@ class Proxy:
                 near, _ = self._listener.accept()
                 far = socket.socket(socket.AF_UNIX)
                 try:
-                    if self._cut:
-                        raise ConnectionRefusedError
-                    far.connect(self._server.socket)
+                    with self._opening:
+                        if self._cut:
+                            raise ConnectionRefusedError
+                        far.connect(self._server.socket)
+                        self._open += [near, far]
                 except OSError:
                     near.close()
                     far.close()
                     continue
-                self._open += [near, far]
                 for source, sink, replies in ((near, far, False), (far, near, True)):
                     threading.Thread(
                         target=self._pump, args=(source, sink, replies), daemon=True

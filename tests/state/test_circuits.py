@@ -108,6 +108,16 @@ def test_one_probe_of_all_that_ask_at_the_same_time() -> None:
     assert fleet.states == ["closed", "closed", "closed"]
 
 
+def test_one_probe_after_the_store_has_forgotten_the_circuit() -> None:
+    fleet = opened("a", "b", "c")
+    fleet.state.flush()
+    fleet.run(1.5)
+    assert [each.admit() for each in fleet.processes] == [None] * 3
+    fleet.run(8.5)
+    permits = [each.admit() for each in fleet.processes]
+    assert [permit is None for permit in permits] == [False, True, True]
+
+
 def test_a_probe_that_hangs_for_too_long_makes_room_for_another() -> None:
     fleet = opened("a", "b")
     fleet.run(10.0)
