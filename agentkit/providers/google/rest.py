@@ -56,7 +56,7 @@ def locate(body: Body, stream: bool) -> tuple[str, Body]:
     config = dict(body["config"])
     extra, version = config.pop("extra_body", None), _api_version(config.get("http_options"))
     model = quote(body["model"], safe="/")
-    if "/" not in model:
+    if not model.startswith(("models/", "tunedModels/")):
         model = f"models/{model}"
     method = "streamGenerateContent?alt=sse" if stream else "generateContent"
     content: dict[str, Any] = {"contents": body["contents"]}

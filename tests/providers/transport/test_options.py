@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_the_options_of_a_call(provider: str, transport: str, server: WireServer
         server,
         PROVIDERS[provider].make(server, transport=transport),
         extra_headers={"X-A": "b", "user-agent": "mine"},
-        extra_query={"q": "1"},
+        extra_query={"q": "1", "debug": True, "unset": None, "deep": {"a b": 2.5}},
         extra_body={"made_up": made_up},
         timeout=7,
     )
@@ -49,8 +50,33 @@ def test_the_options_of_a_call(provider: str, transport: str, server: WireServer
         request.body
     )
     if provider != "google":
-        assert request.path.endswith("?q=1")
+        query = parse_qsl(request.path.partition("?")[2], keep_blank_values=True)
+        assert query == [("q", "1"), ("debug", "true"), ("deep[a b]", "2.5")]
         assert (request.headers["x-a"], request.headers["user-agent"]) == ("b", "mine")
+
+
+@both_transports
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "anthropic", "compatible"])
+def test_a_list_in_the_query(provider: str, transport: str, server: WireServer) -> None:
+    """Groq's SDK joins it with commas."""
+    adapter = PROVIDERS[provider].make(server, transport=transport)
+    request = sent(server, adapter, extra_query={"tag": ["a", 2]})
+    assert request.path.endswith("?tag%5B%5D=a&tag%5B%5D=2")
+
+
+@both_transports
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("tunedModels/mine", "/v1/tunedModels/mine:generateContent"),
+        ("models/m", "/v1/models/m:generateContent"),
+    ],
+)
+def test_models_of_google(transport: str, model: str, path: str, server: WireServer) -> None:
+    adapter = provider_for(
+        f"google:{model}", api_key="k", base_url=server.google_url, transport=transport
+    )
+    assert sent(server, adapter).path == path
 
 
 def test_the_time_limit_of_a_call(server: WireServer) -> None:

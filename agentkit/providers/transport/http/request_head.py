@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from agentkit.providers.transport.http.failures import UnsendableHeaderError
 
@@ -31,6 +32,26 @@ def merge_headers(*groups: Mapping[str, Any]) -> dict[str, str]:
                 raise UnsendableHeaderError(f"the header {name!r} cannot be sent")
             merged[key] = name, value
     return dict(merged.values())
+
+
+def encode_query(query: Mapping[str, Any]) -> str:
+    """The query of a URL as OpenAI's and Anthropic's SDKs write it.
+
+    Booleans in lower case, without values that are None; ``{"a": {"b": 1}, "c": [2, 3]}`` is
+    ``a[b]=1&c[]=2&c[]=3``, percent-encoded.
+    """
+    return urlencode([pair for name, value in query.items() for pair in _pairs(name, value)])
+
+
+def _pairs(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _pairs(f"{name}[{key}]", each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _pairs(f"{name}[]", each)
+    elif value is not None:
+        yield name, str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def request_head(target: str, host: str, headers: Mapping[str, str]) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode
 
 from agentkit.errors import InvalidRequestError, LLMError
 from agentkit.providers.requirements import check_base_url
@@ -29,7 +28,11 @@ from agentkit.providers.transport.http.failures import (
     UnsendableHeaderError,
 )
 from agentkit.providers.transport.http.record import Record, parse, serialize, typed_parser
-from agentkit.providers.transport.http.request_head import merge_headers, request_head
+from agentkit.providers.transport.http.request_head import (
+    encode_query,
+    merge_headers,
+    request_head,
+)
 
 if TYPE_CHECKING:
     from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient, AsyncHttpReply
@@ -221,7 +224,7 @@ class HttpTransport:
             body.update(extra)
         path, content = self._locate(body, stream)
         if query:
-            path += ("&" if "?" in path else "?") + urlencode(query, doseq=True)
+            path += ("&" if "?" in path else "?") + encode_query(query)
         if read_timeout is None:
             read_timeout = timeout if isinstance(timeout, int | float) else READ_TIMEOUT
         data = serialize(content)
