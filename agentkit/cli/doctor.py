@@ -81,14 +81,14 @@ def examine() -> dict[str, Any]:
     required, extras = _requirements()
     dependencies = [_dependency(name, bounds) for name, bounds in required]
     cache, cache_problem, cache_note = _response_cache()
-    transport, transport_problem = _transport()
+    transport, transport_problems = _transport()
     self_test = _self_test()
     test_problem = "" if self_test == "ok" else f"a manager did not answer: {self_test}"
     fleet, fleet_problem = _fleet()
     problems = [
         *(each.pop("problem") for each in dependencies),
         cache_problem,
-        transport_problem,
+        *transport_problems,
         test_problem,
         fleet_problem,
     ]
@@ -257,48 +257,59 @@ def _fleet() -> tuple[dict[str, Any] | None, str]:
     return facts, f"fleet: {problem}" if problem else ""
 
 
-def _transport() -> tuple[dict[str, Any], str]:
-    """The transport of models that do not name one, and a problem with it, or an empty string."""
+def _transport() -> tuple[dict[str, Any], list[str]]:
+    """The transport of models that do not name one, that of each model, and the problems."""
     from agentkit.errors import ConfigurationError
     from agentkit.providers.registry import NATIVE_PACKAGES
     from agentkit.providers.requirements import is_installed, transport_name
 
     missing = [name for name in NATIVE_PACKAGES if not is_installed(name)]
-    problem = ""
+    problems = []
     try:
         name: str | None = transport_name(None)
     except ConfigurationError as error:
-        name, problem = None, f"AGENTKIT_TRANSPORT: {one_line(error)}"
+        name = None
+        problems.append(f"AGENTKIT_TRANSPORT: {one_line(error)}")
+    models, problem = _transports_of_models(name)
+    if problem:
+        problems.append(problem)
     install = f'pip install "{_DISTRIBUTION}[native]"'
-    if name == "native" and missing:
-        problem = f"AGENTKIT_TRANSPORT is native, but {', '.join(missing)} is missing: {install}"
+    users = ["AGENTKIT_TRANSPORT"] if name == "native" else []
+    users += [model for model, chosen in models.items() if chosen == "native" and not users]
+    if users and missing:
+        verb = "is" if name == "native" else "uses"
+        packages = ", ".join(missing)
+        problems.append(f"{users[0]} {verb} native, but {packages} is missing: {install}")
     facts = {
         "in_use": name,
         "set_by": "AGENTKIT_TRANSPORT" if os.environ.get("AGENTKIT_TRANSPORT") else "default",
         "native_installed": not missing,
         "install": install if missing else None,
-        "models": _transports_of_models(name),
+        "models": models,
     }
-    return facts, problem
+    return facts, problems
 
 
-def _transports_of_models(default: str | None) -> dict[str, str | None]:
-    """The transport of each model of the configuration; empty if there is none, or it is wrong.
+def _transports_of_models(default: str | None) -> tuple[dict[str, str | None], str]:
+    """The transport of each model of the configuration, and what is wrong with it, or nothing.
 
-    What is wrong with it is shown by ``agentkit config check``.
+    There are no models if there is no configuration, or if it is wrong.
     """
     from agentkit.config.load import is_configured, load_settings
     from agentkit.errors import ConfigurationError, MissingDependencyError
 
     try:
         providers = load_settings().providers.values() if is_configured() else ()
-    except (ConfigurationError, MissingDependencyError):
-        return {}
-    return {
+    except MissingDependencyError:
+        return {}, ""
+    except ConfigurationError as error:
+        return {}, f"configuration: {one_line(error)}"
+    chosen = {
         f"{provider.name}:{key.model}": provider.transport or default
         for provider in providers
         for key in provider.keys
     }
+    return chosen, ""
 
 
 def _unusable(directory: Path, reason: str) -> str:

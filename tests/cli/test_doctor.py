@@ -115,7 +115,7 @@ def test_no_value_of_a_key_is_ever_shown(monkeypatch: pytest.MonkeyPatch) -> Non
         assert CANARY not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["AGENTKIT_DEADLINE", "AGENTKIT_PROVIDERS__OPENAI__KEYS"])
+@pytest.mark.parametrize("name", ["AGENTKIT_DEADLINE", "AGENTKIT_PROVIDERS__OPENAI__API_KEYS"])
 def test_a_variable_that_overrides_the_configuration_is_known_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -289,8 +289,25 @@ def test_the_transport_of_each_configured_model_is_shown(
     models = {"openai:m": "native", "bedrock:m@eu-central-1": "sdk"}
     assert report["transport"]["models"] == models
     assert "openai:m                  native" in doctor()[1]
-    file.write_text("providers: [wrong]", "utf-8")
-    assert findings()[1]["transport"]["models"] == {}
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    code, report = findings()
+    assert code == 1
+    assert report["problems"] == [
+        'openai:m uses native, but msgspec is missing: pip install "agentkit-llms[native]"'
+    ]
+
+
+def test_a_wrong_configuration_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(f"transport: pigeon\nproviders: {{openai: {{keys: {CANARY}}}}}\n", "utf-8")
+    monkeypatch.setenv("AGENTKIT_CONFIG", str(file))
+    code, report = findings()
+    assert (code, report["transport"]["models"]) == (1, {})
+    assert report["problems"][0].startswith("configuration: ")
+    assert f"{file}:1: transport: pigeon" in report["problems"][0]
+    assert CANARY not in CliRunner().invoke(app, ["doctor"]).output
 
 
 def test_an_unknown_transport_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
