@@ -231,7 +231,8 @@ def _factory(name: str, spec: str, transport: str | None) -> Callable[..., Any]:
         if chosen == "native":
             require_native()
         if chosen == "sdk" or info.sdk_always:
-            require_sdk(info.sdk, info.extra)
+            native = () if info.sdk_always else NATIVE_PACKAGES
+            require_sdk(info.sdk, info.extra, native=native)
         module, _, attribute = info.adapter.partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -35,16 +36,20 @@ def is_installed(sdk: str) -> bool:
         return False
 
 
-def require_sdk(sdk: str, extra: str) -> None:
+def require_sdk(sdk: str, extra: str, *, native: Sequence[str] = ()) -> None:
     """Check that an SDK is installed, without importing it.
 
+    `native` are the packages of the native transport, where it works without the SDK.
+
     Raises:
-        MissingDependencyError: it is not; names the command that installs it.
+        MissingDependencyError: it is not; names the command that installs it, and the native
+            transport if its packages are installed.
     """
     if not is_installed(sdk):
-        raise MissingDependencyError(
-            f"the {sdk} package is not installed", hint=f'pip install "agentkit-llms[{extra}]"'
-        )
+        hint = f'pip install "agentkit-llms[{extra}]"'
+        if native and all(map(is_installed, native)):
+            hint += ", or choose transport='native', which is installed"
+        raise MissingDependencyError(f"the {sdk} package is not installed", hint=hint)
 
 
 def key_from_environment(*variables: str, provider: str) -> str:

@@ -123,6 +123,16 @@ def test_a_missing_sdk_names_the_command_that_installs_it(
     assert f'pip install "agentkit-llms[{KNOWN[name].extra}]"' in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "named"), [("openai", True), ("bedrock", False)])
+def test_a_missing_sdk_names_the_native_transport_where_that_is_enough(
+    name: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requirements, "is_installed", lambda sdk: sdk != KNOWN[name].sdk)
+    with pytest.raises(MissingDependencyError) as caught:
+        provider_for(f"{name}:m")
+    assert ("transport='native'" in str(caught.value)) is named
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["openai", "openai-responses", "groq", "anthropic", "google"])
 def test_preparing_an_adapter_loads_its_sdk(name: str) -> None:
