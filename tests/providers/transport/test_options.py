@@ -10,6 +10,7 @@ import pytest
 
 from agentkit import ConfigurationError, InvalidRequestError
 from agentkit.providers.registry import provider_for
+from agentkit.providers.requirements import TransportName
 from agentkit.testing import RecordedRequest, WireServer, faults
 from agentkit.types import Request
 from tests.providers.contract import PROVIDERS
@@ -72,7 +73,9 @@ def test_a_list_in_the_query(provider: str, transport: str, server: WireServer) 
         ("models/m", "/v1/models/m:generateContent"),
     ],
 )
-def test_models_of_google(transport: str, model: str, path: str, server: WireServer) -> None:
+def test_models_of_google(
+    transport: TransportName, model: str, path: str, server: WireServer
+) -> None:
     adapter = provider_for(
         f"google:{model}", api_key="k", base_url=server.google_url, transport=transport
     )
