@@ -311,14 +311,12 @@ class ValkeyFleet:
             return False
         lines = None if loop is None else store.loops.lines_of(loop)
         line = store.line_of(pending, lines)
+        if line.loop is not None and not line.load and not pending.is_heard:
+            line = store.line_of(pending)  # its reply would wake the loop, for nobody
         if line.load >= _WAITING:
             return False
         line.send(pending, together=pending.signal is None)
-        if (
-            line.loop is not None
-            or pending.signal is not None
-            or not (pending.wake or pending.hear)
-        ):
+        if line.loop is not None or pending.signal is not None or not pending.is_heard:
             self._look_after(TICK)
         elif pending.wake is not None:
             self._reads = True
