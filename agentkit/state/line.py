@@ -79,11 +79,6 @@ class Pending:
         return not (self.abandoned or self.is_own or (self.signal is None and self.wake is None))
 
     @property
-    def is_heard(self) -> bool:
-        """Whether somebody gets the reply."""
-        return not (self.signal is None and self.wake is None and self.hear is None)
-
-    @property
     def may_repeat(self) -> bool:
         """Whether to wait longer for the reply, or to ask once more over another connection."""
         question = self.question

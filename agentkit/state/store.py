@@ -6,6 +6,7 @@ moving it, names the other one, which is then asked.
 
 from __future__ import annotations
 
+import time
 from binascii import crc_hqx
 from collections import deque
 from collections.abc import Callable
@@ -118,6 +119,13 @@ class Store:
         if isinstance(reply, ReplyError):
             raise reply
         return reply
+
+    def read_newest(self, seconds: float) -> None:
+        """Read, for all, until what was asked last has its reply, unless another thread reads."""
+        for line in self.lines.values():
+            newest = line.newest
+            if newest is not None:
+                line.lead(newest, time.monotonic() + seconds)
 
     def execute(self, node: Node, *commands: Command) -> list[Any]:
         """The replies of one server to other commands. An error of the server is returned."""

@@ -123,7 +123,7 @@ def any_server() -> Iterator[Server]:
 @pytest.fixture
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask for news, and for a store that was lost, ten times a second instead of once."""
-    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 0.1)
+    monkeypatch.setattr("agentkit.state.keeper.HEARTBEAT", 0.1)
 
 
 def each_server(request: pytest.FixtureRequest) -> str:

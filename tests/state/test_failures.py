@@ -14,8 +14,9 @@ import pytest
 from agentkit import BreakerPolicy, Budget, LLMManager, RateLimits
 from agentkit.errors import CircuitOpenError, ServerError
 from agentkit.state import questions
+from agentkit.state.keeper import SLOW_IN_A_ROW
 from agentkit.state.questions import SharedKeys
-from agentkit.state.valkey import SLOW_IN_A_ROW, ValkeyFleet
+from agentkit.state.valkey import ValkeyFleet
 from agentkit.testing import ScriptedModel
 from tests.architecture.tree import ROOT
 from tests.helpers import until
@@ -176,7 +177,7 @@ def test_no_call_fails_and_no_loop_stands_still(name: str, server: Server, proxy
 def test_a_slow_server_is_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = ValkeyFleet(server.url)
     until(lambda: fleet.state == "up")
-    for module in ("line", "valkey"):  # each reply takes longer than that
+    for module in ("line", "patience"):  # each reply takes longer than that
         monkeypatch.setattr(f"agentkit.state.{module}.SLOW", -1.0)
     asked = [fleet.ask(questions.beat("p")) for _ in range(SLOW_IN_A_ROW)]
     assert None not in asked, "a reply that is slow is a reply"

@@ -170,7 +170,7 @@ def beat_again(process: str) -> Question:
 def test_a_question_that_asks_for_it_is_repeated_when_the_connection_breaks(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentkit.state.valkey.HEARTBEAT", 3.0)
+    monkeypatch.setattr("agentkit.state.keeper.HEARTBEAT", 3.0)
     with proxy_of(server) as proxy:
         fleet = ValkeyFleet(proxy.url)
         until(lambda: is_up(fleet))
@@ -193,7 +193,7 @@ def test_a_question_that_asks_for_it_is_repeated_when_the_connection_breaks(
 def test_a_question_that_asks_for_it_waits_longer_and_the_others_do_not(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agentkit.state.valkey.PATIENCE", 0.3)
+    monkeypatch.setattr("agentkit.state.patience.PATIENCE", 0.3)
     monkeypatch.setattr("agentkit.state.valkey.LONGEST_WAIT", 10.0)
 
     async def main() -> tuple[Any, Any]:
@@ -217,6 +217,23 @@ def test_a_question_that_asks_for_it_waits_longer_and_the_others_do_not(
         fleet.close()
     assert short is None
     assert long[0] == 2
+
+
+def test_a_process_that_is_late_itself_keeps_a_silent_store(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: is_up(fleet))
+        monkeypatch.setattr("agentkit.state.patience.PATIENCE", 0.03)
+        monkeypatch.setattr("agentkit.state.patience.LATE", -1.0)  # each wake of a thread is late
+        proxy.hold()
+        assert fleet.ask(questions.beat("p")) is None, "its caller waits no longer"
+        assert is_up(fleet)
+        proxy.release()
+        until(lambda: fleet.ask(questions.beat("p")) is not None)
+        assert fleet.statistics()["faults"] == {}
+        fleet.close()
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
