@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agentkit._fork import fork_safe_lock
 from agentkit.policy.period import EVER, Period, Window, window_of
+
+_ROUNDING: Final = 5e-10
+"""US dollars by which a sum may be wrong: twenty times 0.01 are more than 0.2 in floating point."""
 
 
 class Amount(NamedTuple):
@@ -16,6 +19,14 @@ class Amount(NamedTuple):
 
     tokens: float
     usd: float
+
+    def exceeds(self, limit: Amount) -> bool:
+        """Whether either is more than that of `limit`."""
+        return self.tokens > limit.tokens or self.usd > limit.usd + _ROUNDING
+
+    def reaches(self, limit: Amount) -> bool:
+        """Whether either is at least that of `limit`."""
+        return self.tokens >= limit.tokens or self.usd >= limit.usd - _ROUNDING
 
 
 class Entry:
@@ -47,6 +58,8 @@ class Account:
         """Spent or reserved by this process."""
         self.others = Amount(0, 0.0)
         """Spent or reserved by other processes, as last heard."""
+        self.is_alone = False
+        """Whether the store in which the others count is lost."""
         self.changed: Callable[[], None] | None = None
         """Is called after an entry was added or settled."""
 
@@ -69,7 +82,7 @@ class Account:
         """Reserve an amount, unless more than `limit` would be spent then."""
         with self.lock:
             spent = self.spent()
-            if spent.tokens + tokens > limit.tokens or spent.usd + usd > limit.usd:
+            if Amount(spent.tokens + tokens, spent.usd + usd).exceeds(limit):
                 return None
             return self.enter(tokens, usd)
 

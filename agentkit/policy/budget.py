@@ -117,8 +117,7 @@ class Budget:
     @property
     def exhausted(self) -> bool:
         """Whether a limit has been reached."""
-        spent, limit = self.account.spent(), self.limit
-        return spent.tokens >= limit.tokens or spent.usd >= limit.usd
+        return self.account.spent().reaches(self.limit)
 
     def charge(self, usage: Usage, price: Price | None) -> None:
         """Count `usage` that was not reserved before."""
@@ -160,6 +159,13 @@ class Budget:
         """The error for an attempt that may use more than what is left."""
         spent, limit = self.account.spent(), self.limit
         until = _until(self.account.end())
+        if self.account.is_alone and self.on_loss != "open":
+            part = "nothing" if self.on_loss == "stop" else "only its share of what was left"
+            return BudgetExceededError(
+                f"{model} was not asked: while the store of the fleet is lost, this process may"
+                f" spend {part} of the budget {self.scope!r}",
+                hint="wait until the store is back, or use on_loss='open'",
+            )
         if limit.tokens < math.inf and spent.tokens + tokens > limit.tokens:
             left = max(limit.tokens - spent.tokens, 0)
             return BudgetExceededError(

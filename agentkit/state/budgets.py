@@ -235,6 +235,7 @@ class SharedAccount:
         with account.lock:
             if asked is self._asks_ahead:
                 self._asks_ahead = None
+            account.is_alone = not status
             if not status:
                 self._broken |= asked.epoch == self._epoch
                 if self._loss is None:
@@ -279,7 +280,7 @@ class SharedAccount:
                     own.tokens + (limit.tokens - left.tokens) / count,
                     own.usd + (limit.usd - left.usd) / count,
                 )
-            if account.tokens + tokens > limit.tokens or account.usd + usd > limit.usd:
+            if Amount(account.tokens + tokens, account.usd + usd).exceeds(limit):
                 return None
             return account.enter(tokens, usd)
 

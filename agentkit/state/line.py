@@ -8,6 +8,7 @@ of the fleet reads the other replies.
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import socket
 import ssl
@@ -342,7 +343,7 @@ class Line:
         self.is_suspect = False
         replies, waiting = self._replies, self._waiting
         replies.feed(data)
-        first = last = None
+        first_at = last_at = math.inf
         while (reply := replies.take()) is not MISSING:
             if not waiting:
                 raise ProtocolError("a reply came without a question")
@@ -351,11 +352,11 @@ class Line:
                 pending.skips -= 1
                 continue
             waiting.popleft()
-            last = pending
-            first = first or pending
+            last_at = pending.sent_at  # before it may be sent once more
+            first_at = min(first_at, last_at)
             self._deliver(pending, reply)
-        if first is not None and last is not None:
-            self._trips.add(now - first.sent_at, now - last.sent_at)
+        if last_at < math.inf:
+            self._trips.add(now - first_at, now - last_at)
 
     def _becomes_readable(self, seconds: float) -> bool:
         """Wait for at most `seconds` until there is something to read."""

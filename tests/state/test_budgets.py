@@ -296,6 +296,32 @@ def test_while_the_store_is_lost_a_budget_allows_what_it_says(on_loss: str, allo
     assert team.budgets[1].spent_tokens == 400 + allowed, "what was spent alone is reported"
 
 
+@pytest.mark.parametrize(
+    ("on_loss", "part"), [("stop", "nothing"), ("share", "only its share of what was left")]
+)
+def test_a_refusal_says_that_the_store_is_lost(on_loss: str, part: str) -> None:
+    team = Team(on_loss=on_loss)
+    team.reserve(0, 200)
+    team.beat()
+    budget = team.budgets[0]
+    assert f"of {LIMIT:,} are left" in str(budget.refusal(LIMIT, 0.0, "m"))
+    team.members[0].fault = "cut"
+    assert team.reserve(0, LIMIT - 200) is None
+    found = str(budget.refusal(LIMIT - 200, 0.0, "m"))
+    assert f"while the store of the fleet is lost, this process may spend {part} of" in found
+    team.heal()
+    team.beat()
+    assert f"of {LIMIT:,} are left" in str(budget.refusal(LIMIT, 0.0, "m"))
+
+
+def test_cents_fill_a_budget_to_its_limit() -> None:
+    budget = Budget(usd=0.2)
+    for _ in range(20):
+        assert budget.account.reserve(0, 0.01, budget.limit) is not None
+    assert budget.exhausted
+    assert budget.account.reserve(0, 0.000001, budget.limit) is None
+
+
 def test_a_process_that_never_reached_the_store_has_its_own_limit() -> None:
     team = Team(on_loss="share")
     team.members[0].fault, team.members[0].processes = "cut", 1

@@ -207,6 +207,23 @@ def test_slow_replies_are_counted_until_a_fast_one_comes() -> None:
     assert (trips.slow, trips.count) == (0, 3)
 
 
+def test_a_question_that_is_sent_once_more_takes_no_negative_time(peer: Peer) -> None:
+    asked = peer.ask("q", signal=WakeSignal())
+    settle = asked.settle
+
+    def send_again(reply: Any) -> None:
+        asked.settle = settle  # type: ignore[method-assign]
+        peer.line.send(asked)
+
+    asked.settle = send_again  # type: ignore[method-assign]
+    peer.reply("for the digest")
+    peer.line.read()
+    assert (peer.trips.count, peer.trips.seconds >= 0) == (1, True)
+    peer.reply("for the text")
+    wait_for(asked, 10)
+    assert asked.reply == b"for the text"
+
+
 def test_an_event_loop_reads_its_line_and_sends_what_its_tasks_ask_together() -> None:
     peer = Peer(Interrupted)
 
