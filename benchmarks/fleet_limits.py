@@ -36,13 +36,19 @@ from agentkit.types import Response, Usage
 
 options = json.loads(sys.argv[1])
 sent, admitted = [], []
-take = SharedLimits.take
+take, use_ahead = SharedLimits.take, SharedLimits.use_ahead
 
 def note(limits, member, need, now, bucket):
     admitted.append([time.monotonic(), member.name, *options["used"]])
     return take(limits, member, need, now, bucket)
 
-SharedLimits.take = note
+def note_ahead(limits, need, now):
+    found = use_ahead(limits, need, now)
+    if found is not None:
+        admitted.append([time.monotonic(), found[0].name, *options["used"]])
+    return found
+
+SharedLimits.take, SharedLimits.use_ahead = note, note_ahead
 
 class Model:
     provider = "benchmark"

@@ -13,7 +13,7 @@ HOLD_MS: Final = 2_500
 """Milliseconds after the loss of an account in which nothing is reserved: by then, each process has
 had a heartbeat with which it reports what it spent, also if it had to connect again."""
 
-RETURNED_MS: Final = 200
+RETURNED_MS: Final = 500
 """Milliseconds after which what was reserved ahead, and not used, was given back."""
 QUIET_MS: Final = 1_000
 """Milliseconds for which nothing is reserved ahead after a reservation had to wait for that."""

@@ -18,8 +18,9 @@ SPAN: Final = 61
 """Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
 LATE: Final = 100
 """Milliseconds within which an admitted call leaves: it counts in the bucket of then."""
-RETURNED: Final = 200
-"""Milliseconds after which places that were taken ahead, and not used, were given back."""
+RETURNED: Final = 500
+"""Milliseconds after which places that were taken ahead, and not used, were given back: `LATE`, and
+something for a busy machine."""
 HOLD: Final = 2_500
 """Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
 process, another second for one that has to connect again, and something for a busy machine."""

@@ -104,7 +104,9 @@ class SharedWindow:
 
     def use(self, taken: Taken, need: Need) -> None:
         """A call uses what was taken ahead, and needs no more than that."""
-        self._change(taken, (1, need.input_tokens, need.output_tokens))
+        amount = (1, need.input_tokens, need.output_tokens)
+        if amount != taken.amount:
+            self._change(taken, amount)
 
     def correct(self, taken: Taken, amount: Amount) -> None:
         """Replace what was estimated by what was used."""

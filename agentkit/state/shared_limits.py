@@ -145,6 +145,9 @@ class SharedLimits:
         """See `Sharing`."""
         if self._lost or not self._limited():
             return False
+        if self._asked is None and self._silent_since is None:
+            self._looked_at = now
+            return True
         since = self._silence()
         if since is not None:
             if now > max(self._looked_at, since) + LONGEST_WAIT + LATE:

@@ -139,7 +139,7 @@ def test_a_call_of_another_process_waits_for_a_place_to_be_given_back_and_no_lon
     call(world, 4, number=1)
     last = world[1].call()
     world.settle()
-    assert 0 < last.wait(world.store.now) < 3 * LATE
+    assert 0 < last.wait(world.store.now) < 1
     world.wait(LATE)
     assert last.granted
 

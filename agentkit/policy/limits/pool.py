@@ -231,8 +231,12 @@ class Pool:
             else:
                 lease._refusal = self._refusal(need, now)
                 if lease._refusal is None:
+                    is_first = not self._queue
                     insort(self._queue, lease, key=_rank)
-                    self._grant(now, wakes)
+                    if is_first and self._queue[0] is lease:
+                        self._wait_in_line(lease, now, wakes)
+                    else:
+                        self._grant(now, wakes)
                     lease._news = False
         if wakes or self._returned:
             self._unlocked(wakes)

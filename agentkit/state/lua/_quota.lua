@@ -4,7 +4,7 @@
 -- seconds old: for 60 to 61 seconds after it has left.
 local SPAN = 61
 local LATE = 100
-local RETURNED = 200
+local RETURNED = 500
 local HOLD = 2500
 local LONGEST_HOLD = 5000
 local GRACE = 1000

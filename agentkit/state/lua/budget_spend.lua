@@ -11,7 +11,7 @@
 -- them that the account had, its total as last heard, spent since the last question, to reserve,
 -- and the limit (-1: none); when that total was heard in ms (0: never), the ms to hold after a loss,
 -- and 1 to reserve; and the tokens and nano-dollars to reserve ahead.
-local RETURNED = 200
+local RETURNED = 500
 local QUIET = 1000
 local key, field = KEYS[1], 'p:' .. ARGV[1]
 local arg = {}
