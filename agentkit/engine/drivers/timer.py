@@ -6,10 +6,11 @@ import asyncio
 import math
 from typing import Final
 
-_TURNS: Final = 3
+_TURNS: Final = 7
 """Turns of the event loop before a task is cancelled whose time is up: one to notice what arrived
-while the loop was busy with others, one to wake the task, and one for the task itself. Otherwise
-thousands of tasks that start at once could all miss a limit, although everything has arrived."""
+while the loop was busy with others, up to five to wake the task, as a transport may spread that,
+and one for the task itself. Otherwise thousands of tasks that start at once could all miss a limit,
+although everything has arrived."""
 
 
 class Timer:

@@ -27,6 +27,7 @@ from agentkit.providers.transport.http.exchange import MOST_UNREAD, HttpExchange
 from agentkit.providers.transport.http.failures import HttpTimeoutError, connection_error
 from agentkit.providers.transport.http.limits import ConnectLimits, ConnectSteps, Step
 from agentkit.providers.transport.http.resolver import AddressInfo, resolver
+from agentkit.providers.transport.http.turns import Turns
 
 
 class AsyncHttpClient:
@@ -50,6 +51,7 @@ class AsyncHttpClient:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.timer = Timer(self._loop)
+        self.turns = Turns(self._loop)
         self._idle: deque[_Connection] = deque()
         self._opening = 0
         """Connections that `open_idle` is about to add."""
@@ -159,7 +161,7 @@ class AsyncHttpClient:
 
     async def _connect(self, seconds: float) -> _Connection:
         """A new connection, in `seconds` for all steps together."""
-        connection = _Connection(self.timer)
+        connection = _Connection(self.timer, self.turns)
         try:
             await self._open(connection, seconds)
         except BaseException as error:
@@ -263,9 +265,10 @@ class AsyncHttpReply:
 class _Connection(asyncio.Protocol):
     """One connection: carries one request at a time."""
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, turns: Turns) -> None:
         self.transport: asyncio.Transport
         self._loop = timer.loop
+        self._turns = turns
         self.limit = TaskLimit(timer)
         self.idle_since = 0.0
         self._exchange = HttpExchange()
@@ -376,7 +379,7 @@ class _Connection(asyncio.Protocol):
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self._turns.wake(waiter)
 
 
 class _Tls(SSLProtocol):
