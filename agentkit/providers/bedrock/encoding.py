@@ -151,7 +151,7 @@ def _tool_config(request: Request, choice: Any) -> Block | None:
     kind = choice.get("type") if isinstance(choice, Mapping) else choice
     called = {
         call.name: _tool_spec(call.name, "", {"type": "object"})
-        for message in request.conversation
+        for message in request.messages
         for call in message.tool_calls
     }
     tools = [_tool_spec(each.name, each.description, each.parameters) for each in request.tools]

@@ -1,21 +1,26 @@
 """One operation of the service without an SDK client: botocore's parts, and no connection.
 
-botocore validates and serializes the requests, and parses the responses and the events. What its
-client decides (endpoint, headers, signature) is read from its event ``before-call``, which is how
-botocore lets others answer a request. It signs, too, unless a `SignatureV4` agrees with it.
+What botocore's client decides (endpoint, headers, signature) is read from its event
+``before-call``, which is how botocore lets others answer a request. Common requests, responses and
+events are checked, written and read by the functions of `shapes`, and signed by a `SignatureV4`
+that agrees with botocore; botocore does all others.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from agentkit.providers.bedrock.connection import credentials_of
 from agentkit.providers.bedrock.frames import EventDecoder, EventParser
+from agentkit.providers.bedrock.shapes import RequestWriter, reader
 from agentkit.providers.bedrock.signature import SignatureV4, signature_like
+from agentkit.providers.transport.http.record import typed_parser
 from agentkit.providers.transport.instrumentation import without_sdk_spans
 
 _ADVISORY_REFRESH: Final = 15 * 60
@@ -26,7 +31,10 @@ _OF_ONE_CALL: Final = frozenset({"x-amzn-trace-id"})
 
 
 class SignedRequest(NamedTuple):
-    """A request as it is sent, below the endpoint."""
+    """A request as it is sent, below the endpoint.
+
+    `headers` are those beside, or in place of, the `Operation.headers`.
+    """
 
     path: str
     body: bytes
@@ -40,6 +48,7 @@ class Operation:
 
     Attributes:
         endpoint: the address that botocore resolved, without a default port.
+        headers: what every request has.
 
     Raises:
         botocore.exceptions.BotoCoreError: there are no credentials.
@@ -49,8 +58,9 @@ class Operation:
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
         from botocore.exceptions import InvalidEndpointConfigurationError
-        from botocore.parsers import EventStreamJSONParser, create_parser
+        from botocore.parsers import create_parser
         from botocore.serialize import create_serializer
+        from botocore.tokens import FrozenAuthToken
 
         params, signer, context = _prepared(client, name)
         model = client.meta.service_model.operation_model(name)
@@ -62,16 +72,19 @@ class Operation:
         self._exceptions = client.exceptions
         self._make_request = AWSRequest
         self._signer = signer
+        self._fixed_type = Credentials
+        self._token_type = FrozenAuthToken
         self._context = context
-        self._headers = {
+        self.headers = {
             key: value
             for key, value in params["headers"].items()
             if key.lower() not in _OF_ONE_CALL
         }
         self._serializer = create_serializer(protocol, client.meta.config.parameter_validation)
+        self._writer = RequestWriter(model)
         self._parser = create_parser(protocol)
-        events = model.output_shape.members.get(model.output_shape.event_stream_name)
-        self._event_parser = EventParser(EventStreamJSONParser(), events, name)
+        self._parse_json = typed_parser(Any)
+        self._read = reader(model.output_shape)
         self._signature: SignatureV4 | None = None
         probe = self.request({"modelId": "model"})
         self._has_token = probe.headers.get("Authorization", "").startswith("Bearer ")
@@ -93,39 +106,46 @@ class Operation:
             botocore.exceptions.ParamValidationError: an argument is not as documented.
             botocore.exceptions.BotoCoreError: there are no credentials.
         """
-        serialized = self._serializer.serialize_to_request(arguments, self._model)
-        path, body = serialized["url_path"], serialized["body"]
+        path, body = self._written(arguments)
         if self._signature is not None:
             frozen = self._credentials.get_frozen_credentials()
-            proof = self._signature.headers(path, body, frozen)
-            return SignedRequest(path, body, {**self._headers, **proof})
+            return SignedRequest(path, body, self._signature.headers(path, body, frozen))
         request = self._make_request(
-            method="POST", url=self.endpoint + path, headers=self._headers, data=body
+            method="POST", url=self.endpoint + path, headers=self.headers, data=body
         )
         request.context = {**self._context, "signing": {**self._context.get("signing", {})}}
         self._signer.sign(self._name, request)
         headers = {name: _text(value) for name, value in request.headers.items()}
         return SignedRequest(path, body, headers)
 
+    def _written(self, arguments: Mapping[str, Any]) -> tuple[str, bytes]:
+        """The path and the body."""
+        written = self._writer.write(arguments)
+        if written is not None:
+            return written
+        serialized = self._serializer.serialize_to_request(arguments, self._model)
+        return serialized["url_path"], serialized["body"]
+
     def may_wait(self) -> bool:
         """Whether signing may have to wait for new credentials."""
-        from botocore.credentials import Credentials
-        from botocore.tokens import FrozenAuthToken
-
         credentials, token = credentials_of(self._signer)
         if self._has_token:
-            return not isinstance(token, FrozenAuthToken)
-        if credentials is None or type(credentials) is Credentials:
+            return not isinstance(token, self._token_type)
+        if credentials is None or type(credentials) is self._fixed_type:
             return False
         refresh_needed = getattr(credentials, "refresh_needed", None)
         return refresh_needed is None or bool(refresh_needed(_ADVISORY_REFRESH))
 
     def response(self, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-        """A complete response as the SDK returns it; of a stream, what comes before the events.
+        """A complete response as the SDK returns it.
 
         Raises:
             botocore.exceptions.ClientError: `status` is that of an error.
         """
+        if status == 200:
+            with suppress(ValueError):  # botocore has to read it, or to say what is wrong
+                read: dict[str, Any] = self._read(self._parse_json(body))
+                return {"ResponseMetadata": _metadata(status, headers), **read}
         given = {"status_code": status, "headers": headers, "body": body, "context": {}}
         parsed: dict[str, Any] = self._parser.parse(given, self._model.output_shape)
         parsed["ResponseMetadata"]["RetryAttempts"] = 0
@@ -134,9 +154,22 @@ class Operation:
             raise self._exceptions.from_code(code)(parsed, self._name)
         return parsed
 
+    def opening(self, status: int, headers: Mapping[str, str], stream: Any) -> dict[str, Any]:
+        """The response of a stream, whose events are `stream`."""
+        return {"ResponseMetadata": _metadata(status, headers), "stream": stream}
+
     def events(self) -> EventDecoder:
         """A decoder for the events of one response."""
         return EventDecoder(self._event_parser)
+
+    @cached_property
+    def _event_parser(self) -> EventParser:
+        from botocore.parsers import EventStreamJSONParser
+
+        shape = self._model.output_shape
+        return EventParser(
+            EventStreamJSONParser(), shape.members[shape.event_stream_name], self._name
+        )
 
 
 def _prepared(client: Any, name: str) -> tuple[dict[str, Any], Any, dict[str, Any]]:
@@ -160,6 +193,17 @@ def _prepared(client: Any, name: str) -> tuple[dict[str, Any], Any, dict[str, An
     finally:
         client.meta.events.unregister(event, answer)
     return found[0]
+
+
+def _metadata(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+    """What the SDK says about a response beside its body. Names of headers are in lower case."""
+    found: dict[str, Any] = {}
+    if "x-amzn-requestid" in headers:
+        found["RequestId"] = headers["x-amzn-requestid"]
+    elif "x-amz-request-id" in headers:
+        found["RequestId"] = headers["x-amz-request-id"]
+        found["HostId"] = headers.get("x-amz-id-2", "")
+    return found | {"HTTPStatusCode": status, "HTTPHeaders": dict(headers), "RetryAttempts": 0}
 
 
 def _without_default_port(url: str) -> str:

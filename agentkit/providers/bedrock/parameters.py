@@ -17,6 +17,8 @@ def fit_to_model(
     `signed`: whether the thinking of the conversation can be sent back, without which a model with
     a thinking budget refuses to think.
     """
+    if not request.params:
+        return request, []
     parameters = Parameters(request.params, own=None, fixed=request.fixed_params)
     known = claude(model_id)
     if not known.takes_sampling:

@@ -52,7 +52,10 @@ class HttpRuntime:
         self._converse = Operation(client, "Converse")
         self._converse_stream = Operation(client, "ConverseStream")
         self._address = _address_of(client, self._converse.endpoint)
-        self._own_headers = merge_headers(_CLIENT_HEADERS, self._address.headers)
+        self._headers = {
+            each: merge_headers(_CLIENT_HEADERS, self._address.headers, each.headers)
+            for each in (self._converse, self._converse_stream)
+        }
         self._clients: SdkClients[SyncHttpClient, AsyncHttpClient] = SdkClients(
             self._new_sync, self._new_async
         )
@@ -68,8 +71,8 @@ class HttpRuntime:
         reply = self._post(operation, arguments)
         if reply.status != 200:
             return _response(operation, reply)
-        response = operation.response(reply.status, reply.headers, b"")
-        return {**response, "stream": HttpEventStream(reply, operation.events())}
+        events = HttpEventStream(reply, operation.events())
+        return operation.opening(reply.status, reply.headers, events)
 
     async def aconverse(self, **arguments: Any) -> dict[str, Any]:
         """Like `converse`, for asyncio."""
@@ -82,8 +85,8 @@ class HttpRuntime:
         reply = await self._apost(operation, arguments)
         if reply.status != 200:
             return await _aresponse(operation, reply)
-        response = operation.response(reply.status, reply.headers, b"")
-        return {**response, "stream": AsyncHttpEventStream(reply, operation.events())}
+        events = AsyncHttpEventStream(reply, operation.events())
+        return operation.opening(reply.status, reply.headers, events)
 
     def warm_up(self, connections: int) -> None:
         """Open connections until as many are idle, at most 100."""
@@ -106,6 +109,10 @@ class HttpRuntime:
         return self._clients.sync().post(request, self._read_timeout())
 
     async def _apost(self, operation: Operation, arguments: Mapping[str, Any]) -> AsyncHttpReply:
+        client = self._clients.of_loop()
+        turn = client.turns.next_one()
+        if turn is not None:
+            await turn
         if operation.may_wait() or _is_longer_than(_MOST_IN_LOOP, arguments):
             loop = asyncio.get_running_loop()
             request = await loop.run_in_executor(
@@ -113,12 +120,12 @@ class HttpRuntime:
             )
         else:
             request = self._request(operation, arguments)
-        return await self._clients.of_loop().post(request, self._read_timeout())
+        return await client.post(request, self._read_timeout())
 
     def _request(self, operation: Operation, arguments: Mapping[str, Any]) -> bytes:
         path, body, headers = operation.request(arguments)
         address = self._address
-        sent = {**self._own_headers, **merge_headers(headers)}
+        sent = {**self._headers[operation], **merge_headers(headers)}
         head = request_head(address.path + path, address.authority, sent)
         return b"%s%d\r\n\r\n%s" % (head, len(body), body)
 
@@ -191,13 +198,14 @@ def _is_longer_than(most: int, value: Any) -> bool:
     waiting, found = [value], 0
     while waiting:
         each = waiting.pop()
-        if isinstance(each, str | bytes | bytearray):
+        kind = type(each)
+        if kind is str or kind is bytes or kind is bytearray:
             found += len(each)
             if found > most:
                 return True
-        elif isinstance(each, Mapping):
+        elif kind is dict:
             waiting += each.values()
-        elif isinstance(each, list | tuple):
+        elif kind is list or kind is tuple:
             waiting += each
     return False
 

@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.operation import Operation
 from agentkit.providers.bedrock.runtime import HttpRuntime
 from agentkit.testing import WireServer, faults
-from agentkit.testing.wire.protocol import RecordedRequest
+from agentkit.testing.wire.protocol import RecordedRequest, to_json
 from agentkit.types import Request
 from tests.forks import forks, in_child
 from tests.helpers import until
@@ -90,11 +91,18 @@ def signature_of(request: RecordedRequest, url: str, token: str | None = None) -
         method="POST",
         url=f"{parts.scheme}://{parts.netloc}{request.path}",
         headers={name: request.headers[name] for name in signed if name != "host"},
-        data=json.dumps(request.body).encode(),
+        data=bytes_of(request),
     )
     again.context["timestamp"] = request.headers["x-amz-date"]
     proof = auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again)
     return f"{stated.partition('Signature=')[0]}Signature={proof}"
+
+
+def bytes_of(request: RecordedRequest) -> bytes:
+    """The body as it was sent: the SDK writes JSON with spaces, the native transport without."""
+    with_spaces, without = json.dumps(request.body).encode(), to_json(request.body)
+    length = int(request.headers["content-length"])
+    return with_spaces if length == len(with_spaces) else without
 
 
 @modes
@@ -123,9 +131,27 @@ def test_both_transports_send_the_same(server: WireServer) -> None:
         with clients_at(server.bedrock_url) as clients:
             ask(native(clients, transport))
         request = server.requests[-1]
-        names = ("content-type", "user-agent", "host", "accept-encoding", "content-length")
+        names = ("content-type", "user-agent", "host", "accept-encoding")
         sent.append((request.path, request.body, [request.headers.get(name) for name in names]))
     assert sent[0] == sent[1]
+
+
+def test_both_transports_return_the_same(server: WireServer) -> None:
+    def without_id(data: Any) -> Any:
+        metadata = data["ResponseMetadata"]
+        names = "HTTPStatusCode", "RetryAttempts"
+        assert metadata["RequestId"] == metadata["HTTPHeaders"]["x-amzn-requestid"]
+        kept = [metadata[name] for name in names], set(metadata["HTTPHeaders"])
+        return {**data, "ResponseMetadata": kept}
+
+    found = []
+    for transport in ("sdk", "native"):
+        with clients_at(server.bedrock_url) as clients:
+            target = native(clients, transport)
+            complete = without_id(target.send(ASKED).raw)
+            events = [getattr(each, "raw", None) for each in target.stream(ASKED)]
+        found.append((complete, events))
+    assert found[0] == found[1]
 
 
 class Recorder:
@@ -404,6 +430,39 @@ def test_a_header_that_a_handler_of_botocore_adds_is_signed_and_sent(
     (request,) = server.requests
     assert request.headers["x-team"] == "a"
     assert request.headers["authorization"] == signature_of(request, server.bedrock_url)
+
+
+def test_requests_that_begin_together_are_prepared_over_several_turns(server: WireServer) -> None:
+    """The event loop has time for others in between."""
+    turn = 0
+    prepared: Counter[int] = Counter()
+
+    def prepare(request: Any, **_: Any) -> None:
+        prepared[turn] += 1
+        request.headers.add_header("x-team", "a")  # so that botocore signs each request
+
+    def session_of(_: AuthConfig) -> Any:
+        session = boto3.Session(AUTH.access_key_id, SECRET)
+        session.events.register("before-sign.bedrock-runtime", prepare)
+        return session
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def main(target: ConverseTarget) -> None:
+        await target.asend(ASKED)
+        prepared.clear()
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(target.asend(ASKED) for _ in range(50)))
+        counting.cancel()
+
+    with Clients(AUTH, endpoint_url=server.bedrock_url, session_factory=session_of) as clients:
+        asyncio.run(main(native(clients)))
+    assert prepared.total() == 50
+    assert max(prepared.values()) <= 4
 
 
 def test_streams_share_no_threads(server: WireServer) -> None:
