@@ -42,6 +42,11 @@ _UNREADABLE = (AttributeError, TypeError, KeyError, IndexError)
 """What decoding a response of an unexpected shape raises: the SDKs do not validate responses."""
 
 
+def _host_and_port(url: str) -> str:
+    """Without user and password: the origin of a state is stored with conversations."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 class StreamDecoder(Protocol):
     """Decodes the events of one stream."""
 
@@ -111,7 +116,7 @@ class Adapter(ABC):
         self.transport = transport_name(transport)
         self.settings: Mapping[str, Any] = settings
         self._api_key = api_key
-        host = "" if self.base_url is None else f"@{urlsplit(self.base_url).netloc}"
+        host = "" if self.base_url is None else f"@{_host_and_port(self.base_url)}"
         self.states = StateMemory(f"{self.api or self.provider}:{model}{host}")
         """What the model sent with its answers and needs back."""
         self._transport = self.make_transport()

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from agentkit.errors import ConfigurationError, MissingDependencyError
+from agentkit.providers.reason import printable
 
 TransportName: TypeAlias = Literal["sdk", "native"]
 """How the bytes of a provider move: through the vendor's SDK, or through our own HTTP client."""
@@ -82,19 +83,27 @@ def check_key(key: str, provider: str) -> str:
 
 
 def check_base_url(url: str) -> str:
-    """`url` without a trailing slash.
+    """`url` without white space around it and a trailing slash.
 
     Raises:
-        ConfigurationError: it is not a valid http or https URL.
+        ConfigurationError: it is not a valid http or https URL, or has a query, which no request
+            would be sent with. The message has no user and password of it.
     """
+    url = url.strip()
+    host = query = ""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        if parts.scheme in ("http", "https") and url.isprintable():
+            host, query = parts.hostname or "", parts.query
         _ = parts.port  # a port that is not a number raises only here
     except ValueError:
-        valid = False
-    if not valid:
+        host = ""
+    if not host or " " in host:
         raise ConfigurationError(
-            f"base_url {url!r} is not a valid URL", hint="write it as https://host/path"
+            f"base_url {printable(url)!r} is not a valid URL", hint="write it as https://host/path"
+        )
+    if query:
+        raise ConfigurationError(
+            f"base_url of {host} has a query", hint="pass it as extra_query to each call"
         )
     return url.rstrip("/")

@@ -100,11 +100,33 @@ def test_a_provider_without_a_model_is_rejected(spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:80", "ftp://host", "http://", "http://host:port", "http://[::1", "//h"]
+    "url",
+    [
+        *("", "localhost:80", "ftp://host", "http://", "http://host:port", "http://[::1", "//h"),
+        *("http://host/v1\r\nX: y", "http://ho st/v1", "http://ann:made-up-password@host:port"),
+    ],
 )
 def test_an_invalid_base_url_is_rejected(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="not a valid URL"):
+    with pytest.raises(ConfigurationError, match="not a valid URL") as caught:
         provider_for("openai:m", api_key="any", base_url=url)
+    assert "password" not in str(caught.value)
+
+
+def test_a_base_url_with_a_query_is_rejected() -> None:
+    """The SDKs write the path after it, and the native transport would leave it out."""
+    with pytest.raises(ConfigurationError, match="has a query") as caught:
+        provider_for("openai:m", api_key="any", base_url="http://ann:pass@host/v1?api-version=1")
+    assert "pass@" not in str(caught.value)
+
+
+def test_white_space_around_a_base_url_is_left_out() -> None:
+    adapter: Any = provider_for("openai:m", api_key="any", base_url=" http://host/v1/\n")
+    assert adapter.base_url == "http://host/v1"
+
+
+def test_the_origin_of_a_state_has_no_password() -> None:
+    adapter: Any = provider_for("openai:m", api_key="any", base_url="http://ann:pass@host:8/v1")
+    assert adapter.states.origin == "openai:m@host:8"
 
 
 @pytest.mark.parametrize("key", ["", "  ", "\n"])

@@ -137,7 +137,7 @@ class SdkTransport:
         invalid = isinstance(exc, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
         if invalid or type(exc).__name__ == "APIResponseValidationError":
             return unreadable(model)
-        if isinstance(exc, TypeError):
+        if isinstance(exc, TypeError | UnicodeEncodeError):
             return InvalidRequestError(
                 f"the request to {model} is not JSON serializable",
                 hint="parameters are strings, numbers, lists and dicts; see __cause__",

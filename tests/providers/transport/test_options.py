@@ -82,6 +82,26 @@ def test_models_of_google(
     assert sent(server, adapter).path == path
 
 
+@both_transports
+def test_user_and_password_of_the_address(transport: str, server: WireServer) -> None:
+    """They replace the key, as a server that asks for them takes no other ``Authorization``."""
+    adapter = PROVIDERS["openai"].make(
+        server,
+        transport=transport,
+        base_url=server.openai_url.replace("://", "://ann:p%40ss@"),
+    )
+    assert sent(server, adapter).headers["authorization"] == "Basic YW5uOnBAc3M="
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 70}.test"])
+def test_a_host_that_no_name_server_can_be_asked_for(host: str) -> None:
+    adapter: Any = provider_for(
+        "openai:m", api_key="k", base_url=f"http://{host}/v1", transport="native"
+    )
+    with pytest.raises(ConfigurationError, match="base_url has an invalid host"):
+        adapter.send(Request(prompt="q"))
+
+
 def test_the_time_limit_of_a_call(server: WireServer) -> None:
     server.always(faults.silence())
     adapter = PROVIDERS["openai"].make(server, transport="native")
@@ -178,3 +198,21 @@ def test_a_header_that_cannot_be_sent_is_an_invalid_request(server: WireServer) 
         adapter.send(request)
     assert isinstance(adapter.translate(caught.value), InvalidRequestError)
     assert not server.requests
+
+
+@both_transports
+def test_half_of_a_surrogate_pair_is_an_invalid_request(transport: str, server: WireServer) -> None:
+    """Models send such text; it cannot go back to them. They did not fail."""
+    adapter = PROVIDERS["openai"].make(server, transport=transport)
+    with pytest.raises((UnicodeEncodeError, TypeError)) as caught:
+        adapter.send(Request(prompt="\ud800"))
+    assert isinstance(adapter.translate(caught.value), InvalidRequestError)
+    adapter.close()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"deep": -float("inf")}]])
+def test_a_number_that_json_lacks_is_never_sent_as_null(value: Any, server: WireServer) -> None:
+    adapter = PROVIDERS["openai"].make(server, transport="native")
+    with pytest.raises(TypeError, match="NaN or an infinity"):
+        adapter.send(Request(prompt="q", params={"made_up": value}))
+    assert sent(server, adapter, made_up=[None, 1.5]).body["made_up"] == [None, 1.5]

@@ -59,8 +59,8 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         self.authority = host if parts.port is None else f"{host}:{parts.port}"
         self.path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
-        self.headers: dict[str, str] = {}
-        """What every request has for the proxy."""
+        self.headers: dict[str, str] = _credentials(parts, "Authorization")
+        """What every request has for the user and the password of the URL, and for the proxy."""
         port = parts.port or (443 if self.secure else 80)
         self.first_address = (self.host, port)
         self.tunnel: bytes | None = None
@@ -70,14 +70,14 @@ class Address:
             return
         self.first_address = (proxy.hostname or "", proxy.port or 80)
         self.proxy = "{}:{}".format(*self.first_address)
-        headers = _credentials(proxy)
+        headers = _credentials(proxy, "Proxy-Authorization")
         if self.secure:
             lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self.tunnel = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         else:
             self.path = f"{self.scheme}://{self.authority}{self.path}"
-            self.headers = headers
+            self.headers |= headers
 
     def check_tunnel(self, status: int) -> None:
         """Raises `TunnelError` if the proxy did not open a tunnel."""
@@ -149,7 +149,7 @@ def _parse_proxy(named: str) -> SplitResult | None:
 
 def _ascii_host(parts: SplitResult) -> str:
     host = parts.hostname or ""
-    if host.isascii():
+    if ":" in host:  # an address of IPv6
         return host
     try:
         return host.encode("idna").decode()
@@ -157,12 +157,12 @@ def _ascii_host(parts: SplitResult) -> str:
         raise ConfigurationError(f"base_url has an invalid host: {host!r}") from None
 
 
-def _credentials(proxy: SplitResult) -> dict[str, str]:
-    """The header with the user and the password in the URL of a proxy."""
-    if proxy.username is None:
+def _credentials(url: SplitResult, header: str) -> dict[str, str]:
+    """The header with the user and the password in a URL, if it has any."""
+    if url.username is None:
         return {}
-    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
+    pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return {header: f"Basic {b64encode(pair.encode()).decode()}"}
 
 
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:

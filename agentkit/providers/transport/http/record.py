@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -70,10 +71,21 @@ def parse(data: bytes) -> Any:
 
 
 def serialize(body: dict[str, Any]) -> bytes:
-    """`body` as JSON. Raises `TypeError` if a value is of no JSON type."""
+    """`body` as JSON. Raises `TypeError` if a value has no form in JSON."""
     import msgspec
 
     try:
-        return bytes(msgspec.json.encode(body))
+        data = bytes(msgspec.json.encode(body))
     except (ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"not JSON serializable: {error}") from error
+    if b"null" in data and _has_nan(body):  # msgspec writes it for NaN and the infinities
+        raise TypeError("not JSON serializable: NaN or an infinity")
+    return data
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_nan, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_nan, value))
+    return isinstance(value, float) and not math.isfinite(value)
