@@ -34,7 +34,7 @@ from agentkit.agent.runs.journal import Codec
 from agentkit.agent.runs.records import RESPONSE, RunStart, definition_of, json_options
 from agentkit.agent.runs.session import Session
 from agentkit.agent.spans import Exchanged
-from agentkit.agent.toolbox import Toolbox, encoded
+from agentkit.agent.toolbox import Toolbox
 from agentkit.engine.stepper import Stepper
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.manager.requests import Prompt, request_for
@@ -342,7 +342,7 @@ class Run:
 
     def _guard(self) -> EffectGuard:
         session = self._session
-        return EffectGuard(session.recorder, session.run_id, session.decisions, encoded)
+        return EffectGuard(session.recorder, session.run_id, session.decisions, self._toolbox.text)
 
     def _decode_response(self, data: Any) -> Response[Any]:
         response = RESPONSE.decode(data)

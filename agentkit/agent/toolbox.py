@@ -113,7 +113,7 @@ class Toolbox:
         try:
             result = await self._returned(tool, call, context, until)
             media = result.media if isinstance(result, TextWithMedia) else ()
-            content = self._truncated(encoded(result))
+            content = self.text(result)
             return ToolResult(call, content, None, self._clock() - started, media=media)
         except Exception as failure:  # noqa: BLE001 - the model receives every error of a tool
             error = failure
@@ -147,6 +147,10 @@ class Toolbox:
             if task is None or task.cancelling():
                 raise
             raise ToolError(f"{call.name} cancelled itself") from None
+
+    def text(self, result: Any) -> str:
+        """A tool's result as the model receives it. Raises `ToolError` as `encoded` does."""
+        return self._truncated(encoded(result))
 
     def _failed(self, call: ToolCall, error: Exception, seconds: float = 0.0) -> ToolResult:
         kind = "ToolError" if isinstance(error, _ToolTimeoutError) else type(error).__name__

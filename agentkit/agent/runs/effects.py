@@ -8,7 +8,9 @@ taken effect, or not. It is not carried out again unless the tool or the approve
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -49,7 +51,7 @@ class Decisions:
         """The decisions in the arguments of `Agent.resume`.
 
         Raises:
-            ConfigurationError: two decisions about one call.
+            ConfigurationError: two decisions about one call, or one that JSON cannot hold.
         """
         reasons = deny if isinstance(deny, Mapping) else dict.fromkeys(_names(deny), "")
         found: dict[str, Decision] = {}
@@ -59,6 +61,7 @@ class Decisions:
             ("edit", edit),
         ):
             for call_id, value in given.items():
+                _require_json(kind, call_id, value)
                 if call_id in found:
                     raise ConfigurationError(
                         f"two decisions about call {call_id!r}",
@@ -150,15 +153,19 @@ class EffectGuard:
         if answer == "not done":
             return _Repeat(ask=False) if result is None else replace(result, in_doubt=False)
         if answer != "unknown":
-            return ToolResult(call, self._encode(answer))
+            return ToolResult(call, answer)
         return _Repeat(ask=True) if spec.approve else _in_doubt(call)
 
-    async def _resolution(self, spec: ToolSpec, call: ToolCall, context: ToolContext) -> Any:
+    async def _resolution(self, spec: ToolSpec, call: ToolCall, context: ToolContext) -> str:
+        """The result as text, ``"not done"`` or ``"unknown"``."""
         if spec.resolve is None:
             return "unknown"
         try:
             both = len(inspect.signature(spec.resolve).parameters) > 1
-            return await acall(spec.resolve, (call, context) if both else (call,), {})
+            answer = await acall(spec.resolve, (call, context) if both else (call,), {})
+            if isinstance(answer, str) and answer in {"not done", "unknown"}:
+                return answer
+            return self._encode(answer)
         except Exception:  # noqa: BLE001 - a resolver that fails does not know
             return "unknown"
 
@@ -217,6 +224,21 @@ def _in_doubt(call: ToolCall) -> ToolResult:
         "not, and it was not repeated. Find out which before you call it again.",
         "InDoubt",
         in_doubt=True,
+    )
+
+
+def _require_json(kind: str, call_id: str, value: Any) -> None:
+    """Check that a decision can be recorded, before anything else happens."""
+    fits = isinstance(value, str | None)
+    if kind == "edit":
+        fits = isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    with suppress(TypeError, ValueError, RecursionError):
+        json.dumps(dict(value) if isinstance(value, Mapping) else value)
+        if fits:
+            return
+    expected = "arguments by name, which JSON can hold" if kind == "edit" else "a reason, a str"
+    raise ConfigurationError(
+        f"{kind}= has a {type(value).__name__} for call {call_id!r}", hint=f"give {expected}"
     )
 
 

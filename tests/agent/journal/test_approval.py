@@ -98,6 +98,26 @@ def test_a_decision_about_another_call_changes_nothing() -> None:
     assert shop.store.run("r").status == "waiting"
 
 
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"edit": {"a": [1]}},
+        {"edit": {"a": None}},
+        {"edit": {"a": {1: 2}}},
+        {"edit": {"a": {"x": object()}}},
+        {"deny": {"a": object()}},
+    ],
+)
+def test_a_decision_that_cannot_be_recorded_is_refused_at_once(decision: Any) -> None:
+    shop = Shop()
+    shop.agent.run("Buy.", run_id="r")
+    before = shop.store.steps("r")
+    with pytest.raises(ConfigurationError, match="for call 'a'"):
+        shop.agent.resume("r", **decision)
+    assert shop.store.steps("r") == before
+    assert shop.store.run("r").status == "waiting"
+
+
 def test_resuming_without_a_decision_waits_on() -> None:
     shop = Shop()
     shop.agent.run("Buy.", run_id="r")

@@ -143,12 +143,12 @@ def test_a_call_that_was_not_done_is_carried_out_under_the_same_key() -> None:
     assert len(set(mail.keys)) == 1
 
 
-@pytest.mark.parametrize("answer", ["unknown", ConnectionError("no outbox")])
+@pytest.mark.parametrize("answer", ["unknown", ConnectionError("no outbox"), object()])
 def test_a_resolver_that_does_not_know_leaves_the_call_in_doubt(answer: Any) -> None:
-    def resolve(call: ToolCall) -> str:
+    def resolve(call: ToolCall) -> Any:
         if isinstance(answer, Exception):
             raise answer
-        return str(answer)
+        return answer
 
     mail = Mail(acts=True, effect="once", resolve=resolve)
     assert killed_then_resumed(mail).in_doubt
