@@ -108,7 +108,7 @@ def test_a_decision_about_another_call_changes_nothing() -> None:
         {"deny": {"a": object()}},
     ],
 )
-def test_a_decision_that_cannot_be_recorded_is_refused_at_once(decision: Any) -> None:
+def test_a_decision_that_cannot_be_recorded_is_refused_before_the_run(decision: Any) -> None:
     shop = Shop()
     shop.agent.run("Buy.", run_id="r")
     before = shop.store.steps("r")
