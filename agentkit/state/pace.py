@@ -27,6 +27,9 @@ class Ahead(NamedTuple):
     second: int = 0
 
 
+NONE: Final = Ahead()
+
+
 class Pace:
     """How fast calls follow each other, which says how many of the next ones are expected.
 
@@ -47,7 +50,7 @@ class Pace:
         while calls and calls[0][0] + LATE <= now:
             calls.popleft()
         if len(calls) < 2:
-            return Ahead()
+            return NONE
         first = max(first for _, first, _ in calls)
         second = max(second for _, _, second in calls)
         return Ahead(len(calls) // 2, first, second)

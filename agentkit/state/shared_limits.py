@@ -28,7 +28,7 @@ from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
 from agentkit.state import quota_questions, weak
 from agentkit.state.ahead import Places
 from agentkit.state.local_quota import LONGEST_HOLD
-from agentkit.state.pace import LATE, Ahead, Pace
+from agentkit.state.pace import LATE, NONE, Ahead, Pace
 from agentkit.state.questions import LONGEST_WAIT
 from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
@@ -52,7 +52,6 @@ _LIMITS: Final = (
 )
 
 _numbers = itertools.count(1)
-_NONE_AHEAD: Final = Ahead()
 
 
 class _Asked(NamedTuple):
@@ -312,16 +311,18 @@ class SharedLimits:
     def _expect(self, now: float) -> Ahead:
         """The calls for which to take places ahead, beside those that are left."""
         expected = self._pace.expect(now)
+        if not expected.calls:
+            return expected
         self._places.expire(now)
         calls = expected.calls - len(self._places)
-        return expected._replace(calls=calls) if calls > 0 else Ahead()
+        return expected._replace(calls=calls) if calls > 0 else NONE
 
     def _reserve(
         self,
         free: Sequence[tuple[Member, int, int]],
         waiting: Sequence[Waiting],
         now: float,
-        ahead: Ahead = _NONE_AHEAD,
+        ahead: Ahead = NONE,
     ) -> Question:
         if not free:
             free = [(member, 0, 0) for member in self._windows]
@@ -393,7 +394,8 @@ class SharedLimits:
                 counted += late
             if not self._pool.serve(lease, member, now, counted, wakes):
                 window.correct(window.take(lease.need, now, counted), NOTHING)
-        self._keep(asked, bucket, zip(asked.members, ahead, states, strict=False))
+        if any(ahead):
+            self._keep(asked, bucket, zip(asked.members, ahead, states, strict=True))
         for member, state in zip(asked.members, states, strict=True):
             requests, inputs, outputs, unsure, born = state
             if unsure:

@@ -137,6 +137,20 @@ def test_sync_and_async_calls_and_streams_of_all_managers_keep_one_limit(
     until(lambda: counters(first)["processes"] == 2)
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_places_that_were_taken_ahead_and_not_used_are_those_of_other_managers(
+    make: Any, model: Model, *, closes: bool
+) -> None:
+    sixty = RateLimits(requests_per_minute=60)
+    first, second = make(sixty), make(sixty)
+    assert [first.complete("hi").text for _ in range(25)] == ["fine"] * 25
+    assert counters(first)["ahead"] > 0
+    if closes:
+        first.close()
+    assert ask(second, 36).count("fine") == 35
+    assert len(model.sent) == 60
+
+
 def test_real_usage_makes_room_for_other_managers(make: Any, model: Model) -> None:
     limits = RateLimits(tokens_per_minute=2500)  # an estimate is 1024 and some
     first, second = make(limits, deadline=90.0), make(limits, deadline=90.0)
