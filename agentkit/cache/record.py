@@ -28,7 +28,9 @@ _BODY: Final = _HEAD + _DIGEST
 _OVERHEAD: Final = 1_000
 """Approximate bytes of a response without its text: usage, ledger, table entry."""
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+_decode = json.JSONDecoder().raw_decode
+"""Takes half as long as `json.loads`, and the checksum has shown that nothing follows the text."""
 
 
 def copy_as_cached(response: Response[Any]) -> Response[Any]:
@@ -38,7 +40,7 @@ def copy_as_cached(response: Response[Any]) -> Response[Any]:
     provider's state and model id.
 
     Raises:
-        TypeError, ValueError: the arguments of a tool call are not valid JSON.
+        TypeError, ValueError, RecursionError: the arguments of a tool call are not valid JSON.
     """
     calls = response.tool_calls
     if calls:
@@ -71,7 +73,7 @@ def encode(key: str, response: Response[Any], stored: float, *, secret: bytes = 
     With a `secret` of at most 64 bytes, the checksum cannot be computed without it.
 
     Raises:
-        TypeError, ValueError: a part cannot be written as JSON.
+        TypeError, ValueError, RecursionError: a part cannot be written as JSON.
     """
     usage, state = response.usage, response.state
     text = _encode(
@@ -114,7 +116,7 @@ def decode(key: str, data: Any, *, secret: bytes = b"") -> tuple[Response[Any], 
         raise CacheFault("corrupt", "ignored an entry that does not match its checksum")
     try:
         (stored,) = _TIME.unpack_from(body)
-        fields = json.loads(body[_TIME.size :].decode("utf-8", "surrogatepass"))
+        fields, _ = _decode(body[_TIME.size :].decode("utf-8", "surrogatepass"))
         response: Response[Any] = Response(
             text=fields["text"],
             usage=Usage(*fields["usage"]),
