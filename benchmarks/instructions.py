@@ -68,6 +68,36 @@ def _recorded() -> dict[str, Any]:
     return {"telemetry": Telemetry(tracer_provider=tracing, meter_provider=metering)}
 
 
+def _replayed(calls: int) -> None:
+    """What one sync call writes, written with the SDK alone: what agentkit could take at least."""
+    from opentelemetry.trace import set_span_in_context
+
+    from benchmarks.recording import one_of, providers
+
+    spans, measurements = one_of(lambda telemetry: _sync(1, telemetry=telemetry))
+    tracing, metering = providers()
+    tracer, meter = tracing.get_tracer("replay"), metering.get_meter("replay")
+    records = [
+        (meter.create_histogram(each.name).record, each.value, each.attributes)
+        for each in measurements
+    ]
+    for _ in range(calls):
+        context, started = None, []
+        for each in spans:
+            span = tracer.start_span(each.name, context, each.kind, each.at_start)
+            context = set_span_in_context(span, context)
+            started.append((span, each.at_end))
+        for span, attributes in reversed(started):
+            if len(attributes) > 2:
+                span.set_attributes(attributes)
+            else:  # cheaper one by one, and lists are cheaper than tuples
+                for name, value in attributes.items():
+                    span.set_attribute(name, value)
+            span.end()
+        for record, value, labels in records:
+            record(value, labels)
+
+
 ROWS: dict[str, Callable[[int], None]] = {
     "sync": _sync,
     "async": _async,
@@ -75,11 +105,12 @@ ROWS: dict[str, Callable[[int], None]] = {
     "ahit": lambda calls: _async(calls, cache="memory", enable_caching=True),
     "otel": lambda calls: _sync(calls, **_recorded()),
     "aotel": lambda calls: _async(calls, **_recorded()),
+    "replay": _replayed,
 }
 """What is counted, by name: each takes the number of calls."""
 
 GATED = ("sync", "async", "hit")
-BUDGET = 341_000
+BUDGET = 338_000
 """Instructions that one call of each gated row may take together, under CPython 3.11.
 
 It is 5 % above what they took when it was set; two counts of the same code differ by less than
