@@ -22,6 +22,7 @@ from agentkit.telemetry.safe import guarded
 from agentkit.testing import FakeClock, ScriptedModel, overloaded
 from agentkit.types import Response, Usage
 from tests.helpers import agenerate, astream, generate, stream
+from tests.telemetry.observing import Observed, attributes, events
 
 ANSWER: Response[Any] = Response("fine", Usage(2, 3), finish_reason="stop")
 
@@ -190,3 +191,21 @@ def test_an_exit_is_not_a_failure_of_telemetry() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         stop()
+
+
+@pytest.mark.parametrize("ask", [generate, agenerate])
+def test_a_measurement_that_fails_leaves_no_span_open(
+    seen: Observed, ask: Callable[[LLMManager, str], str]
+) -> None:
+    broken: Any = Broken("record", "add")
+    telemetry = Telemetry(tracer_provider=seen.tracers, meter_provider=broken)
+    llm = seen.manager(("a", ScriptedModel(ANSWER)), telemetry=telemetry, cache="memory")
+    assert ask(llm, "hi") == ask(llm, "hi") == "fine"
+    assert [span.name for span in seen.spans] == [
+        "agentkit.generate default",
+        "chat a",
+        "agentkit.generate default",
+    ]
+    outcomes = [attributes(span)["agentkit.outcome"] for span in seen.named("agentkit.generate")]
+    assert outcomes == ["success", "cache_hit"]
+    assert all([name for name, _ in events(span)] for span in seen.named("agentkit.generate"))
