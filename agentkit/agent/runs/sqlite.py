@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -40,6 +42,8 @@ SCHEMA: Final = (
 )
 _APPLICATION: Final = 0x616B7275
 """Marks the file as agentkit's, in the header that SQLite keeps for this purpose."""
+_LEFT_AFTER: Final = 3600.0
+"""Seconds; the file of a new owner may not be locked yet."""
 _parents: Final[list[sqlite3.Connection]] = []
 """Connections that a forked child has from its parent, and may neither use nor close."""
 
@@ -116,10 +120,11 @@ class SQLiteDatabase:
                 owner = uuid.uuid4().hex
                 if self._path:
                     try:
-                        self._open()
+                        connection = self._open()
                         file = self._owner_file(owner)
                         self._held.ownership = self._hold(file, create=True)
                         self._held.owner_file = file
+                        self._remove_left_files(connection)
                     except (sqlite3.Error, OSError) as error:
                         raise self._unusable(error) from error
                 self._owner = owner
@@ -129,15 +134,7 @@ class SQLiteDatabase:
         """Whether the process that owns runs as `owner` is still there."""
         if owner == self._owner:
             return True
-        if not self._path or not (file := self._owner_file(owner)).exists():
-            return False
-        try:
-            self._hold(file, create=False).close()
-        except sqlite3.Error:
-            return True
-        with suppress(OSError):
-            file.unlink()
-        return False
+        return bool(self._path) and self._is_held(self._owner_file(owner))
 
     def close(self) -> None:
         """Release everything that this object owns. Closing twice does nothing.
@@ -150,6 +147,30 @@ class SQLiteDatabase:
 
     def _owner_file(self, owner: str) -> Path:
         return Path(f"{self._path}.owner-{owner}")
+
+    def _is_held(self, file: Path) -> bool:
+        """Whether a process holds `file`, which is removed otherwise."""
+        if not file.exists():
+            return False
+        try:
+            self._hold(file, create=False).close()
+        except sqlite3.Error:
+            return True
+        with suppress(OSError):
+            file.unlink()
+        return False
+
+    def _remove_left_files(self, connection: sqlite3.Connection) -> None:
+        """Remove the files of owners that were killed when they had no run under way."""
+        old = time.time() - _LEFT_AFTER
+        connection.execute("BEGIN IMMEDIATE")  # one process at a time looks who holds what
+        try:
+            for file in Path(self._path).parent.glob(f"{escape(Path(self._path).name)}.owner-*"):
+                with suppress(OSError):  # SQLite keeps its journal of a held file beside it
+                    if not file.name.endswith("-journal") and file.stat().st_mtime < old:
+                        self._is_held(file)
+        finally:
+            connection.execute("COMMIT")
 
     def _hold(self, file: Path, *, create: bool) -> sqlite3.Connection:
         if create:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import sqlite3
 import stat
@@ -150,6 +151,21 @@ def test_the_file_is_private_and_nothing_is_left_beside_it(path: Path) -> None:
         for file in path.parent.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
     assert [each.name for each in path.parent.iterdir()] == ["runs.sqlite"]
+
+
+def test_the_files_of_killed_processes_are_removed(path: Path) -> None:
+    left = [path.with_name(f"{path.name}.owner-{name}") for name in ("old", "new")]
+    for each in left:
+        each.touch()
+    os.utime(left[0], (0, 0))
+    with store_at(path) as alive, store_at(path) as store:
+        alive.claim("r")
+        (held,) = {*path.parent.glob("*.owner-" + 32 * "?")} - {*left}
+        os.utime(held, (0, 0))
+        store.claim("s")
+        with pytest.raises(RunConflictError):
+            store.claim("r")
+        assert [each.exists() for each in (*left, held)] == [False, True, True]
 
 
 def test_a_store_that_is_dropped_leaves_nothing_open(path: Path) -> None:
