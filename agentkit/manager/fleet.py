@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -62,6 +62,7 @@ class FleetMember:
         self.budgets: SharedBudgets | None = None
         self.circuits: SharedCircuits | None = None
         self._limits: weakref.WeakSet[SharedLimits] = weakref.WeakSet()
+        self._leave: Callable[[], object] | None = None
         if url is None:
             return
         from agentkit.state.budgets import SharedBudgets
@@ -71,8 +72,8 @@ class FleetMember:
         secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
         self.fleet = ValkeyFleet(url, name=name)
         self.budgets = SharedBudgets(self.fleet, now=now)
-        # Of a manager that was dropped, and at the end of the process: what was posted is sent.
-        weakref.finalize(self, self.fleet.close)
+        # Also of a manager that was dropped, and at the end of the process.
+        self._leave = weakref.finalize(self, _leave, self.fleet, self.budgets, self._limits)
         self.circuits = SharedCircuits(self.fleet, now=now)
         if cache is not None:
             self.responses = SharedResponseCache(self.fleet, cache, secret=secret)
@@ -154,12 +155,18 @@ class FleetMember:
 
     def close(self) -> None:
         """Leave the fleet."""
-        if self.budgets is not None:
-            self.budgets.close()
-        for each in list(self._limits):
-            each.close()
-        if self.fleet is not None:
-            self.fleet.close()
+        if self._leave is not None:
+            self._leave()
+
+
+def _leave(
+    fleet: ValkeyFleet, budgets: SharedBudgets, limits: weakref.WeakSet[SharedLimits]
+) -> None:
+    """Report what was spent, give back what was taken ahead, and send it."""
+    budgets.close()
+    for each in list(limits):
+        each.close()
+    fleet.close()
 
 
 def _account_of(provider: str, registered: Any) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_calls_of_all_managers_count_with_their_real_usage(server: Server) -> No
         with pytest.raises(BudgetExceededError):
             third.generate("hi", max_tokens=50, budget=team())
         third.generate("hi", max_tokens=50, budget=team(scope="team-b"))
+
+
+def test_a_manager_that_is_dropped_gives_back_what_it_reserved_ahead(server: Server) -> None:
+    much: dict[str, Any] = {"tokens": 100_000, "scope": "team-c"}
+    dropped = manager(server, budget=team(**much))
+    for _ in range(20):
+        dropped.generate("hi", max_tokens=5)
+    assert dropped.get_status()["fleet"]["questions"] < 20
+    del dropped
+    gc.collect()
+    budget = team(**much)
+    with manager(server, budget=budget) as llm:
+        llm.generate("hi", max_tokens=5)
+        until(lambda: budget.spent_tokens == 210)
 
 
 def test_money_counts_in_the_store_to_a_billionth(server: Server) -> None:
