@@ -85,6 +85,10 @@ class Member(Fleet):
         return True
 
     @property
+    def lost_for(self) -> float:
+        return 0.0
+
+    @property
     def is_cluster(self) -> bool:
         return False
 

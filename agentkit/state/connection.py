@@ -45,7 +45,7 @@ class Connection:
         self.session = 0
         """Grows whenever questions or replies may have been lost."""
         self.lost_at = float("-inf")
-        """When the store was lost last."""
+        """Since when the store does not answer, or did not the last time."""
         self.store: Store | None = None
         self.trips = Trips()
         self.purge = Purge()
@@ -85,13 +85,16 @@ class Connection:
         self.signal.set()
         return was_up
 
-    def note_fault(self, error: Exception) -> None:
-        """Count a fault of the store. From now on callers are alone."""
+    def note_fault(self, error: Exception, silence: float = 0.0) -> None:
+        """Count a fault of the store, for whose `silence` in seconds callers have waited.
+
+        From now on they are alone.
+        """
         kind = _kind_of(error)
         with self._lock:
             now = time.monotonic()
             if self.state == "up":
-                self.lost_at = now
+                self.lost_at = now - silence
             if self.state != "closed":
                 self.state = "down"
             self.session += 1

@@ -261,7 +261,7 @@ class Keeper:
                     each.abandoned = True  # a late reply is taken back
         elif decision == "lost":
             error = TimeoutError("the store is silent")
-            self._connection.note_fault(error)
+            self._connection.note_fault(error, silence)
             self._drop(store, error)
 
     def _glance(self, store: Store) -> None:

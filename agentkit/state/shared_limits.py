@@ -147,9 +147,9 @@ class SharedLimits:
         if self._asked is None and self._silent_since is None:
             self._looked_at = now
             return True
-        since = self._silence()
+        since = self._silence(now)
         if since is not None:
-            if now > max(self._looked_at, since) + LONGEST_WAIT + LATE:
+            if not self._fleet.lost_for and now > max(self._looked_at, since) + LONGEST_WAIT + LATE:
                 since = self._late_at = now  # the reply may be there, unread
             if now >= since + self._patience():
                 self._lose()
@@ -158,7 +158,7 @@ class SharedLimits:
 
     def is_asking(self, now: float) -> bool:
         """See `Sharing`."""
-        return self._silence() is not None and self.decides(now)
+        return self._silence(now) is not None and self.decides(now)
 
     def may_ask(self, head: Waiting, now: float) -> bool:
         """See `Sharing`."""
@@ -205,7 +205,7 @@ class SharedLimits:
 
     def wait(self, now: float) -> float:
         """See `Sharing`."""
-        since = self._silence()
+        since = self._silence(now)
         if since is None:
             return max(self._again_at - now, 0.0)
         wait = since + LONGEST_WAIT - now
@@ -631,14 +631,16 @@ class SharedLimits:
     def _limited(self) -> bool:
         return any(member.window.limited for member in self._windows)
 
-    def _silence(self) -> float | None:
-        """Since when a reply is due."""
+    def _silence(self, now: float) -> float | None:
+        """Since when a reply is due, or since when the store is lost, which all pools wait for."""
         since = self._silent_since
         if since is None:
             if self._asked is None:
                 return None
             since = self._asked.at
-        return max(since, self._late_at)
+        since = max(since, self._late_at)
+        lost_for = self._fleet.lost_for
+        return min(since, now - lost_for) if lost_for else since
 
     def _patience(self) -> float:
         return LONGEST_DELAY if self._fleet.is_up else LONGEST_WAIT

@@ -68,6 +68,12 @@ class ValkeyFleet:
         return self._connection.state == "up"
 
     @property
+    def lost_for(self) -> float:
+        """See `Fleet`."""
+        connection = self._connection
+        return time.monotonic() - connection.lost_at if connection.state == "down" else 0.0
+
+    @property
     def mark(self) -> int:
         """See `Fleet`."""
         return self._keeper.mark

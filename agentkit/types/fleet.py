@@ -62,6 +62,11 @@ class Fleet(Protocol):
         ...
 
     @property
+    def lost_for(self) -> float:
+        """Seconds since the store was lost; 0.0 while it answers or has not been reached yet."""
+        ...
+
+    @property
     def is_cluster(self) -> bool:
         """Whether the store consists of several servers, each of which has some of the keys."""
         ...

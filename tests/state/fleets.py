@@ -54,6 +54,7 @@ class ScriptedFleet:
         self.messages: deque[tuple[str, bytes]] = deque()
         self.asked: list[Question] = []
         self.reaches_store = True
+        self.lost_for = 0.0
         self._loses_replies = False
         self._parted_until = self._delayed_until = self.asleep_until = float("-inf")
         self._store = store

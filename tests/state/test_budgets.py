@@ -35,6 +35,7 @@ class Member:
     def __init__(self, store: Store, name: str) -> None:
         self.process, self.processes, self.session = name, 2, 0
         self.is_up, self.is_cluster, self.mark = True, False, 0
+        self.lost_for = 0.0
         self.fault: str | None = None
         self._store = store
         self._rounds: list[MakeQuestions] = []

@@ -364,6 +364,16 @@ def test_after_a_flush_whoever_waited_stands_in_the_line_again() -> None:
     assert not second.granted
 
 
+def test_a_store_that_was_lost_before_costs_the_next_pool_nothing() -> None:
+    world = World(2, RateLimits(requests_per_minute=2))
+    lose(world)
+    world[1].fleet.lost_for = 10.0
+    unlucky, later = world[0].call(), world[1].call()
+    world.settle()
+    assert not unlucky.granted, "the store may answer again within a moment"
+    assert later.granted
+
+
 def test_a_short_loss_costs_a_moment_and_nothing_is_taken_alone() -> None:
     world = World(2, RateLimits(requests_per_minute=10))
     world[0].fleet.reaches_store = False
