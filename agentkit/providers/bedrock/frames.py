@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from binascii import crc32
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import cache
 from struct import Struct
 from typing import Any, Final
@@ -80,8 +79,11 @@ class EventParser:
         name, read = kind
         payload = frame[headers_end:end]
         if name == _TEXT:
-            with suppress(ValueError):  # another kind of delta
+            try:
                 found = self._parse_text(payload)
+            except ValueError:
+                pass  # another kind of delta
+            else:
                 index = found.contentBlockIndex
                 return {_TEXT: {"delta": {"text": found.delta.text}, "contentBlockIndex": index}}
         try:

@@ -100,9 +100,9 @@ def test_what_arrives_together_wakes_its_tasks_within_a_few_turns() -> None:
 
         tasks = [asyncio.create_task(wait(number)) for number in range(300)]
         await asyncio.sleep(0)
-        tasks[100].cancel()
         for each in waiters:
             turns.wake(each)
+        tasks[100].cancel()
         began = recorder.turn
         await asyncio.gather(*tasks, return_exceptions=True)
 

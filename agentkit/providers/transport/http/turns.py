@@ -54,9 +54,13 @@ class Turns:
             self._loop.call_soon(self._begin_next)
 
     def wake(self, waiter: Waiter) -> None:
-        """Wake the task of `waiter`, for which something arrived: now or a little later."""
+        """Wake a task for which something arrived: now, or a few turns later.
+
+        `waiter`: what it waits for, and is not done.
+        """
         if self._woken < _WOKEN:
-            self._woken += _wake(waiter)
+            self._woken += 1
+            waiter.set_result(None)
             return
         if not self._arrived:
             self._loop.call_soon(self._wake_next, _LATER_TURNS)
