@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import tracemalloc
+import weakref
 import zlib
 from itertools import pairwise
 
@@ -145,6 +147,27 @@ def test_ctrl_c_in_a_callback_of_the_parser_is_not_lost(callback: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         exchange.feed(WITH_LENGTH)
     assert not exchange.reusable
+
+
+class WatchedExchange(HttpExchange):
+    """One with a place for weak references."""
+
+
+@pytest.mark.parametrize("response", [WITH_LENGTH, CHUNKED, UNTIL_CLOSED])
+def test_a_response_that_has_ended_leaves_nothing_to_the_garbage_collector(
+    response: bytes,
+) -> None:
+    exchange = WatchedExchange()
+    exchange.feed(response)
+    if not exchange.complete:
+        exchange.feed_end()
+    watched = weakref.ref(exchange)
+    gc.disable()
+    try:
+        del exchange
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 def test_a_trailer_changes_no_header() -> None:

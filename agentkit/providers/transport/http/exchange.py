@@ -89,6 +89,8 @@ class HttpExchange:
                 raise interrupt from None
             if not self._has_ended():
                 raise MalformedResponseError(type(error).__name__) from error
+        if self.complete:
+            self._parser = None  # it refers to this object: a cycle for the garbage collector
         if self._framing_left < 0:
             raise MalformedResponseError(f"more than {LARGEST_HEAD} bytes of headers")
 
@@ -104,7 +106,7 @@ class HttpExchange:
         names = self.headers.keys()
         if not self.has_head or names & {"content-length", "transfer-encoding"}:
             raise IncompleteResponseError("the connection was closed within a response")
-        self.complete = True
+        self.complete, self._parser = True, None
 
     def _has_ended(self) -> bool:
         """Whether the response ended within what was fed last."""
