@@ -89,7 +89,7 @@ class HttpExchange:
                 raise interrupt from None
             if not self._has_ended():
                 raise MalformedResponseError(type(error).__name__) from error
-        if self.complete:
+        if self._has_ended():
             self._parser = None  # it refers to this object: a cycle for the garbage collector
         if self._framing_left < 0:
             raise MalformedResponseError(f"more than {LARGEST_HEAD} bytes of headers")
