@@ -109,7 +109,9 @@ def test_a_models_slots_bound_it_and_waiting_is_in_the_ledger(kind: str) -> None
     llm.register_model("slow", slow, max_concurrency=1)
     result = batched(llm, kind, ["0", "1", "2"], max_concurrency=3)
     assert most == 1
-    assert sorted(reply.ledger.waited for reply in result.responses) == [0.0, 1.0, 1.0]
+    first, *others = sorted(reply.ledger.waited for reply in result.responses)
+    assert first == 0.0
+    assert min(others) >= 1.0
     llm.close()
 
 
