@@ -125,6 +125,23 @@ def test_what_arrives_now_and_then_wakes_its_task_a_turn_later_at_most() -> None
     recorded(run)
 
 
+def test_the_few_that_arrive_together_are_woken_in_one_turn() -> None:
+    """Each turn has a cost of its own."""
+
+    async def run(turns: Turns, recorder: Recorder) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(5):
+            waiters = [loop.create_future() for _ in range(10)]
+            for each in waiters:
+                turns.wake(each)
+            while not waiters[0].done():
+                await asyncio.sleep(0)
+            recorder.note(sum(each.done() for each in waiters))
+
+    assert recorded(run).order[0] == 10
+    assert sum(number < 10 for number in recorded(run).order) <= 2
+
+
 def test_no_task_misses_its_time_limit_because_it_is_woken_later() -> None:
     """All time limits have run out when everything arrives, and the loop notices both at once."""
 

@@ -68,7 +68,8 @@ class Turns:
 
     def _wake_next(self, turns: int) -> None:
         self._woken = 0
-        for _ in range(-(-len(self._arrived) // turns)):
+        left = len(self._arrived)
+        for _ in range(min(left, max(_WOKEN, -(-left // turns)))):
             self._woken += _wake(self._arrived.popleft())
         if self._arrived:
             self._loop.call_soon(self._wake_next, turns - 1)
