@@ -28,6 +28,9 @@ LONGEST_HOLD: Final = 5_000
 """Milliseconds for which it waits for as many processes as used it before."""
 GRACE: Final = 1_000
 """Milliseconds that whoever is next in the line has to ask."""
+TOGETHER: Final = 5_000
+"""Milliseconds by which a call may come after the first one of another process, and still be
+admitted with the calls of its own: half a step of priority. Less would need more questions."""
 KEPT: Final = 2 * SPAN * 1_000
 """Milliseconds for which a process that is silent is known. The store also keeps an unused
 member as long; here it stays."""
@@ -112,6 +115,10 @@ class _Line:
         order = sorted((rank, name) for name, rank in self.ranks.items())
         return order[0][1] if order else None
 
+    def rank_of_others(self, who: str) -> float:
+        """That of the first process which is not `who`."""
+        return min((rank for name, rank in self.ranks.items() if name != who), default=math.inf)
+
     def stand(self, who: str, rank: int, need: Sequence[int]) -> None:
         self.ranks[who], self.needs[who] = rank, (need[0], need[1])
 
@@ -195,11 +202,7 @@ class LocalQuota:
             _Offered(self._open(key, (mark, server), had=bool(offer[0])), offer)
             for key, offer in zip(member_keys[::2], offers, strict=True)
         ]
-        for each in members:
-            if not each.had:
-                each.member.known.setdefault(asker, now)
-            each.member.wait_for_users(now, each.users)
-        if any(asker not in each.member.known for each in members):
+        if not _know(members, asker, now):
             return [bucket, -2, [], [], []]
         needs = list(_rows(rest[8 * count :], 3))
         line = self._lines.setdefault(line_key, _Line())
@@ -210,8 +213,11 @@ class LocalQuota:
             before = sum(each < rank for each in line.ranks.values())
             wait = blocked + (max(before, 1) - 1) * GRACE
             return [bucket, wait, [], _used(members, now), []]
-        granted, wait = _grant(members, needs, now)
-        if wait:
+        latest = line.rank_of_others(asker) + TOGETHER
+        together = [each for each in needs if now - each[2] <= max(latest, rank)]
+        granted, wait = _grant(members, together, now)
+        others_first = not wait and len(granted) < len(needs)
+        if wait or others_first:
             *need, waited = needs[len(granted)]
             line.stand(asker, now - waited, need)
             if line.first == asker:
@@ -224,6 +230,8 @@ class LocalQuota:
         ahead: list[int] = []
         if (first := line.first) is not None:
             call_up(first)
+            if others_first:
+                wait = max(line.until - now, 1)
         elif granted:
             ahead = _take_ahead(members, wanted, now)
         return [bucket, wait, granted, _used(members, now), ahead]
@@ -383,6 +391,15 @@ def _used(members: Sequence[_Offered], now: int) -> list[int]:
         for each in members
         for number in (*each.member.used, each.member.unsure(now), each.member.born)
     ]
+
+
+def _know(members: Sequence[_Offered], asker: str, now: int) -> bool:
+    """Whether all members know what `asker` took; where that is nothing, they do from now on."""
+    for each in members:
+        if not each.had:
+            each.member.known.setdefault(asker, now)
+        each.member.wait_for_users(now, each.users)
+    return all(asker in each.member.known for each in members)
 
 
 def _grant(

@@ -227,6 +227,24 @@ def test_priority_goes_ahead_in_the_line(quota: Quota) -> None:
     assert quota.reserve("p3:1", (0, 0, wait + 30_000), limits=limits)[2] == [1]
 
 
+def test_calls_go_together_if_they_come_at_most_half_a_step_after_the_first_of_another(
+    quota: Quota,
+) -> None:
+    limits = (4, 0, 0, 0)
+    quota.reserve("p1:1", *[(0, 0, 0)] * 4, limits=limits)
+    _, wait, _, _ = quota.reserve("p2:1", (0, 0, 60_000), limits=limits)
+    quota.reserve("p3:1", (0, 0, 50_000), limits=limits)
+    quota.heard()
+    quota.advance(wait)
+    mine = [wait + 60_000, wait + 45_000, wait + 44_999]
+    _, later, granted, _ = quota.reserve("p2:1", *((0, 0, each) for each in mine), limits=limits)
+    assert (granted, later) == ([1, 1], 1000)
+    assert rooms(quota.heard()) == ["p3"]
+    assert quota.reserve("p3:1", (0, 0, wait + 50_000), limits=limits)[2] == [1]
+    assert rooms(quota.heard()) == ["p2"]
+    assert quota.reserve("p2:1", (0, 0, mine[-1]), limits=limits)[2] == [1]
+
+
 def test_the_line_moves_on_when_the_first_leaves_it(quota: Quota) -> None:
     limits = (1, 0, 0, 0)
     quota.reserve("p1:1", (0, 0, 0), limits=limits)

@@ -102,6 +102,18 @@ def test_priority_goes_first_between_processes() -> None:
     assert not usual.granted
 
 
+def test_a_call_is_not_admitted_with_its_process_before_a_more_urgent_one_of_another() -> None:
+    world = World(3, RateLimits(requests_per_minute=2))
+    world[0].call()
+    world[0].call()
+    world.settle()
+    first, urgent = world[1].call(priority=3), world[2].call(priority=2)
+    usual = world[1].call()
+    world.until(lambda: first.granted and urgent.granted)
+    assert not usual.granted
+    world.until(lambda: usual.granted)
+
+
 def test_the_end_of_a_process_that_is_first_stalls_the_others_for_a_second() -> None:
     world = World(3, RateLimits(input_tokens_per_minute=100))
     world[0].call(50)

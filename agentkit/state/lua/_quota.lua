@@ -8,6 +8,7 @@ local RETURNED = 500
 local HOLD = 2500
 local LONGEST_HOLD = 5000
 local GRACE = 1000
+local TOGETHER = 5000
 local KEPT = 2 * SPAN * 1000
 
 -- The bucket of what is admitted now.

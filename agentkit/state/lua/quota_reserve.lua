@@ -1,6 +1,7 @@
 -- Reserve quota for the calls that wait longest in one process, in their order, as far as there is
 -- room. A process that has to wait stands in a line; no other overtakes the first in it. Whoever
 -- comes first by that learns when there will be room for its need, which the head of the line holds.
+-- Those of its needs that come at most TOGETHER ms after the first of another process go with it.
 -- If nobody waits then, a process gets places for the calls that it expects next, as long as at most
 -- half of a limit is taken with them. Whoever finds no room soon after that asks again when those
 -- that no call has used were given back.
@@ -153,8 +154,18 @@ while at <= #ARGV do
   leave(first[1])
 end
 
-local granted, wait = {}, 0
-while at <= #ARGV do
+-- Where the needs end that the process may have now.
+local function last_need()
+  local last, others = #ARGV, redis.call('ZRANGE', line, 0, 1, 'WITHSCORES')
+  local score = others[1] == asker and others[4] or others[1] ~= asker and others[2]
+  while score and last > at + 2 and now - ARGV[last] > tonumber(score) + TOGETHER do
+    last = last - 3
+  end
+  return last
+end
+
+local granted, wait, last = {}, 0, last_need()
+while at <= last do
   local input, output = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   local best, soonest
   for n, member in ipairs(members) do
@@ -186,7 +197,8 @@ if #granted > 0 then
     redis.call('PEXPIRE', member.known, KEPT)
   end
 end
-if wait > 0 then
+local others_first = wait == 0 and at <= #ARGV
+if wait > 0 or others_first then
   stand(ARGV[at + 2], ARGV[at], ARGV[at + 1])
   if redis.call('ZRANGE', line, 0, 0)[1] == asker then
     redis.call('HSET', head, 'who', asker, 'until', tostring(now + wait + GRACE), 'informed', 0)
@@ -204,7 +216,8 @@ end
 local first = redis.call('ZRANGE', line, 0, 0)[1]
 local ahead = {}
 if first then
-  call_up_first(first)
+  local ends = call_up_first(first)
+  wait = others_first and math.max(ends - now, 1) or wait
 elseif #granted > 0 then
   take_ahead(tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
   for n, member in ipairs(members) do
