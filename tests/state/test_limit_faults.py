@@ -65,7 +65,7 @@ class Trouble:
 
 
 @given(st.lists(episodes, max_size=5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=16, deadline=None)
 def test_no_minute_holds_more_than_the_limit(taken: list[Any]) -> None:
     trouble = Trouble()
     world = trouble.world

@@ -443,7 +443,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=36, deadline=None)
 def test_no_minute_holds_more_than_the_limit_while_the_store_may_forget(taken: list[Any]) -> None:
     world = World(3, RateLimits(requests_per_minute=6, input_tokens_per_minute=100))
     backup = world.store.backup()

@@ -169,7 +169,8 @@ TEXT = {"type": "text", "text": "Paris."}
     [
         (None, Usage()),
         ({}, Usage()),
-        ({"input_tokens": -5, "output_tokens": "3"}, Usage()),
+        ({"input_tokens": -5, "output_tokens": "three"}, Usage()),
+        ({"input_tokens": "4", "output_tokens": 3.0}, Usage(4, 3)),
         ({"input_tokens": 4, "cache_read_input_tokens": 3, "output_tokens": 1}, Usage(7, 1, 3)),
     ],
 )
