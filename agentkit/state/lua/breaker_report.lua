@@ -49,7 +49,7 @@ end
 -- A process knows a later era: the server has lost what happened since.
 local known, open_for = tonumber(ARGV[5]), tonumber(ARGV[19])
 if known > era and (open_for > 0 or open_for == 0 and (state == 'open' or state == 'half-open')) then
-  era, wait, since, by = known, open_for, 0, ARGV[20]
+  era, wait, since, by = known, open_for, 0, open_for > 0 and ARGV[20] or ''
   if open_for > 0 then
     change('open', {'until', tostring(now + wait), 'opened', tostring(now), 'since', '0', 'by', by})
   else
