@@ -144,9 +144,6 @@ class SharedLimits:
         """See `Sharing`."""
         if self._lost or not self._limited():
             return False
-        if self._asked is None and self._silent_since is None:
-            self._looked_at = now
-            return True
         since = self._silence(now)
         if since is not None:
             if not self._fleet.lost_for and now > max(self._looked_at, since) + LONGEST_WAIT + LATE:

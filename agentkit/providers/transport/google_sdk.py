@@ -31,8 +31,13 @@ from agentkit.providers.transport.size_limit import limit_size
 _SHORTEST_DEADLINE = 10
 """Seconds: the API refuses a request that allows the server less."""
 _UNREADABLE = (
-    *(AttributeError, TypeError, KeyError, IndexError),
-    *(UnicodeError, json.JSONDecodeError, RecursionError),
+    AttributeError,
+    TypeError,
+    KeyError,
+    IndexError,
+    UnicodeError,
+    json.JSONDecodeError,
+    RecursionError,
 )
 """What the SDK raises for a response of another shape than it expects."""
 _UNREADABLE_NAMES = frozenset({"UnknownApiResponseError", "ValidationError"})
