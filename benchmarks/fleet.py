@@ -22,6 +22,7 @@ from typing import Any
 
 from agentkit import LLMManager
 from benchmarks.fleet_costs import ROWS, async_model, manager, measure
+from benchmarks.processors import awake
 from tests.helpers import until
 from tests.state.servers import Server, binaries, server_of
 
@@ -66,7 +67,8 @@ def main() -> None:
             "burst_alone": lambda: burst("off", folder, options.processes, options.callers),
             "burst_fleet": lambda: burst(server.url, folder, options.processes, options.callers),
             "leader_killed": lambda: kill_the_leader(server, folder),
-            "microseconds": lambda: measure(server),
+            "microseconds": lambda: measure_awake(server),
+            "microseconds, processors asleep": lambda: measure(server),
             "store_hangs": lambda: hang(server),
         }
         results = {key: work() for key, work in works.items() if options.only in key}
@@ -128,6 +130,12 @@ def kill_the_leader(server: Server, folder: str) -> dict[str, Any]:
     leader.communicate()
     follower.communicate()
     return {"upstream_calls": count(log), "answered_after_s": round(seconds, 2)}
+
+
+def measure_awake(server: Server) -> dict[str, Any]:
+    """What a fleet adds to a call while no processor goes to sleep."""
+    with awake():
+        return measure(server)
 
 
 def hang(server: Server) -> dict[str, Any]:

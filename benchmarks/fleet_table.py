@@ -44,6 +44,7 @@ class Row(NamedTuple):
     """Where the figure of processes without a fleet is."""
 
 
+_ASLEEP: Final = "microseconds, processors asleep"
 _FIRST: Final = "attempts_in_the_first_second.8 x"
 ROWS: Final = (
     Row(
@@ -198,6 +199,34 @@ ROWS: Final = (
         "microseconds.distinct calls.fleet.calls_per_second",
         "≥ microseconds.distinct calls.aim",
         alone="microseconds.distinct calls.alone.calls_per_second",
+    ),
+    *(
+        Row(
+            f"processors asleep: added by a miss with claim, {kind}",
+            "fleet",
+            f"{_ASLEEP}.miss with claim, {kind}.added",
+            "",
+            "µs",
+            alone=f"{_ASLEEP}.miss with claim, {kind}.alone",
+        )
+        for kind in ("sync", "async")
+    ),
+    *(
+        Row(
+            f"processors asleep: a response of another process, {kind}",
+            "fleet",
+            f"{_ASLEEP}.hit of another process.{kind}.median",
+            "",
+            "µs",
+        )
+        for kind in ("sync", "async")
+    ),
+    Row(
+        "processors asleep: distinct calls a second",
+        "fleet",
+        f"{_ASLEEP}.distinct calls.fleet.calls_per_second",
+        "",
+        alone=f"{_ASLEEP}.distinct calls.alone.calls_per_second",
     ),
     Row(
         "the server hangs: the slowest of 50 first calls at once",

@@ -1,13 +1,14 @@
 """Compares the native transport with the openai SDK, and writes the page of the documentation.
 
-    python -m benchmarks.native                # every part, some twelve minutes
+    python -m benchmarks.native                # every part, some fifteen minutes
     python -m benchmarks.native calls paced    # some parts, see `PARTS`; the others are kept
     python -m benchmarks.native page           # the page and its picture from the last results
 
 Each contender runs in a process of its own; the contenders of one work follow each other, several
-rounds long, and the best round counts. Client and server have a processor each. Trust the ratios:
-the numbers depend on the machine. The results are kept in ``docs/benchmarks/native.json``, and the
-text between the marks of ``native.md`` is written from them.
+rounds long, and the best round counts. Client and server have a processor each, which does not go
+to sleep. Trust the ratios: the numbers depend on the machine. The results are kept in
+``docs/benchmarks/native.json``, and the text between the marks of ``native.md`` is written from
+them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks.environments import ROOT
 from benchmarks.native import bedrock, tables
 from benchmarks.native.picture import draw
 from benchmarks.native.rate import rates
+from benchmarks.processors import awake
 
 ROUNDS: Final = 2
 STREAMS: Final = 900  # the SDK opens at most 1,000 connections
@@ -169,7 +171,7 @@ def main(names: list[str]) -> None:
         if name not in PARTS:
             sys.exit(f"{name} is not one of {', '.join([*PARTS, 'page'])}")
         began = time.monotonic()
-        with _server(tls="tls" in name) as url:
+        with awake(), _server(tls="tls" in name) as url:
             PARTS[name](url, results)
         print(f"({name}: {time.monotonic() - began:.0f} s)\n", flush=True)
         RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")

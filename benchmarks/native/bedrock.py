@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ROUNDS = 2
+ROUNDS = 4
 CONTENDERS = ("boto3", "through", "native")
 Figures = dict[str, float]
 
