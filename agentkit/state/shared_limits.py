@@ -603,7 +603,7 @@ class SharedLimits:
             if rest and len(self._windows) > 1:
                 member.available_at = max(member.available_at, now + rest / 1000)
             if quota is not None and member.window.learn(quota, now):
-                self._pool.refuse(now, wakes)
+                self._pool.refuse_hopeless(now, wakes)
 
         quota = None
         if any(limits):

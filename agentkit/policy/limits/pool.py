@@ -17,6 +17,7 @@ import math
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Literal, TypeAlias
 
 from agentkit._fork import fork_safe_lock, is_held, on_fork
@@ -51,6 +52,15 @@ UNHEALTHY_AFTER = 3
 
 _TEMPORARY = (402, 403, 404)
 """No credit or no access to this model. Unlike after a 401, the same key may work later."""
+
+
+class _Hold(Enum):
+    """Why a call is not served now."""
+
+    OTHERS_BEFORE = "other calls wait before it"
+    OTHERS_DECIDE = "the other processes have to be asked"
+    STORE_LOST = "the other processes cannot be asked, and nothing is served without them"
+    NO_ROOM = "no member has room for it"
 
 
 def key_fingerprint(secret: str | None) -> str:
@@ -121,7 +131,7 @@ class Lease:
         self._wake = None
 
     def wait(self, now: float) -> float:
-        """Look again; the seconds until the next look, infinite if `subscribe` will tell.
+        """Look again. Returns the seconds until the next look, infinite if a wake comes before it.
 
         Raises:
             PoolExhaustedError: the limits became smaller than the request while it waited.
@@ -203,7 +213,7 @@ class Pool:
         self._next = 0
         self._queue: list[Lease] = []
         self._returned: deque[tuple[Lease, float, Usage | None, bool]] = deque()
-        self._lock = self.lock = fork_safe_lock()
+        self.lock = fork_safe_lock()
         on_fork(self._leave_to_parent)
 
     @property
@@ -224,17 +234,16 @@ class Pool:
         """
         lease = Lease(self, need, now - priority * AGING, self._era)
         wakes: list[Wake] = []
-        with self._lock:
-            place = None if self._queue else self._place(need, now)
-            if place is not None:
+        with self.lock:
+            place = _Hold.OTHERS_BEFORE if self._queue else self._place(need, now)
+            if isinstance(place, tuple):
                 self._give(lease, place[0], now, taken=place[1])
             else:
                 lease._refusal = self._refusal(need, now)
                 if lease._refusal is None:
-                    is_first = not self._queue
                     insort(self._queue, lease, key=_rank)
-                    if is_first and self._queue[0] is lease:
-                        self._wait_in_line(lease, now, wakes)
+                    if place is not _Hold.OTHERS_BEFORE and self._queue[0] is lease:
+                        self._wait_at_head(lease, place, now, wakes)
                     else:
                         self._grant(now, wakes)
                     lease._news = False
@@ -250,7 +259,7 @@ class Pool:
         `change` gets a list for what is to be called when the pool is unlocked.
         """
         wakes: list[Wake] = []
-        with self._lock:
+        with self.lock:
             change(wakes)
             self._grant(now, wakes)
         self._unlocked(wakes)
@@ -269,9 +278,17 @@ class Pool:
         _notify(lease, wakes)
         return True
 
-    def refuse(self, now: float, wakes: list[Wake]) -> None:
-        """Refuse the waiting calls that can never be served. Called by a change of `update`."""
-        self._refuse_too_large(now, wakes)
+    def refuse_hopeless(self, now: float, wakes: list[Wake]) -> None:
+        """Refuse the waiting calls that can never be served. The lock must be held.
+
+        Limits shrank, a key was retired or the store is lost. Each refused call looks again, which
+        serves those behind it.
+        """
+        for lease in list(self._queue):
+            lease._refusal = self._refusal(lease.need, now)
+            if lease._refusal is not None and lease in self._queue:
+                self._queue.remove(lease)
+                _notify(lease, wakes)
 
     def _leave_to_parent(self) -> None:
         """In a forked child: the calls under way are the parent's. Limits and health stay."""
@@ -305,16 +322,19 @@ class Pool:
             place = self._place(head.need, now)
             if not self._queue or self._queue[0] is not head:
                 continue  # a signal handler asked for a lease meanwhile
-            if place is None:
-                self._wait_in_line(head, now, wakes)
+            if not isinstance(place, tuple):
+                self._wait_at_head(head, place, now, wakes)
                 return
             self._give(head, place[0], now, taken=place[1])
             if head in self._queue:
                 self._queue.remove(head)
             _notify(head, wakes)
 
-    def _place(self, need: Need, now: float) -> tuple[Member, object] | None:
-        """A member that serves `need` now, and what that has taken of shared limits already."""
+    def _place(self, need: Need, now: float) -> tuple[Member, object] | _Hold:
+        """A member that serves `need` now and what it has taken of shared limits, or why none does.
+
+        This is the only place that asks the other processes whether they decide.
+        """
         sharing = self.sharing
         if sharing is not None:
             is_full = self.max_in_use is not None and self.in_use >= self.max_in_use
@@ -322,18 +342,19 @@ class Pool:
                 ahead = sharing.use_ahead(need, now)
                 if ahead is not None:
                     return ahead
-            if sharing.decides(now) or sharing.refusal(now) is not None:
-                return None
+            if sharing.decides(now):
+                return _Hold.OTHERS_DECIDE
+            if sharing.refusal(now) is not None:
+                return _Hold.STORE_LOST
         member = self._choose(need, now)
-        return None if member is None else (member, None)
+        return _Hold.NO_ROOM if member is None else (member, None)
 
-    def _wait_in_line(self, head: Lease, now: float, wakes: list[Wake]) -> None:
-        """The head of the queue cannot be served now: ask the other processes, if they decide."""
-        sharing = self.sharing
-        if sharing is not None and sharing.decides(now):
-            self._ask(sharing, now, wakes)
-        elif sharing is not None and sharing.refusal(now) is not None:
-            self._refuse_too_large(now, wakes)
+    def _wait_at_head(self, head: Lease, hold: _Hold, now: float, wakes: list[Wake]) -> None:
+        """Ask the other processes for the head of the queue, refuse it, or let it look again."""
+        if hold is _Hold.OTHERS_DECIDE and self.sharing is not None:
+            self._ask(self.sharing, now, wakes)
+        elif hold is _Hold.STORE_LOST:
+            self.refuse_hopeless(now, wakes)
         elif not head._news:
             _notify(head, wakes)
 
@@ -395,7 +416,7 @@ class Pool:
     def _look(self, lease: Lease, now: float) -> float:
         wakes: list[Wake] = []
         seconds = math.inf
-        with self._lock:
+        with self.lock:
             self._grant(now, wakes)
             lease._news = False
             if self.sharing is not None and lease.member is None and lease._refusal is None:
@@ -431,9 +452,9 @@ class Pool:
         The garbage collector may drop a call while this very thread holds the lock. What Ctrl-C
         interrupts is processed again, and counts once.
         """
-        while self._returned and not is_held(self._lock):
+        while self._returned and not is_held(self.lock):
             wakes: list[Wake] = []
-            with self._lock:
+            with self.lock:
                 while self._returned:
                     lease, now, usage, sent = self._returned[0]
                     if lease._era == self._era:
@@ -470,24 +491,13 @@ class Pool:
 
     def _learn(self, member: Member, quota: Quota, now: float) -> None:
         wakes: list[Wake] = []
-        with self._lock:
+        with self.lock:
             if self.sharing is not None:
                 wakes.append(self.sharing.report_limits(member, quota, now))
             if member.window.learn(quota, now):
                 self.counts_tokens = self.counts_tokens or member.window.counts_tokens
-                self._refuse_too_large(now, wakes)
+                self.refuse_hopeless(now, wakes)
         self._unlocked(wakes)
-
-    def _refuse_too_large(self, now: float, wakes: list[Wake]) -> None:
-        """Limits shrank or a key retired: refuse the waiting calls that can never be served.
-
-        Each refused call looks again, which serves those behind it.
-        """
-        for lease in list(self._queue):
-            lease._refusal = self._refusal(lease.need, now)
-            if lease._refusal is not None and lease in self._queue:
-                self._queue.remove(lease)
-                _notify(lease, wakes)
 
     def _failed(
         self, lease: Lease, error: LLMError, classification: Classification, now: float
@@ -497,7 +507,7 @@ class Pool:
         if member is None or (classification.blame is Blame.NEUTRAL and not limited):
             return classification
         wakes: list[Wake] = []
-        with self._lock:
+        with self.lock:
             was_retired = member.retired
             if self.sharing is not None and limited and error.retry_after is not None:
                 wakes.append(self.sharing.report_pause(member, error.retry_after))
@@ -506,7 +516,7 @@ class Pool:
                 back_at = min(each.available_at for each in others)
                 classification = self._suspend(member, error, classification, back_at, now)
                 if member.retired:
-                    self._refuse_too_large(now, wakes)
+                    self.refuse_hopeless(now, wakes)
         if member.retired and not was_retired:
             log.warning("%s: key %s was refused and is not used again", self.name, member.name)
         self._unlocked(wakes)
@@ -525,26 +535,26 @@ class Pool:
         A suspected member is left out only while another can serve: the target's breaker must see
         the other failures.
         """
-        alone = back_at > now
-        elsewhere = classification._replace(blame=Blame.NEUTRAL, retry=Retry.IMMEDIATELY)
+        another_serves = back_at <= now
+        next_member = classification._replace(blame=Blame.NEUTRAL, retry=Retry.IMMEDIATELY)
         if isinstance(error, RateLimitError):
             if error.retry_after is not None:
                 member.available_at = now + min(error.retry_after, LONGEST_PAUSE)
-                if alone:
+                if not another_serves:
                     error.retry_after = min(error.retry_after, back_at - now)
-            elif not alone:
+            elif another_serves:
                 member.available_at = now + COOLDOWN
-            return classification if alone else elsewhere
+            return next_member if another_serves else classification
         if isinstance(error, AuthenticationError | ModelNotFoundError):
             if error.status in _TEMPORARY or isinstance(error, ModelNotFoundError):
-                if alone:
+                if not another_serves:
                     return classification
                 member.available_at = now + COOLDOWN
             else:
                 member.retired = True
-            return elsewhere
+            return next_member
         member.failures += 1
-        if member.failures >= UNHEALTHY_AFTER and not alone:
+        if member.failures >= UNHEALTHY_AFTER and another_serves:
             member.failures = UNHEALTHY_AFTER - 1
             member.available_at = now + COOLDOWN
         return classification
