@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agentkit._fork import ForkGate, fork_safe_lock, on_fork
-from agentkit.cache.directory import user_directory
+from agentkit.cache.directory import chosen_directory, user_directory
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
@@ -52,9 +52,7 @@ class DiskStore:
     def __init__(
         self, directory: str | os.PathLike[str] | None = None, size_limit: int = 2**30
     ) -> None:
-        given: Any = (
-            os.environ.get("AGENTKIT_CACHE_DIR") or None if directory is None else directory
-        )
+        given: Any = directory
         if not isinstance(given, str | os.PathLike | None) or given == "":
             raise ConfigurationError(
                 f"the response cache's directory must be a path, got {given!r}",
@@ -62,7 +60,7 @@ class DiskStore:
             )
         self.size_limit = whole_number("size_limit", size_limit, minimum=_SMALLEST)
         self.largest = self.size_limit // SHARE
-        self._given = None if given is None else Path(given)
+        self._chosen = chosen_directory(directory)
         self._lock = fork_safe_lock()
         self._path: Path | None = None
         self._database = ""
@@ -74,7 +72,7 @@ class DiskStore:
     def path(self) -> Path:
         """The directory that holds the database."""
         if self._path is None:
-            self._path = user_directory(self._given).absolute() / FORMAT
+            self._path = user_directory(self._chosen).absolute() / FORMAT
             self._database = str(self._path / _DATABASE)
         return self._path
 

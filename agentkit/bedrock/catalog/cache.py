@@ -91,13 +91,12 @@ class FileCache:
     package wrote it.
 
     Args:
-        directory: its folder (default: the user's cache directory).
+        directory: its folder (default: ``AGENTKIT_CACHE_DIR``, or else the user's cache directory).
         max_age: seconds after which it is expired.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None, max_age: float) -> None:
-        folder = user_directory(directory or os.environ.get("AGENTKIT_CACHE_DIR"))
-        self.path = folder / "bedrock-catalog-v1.json"
+        self.path = user_directory(directory) / "bedrock-catalog-v1.json"
         self._max_age = max_age
         self._file = JsonFile(self.path)
 

@@ -34,7 +34,8 @@ class BedrockRegionDiscovery:
     construction.
 
     Args:
-        cache_dir: folder of the region cache (default: the user's cache directory).
+        cache_dir: folder of the region cache (default: ``AGENTKIT_CACHE_DIR``, or else the user's
+            cache directory).
         cache_ttl_hours: hours after which the region cache expires (default 24).
         clients: an `agentkit.bedrock.Clients`; without one, AWS is not asked.
         clock: seconds since the epoch; tests pass their own.
@@ -56,8 +57,7 @@ class BedrockRegionDiscovery:
     @property
     def cache_file(self) -> Path:
         """The file of the region cache."""
-        folder = user_directory(self._directory or os.environ.get("AGENTKIT_CACHE_DIR"))
-        return folder / "bedrock-regions-v1.json"
+        return user_directory(self._directory) / "bedrock-regions-v1.json"
 
     def get_bedrock_regions(
         self, force_refresh: bool = False, area: Area | Iterable[Area] | None = None
