@@ -240,17 +240,15 @@ def _response_cache() -> tuple[dict[str, Any], str, str]:
 
 def _fleet() -> tuple[dict[str, Any] | None, str]:
     """The store that ``AGENTKIT_FLEET`` names, if it names one, and the problem with it."""
-    url = os.environ.get("AGENTKIT_FLEET", "").strip()
-    if url in {"", "off"}:
-        return None, ""
     from agentkit.errors import ConfigurationError
+    from agentkit.manager.fleet import fleet_url
+    from agentkit.state.check import check_store
 
+    url, source = fleet_url(None)
+    if url is None:
+        return None, ""
     try:
-        from agentkit.state.address import parse_address
-        from agentkit.state.check import check_store
-
-        parse_address(url, source="AGENTKIT_FLEET")
-        facts = check_store(url)
+        facts = check_store(url, source=source)
     except ConfigurationError as error:
         return None, f"fleet: {one_line(error)}"
     problem = facts.pop("problem")

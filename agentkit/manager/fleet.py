@@ -51,7 +51,7 @@ class FleetMember:
         now: Now,
         loss: Loss = "share",
     ) -> None:
-        url = _url_of(url)
+        url, source = fleet_url(url)
         if loss not in get_args(Loss):
             raise ConfigurationError(
                 f"on_fleet_loss is {loss!r}", hint="use 'share', 'stop' or 'open'"
@@ -70,7 +70,7 @@ class FleetMember:
         from agentkit.state.valkey import ValkeyFleet
 
         secret = os.environ.get("AGENTKIT_FLEET_SECRET", "")
-        self.fleet = ValkeyFleet(url, name=name)
+        self.fleet = ValkeyFleet(url, name=name, source=source)
         self.budgets = SharedBudgets(self.fleet, now=now)
         # Also of a manager that was dropped, and at the end of the process.
         self._leave = weakref.finalize(self, _leave, self.fleet, self.budgets, self._limits)
@@ -190,16 +190,21 @@ def _digest(*parts: str) -> str:
     return blake2b(text, digest_size=12).hexdigest()
 
 
-def _url_of(spec: Any) -> str | None:
-    if spec is None:
-        spec = os.environ.get(VARIABLE, "").strip() or OFF
-        if spec != OFF:
-            from agentkit.state.address import parse_address
+def fleet_url(given: Any) -> tuple[str | None, str]:
+    """The URL of the store, None without one, and where it was found: ``fleet`` or a variable.
 
-            parse_address(spec, source=VARIABLE)  # so that the error names the variable
-    if not isinstance(spec, str):
+    Args:
+        given: the URL, or ``"off"``; None: ``AGENTKIT_FLEET``, or else ``"off"``.
+
+    Raises:
+        ConfigurationError: `given` is of another type.
+    """
+    source = "fleet"
+    if given is None:
+        source, given = VARIABLE, os.environ.get(VARIABLE, "").strip() or OFF
+    if not isinstance(given, str):
         raise ConfigurationError(
-            f"fleet must be a str or None, got {type(spec).__name__}",
+            f"fleet must be a str or None, got {type(given).__name__}",
             hint="pass a URL such as valkey://host:6379/0",
         )
-    return None if spec == OFF else spec
+    return (None if given == OFF else given), source

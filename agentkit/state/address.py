@@ -140,17 +140,17 @@ def _scheme_of(url: Any) -> tuple[str, str, str]:
     return base, suffix, rest
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, *, source: str = "fleet") -> redis.Redis:
     """A client for the store at `url`. It connects with the first command, and never retries.
 
     For a cluster, that is the first of its nodes that the URL names. With sentinels, it asks them
-    for the server.
+    for the server. `source` is that of `parse_address`.
 
     Raises:
         ConfigurationError: `url` is not the URL of a store.
         MissingDependencyError: redis-py is not installed, or too old.
     """
-    address = parse_address(url)
+    address = parse_address(url, source=source)
     _require_redis()
     if address.kind == "sentinel":
         return _watched(address)

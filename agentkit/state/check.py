@@ -63,8 +63,8 @@ OLDEST: Final = {"valkey": 8, "redis": 7}
 """The oldest release of each server that has what the functions need."""
 
 
-def check_store(url: str) -> dict[str, Any]:
-    """What works at `url`; the user's password is not part of it.
+def check_store(url: str, *, source: str = "fleet") -> dict[str, Any]:
+    """What works at `url`; the user's password is not part of it. `source` is where it was found.
 
     Keys: ``server`` (name and version; None if the user may not ask), ``milliseconds`` of one
     round trip, ``clock_difference`` (the server's time minus this process's, in seconds),
@@ -74,7 +74,7 @@ def check_store(url: str) -> dict[str, Any]:
         ConfigurationError: `url` is not the URL of a store.
         MissingDependencyError: redis-py is not installed.
     """
-    connect(url)  # so that a wrong URL or a missing package is noticed
+    connect(url, source=source)  # so that a wrong URL or a missing package is noticed
     found: dict[str, Any] = {
         "server": None,
         "milliseconds": None,

@@ -31,14 +31,15 @@ class ValkeyFleet:
     Args:
         url: where the store is, in one of the forms that `docs/how-to/fleet.md` lists.
         name: part of the names of its threads.
+        source: where `url` was found, for the error if it is wrong.
 
     Raises:
         ConfigurationError: `url` is not the URL of a store.
         MissingDependencyError: redis-py is not installed.
     """
 
-    def __init__(self, url: str, *, name: str = "default") -> None:
-        connect(url)  # so that a wrong URL or a missing package is noticed here
+    def __init__(self, url: str, *, name: str = "default", source: str = "fleet") -> None:
+        connect(url, source=source)  # so that a wrong URL or a missing package is noticed here
         self.is_cluster = parse_address(url).kind == "cluster"
         self._connection, self._agenda = Connection(), Agenda()
         self._keeper = Keeper(url, self._connection, self._agenda, name=f"agentkit-{name}-fleet")
