@@ -98,16 +98,15 @@ def budget_spend(
     - ``introduce``: nothing is counted, as the account was lost: begin an epoch;
     - ``late``: nothing is counted, as the process has begun another epoch.
     """
-    epoch = statement
     args = (
-        *(epoch.process, epoch.epoch, epoch.start, epoch.end, epoch.born),
-        *epoch.base,
-        *epoch.reported,
-        *epoch.seen,
-        *epoch.spent,
+        *(statement.process, statement.epoch, statement.start, statement.end, statement.born),
+        *statement.base,
+        *statement.reported,
+        *statement.seen,
+        *statement.spent,
         *wanted,
         *(limit or (-1, -1)),
-        *(epoch.seen_at, HOLD_MS, 0 if limit is None else 1),
+        *(statement.seen_at, HOLD_MS, 0 if limit is None else 1),
         *ahead,
     )
     return Question("budget_spend", (key, *marks), args, retry=True)

@@ -129,20 +129,22 @@ class SharedAccount:
 
     While calls follow each other quickly, a question also reserves ahead; see
     `agentkit.state.pace`. For the store that is spent, for `account` it is not.
+
+    `now` is the only clock: the store's time is that of its last reply plus what passed since.
     """
 
     def __init__(
         self, fleet: Fleet, scope: str, period: Period | None, process: str, *, now: Now
     ) -> None:
-        self.account = Account(period, self._now)
-        self._monotonic = now
+        self._now = now
+        self.account = Account(period, self._store_time)
         self.account.changed = self._settled
         self.used_at = 0.0
         self._fleet = fleet
         self._key = account_key(scope, period)
         self._process = process
-        self._clock: tuple[float, float] | None = None
-        """The store's time in seconds, and the monotonic time when it was heard."""
+        self._heard_time: tuple[float, float] | None = None
+        """The store's time in seconds of Unix time, and when it was heard, by `now`."""
         self._window: Window | None = None
         """The window that the statements are about."""
         self._epoch = 0
@@ -171,7 +173,7 @@ class SharedAccount:
         """A part of what was reserved ahead within `limit`, if that suffices."""
         if self._ahead is NOTHING:
             return None
-        now = self._monotonic()
+        now = self._now()
         with self.account.lock:
             left = self._ahead.minus(wanted)
             if (
@@ -190,7 +192,7 @@ class SharedAccount:
 
         What is left of the last one is given back then, and may be reserved ahead again.
         """
-        account, session, now = self.account, self._fleet.session, self._monotonic()
+        account, session, now = self.account, self._fleet.session, self._now()
         with account.lock:
             window = account.turn()
             starts = self._broken or session != self._session or window != self._window
@@ -242,7 +244,7 @@ class SharedAccount:
                     own = Amount(account.tokens, account.usd)
                     self._loss = _Loss(account.turn(), account.spent(), own)
                 return _Heard("lost")
-            self._clock, self._loss = (now / 1000, time.monotonic()), None
+            self._heard_time, self._loss = (now / 1000, self._now()), None
             if asked.epoch != self._epoch or status == "window":
                 return _Heard("again")
             if status not in ("yes", "no", "wait"):
@@ -252,7 +254,7 @@ class SharedAccount:
             if status == "yes" and wanted is not None:
                 entry = account.enter(wanted.tokens, wanted.nanos / NANO)
                 self._reserved = self._reserved.plus(wanted)
-                self._pace.note(self._monotonic(), *wanted)
+                self._pace.note(self._now(), *wanted)
             if is_ahead:
                 self._reserved = self._reserved.plus(asked.ahead)
                 self._ahead, self._ahead_limit = self._ahead.plus(asked.ahead), asked.limit
@@ -319,9 +321,10 @@ class SharedAccount:
                 calls = min(calls, limited // _MOST_AHEAD // each)
         return Sum(calls * most[0], calls * most[1]) if calls else NOTHING
 
-    def _now(self) -> float:
-        clock = self._clock
-        return time.time() if clock is None else clock[0] + time.monotonic() - clock[1]
+    def _store_time(self) -> float:
+        """Seconds of Unix time; before the first reply, by the clock of this machine."""
+        heard = self._heard_time
+        return time.time() if heard is None else heard[0] + self._now() - heard[1]
 
     def _settled(self) -> None:
         """Report a change soon. Under load the next reservation comes first, and reports it."""
@@ -329,7 +332,7 @@ class SharedAccount:
 
     def _report_change(self) -> list[tuple[Question, Hear | None]]:
         with self.account.lock:
-            if self._monotonic() >= self._ahead_until:
+            if self._now() >= self._ahead_until:
                 self._ahead = NOTHING
             is_known = self._own().minus(self._reserved) == self._stated
             is_ahead = self._ahead is not NOTHING
