@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-
 VARIABLE: Final = "AGENTKIT_CACHE_DIR"
 
 

@@ -72,7 +72,7 @@ def account_key(scope: str, period: str | None) -> str:
     return f"{PREFIX}{{budget:{digest}}}"
 
 
-def budget_spend(
+def spend(
     key: str,
     statement: Statement,
     wanted: Sum = NOTHING,
@@ -112,13 +112,13 @@ def budget_spend(
     return Question("budget_spend", (key, *marks), args, retry=True)
 
 
-def budget_leave(key: str, process: str) -> Question:
+def leave(key: str, process: str) -> Question:
     """The end of a process: its amounts stay counted. The reply is 1 if it had some."""
     return Question("budget_leave", (key,), (process,))
 
 
-def try_budget(process: str) -> list[Question]:
+def trial(process: str) -> tuple[Question, ...]:
     """Each function once, about an account that no budget has."""
     key = account_key(process, None)
     nothing = Statement(process, epoch=1, start=0)
-    return [budget_spend(key, nothing, marks=(f"{key}mark",)), budget_leave(key, process)]
+    return spend(key, nothing, marks=(f"{key}mark",)), leave(key, process)

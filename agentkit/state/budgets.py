@@ -12,14 +12,13 @@ from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.policy.account import Account, Amount, Entry
 from agentkit.policy.budget import Budget
 from agentkit.policy.period import Period, Window
+from agentkit.state import budget_questions
 from agentkit.state.budget_questions import (
     NANO,
     NOTHING,
     Statement,
     Sum,
     account_key,
-    budget_leave,
-    budget_spend,
 )
 from agentkit.state.pace import LATE, Pace
 from agentkit.state.questions import mark_key
@@ -224,7 +223,9 @@ class SharedAccount:
             self._stated = stated
             marks = () if self._fleet.is_cluster else (mark_key(),)
             ahead = self._expect(limit, now)
-            question = budget_spend(self._key, statement, wanted, limit, ahead=ahead, marks=marks)
+            question = budget_questions.spend(
+                self._key, statement, wanted, limit, ahead=ahead, marks=marks
+            )
             asked = _Asked(question, self._epoch, stated, at=now, limit=limit, ahead=ahead)
             if ahead is not NOTHING:
                 self._asks_ahead = asked
@@ -301,7 +302,7 @@ class SharedAccount:
         with self.account.lock:
             self._ahead = NOTHING
         self._fleet.post(self.ask().question)
-        self._fleet.post(budget_leave(self._key, self._process))
+        self._fleet.post(budget_questions.leave(self._key, self._process))
 
     def detach(self) -> None:
         """Report nothing more."""

@@ -7,9 +7,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agentkit.state import breakers, questions, quota_questions
+from agentkit.state import budget_questions, circuit_questions, questions, quota_questions
 from agentkit.state.address import PATIENCE, connect
-from agentkit.state.budget_questions import try_budget
 from agentkit.state.line import Line, Pending, Trips
 from agentkit.state.questions import PREFIX, SharedKeys, inbox_of
 from agentkit.state.quota_questions import QuotaKeys
@@ -84,7 +83,7 @@ def check_store(url: str, *, source: str = "fleet") -> dict[str, Any]:
     }
     process = f"doctor-{secrets.token_hex(4)}"
     keys = SharedKeys.of("doctor", process)
-    trial = [*breakers.trial(process), *try_budget(process)]
+    trial = (*circuit_questions.trial(process), *budget_questions.trial(process))
     client: redis.Redis | None = None
     store: Store | None = None
     try:

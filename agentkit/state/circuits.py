@@ -20,21 +20,21 @@ from weakref import WeakSet
 
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.policy.breaker import CircuitBreaker, Permit, ProbeOutcome, SerialQueue
-from agentkit.state import breakers
-from agentkit.state.breakers import UNKNOWN_ERA, Circuit, CircuitKeys, Witness
+from agentkit.state import circuit_questions
+from agentkit.state.circuit_questions import UNKNOWN_ERA, Circuit, CircuitKeys, Witness
 from agentkit.types.fleet import Fleet, Hear, Question
 
-LONGEST_AGE: Final = 10**9
-"""Milliseconds; an older success is as good as none."""
+LONGEST_AGE_MS: Final = 10**9
+"""Milliseconds after which a success is as good as none."""
 REPORTS_A_SECOND: Final = 1_000
 """The most regular reports of all processes together on one circuit. In a larger fleet each one
 reports less often than once a second."""
-NEWER: Final = 100
+NEWER_MS: Final = 100
 """Milliseconds after a circuit has opened in which a success still disputes it."""
 KNOWN_SECONDS: Final = 5.0
 """Seconds after its time when a process no longer believes that a circuit is open."""
-HOST_SECONDS: Final = 5.0
-"""How many times its interval of reports a host counts as a user of a model."""
+HOST_INTERVALS: Final = 5
+"""Intervals between two reports for which a host counts as a user of a model."""
 
 _probes = itertools.count(1)
 
@@ -106,7 +106,7 @@ class SharedCircuits:
     def _reports(self) -> Iterator[tuple[Question, Hear | None]]:
         process, session = self.fleet.process, self.fleet.session
         if process != self._process:  # also in a forked child, whose inbox is new
-            self.fleet.subscribe(breakers.TOPIC, self._receive)
+            self.fleet.subscribe(circuit_questions.TOPIC, self._receive)
         missed, self._process, self._session = session != self._session, process, session
         for circuit in list(self._circuits):
             yield from circuit.regular_reports(missed=missed)
@@ -140,7 +140,7 @@ class FleetCircuit:
     def ask(self) -> Question:
         """Asks for the probe of the fleet."""
         holder = f"{self._circuits.fleet.process}:{next(_probes)}"
-        return breakers.breaker_admit(self._keys, holder)
+        return circuit_questions.admit(self._keys, holder)
 
     def admit(self, question: Question, reply: Any, *, lease: float | None) -> Permit | None:
         """A permit of the breaker, if the `reply` to `question` allows it."""
@@ -194,7 +194,7 @@ class FleetCircuit:
 
     def reset(self) -> None:
         """Close the circuit of all processes."""
-        self._circuits.fleet.post(breakers.breaker_reset(self._keys))
+        self._circuits.fleet.post(circuit_questions.reset(self._keys))
 
     def refresh(self) -> None:
         """Get the circuit from the store, in the background."""
@@ -212,7 +212,7 @@ class FleetCircuit:
         """
         now, ticket = self._circuits.now(), self._ticket
         if ticket is not None and now < ticket.until:
-            yield breakers.breaker_renew(self._keys, ticket.holder), None
+            yield circuit_questions.renew(self._keys, ticket.holder), None
         used = self.breaker.statistics().calls > 0 or self.breaker.state != "closed"
         is_due = used and now - self._reported >= self._circuits.interval() - 0.5
         if not missed and self._known.era != UNKNOWN_ERA and not is_due:
@@ -239,9 +239,9 @@ class FleetCircuit:
             circuits.host,
             fleet.process,
             witnesses=min(fleet.processes, 2),
-            alive=round(circuits.interval() * HOST_SECONDS * 1000),
+            alive=round(circuits.interval() * HOST_INTERVALS * 1000),
         )
-        question = breakers.breaker_report(
+        question = circuit_questions.report(
             self._keys,
             self.breaker.policy,
             witness,
@@ -254,7 +254,7 @@ class FleetCircuit:
         return question, lambda reply: self._hear(reply, known.era)
 
     def _open_for(self) -> int:
-        """See `breaker_report`. What was open long ago is unknown."""
+        """See `circuit_questions.report`. What was open long ago is unknown."""
         known, left = self._known, self._until - self._circuits.now()
         if known.is_open:
             return -1 if left < -KNOWN_SECONDS else max(1, round(left * 1000))
@@ -276,14 +276,14 @@ class FleetCircuit:
         """
         age = self._success_age()
         opened_for = self.breaker.policy.recovery_timeout * 1000 - news.wait
-        disputes = opened_for - NEWER <= age < news.failing_for and age >= 0
+        disputes = opened_for - NEWER_MS <= age < news.failing_for and age >= 0
         if disputes:
             self._post(disputed=news.era)
         return disputes
 
     def _success_age(self) -> int:
         age = self.breaker.last_success_age * 1000
-        return int(age) if 0.0 <= age < LONGEST_AGE else -1
+        return int(age) if 0.0 <= age < LONGEST_AGE_MS else -1
 
     def _follow(self, news: Circuit, *, asked: int | None = None, pushed: bool = False) -> None:
         """Do as the fleet does. News that are older than what is known are dropped.
@@ -320,7 +320,7 @@ class FleetCircuit:
         with self._lock:
             if self._ticket is ticket:
                 self._ticket = None
-        question = breakers.breaker_settle(self._keys, self.breaker.policy, ticket.holder, outcome)
+        question = circuit_questions.settle(self._keys, self.breaker.policy, ticket.holder, outcome)
         asked = self._known.era
         self._circuits.fleet.post(question, lambda reply: self._hear(reply, asked))
 

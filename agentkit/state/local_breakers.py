@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from agentkit.state.breakers import SCALE, CircuitState
+from agentkit.state.circuit_questions import SCALE, CircuitState
 
 FIRST_PAUSE: Final = 1_000
 LONGEST_PAUSE: Final = 30_000
@@ -86,7 +86,7 @@ class LocalBreakers:
         reporters: str,
         disputed: int,
     ) -> Reply:
-        """See `agentkit.state.breakers.breaker_report`."""
+        """See `agentkit.state.circuit_questions.report`."""
         now = self._now()
         several = self._count_hosts(hosts, host, now, alive) > 1
         mode, witness = ("host", host) if several else ("process", f"{host}/{process}")
@@ -140,7 +140,7 @@ class LocalBreakers:
         return self._reply(key)
 
     def breaker_admit(self, key: str, holder: str, lease: int) -> Reply:
-        """See `agentkit.state.breakers.breaker_admit`."""
+        """See `agentkit.state.circuit_questions.admit`."""
         now, circuit = self._now(), self._alive(key)
         if circuit is None or circuit.state in ("closed", "disputed"):
             return self._reply(key)
@@ -151,7 +151,7 @@ class LocalBreakers:
         return [b"probe", circuit.era, lease, -1, circuit.by.encode()]
 
     def breaker_renew(self, key: str, holder: str, lease: int) -> int:
-        """See `agentkit.state.breakers.breaker_renew`."""
+        """See `agentkit.state.circuit_questions.renew`."""
         circuit = self._alive(key)
         if circuit is None or circuit.state != "half-open" or circuit.holder != holder:
             return 0
@@ -169,7 +169,7 @@ class LocalBreakers:
         channel: str,
         topic: str,
     ) -> Reply:
-        """See `agentkit.state.breakers.breaker_settle`."""
+        """See `agentkit.state.circuit_questions.settle`."""
         now, circuit = self._now(), self._alive(key)
         if circuit is None or circuit.state != "half-open" or circuit.holder != holder:
             return self._reply(key, settled=True)
@@ -188,7 +188,7 @@ class LocalBreakers:
         return self._reply(key, settled=True)
 
     def breaker_reset(self, key: str, channel: str, topic: str) -> int:
-        """See `agentkit.state.breakers.breaker_reset`."""
+        """See `agentkit.state.circuit_questions.reset`."""
         now, circuit = self._now(), self._alive(key)
         if circuit is None:
             return 0

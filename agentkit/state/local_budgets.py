@@ -81,7 +81,7 @@ class LocalBudgets:
         self._accounts.clear()
 
     def budget_spend(self, key: str, *asked: Any) -> list[Any]:
-        """See `agentkit.state.budget_questions.budget_spend`."""
+        """See `agentkit.state.budget_questions.spend`."""
         mark, asked = (asked[0], asked[1:]) if len(asked) % 2 else (None, asked)
         process, epoch, start, end, born, *amounts = asked
         base, reported, seen, spent, wanted = (Sum(*amounts[i : i + 2]) for i in range(0, 10, 2))
@@ -121,6 +121,6 @@ class LocalBudgets:
         return now if last is None else min(last, now)
 
     def budget_leave(self, key: str, process: str) -> int:
-        """See `agentkit.state.budget_questions.budget_leave`."""
+        """See `agentkit.state.budget_questions.leave`."""
         account = self._accounts.get(key)
         return 0 if account is None or account.members.pop(process, None) is None else 1

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit import BreakerPolicy
-from agentkit.state import breakers
-from agentkit.state.breakers import Circuit, CircuitKeys, Witness
+from agentkit.state import circuit_questions
+from agentkit.state.circuit_questions import Circuit, CircuitKeys, Witness
 from agentkit.state.questions import NEWS
 from tests.state.both import START, Both
 
@@ -35,8 +35,8 @@ class Reporter:
         self.holder = f"{host}-{process}"
 
     def report(self, **what: Any) -> Circuit:
-        era = what.pop("era", breakers.UNKNOWN_ERA)
-        return self._ask(breakers.breaker_report(KEYS, POLICY, self.witness, era=era, **what))
+        era = what.pop("era", circuit_questions.UNKNOWN_ERA)
+        return self._ask(circuit_questions.report(KEYS, POLICY, self.witness, era=era, **what))
 
     def fail(self, times: int = 1, **what: Any) -> Circuit:
         circuit = self.report()
@@ -45,10 +45,10 @@ class Reporter:
         return circuit
 
     def admit(self) -> Circuit:
-        return self._ask(breakers.breaker_admit(KEYS, self.holder))
+        return self._ask(circuit_questions.admit(KEYS, self.holder))
 
     def settle(self, outcome: Any) -> Circuit:
-        return self._ask(breakers.breaker_settle(KEYS, POLICY, self.holder, outcome))
+        return self._ask(circuit_questions.settle(KEYS, POLICY, self.holder, outcome))
 
     def _ask(self, question: Any) -> Circuit:
         circuit = Circuit.of(self.both.ask(question))
@@ -105,7 +105,7 @@ def test_the_scripts_do_what_the_functions_in_memory_do(
             if step == "flush":
                 both.flush()
             elif step == "reset":
-                both.ask(breakers.breaker_reset(KEYS))
+                both.ask(circuit_questions.reset(KEYS))
             elif isinstance(step, int):
                 both.advance(step)
             else:
@@ -121,7 +121,7 @@ def test_the_scripts_do_what_the_functions_in_memory_do(
                 elif kind == "admit":
                     reporter.admit()
                 elif kind == "renew":
-                    both.ask(breakers.breaker_renew(KEYS, reporter.holder))
+                    both.ask(circuit_questions.renew(KEYS, reporter.holder))
                 else:
                     reporter.settle(what[0])
         assert both.heard() == both.messages
@@ -226,14 +226,14 @@ def test_one_process_holds_the_probe(both: Both) -> None:
     assert first.admit().state == "open"
     both.advance(RECOVERY)
     assert first.admit().state == "probe"
-    assert second.admit()[:3] == ("half-open", START, breakers.PROBE_LEASE_MS)
-    both.advance(breakers.PROBE_LEASE_MS - 1)
-    assert both.ask(breakers.breaker_renew(KEYS, first.holder)) == 1
-    both.advance(breakers.PROBE_LEASE_MS - 1)
+    assert second.admit()[:3] == ("half-open", START, circuit_questions.PROBE_LEASE_MS)
+    both.advance(circuit_questions.PROBE_LEASE_MS - 1)
+    assert both.ask(circuit_questions.renew(KEYS, first.holder)) == 1
+    both.advance(circuit_questions.PROBE_LEASE_MS - 1)
     assert second.admit().state == "half-open"
     both.advance(1)
     assert second.admit().state == "probe"
-    assert both.ask(breakers.breaker_renew(KEYS, first.holder)) == 0
+    assert both.ask(circuit_questions.renew(KEYS, first.holder)) == 0
     assert first.settle("success").state == "half-open"  # it took too long
 
 
@@ -241,7 +241,7 @@ def test_a_probe_that_was_given_up_is_free_for_the_next(both: Both) -> None:
     first, second = opened(both)
     both.advance(RECOVERY)
     first.admit()
-    undo = breakers.breaker_admit(KEYS, first.holder).undo
+    undo = circuit_questions.admit(KEYS, first.holder).undo
     assert undo is not None
     both.ask(undo)
     assert second.admit().state == "probe"
@@ -284,7 +284,7 @@ def test_after_a_flush_the_circuit_is_closed_and_unknown(both: Both) -> None:
     first, _ = opened(both)
     both.flush()
     assert first.report() == Circuit("closed", 0, 0, -1, ())
-    assert both.ask(breakers.breaker_reset(KEYS)) == 0
+    assert both.ask(circuit_questions.reset(KEYS)) == 0
 
 
 def test_a_process_that_knows_the_circuit_gives_it_back_after_a_flush(both: Both) -> None:
@@ -322,6 +322,6 @@ def test_a_recovery_that_a_failover_lost_is_known_to_the_processes(both: Both) -
 def test_a_reset_closes_the_circuit_for_all(both: Both) -> None:
     first, _ = opened(both)
     both.heard()
-    assert both.ask(breakers.breaker_reset(KEYS)) == 1
+    assert both.ask(circuit_questions.reset(KEYS)) == 1
     assert first.report()[:2] == ("closed", START + 1)
     assert both.heard() == [(NEWS, f"circuit\n{KEYS.circuit} closed {START + 1} 0 -1 ".encode())]

@@ -8,13 +8,12 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.state import budget_questions
 from agentkit.state.budget_questions import (
     HOLD_MS,
     Statement,
     Sum,
     account_key,
-    budget_leave,
-    budget_spend,
 )
 from agentkit.state.questions import beat, mark_key
 from tests.state.both import START, Both
@@ -45,14 +44,16 @@ def spendings(draw: st.DrawFn) -> Any:
     )
     marks = draw(st.sampled_from([(), (mark_key(),)]))
     ahead = draw(st.builds(Sum, st.integers(0, 3), st.integers(0, 3)))
-    return budget_spend(KEY, statement, draw(sums), draw(limits), ahead=ahead, marks=marks)
+    return budget_questions.spend(
+        KEY, statement, draw(sums), draw(limits), ahead=ahead, marks=marks
+    )
 
 
 steps = st.one_of(
     spendings(),
     spendings(),
     spendings(),
-    st.builds(budget_leave, st.just(KEY), st.sampled_from(PROCESSES)),
+    st.builds(budget_questions.leave, st.just(KEY), st.sampled_from(PROCESSES)),
     st.builds(beat, st.sampled_from(PROCESSES), st.sampled_from([0, START])),
     st.just("flush"),
     st.integers(-WINDOW, WINDOW),
@@ -84,10 +85,10 @@ def test_an_account_is_kept_for_its_window_and_one_without_an_end_for_ever(
     both = Both(client)
     try:
         statement = Statement("p", epoch=1, start=START, end=START + WINDOW, spent=Sum(5, 5))
-        both.ask(budget_spend(KEY, statement))
+        both.ask(budget_questions.spend(KEY, statement))
         assert WINDOW < client.pttl(KEY) <= WINDOW + 60_000
         eternal = account_key("team", None)
-        both.ask(budget_spend(eternal, statement._replace(start=0, end=0)))
+        both.ask(budget_questions.spend(eternal, statement._replace(start=0, end=0)))
         assert client.pttl(eternal) == -1
     finally:
         both.close()

@@ -1,4 +1,4 @@
--- The probe of a circuit, if it is due. See `agentkit.state.breakers`.
+-- The probe of a circuit, if it is due. See `agentkit.state.circuit_questions`.
 -- KEYS: circuit. ARGV: holder, lease in ms.
 local now = now_ms()
 local c = redis.call('HMGET', KEYS[1], 'state', 'era', 'until', 'holder', 'by')

@@ -1,4 +1,4 @@
--- Report failures and a tally, and get the circuit. See `agentkit.state.breakers`.
+-- Report failures and a tally, and get the circuit. See `agentkit.state.circuit_questions`.
 -- KEYS: circuit, its hosts.
 -- ARGV: host, process, witnesses, ms for which the host counts, era, failures, age of the last
 -- success in ms, calls, failures and slow calls of the tally, threshold, recovery in ms, window in

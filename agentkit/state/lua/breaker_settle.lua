@@ -1,4 +1,4 @@
--- End a probe. See `agentkit.state.breakers`.
+-- End a probe. See `agentkit.state.circuit_questions`.
 -- KEYS: circuit.
 -- ARGV: holder, outcome (success, failure or left), successes that close the circuit, recovery in
 -- ms, window in ms, channel, topic.

@@ -97,7 +97,7 @@ class Witness(NamedTuple):
     """Milliseconds for which its host counts as a user of the model."""
 
 
-def breaker_report(
+def report(
     keys: CircuitKeys,
     policy: BreakerPolicy,
     witness: Witness,
@@ -155,19 +155,19 @@ def breaker_report(
     return Question("breaker_report", keys, args, retry=failures > 0)
 
 
-def breaker_admit(keys: CircuitKeys, holder: str) -> Question:
+def admit(keys: CircuitKeys, holder: str) -> Question:
     """Ask for the probe of an open circuit, for `PROBE_LEASE_MS`."""
     asked = (keys.circuit,)
     undo = Question("breaker_settle", asked, (holder, "left", 1, 1, 1, NEWS, TOPIC))
     return Question("breaker_admit", asked, (holder, PROBE_LEASE_MS), undo=undo)
 
 
-def breaker_renew(keys: CircuitKeys, holder: str) -> Question:
+def renew(keys: CircuitKeys, holder: str) -> Question:
     """Renew the lease of a probe. The reply is 1, or 0 if `holder` does not hold it."""
     return Question("breaker_renew", (keys.circuit,), (holder, PROBE_LEASE_MS))
 
 
-def breaker_settle(
+def settle(
     keys: CircuitKeys, policy: BreakerPolicy, holder: str, outcome: ProbeOutcome
 ) -> Question:
     """End a probe. The circuit closes after enough successes, and opens again after a failure."""
@@ -176,23 +176,23 @@ def breaker_settle(
     return Question("breaker_settle", (keys.circuit,), args, retry=True)
 
 
-def breaker_reset(keys: CircuitKeys) -> Question:
+def reset(keys: CircuitKeys) -> Question:
     """Close the circuit, and forget everything. The reply is whether it was known."""
     return Question("breaker_reset", (keys.circuit,), (NEWS, TOPIC))
 
 
 def trial(process: str) -> tuple[Question, ...]:
-    """Each function once, for a circuit that nothing else uses."""
+    """Each function once, about a circuit that nothing else uses."""
     policy = BreakerPolicy()
     keys = CircuitKeys.of(process, policy)
     witness = Witness(process, process, witnesses=2, alive=1_000)
     return (
-        breaker_report(keys, policy, witness, era=UNKNOWN_ERA, failures=1, tally=(1, 1, 0)),
-        breaker_report(keys, policy, witness, era=UNKNOWN_ERA, tally=(1, 1, 0)),
-        breaker_admit(keys, process),
-        breaker_renew(keys, process),
-        breaker_settle(keys, policy, process, "left"),
-        breaker_reset(keys),
+        report(keys, policy, witness, era=UNKNOWN_ERA, failures=1, tally=(1, 1, 0)),
+        report(keys, policy, witness, era=UNKNOWN_ERA, tally=(1, 1, 0)),
+        admit(keys, process),
+        renew(keys, process),
+        settle(keys, policy, process, "left"),
+        reset(keys),
     )
 
 
