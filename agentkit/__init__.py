@@ -102,6 +102,7 @@ __getattr__, __dir__, __all__ = attach(
         "agentkit.policy.retry": ["RetryPolicy"],
         "agentkit.policy.health": ["HealthAware"],
         "agentkit.providers.registry": ["provider_for"],
+        "agentkit.providers.transport.options": ["ConnectionOptions"],
         "agentkit.telemetry.otel": ["Telemetry"],
         "agentkit.types": [
             "End",

@@ -112,6 +112,7 @@ from agentkit.policy.limits import (
 from agentkit.policy.price import Price
 from agentkit.policy.retry import RetryPolicy
 from agentkit.providers.registry import provider_for
+from agentkit.providers.transport.options import ConnectionOptions
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types import (
     End,
@@ -153,6 +154,7 @@ __all__ = [
     "CircuitBreakerOpenError",
     "CircuitOpenError",
     "ConfigurationError",
+    "ConnectionOptions",
     "ConnectionPool",
     "ContentFilterError",
     "ContextLengthError",

@@ -22,7 +22,8 @@ from agentkit.policy.validation import number
 from agentkit.providers.bedrock.auth import AuthConfig
 from agentkit.providers.bedrock.clients import Boto3Config, Clients
 from agentkit.providers.bedrock.regions import check_region
-from agentkit.providers.requirements import TransportName
+from agentkit.providers.requirements import TransportName, transport_name
+from agentkit.providers.transport.options import ConnectionOptions, check_connections
 from agentkit.telemetry.otel import Telemetry
 from agentkit.types.context import AsyncClosing, Closing
 
@@ -61,9 +62,12 @@ class LLMManager(Closing, AsyncClosing):
         transport: ``"sdk"``, boto3, or ``"native"``, agentkit's own HTTP client with the
             credentials of boto3, which needs no threads (default: the variable
             ``AGENTKIT_TRANSPORT``, else ``"sdk"``).
+        connections: options of the connections of ``"native"``, instead of `boto3_config`'s
+            ``connect_timeout`` and ``max_pool_connections``.
 
     Raises:
-        ConfigurationError: no models or Regions, an invalid Region, or a value out of range.
+        ConfigurationError: no models or Regions, an invalid Region, a value out of range, or
+            `connections` are given to boto3.
         UnknownModelError: no model has this name; the message suggests close ones.
         MissingDependencyError: the extra ``native`` is needed and not installed.
     """
@@ -95,7 +99,13 @@ class LLMManager(Closing, AsyncClosing):
         endpoint_url: str | None = None,
         clients: Clients | None = None,
         transport: TransportName | None = None,
+        connections: ConnectionOptions | None = None,
     ) -> None:
+        check_connections(
+            connections,
+            transport_name(transport),
+            hint="choose transport='native', or give boto3_config=, which is boto3's",
+        )
         self._models = _listed("models", models)
         self._regions = [check_region(region) for region in _listed("regions", regions)]
         self._retry = retry_config or RetryConfig()
@@ -106,7 +116,11 @@ class LLMManager(Closing, AsyncClosing):
         self._raises = raise_on_failure
         self._owned = clients is None
         self._clients = clients or Clients(
-            auth_config, boto3_config, concurrency=max_concurrency, endpoint_url=endpoint_url
+            auth_config,
+            boto3_config,
+            concurrency=max_concurrency,
+            endpoint_url=endpoint_url,
+            connections=connections,
         )
         given: Any = catalog or unified_model_manager
         if given is not None and not isinstance(given, BedrockModelCatalog):

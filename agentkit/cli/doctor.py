@@ -268,7 +268,7 @@ def _transport() -> tuple[dict[str, Any], list[str]]:
     except ConfigurationError as error:
         name = None
         problems.append(f"AGENTKIT_TRANSPORT: {one_line(error)}")
-    models, problem = _transports_of_models(name)
+    models, connections, problem = _transports_of_models(name)
     if problem:
         problems.append(problem)
     install = f'pip install "{_DISTRIBUTION}[native]"'
@@ -284,12 +284,16 @@ def _transport() -> tuple[dict[str, Any], list[str]]:
         "native_installed": not missing,
         "install": install if missing else None,
         "models": models,
+        "connections": connections,
     }
     return facts, problems
 
 
-def _transports_of_models(default: str | None) -> tuple[dict[str, str | None], str]:
-    """The transport of each model of the configuration, and what is wrong with it, or nothing.
+def _transports_of_models(
+    default: str | None,
+) -> tuple[dict[str, str | None], dict[str, dict[str, Any]], str]:
+    """The transport of each model of the configuration, the options of its connections if it has
+    any, and what is wrong with the configuration, or nothing.
 
     There are no models if there is no configuration, or if it is wrong.
     """
@@ -299,15 +303,18 @@ def _transports_of_models(default: str | None) -> tuple[dict[str, str | None], s
     try:
         providers = load_settings().providers.values() if is_configured() else ()
     except MissingDependencyError:
-        return {}, ""
+        return {}, {}, ""
     except ConfigurationError as error:
-        return {}, f"configuration: {one_line(error)}"
-    chosen = {
-        f"{provider.name}:{key.model}": provider.transport or default
-        for provider in providers
-        for key in provider.keys
-    }
-    return chosen, ""
+        return {}, {}, f"configuration: {one_line(error)}"
+    chosen: dict[str, str | None] = {}
+    connections: dict[str, dict[str, Any]] = {}
+    for provider in providers:
+        for key in provider.keys:
+            name = f"{provider.name}:{key.model}"
+            chosen[name] = provider.transport or default
+            if provider.connections is not None:
+                connections[name] = provider.connections.model_dump()
+    return chosen, connections, ""
 
 
 def _unusable(directory: Path, reason: str) -> str:
@@ -356,10 +363,12 @@ def _report(out: Console, findings: Mapping[str, Any]) -> None:
     if findings["fleet"] is not None:
         _facts(out, "Fleet", findings["fleet"])
     transport = dict(findings["transport"])
-    models = transport.pop("models")
+    models, connections = transport.pop("models"), transport.pop("connections")
     _facts(out, "Transport", transport)
     for name, chosen in models.items():
-        _line(out, name, _format(chosen))
+        options = connections.get(name) or {}
+        remark = ", ".join(f"{option} {_format(value)}" for option, value in options.items())
+        _line(out, name, _format(chosen), remark)
     _heading(out, "Provider keys (values are never shown)")
     for name, state in findings["keys"].items():
         _line(out, name, state)

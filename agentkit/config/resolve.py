@@ -122,6 +122,14 @@ class _Resolver:
         options["max_tokens"] = given.max_tokens or _default_max_tokens(defaults, given)
         if given.transport is None and kind in PROVIDERS:
             options["transport"] = self._file.transport
+        if options["transport"] == "native":
+            options["connections"] = given.connections or self._file.connections
+        elif given.connections is not None and kind in PROVIDERS:
+            self._add_problem(
+                (*path, "connections"),
+                "they are for the native transport, and this provider uses the SDK",
+                "add `transport: native`, or remove them",
+            )
         return ProviderSettings(
             name=name, kind=kind, keys=tuple(_pair(keys, models, given)), **options
         )

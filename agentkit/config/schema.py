@@ -33,10 +33,12 @@ from agentkit.policy.limits import PoolConfig, RateLimits, Strategy, key_fingerp
 from agentkit.policy.period import Period
 from agentkit.policy.price import Price
 from agentkit.providers.requirements import TransportName
+from agentkit.providers.transport.options import ConnectionOptions
 
 T = TypeVar("T")
 
 _POOL: Final = PoolConfig()
+_CONNECTIONS: Final = ConnectionOptions()
 _DEADLINE: Final = 300.0
 _MAX_RETRIES: Final = 3
 _MAX_CONCURRENCY: Final = 5
@@ -166,12 +168,31 @@ class Spending(_Model):
         return self
 
 
+class Connections(_Model):
+    """How the native transport opens and keeps connections."""
+
+    connect_timeout: Seconds = _CONNECTIONS.connect_timeout
+    """Seconds for each step of a new connection: finding the host's address, connecting, the tunnel
+    of a proxy, and the TLS handshake."""
+    keepalive_expiry: Seconds = _CONNECTIONS.keepalive_expiry
+    """Seconds after which an idle connection is not used again."""
+    max_keepalive_connections: Annotated[int, Field(ge=0)] = _CONNECTIONS.max_keepalive_connections
+    """Idle connections that are kept for each key; 0: each request has a connection of its own."""
+    ca_bundle: Text | None = None
+    """A file with the certificates that are trusted (PEM), or a folder prepared by
+    `openssl rehash`, in place of all others. Default: those of the variables `SSL_CERT_FILE` and
+    `SSL_CERT_DIR`, or else of certifi."""
+
+
 class ProviderOptions(_Model):
     """The options of a provider that a file and `ProviderSettings` share."""
 
     transport: TransportName | None = None
     """How requests are sent: `sdk`, through the vendor's SDK, or `native`, through agentkit's own
     HTTP client. Default: the `transport` of the file."""
+    connections: Connections | None = None
+    """How the native transport opens and keeps connections. Default: the `connections` of the
+    file."""
 
     base_url: Url | None = None
     """Where requests are sent. Default: the provider's own URL."""
@@ -245,8 +266,9 @@ class File(_Model):
     """What holds for rate limits, which the processes share, while that server is lost: an equal
     share of what was left, nothing (the next provider is tried), or all of it for each process."""
     transport: TransportName | None = None
-    """How requests are sent where a provider does not say; Bedrock always takes `sdk`.
-    Default: `sdk`."""
+    """How requests are sent where a provider does not say. Default: `sdk`."""
+    connections: Connections | None = None
+    """How the native transport opens and keeps connections, where a provider does not say."""
     prices: dict[str, Prices] = Field(default_factory=dict)
     """What models cost, by the provider's own names. Default: unknown."""
 

@@ -110,10 +110,12 @@ def _queue(call: Call, target: Target, pool: Pool, lease: Lease) -> Flow[LLMErro
     if lease.granted:
         return None
     if call.time_left() <= 0 or (pool.acquire_timeout is None and not call.walk.count_ahead()):
-        raise call.deadline_error(f"no slot of {target.name} becomes free in time")
+        raise call.deadline_error(
+            f"no slot of {target.name} (max_concurrency, limits) becomes free in time"
+        )
     full = PoolExhaustedError(
         f"no slot of {target.name} became free within {until - since:.1f} s",
-        hint="add keys, or raise the model's limits or acquire_timeout",
+        hint="add keys, or raise the model's max_concurrency, limits or acquire_timeout",
         retry_after=wait if 0 < wait < math.inf else None,
     )
     return _no_quota(call, target, full)

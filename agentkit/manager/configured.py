@@ -9,6 +9,7 @@ from agentkit.manager.keys import ConnectionPool
 from agentkit.manager.targets import ProviderSpec
 from agentkit.policy.budget import Budget
 from agentkit.policy.limits import PoolConfig
+from agentkit.providers.transport.options import ConnectionOptions
 
 if TYPE_CHECKING:
     from agentkit.config.schema import ProviderSettings, Settings
@@ -83,6 +84,7 @@ def _register(manager: Registering, provider: ProviderSettings) -> None:
         "base_url": provider.base_url,
         "max_tokens": provider.max_tokens,
         "transport": provider.transport,
+        "connections": _connections(provider),
     }
     spec = ProviderSpec(
         f"{provider.kind}:{first.model}",
@@ -101,6 +103,11 @@ def _register(manager: Registering, provider: ProviderSettings) -> None:
         replace=True,
         **limited,
     )
+
+
+def _connections(provider: ProviderSettings) -> ConnectionOptions | None:
+    given = provider.connections
+    return None if given is None else ConnectionOptions(**given.model_dump())
 
 
 def _pool(provider: ProviderSettings) -> ConnectionPool:

@@ -34,6 +34,7 @@ from agentkit.policy.price import price_list
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import checked_keywords
 from agentkit.providers.requirements import TransportName
+from agentkit.providers.transport.options import ConnectionOptions
 from agentkit.telemetry.capture import forbids_content
 from agentkit.telemetry.otel import Telemetry
 from agentkit.telemetry.recorder import Health, Recorder
@@ -76,8 +77,7 @@ class LLMManager(Closing, AsyncClosing):
         on_fleet_loss: the rate limits while that server is lost: ``"share"`` (default): each
             process may take its equal share of what was left; ``"stop"``: calls go to the next
             model, or raise `PoolExhaustedError`; ``"open"``: each process may take all of it.
-        deadline: time limit of a request in seconds, retries and fallbacks included (default 300;
-            None: no limit).
+        deadline: seconds for a request, its retries and fallbacks (default 300; None: no limit).
         middleware: generator functions around each request or attempt, outermost first.
         telemetry: a `Telemetry` (default: spans and metrics through the OpenTelemetry API).
         route_order: orders the models of each request by their health, e.g. `HealthAware()`.
@@ -91,8 +91,7 @@ class LLMManager(Closing, AsyncClosing):
             as invalid.
         fallback_on_content_filter: whether to try the next model if a content filter rejects the
             request.
-        clock: for tests, a `FakeClock` or a function that returns seconds (default
-            `time.monotonic`).
+        clock: for tests, a `FakeClock` or a function of the seconds (default `time.monotonic`).
         rng: for tests, a function that returns the random numbers for jitter (default
             `random.random`).
         max_workers: the most worker threads for sync callables (default 128); one model gets at
@@ -573,6 +572,7 @@ class LLMManager(Closing, AsyncClosing):
         pool: ConnectionPool | None = None,
         params: Mapping[str, Any] | None = None,
         transport: TransportName | None = None,
+        connections: ConnectionOptions | None = None,
         replace: bool = False,
     ) -> None:
         """Register a model under `name`.
@@ -611,9 +611,9 @@ class LLMManager(Closing, AsyncClosing):
             params: parameters of every request to this model, such as ``{"top_p": 0.9}``. They
                 replace the caller's; None leaves one of the caller's out. A provider sends them
                 even if it knows of no such parameter, or expects the model to refuse it.
-            transport: how a model that is registered by a string is reached: ``"sdk"``, through the
-                vendor's SDK, or ``"native"``, through agentkit's own HTTP client (default: the
-                environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``).
+            transport: of a model that is registered by a string: ``"sdk"``, the vendor's SDK, or
+                ``"native"``, agentkit's own HTTP client (default ``AGENTKIT_TRANSPORT``, or sdk).
+            connections: `ConnectionOptions` of the native transport.
             replace: whether to replace a registered model of the same name.
 
         Raises:
@@ -640,6 +640,7 @@ class LLMManager(Closing, AsyncClosing):
             pool=pool,
             params=params,
             transport=transport,
+            connections=connections,
         )
         self.registry.register(target, replace=replace)
 
@@ -652,8 +653,8 @@ class LLMManager(Closing, AsyncClosing):
 
         Args:
             model: the names of the models (default: all).
-            connections: how many are to be idle, for each key of a model; at most 100. An idle
-                connection is used again for 60 seconds.
+            connections: how many are to be idle, for each key of a model; at most as many as its
+                `ConnectionOptions` keep, for the time that they say.
 
         Returns:
             What failed, by model. It counts neither as an attempt nor for a circuit breaker.

@@ -26,6 +26,7 @@ from agentkit.policy.target import Endpoint, EndpointSource, Target
 from agentkit.policy.validation import instance, optional_number, whole_number
 from agentkit.providers.endpoint import endpoint_of
 from agentkit.providers.requirements import TransportName
+from agentkit.providers.transport.options import ConnectionOptions
 from agentkit.types import Now, Request, Store
 
 log = logging.getLogger("agentkit.pool")
@@ -33,6 +34,8 @@ log = logging.getLogger("agentkit.pool")
 _DEFAULT_ATTEMPTS = 3
 _ATTEMPTS_HINT = "it counts attempts: 1 is a single attempt without retries"
 _RETRY_HINT = "pass RetryPolicy(max_attempts=...)"
+_MOVES = frozenset({"transport", "connections"})
+"""Settings that say how the bytes of a provider move."""
 _registrations = itertools.count(1)
 
 
@@ -45,8 +48,8 @@ class ProviderSpec:
 
     @property
     def identity(self) -> str:
-        """What its answers depend on, for the response cache: not the transport."""
-        settings = sorted(each for each in self.settings.items() if each[0] != "transport")
+        """What its answers depend on, for the response cache: not how the bytes move."""
+        settings = sorted(each for each in self.settings.items() if each[0] not in _MOVES)
         return f"{self.text} {settings}"
 
     def make(self, key: str | None = None, model: str | None = None) -> Any:
@@ -124,6 +127,7 @@ def build_target(
     pool: ConnectionPool | None = None,
     params: Mapping[str, Any] | None = None,
     transport: TransportName | None = None,
+    connections: ConnectionOptions | None = None,
 ) -> Target:
     """The target of a registration. Raises `ConfigurationError`."""
     if not isinstance(name, str) or not name.strip():
@@ -146,8 +150,9 @@ def build_target(
         )
     spec = ProviderSpec(inference_fn) if isinstance(inference_fn, str) else None
     spec = inference_fn if isinstance(inference_fn, ProviderSpec) else spec
-    if transport is not None:
-        spec = _with_transport(spec, transport)
+    for option, value in (("transport", transport), ("connections", connections)):
+        if value is not None:
+            spec = _with_option(spec, option, value)
     if spec is not None:
         inference_fn = spec.make()
     identity = inference_fn if spec is None else spec.identity
@@ -234,13 +239,13 @@ def _endpoints_of(own: Endpoint | None, clients: Mapping[Member, EndpointSource]
     return [endpoint for endpoint in (own, *made) if endpoint is not None]
 
 
-def _with_transport(spec: ProviderSpec | None, transport: TransportName) -> ProviderSpec:
+def _with_option(spec: ProviderSpec | None, name: str, value: Any) -> ProviderSpec:
     if spec is None:
         raise ConfigurationError(
-            "transport= is for a model that is registered by a string",
+            f"{name}= is for a model that is registered by a string",
             hint="give it to provider_for, which makes the object",
         )
-    return dataclasses.replace(spec, settings={**spec.settings, "transport": transport})
+    return dataclasses.replace(spec, settings={**spec.settings, name: value})
 
 
 def keyed(spec: ProviderSpec | None, provider: Any) -> Make:

@@ -1,6 +1,7 @@
 """The meaning of an error for the breaker, for a retry, and for the fallback.
 
-The type and the status of an error decide, never the text of its message. `_TABLE` has one row for
+The type and the status of an error decide, or the number that the system gave it, never the text
+of its message. `_TABLE` has one row for
 each kind of error.
 """
 
@@ -13,6 +14,7 @@ from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from agentkit import errors as e
+from agentkit.policy.causes import is_shortage
 from agentkit.types.observer import FallbackReason
 
 log = logging.getLogger("agentkit.policy")
@@ -87,6 +89,8 @@ _NEUTRAL_FALLBACK = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEXT, "n
 _INVALID_OUTPUT = Classification(
     Blame.NEUTRAL, Retry.AFTER_DELAY, Fallback.NEXT, "retries_exhausted"
 )
+_NO_SOCKET = Classification(Blame.NEUTRAL, Retry.AFTER_DELAY, Fallback.NEXT, "retries_exhausted")
+"""The fault is of this machine, and passes when other calls end."""
 _NO_CAPACITY = Classification(Blame.NEUTRAL, Retry.NEVER, Fallback.NEXT, "skipped")
 
 _TABLE: tuple[tuple[type[e.LLMError], Classification], ...] = (
@@ -129,6 +133,8 @@ def classify(error: e.LLMError, retry_on: RetryOn | None = None) -> Classificati
         return _REDIRECTED
     if isinstance(error, e.InvalidResponseError) and error.at_token_limit:
         return _NEUTRAL_FALLBACK
+    if isinstance(error, e.NetworkError) and is_shortage(error):
+        return _NO_SOCKET
     if type(error) is e.ProviderError and cause is not None:
         return _classify_foreign(cause)
     return next(row for kind, row in _TABLE if isinstance(error, kind))

@@ -35,6 +35,7 @@ from agentkit.providers.state import OMITTED, StateMemory
 from agentkit.providers.transport.base import Body, Reply, Transport, unreadable
 from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.http import HttpApi, HttpTransport, Record
+from agentkit.providers.transport.options import ConnectionOptions, check_connections
 from agentkit.providers.transport.sdk import SdkMethod, SdkTransport
 from agentkit.types import End, Request, Response, StreamEvent
 
@@ -76,10 +77,13 @@ class Adapter(ABC):
         base_url: replaces the provider's own address.
         transport: ``"sdk"`` or ``"native"`` (default: the variable ``AGENTKIT_TRANSPORT``, else
             ``"sdk"``); see `make_transport`.
+        connections: options of the connections, for ``"native"`` only (default:
+            ``ConnectionOptions()``).
         settings: defaults of the model's parameters; a call's own win, None leaves one out.
 
     Raises:
-        ConfigurationError: the address is not valid, or the transport unknown.
+        ConfigurationError: the address is not valid, the transport unknown, or `connections` are
+            given to an SDK.
     """
 
     provider: ClassVar[str] = "custom"
@@ -109,11 +113,14 @@ class Adapter(ABC):
         api_key: str | None = None,
         base_url: str | None = None,
         transport: TransportName | None = None,
+        connections: ConnectionOptions | None = None,
         **settings: Any,
     ) -> None:
         self.model = model
         self.base_url = None if base_url is None else check_base_url(base_url)
         self.transport = transport_name(transport)
+        check_connections(connections, self.transport)
+        self.connections = connections
         self.settings: Mapping[str, Any] = settings
         self._api_key = api_key
         host = "" if self.base_url is None else f"@{_host_and_port(self.base_url)}"
@@ -265,6 +272,7 @@ class Adapter(ABC):
                 record=self.record,
                 reply_record=self.reply_record,
                 event_record=self.event_record,
+                options=self.connections or ConnectionOptions(),
             )
         return SdkTransport(self.sdk_method, self.client_options)
 
@@ -320,6 +328,7 @@ class Adapter(ABC):
             api_key=api_key,
             base_url=self.base_url,
             transport=self.transport,
+            connections=self.connections,
             **self.settings,
         )
         other.states = self.states

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 from agentkit import errors as e
+from agentkit.policy.causes import is_shortage
 from agentkit.providers.reason import network_place, network_reason, printable
 
 _TIMEOUTS = frozenset(
@@ -118,7 +119,7 @@ def translate(exc: Exception, *, provider: str, model: str, with_text: bool = Fa
         model=model,
         status=status,
         request_id=_request_id(exc),
-        hint=_BILLING_HINT if empty else _HINTS.get(kind),
+        hint=_BILLING_HINT if empty else _hint(kind, exc),
         retry_after=retry_after_of(exc),
     )
     if kind is e.ProviderError and error.retry_after is not None:
@@ -169,7 +170,15 @@ _HINTS: dict[type[e.ProviderError], str] = {
     e.InvalidRequestError: "the provider rejected the request; see __cause__ for its message",
     e.ContextLengthError: "shorten the prompt or add a fallback with a larger context_window",
 }
+_SHORTAGE_HINT = (
+    "this machine can open no more connections: set max_concurrency=, or raise its limit of open "
+    "files (ulimit -n)"
+)
 _BILLING_HINT = "the account has no credit left; check its billing"
+
+
+def _hint(kind: type[e.ProviderError], exc: Exception) -> str | None:
+    return _SHORTAGE_HINT if kind is e.NetworkError and is_shortage(exc) else _HINTS.get(kind)
 
 
 def _account_is_empty(exc: Exception, status: int | None) -> bool:

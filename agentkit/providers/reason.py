@@ -6,9 +6,10 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+
+from agentkit.policy.causes import causes_of
 
 _LONGEST = 300
 _READ = 10_000  # characters at most; enough for what remains after secrets are left out
@@ -27,12 +28,9 @@ def printable(text: str) -> str:
 
 
 def network_reason(exc: BaseException) -> str:
-    """What the operating system or TLS says about a failed connection; empty if nothing.
-
-    SDKs and HTTP clients wrap that error several times.
-    """
+    """What the operating system or TLS says about a failed connection; empty if nothing."""
     reason = ""
-    for each in _chain(exc):
+    for each in causes_of(exc):
         if isinstance(each, OSError):
             reason = _own_reason(each) or reason
     return printable(reason)
@@ -60,16 +58,3 @@ def network_place(exc: BaseException) -> str:
         through = f" through the proxy {proxy}" if isinstance(proxy, str) else ""
         return f"{url.scheme}://{host}{port}{through}"
     return ""
-
-
-def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """`exc` and its causes, outermost first."""
-    seen: set[int] = set()
-    current: BaseException | None = exc
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        if isinstance(current, BaseExceptionGroup):  # one for each address that was tried
-            current = current.exceptions[0]
-        else:
-            current = current.__cause__ or current.__context__

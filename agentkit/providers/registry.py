@@ -21,6 +21,7 @@ from agentkit.providers.requirements import (
     require_sdk,
     transport_name,
 )
+from agentkit.providers.transport.options import ConnectionOptions
 
 ENTRY_POINT_GROUP: Final = "agentkit.providers"
 
@@ -172,6 +173,7 @@ def provider_for(
     api_key: str | None = None,
     base_url: str | None = None,
     transport: TransportName | None = None,
+    connections: ConnectionOptions | None = None,
     **settings: Any,
 ) -> Any:
     """The provider object for ``"<provider>:<model>"``.
@@ -183,17 +185,20 @@ def provider_for(
         transport: ``"sdk"``, the vendor's SDK, or ``"native"``, HTTP without it (default:
             the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``). Bedrock needs its SDK
             with both.
+        connections: time limits, idle connections and certificates of the native transport.
         settings: defaults of the model's own parameters, such as ``max_tokens``.
 
     Raises:
         ConfigurationError: the provider is unknown, the model is missing, or the URL, the key or
-            the transport is not valid.
+            the transport is not valid, or `connections` are given to an SDK.
         MissingDependencyError: the provider's SDK, or the extra ``native``, is not installed.
     """
     name, colon, model = spec.partition(":")
     factory = _factory(name.strip().lower(), spec, transport)
     if transport is not None:
         settings["transport"] = transport
+    if connections is not None:
+        settings["connections"] = connections
     if not colon or not model.strip():
         raise ConfigurationError(f"{spec!r} does not name a model", hint=f"write '{name}:<model>'")
     if base_url is not None:

@@ -269,6 +269,7 @@ def test_the_transport_in_use_is_shown(
             "native_installed": True,
             "install": None,
             "models": {},
+            "connections": {},
         },
     )
     assert f"in use                    {in_use}" in doctor()[1]
@@ -289,6 +290,17 @@ def test_the_transport_of_each_configured_model_is_shown(
     models = {"openai:m": "native", "bedrock:m@eu-central-1": "sdk"}
     assert report["transport"]["models"] == models
     assert "openai:m                  native" in doctor()[1]
+    file.write_text(f"{file.read_text('utf-8')}connections: {{connect_timeout: 2}}\n", "utf-8")
+    options = findings()[1]["transport"]["connections"]
+    assert options == {
+        "openai:m": {
+            "connect_timeout": 2.0,
+            "keepalive_expiry": 60.0,
+            "max_keepalive_connections": 100,
+            "ca_bundle": None,
+        }
+    }
+    assert "native  connect_timeout 2.0, keepalive_expiry 60.0" in doctor()[1]
     monkeypatch.setitem(sys.modules, "msgspec", None)
     code, report = findings()
     assert code == 1

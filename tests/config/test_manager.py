@@ -29,7 +29,7 @@ from agentkit import (
 from agentkit.config import load_settings
 from agentkit.testing import WireServer, faults
 from tests.config.files import anthropic, configured
-from tests.helpers import City, key_of
+from tests.helpers import City, key_of, until
 
 URLS: dict[LLMProvider, Callable[[WireServer], str]] = {
     LLMProvider.ANTHROPIC: lambda server: server.anthropic_url,
@@ -252,3 +252,52 @@ def test_bedrock_has_the_transport_of_the_file_as_well(tmp_path: Path) -> None:
     assert load_settings(path, {}).providers["bedrock"].transport == "native"
     path.write_text(f"{text}    transport: sdk\n", "utf-8")
     assert load_settings(path, {}).providers["bedrock"].transport == "sdk"
+
+
+def test_the_connections_of_a_provider_win_over_those_of_the_file(tmp_path: Path) -> None:
+    text = (
+        "transport: native\n"
+        "connections: {connect_timeout: 2, max_keepalive_connections: 7}\n"
+        "providers:\n"
+        "  own: {base_url: http://localhost:1, models: m, connections: {keepalive_expiry: 9}}\n"
+        "  file: {base_url: http://localhost:1, models: m}\n"
+        "  sdk: {base_url: http://localhost:1, models: m, transport: sdk}\n"
+    )
+    path = tmp_path / "llm.yaml"
+    path.write_text(text, "utf-8")
+    providers = load_settings(path, {"AGENTKIT_CONNECTIONS__CONNECT_TIMEOUT": "3"}).providers
+    own, file = providers["own"].connections, providers["file"].connections
+    assert own is not None
+    assert file is not None
+    assert (own.keepalive_expiry, own.connect_timeout) == (9, 5)
+    assert (file.max_keepalive_connections, file.connect_timeout) == (7, 3)
+    assert providers["sdk"].connections is None
+
+
+def test_connections_of_a_provider_that_uses_an_sdk_are_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "llm.yaml"
+    path.write_text(
+        "providers:\n"
+        "  local:\n"
+        "    models: m\n"
+        "    connections: {connect_timeout: 2, max_connections: 5}\n",
+        "utf-8",
+    )
+    with pytest.raises(ConfigurationError, match="max_connections"):
+        load_settings(path, {})
+    path.write_text(path.read_text("utf-8").replace(", max_connections: 5", ""), "utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path, {})
+    assert "connections: they are for the native transport" in str(caught.value)
+    assert "add `transport: native`" in str(caught.value)
+
+
+@pytest.mark.wire
+def test_the_connections_of_a_file_reach_its_provider(tmp_path: Path) -> None:
+    more = "transport: native\nconnections: {max_keepalive_connections: 2}"
+    with (
+        WireServer(reply="Paris.") as server,
+        configured(tmp_path, anthropic(server, more=more)) as llm,
+    ):
+        assert llm.warm_up(connections=5) == {}
+        until(lambda: server.connections == 2)

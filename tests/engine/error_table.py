@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import socket
@@ -63,12 +64,20 @@ def invalid() -> ValidationError:
     raise AssertionError
 
 
+def no_socket() -> ConnectionError:
+    """As an HTTP client wraps it."""
+    error = ConnectionError("cannot connect")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    return error
+
+
 NOT_JSON = json.JSONDecodeError("cut", "{", 1)
 NOT_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "cut")
 NO_ANSWERS: tuple[object, ...] = (None, 42, b"bytes", {})
 
 TRANSIENT = [
     Row("refused", ConnectionRefusedError, FAILURE, YES, NEXT, e.NetworkError),
+    Row("no file descriptor", no_socket(), NEUTRAL, YES, NEXT, e.NetworkError),
     Row("reset", faults.reset(), FAILURE, YES, NEXT, e.NetworkError),
     Row("disconnect", faults.disconnect(), FAILURE, YES, NEXT, e.NetworkError),
     *(

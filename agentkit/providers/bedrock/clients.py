@@ -20,6 +20,7 @@ from agentkit.providers.bedrock.connection import make_cancellable
 from agentkit.providers.bedrock.regions import check_region
 from agentkit.providers.bedrock.sessions import open_session
 from agentkit.providers.transport.instrumentation import resume_instrumentation
+from agentkit.providers.transport.options import ConnectionOptions
 from agentkit.types.context import AsyncClosing, Closing
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class Clients(Closing, AsyncClosing):
         concurrency: requests that run at once through the SDK; the size of the thread pool and, at
             least, of the SDK's connection pool of each Region (default 50).
         endpoint_url: an address to use instead of AWS's own, for every service.
+        connections: options of the connections of the native transport (default: the
+            `connect_timeout` and, if it is more than 100, the `max_pool_connections` of
+            `boto3_config`).
         session_factory: makes the session of `auth`; tests pass their own.
 
     Nothing is read, opened or started before the first client or thread is needed.
@@ -82,12 +86,14 @@ class Clients(Closing, AsyncClosing):
         *,
         concurrency: int = 50,
         endpoint_url: str | None = None,
+        connections: ConnectionOptions | None = None,
         session_factory: Callable[[AuthConfig], Any] = open_session,
     ) -> None:
         self.auth = auth or AuthConfig()
         self.concurrency = whole_number("concurrency", concurrency)
         self._limits = boto3_config or Boto3Config()
         self._endpoint_url = endpoint_url
+        self._connections = connections
         self._session_factory = session_factory
         self._start()
         on_fork(self._start)
@@ -120,7 +126,7 @@ class Clients(Closing, AsyncClosing):
             with self._lock:
                 found = self._native.get(region)
                 if found is None:
-                    found = HttpRuntime(client, lambda: self.executor)
+                    found = HttpRuntime(client, lambda: self.executor, self._connections)
                     self._native[region] = found
         return found
 

@@ -14,8 +14,8 @@ from agentkit.providers.bedrock.operation import Operation
 from agentkit.providers.transport.clients import SdkClients
 from agentkit.providers.transport.http.address import Address, address_of
 from agentkit.providers.transport.http.body import BodyDecoder, aread_body, read_body
-from agentkit.providers.transport.http.limits import ConnectLimits
 from agentkit.providers.transport.http.request_head import merge_headers, request_head
+from agentkit.providers.transport.options import ConnectionOptions
 
 if TYPE_CHECKING:
     from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient, AsyncHttpReply
@@ -40,18 +40,26 @@ class HttpRuntime:
         client: the SDK client that has the endpoint, the credentials and the options.
         executor: gives the threads on which an asyncio caller's credentials are renewed, and its
             large requests are prepared.
+        options: of the connections (default: the client's).
 
     Raises:
         ConfigurationError: the client has an option that only the SDK serves.
     """
 
-    def __init__(self, client: Any, executor: Callable[[], Executor]) -> None:
+    def __init__(
+        self,
+        client: Any,
+        executor: Callable[[], Executor],
+        options: ConnectionOptions | None = None,
+    ) -> None:
         _check_options(client)
+        self._options = _options_of(client) if options is None else options
         self._client = client
         self._executor = executor
         self._converse = Operation(client, "Converse")
         self._converse_stream = Operation(client, "ConverseStream")
         self._address = _address_of(client, self._converse.endpoint)
+        self._address.ca_bundle = self._options.ca_bundle or self._address.ca_bundle
         self._headers = {
             each: merge_headers(_CLIENT_HEADERS, self._address.headers, each.headers)
             for each in (self._converse, self._converse_stream)
@@ -89,7 +97,7 @@ class HttpRuntime:
         return operation.opening(reply.status, reply.headers, events)
 
     def warm_up(self, connections: int) -> None:
-        """Open connections until as many are idle, at most 100."""
+        """Open connections until as many are idle, at most as many as are kept."""
         self._clients.sync().open_idle(connections)
 
     async def awarm_up(self, connections: int) -> None:
@@ -135,17 +143,12 @@ class HttpRuntime:
     def _new_sync(self) -> SyncHttpClient:
         from agentkit.providers.transport.http.sync_client import SyncHttpClient
 
-        return SyncHttpClient(self._address, limits=self._limits())
+        return SyncHttpClient(self._address, options=self._options)
 
     def _new_async(self) -> AsyncHttpClient:
         from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 
-        return AsyncHttpClient(self._address, limits=self._limits())
-
-    def _limits(self) -> ConnectLimits:
-        """The SDK has one limit for all steps, from `Boto3Config`."""
-        seconds = float(self._client.meta.config.connect_timeout)
-        return ConnectLimits(seconds, seconds, seconds)
+        return AsyncHttpClient(self._address, options=self._options)
 
 
 class HttpEventStream:
@@ -225,6 +228,15 @@ def _address_of(client: Any, endpoint: str) -> Address:
     verification = verification_of(client)
     address.ca_bundle = verification if isinstance(verification, str) else None
     return address
+
+
+def _options_of(client: Any) -> ConnectionOptions:
+    """Those of `client`, which keeps as many idle connections as it may have."""
+    config, usual = client.meta.config, ConnectionOptions()
+    return ConnectionOptions(
+        connect_timeout=float(config.connect_timeout),
+        max_keepalive_connections=max(config.max_pool_connections, usual.max_keepalive_connections),
+    )
 
 
 def _check_options(client: Any) -> None:

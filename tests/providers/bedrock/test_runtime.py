@@ -27,9 +27,15 @@ from botocore.credentials import (
     RefreshableCredentials,
 )
 
+from agentkit import ConnectionOptions, provider_for
 from agentkit import errors as e
-from agentkit import provider_for
-from agentkit.bedrock import AuthConfig, AuthenticationType, LLMManager, create_user_message
+from agentkit.bedrock import (
+    AuthConfig,
+    AuthenticationType,
+    Boto3Config,
+    LLMManager,
+    create_user_message,
+)
 from agentkit.providers.bedrock.clients import Clients
 from agentkit.providers.bedrock.converse import ConverseTarget
 from agentkit.providers.bedrock.operation import Operation
@@ -325,6 +331,41 @@ def test_the_certificates_of_aws_ca_bundle_are_trusted_alone(
             ask(native(clients), mode)
     assert "CERTIFICATE_VERIFY_FAILED" in str(caught.value.__cause__)
     assert recorder.received == []
+
+
+@modes
+def test_the_certificates_of_the_options_win_over_aws_ca_bundle(
+    tls: ssl.SSLContext, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "other.pem"))
+    options = ConnectionOptions(ca_bundle=str(tmp_path / "ca.pem"))
+    with (
+        serving(Recorder(tls)) as behind,
+        Clients(
+            AUTH, endpoint_url=f"https://127.0.0.1:{behind.port}", connections=options
+        ) as clients,
+    ):
+        assert ask(native(clients), mode) == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("given", "config", "opened"),
+    [
+        (None, {}, 100),
+        (None, {"max_pool_connections": 102}, 102),
+        (ConnectionOptions(max_keepalive_connections=2), {"max_pool_connections": 102}, 2),
+    ],
+    ids=["default", "of Boto3Config", "of ConnectionOptions"],
+)
+def test_as_many_idle_connections_are_kept_as_the_options_say(
+    server: WireServer, given: ConnectionOptions | None, config: dict[str, int], opened: int
+) -> None:
+    with Clients(
+        AUTH, Boto3Config(**config), endpoint_url=server.url, connections=given
+    ) as clients:
+        native(clients).warm_up(200)
+        until(lambda: server.connections == opened)
 
 
 @pytest.mark.parametrize(

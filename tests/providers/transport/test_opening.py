@@ -20,8 +20,8 @@ from agentkit import (
 )
 from agentkit.providers.registry import provider_for
 from agentkit.providers.transport.http.failures import HttpTimeoutError
-from agentkit.providers.transport.http.limits import ConnectLimits
 from agentkit.providers.transport.http.resolver import Resolver
+from agentkit.providers.transport.options import ConnectionOptions
 from tests.forks import forks, in_child
 from tests.helpers import until
 from tests.providers.transport.servers import (
@@ -73,7 +73,9 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
 
 @either_way
 def test_a_name_that_is_not_found_in_time(way: str, names: Names) -> None:
-    with calling(way, f"http://{HOST}/v1", limits=ConnectLimits(dns=SHORT)) as caller:
+    with calling(
+        way, f"http://{HOST}/v1", options=ConnectionOptions(connect_timeout=SHORT)
+    ) as caller:
         for _ in range(2):
             with pytest.raises(HttpTimeoutError) as caught:
                 caller.post()
@@ -149,7 +151,7 @@ def test_a_forked_child_does_not_wait_for_the_lookup_of_its_parent(names: Names)
 @either_way
 def test_a_server_that_accepts_no_connection(way: str, deaf: str) -> None:
     with (
-        calling(way, deaf, limits=ConnectLimits(connect=SHORT)) as caller,
+        calling(way, deaf, options=ConnectionOptions(connect_timeout=SHORT)) as caller,
         pytest.raises(HttpTimeoutError) as caught,
     ):
         caller.post()
@@ -186,8 +188,8 @@ def test_a_connection_that_was_opened_ahead_and_closed_by_the_server_is_replaced
 
 @either_way
 def test_opening_ahead_fails_as_a_call_does(way: str, deaf: str) -> None:
-    limits = ConnectLimits(connect=SHORT)
-    with calling(way, deaf, limits=limits) as caller, pytest.raises(HttpTimeoutError):
+    options = ConnectionOptions(connect_timeout=SHORT)
+    with calling(way, deaf, options=options) as caller, pytest.raises(HttpTimeoutError):
         caller.open_idle(2)
 
 

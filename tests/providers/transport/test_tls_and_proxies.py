@@ -20,8 +20,8 @@ from agentkit.providers.transport.connection import CancelScope
 from agentkit.providers.transport.http.address import TunnelError, address_of
 from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 from agentkit.providers.transport.http.failures import HttpTimeoutError
-from agentkit.providers.transport.http.limits import ConnectLimits
 from agentkit.providers.transport.http.request_head import request_head
+from agentkit.providers.transport.options import ConnectionOptions
 from agentkit.types import Request
 from tests.providers.transport.servers import (
     ANSWER,
@@ -82,6 +82,23 @@ def test_a_server_with_a_good_certificate_is_asked_over_one_connection(way: str)
             assert [asker.ask() for _ in range(3)] == ["Paris"] * 3
         assert server.accepted == 1
         server.wait_until_all_left()
+
+
+@either_way
+def test_the_certificates_of_the_options_are_trusted_in_place_of_the_environments(
+    way: str, tmp_path: Path
+) -> None:
+    own = trustme.CA()
+    own.cert_pem.write_to_path(str(tmp_path / "own.pem"))
+    options = ConnectionOptions(ca_bundle=str(tmp_path / "own.pem"))
+    with serving(over_tls(identity("127.0.0.1", ca=own))) as trusted:
+        url = f"https://127.0.0.1:{trusted.port}/v1"
+        with asking(way, native(url, connections=options)) as asker:
+            assert asker.ask() == "Paris"
+    with serving(over_tls(identity("127.0.0.1"))) as other:
+        url = f"https://127.0.0.1:{other.port}/v1"
+        with asking(way, native(url, connections=options)) as asker:
+            assert "unable to get local issuer" in str(asker.error())
 
 
 def test_an_open_connection_over_tls_takes_little_memory() -> None:
@@ -156,13 +173,17 @@ def test_a_handshake_or_a_proxy_that_hangs_ends_with_its_own_limit(
 ) -> None:
     with serving(hang) as server:
         if secure:
-            url, limits = f"https://127.0.0.1:{server.port}/v1", ConnectLimits(tls=0.05)
-            message = "TLS: 127.0.0.1 did not complete the handshake within 0.05 s"
+            url = f"https://127.0.0.1:{server.port}/v1"
+            message = "TLS: 127.0.0.1 did not complete the handshake within 0.1 s"
         else:
-            url, limits = f"https://{HOST}/v1", ConnectLimits(connect=0.05)
-            message = f"connect: the proxy 127.0.0.1:{server.port} opened no tunnel within 0.05 s"
+            url = f"https://{HOST}/v1"
+            message = f"connect: the proxy 127.0.0.1:{server.port} opened no tunnel within 0.1 s"
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
-        with calling(way, url, limits=limits) as caller, pytest.raises(HttpTimeoutError) as caught:
+        options = ConnectionOptions(connect_timeout=0.1)
+        with (
+            calling(way, url, options=options) as caller,
+            pytest.raises(HttpTimeoutError) as caught,
+        ):
             caller.post(read_timeout=600.0)
         assert str(caught.value) == message
         server.wait_until_all_left()

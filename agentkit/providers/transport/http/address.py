@@ -17,16 +17,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from agentkit.errors import ConfigurationError
 
-IDLE_SECONDS: Final = 60.0
-"""Seconds after which an idle connection is not used again, since most servers close it then.
-
-They are measured by the time of day, which includes the time that the machine sleeps. If it jumps,
-an idle connection is lost, no more."""
 END_SECONDS: Final = 0.1
 """Seconds that a request waits for the end of the last response on a connection, which follows the
 last event of a stream in a packet of its own. A new connection takes about as long."""
-MOST_IDLE: Final = 100
-"""Idle connections that are kept for an address."""
 NEXT_ADDRESS_SECONDS: Final = 0.5
 """Seconds after which the next address of a name is tried, such as the IPv4 one."""
 
@@ -180,7 +173,7 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     return _tls_context(file or None, folder or None)
 
 
-@lru_cache(4)  # reading them takes longer than a call
+@lru_cache(16)  # reading them takes longer than a call
 def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if file is None and folder is None:
         import certifi
@@ -191,7 +184,7 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     except OSError as error:
         raise ConfigurationError(
             f"the certificates in {file or folder} cannot be read: {error}",
-            hint="check SSL_CERT_FILE and SSL_CERT_DIR, or AWS_CA_BUNDLE for Bedrock",
+            hint="check ca_bundle=, SSL_CERT_FILE and SSL_CERT_DIR, or AWS_CA_BUNDLE for Bedrock",
         ) from error
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -16,8 +16,6 @@ from contextlib import contextmanager, suppress
 from agentkit.engine.drivers.timer import TaskLimit, Timer
 from agentkit.providers.transport.http.address import (
     END_SECONDS,
-    IDLE_SECONDS,
-    MOST_IDLE,
     NEXT_ADDRESS_SECONDS,
     Address,
     set_options,
@@ -25,28 +23,31 @@ from agentkit.providers.transport.http.address import (
 )
 from agentkit.providers.transport.http.exchange import MOST_UNREAD, HttpExchange
 from agentkit.providers.transport.http.failures import HttpTimeoutError, connection_error
-from agentkit.providers.transport.http.limits import ConnectLimits, ConnectSteps, Step
+from agentkit.providers.transport.http.limits import ConnectSteps, Step
 from agentkit.providers.transport.http.resolver import AddressInfo, resolver
 from agentkit.providers.transport.http.turns import Turns
+from agentkit.providers.transport.options import ConnectionOptions
 
 
 class AsyncHttpClient:
     """The connections of one event loop to one address.
 
-    `limits` are those of a new connection; `end_timeout` are the seconds for the end of the last
-    response, before another connection is opened; `clock` returns the time of day.
+    `end_timeout` are the seconds for the end of the last response, before another connection is
+    opened; `clock` returns the time of day.
     """
 
     def __init__(
         self,
         address: Address,
         *,
-        limits: ConnectLimits = ConnectLimits(),  # noqa: B008 - immutable
+        options: ConnectionOptions = ConnectionOptions(),  # noqa: B008 - immutable
         end_timeout: float = END_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
-        self._limits = limits
+        self._connect_timeout = options.connect_timeout
+        self._expiry = options.keepalive_expiry
+        self._most_idle = options.max_keepalive_connections
         self._end_timeout = end_timeout
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -55,7 +56,8 @@ class AsyncHttpClient:
         self._idle: deque[_Connection] = deque()
         self._opening = 0
         """Connections that `open_idle` is about to add."""
-        self._closed = False
+        self._keeps = options.max_keepalive_connections > 0
+        """Whether idle connections are kept: not after the end."""
 
     async def post(self, request: bytes, read_timeout: float) -> AsyncHttpReply:
         """Send a request and receive the head of its response.
@@ -101,12 +103,12 @@ class AsyncHttpClient:
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection for the next request."""
-        if self._closed:
+        if not self._keeps:
             connection.close()
             return
         now = connection.idle_since = self._clock()
         self._idle.append(connection)
-        while len(self._idle) > MOST_IDLE or self._idle[0].is_too_old(now):
+        while len(self._idle) > self._most_idle or self._idle[0].is_too_old(now, self._expiry):
             self._idle.popleft().close()
 
     def _take(self) -> _Connection | None:
@@ -114,7 +116,7 @@ class AsyncHttpClient:
         now = self._clock()
         for index in range(len(self._idle) - 1, -1, -1):
             connection = self._idle[index]
-            too_old = connection.is_too_old(now)
+            too_old = connection.is_too_old(now, self._expiry)
             if connection.is_ending() and not too_old:
                 continue
             del self._idle[index]
@@ -137,13 +139,13 @@ class AsyncHttpClient:
         return None
 
     async def open_idle(self, count: int) -> None:
-        """Open connections until `count` are idle, at most `MOST_IDLE`.
+        """Open connections until `count` are idle, at most as many as are kept.
 
         Raises:
             HttpConnectionError: one cannot be opened.
             HttpTimeoutError: a step of it took too long.
         """
-        missing = max(min(count, MOST_IDLE) - len(self._idle) - self._opening, 0)
+        missing = max(min(count, self._most_idle) - len(self._idle) - self._opening, 0)
         self._opening += missing
         try:
             opened = (self._open_one() for _ in range(missing))
@@ -176,7 +178,7 @@ class AsyncHttpClient:
         address, loop = self._address, self._loop
         context = tls_context(address.ca_bundle) if address.secure else None
         end = loop.time() + seconds
-        steps = ConnectSteps(address, self._limits)
+        steps = ConnectSteps(address, self._connect_timeout)
         with self._limited(steps.dns, end):
             found = await resolver.afind(address.first_address)
         with self._limited(steps.connect, end):
@@ -212,7 +214,7 @@ class AsyncHttpClient:
 
     async def aclose(self) -> None:
         """Close the idle connections; one in use is closed after its response."""
-        self._closed = True
+        self._keeps = False
         while self._idle:
             self._idle.pop().close()
 
@@ -327,9 +329,9 @@ class _Connection(asyncio.Protocol):
         """Whether it is open, and its last response has yet to end."""
         return self._is_open() and not self._exchange.complete
 
-    def is_too_old(self, now: float) -> bool:
-        """Whether it has been idle for too long."""
-        return not 0 <= now - self.idle_since <= IDLE_SECONDS
+    def is_too_old(self, now: float, seconds: float) -> bool:
+        """Whether it has been idle for more than `seconds`."""
+        return not 0 <= now - self.idle_since <= seconds
 
     def _is_open(self) -> bool:
         return not self._ended and self._error is None

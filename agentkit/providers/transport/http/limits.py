@@ -1,31 +1,11 @@
-"""The time limits of a new connection: one for each step."""
+"""The steps of a new connection, and the error of each if it takes too long."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from agentkit.providers.transport.base import CONNECT_TIMEOUT
 from agentkit.providers.transport.http.address import Address
 from agentkit.providers.transport.http.failures import HttpTimeoutError
-
-DNS_TIMEOUT: Final = 5.0
-"""Seconds to find the addresses of a host: what resolvers wait for the first name server."""
-TLS_TIMEOUT: Final = 5.0
-"""Seconds for the TLS handshake."""
-
-
-class ConnectLimits(NamedTuple):
-    """Seconds for each step of a new connection.
-
-    Attributes:
-        dns: to find the addresses of the host.
-        connect: to connect to one of them, and for a proxy to open a tunnel.
-        tls: for the TLS handshake.
-    """
-
-    dns: float = DNS_TIMEOUT
-    connect: float = CONNECT_TIMEOUT
-    tls: float = TLS_TIMEOUT
 
 
 class Step(NamedTuple):
@@ -47,7 +27,7 @@ class Step(NamedTuple):
 
 
 class ConnectSteps:
-    """The steps of a new connection to `address`, in order.
+    """The steps of a new connection to `address`, in order; `seconds` limits each.
 
     Attributes:
         dns: finds the addresses of the host.
@@ -58,9 +38,9 @@ class ConnectSteps:
 
     __slots__ = ("connect", "dns", "tls", "tunnel")
 
-    def __init__(self, address: Address, limits: ConnectLimits) -> None:
+    def __init__(self, address: Address, seconds: float) -> None:
         host, port = address.first_address
-        self.dns = Step(f"DNS: no address of {host} was found", limits.dns)
-        self.connect = Step(f"connect: {host}:{port} did not accept a connection", limits.connect)
-        self.tunnel = Step(f"connect: the proxy {host}:{port} opened no tunnel", limits.connect)
-        self.tls = Step(f"TLS: {address.host} did not complete the handshake", limits.tls)
+        self.dns = Step(f"DNS: no address of {host} was found", seconds)
+        self.connect = Step(f"connect: {host}:{port} did not accept a connection", seconds)
+        self.tunnel = Step(f"connect: the proxy {host}:{port} opened no tunnel", seconds)
+        self.tls = Step(f"TLS: {address.host} did not complete the handshake", seconds)

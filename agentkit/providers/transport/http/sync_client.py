@@ -16,8 +16,6 @@ from agentkit._fork import fork_safe_lock
 from agentkit.providers.transport.connection import CancelScope, current_scope
 from agentkit.providers.transport.http.address import (
     END_SECONDS,
-    IDLE_SECONDS,
-    MOST_IDLE,
     NEXT_ADDRESS_SECONDS,
     Address,
     set_options,
@@ -25,8 +23,9 @@ from agentkit.providers.transport.http.address import (
 )
 from agentkit.providers.transport.http.exchange import HttpExchange
 from agentkit.providers.transport.http.failures import connection_error
-from agentkit.providers.transport.http.limits import ConnectLimits, ConnectSteps, Step
+from agentkit.providers.transport.http.limits import ConnectSteps, Step
 from agentkit.providers.transport.http.resolver import AddressInfo, resolver
+from agentkit.providers.transport.options import ConnectionOptions
 
 _MOST_AT_ONCE = 65_536
 _NO_TIME = 0.001
@@ -37,20 +36,22 @@ _MOST_OPENING = 16
 class SyncHttpClient:
     """The connections to one address; safe to use from many threads.
 
-    `limits` are those of a new connection; `end_timeout` are the seconds for the end of the last
-    response, before another connection is opened; `clock` returns the time of day.
+    `end_timeout` are the seconds for the end of the last response, before another connection is
+    opened; `clock` returns the time of day.
     """
 
     def __init__(
         self,
         address: Address,
         *,
-        limits: ConnectLimits = ConnectLimits(),  # noqa: B008 - immutable
+        options: ConnectionOptions = ConnectionOptions(),  # noqa: B008 - immutable
         end_timeout: float = END_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._address = address
-        self._limits = limits
+        self._connect_timeout = options.connect_timeout
+        self._expiry = options.keepalive_expiry
+        self._most_idle = options.max_keepalive_connections
         self._end_timeout = end_timeout
         self._clock = clock
         self._idle: deque[_Connection] = deque()
@@ -75,7 +76,7 @@ class SyncHttpClient:
             connection = self._take(min(read_timeout, self._end_timeout))
             if connection is None:
                 connection = _Connection()
-                connection.connect(self._address, self._limits, read_timeout, scope=scope)
+                connection.connect(self._address, self._connect_timeout, read_timeout, scope=scope)
             elif scope is not None:
                 scope.use(connection)
             connection.socket.settimeout(read_timeout)
@@ -94,14 +95,14 @@ class SyncHttpClient:
         return SyncHttpReply(self, connection, exchange)
 
     def open_idle(self, count: int) -> None:
-        """Open connections until `count` are idle, at most `MOST_IDLE`.
+        """Open connections until `count` are idle, at most as many as are kept.
 
         Raises:
             HttpConnectionError: one cannot be opened.
             HttpTimeoutError: a step of it took too long.
         """
         with self._lock:
-            missing = min(count, MOST_IDLE) - len(self._idle) - self._opening
+            missing = min(count, self._most_idle) - len(self._idle) - self._opening
             if missing <= 0:
                 return
             self._opening += missing
@@ -116,7 +117,7 @@ class SyncHttpClient:
     def _open_one(self) -> None:
         connection = _Connection()
         try:
-            connection.connect(self._address, self._limits, math.inf, scope=None)
+            connection.connect(self._address, self._connect_timeout, math.inf, scope=None)
         except BaseException as error:
             connection.close()
             if isinstance(error, OSError):
@@ -137,7 +138,7 @@ class SyncHttpClient:
         now = connection.idle_since = self._clock()
         self._idle.append(connection)
         with suppress(IndexError):  # another thread may take them meanwhile
-            while len(self._idle) > MOST_IDLE or self._idle[0].is_too_old(now):
+            while len(self._idle) > self._most_idle or self._idle[0].is_too_old(now, self._expiry):
                 self._idle.popleft().close()
         if self._closed:
             self.close()
@@ -153,9 +154,9 @@ class SyncHttpClient:
         with suppress(IndexError):  # there are no more
             while usable is None:
                 connection = self._idle.pop()
-                if not connection.is_too_old(now) and connection.is_usable():
+                if not connection.is_too_old(now, self._expiry) and connection.is_usable():
                     usable = connection
-                elif connection.is_ending() and not connection.is_too_old(now):
+                elif connection.is_ending() and not connection.is_too_old(now, self._expiry):
                     ending.appendleft(connection)
                 else:
                     connection.close()
@@ -231,15 +232,16 @@ class _Connection:
         self.socket: socket.socket
 
     def connect(
-        self, address: Address, limits: ConnectLimits, seconds: float, *, scope: CancelScope | None
+        self, address: Address, step_timeout: float, seconds: float, *, scope: CancelScope | None
     ) -> None:
         """Connect to `address`, through its proxy and over TLS where it has them.
 
-        `seconds` limits all steps together. From its first packet on, `scope` can cancel it.
+        `step_timeout` limits each step, `seconds` all of them together. From its first packet on,
+        `scope` can cancel it.
         """
         context = tls_context(address.ca_bundle) if address.secure else None
         end = time.monotonic() + seconds
-        steps = ConnectSteps(address, limits)
+        steps = ConnectSteps(address, step_timeout)
         with _limited(steps.dns, end) as due:
             found = resolver.find(address.first_address, _left(due))
         with _limited(steps.connect, end) as due:
@@ -292,9 +294,9 @@ class _Connection:
             scope.use(self)
         secured.do_handshake()
 
-    def is_too_old(self, now: float) -> bool:
-        """Whether it has been idle for too long."""
-        return not 0 <= now - self.idle_since <= IDLE_SECONDS
+    def is_too_old(self, now: float, seconds: float) -> bool:
+        """Whether it has been idle for more than `seconds`."""
+        return not 0 <= now - self.idle_since <= seconds
 
     def receive(self) -> None:
         """Wait for the next bytes, and parse them."""

@@ -33,6 +33,7 @@ from agentkit.providers.transport.http.request_head import (
     merge_headers,
     request_head,
 )
+from agentkit.providers.transport.options import ConnectionOptions
 
 if TYPE_CHECKING:
     from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient, AsyncHttpReply
@@ -79,7 +80,8 @@ class HttpTransport:
     `address` gives the address and the headers that authenticate; it is called when a client is
     first needed. `locate` gives the path of a request and its JSON; it may change the body.
     Responses are records of the type `record`. `reply_record` and `event_record` give the types of
-    msgspec that most complete responses and most events of a stream have, or None.
+    msgspec that most complete responses and most events of a stream have, or None. `options` are
+    those of its connections.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class HttpTransport:
         record: type[Record] = Record,
         reply_record: Callable[[], type[Any] | None] = lambda: None,
         event_record: Callable[[], type[Any] | None] = lambda: None,
+        options: ConnectionOptions = ConnectionOptions(),  # noqa: B008 - immutable
     ) -> None:
         self._api = api
         self._address = address
@@ -98,6 +101,7 @@ class HttpTransport:
         self._record = record
         self._reply_record = reply_record
         self._event_record = event_record
+        self._options = options
         self._prefix = ""
         self._host = ""
         self._headers: dict[str, str] = {}
@@ -113,7 +117,7 @@ class HttpTransport:
             import_module(f"agentkit.providers.transport.http.{name}")
         import_module("msgspec")
         if self._address()[0].startswith("https:"):
-            tls_context()
+            tls_context(self._options.ca_bundle)
 
     def warm_up(self, connections: int) -> None:
         """Open connections until as many are idle."""
@@ -191,16 +195,17 @@ class HttpTransport:
     def _new_sync(self) -> SyncHttpClient:
         from agentkit.providers.transport.http.sync_client import SyncHttpClient
 
-        return SyncHttpClient(self._find_address())
+        return SyncHttpClient(self._find_address(), options=self._options)
 
     def _new_async(self) -> AsyncHttpClient:
         from agentkit.providers.transport.http.asyncio_client import AsyncHttpClient
 
-        return AsyncHttpClient(self._find_address())
+        return AsyncHttpClient(self._find_address(), options=self._options)
 
     def _find_address(self) -> Address:
         url, headers = self._address()
         address = address_of(url)
+        address.ca_bundle = self._options.ca_bundle
         usual = {
             "Content-Type": "application/json",
             "Accept-Encoding": ACCEPTED_ENCODINGS,
