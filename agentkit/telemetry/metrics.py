@@ -90,7 +90,7 @@ class Instruments:
                     else histogram(each.metric, n.TOKENS).record
                 )
         self._tokens = [(records[each.metric.name], each) for each in vocabulary.tokens]
-        self._labels: dict[tuple[str, str, str, str | None], Attributes] = {}
+        self._labels: dict[tuple[str, str, str], ModelLabels] = {}
         self._managers = managers
         self.deferred = deferred
         """Measurements that are recorded at the next collection."""
@@ -122,26 +122,12 @@ class Instruments:
         """Report the breakers and active requests of `manager` as long as it exists."""
         self._managers.add(manager)
 
-    def labels(
-        self, provider: str, model: str, model_id: str, error_type: str | None
-    ) -> Attributes:
-        """The attributes of calls to one model, built once.
-
-        Every value is from the configuration or from a closed list: a model name that a response
-        reports, which is not, is on spans only.
-        """
-        key = (provider, model, model_id, error_type)
+    def labels(self, provider: str, model: str, model_id: str) -> ModelLabels:
+        """The attributes of attempts at one model, built once."""
+        key = (provider, model, model_id)
         found = self._labels.get(key)
         if found is None:
-            found = {
-                n.OPERATION: n.CHAT,
-                n.PROVIDER: n.provider_name(provider),
-                n.REQUEST_MODEL: model_id,
-                n.MODEL: model,
-            }
-            if error_type is not None:
-                found[n.ERROR_TYPE] = error_type
-            self._labels[key] = found
+            found = self._labels[key] = ModelLabels(provider, model, model_id)
         return found
 
     def request(
@@ -167,28 +153,25 @@ class Instruments:
         if own[n.CACHE_RESULT] != "bypass":
             self.cache_duration.record(seconds, labels.cache_get)
 
-    def attempt(self, entry: Entry, model_id: str, usage: Usage | None) -> None:
-        """Record one settled attempt at the model that the provider calls `model_id`."""
-        failed = entry.outcome == "failure"
-        error_type = n.listed(entry.error_type) if failed else None
-        if entry.outcome == "abandoned":
-            error_type = "cancelled"
-        labels = self.labels(entry.provider, entry.model, model_id, error_type)
-        plain = labels
-        if error_type is not None:
-            plain = self.labels(entry.provider, entry.model, model_id, None)
+    def attempt(self, entry: Entry, labels: Attributes, usage: Usage | None) -> None:
+        """Record one settled attempt at the model of these `labels`."""
+        measured, outcome = labels, entry.outcome
+        if outcome == "failure":
+            measured = {**labels, n.ERROR_TYPE: n.listed(entry.error_type)}
+        elif outcome == "abandoned":
+            measured = {**labels, n.ERROR_TYPE: "cancelled"}
         for duration in self._durations:
-            duration.record(entry.duration, labels)
-        if entry.first_token is not None:
+            duration.record(entry.duration, measured)
+        if (first_token := entry.first_token) is not None:
             for first_chunk in self._first_chunks:
-                first_chunk.record(entry.first_token, plain)
+                first_chunk.record(first_token, labels)
         for feature in entry.omitted:
-            self.omissions.add(1, {**plain, n.FEATURE: feature})
+            self.omissions.add(1, {**labels, n.FEATURE: feature})
         if usage is not None and (usage.input_tokens or usage.output_tokens):
             for record, each in self._tokens:
-                record(getattr(usage, each.field), {**plain, **each.attributes})
-        if entry.cost:
-            self.cost.add(entry.cost, {**plain, n.COST_ESTIMATED: entry.cost_estimated})
+                record(getattr(usage, each.field), {**labels, **each.attributes})
+        if cost := entry.cost:
+            self.cost.add(cost, {**labels, n.COST_ESTIMATED: entry.cost_estimated})
 
     @guarded(_NO_OBSERVATIONS)
     def _states(self, _: CallbackOptions) -> Iterable[Observation]:
@@ -249,6 +232,37 @@ _NO_FAULTS: Final = {"TimeoutError": 0, "ConnectionError": 0}
 """Faults that are shown before they happen, so that the first one is a change."""
 
 _CACHE_RESULTS: Final = {"hit": "hit", "shared": "hit", "miss": "miss", "error": "error"}
+
+
+class ModelLabels:
+    """The attributes of the attempts at one model, built once.
+
+    Every value is from the configuration: a model name that a response reports, which is not, is
+    set at the end of a span only.
+    """
+
+    __slots__ = ("_first", "measured", "title")
+
+    def __init__(self, provider: str, model: str, model_id: str) -> None:
+        self.title = f"{n.CHAT} {model_id}"
+        """The name of a span."""
+        self.measured: Attributes = {
+            n.OPERATION: n.CHAT,
+            n.PROVIDER: n.provider_name(provider),
+            n.REQUEST_MODEL: model_id,
+            n.MODEL: model,
+        }
+        """The attributes of a measurement."""
+        self._first: Attributes = {**self.measured, n.ATTEMPT_NUMBER: 1, n.ROUTE_INDEX: 0}
+
+    def of_span(self, number: int, index: int) -> Attributes:
+        """A new dict of the attributes with which the span of an attempt starts."""
+        attributes = self._first.copy()  # half the time of a new dict
+        if number != 1:
+            attributes[n.ATTEMPT_NUMBER] = number
+        if index:
+            attributes[n.ROUTE_INDEX] = index
+        return attributes
 
 
 class ManagerLabels:

@@ -44,6 +44,8 @@ class Outbox:
 
     def is_closed(self) -> bool:
         """Whether the running thread must not enter the SDK."""
+        if not self.closed and self.collecting is None:
+            return False
         thread = get_ident()
         return thread in self.closed or thread == self.collecting
 

@@ -6,12 +6,14 @@ import functools
 import logging
 from collections.abc import Callable
 from threading import get_ident
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from agentkit.telemetry.outbox import OUTBOX
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
+A = TypeVar("A")
 
 log: Final = logging.getLogger("agentkit.telemetry")
 
@@ -63,28 +65,47 @@ def guarded(fallback: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def recorded(function: Callable[P, None]) -> Callable[P, None]:
-    """Decorate a function that enters an SDK: it is guarded, and waits if it must not enter now."""
+def entering(function: Callable[[S, A], None]) -> Callable[[S, A], None]:
+    """Decorate a method that enters an SDK: it is guarded, and waits if it must not enter now.
+
+    It takes one argument: to pass on any number of them would take as long as the guard itself.
+    """
     failures = FailureLog(function.__qualname__)
     closed, waiting = OUTBOX.closed, OUTBOX.waiting
 
     later = guarded(None)(function)
 
     @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: S, argument: A, /) -> None:
         thread = get_ident()
         if thread in closed or thread == OUTBOX.collecting:
             # Not `call`: the outbox is closed while it is emptied, so that would wait again.
-            waiting.append(functools.partial(later, *args, **kwargs))
+            waiting.append(functools.partial(later, self, argument))
             return
         try:
             closed.add(thread)
-            function(*args, **kwargs)
+            function(self, argument)
         except Exception as error:  # noqa: BLE001 - as above
             failures.note(error)
         finally:
             closed.discard(thread)
         if waiting:
             OUTBOX.empty()
+
+    return call
+
+
+def recorded(function: Callable[P, None]) -> Callable[P, None]:
+    """Like `entering`, for a function with any parameters."""
+
+    @functools.wraps(function)
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        function(*args, **kwargs)
+
+    enter = entering(run)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        enter(args, kwargs)
 
     return call

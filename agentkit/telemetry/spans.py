@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from contextvars import Token
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -33,10 +33,10 @@ from agentkit.providers.transport.instrumentation import RECORDED
 from agentkit.telemetry import names as n
 from agentkit.telemetry.capture import Capture
 from agentkit.telemetry.deferred import Deferred
-from agentkit.telemetry.metrics import Instruments, ManagerLabels, ObservedManager
+from agentkit.telemetry.metrics import Attributes, Instruments, ManagerLabels, ObservedManager
 from agentkit.telemetry.outbox import OUTBOX
 from agentkit.telemetry.recorder import Recorder
-from agentkit.telemetry.safe import FailureLog, guarded, recorded
+from agentkit.telemetry.safe import FailureLog, entering, guarded, recorded
 from agentkit.types import Request, Response, Usage
 from agentkit.types.ledger import CacheResult, Entry, Ledger
 from agentkit.types.observer import AttemptObserver, CallObserver, CallOutcome, FallbackReason
@@ -45,6 +45,7 @@ log = logging.getLogger("agentkit.calls")
 
 NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
+_CLIENT: Final = SpanKind.CLIENT  # to look it up takes as long as to call a function
 _STARTS: Final = FailureLog("starting the span of an attempt")
 _SCOPES: Final = FailureLog("making a span current")
 
@@ -66,6 +67,12 @@ class SpanSettings:
     """Where measurements wait; None: they are recorded immediately."""
     lists_content: bool
     """Whether spans have the text that lists of OpenInference viewers show."""
+
+
+_CallEnding: TypeAlias = tuple[CallOutcome, Ledger, Response[Any] | None, BaseException | None, int]
+"""How a request ended, and when, in nanoseconds."""
+_AttemptEnding: TypeAlias = tuple[Entry, Response[Any] | None, BaseException | None, int]
+"""How an attempt ended, and when, in nanoseconds."""
 
 
 class LateSpan(NamedTuple):
@@ -103,27 +110,25 @@ class CallSpan(CallObserver):
     ) -> AttemptObserver:
         """Start the CLIENT span of one attempt, if the request has a span."""
         self._attempts += 1
-        if self._attempts > 1 and self._late is not None and not OUTBOX.is_closed():
+        if self._late is not None and self._attempts > 1 and not OUTBOX.is_closed():
             self._start_late()
-        if self._context is None:
-            return AttemptMetrics(self._settings, model_id)
-        attributes: dict[str, Any] = {
-            **self._settings.instruments.labels(provider, model, model_id, None),
-            n.ATTEMPT_NUMBER: number,
-            n.ROUTE_INDEX: index,
-        }
+        settings, context = self._settings, self._context
+        if context is None:
+            return AttemptMetrics(settings, model_id)
+        labels = settings.instruments.labels(provider, model, model_id)
+        attributes = labels.of_span(number, index)
         if self._late is not None:
-            attributes |= self._settings.labels.own
+            attributes |= settings.labels.own
         span = NO_SPAN
         try:
-            span = self._start(f"{n.CHAT} {model_id}", attributes, request)
+            span = self._start(labels.title, context, attributes, request)
         except Exception as error:  # noqa: BLE001 - providers and processors are user code
             _STARTS.note(error)
         if span is NO_SPAN:
-            return AttemptMetrics(self._settings, model_id)
+            return AttemptMetrics(settings, model_id)
         if self._late is not None:
             self._first = span
-        return AttemptSpan(self._settings, model_id, span, self._context, request)
+        return AttemptSpan(settings, labels.measured, span, context, request)
 
     @guarded(None)
     def _start_late(self) -> None:
@@ -134,20 +139,24 @@ class CallSpan(CallObserver):
             self._span = late.start(late.context, late.began, links)
             self._context = context_of(self._span, late.context)
 
-    def _start(self, title: str, attributes: dict[str, Any], request: Request) -> Span:
+    def _start(
+        self, title: str, context: Context, attributes: Attributes, request: Request
+    ) -> Span:
+        settings = self._settings
         if request.stream:
             attributes[n.REQUEST_STREAM] = True
-        for name, value in request.params.items():
-            attribute = n.NUMBERS.get(name)
-            if attribute and isinstance(value, int | float) and not isinstance(value, bool):
-                attributes[attribute] = value
-        span = self._settings.tracer.start_span(title, self._context, SpanKind.CLIENT, attributes)
-        capture = self._settings.capture
+        if request.params:
+            for name, value in request.params.items():
+                attribute = n.NUMBERS.get(name)
+                if attribute and isinstance(value, int | float) and not isinstance(value, bool):
+                    attributes[attribute] = value
+        span = settings.tracer.start_span(title, context, _CLIENT, attributes)
+        capture = settings.capture
         if capture.on_spans and span.is_recording():
             span.set_attributes(capture.request(request))
-        if self._settings.lists_content and span.is_recording():
+        if settings.lists_content and span.is_recording():
             span.set_attributes(capture.input_text(request))
-        if self._settings.openinference:
+        if settings.openinference:
             span.set_attribute(n.SPAN_KIND, "LLM")
         return span
 
@@ -229,9 +238,14 @@ class CallSpan(CallObserver):
 
     @recorded
     def _record_look_up(self, model: str, result: CacheResult, seconds: float) -> None:
-        settings = self._settings
+        settings, instruments = self._settings, self._settings.instruments
         try:
-            _measure(settings, settings.instruments.look_up, result, seconds, settings.labels)
+            if not instruments.is_recording():
+                pass
+            elif settings.deferred is None:
+                instruments.look_up(result, seconds, settings.labels)
+            else:
+                settings.deferred.add(instruments.look_up, (result, seconds, settings.labels))
         finally:
             if self._span is not NO_SPAN:
                 outcome = settings.labels.cache_results[result][n.CACHE_RESULT]
@@ -258,61 +272,53 @@ class CallSpan(CallObserver):
         settings.observed.active.discard(self)
         settings.recorder.call(outcome)
         if self._has_span_to_end() or settings.instruments.is_recording():
-            self._record_end(outcome, ledger, response, error, time.time_ns())
+            self._record_end((outcome, ledger, response, error, time.time_ns()))
 
     def _has_span_to_end(self) -> bool:
         return self._span is not NO_SPAN or (self._late is not None and self._attempts != 1)
 
-    @recorded
-    def _record_end(
-        self,
-        outcome: CallOutcome,
-        ledger: Ledger,
-        response: Response[Any] | None,
-        error: BaseException | None,
-        ended: int,
-    ) -> None:
-        settings = self._settings
+    @entering
+    def _record_end(self, ending: _CallEnding) -> None:
+        outcome, ledger, _response, error, _ended = ending
+        settings, instruments = self._settings, self._settings.instruments
         try:
-            kind = error_type(error) if outcome == "error" else None
-            measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
-            _measure(settings, settings.instruments.request, *measured)
+            if instruments.is_recording():
+                kind = error_type(error) if outcome == "error" else None
+                measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
+                if settings.deferred is None:
+                    instruments.request(*measured)
+                else:
+                    settings.deferred.add(instruments.request, measured)
         finally:
             if self._has_span_to_end():
-                self._end_span(outcome, ledger, response, error, ended)
+                self._end_span(ending)
 
-    def _end_span(
-        self,
-        outcome: CallOutcome,
-        ledger: Ledger,
-        response: Response[Any] | None,
-        error: BaseException | None,
-        ended: int,
-    ) -> None:
+    def _end_span(self, ending: _CallEnding) -> None:
+        outcome, ledger, response, error, ended = ending
         if self._late is not None:
             self._start_late()
-        span = self._span
+        settings, span = self._settings, self._span
         try:
-            attributes: dict[str, Any] = {n.OUTCOME: outcome, n.ATTEMPTS: self._attempts}
-            if self._settings.openinference:
+            attributes: Attributes = {n.OUTCOME: outcome, n.ATTEMPTS: self._attempts}
+            if settings.openinference:
                 attributes[n.SPAN_KIND] = "CHAIN"
             if ledger.cache != "off":
-                results = self._settings.labels.cache_results
+                results = settings.labels.cache_results
                 attributes[n.CACHE_RESULT] = results[ledger.cache][n.CACHE_RESULT]
             if response is not None:
                 attributes[n.SELECTED_MODEL] = response.model
                 attributes[n.SELECTED_PROVIDER] = response.provider
-                if self._settings.lists_content:
-                    attributes |= self._settings.capture.output_text(response)
+                if settings.lists_content:
+                    attributes |= settings.capture.output_text(response)
             if self._attempts and (cost := ledger.cost) is not None:
                 attributes[n.REQUEST_COST] = cost
             span.set_attributes(attributes)
             if outcome == "error" and error is not None:
-                _mark_failed(span, error, self._settings.capture)
+                _mark_failed(span, error, settings.capture)
         finally:
             span.end(ended)
 
-    def _event(self, name: str, attributes: dict[str, Any]) -> None:
+    def _event(self, name: str, attributes: Attributes) -> None:
         if self._late is not None:
             self._start_late()
         if self._span is not NO_SPAN:
@@ -335,36 +341,32 @@ class AttemptMetrics(AttemptObserver):
         """Count the attempt."""
         self._settings.recorder.attempt(entry)
         if self._settings.instruments.is_recording():
-            self._record(entry, response, error)
+            self._record((entry, response, error))
         _log_attempt(entry)
 
-    @recorded
-    def _record(
-        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
-    ) -> None:
-        self._measure(entry, response, error)
-
-    def _measure(
-        self, entry: Entry, response: Response[Any] | None, error: BaseException | None
-    ) -> None:
-        usage = response.usage if response is not None else getattr(error, "usage", None)
-        _measure(self._settings, self._settings.instruments.attempt, entry, self._model_id, usage)
+    @entering
+    def _record(self, settled: tuple[Entry, Response[Any] | None, BaseException | None]) -> None:
+        entry, response, error = settled
+        labels = self._settings.instruments.labels(entry.provider, entry.model, self._model_id)
+        _measure_attempt(self._settings, entry, labels.measured, _usage_of(response, error))
 
 
-class AttemptSpan(AttemptMetrics):
-    """The CLIENT span of one attempt, and its metrics."""
+class AttemptSpan(AttemptObserver):
+    """The CLIENT span of one attempt, and its share in the metrics of its model."""
 
-    __slots__ = ("_inside", "_parent", "_request", "_span")
+    __slots__ = ("_inside", "_labels", "_parent", "_request", "_settings", "_span")
 
     def __init__(
         self,
         settings: SpanSettings,
-        model_id: str,
+        labels: Attributes,
         span: Span,
         parent: Context,
         request: Request,
     ) -> None:
-        super().__init__(settings, model_id)
+        self._settings = settings
+        self._labels = labels
+        """The attributes of the model's measurements."""
         self._span = span
         self._parent = parent
         self._request = request
@@ -386,63 +388,48 @@ class AttemptSpan(AttemptMetrics):
     ) -> None:
         """Count the attempt and end its span."""
         self._settings.recorder.attempt(entry)
-        self._record_end(entry, response, error, time.time_ns())
+        self._record_end((entry, response, error, time.time_ns()))
         _log_attempt(entry)
 
-    @recorded
-    def _record_end(
-        self,
-        entry: Entry,
-        response: Response[Any] | None,
-        error: BaseException | None,
-        ended: int,
-    ) -> None:
+    @entering
+    def _record_end(self, ending: _AttemptEnding) -> None:
+        entry, response, error, _ended = ending
+        settings = self._settings
+        usage = _usage_of(response, error)
         try:
-            self._measure(entry, response, error)
+            if settings.instruments.is_recording():
+                _measure_attempt(settings, entry, self._labels, usage)
         finally:
-            self._end_span(entry, response, error, ended)
+            self._end_span(ending, usage)
 
-    def _end_span(
-        self,
-        entry: Entry,
-        response: Response[Any] | None,
-        error: BaseException | None,
-        ended: int,
-    ) -> None:
-        span = self._span
+    def _end_span(self, ending: _AttemptEnding, usage: Usage | None) -> None:
+        entry, response, error, ended = ending
+        span, settings = self._span, self._settings
         try:
-            attributes: dict[str, Any] = {n.ATTEMPT_OUTCOME: entry.outcome}
-            if entry.reason is not None:
-                attributes[n.ATTEMPT_REASON] = entry.reason
-            if entry.reason == "closed_early":
-                attributes[n.STREAM_ABORTED] = True
-            if entry.first_token is not None:
-                attributes[n.TIME_TO_FIRST_CHUNK] = entry.first_token
-            if entry.cost is not None:
-                attributes[n.COST] = entry.cost
+            outcome = entry.outcome
+            attributes: Attributes = {n.ATTEMPT_OUTCOME: outcome}
+            if outcome != "success" and (reason := entry.reason) is not None:
+                attributes[n.ATTEMPT_REASON] = reason
+                if reason == "closed_early":
+                    attributes[n.STREAM_ABORTED] = True
+            if (first_token := entry.first_token) is not None:
+                attributes[n.TIME_TO_FIRST_CHUNK] = first_token
+            if (cost := entry.cost) is not None:
+                attributes[n.COST] = cost
                 attributes[n.COST_ESTIMATED] = entry.cost_estimated
-            if response is not None:
-                self._describe(response, attributes)
-            elif (usage := getattr(error, "usage", None)) is not None:
-                self._count(usage, attributes)
+            if usage is not None:
+                self._describe(usage, response, attributes)
             _set_attributes(span, attributes)
-            if self._settings.capture.enabled and span.is_recording():
+            if settings.capture.enabled and span.is_recording():
                 self._capture(response)
-            if entry.outcome == "failure" and error is not None:
-                _mark_failed(span, error, self._settings.capture)
+            if outcome == "failure" and error is not None:
+                _mark_failed(span, error, settings.capture)
         finally:
             span.end(ended)
 
-    def _describe(self, response: Response[Any], attributes: dict[str, Any]) -> None:
-        self._count(response.usage, attributes)
-        if response.model_id is not None:
-            attributes[n.RESPONSE_MODEL] = response.model_id
-        if response.response_id is not None:
-            attributes[n.RESPONSE_ID] = response.response_id
-        if response.finish_reason is not None:
-            attributes[n.FINISH_REASONS] = [response.finish_reason]
-
-    def _count(self, usage: Usage, attributes: dict[str, Any]) -> None:
+    def _describe(
+        self, usage: Usage, response: Response[Any] | None, attributes: Attributes
+    ) -> None:
         if usage.input_tokens or usage.output_tokens:
             attributes[n.INPUT_TOKENS] = usage.input_tokens
             attributes[n.OUTPUT_TOKENS] = usage.output_tokens
@@ -453,6 +440,14 @@ class AttemptSpan(AttemptMetrics):
                 attributes[name] = usage.cache_write_tokens
         if usage.reasoning_tokens:
             attributes[n.REASONING_TOKENS] = usage.reasoning_tokens
+        if response is None:
+            return
+        if response.model_id is not None:
+            attributes[n.RESPONSE_MODEL] = response.model_id
+        if response.response_id is not None:
+            attributes[n.RESPONSE_ID] = response.response_id
+        if response.finish_reason is not None:
+            attributes[n.FINISH_REASONS] = [response.finish_reason]
 
     def _capture(self, response: Response[Any] | None) -> None:
         capture, span = self._settings.capture, self._span
@@ -467,17 +462,23 @@ class AttemptSpan(AttemptMetrics):
             span.add_event(n.DETAILS, capture.request(self._request) | output)
 
 
-def _measure(settings: SpanSettings, record: Callable[..., None], *measured: Any) -> None:
-    """Call ``record(*measured)`` if it goes anywhere, immediately or at the next collection."""
-    if not settings.instruments.is_recording():
-        return
+def _usage_of(response: Response[Any] | None, error: BaseException | None) -> Usage | None:
+    if response is not None:
+        return response.usage
+    return None if error is None else getattr(error, "usage", None)
+
+
+def _measure_attempt(
+    settings: SpanSettings, entry: Entry, labels: Attributes, usage: Usage | None
+) -> None:
+    """Record the attempt, immediately or at the next collection."""
     if settings.deferred is None:
-        record(*measured)
+        settings.instruments.attempt(entry, labels, usage)
     else:
-        settings.deferred.add(record, measured)
+        settings.deferred.add(settings.instruments.attempt, (entry, labels, usage))
 
 
-def _set_attributes(span: Span, attributes: dict[str, Any]) -> None:
+def _set_attributes(span: Span, attributes: Attributes) -> None:
     """Set all of them. An SDK takes twice as long for a mapping of one as for that one."""
     if len(attributes) > 2:
         span.set_attributes(attributes)
@@ -549,7 +550,7 @@ def error_type(error: BaseException | None) -> str:
 def _mark_failed(span: Span, error: BaseException, capture: Capture) -> None:
     span.set_status(Status(StatusCode.ERROR))
     span.set_attribute(n.ERROR_TYPE, error_type(error))
-    attributes: dict[str, Any] = {n.EXCEPTION_TYPE: type(error).__name__}
+    attributes: Attributes = {n.EXCEPTION_TYPE: type(error).__name__}
     if capture.enabled:
         attributes |= capture.text(str(error)).as_attribute(n.EXCEPTION_MESSAGE)
     span.add_event(n.EXCEPTION, attributes)
