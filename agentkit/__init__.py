@@ -1,9 +1,11 @@
 """Model calls that survive outages.
 
-Register inference callables with an `LLMManager`; it decides, for every call, what to do next:
-answer from the response cache, wait, try, retry, skip a broken model, fall back, or fail in time.
-Names are loaded when they are first used, so that ``import agentkit`` costs next to nothing.
-Logs go to the loggers under ``agentkit``, which print nothing unless the application says so.
+Register models with an `LLMManager`, by name (``"openai:…"``) or as your own functions, and call
+them through it. For each call, it decides what to do next: answer from the response cache, wait
+for quota, retry, skip a broken model, fall back, or fail in time.
+
+Names are imported on first use, so that ``import agentkit`` is fast. Logs go to the loggers under
+``agentkit``, which print nothing unless the application configures logging.
 """
 
 from __future__ import annotations

@@ -166,7 +166,10 @@ class ProviderError(LLMError):
 
 
 class RateLimitError(ProviderError):
-    """The provider limits the rate of requests (429). `retry_after` is its Retry-After, or None."""
+    """The provider rejects the request because of a rate limit (429).
+
+    `retry_after` is the provider's Retry-After in seconds, or None.
+    """
 
     error_type = "429"
     retryable = True

@@ -1,1 +1,1 @@
-"""The agent: a life cycle around tasks, with their counters, their errors and their spans."""
+"""The agent: its loop, its tools and memory, its recorded runs, and its life cycle."""

@@ -47,27 +47,28 @@ P = ParamSpec("P")
 
 
 class Agent:
-    """Runs callables as tasks, and tasks for models: asks, calls tools, and asks again.
+    """Asks a model, runs its tool calls, and asks again until it answers: see `run`.
 
     ``Agent(llm, instructions="…", tools=[…])`` is ready for use. ``Agent("name", "role")`` is
-    ``initialized`` and accepts tasks once it is ``running``: `start` (also after `stop`), `pause`,
-    `resume` and `stop` change its state; they do not affect running tasks. Safe to use from many
-    threads and event loops at once.
+    ``initialized``, and accepts tasks after `start`. `start`, `pause`, `resume` and `stop` change
+    the state of the agent, but do not affect running tasks. `execute_task` also runs any callable
+    as a task. Safe to use from many threads and event loops at once.
 
     Args:
-        name: names the agent in messages, journals and telemetry; or the `LLMManager`, and the
-            name is ``"agent"``.
+        name: the name of the agent in messages, journals and telemetry; or the `LLMManager`, and
+            the name is ``"agent"``.
         role: what the agent is for, in words.
         capabilities: what it can do, one word or phrase each.
         config: settings, kept as a read-only copy. The agent reads ``llm_manager``, an
-            `LLMManager`, and ``memory``, a `Memory` for `run`; a misspelt one of these is refused.
-        llm: the `LLMManager`, for an agent with a name. The agent is ``running`` at once.
+            `LLMManager`, and ``memory``, a `Memory` for `run`; it rejects misspelt versions of
+            these two.
+        llm: the `LLMManager`, for an agent with a name. The agent is then ``running``.
         instructions: the system prompt of each run, after the `role`. Without instructions, the
             role is not sent.
-        tools: the tools of each run that is given no others.
+        tools: the tools of each run, unless `run` is given others.
         memory: the same as ``config["memory"]``.
-        journal: where runs are recorded, unless `run` is given another journal (default: not).
-        clock: a monotonic clock in seconds; measures the tasks.
+        journal: where runs are recorded, unless `run` is given another journal (default: nowhere).
+        clock: a monotonic clock in seconds, which measures the tasks.
         tracer_provider: OpenTelemetry provider of spans (default: the global one).
         meter_provider: OpenTelemetry provider of metrics (default: the global one).
 
@@ -166,7 +167,7 @@ class Agent:
         self._lifecycle.apply("start")
 
     def pause(self) -> None:
-        """Refuse new tasks until `resume`. Raises `AgentStateError` unless running."""
+        """Reject new tasks until `resume`. Raises `AgentStateError` unless running."""
         self._lifecycle.apply("pause")
 
     @overload
@@ -202,24 +203,24 @@ class Agent:
     ) -> Any:
         """Accept tasks again; or, with a `run_id`, continue a recorded run.
 
-        A run is continued after its last recorded step, whether its process is gone, it failed, or
-        it waits for approval. A finished run returns its result again; no model is asked and no
-        tool is called.
+        A run continues after its last recorded step, whether its process ended, it failed, or it
+        waits for approval. A finished run returns its result again, without calling a model or a
+        tool.
 
         Args:
             run_id: the id of a run in the journal.
             journal: the journal (default: the agent's).
-            approve: ids of pending tool calls to carry out.
-            deny: ids of those not to carry out, with the reason that the model receives.
-            edit: ids of those to carry out with other arguments.
+            approve: the ids of pending tool calls to make.
+            deny: the ids of pending tool calls not to make, with the reason for the model.
+            edit: the ids of pending tool calls to make with other arguments, and these.
             tools, response_model, memory: as in `run`; code is not recorded.
-            allow_changes: continue though instructions, tools or the type of the answer differ
-                from what the run was started with.
-            options: limits and further arguments of `run`, instead of the recorded ones.
+            allow_changes: whether to continue although the instructions, the tools or the type of
+                the answer have changed since the run was started (default False).
+            options: limits and further arguments of `run`, in place of the recorded ones.
 
         Raises:
             AgentStateError: the agent is not paused; or, with a `run_id`, not running.
-            ConfigurationError: a call does not wait for approval, or there is no journal.
+            ConfigurationError: a call is not waiting for approval, or there is no journal.
             RunConflictError: another process works on the run.
             RunChangedError: the run was started with other instructions or tools.
             JournalError: there is no such run, or the journal cannot be used.
@@ -295,10 +296,10 @@ class Agent:
     def resume_all(
         self, journal: str | RunStore | None = None
     ) -> dict[str, AgentResult[Any] | LLMError]:
-        """Continue each run of this agent whose process is gone; the outcomes by run id.
+        """Continue each run of this agent whose process has ended. Returns the outcomes by run id.
 
-        Runs are continued one after the other. One that another process claims first is left to
-        it, and the error of one does not stop the others.
+        Runs are continued one after the other. A run that another process claims first is left to
+        that process. The error of one run does not stop the others.
 
         Raises:
             ConfigurationError: there is no journal that keeps many runs.
@@ -335,7 +336,7 @@ class Agent:
         return outcomes
 
     def stop(self) -> None:
-        """Refuse new tasks until `start`. Raises `AgentStateError` if stopped already."""
+        """Reject new tasks until `start`. Raises `AgentStateError` if stopped already."""
         self._lifecycle.apply("stop")
 
     @overload
@@ -345,12 +346,12 @@ class Agent:
     @overload
     def execute_task(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
     def execute_task(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """The result of ``task(*args, **kwargs)``; an exception is recorded and propagates.
+        """Return ``task(*args, **kwargs)``. An exception is recorded and propagates.
 
-        `task` may be any callable and is called in this thread. If it returns an awaitable, that
-        is run to its end on an event loop of its own: in this thread, or on a short-lived thread
-        when a loop is already running here, which is blocked meanwhile (prefer `aexecute_task`
-        there). Such a coroutine cannot await objects that belong to another loop.
+        `task` may be any callable, and is called in this thread. If it returns an awaitable, this
+        runs to its end on an event loop of its own, so that it cannot await objects of another
+        loop. If an event loop is already running in this thread, it is blocked meanwhile; use
+        `aexecute_task` there.
 
         Raises:
             AgentStateError: the agent is not running.
@@ -370,18 +371,18 @@ class Agent:
     async def aexecute_task(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Like `execute_task`, for asyncio.
 
-        An async callable is awaited in this task. Any other is called on a daemon thread of its
-        own, with the context variables copied, so that it never blocks the loop; when this
-        coroutine is cancelled, the thread finishes on its own and its result is dropped. A
+        An async callable is awaited in this task. A sync callable is called on a daemon thread of
+        its own, with a copy of the context variables, so that it never blocks the event loop. If
+        this coroutine is cancelled, the thread finishes on its own, and its result is dropped. A
         `StopIteration` becomes a `RuntimeError`, as in every coroutine.
         """
         self._admit(task, "aexecute_task")
         return await self._aexecute(task, args, kwargs)
 
     def ask(self, prompt: str, **kwargs: Any) -> str:
-        """The manager's answer to `prompt`; `kwargs` are those of `LLMManager.generate`.
+        """Return the manager's answer to `prompt`, as `LLMManager.generate` with `kwargs`.
 
-        Counts as a task of its own, even inside another task.
+        It counts as a task of its own, even inside another task.
 
         Raises:
             AgentStateError: the agent is not running.
@@ -420,37 +421,36 @@ class Agent:
     ) -> AgentResult[T]:
         """Ask the model, run its tool calls concurrently, and ask again until it answers.
 
-        An error in a tool does not end the run: the model receives the class and text of an
-        exception, or a message about an unknown tool, invalid arguments or a timeout. At a
-        timeout, a blocking tool is abandoned and an async tool is cancelled. In `run`, async tools
-        run on an event loop that lasts for one round of tool calls; prefer `arun` for tools that
-        keep connections open. Counts as one task.
+        An error in a tool does not end the run. The model receives the class and text of the
+        exception, or a message about an unknown tool, invalid arguments or a timeout. At a timeout,
+        a blocking tool is abandoned and an async tool is cancelled. In `run`, async tools run on an
+        event loop that lasts for one round of tool calls; use `arun` for tools that keep
+        connections open. A run counts as one task.
 
         Args:
             prompt: text, or a list of messages.
             tools: functions, or `ToolSpec` objects with `fn`.
             response_model: the final answer is validated into `AgentResult.parsed`.
-            max_steps: most requests to the model (default 10).
-            deadline: seconds for the whole run (default: none; the manager's deadline still
+            max_steps: the most requests to the model (default 10).
+            deadline: time limit of the run in seconds (default: none; the manager's deadline still
                 applies to each request).
-            max_cost: USD; once it is reached, the model is not asked again (default: no limit).
-                Every model that may answer needs ``cost_per_1k_tokens`` in its metadata, or
-                ``cost_per_1k_input_tokens`` and ``cost_per_1k_output_tokens``.
-            max_tokens: input and output tokens of the whole run, likewise (default: no limit).
-                It is not the model's own limit.
+            max_cost: US dollars after which the model is not called again (default: no limit).
+                Every model of the route needs a price.
+            max_tokens: input and output tokens of the run after which the model is not called again
+                (default: no limit). It is not the model's own limit for one answer.
             tool_timeout: seconds for each tool call (default 30).
             max_tool_output: characters of a tool's result that the model receives (default
                 50,000).
             memory: the conversation so far; the run is added to it after the final answer
                 (default: ``config["memory"]``, if present).
-            run_id: names the run in the journal. If the journal has it, the run continues after its
-                last recorded step: no recorded answer is asked for again, no recorded tool call is
-                repeated, and `max_cost`, `max_tokens` and `deadline` count what was spent before
-                (the time during which no process worked on it is free). Default: a random id.
+            run_id: the id of the run in the journal (default: a random one). If the journal has
+                this run, it continues after its last recorded step: no recorded request or tool
+                call is repeated. `max_cost`, `max_tokens` and `deadline` include what was used
+                before, but not the time during which no process worked on the run.
             journal: where the run is recorded: ``"sqlite:///runs.sqlite"``, ``"postgresql://…"``,
                 ``"memory"``, a `RunStore`, or your own `Journal` (default: the agent's).
-            allow_changes: continue a run though its instructions, tools or type of answer have
-                changed.
+            allow_changes: whether to continue a recorded run although its instructions, tools or
+                type of answer have changed (default False).
             params: further arguments of `LLMManager.complete`, such as `model`, and the model's
                 own options.
 
@@ -541,13 +541,13 @@ class Agent:
         allow_changes: bool = False,
         **params: Any,
     ) -> RunStream[T]:
-        """Like `run`, but returns a stream of events; nothing happens before it is read.
+        """Like `run`, but returns a stream of events. The run starts when you begin to read.
 
-        Events are `TextDelta` and `ReasoningDelta` as the model answers, `ToolCallStarted` and
+        The events are `TextDelta` and `ReasoningDelta` as the model answers, `ToolCallStarted` and
         `ToolCallFinished`, `StepFinished`, and at the end `RunFinished` with the result. With a
-        `response_model`, each `PartialAnswer` has an instance with the fields that have arrived so
-        far; an answer that does not match it in the end is not repaired, but raises
-        `StructuredOutputError`. Steps that a journal has recorded appear without their deltas.
+        `response_model`, each `PartialAnswer` is an instance with the fields that have arrived so
+        far. If the complete answer does not match, the model is not asked again, and
+        `StructuredOutputError` is raised. Recorded steps appear without their deltas.
         """
         self._lifecycle.require_running("stream")
         run = self._new_run(

@@ -1,9 +1,9 @@
 """Sync and async callables, called from sync and async code alike.
 
-An awaitable that sync code needs while a loop runs in its thread, and a blocking callable that
-async code needs, each get a daemon thread of their own, with the context variables copied. The
-event loop's default executor is not used: it belongs to the application, has few threads (name
-resolution needs them, too), and one stuck task in it would delay exit.
+If sync code needs an awaitable while an event loop runs in its thread, the awaitable gets a daemon
+thread of its own, with a copy of the context variables; so does a blocking callable that async code
+needs. The event loop's default executor is not used: it belongs to the application, has few threads
+(which name resolution needs, too), and one stuck task in it would delay the end of the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tool calls of a run: what is to be done, what came of it, and what waits for approval."""
+"""Tool calls of a run: those to make, their results, and those that wait for approval."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ToolResult:
         content: the text that is sent to the model.
         error: the class of the error, ``"Denied"``, ``"InDoubt"``, or None.
         seconds: how long it took.
-        in_doubt: the call was started, and it is unknown whether it took effect.
+        in_doubt: whether the call was started and may or may not have taken effect.
         media: images and documents that are sent with the text, as parts of a `Message`.
     """
 
@@ -74,8 +74,8 @@ class PendingCall:
 
     Attributes:
         call: the tool call. Its id is the key in `approve`, `deny` and `edit` of `Agent.resume`.
-        in_doubt: it was approved and started before, and it is unknown whether it took effect;
-            to approve it means to carry it out again.
+        in_doubt: whether the call was approved and started before, and may or may not have taken
+            effect. To approve it then means to make it again.
     """
 
     call: ToolCall

@@ -28,7 +28,7 @@ class ToolCallFinished:
 
 @dataclass(frozen=True, slots=True)
 class PartialAnswer:
-    """The answer as far as it has arrived, as an instance of the `response_model`."""
+    """The answer so far, as an instance of the `response_model`."""
 
     instance: Any
 

@@ -52,7 +52,7 @@ Actions: TypeAlias = Generator[AskModel | CallTools | Summarize | RunEvent, Any,
 
 
 class Loop:
-    """What one run does next, from what has happened so far."""
+    """Decides what a run does next, from its steps so far."""
 
     def __init__(
         self, limits: RunLimits, *, clock: Now, memory: Memory | None, session: Session

@@ -61,15 +61,15 @@ def mcp_tools(
     effects: Mapping[str, Effect] | Literal["hints"] | None = None,
     required: bool = True,
 ) -> MCPTools:
-    """A context manager, for ``with`` and ``async with``, that returns a server's tools.
+    """Connect to an MCP server; a context manager, sync and async, that returns its tools.
 
-    The tools are `ToolSpec` objects that any agent may run, from any thread or loop, inside the
-    block. At its end the connection is closed. A server that was started here is asked to exit,
-    terminated after two seconds, and then killed.
+    The tools are `ToolSpec` objects. Inside the block, any agent may run them, from any thread or
+    event loop. At the end of the block, the connection is closed. A server that was started here is
+    asked to exit, terminated after two seconds, and then killed.
 
-    A connection that is lost inside the block is opened again, with back-off; a server that was
-    started here is started again. Calls wait for that within their time limits. A call whose answer
-    was lost raises `InDoubtError`, so that an agent repeats it if the tool's effect allows.
+    If the connection is lost inside the block, it is opened again with back-off, and a server that
+    was started here is started again. Calls wait for that, within their time limits. A call whose
+    answer was lost raises `InDoubtError`, and an agent repeats it if the tool's effect allows that.
 
     Args:
         server: a command line (``"python server.py"``, or a list of words) to start and to talk to

@@ -66,7 +66,7 @@ def message_of(error: Exception) -> str:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether the connection is of no further use, and not only this call has failed."""
+    """Whether the connection is lost, and not only this call has failed."""
     code = getattr(getattr(error, "error", error), "code", None)
     if code is None:
         return not isinstance(error, TimeoutError)

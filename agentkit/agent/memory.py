@@ -33,8 +33,8 @@ class Memory:
     final answer.
 
     Args:
-        max_messages: most messages kept, system messages included (default: no limit).
-        max_tokens: most tokens kept, by the estimate that also reserves quota (default: no limit).
+        max_messages: the most messages kept, including system messages (default: no limit).
+        max_tokens: the most tokens kept, estimated as for rate limits (default: no limit).
         summarize_with: the name of the model that summarises the oldest turns before they are
             forgotten. Old tool results are shortened first. If the model fails, the turns are
             forgotten. Needs `max_tokens`.

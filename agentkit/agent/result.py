@@ -27,16 +27,16 @@ class AgentResult(Generic[T_co]):
 
     Attributes:
         text: the final answer; "" while the run waits.
-        parsed: validated, when a `response_model` was given.
+        parsed: the validated instance, if a `response_model` was given.
         steps: each request to the model in order, with its response and tool results.
-        usage: tokens of every attempt, including answers that failed validation; answers from
-            the response cache count nothing.
-        cost: USD for these attempts, or None when a model that was tried has no price.
-        messages: the whole conversation, memory and final answer included.
+        usage: tokens of every attempt, including answers that failed validation, but not of answers
+            from the response cache.
+        cost: US dollars for these attempts; None if a model that was called has no price.
+        messages: the complete conversation, including memory and final answer.
         status: ``"finished"``, or ``"waiting"`` for approval of the `pending` calls.
         pending: the tool calls that wait for approval.
         run_id: the id of the run, with which `Agent.resume` continues it.
-        cost_estimated: whether a part of `cost` is an estimate, see `Entry.cost_estimated`.
+        cost_estimated: whether a part of `cost` is an estimate; see `Entry.cost_estimated`.
     """
 
     text: str
@@ -52,7 +52,7 @@ class AgentResult(Generic[T_co]):
 
     @property
     def in_doubt(self) -> tuple[ToolResult, ...]:
-        """The tool calls of which it is unknown whether they took effect."""
+        """The tool calls that may or may not have taken effect."""
         return tuple(each for step in self.steps for each in step.results if each.in_doubt)
 
     def to_dict(self) -> dict[str, Any]:

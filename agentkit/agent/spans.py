@@ -37,7 +37,7 @@ _NO_HISTOGRAM: Final[Histogram] = NoOpMeter(n.SCOPE).create_histogram(n.INVOKE_A
 
 
 class Exchanged(NamedTuple):
-    """What a task was asked, and the answer; None if there is none."""
+    """The prompt of a task, and its answer; None if there is none."""
 
     request: Request
     response: Response[Any] | None

@@ -419,8 +419,8 @@ def _client_of(target: Target, lease: Lease | None) -> EndpointSource | None:
 def first_attempt(call: Call) -> Attempt | None:
     """Begin the first attempt of a request, if nothing has to be done before it.
 
-    That is a look-up in the cache, a wait or a question to other processes. None: the attempt has
-    to begin like any other, and nothing has changed.
+    A look-up in the cache, a wait or a question to other processes would have to be done before it.
+    Returns None in that case, and has changed nothing.
     """
     rules = call.rules
     if rules.caching or rules.attempt_middleware or call.budgets or call.check is not None:
@@ -525,7 +525,7 @@ def _admit_in_fleet(
 
 
 def _prepare(target: Target) -> Flow[None]:
-    """Do what takes long and is needed once: it belongs to no attempt."""
+    """Let the endpoint prepare itself once, outside the time of any attempt."""
     if target.endpoint.prepare is not None:
         yield from Prepare(target.endpoint.prepare)
     target.prepared = True

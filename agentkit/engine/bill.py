@@ -57,9 +57,10 @@ def make_bill(
     `usage` is the tokens that the provider counted. `received` is what arrived of a stream, if any
     content did. `needed` is whether a budget needs the estimate.
 
-    What a provider reports is taken as it is. An attempt that failed without content is free, and
-    certainly so if an HTTP status refused it; but a provider that timed out or sent something
-    invalid has worked. That, and whatever was abandoned or broke off, is estimated.
+    Usage that a provider reports is not changed. An attempt that failed without content is free,
+    and certainly so if it was refused with an HTTP status. But a provider that timed out or sent an
+    invalid response has done work: that is estimated, and so are abandoned attempts and those that
+    broke off.
     """
     if usage is not None and (usage.input_tokens or usage.output_tokens):
         if price is None:

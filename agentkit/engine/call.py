@@ -178,7 +178,7 @@ class Call:
     def next_target(self) -> Target | None:
         """The next target that can handle the request, or None at the end of the route.
 
-        Stops that cannot handle it are recorded as skips.
+        Targets that cannot handle it are recorded as skips.
 
         Raises:
             DeadlineExceededError: no time is left.
@@ -240,7 +240,7 @@ class Call:
         self.walk.leave(fallback)
 
     def _skip(self, model: str, provider: str, reason: str, error: LLMError) -> None:
-        """Leave a stop that cannot handle the request."""
+        """Leave a target that cannot handle the request."""
         self.record_skip(model, provider, reason, error)
         self._keep_cause(model, error)
         self._left = (model, "skipped")

@@ -1,4 +1,4 @@
-"""The effects: everything that a flow may ask its driver to do.
+"""The effects: the operations that a flow may ask its driver to perform.
 
 A flow is a generator that yields an `Effect`. The driver performs it and sends back the result, or
 throws the exception that was raised. The result is typed: ``woken = yield from Sleep(1.0)`` is a
@@ -69,7 +69,7 @@ class Turn(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Prepare(Effect[None]):
-    """Call `prepare`, which may take long, such as an SDK's import. What it raises is ignored."""
+    """Call `prepare`, which may be slow, such as an SDK's import. Its exceptions are ignored."""
 
     prepare: Callable[[], None]
 

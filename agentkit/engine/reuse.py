@@ -22,7 +22,7 @@ from agentkit.types.fleet import SharedResponses
 MakeAttempts: TypeAlias = Callable[[Call, Target, Exchange], Flow[Outcome]]
 
 _MOST = 0.9
-"""A follower that has waited this part of its own share of the time has none left, either."""
+"""The part of its own time that a follower may have waited before it counts as used up, too."""
 
 
 def look_up(call: Call, target: Target, key: str) -> Flow[Response[Any] | None]:
@@ -181,7 +181,7 @@ def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:
 
 
 def _concerns(call: Call, shared: SharedCall, *, patient: float) -> bool:
-    """Whether the error of a shared call, if it has one, is that of its follower `call`, too.
+    """Whether the error of a shared call, if there is one, also applies to its follower `call`.
 
     An error that comes from limits of the leader's own is not: its budget, its retry policy, or the
     time it had left, unless the follower has waited as long, until the clock time `patient`.

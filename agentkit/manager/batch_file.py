@@ -46,17 +46,17 @@ async def complete_file(
     and ``deadline`` of `LLMManager.complete`, and the model's own parameters. Blank lines are
     ignored. A line of `target` has ``index`` (the line number, from 0), ``id``, ``digest`` (of the
     input line), either the response (``text``, ``model``, ``provider``, ``finish_reason``,
-    ``usage``, ``tool_calls``) or an ``error`` (``type``, ``message``, ``hint``), and what all
-    attempts at the item took (``tokens``; ``cost`` in US dollars or null; ``cost_estimated``). A
+    ``usage``, ``tool_calls``) or an ``error`` (``type``, ``message``, ``hint``), and the total of
+    all attempts at the item (``tokens``; ``cost`` in US dollars or null; ``cost_estimated``). A
     failed or invalid item does not stop the run.
 
-    Nor does an outage use up the file. An item waits for an open breaker, a rate limit, or models
-    that answer no other item either; `Progress.outage` says why and until when. It fails when its
-    request is invalid, or when it fails three times while the models answer others.
+    In an outage, items wait instead of failing: for an open breaker, for a rate limit, or while the
+    models answer no other item either. `Progress.outage` says why and until when. An item fails if
+    its request is invalid, or if it fails three times while the models answer others.
 
-    A `target` that exists is continued: answered items are skipped, failed items are sent again
-    and their old lines removed at the end, and an incomplete last line is cut off. It is locked
-    during the run.
+    If `target` exists, the run continues it: answered items are skipped, failed items are sent
+    again and their old lines removed at the end, and an incomplete last line is cut off. `target`
+    is locked during the run.
 
     Args:
         manager: sends the requests.
@@ -64,9 +64,9 @@ async def complete_file(
         target: the results; created if it does not exist.
         max_concurrency: the most requests at the same time (default 8).
         patience: seconds without any answer after which the run gives up (default 43,200, which is
-            12 hours; 0: do not wait, outages are final for their items).
-        budget: what all runs for `target` together may spend. What earlier ones spent, as written
-            in `target`, is added to it at the start: pass a new one to each run.
+            12 hours; 0: do not wait, so that items fail in an outage).
+        budget: what all runs for `target` together may spend. Pass a new one to each run: at the
+            start, the run adds what earlier runs spent, as recorded in `target`.
         on_progress: called at the start, and whenever the `Progress` has changed.
 
     Raises:
@@ -75,8 +75,8 @@ async def complete_file(
             dollars. Nothing was sent.
         BudgetExceededError: the budget, or that of `manager`, is too small for the next item.
         AuthenticationError: the keys are wrong or unpaid.
-        LLMError: no item was answered for `patience` seconds. After these three errors, the same
-            call continues the run; no item was written off.
+        LLMError: no item was answered for `patience` seconds. After these three errors, no item has
+            failed because of them, and the same call continues the run.
     """
     source, target = Path(source), Path(target)
     if not source.is_file():

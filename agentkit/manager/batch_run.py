@@ -60,11 +60,11 @@ class Progress:
     """The progress of a run, in items.
 
     `total` is the number of items in the input, `kept` of those that an earlier run answered,
-    `answered` and `failed` of those that this run finished, and `held` of those that wait for
-    models that are unavailable at the moment. Two are equal if these counts are.
+    `answered` and `failed` of those that this run finished, and `held` of those that wait because
+    the models are unavailable at the moment. Only these counts are compared by ``==``.
 
-    `outage` says why items wait, and is None if none does. `tokens` and `cost` (US dollars) are
-    what the output took so far, earlier runs and failed attempts included; `cost` is None if a
+    `outage` says why items wait; it is None if none waits. `tokens` and `cost` (US dollars) are the
+    totals of the output so far, including earlier runs and failed attempts; `cost` is None if a
     price is unknown.
     """
 

@@ -42,11 +42,11 @@ def complete_shards(
     budget: Budget | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Complete every line of `source` with worker processes; `folder` gets an output a shard.
+    """Complete every line of `source` with worker processes, and write the results to `folder`.
 
-    Input and results are those of `complete_file`, and so is what happens in an outage. Run it
-    again to continue, with any number of workers. Several runs, on several machines with a shared
-    file system that has locks, may work on one folder. `join_shards` makes one file of it.
+    Input, results and outages are as in `complete_file`. Call it again to continue, with any number
+    of workers. Several machines with a shared file system that has locks may work on one folder at
+    the same time. `join_shards` joins the results into one file.
 
     Each worker has its own manager, with its own breakers and rate limits: divide the limits of
     your account by `workers`. The budget is shared.
@@ -55,9 +55,9 @@ def complete_shards(
         make: creates the manager of a worker, in its process: a function of a module, or a
             `functools.partial` of one.
         source: the requests.
-        folder: the outputs; created if it does not exist.
-        shards: the number of shards (default: one for each MiB of input). It cannot be changed
-            when `folder` has been begun.
+        folder: the results, one file for each shard; created if it does not exist.
+        shards: the number of shards (default: one for each MiB of input). It cannot be changed for
+            a `folder` that has been begun.
         workers: the most processes (default 1).
         max_concurrency: the most requests of a worker at the same time (default 8).
         patience: see `complete_file`.
@@ -69,8 +69,9 @@ def complete_shards(
         ConfigurationError: `source` cannot be read or has changed, or `folder` has something else.
             Nothing was sent.
         BudgetExceededError: the budget is too small for the next item.
-        LLMError: what ended a shard, such as an outage longer than `patience`; or three workers
-            died over one shard. The same call continues the run.
+        LLMError: a shard could not be finished, for example because of an outage longer than
+            `patience`, or because three workers died while answering it. The same call continues
+            the run.
     """
     whole_number("workers", workers)
     whole_number("max_concurrency", max_concurrency)

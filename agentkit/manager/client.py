@@ -44,9 +44,9 @@ class LLMConfig:
     Args:
         temperature: the randomness of the response (default: the provider's).
         max_tokens: the most tokens of the response (default: the provider's).
-        max_retries: the most attempts, the first included (default 3).
+        max_retries: the most attempts, including the first (default 3).
         retry_delay: nominal seconds before the first retry (default 1.0).
-        timeout: time limit of the call in seconds, retries included (default 30.0).
+        timeout: time limit of the call in seconds, including retries (default 30.0).
         system_prompt: a system message to put before the conversation.
     """
 
@@ -63,7 +63,7 @@ class LLMConfig:
 
 
 class LLMClient:
-    """Sends to one provider of a manager, or to its entire route, with the manager's policies.
+    """Calls one provider of a manager, or its entire route, with the manager's policies.
 
     Created by `LLMManager.get_client`. Works in any event loop, and in several.
     """
@@ -108,7 +108,7 @@ class LLMClient:
         tools: Sequence[Any] | None = None,
         **options: Any,
     ) -> Any:
-        """Return the complete `Response`, or with `response_model` the validated instance.
+        """Return the complete `Response`, or with a `response_model`, the validated instance.
 
         Args:
             messages: a list of messages, or a string.
@@ -150,7 +150,7 @@ class LLMClient:
         return self.stream_complete(text, **options)
 
     async def close(self) -> None:
-        """Does nothing, as the connections belong to the manager."""
+        """Does nothing, because the connections belong to the manager."""
 
     async def __aenter__(self) -> Self:
         return self

@@ -171,9 +171,10 @@ class ConnectionPool:
     """API keys for `LLMManager.register_model(..., pool=...)`.
 
     Each key serves up to `max_connections_per_key` calls at a time. After a 429, the same request
-    continues with the next key without waiting. A refused key is not used again. A key that fails
-    three times in a row is not used for 30 s while others can serve. Health is taken from traffic,
-    so no call is paid for a check; `check_health` calls `health_check` for keys without traffic.
+    continues with the next key without waiting. A rejected key is not used again. A key that fails
+    three times in a row is not used for 30 s while others are usable. The health of a key is
+    learned from its traffic, so that no call has to be paid for; `check_health` calls
+    `health_check` for keys without traffic.
 
     Args:
         api_keys: the keys, each once.

@@ -52,15 +52,14 @@ log = logging.getLogger("agentkit.manager")
 class LLMManager(Closing, AsyncClosing):
     """Calls registered models with retries, circuit breakers, fallbacks and a response cache.
 
-    Each method ``x`` that sends requests has a twin ``ax`` for asyncio with the same signature.
-    Both run the same engine, and share breakers, limits and the response cache. Safe to use from
-    many threads and event loops.
+    Each method ``x`` that sends requests has an async version ``ax`` with the same signature. Both
+    share the breakers, limits and response cache. Safe to use from many threads and event loops.
 
     Args:
-        max_retries: the most attempts at each model, the first included (default 3; 1 is a single
-            attempt without retries). In `agentkit.bedrock` the same name counts the retries.
+        max_retries: the most attempts at each model, including the first (default 3; 1: no
+            retries). In `agentkit.bedrock`, the same name counts only the retries.
         enable_caching: whether the response cache is on (default True).
-        name: the name of this manager in telemetry and of its threads.
+        name: the name of this manager in telemetry, and of its threads.
         retry: the default `RetryPolicy` of models, instead of `max_retries`.
         breaker: the default `BreakerPolicy` of models; False: no breakers.
         cache: where the response cache keeps responses: ``"disk"`` (memory and disk, the default),
@@ -74,29 +73,30 @@ class LLMManager(Closing, AsyncClosing):
             cached responses, limits, budgets and circuit breakers, such as
             ``valkey://host:6379/0``; ``"off"``: none (default ``AGENTKIT_FLEET``, or else off).
             Needs the extra ``fleet``.
-        on_fleet_loss: the rate limits while that server is lost: ``"share"`` (default): each
-            process may take its equal share of what was left; ``"stop"``: calls go to the next
+        on_fleet_loss: what happens to rate limits while that server is lost. ``"share"`` (default):
+            each process may take an equal share of what was left; ``"stop"``: calls go to the next
             model, or raise `PoolExhaustedError`; ``"open"``: each process may take all of it.
         deadline: seconds for a request, its retries and fallbacks (default 300; None: no limit).
         middleware: generator functions around each request or attempt, outermost first.
         telemetry: a `Telemetry` (default: spans and metrics through the OpenTelemetry API).
-        route_order: orders the models of each request by their health, e.g. `HealthAware()`.
-        budget: a limit on the tokens or money of all requests together. A request that exceeds it
-            is not sent.
+        route_order: orders the models of each request by their health, such as `HealthAware()`.
+        budget: a limit on the tokens or money of all requests together. A request that may exceed
+            it is not sent.
         prices: what models cost, by the provider's own names: each a `Price`, or a mapping of
             ``cost_per_1k_input_tokens``, ``cost_per_1k_output_tokens``,
             ``cost_per_1k_cache_read_tokens`` and ``cost_per_1k_cache_write_tokens`` in US dollars.
             A price in a model's metadata takes precedence.
         fallback_on_invalid: whether to try a model of another provider if one rejects the request
-            as invalid.
+            as invalid (default False).
         fallback_on_content_filter: whether to try the next model if a content filter rejects the
-            request.
+            request (default False).
         clock: for tests, a `FakeClock` or a function of the seconds (default `time.monotonic`).
         rng: for tests, a function that returns the random numbers for jitter (default
             `random.random`).
         max_workers: the most worker threads for sync callables (default 128); one model gets at
             most three quarters of them.
-        strict: whether an unknown name in a fallback chain is an error instead of a warning.
+        strict: whether an unknown name in a fallback chain is an error instead of a warning
+            (default False).
 
     Raises:
         ConfigurationError: a value is invalid. The message names it, and how to fix it.
@@ -195,11 +195,12 @@ class LLMManager(Closing, AsyncClosing):
                 ``config/llm.yaml``, or else the API keys in the environment.
             options: arguments of the constructor, which take precedence over the configuration.
 
-        The response cache is off unless the file sets ``response_cache``. `get_llm_manager` returns
-        one such manager per event loop, and applies changes of the file.
+        The response cache is off unless the file sets ``response_cache``. In async code,
+        `get_llm_manager` returns one such manager per event loop, and applies changes of the file.
 
         Raises:
-            ConfigurationError: nothing is configured, or a value is wrong; never shows a key.
+            ConfigurationError: nothing is configured, or a value is wrong. The message contains no
+                key.
         """
         from agentkit.config.load import load_settings  # pydantic takes a while to import
         from agentkit.config.schema import Settings
@@ -256,14 +257,13 @@ class LLMManager(Closing, AsyncClosing):
         params: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Any:
-        """Return the text of the response, or with `response_model` the validated instance.
+        """Return the text of the response, or with a `response_model`, the validated instance.
 
-        Takes the arguments of `complete`, which returns more: `complete` has the usage, the model
-        that answered, the ledger, and the tool calls.
+        Takes the arguments of `complete`, which returns the complete `Response`.
 
         Raises:
             LLMError: no model answered. `.ledger` lists every attempt.
-            InvalidResponseError: the model calls tools instead of answering.
+            InvalidResponseError: the model called tools instead of answering; use `complete`.
         """
         request = request_for(
             prompt,
@@ -360,18 +360,18 @@ class LLMManager(Closing, AsyncClosing):
             prompt: a string, or a list of messages.
             model: send to this model, or to these in order, instead of the active model and the
                 fallback chain.
-            response_model: a pydantic model, or any type that pydantic can validate. The JSON of
-                the response is validated into `Response.parsed`. If it does not match, the model
-                is asked again with the list of violations.
+            response_model: a pydantic model, or any type that pydantic can validate.
+                `Response.parsed` is a validated instance of it. If an answer does not match, the
+                model is asked again, with a list of the violations.
             tools: the tools that the model may call. Models that cannot call tools are skipped.
             use_cache: whether to read and write the response cache (default True).
             deadline: time limit of this request in seconds (default: the manager's).
             retry: the retry policy of this request, instead of each model's own.
-            budget: a limit on the tokens or money of this request, beside the manager's.
-            priority: requests with a higher priority get quota first (default 0; one step is
-                worth ten seconds of waiting, so that no request starves).
+            budget: a limit on the tokens or money of this request, in addition to the manager's.
+            priority: requests with a higher priority get quota first (default 0). One step counts
+                as ten seconds of waiting, so that every request is served in the end.
             options: the model's own parameters, such as `temperature`.
-            params: further parameters of the model, for names that are arguments here, such as
+            params: parameters of the model that have the name of an argument above, such as
                 ``params={"model": …}`` for a function that takes a ``model``.
 
         Raises:
@@ -433,21 +433,21 @@ class LLMManager(Closing, AsyncClosing):
         params: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Stream[T]:
-        """Return a stream of the response's text. Nothing is sent before it is read.
+        """Return a stream of the response's text. The request is sent when you begin to read.
 
-        Up to the first content, retries and fallbacks work as in `complete`. If the stream breaks
+        Until the first content, retries and fallbacks work as in `complete`. If the stream breaks
         later, `on_interrupt` decides:
 
         - ``"raise"`` (default) raises a `StreamInterruptedError` with the text so far as
           `.partial`.
-        - ``"restart"`` emits a `Restart` event and starts again at the next model; read
+        - ``"restart"`` yields a `Restart` event and starts again with the next model; read
           `.events()`.
-        - ``"continue"`` continues the text at the next model that supports prefill.
+        - ``"continue"`` continues the text with the next model that supports prefill.
 
-        With `response_model` the text is JSON. `.partials()` yields instances as they fill up. The
-        complete response is validated at the end: the instance is ``.response.parsed``, and a
-        `StructuredOutputError` is raised if it does not match. Such a request is not repeated, and
-        does not use the response cache.
+        With a `response_model`, the text is JSON, and `.partials()` yields instances as they fill
+        up. The complete response is validated at the end: ``.response.parsed`` is the instance, or
+        a `StructuredOutputError` is raised. Such a request is not repeated, and does not use the
+        response cache.
 
         The other arguments are those of `complete`.
         """
@@ -515,11 +515,11 @@ class LLMManager(Closing, AsyncClosing):
         max_concurrency: int = 8,
         on_progress: Progress | None = None,
     ) -> BatchResult:
-        """Complete many requests, at most `max_concurrency` at a time.
+        """Complete many requests, at most `max_concurrency` at a time; the results are in order.
 
         Each request is a prompt, a list of messages, or a dict with arguments of `complete`. A
-        failed request does not stop the others. `on_progress` is called with the numbers of
-        finished and of all requests.
+        failed request does not stop the others. `on_progress` is called with the number of finished
+        requests and the number of all requests.
         """
         return run_batch(
             self.complete, requests, max_concurrency=max_concurrency, on_progress=on_progress
@@ -588,9 +588,9 @@ class LLMManager(Closing, AsyncClosing):
                   ``messages``, it receives the list of messages.
                 - a `Provider` object
 
-                The manager closes the connections of models that are registered by a string.
-                Closing a provider object is up to you.
-            metadata: facts about the model, available from `get_model_info`. The manager uses
+                The manager closes the connections of models that are registered by a string. You
+                close the provider objects that you create.
+            metadata: facts about the model, which `get_model_info` returns. The manager uses
                 ``provider``; ``model``, the provider's own name of the model that a callable
                 calls; ``context_window`` (tokens); ``cost_per_1k_tokens`` and the other prices of
                 `Budget` (USD); and ``version`` (identifies the behaviour of a callable in the
@@ -598,9 +598,9 @@ class LLMManager(Closing, AsyncClosing):
             retry: the retry policy, instead of the manager's default.
             breaker: the breaker policy, instead of the manager's default; or a shared
                 `CircuitBreaker`; or False for no breaker.
-            timeout: time limit of an attempt in seconds, or for a stream, of the time between two
-                events. A sync callable with a timeout runs on a worker thread, which is abandoned
-                when the time is up.
+            timeout: time limit of an attempt in seconds; for a stream, of the time between two
+                events (default: none, but at most 60 while another model is left). A sync callable
+                with a timeout runs on a worker thread, which is abandoned when the time is up.
             first_token_timeout: time limit for the first content of a stream, in seconds.
             retry_on: exception types that count as a failure and are retried, or a function
                 ``f(exc)`` that returns True (a failure, retried), False (not a failure; the next
@@ -609,8 +609,8 @@ class LLMManager(Closing, AsyncClosing):
             limits: requests and tokens per minute. Calls wait until they fit.
             pool: several API keys, each with its own limits and health.
             params: parameters of every request to this model, such as ``{"top_p": 0.9}``. They
-                replace the caller's; None leaves one of the caller's out. A provider sends them
-                even if it knows of no such parameter, or expects the model to refuse it.
+                replace the caller's; None removes the caller's. They are sent even if the provider
+                does not know them, or expects the model to reject them.
             transport: of a model that is registered by a string: ``"sdk"``, the vendor's SDK, or
                 ``"native"``, agentkit's own HTTP client (default ``AGENTKIT_TRANSPORT``, or sdk).
             connections: `ConnectionOptions` of the native transport.
@@ -649,15 +649,16 @@ class LLMManager(Closing, AsyncClosing):
     ) -> dict[str, LLMError]:
         """Open connections of the native transport, so that the first calls do not wait for them.
 
-        An SDK is imported, and connects with its first request. Nothing is sent to a model.
+        No request is sent. With the transport ``"sdk"``, the SDK is imported; it connects with its
+        first request.
 
         Args:
             model: the names of the models (default: all).
-            connections: how many are to be idle, for each key of a model; at most as many as its
-                `ConnectionOptions` keep, for the time that they say.
+            connections: the number of idle connections to have for each key of a model, at most
+                as many as its `ConnectionOptions` keep, and for as long.
 
         Returns:
-            What failed, by model. It counts neither as an attempt nor for a circuit breaker.
+            The failures, by model. They count neither as attempts nor for circuit breakers.
 
         Raises:
             UnknownModelError: a model is not registered.
@@ -711,8 +712,8 @@ class LLMManager(Closing, AsyncClosing):
     def get_metrics(self) -> dict[str, Any]:
         """The totals of this manager since its creation. Rates are fractions from 0 to 1.
 
-        ``stuck_calls`` is the number of worker threads that are occupied by calls which outlived
-        their time limit.
+        ``stuck_calls`` is the number of worker threads occupied by calls that have exceeded their
+        time limit.
         """
         return {
             **self._recorder.metrics(),
@@ -759,8 +760,8 @@ class LLMManager(Closing, AsyncClosing):
     def clear_cache(self) -> None:
         """Delete the cached responses of this manager's namespace, in memory and in the store.
 
-        Those in the store of a fleet are deleted in the background. This manager no longer uses
-        them; other processes may for a moment.
+        Responses in the store of a fleet are deleted in the background. This manager stops using
+        them immediately; other processes may use them a moment longer.
         """
         if self._cache is not None:
             self._cache.clear()
@@ -773,7 +774,7 @@ class LLMManager(Closing, AsyncClosing):
     def close(self) -> list[str]:
         """End every thread and task of this manager. Returns the labels of the calls under way.
 
-        Sync calls in other threads cannot be stopped, and finish on their own. Closing twice does
+        Sync calls in other threads cannot be stopped; they finish on their own. Closing twice does
         nothing. A closed manager sends nothing.
         """
         if self.closed:

@@ -59,10 +59,10 @@ class RetryMiddleware(Middleware):
     """Sets the retry policy of the manager's models (see `RetryPolicy`).
 
     Args:
-        max_retries: the most attempts, the first included (default 3).
+        max_retries: the most attempts, including the first (default 3).
         base_delay: nominal seconds before the first retry (default 1.0).
         max_delay: the longest wait in seconds (default 60.0).
-        exponential_base: growth of the wait from retry to retry (default 2.0).
+        exponential_base: factor from one wait to the next (default 2.0).
         jitter: random variation, as a fraction of the wait (default 0.25).
     """
 
@@ -82,7 +82,7 @@ class RetryMiddleware(Middleware):
 class LoggingMiddleware(Middleware):
     """Logs each attempt to ``agentkit.requests``: sent and answered at DEBUG, failed at WARNING.
 
-    The messages contain sizes, tokens and seconds, and with ``content=True`` also the texts, which
+    The messages contain lengths, tokens and seconds; with ``content=True``, also the texts, which
     may contain secrets.
     """
 

@@ -220,10 +220,10 @@ def tool(
     approve: bool | Callable[[ToolCall], bool] = False,
     resolve: Callable[..., Any] | None = None,
 ) -> Any:
-    """Say what an agent must know to run a function as a tool, when a run may be repeated.
+    """Declare how an agent may call a function as a tool: its effect, and who approves its calls.
 
-    A decorator, with or without arguments. The function stays what it is. A `ToolSpec`, such as a
-    tool of an MCP server, may be given as well: ``tool(effect="none")(spec)`` is a new spec.
+    A decorator, with or without arguments, which does not change the function. For a `ToolSpec`,
+    such as a tool of an MCP server, ``tool(effect="none")(spec)`` returns a new spec.
 
     Args:
         effect: what a second call with the same arguments would do. ``"none"``: the tool only
@@ -231,8 +231,8 @@ def tool(
             again. Without it (None) the effect is unknown, and such a tool is treated like
             ``"once"``. A call of these two that was started and has no recorded result is in
             doubt, and is not repeated.
-        approve: whether a call must be approved before it is carried out, or a function that
-            decides for each `ToolCall`. Needs a journal.
+        approve: whether a call must be approved before it is made, or a function that decides for
+            each `ToolCall`. Needs a journal.
         resolve: is called with a `ToolCall` in doubt, and with its `ToolContext` if it takes two
             arguments. It returns the result of the call if it was carried out, ``"not done"`` if it
             was not (it is carried out then), or ``"unknown"``. May be async.

@@ -22,9 +22,9 @@ class RetryPolicy:
     """How often a model is tried in one request, and how long to wait in between.
 
     Args:
-        max_attempts: the most attempts, the first included (default 3; 1 never retries).
+        max_attempts: the most attempts, including the first (default 3; 1: no retries).
         base_delay: nominal wait before the first retry, in seconds (default 1.0).
-        multiplier: growth of the wait from retry to retry (default 2.0).
+        multiplier: factor from one wait to the next (default 2.0).
         max_delay: the longest wait, in seconds (default 60.0).
         jitter: random variation, as a fraction of the wait (default 0.25): a wait is uniformly
             distributed in nominal × (1 ± jitter). With 0 the waits are exactly 1, 2, 4, 8 … s.

@@ -182,7 +182,7 @@ def provider_for(
         spec: such as ``"openai:gpt-…"``; everything after the first colon is the model.
         api_key: default: the provider's variable in the environment, read when it is needed.
         base_url: replaces the provider's own address (http or https).
-        transport: ``"sdk"``, the vendor's SDK, or ``"native"``, HTTP without it (default:
+        transport: ``"sdk"``: through the vendor's SDK, or ``"native"``: without it (default:
             the environment variable ``AGENTKIT_TRANSPORT``, else ``"sdk"``). Bedrock needs its SDK
             with both.
         connections: time limits, idle connections and certificates of the native transport.

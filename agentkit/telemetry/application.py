@@ -1,9 +1,9 @@
 """The global providers of OpenTelemetry: whether the application has set them.
 
-Until it has, the API returns tracers and instruments that do nothing, and to call them takes a
-fifth of a call of agentkit. The API has no cheap way to ask: its `get_tracer_provider` reads the
-environment each time. So this is the one module that uses private names of it. If a release of the
-API renames them, the providers count as set, which costs time and changes nothing else.
+Until it has, the API returns tracers and instruments that do nothing, and calling them would take a
+fifth of the time of a call. The API has no cheap way to find out: its `get_tracer_provider` reads
+the environment each time. So this module, and no other, uses private names of the API. If a release
+renames them, the providers count as set, which costs time and changes nothing else.
 """
 
 from __future__ import annotations

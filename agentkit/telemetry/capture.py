@@ -32,7 +32,7 @@ Redactor: TypeAlias = Callable[[str], str]
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 _FINISH_REASONS: Final = {"tool_calls": "tool_call"}
-"""The conventions' name of a finish reason, where it is not ours."""
+"""The conventions' names of the finish reasons that agentkit calls differently."""
 
 _MODES: Final[dict[str, ContentMode]] = {
     "": "none",
@@ -93,7 +93,7 @@ class Captured(NamedTuple):
 
 
 NOTHING: Final = Captured(None, False)
-"""There is nothing to record, or the redactor failed."""
+"""Stands for nothing to record, or for a redactor that failed."""
 
 
 class Capture:

@@ -1,8 +1,8 @@
 """Measurements that wait for the next collection of their provider.
 
-To record a measurement takes an OpenTelemetry SDK as long as agentkit takes for a whole call. With
-``Telemetry(defer_metrics=True)`` the caller only keeps what was measured, and the thread that
-collects records it, just before it collects.
+Recording a measurement takes an OpenTelemetry SDK as long as a complete call takes agentkit. With
+``Telemetry(defer_metrics=True)``, the caller only stores the measurement. The thread that collects
+the metrics records it, just before it collects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Deferred:
         on_fork(self._leave_to_parent)
 
     def add(self, record: Callable[..., None], measured: tuple[Any, ...]) -> None:
-        """Call ``record(*measured)`` at the next collection. Never enters the SDK but when full."""
+        """Call ``record(*measured)`` at the next collection. Enters the SDK only when full."""
         self._waiting.append((record, measured))
         if len(self._waiting) >= CAPACITY:
             self.record()

@@ -62,16 +62,16 @@ class Telemetry:
         meter_provider: where metrics go (default: the application's global provider).
         content: where prompts and responses are recorded: ``"none"``, ``"span"``, ``"event"`` or
             ``"both"`` (default: the environment variable
-            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else ``"none"``). If one of them
-            says ``"none"``, the messages of errors do not have the text of your exceptions either.
+            ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``, else ``"none"``). If ``"none"``
+            is set in either place, error messages do not contain the text of your exceptions.
         redactor: receives every text before it is recorded, and returns the text to record.
         max_content_chars: maximum length of a recorded text, in characters (default 8,192).
         profile: version of the GenAI conventions: ``"v1.41"`` (default), ``"next"`` or ``"both"``.
         openinference: also write the OpenInference attributes that some trace viewers read.
         spans: ``"request"`` (default) writes a span for each request, and inside it one for each
-            attempt. ``"attempt"`` writes the span of the attempt only, if one attempt was all.
+            attempt. ``"attempt"`` writes only the span of the attempt if there was only one.
         defer_metrics: whether the measurements of requests and attempts wait in memory until the
-            SDK collects (default False: they are recorded in the thread of the caller). None is
+            SDK collects them (default False: they are recorded in the caller's thread). None is
             lost: if 4,096 wait, the next caller records them. They have no exemplars.
 
     Raises:

@@ -1,9 +1,9 @@
 """Telemetry that has to wait, because the locks of an OpenTelemetry SDK are not re-entrant.
 
-The garbage collector may close a stream, and a signal handler may send a request, while the very
-same thread is inside the SDK: an instrument that adds up, an exporter that collects. To record
-their telemetry there and then would wait for a lock that the interrupted code holds. It is kept
-instead, and recorded with the next telemetry of any thread, at the latest when the process ends.
+The garbage collector may close a stream, and a signal handler may send a request, while the same
+thread is inside the SDK: in an instrument that adds up, or an exporter that collects. Recording
+their telemetry immediately would wait for a lock that the interrupted code holds. So it is kept,
+and recorded with the next telemetry of any thread, or when the process ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Outbox:
         self.closed: set[int] = set()
         """Threads that are inside the SDK for agentkit."""
         self.collecting: int | None = None
-        """The thread that the garbage collector runs in, which may have interrupted the SDK
+        """The thread that runs the garbage collector, which may have interrupted the SDK
         anywhere. An end that Ctrl-C hid is made up for by the next collection of any thread."""
         self.waiting: deque[Record] = deque(maxlen=_CAPACITY)
         on_fork(self._leave_to_parent)

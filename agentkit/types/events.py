@@ -45,7 +45,7 @@ class RawEvent:
 @fast_init
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The stream broke and starts again at `model`: discard the text so far (`discarded`)."""
+    """The stream broke and starts again with `model`: discard the text so far (`discarded`)."""
 
     model: str
     discarded: str

@@ -48,7 +48,7 @@ class Entry(NamedTuple):
     which limited it.
     """
     breaker: str = "closed"
-    """State of the model's circuit breaker when it admitted or refused the attempt."""
+    """State of the model's circuit breaker when it admitted or rejected the attempt."""
     cache: CacheResult = "off"
     """Result of the response cache's look-up for this model before the attempt."""
     input_tokens: int = 0
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
     first_token: float | None = None
     """For a stream, the time from the start of the attempt to the first content."""
     omitted: tuple[str, ...] = ()
-    """What the provider left out of the request, with the caller's permission."""
+    """Parameters and other parts of the request that the provider left out."""
     details: Mapping[str, Any] | None = None
     """Additional information from the provider about the attempt.
 

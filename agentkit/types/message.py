@@ -19,7 +19,7 @@ from agentkit.types.json_values import (
 )
 
 Effect: TypeAlias = Literal["none", "idempotent", "once"]
-"""What a second call of a tool would do; see `agentkit.tool`."""
+"""The effect of a second call of a tool; see `agentkit.tool`."""
 
 
 class MessageRole(StrEnum):
@@ -55,12 +55,12 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ProviderState:
-    """What a model sent with an answer and needs back in the next request.
+    """Data that a model sent with an answer and needs to receive in the next request.
 
-    Signatures of its thinking, encrypted reasoning, the order of thinking, text and tool calls.
-    It is opaque: keep it in the answer's message and do not change it. `origin` names the model,
-    at its provider, that can read `items`; requests to any other model leave the state out.
-    `items` are JSON values.
+    For example signatures of its thinking, encrypted reasoning, or the order of thinking, text and
+    tool calls. It is opaque: keep it in the answer's message, and do not change it. `origin` names
+    the model, at its provider, that can read `items`; requests to any other model leave the state
+    out. `items` are JSON values.
     """
 
     origin: str
@@ -84,9 +84,9 @@ class ToolSpec:
     """The definition of a tool.
 
     `parameters` is the JSON schema of its arguments, an object. The other fields are for an agent
-    that runs the tool, and are never sent to a provider: `fn` runs it, `effect` says what a second
-    call would do, `approve` which calls need approval, and `resolve` whether a call in doubt was
-    carried out (see `agentkit.tool`).
+    that runs the tool, and are never sent to a provider: `fn` is the function, `effect` says what
+    a second call would do, `approve` which calls need approval, and `resolve` finds out whether a
+    call in doubt has taken effect (see `agentkit.tool`).
     """
 
     name: str
@@ -118,12 +118,12 @@ class Message:
     The result of each of an assistant's `tool_calls` is a message of role ``tool`` with the call's
     id as `tool_call_id`. `metadata` is never sent to a provider.
 
-    `state` is what the model needs back with its answer, such as signed thinking; see
-    `ProviderState`. `Response.message` has it. `to_dict` and `from_dict` keep all of a message, in
-    another process too.
+    `state` is data that the model needs to receive again with its answer, such as signed thinking;
+    see `ProviderState`. `Response.message` has it. `to_dict` and `from_dict` store a message as
+    JSON and restore it, in another process too.
 
-    The content of an assistant's message may be None, as some providers send it with tool calls; it
-    becomes ``""``.
+    The content of an assistant's message may be None, which becomes ``""``: some providers send
+    None with tool calls.
     """
 
     role: MessageRole | str

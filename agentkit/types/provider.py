@@ -44,8 +44,8 @@ class Provider(Protocol):
     - `cancel_scope()`: a context manager that is entered around each sync call, and each event
       of a sync stream, and whose `cancel()` ends it from another thread. Without it, a sync call
       from sync code cannot be interrupted.
-    - `prepare()`: called once, before the clock of the first attempt starts and never on an event
-      loop, for what takes long, such as importing an SDK
+    - `prepare()`: called once, before the time limit of the first attempt starts and never on an
+      event loop, for slow work such as importing an SDK
     - `warm_up(connections)` and `awarm_up(connections)`: open connections ahead of the first call,
       until as many are idle; see `LLMManager.warm_up`
     - `with_key(key)`: the same provider with another API key, for a pool

@@ -22,7 +22,7 @@ class Request:
     ``{"type": "json_schema", "name": str, "schema": dict}`` or ``{"type": "json_object"}`` and
     requires the text of the response to be such JSON. Requests with a higher `priority` get quota
     first. `fixed_params` names those of `params` that were set for this model itself, by
-    ``register_model(..., params=...)``; a provider sends them even if it knows better.
+    ``register_model(..., params=...)``; a provider always sends them.
     """
 
     prompt: str | None = None

@@ -53,7 +53,7 @@ class Response(Generic[T_co]):
     returns it. `state` is what the model needs back with this answer (see `ProviderState`), and
     `message` is the answer as the next message of the conversation, with that state. `quota` holds
     the rate limits that the provider reported (see `Quota`). `omitted` names what the provider left
-    out of the request, with the caller's permission. `details` is additional information from the
+    out of the request. `details` is additional information from the
     provider about the attempt, which is also in the ledger. `raw` is the provider's own response,
     if the provider object passes it on. `ledger` holds every attempt and skip. `model_id` is the
     provider's own name of the model that answered, or None if the provider did not name it.

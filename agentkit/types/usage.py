@@ -14,8 +14,8 @@ class Usage:
     """The tokens billed for one response.
 
     One rule for every provider: `input_tokens` includes the tokens that were read from a prompt
-    cache or written to it, and `output_tokens` those of reasoning. Where a provider counts them
-    apart (Anthropic, Bedrock; the reasoning of Google), they are added.
+    cache or written to it, and `output_tokens` includes those of reasoning. If a provider counts
+    them separately (Anthropic, Bedrock; the reasoning of Google), they are added.
     """
 
     input_tokens: int = 0

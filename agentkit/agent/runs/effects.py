@@ -1,8 +1,8 @@
-"""Tool calls that act once: approved, announced, carried out and recorded, in this order.
+"""Tool calls that act once: approved, announced, made and recorded, in this order.
 
-A call of a tool that may not be repeated is announced in the journal before it is carried out. If
-the run starts again and finds the announcement without a result, the call is in doubt: it may have
-taken effect, or not. It is not carried out again unless the tool or the approver says so.
+A call of a tool that may not be repeated is announced in the journal before it is made. If the run
+starts again and finds the announcement without a result, the call is in doubt: it may or may not
+have taken effect. It is not made again unless the tool or the approver says so.
 """
 
 from __future__ import annotations

@@ -13,25 +13,25 @@ V = TypeVar("V")
 
 @runtime_checkable
 class Journal(Protocol):
-    """Records the steps of a run, and gives them back when the run starts again.
+    """Records the steps of a run, and returns them when the run starts again.
 
-    Implement it over the durable steps of a workflow engine (Temporal, Restate, DBOS) to run an
-    agent inside a workflow. Names are unique in a run and the same whenever it runs again, and so
-    is the order of the steps, since most engines number them: tool calls of one response run one
-    after another. Set the attribute ``concurrent = True`` on a journal that finds steps by their
-    names in any order: then they run concurrently.
+    Implement it with the durable steps of a workflow engine (Temporal, Restate, DBOS) to run an
+    agent inside a workflow. The names of steps are unique in a run. Names and order are the same
+    whenever the run starts again, because most engines number steps; tool calls of one response
+    therefore run one after another. If your journal finds steps by name, in any order, set its
+    attribute ``concurrent = True``, and they run concurrently.
     """
 
     def step(self, name: str, do: Callable[[], Any]) -> Any:
-        """The recorded value of the step `name`; without one, the result of `do()`, recorded.
+        """Return the recorded value of the step `name`; if there is none, record that of `do()`.
 
-        The value consists of what JSON can hold. It must be stored durably before this returns.
-        Nothing is recorded if `do` raises.
+        The value consists of types that JSON can hold. It must be stored durably before this
+        returns. If `do` raises, record nothing.
         """
         ...
 
     async def astep(self, name: str, do: Callable[[], Awaitable[Any]]) -> Any:
-        """Like `step`, for asyncio. With `concurrent`, several steps of a run may be under way."""
+        """Like `step`, for asyncio. With `concurrent`, several steps may run at the same time."""
         ...
 
 

@@ -49,7 +49,7 @@ _parents: Final[list[sqlite3.Connection]] = []
 
 
 class _Held:
-    """What a database holds open: two connections, and the file that says who owns its runs."""
+    """The open parts of a database: two connections, and the file of the owner of its runs."""
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
@@ -75,7 +75,7 @@ class _Held:
 class SQLiteDatabase:
     """One SQLite file, or a database in memory for an empty `path`.
 
-    Another process that writes is waited for, `patience` seconds at most.
+    Waits at most `patience` seconds for another process that writes.
 
     Every transaction is on the disk when it returns (``synchronous=FULL``). The file is readable
     and writable by its owner only. Safe to use from many threads and processes of one machine.

@@ -57,9 +57,9 @@ class RunInfo:
     Attributes:
         id: the run's id.
         agent: the name of the agent that started it.
-        status: ``running``; ``abandoned`` (its process is gone); ``waiting`` (for approval);
-            ``failed`` (the next resume tries again); ``finished``; ``cancelled``.
-        claims: how often a process has begun to work on it.
+        status: ``running``; ``abandoned`` (its process has ended); ``waiting`` (for approval);
+            ``failed`` (`Agent.resume` tries again); ``finished``; ``cancelled``.
+        claims: how many times a process has begun to work on it.
         created, updated: when it was first claimed, and when it last changed, in UTC.
         pending: the ids of the calls that wait for approval.
         note: the error of a failed run.
@@ -80,10 +80,10 @@ class RecordedStep:
     """One step in a journal.
 
     Attributes:
-        name: ``start``, or the number of the step with what was done: ``3.model``, ``3.0.result``.
-        value: what was recorded, as JSON data.
-        seconds: how long the run had been worked on, in seconds.
-        recorded: when, in UTC.
+        name: ``start``, or the number of the step and its kind: ``3.model``, ``3.0.result``.
+        value: the recorded value, as JSON data.
+        seconds: the time that processes had worked on the run, in seconds.
+        recorded: the time of the record, in UTC.
     """
 
     name: str
@@ -100,8 +100,8 @@ class RunStore(Closing):
             ``"postgresql://…"``, or ``"memory"``.
         patience: seconds to wait for a busy file, or for a lost connection to come back, before a
             step fails (default 30).
-        clock: a monotonic clock in seconds; measures how long a run is worked on.
-        wall_clock: seconds since 1970; only shown, never compared.
+        clock: a monotonic clock in seconds, which measures the time that is spent on a run.
+        wall_clock: a function that returns seconds since 1970, for display only.
 
     Raises:
         ConfigurationError: the URL is not one of these.
@@ -126,13 +126,13 @@ class RunStore(Closing):
         self.label = self._database.label
 
     def claim(self, run_id: str, agent: str = "", decided: Iterable[str] = ()) -> RunJournal:
-        """Begin to work on a run, new or recorded; no other process works on it meanwhile.
+        """Claim a run, new or recorded, so that no other process works on it.
 
-        `decided` has the ids of calls that an approver decided about.
+        `decided` contains the ids of calls that an approver has decided about.
 
         Raises:
-            RunConflictError: a process that is alive works on it.
-            ConfigurationError: a call in `decided` does not wait for approval.
+            RunConflictError: another process, which has not ended, works on it.
+            ConfigurationError: a call in `decided` is not waiting for approval.
             JournalError: the run was cancelled, or the journal cannot be used.
         """
         claim = (self._database.owner(), run_id)
@@ -195,7 +195,7 @@ class RunStore(Closing):
         )
 
     def runs(self, status: RunStatus | None = None) -> list[RunInfo]:
-        """The runs, the newest last; only those of one `status`, if given.
+        """The runs, newest last; only those with this `status`, if given.
 
         Raises:
             JournalError: the journal cannot be used.
@@ -215,7 +215,7 @@ class RunStore(Closing):
         return [each for each in found if status is None or each.status == status]
 
     def run(self, run_id: str) -> RunInfo:
-        """What is known about one run. Raises `JournalError` if there is none of this id."""
+        """The run with this id. Raises `JournalError` if there is none."""
         for each in self.runs():
             if each.id == run_id:
                 return each
@@ -224,7 +224,7 @@ class RunStore(Closing):
         )
 
     def steps(self, run_id: str) -> list[RecordedStep]:
-        """The recorded steps of a run, in order; an unknown run has none.
+        """The recorded steps of a run, in order; none for an unknown run.
 
         Raises:
             JournalError: a step is damaged, or the journal cannot be used.

@@ -1,4 +1,4 @@
-"""The story of a run, from its journal, for people."""
+"""The history of a run as text, from its journal."""
 
 from __future__ import annotations
 

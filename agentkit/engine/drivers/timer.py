@@ -7,18 +7,18 @@ import math
 from typing import Final
 
 _TURNS: Final = 7
-"""Turns of the event loop before a task is cancelled whose time is up: one to notice what arrived
-while the loop was busy with others, up to five to wake the task, as a transport may spread that,
-and one for the task itself. Otherwise thousands of tasks that start at once could all miss a limit,
-although everything has arrived."""
+"""Turns of the event loop before a task whose time is up is cancelled: one to notice what arrived
+while the loop was busy with others, up to five to wake the task, because a transport may spread
+that, and one for the task itself. Otherwise thousands of tasks that start together could all exceed
+a limit, although their responses have arrived."""
 
 
 class Timer:
     """Cancels the tasks of one event loop whose time is up.
 
-    A limit is only a number, and the timer is set to the first one that runs out. It stays set when
-    that wait ends early. `asyncio.timeout` sets a timer for each wait, which takes longer than
-    everything else that the driver does.
+    A limit is only a number, and one timer is set to the earliest. It stays set if that wait ends
+    early. `asyncio.timeout` would set a timer for each wait, which takes longer than everything
+    else that the driver does.
     """
 
     __slots__ = ("_due", "_handle", "_waits", "loop")
@@ -95,6 +95,6 @@ class TaskLimit:
         self._task = None
 
     def expired(self) -> bool:
-        """Whether it alone cancelled the task. Its cancellation is undone."""
+        """Whether only this limit cancelled the task. Its cancellation is undone."""
         rang, self._rang = self._rang, False
         return rang and self._task is not None and self._task.uncancel() <= self._before

@@ -1,4 +1,4 @@
-"""Tracebacks for people: the frames of their own functions, without those of the engine.
+"""Short tracebacks: the frames of the user's functions, without those of the engine.
 
 ``AGENTKIT_TRACEBACK=full`` keeps all frames.
 """
@@ -14,7 +14,7 @@ from agentkit.errors import AllModelsFailedError, LLMError
 VARIABLE = "AGENTKIT_TRACEBACK"
 
 _OWN = frozenset({"agentkit", "asyncio", "concurrent"})
-"""The engine waits for other threads and loops by means of the latter two."""
+"""The last two are modules with which the engine waits for other threads and loops."""
 
 
 def shorten(error: BaseException) -> None:

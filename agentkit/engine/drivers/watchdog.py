@@ -1,4 +1,4 @@
-"""Time limits of calls that run in their caller's own thread, where nothing else can end them."""
+"""Time limits of calls in their caller's own thread, which only another thread can end."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Watchdog:
             # No thread can be started: the call ends by its own limits.
 
     def _begin(self) -> bool:
-        """Whether it falls to the caller to be the thread, or to start it."""
+        """Whether the caller has to become the thread, or to start it."""
         with self._lock:
             if self._running:
                 return False

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 from agentkit.errors import InvalidResponseError, LLMError
 
 CONNECT_TIMEOUT: Final = 5.0
-"""Seconds to connect; a provider that takes longer is as good as down."""
+"""Seconds to connect; a provider that takes longer counts as down."""
 READ_TIMEOUT: Final = 600.0
 """Seconds without a byte where the request has no time limit."""
 
@@ -70,7 +70,7 @@ class Transport(Protocol):
         ...
 
     def translate(self, exc: Exception, model: str) -> LLMError | None:
-        """What one of the transport's own exceptions means; None leaves it to the general rules."""
+        """The agentkit error for an exception of the transport; None: use the general rules."""
         ...
 
     def close(self) -> None:

@@ -3,9 +3,9 @@
 The connections of an async client belong to the event loop that opened them, and no client
 survives a fork. Both are handled here: a transport asks for a client and gets one that works.
 
-Each async client lives in an async generator: when an event loop ends, `asyncio.run` and the like
-close every generator left in it, and this one closes its client. So many short loops leave no
-connection behind.
+Each async client lives in an async generator. When an event loop ends, `asyncio.run` and the like
+close every generator that is left in it, and this one closes its client. So even many short-lived
+loops leave no connection open.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The connection of the request under way, so that another thread can cancel it.
 
-No SDK offers that: its time limits apply to a single read, and a provider that sends a byte now and
-then keeps a request alive for ever. So connections report which request they carry, and cancelling
-a request shuts its socket down, which ends the read that waits for it.
+No SDK offers that: its time limits apply to a single read, so that a provider that sends a byte now
+and then keeps a request alive for ever. So connections record which request they carry, and
+cancelling a request shuts down its socket, which ends the waiting read.
 
-Sockets are reached through internals of httpx, here, and of botocore, in
-`agentkit.providers.bedrock.connection`. A client with other internals than expected stays as it is:
-its own time limits end its requests.
+Sockets are reached through internals of httpx (here) and of botocore (in
+`agentkit.providers.bedrock.connection`). A client whose internals are not as expected is not
+changed: its own time limits end its requests.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Connection(Protocol):
 
 
 class CancelScope:
-    """One request, whichever connection carries it; `cancel` may be called from any thread.
+    """One request that can be cancelled from any thread, whichever connection carries it.
 
-    A request that is sent inside ``with scope:`` belongs to it. One thread at a time enters it, as
-    often as it likes: a stream enters it again for each event.
+    A request that is sent inside ``with scope:`` belongs to the scope. Only one thread at a time
+    may enter it, any number of times: a stream enters it again for each event.
     """
 
     __slots__ = ("_connection", "_lock", "_tokens", "cancelled")

@@ -1,6 +1,6 @@
 """The google-genai SDK.
 
-It runs over an HTTP client of ours, since its own retries silently and leaves streams open.
+It uses an HTTP client of agentkit, because its own retries silently and leaves streams open.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNREADABLE = (
     json.JSONDecodeError,
     RecursionError,
 )
-"""What the SDK raises for a response of another shape than it expects."""
+"""The exceptions that the SDK raises for a response of an unexpected shape."""
 _UNREADABLE_NAMES = frozenset({"UnknownApiResponseError", "ValidationError"})
 
 _opened: Final[ContextVar[list[Any] | None]] = ContextVar("agentkit_google_opened", default=None)
@@ -119,7 +119,7 @@ class GoogleSdkTransport:
                 await response.aclose()
 
     def translate(self, exc: Exception, model: str) -> LLMError | None:
-        """An invalid response if the SDK cannot parse, an invalid request if it cannot send."""
+        """The error of a response that the SDK cannot parse, or a request that it cannot send."""
         if isinstance(exc, _UNREADABLE) or type(exc).__name__ in _UNREADABLE_NAMES:
             return unreadable(model)
         if type(exc) is ValueError:
@@ -169,7 +169,7 @@ class _AsyncClient:
 
 
 def _http_library() -> Any:
-    """The one that the SDK requires: httpx2 since its release 3, httpx before."""
+    """The HTTP library that the SDK requires: httpx2 since its release 3, httpx before."""
     from google.genai.version import __version__
 
     return import_module("httpx" if int(__version__.partition(".")[0]) < 3 else "httpx2")

@@ -1,8 +1,8 @@
-"""One span for each call: whatever else instruments an SDK is off while telemetry records its call.
+"""One span for each call: other instrumentations of an SDK are off while agentkit records its call.
 
-OpenInference's instrumentations, among others, obey only the key that stops every instrumentation,
-those of HTTP clients included. So the key is set while an SDK is called, and the HTTP client that
-the SDK was given takes it back before it sends: spans of HTTP requests are kept, inside ours.
+Some instrumentations, such as OpenInference's, obey only the key that turns off all of them,
+including those of HTTP clients. So the key is set while an SDK is called, and the SDK's HTTP client
+removes it before it sends: HTTP requests keep their spans, inside agentkit's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 RECORDED: Final = "suppress_language_model_instrumentation"
-"""Set in an OpenTelemetry context in which a call to a model is recorded already.
+"""Set in an OpenTelemetry context in which agentkit already records the call to a model.
 
 The name is OpenLLMetry's, whose instrumentations read it.
 """
@@ -28,7 +28,7 @@ _outer: ContextVar[Context | None] = ContextVar("agentkit_outer_context", defaul
 
 
 def without_sdk_spans() -> AbstractContextManager[None]:
-    """Around one call of an SDK: no instrumentation records it if it is recorded already.
+    """A context around one call of an SDK, in which no other instrumentation records the call.
 
     The client of the SDK must call `resume_instrumentation` before it sends. Enter and leave it in
     the same step, never across a yield.

@@ -31,12 +31,12 @@ from agentkit.providers.transport.size_limit import alimit_size, limit_size
 
 
 class SdkMethod(NamedTuple):
-    """Where the method of an SDK is that creates a response.
+    """The method of an SDK that creates a response.
 
     Attributes:
         sdk: the module of the SDK.
-        client: the class of its client for sync calls; that for async calls has ``Async`` before.
-        resource: what `create` is a method of, such as ``chat.completions``.
+        client: the name of its sync client; that of its async client begins with ``Async``.
+        resource: the object with the method `create`, such as ``chat.completions``.
     """
 
     sdk: str
@@ -47,8 +47,8 @@ class SdkMethod(NamedTuple):
 class SdkTransport:
     """One method of an SDK, with the SDK's retries and redirects off.
 
-    `client_options` gives what a client is made with (key, address, headers) from the SDK's module;
-    it is called when a client is first needed.
+    `client_options` receives the SDK's module and returns the arguments of a client (key, address,
+    headers); it is called when a client is first needed.
     """
 
     def __init__(self, method: SdkMethod, client_options: Callable[[Any], dict[str, Any]]) -> None:
@@ -126,7 +126,7 @@ class SdkTransport:
             await stream.close()
 
     def translate(self, exc: Exception, model: str) -> LLMError | None:
-        """An invalid response if the SDK cannot parse, an invalid request if it cannot send.
+        """The error of a response that the SDK cannot parse, or of a request that it cannot send.
 
         The general rules would take both for a bug.
         """

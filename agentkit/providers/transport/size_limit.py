@@ -1,4 +1,4 @@
-"""The most bytes of a response, after decompression: a small one can unpack to gigabytes."""
+"""The largest size of a response after decompression: a small one can unpack to gigabytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LARGEST = 64 * 1024 * 1024
 def limit_size(response: Any) -> None:
     """Have an httpx or httpx2 response raise `InvalidResponseError` above `LARGEST` bytes.
 
-    A response that cannot be read to its end is closed: the SDKs leave one open whose status is an
-    error.
+    A response that cannot be read to its end is closed, because the SDKs leave it open if its
+    status is an error.
     """
     iter_bytes, aiter_bytes = response.iter_bytes, response.aiter_bytes
     response.iter_bytes = lambda *args, **kwargs: _limited(response, iter_bytes(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""The native transport: HTTP without a vendor's SDK, and JSON without its models."""
+"""The native transport: HTTP and JSON without a vendor's SDK."""
 
 from agentkit.providers.transport.http.record import Record
 from agentkit.providers.transport.http.transport import HttpApi, HttpTransport

@@ -59,7 +59,7 @@ class HttpExchange:
 
     @classmethod
     def none_yet(cls) -> HttpExchange:
-        """What a connection has that is open and carried no request."""
+        """The exchange of a new connection, which has carried no request."""
         exchange = cls()
         exchange.complete = exchange.keeps_connection = True
         return exchange

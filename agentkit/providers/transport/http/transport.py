@@ -170,7 +170,7 @@ class HttpTransport:
             reply.release(finished=reader.finished)
 
     def translate(self, exc: Exception, model: str) -> LLMError | None:
-        """An invalid response if it cannot be read, an invalid request if it cannot be sent."""
+        """The error of a response that cannot be read, or of a request that cannot be sent."""
         if isinstance(
             exc, MalformedResponseError | MalformedBodyError | ValueError | RecursionError
         ):
