@@ -95,8 +95,7 @@ class LLMManager(Closing, AsyncClosing):
             `random.random`).
         max_workers: the most worker threads for sync callables (default 128); one model gets at
             most three quarters of them.
-        strict: whether an unknown name in a fallback chain is an error instead of a warning
-            (default False).
+        strict: an unknown name in a fallback chain is an error, not a warning (default False).
 
     Raises:
         ConfigurationError: a value is invalid. The message names it, and how to fix it.
