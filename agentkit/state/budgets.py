@@ -20,7 +20,7 @@ from agentkit.state.budget_questions import (
     Sum,
     account_key,
 )
-from agentkit.state.pace import LATE, Pace
+from agentkit.state.pace import SEND_WITHIN, Pace
 from agentkit.state.questions import mark_key
 from agentkit.types import Now
 from agentkit.types.fleet import Fleet, Hear, Question
@@ -259,8 +259,8 @@ class SharedAccount:
             if is_ahead:
                 self._reserved = self._reserved.plus(asked.ahead)
                 self._ahead, self._ahead_limit = self._ahead.plus(asked.ahead), asked.limit
-                self._ahead_until = asked.at + LATE
-                self._fleet.soon(self._report_change, LATE)
+                self._ahead_until = asked.at + SEND_WITHIN
+                self._fleet.soon(self._report_change, SEND_WITHIN)
             self._born = born
             self._seen, self._seen_at = Sum(tokens, nanos), now
             self._acknowledged = asked.stated.plus(self._reserved)
@@ -338,7 +338,7 @@ class SharedAccount:
             is_known = self._own().minus(self._reserved) == self._stated
             is_ahead = self._ahead is not NOTHING
         if is_ahead:
-            self._fleet.soon(self._report_change, LATE)
+            self._fleet.soon(self._report_change, SEND_WITHIN)
         return [] if is_known or self.account.changed is None else [self.report()]
 
     def _heard(self, asked: _Asked, reply: Any, again: bool) -> None:

@@ -9,114 +9,45 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 from agentkit.state.local_marks import LocalMarks
+from agentkit.state.local_members import Member, bucket_of, exceeds, stricter
+from agentkit.state.quota_questions import (
+    GRACE_MS,
+    HOLD_MS,
+    KEPT_MS,
+    LONGEST_HOLD_MS,
+    RETURNED_MS,
+    SPAN,
+    TOGETHER_MS,
+)
 from agentkit.types.fleet import Argument
-
-SPAN: Final = 61
-"""Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
-LATE: Final = 100
-"""Milliseconds within which an admitted call leaves: it counts in the bucket of then."""
-RETURNED: Final = 500
-"""Milliseconds after which places that were taken ahead, and not used, were given back: `LATE`, and
-something for a busy machine."""
-HOLD: Final = 2_500
-"""Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
-process, another second for one that has to connect again, and something for a busy machine."""
-LONGEST_HOLD: Final = 5_000
-"""Milliseconds for which it waits for as many processes as used it before."""
-GRACE: Final = 1_000
-"""Milliseconds that whoever is next in the line has to ask."""
-TOGETHER: Final = 5_000
-"""Milliseconds by which a call may come after the first one of another process, and still be
-admitted with the calls of its own: half a step of priority. Less would need more questions."""
-KEPT: Final = 2 * SPAN * 1_000
-"""Milliseconds for which a process that is silent is known. The store also keeps an unused
-member as long; here it stays."""
-
-
-class _Member:
-    """The window of one key in buckets of a second."""
-
-    def __init__(self, now: int, held: int, patient: int) -> None:
-        self.born = now
-        self.oldest = self.newest = now // 1000
-        self.buckets: dict[int, list[int]] = {}
-        self.rest = self.forgets = self.returned = 0
-        self.least_held, self.patient = held, patient
-        self.held = held
-        self.expected = 0
-        self.learned = [0] * 4
-        self.limits: list[int] | None = None
-        self.known: dict[str, int] = {}
-
-    @property
-    def used(self) -> list[int]:
-        return [sum(each[kind] for each in self.buckets.values()) for kind in range(3)]
-
-    def expire(self, now: int) -> None:
-        last = min(now // 1000 - SPAN, self.newest)
-        if self.oldest <= last:
-            for bucket in range(self.oldest, last + 1):
-                self.buckets.pop(bucket, None)
-            self.oldest = last + 1
-        if self.forgets <= now:
-            self.learned = [0] * 4
-
-    def add(self, bucket: int, change: Sequence[int]) -> None:
-        self.oldest, self.newest = min(self.oldest, bucket), max(self.newest, bucket)
-        counted = self.buckets.get(bucket, [0, 0, 0])
-        self.buckets[bucket] = [a + b for a, b in zip(counted, change, strict=True)]
-
-    def wait_for_users(self, now: int, users: int) -> None:
-        """Hold it longer if fewer processes have come than some process knows to use it."""
-        self.held = self.least_held
-        if self.patient > now:
-            self.expected = max(self.expected, users)
-            if len(self.known) < self.expected:
-                self.held = self.patient
-
-    def unsure(self, now: int) -> int:
-        """Milliseconds for which it may grant nothing; 0 if it may grant something now."""
-        return self.patient - now if self.held > now else 0
-
-    def wait(self, limits: Sequence[int], need: Sequence[int], now: int) -> float:
-        """Milliseconds until there is room for `need`, infinite if it is more than a limit."""
-        wait = max(self.rest - now, self.held - now, 0)
-        left = [a + b for a, b in zip(self.used, need, strict=True)]
-        if not _exceeds(limits, left):
-            return wait
-        if _exceeds(limits, need):
-            return math.inf
-        if self.returned > now:
-            return max(wait, self.returned - now)
-        for bucket in range(self.oldest, self.newest + 1):
-            gone = self.buckets.get(bucket, [0, 0, 0])
-            left = [a - b for a, b in zip(left, gone, strict=True)]
-            if not _exceeds(limits, left):
-                return max(wait, (bucket + SPAN) * 1000 - now)
-        return max(wait, (_bucket_of(now) + SPAN) * 1000 - now)
 
 
 class _Line:
-    """The processes that wait, by the time since when, and the first of them."""
+    """The askers that wait for room, and the one whose turn it is."""
 
     def __init__(self) -> None:
         self.ranks: dict[str, int] = {}
+        """Since when the first call of each asker waits; earlier with priority."""
         self.needs: dict[str, tuple[int, int]] = {}
+        """The input and output tokens of that call."""
         self.who = ""
+        """Whose turn it is."""
         self.until = 0
+        """When that turn ends."""
         self.is_informed = False
-        """Whether the first knows that there is room."""
+        """Whether that asker knows that there is room."""
 
     @property
     def first(self) -> str | None:
+        """The asker that waits longest."""
         order = sorted((rank, name) for name, rank in self.ranks.items())
         return order[0][1] if order else None
 
     def rank_of_others(self, who: str) -> float:
-        """That of the first process which is not `who`."""
+        """The rank of the first asker that is not `who`; infinite if there is none."""
         return min((rank for name, rank in self.ranks.items() if name != who), default=math.inf)
 
     def stand(self, who: str, rank: int, need: Sequence[int]) -> None:
@@ -136,12 +67,12 @@ class _Line:
 class _Offered:
     """A member that an asker can use."""
 
-    def __init__(self, member: _Member, offer: Sequence[int]) -> None:
+    def __init__(self, member: Member, offer: Sequence[int]) -> None:
         had, self.users, self.free, self.load, *own = offer
         self.member = member
         self.serves, self.ahead = self.free > 0, 0
         self.had = bool(had)
-        self.limits = [_stricter(*pair) for pair in zip(own, member.learned, strict=True)]
+        self.limits = [stricter(*pair) for pair in zip(own, member.learned, strict=True)]
 
 
 class LocalQuota:
@@ -162,7 +93,7 @@ class LocalQuota:
         self._now = now
         self._publish = publish
         self._marks = marks
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         self._lines: dict[str, _Line] = {}
         self._pauses: dict[str, int] = {}
 
@@ -197,7 +128,7 @@ class LocalQuota:
         line_key, _, mark, *member_keys = keys
         count = len(member_keys) // 2
         now, offers = self._now(), list(_rows(rest[: 8 * count], 8))
-        bucket = _bucket_of(now)
+        bucket = bucket_of(now)
         members = [
             _Offered(self._open(key, (mark, server), had=bool(offer[0])), offer)
             for key, offer in zip(member_keys[::2], offers, strict=True)
@@ -211,9 +142,9 @@ class LocalQuota:
         if needs and (blocked := self._blocked(line, asker, rank, call_up)):
             line.stand(asker, rank, needs[0])
             before = sum(each < rank for each in line.ranks.values())
-            wait = blocked + (max(before, 1) - 1) * GRACE
+            wait = blocked + (max(before, 1) - 1) * GRACE_MS
             return [bucket, wait, [], _used(members, now), []]
-        latest = line.rank_of_others(asker) + TOGETHER
+        latest = line.rank_of_others(asker) + TOGETHER_MS
         together = [each for each in needs if now - each[2] <= max(latest, rank)]
         granted, wait = _grant(members, together, now)
         others_first = not wait and len(granted) < len(needs)
@@ -221,7 +152,7 @@ class LocalQuota:
             *need, waited = needs[len(granted)]
             line.stand(asker, now - waited, need)
             if line.first == asker:
-                line.who, line.until, line.is_informed = asker, now + wait + GRACE, False
+                line.who, line.until, line.is_informed = asker, now + wait + GRACE_MS, False
                 for each in members:
                     each.member.limits = each.limits
                 return [bucket, wait, granted, _used(members, now), []]
@@ -257,9 +188,9 @@ class LocalQuota:
         all_of_it, missing = entries[: 4 * int(count)], entries[4 * int(count) :]
         for age, *change in _rows(missing if known else all_of_it, 4):
             if age < SPAN:
-                member.add(_bucket_of(now) - age, change)
+                member.add(bucket_of(now) - age, change)
         member.known[str(asker)] = now
-        return [_bucket_of(now), 0 if known else 1, member.born]
+        return [bucket_of(now), 0 if known else 1, member.born]
 
     def quota_settle(self, *asked: Argument) -> int:
         """See `agentkit.state.quota_questions.settle`."""
@@ -269,7 +200,7 @@ class LocalQuota:
             return 0
         oldest, counted = max(member.oldest, now // 1000 - SPAN + 1), 0
         for reserved, *change in _rows(changes, 4):
-            bucket = min(reserved, _bucket_of(now))
+            bucket = min(reserved, bucket_of(now))
             if bucket >= oldest:
                 member.add(bucket, change)
                 counted += 1
@@ -277,7 +208,7 @@ class LocalQuota:
         need = None if line is None or line.is_informed else line.needs.get(line.who)
         if line is not None and line.until > now and need and member.limits is not None:
             used = [a + b for a, b in zip(member.used, (1, *need), strict=True)]
-            if not _exceeds(member.limits, used):
+            if not exceeds(member.limits, used):
                 line.is_informed = True
                 self._publish(f"{channels}{_process_of(line.who)}", f"{topic}\nroom 0".encode())
         return counted
@@ -291,7 +222,7 @@ class LocalQuota:
             self._pause(pause, rest)
         member = self._open(key, (mark, server), had=False)
         member.rest = max(member.rest, now + rest)
-        member.learned = [_stricter(*pair) for pair in zip(member.learned, limits, strict=True)]
+        member.learned = [stricter(*pair) for pair in zip(member.learned, limits, strict=True)]
         if any(limits):
             member.forgets = now + lasting
         text = " ".join(("report", *map(str, numbers)))
@@ -325,7 +256,7 @@ class LocalQuota:
             if not unknown:
                 member.known[str(asker)] = now
             member.wait_for_users(now, users)
-            member.known = {name: at for name, at in member.known.items() if at > now - KEPT}
+            member.known = {name: at for name, at in member.known.items() if at > now - KEPT_MS}
             live = sum(now - int(gone) <= at <= now for at in member.known.values())
             rest, lasting = (max(until - now, 0) for until in (member.rest, member.forgets))
             row = [int(unknown), rest, member.unsure(now), lasting, *member.learned]
@@ -335,16 +266,16 @@ class LocalQuota:
             reply.append(row)
         return reply
 
-    def _open(self, key: str, marked: tuple[str, str], *, had: bool) -> _Member:
+    def _open(self, key: str, marked: tuple[str, str], *, had: bool) -> Member:
         now = self._now()
         member = self._members.get(key)
         if member is None or member.newest - now // 1000 > 2 * SPAN:
             since = self._marks.since(*marked)
             if had or member is not None:
                 since = now
-            is_lost = since + LONGEST_HOLD > now
-            holds = (since + HOLD, since + LONGEST_HOLD) if is_lost else (0, 0)
-            member = self._members[key] = _Member(now, *holds)
+            is_lost = since + LONGEST_HOLD_MS > now
+            holds = (since + HOLD_MS, since + LONGEST_HOLD_MS) if is_lost else (0, 0)
+            member = self._members[key] = Member(now, *holds)
         member.expire(now)
         return member
 
@@ -358,7 +289,7 @@ class LocalQuota:
         if need is not None:
             wait = min(each.member.wait(each.limits, (1, *need), now) for each in members)
         after = 0 if wait == math.inf else int(wait)
-        line.who, line.until, line.is_informed = who, now + after + GRACE, not after
+        line.who, line.until, line.is_informed = who, now + after + GRACE_MS, not after
         self._publish(f"{channels}{_process_of(who)}", f"{topic}\nroom {after}".encode())
 
 
@@ -373,16 +304,6 @@ def _split(asked: Sequence[Argument]) -> tuple[list[str], list[Any]]:
 def _rows(values: Sequence[Any], size: int) -> Iterator[list[int]]:
     for at in range(0, len(values), size):
         yield [int(each) for each in values[at : at + size]]
-
-
-def _exceeds(limits: Sequence[int], used: Sequence[int]) -> bool:
-    counted = (*used, used[1] + used[2])
-    return any(limit and each > limit for limit, each in zip(limits, counted, strict=True))
-
-
-def _stricter(first: int, second: int) -> int:
-    """The stricter one of two limits, of which 0 is none."""
-    return min(first, second) if first and second else first or second
 
 
 def _used(members: Sequence[_Offered], now: int) -> list[int]:
@@ -417,11 +338,11 @@ def _grant(
         free = [number for number, wait in waits.items() if wait == 0]
         if not free:
             wait = min(waits.values(), default=0)
-            return granted, GRACE if wait == math.inf else int(wait)
+            return granted, GRACE_MS if wait == math.inf else int(wait)
         best = min(free, key=lambda number: members[number].load)
         members[best].free -= 1
         members[best].load += 1
-        members[best].member.add(_bucket_of(now), need)
+        members[best].member.add(bucket_of(now), need)
         granted.append(best + 1)
     return granted, 0
 
@@ -435,7 +356,7 @@ def _take_ahead(members: Sequence[_Offered], wanted: Sequence[int], now: int) ->
         taken = zip(each.member.used, (1, *need), strict=True)
         after = [2 * (used + (each.ahead + 1) * more) for used, more in taken]
         is_open = each.serves and max(each.member.rest, each.member.held) <= now
-        return is_open and not _exceeds(each.limits, after)
+        return is_open and not exceeds(each.limits, after)
 
     for _ in range(count):
         free = [each for each in members if has_half(each)]
@@ -445,14 +366,9 @@ def _take_ahead(members: Sequence[_Offered], wanted: Sequence[int], now: int) ->
         best.ahead, best.load = best.ahead + 1, best.load + 1
     for each in members:
         if each.ahead:
-            each.member.add(_bucket_of(now), [each.ahead * more for more in (1, *need)])
-            each.member.returned = now + RETURNED
+            each.member.add(bucket_of(now), [each.ahead * more for more in (1, *need)])
+            each.member.returned = now + RETURNED_MS
     return [each.ahead for each in members]
-
-
-def _bucket_of(now: int) -> int:
-    """The bucket of what is admitted now."""
-    return (now + LATE) // 1000
 
 
 def _process_of(asker: str) -> str:

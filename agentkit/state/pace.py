@@ -2,7 +2,7 @@
 
 A question to the store takes longer than everything else that a fleet adds to a call. While calls
 follow each other quickly, a process therefore takes some places more than it needs, and the next
-calls use them without a question. What no call has used within `LATE` is given back.
+calls use them without a question. What no call has used within `SEND_WITHIN` is given back.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from agentkit.state import local_quota
+from agentkit.state.quota_questions import SEND_WITHIN_MS
 
-LATE: Final = local_quota.LATE / 1000
-"""Seconds after the question in which a call has to leave, so that it counts where it was counted.
-Also the seconds after which a process is late: with a look at the queue, or with a reply."""
+SEND_WITHIN: Final = SEND_WITHIN_MS / 1000
+"""Seconds after a question within which its calls are sent, so that they leave in the second in
+which the store has counted them. A process that looks at its queue, or hears a reply, later than
+that is late."""
 MOST_AHEAD: Final = 64
 """The most calls for which places are taken ahead."""
 
@@ -33,8 +34,8 @@ NONE: Final = Ahead()
 class Pace:
     """How fast calls follow each other, which says how many of the next ones are expected.
 
-    That is half as many as the last `LATE` seconds had: hardly any of them is given back then, and
-    a call that comes alone now and then expects none.
+    That is half as many as the last `SEND_WITHIN` seconds had: hardly any of them is given back
+    then, and a call that comes alone now and then expects none.
     """
 
     def __init__(self) -> None:
@@ -45,9 +46,9 @@ class Pace:
         self._calls.append((now, first, second))
 
     def expect(self, now: float) -> Ahead:
-        """The calls of the next `LATE` seconds. Each may need as much as the largest before it."""
+        """The calls of the next `SEND_WITHIN` seconds, each as large as the largest before it."""
         calls = self._calls
-        while calls and calls[0][0] + LATE <= now:
+        while calls and calls[0][0] + SEND_WITHIN <= now:
             calls.popleft()
         if len(calls) < 2:
             return NONE

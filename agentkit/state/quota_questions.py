@@ -13,6 +13,26 @@ from agentkit.policy.limits import LONGEST_PAUSE
 from agentkit.state.questions import ALIVE_MS, NEWS, PREFIX, inbox_of, mark_key
 from agentkit.types.fleet import Argument, Question
 
+SPAN: Final = 61
+"""Seconds for which a bucket counts: its last admission is then at least 60 seconds old."""
+SEND_WITHIN_MS: Final = 100
+"""Milliseconds within which an admitted call leaves: it counts in the bucket of then."""
+RETURNED_MS: Final = 500
+"""Milliseconds after which places that were taken ahead, and not used, were given back:
+`SEND_WITHIN_MS`, and something for a busy machine."""
+HOLD_MS: Final = 2_500
+"""Milliseconds for which a member that may have lost entries grants nothing: a heartbeat of every
+process, another second for one that has to connect again, and something for a busy machine."""
+LONGEST_HOLD_MS: Final = 5_000
+"""Milliseconds for which it waits for as many processes as used it before."""
+GRACE_MS: Final = 1_000
+"""Milliseconds that whoever is next in the line has to ask."""
+TOGETHER_MS: Final = 5_000
+"""Milliseconds by which a call may come after the first one of another process, and still be
+admitted with the calls of its own: half a step of priority. Less would need more questions."""
+KEPT_MS: Final = 2 * SPAN * 1_000
+"""Milliseconds for which a process that is silent is known, and a server keeps an unused member."""
+
 INTRODUCE: Final = -2
 """The wait of a process that first has to say what it took."""
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from agentkit.policy.limits import Loss, Member, Need
-from agentkit.state.local_quota import SPAN
-from agentkit.state.quota_questions import Entry
+from agentkit.state.quota_questions import SPAN, Entry
 
 Amount: TypeAlias = tuple[int, int, int]
 """Requests, input tokens and output tokens."""

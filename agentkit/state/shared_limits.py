@@ -27,10 +27,9 @@ from agentkit.errors import PoolExhaustedError
 from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
 from agentkit.state import quota_questions, weak
 from agentkit.state.ahead import Places
-from agentkit.state.local_quota import LONGEST_HOLD
-from agentkit.state.pace import LATE, NONE, Ahead, Pace
+from agentkit.state.pace import NONE, SEND_WITHIN, Ahead, Pace
 from agentkit.state.questions import LONGEST_WAIT
-from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
+from agentkit.state.quota_questions import INTRODUCE, LONGEST_HOLD_MS, Offer, QuotaKeys, Watched
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
 from agentkit.types import Now, Quota, Usage
 from agentkit.types.fleet import Fleet, Hear, Question
@@ -146,7 +145,10 @@ class SharedLimits:
             return False
         since = self._silence(now)
         if since is not None:
-            if not self._fleet.lost_for and now > max(self._looked_at, since) + LONGEST_WAIT + LATE:
+            if (
+                not self._fleet.lost_for
+                and now > max(self._looked_at, since) + LONGEST_WAIT + SEND_WITHIN
+            ):
                 since = self._late_at = now  # the reply may be there, unread
             if now >= since + self._patience():
                 self._lose()
@@ -347,7 +349,7 @@ class SharedLimits:
         if reply is not None and reply[1] == INTRODUCE and asked.server == self._server:
             self._introduce(now)
         if self._places:
-            self._fleet.soon(self._give_back, LATE)
+            self._fleet.soon(self._give_back, SEND_WITHIN)
         self.settle_soon()
 
     def _apply(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
@@ -378,7 +380,7 @@ class SharedLimits:
         """Serve the calls that a reply grants, and note what the keys have counted."""
         bucket, _, granted, numbers, ahead = reply
         delay = now - asked.at
-        late = math.ceil(delay) if delay > LATE else 0
+        late = math.ceil(delay) if delay > SEND_WITHIN else 0
         states = [numbers[at : at + 5] for at in range(0, len(numbers), 5)]
         for lease, number in zip(asked.waiting, granted, strict=False):
             member = asked.members[number - 1]
@@ -404,7 +406,7 @@ class SharedLimits:
         self, asked: _Asked, bucket: int, ahead: Iterable[tuple[Member, int, Sequence[int]]]
     ) -> None:
         """Keep the places that a reply grants ahead, those of several members by turns."""
-        need, until = Need(*asked.ahead[1:]), asked.at + LATE
+        need, until = Need(*asked.ahead[1:]), asked.at + SEND_WITHIN
         turns = [
             (turn, self._windows[member])
             for member, count, state in ahead
@@ -418,7 +420,7 @@ class SharedLimits:
         """Give back what was taken ahead and is too old, and see to the rest later."""
         found = self._settlements()
         if self._places:
-            self._fleet.soon(self._give_back, LATE)
+            self._fleet.soon(self._give_back, SEND_WITHIN)
         return found
 
     def _settlements(self) -> list[tuple[Question, Hear | None]]:
@@ -527,7 +529,7 @@ class SharedLimits:
         with self._pool.lock:
             self._introduces = True
             self._places.give_back()
-            self._still_until = max(self._still_until, now + LONGEST_HOLD / 1000)
+            self._still_until = max(self._still_until, now + LONGEST_HOLD_MS / 1000)
             for member, window in self._windows.items():
                 entries, missing = window.to_introduce(now)
                 introduced = _Introduced(
@@ -656,7 +658,7 @@ class SharedLimits:
     def _move_to(self, server: str) -> None:
         """Another server answers, which has counted nothing."""
         if self._server:
-            self._still_until = self._now() + LONGEST_HOLD / 1000
+            self._still_until = self._now() + LONGEST_HOLD_MS / 1000
         self._server, self._introduces = server, False
         self._places.give_back()
         self._asked = self._refused = self._silent_since = None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentkit.errors import RateLimitError
 from agentkit.policy.classification import classify
 from agentkit.policy.limits import RateLimits
-from agentkit.state.pace import LATE
+from agentkit.state.pace import SEND_WITHIN
 from agentkit.types import Quota
 from tests.state.fleets import Process, World
 
@@ -52,7 +52,7 @@ def test_what_no_call_uses_is_given_back_shortly() -> None:
     world = World(2, PLENTY)
     call(world, 20)
     assert world.counted()[0] > 20
-    world.wait(LATE)
+    world.wait(SEND_WITHIN)
     assert world.counted()[0] == 20
     world[0].call()
     world.settle()
@@ -65,7 +65,7 @@ def test_a_call_that_comes_alone_takes_nothing_ahead() -> None:
     for count in range(1, 10):
         call(world, 1)
         assert world.counted()[0] == count
-        world.wait(LATE)
+        world.wait(SEND_WITHIN)
     assert [each.function for each in world[0].fleet.asked] == ["quota_reserve"] * 9
 
 
@@ -73,7 +73,7 @@ def test_while_less_than_half_of_a_limit_is_left_nothing_is_taken_ahead() -> Non
     world = World(2, RateLimits(requests_per_minute=40))
     call(world, 14)
     assert world.counted()[0] <= 20
-    world.wait(LATE)
+    world.wait(SEND_WITHIN)
     call(world, 6)
     world[0].fleet.asked.clear()
     call(world, 5)
@@ -89,7 +89,7 @@ def test_a_place_serves_a_call_that_needs_no_more_and_the_rest_is_given_back() -
     assert questions(world[0]) == 0
     call(world, 1, tokens=101)
     assert questions(world[0]) == 1
-    world.wait(LATE)
+    world.wait(SEND_WITHIN)
     assert world.counted() == [11, 9 * 100 + 40 + 101, 0]
 
 
@@ -128,7 +128,7 @@ def test_what_was_taken_ahead_is_void_after(reason: str) -> None:
     other = world[0].call()
     if reason == "loss":
         assert other.granted, "as long as it is not known"
-        world.store.now += LATE
+        world.store.now += SEND_WITHIN
         other = world[0].call()
     assert not other.granted
 
@@ -140,7 +140,7 @@ def test_a_call_of_another_process_waits_for_a_place_to_be_given_back_and_no_lon
     last = world[1].call()
     world.settle()
     assert 0 < last.wait(world.store.now) < 1
-    world.wait(LATE)
+    world.wait(SEND_WITHIN)
     assert last.granted
 
 

@@ -11,9 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentkit.state import quota_questions
-from agentkit.state.local_quota import HOLD, LATE, LONGEST_HOLD, RETURNED, SPAN
 from agentkit.state.questions import NEWS, beat, inbox_of
-from agentkit.state.quota_questions import INTRODUCE, Offer, QuotaKeys, Watched
+from agentkit.state.quota_questions import (
+    HOLD_MS,
+    INTRODUCE,
+    LONGEST_HOLD_MS,
+    RETURNED_MS,
+    SEND_WITHIN_MS,
+    SPAN,
+    Offer,
+    QuotaKeys,
+    Watched,
+)
 from tests.state.both import Both
 
 KEYS = QuotaKeys.of("group", "line")
@@ -61,7 +70,7 @@ class Quota(Both):
             self.took.setdefault(asker, []).append(entry)
         for number, count in enumerate(self.ahead):
             self.took.setdefault(asker, []).extend(
-                [(self.now + LATE, number, 1, *ahead[1:])] * count
+                [(self.now + SEND_WITHIN_MS, number, 1, *ahead[1:])] * count
             )
         return reply
 
@@ -169,8 +178,8 @@ def test_places_are_taken_ahead_up_to_half_of_a_limit_while_no_process_waits(quo
     assert quota.ahead == [4]
     _, _, granted, used = quota.reserve("p2:1", (0, 500, 0), limits=limits, ahead=(64, 0, 1))
     assert (granted, used[:3], quota.ahead) == ([1], [6, 0, 750], [0])
-    assert quota.reserve("p3:1", (0, 500, 0), limits=limits)[1] == RETURNED
-    quota.advance(RETURNED)
+    assert quota.reserve("p3:1", (0, 500, 0), limits=limits)[1] == RETURNED_MS
+    quota.advance(RETURNED_MS)
     assert quota.reserve("p3:1", (0, 500, 0), limits=limits)[1] > 59_000
     quota.settle(0, (quota.now // 1000, -6, 0, -700))
     quota.reserve("p1:1", (0, 0, 0), limits=limits, ahead=(1, 0, 0))
@@ -283,12 +292,12 @@ def test_after_a_loss_nothing_is_granted_until_all_have_introduced_themselves(qu
     quota.reserve("p1:1", *[(0, 0, 0)] * 2, limits=limits)
     quota.reserve("p2:1", *[(0, 0, 0)] * 2, limits=limits)
     quota.flush()
-    assert quota.reserve("p3:1", (0, 0, 0), limits=limits, users=3)[1:3] == [LONGEST_HOLD, []]
+    assert quota.reserve("p3:1", (0, 0, 0), limits=limits, users=3)[1:3] == [LONGEST_HOLD_MS, []]
     assert quota.reserve("p1:1", (0, 0, 0), limits=limits)[1] == INTRODUCE
     quota.introduce("p1:1")
     assert quota.watch("p2:1")[1][0] == 1
     quota.introduce("p2:1")
-    quota.advance(LONGEST_HOLD)
+    quota.advance(LONGEST_HOLD_MS)
     _, _, granted, used = quota.reserve("p3:1", (0, 0, 0), limits=limits)
     assert (granted, used[:3]) == ([], [4, 0, 0])
 
@@ -303,8 +312,8 @@ def test_a_new_key_costs_no_wait_unless_the_server_has_forgotten_something(quota
     assert lost_at == quota.now
     quota.members = [KEYS.member("another", quota.server)]
     quota.advance(1000)
-    assert quota.reserve("p2:1", (0, 0, 0))[1:3] == [HOLD - 1000, []]
-    quota.advance(LONGEST_HOLD)
+    assert quota.reserve("p2:1", (0, 0, 0))[1:3] == [HOLD_MS - 1000, []]
+    quota.advance(LONGEST_HOLD_MS)
     quota.members = [KEYS.member("third", quota.server)]
     assert quota.reserve("p3:1", (0, 0, 0), users=8)[1:3] == [0, [1]]
 
@@ -316,10 +325,10 @@ def test_only_processes_that_use_a_key_are_waited_for(quota: Quota) -> None:
     for asker in ("p1:1", "p2:1"):
         quota.introduce(asker)
     _, wait, _, (*_, unsure, _) = quota.reserve("p1:1", (0, 0, 0), users=2)
-    assert (wait, unsure) == (HOLD, LONGEST_HOLD)
-    quota.advance(HOLD)
+    assert (wait, unsure) == (HOLD_MS, LONGEST_HOLD_MS)
+    quota.advance(HOLD_MS)
     assert quota.watch("p1:1", users=2)[1][2] == 0
-    assert quota.watch("p3:1", users=9)[1][2] == LONGEST_HOLD - HOLD
+    assert quota.watch("p3:1", users=9)[1][2] == LONGEST_HOLD_MS - HOLD_MS
 
 
 def test_what_was_taken_alone_is_counted_once_for_a_known_process(quota: Quota) -> None:

@@ -1,9 +1,9 @@
 -- What the functions about quota share. A member is a hash with the buckets of its window, and a
 -- sorted set of the processes that have said what they took. Its window has one bucket a second; an
--- admission counts in the bucket of LATE ms later, by when its call has left, until that bucket is SPAN
+-- admission counts in the bucket of SEND_WITHIN ms later, by when its call has left, until that bucket is SPAN
 -- seconds old: for 60 to 61 seconds after it has left.
 local SPAN = 61
-local LATE = 100
+local SEND_WITHIN = 100
 local RETURNED = 500
 local HOLD = 2500
 local LONGEST_HOLD = 5000
@@ -13,7 +13,7 @@ local KEPT = 2 * SPAN * 1000
 
 -- The bucket of what is admitted now.
 local function bucket_of(now)
-  return math.floor((now + LATE) / 1000)
+  return math.floor((now + SEND_WITHIN) / 1000)
 end
 
 -- What the buckets of a member hold from one to another: requests, input and output of each in turn.
