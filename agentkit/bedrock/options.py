@@ -14,7 +14,7 @@ from typing import Any, Literal
 from agentkit.bedrock.attempts import ValidationResult
 from agentkit.errors import ConfigurationError
 from agentkit.policy.retry import RetryPolicy
-from agentkit.policy.validation import number, optional_number, whole_number
+from agentkit.policy.validation import choice, number, optional_number, whole_number
 from agentkit.providers.bedrock.routes import DEFAULT_PREFERENCE, ModelAccessMethod
 from agentkit.providers.bedrock.validation import member, one_of
 
@@ -133,10 +133,7 @@ class RetryConfig:
             )
         )
         self.non_retryable = _named(non_retryable_exceptions or ())
-        if region_order not in _ORDERS:
-            raise ConfigurationError(
-                f"region_order is {region_order!r}", hint=f"use one of {', '.join(_ORDERS)}"
-            )
+        choice("region_order", region_order, _ORDERS)
         self.region_order = region_order
         self.preference = _preference(access_method_preference)
         self.enable_circuit_breaker = bool(enable_circuit_breaker)

@@ -208,7 +208,6 @@ class DiskStore:
     def _fault(self, operation: str, error: Exception) -> CacheFault:
         if isinstance(error, CacheFault):
             return error
-        name = type(error).__name__
         if _is_damage(error):
             with self._lock, suppress(OSError, CacheFault):
                 self._set_aside(self._inode)
@@ -221,7 +220,7 @@ class DiskStore:
         if self._file_id() != self._inode:
             with self._lock:
                 self._cache = None
-        return CacheFault(operation, f"cannot {operation} {self.path}: {name}")
+        return CacheFault(operation, f"cannot {operation} {self.path}: {_reason(error)}")
 
 
 def _group(key: str) -> str:
@@ -242,6 +241,13 @@ def _is_damage(error: Exception) -> bool:
         return False
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _reason(error: Exception) -> str:
+    """Why an operation failed: never the text of a foreign error, which may quote a response."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return getattr(error, "sqlite_errorname", type(error).__name__)
 
 
 def _prepare(path: Path) -> None:

@@ -70,7 +70,10 @@ class ResponseCache:
         self._ttl = number("cache_ttl", ttl, above=True, hint="pass seconds, such as 3600")
         given: Any = namespace
         if not isinstance(given, str):
-            raise ConfigurationError(f"cache_namespace must be a str, got {namespace!r}")
+            raise ConfigurationError(
+                f"cache_namespace must be a str, got {namespace!r}",
+                hint="pass the name of an application or a tenant",
+            )
         group = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         self.group = group
         """The digest of the namespace, which begins each address in a store."""
@@ -357,7 +360,7 @@ def build_response_cache(
     override = os.environ.get("AGENTKIT_CACHE", "").strip().lower()
     if override not in ("", "memory", "off"):
         raise ConfigurationError(
-            f"AGENTKIT_CACHE is {override!r}", hint="set it to memory or off, or unset it"
+            f"AGENTKIT_CACHE must be memory or off, got {override!r}", hint="change it, or unset it"
         )
     steady = time.monotonic if clock is None else clock
     store = _store_of(spec, directory)
@@ -374,9 +377,13 @@ def _store_of(spec: Any, directory: str | os.PathLike[str] | None) -> Store | No
         return DiskStore(directory)
     methods = [getattr(spec, name, None) for name in ("get", "set")]
     if isinstance(spec, str | type) or not all(map(callable, methods)):
+        is_url = isinstance(spec, str) and "://" in spec
+        given = "a URL" if is_url else repr(spec)  # a URL may contain a password
         raise ConfigurationError(
-            f"cache must be 'disk', 'memory', None or a store, got {spec!r}",
-            hint="a store is an object with get(key) and set(key, value, ttl)",
+            f"cache must be 'disk', 'memory', None or a store, got {given}",
+            hint="pass the URL of a Valkey or Redis server as fleet="
+            if is_url
+            else "a store is an object with get(key) and set(key, value, ttl)",
         )
     if any(map(inspect.iscoroutinefunction, methods)):
         raise ConfigurationError(

@@ -28,8 +28,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from agentkit.config.problems import looks_like_key
-from agentkit.policy.budget import OnLoss
-from agentkit.policy.limits import PoolConfig, RateLimits, Strategy, key_fingerprint
+from agentkit.policy.limits import OnLoss, PoolConfig, RateLimits, Strategy, key_fingerprint
 from agentkit.policy.period import Period
 from agentkit.policy.price import Price
 from agentkit.providers.requirements import TransportName

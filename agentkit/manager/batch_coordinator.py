@@ -23,6 +23,7 @@ _REPORT_EVERY: Final = 0.1
 """Seconds between two reports of the progress."""
 _LOCK_WAIT: Final = 10.0
 """Seconds that a worker waits for the lock of another one that was killed."""
+_CONTINUE: Final = "raise the budget, and run it again to continue"
 
 
 class WorkerDiedError(Exception):
@@ -183,9 +184,7 @@ class Coordinator(Generic[W]):
             return Job(shard, before, tokens, usd, all_left=all_left, lock_wait=lock_wait)
         if running:
             return None
-        raise BudgetExceededError(
-            "the budget is spent", hint="raise the budget, and run it again to continue"
-        )
+        raise BudgetExceededError(f"{_spent_of(budget)} are spent", hint=_CONTINUE)
 
     def _receive(self, worker: W) -> None:
         """Take one report of `worker`.
@@ -242,7 +241,8 @@ class Coordinator(Generic[W]):
             what = "before they were ready" if number is None else f"over shard {number}"
             raise LLMError(
                 f"{_DEATHS} workers died {what}, the last one {error}",
-                hint="its first lines on stderr may say why, or the system's log",
+                hint="look at what it wrote to stderr and at the system's log; exit code -9 mostly "
+                "means that memory ran out: use fewer workers",
             )
 
     def _settle(self, job: Job, progress: Progress | None) -> None:
@@ -275,12 +275,17 @@ class Coordinator(Generic[W]):
 
 
 def _exceeded(budget: Budget) -> BudgetExceededError:
+    return BudgetExceededError(
+        f"{_spent_of(budget)} are spent, and the next item may take more than what is left",
+        hint=_CONTINUE,
+    )
+
+
+def _spent_of(budget: Budget) -> str:
+    """What is spent of each limit, for a message."""
     parts = []
     if budget.usd is not None:
         parts.append(f"{budget.spent_usd:.4f} of {budget.usd:.4f} USD")
     if budget.tokens is not None:
         parts.append(f"{budget.spent_tokens:,} of {budget.tokens:,} tokens")
-    return BudgetExceededError(
-        f"{' and '.join(parts)} are spent, and the next item may take more than what is left",
-        hint="raise the budget, and run it again to continue",
-    )
+    return " and ".join(parts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentkit.errors import ConfigurationError
-from agentkit.manager.batch_input import Line, Span, read_lines
+from agentkit.manager.batch_input import Line, Span, file_error, read_lines
 from agentkit.manager.batch_output import Output, Spent, open_output
 from agentkit.manager.batch_run import PATIENCE, Progress, Run
 from agentkit.manager.runner import arun_bounded
@@ -82,7 +82,9 @@ async def complete_file(
     if not source.is_file():
         raise ConfigurationError(f"{source} is not a file", hint="check the path")
     if target.exists() and source.samefile(target):
-        raise ConfigurationError("input and output are the same file", hint="name another output")
+        raise ConfigurationError(
+            f"{source} is both the input and the output", hint="name another output"
+        )
     try:
         return await complete_part(
             manager,
@@ -156,8 +158,7 @@ async def complete_part(
             await arun_bounded(run.complete, todo, finish, max_concurrency=max_concurrency + 1)
             output.finish(finished)
         except OSError as error:
-            hint = "free space on the disk, then run it again"
-            raise ConfigurationError(f"{target}: {error}", hint=hint) from None
+            raise file_error(target, error) from error
     return run.progress
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from agentkit.errors import ConfigurationError, RequestValidationError
 _NOT_IN_A_FILE: Final = {"response_model", "retry", "budget", "use_cache", "priority", "self"}
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 """How a file in UTF-16 begins, as PowerShell writes it."""
+_CORRECT: Final = "correct the line, then run it again"
 _MESSAGE_FIELDS: Final = {"role", "content", "tool_call_id"}
 
 Key: TypeAlias = tuple[str, Any]
@@ -52,19 +54,28 @@ class Line(NamedTuple):
             RequestValidationError: the line cannot be sent.
         """
         if self.item is None or self.problem is not None:
-            raise RequestValidationError(self.problem or "")
+            raise RequestValidationError(self.problem or "the line is blank", hint=_CORRECT)
         options = {name: value for name, value in self.item.items() if name != "id"}
         forbidden = sorted(_NOT_IN_A_FILE & options.keys())
         if forbidden:
-            raise RequestValidationError(f"{', '.join(forbidden)} cannot be set in a file")
-        if len({"prompt", "messages"} & options.keys()) != 1:
-            raise RequestValidationError("an item needs either a prompt or messages")
+            raise RequestValidationError(
+                f"{', '.join(forbidden)} cannot be set in a file", hint="remove it from the line"
+            )
+        given = len({"prompt", "messages"} & options.keys())
+        if given != 1:
+            what = "both" if given else "neither"
+            raise RequestValidationError(
+                f"an item needs either a prompt or messages, and has {what}", hint=_CORRECT
+            )
         if "messages" in options:
             return _checked_messages(options.pop("messages")), options
         prompt = options.pop("prompt")
         if not isinstance(prompt, str):
             kind = type(prompt).__name__
-            raise RequestValidationError(f"the prompt must be a string, got {kind}")
+            raise RequestValidationError(
+                f"the prompt must be a string, got {kind}",
+                hint='set a conversation as "messages"',
+            )
         return prompt, options
 
 
@@ -131,18 +142,30 @@ def parse_line(number: int, raw: bytes) -> Line | None:
 def _checked_messages(messages: Any) -> list[Any]:
     """The messages as `complete` takes them; only those that JSON can represent are accepted."""
     if not isinstance(messages, list):
-        raise RequestValidationError(f"messages must be a list, got {type(messages).__name__}")
+        raise RequestValidationError(
+            f"messages must be a list, got {type(messages).__name__}",
+            hint='write [{"role": "user", "content": "..."}]',
+        )
     for index, each in enumerate(messages):
         if not isinstance(each, dict) or not isinstance(each.get("content"), str):
             raise RequestValidationError(
-                f"message {index} must be an object with a role and a string as content"
+                f"message {index} must be an object with a role and a string as content",
+                hint='write {"role": "user", "content": "..."}',
             )
         unknown = sorted(each.keys() - _MESSAGE_FIELDS)
         if unknown:
-            raise RequestValidationError(f"message {index} has unknown fields: {unknown}")
+            raise RequestValidationError(
+                f"message {index} has unknown fields: {', '.join(map(repr, unknown))}",
+                hint=f"use {', '.join(sorted(_MESSAGE_FIELDS))}",
+            )
     return messages
 
 
 def file_error(path: Path, error: OSError) -> ConfigurationError:
     """The error of a file that cannot be read or written."""
-    return ConfigurationError(f"{path}: {error.strerror or error}", hint="check the path")
+    hint = "check the path"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free space on the disk, then run it again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "check the permissions of the file and its folder"
+    return ConfigurationError(f"{path}: {error.strerror or error}", hint=hint)

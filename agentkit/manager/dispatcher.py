@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import Any
+from typing import Any, get_args
 
 from agentkit.engine.call import Call, Check, Rules
 from agentkit.engine.drivers.asyncio import arun, require_asyncio
@@ -23,10 +23,8 @@ from agentkit.policy.deadline import Deadline
 from agentkit.policy.health import Health, RouteOrder
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.route import Route
-from agentkit.policy.validation import instance
+from agentkit.policy.validation import choice, instance
 from agentkit.types import Clock, OnInterrupt, Request, Response
-
-_INTERRUPTS = ("raise", "restart", "continue")
 
 
 class Dispatcher:
@@ -210,10 +208,7 @@ class Dispatcher:
         **options: Any,
     ) -> Flow[Response[Any]]:
         """Check the arguments now. The request starts when the first event is read."""
-        if on_interrupt not in _INTERRUPTS:
-            raise ConfigurationError(
-                f"on_interrupt is {on_interrupt!r}", hint=f"use one of {', '.join(_INTERRUPTS)}"
-            )
+        choice("on_interrupt", on_interrupt, get_args(OnInterrupt))
         check_policies(options["retry"], options["budget"])
         self.route(model)
         Deadline(self._deadline if deadline is None else deadline, 0.0)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from agentkit.cache.response import ResponseCache
 from agentkit.cache.shared import SharedResponseCache
 from agentkit.errors import ConfigurationError
-from agentkit.policy.limits import Loss, Member, key_fingerprint
+from agentkit.policy.limits import Member, OnLoss, key_fingerprint
 from agentkit.policy.target import Target
+from agentkit.policy.validation import choice
 from agentkit.state.questions import PREFIX
 from agentkit.types import Now
 
@@ -35,10 +36,10 @@ class FleetMember:
         name: the name of the manager.
         cache: the response cache of the manager, or None.
         now: the clock of the manager.
-        loss: what holds for limits while the store is lost.
+        on_loss: the `on_fleet_loss` of the manager.
 
     Raises:
-        ConfigurationError: `url` is not the URL of a store, or `loss` is unknown.
+        ConfigurationError: `url` is not the URL of a store, or `on_loss` is unknown.
         MissingDependencyError: there is a URL, and redis-py is not installed.
     """
 
@@ -49,14 +50,11 @@ class FleetMember:
         name: str,
         cache: ResponseCache | None,
         now: Now,
-        loss: Loss = "share",
+        on_loss: OnLoss = "share",
     ) -> None:
         url, source = fleet_url(url)
-        if loss not in get_args(Loss):
-            raise ConfigurationError(
-                f"on_fleet_loss is {loss!r}", hint="use 'share', 'stop' or 'open'"
-            )
-        self._now, self._loss = now, loss
+        choice("on_fleet_loss", on_loss, get_args(OnLoss))
+        self._now, self._on_loss = now, on_loss
         self.fleet: ValkeyFleet | None = None
         self.responses: SharedResponseCache | None = None
         self.budgets: SharedBudgets | None = None
@@ -124,7 +122,7 @@ class FleetMember:
             target.report_pause = SharedPause(fleet, keys, names[0], pause).report
             return
         pool.sharing = limits = SharedLimits(
-            fleet, pool, keys=keys, names=names, now=now, loss=self._loss, pause=pause
+            fleet, pool, keys=keys, names=names, now=now, on_loss=self._on_loss, pause=pause
         )
         self._limits.add(limits)
 

@@ -208,7 +208,7 @@ class ConnectionPool:
         each = [limits] if limits is None or isinstance(limits, RateLimits) else limits
         self._limits = _one_each("limits", each, count)
         most = max_connections_per_key
-        widths = [most] if isinstance(most, int) else most
+        widths = most if isinstance(most, Sequence) else [most]
         self._widths = _one_each("max_connections_per_key", widths, count)
         for width in self._widths:
             whole_number("max_connections_per_key", width)
@@ -294,7 +294,9 @@ class ConnectionPool:
         return f"<ConnectionPool of {len(self._keys)} keys>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a ConnectionPool holds keys and cannot be pickled")
+        raise TypeError(
+            "a ConnectionPool holds keys and cannot be pickled: create one in each process"
+        )
 
 
 def pool_status(pool: Pool, now: float) -> dict[str, Any]:
@@ -326,6 +328,11 @@ def pool_status(pool: Pool, now: float) -> dict[str, Any]:
 def _checked_keys(keys: Any) -> tuple[str, ...]:
     if isinstance(keys, str):
         keys = keys.split(",")
+    if not isinstance(keys, Iterable):
+        raise ConfigurationError(
+            f"api_keys must be a list of strings, got {type(keys).__name__}",
+            hint="check that the environment variable of the keys is set",
+        )
     found = tuple(key.strip() if isinstance(key, str) else key for key in keys)
     if not found:
         raise ConfigurationError("a pool needs at least one API key", hint="pass api_keys=[...]")
@@ -345,10 +352,15 @@ def _checked_keys(keys: Any) -> tuple[str, ...]:
 def _one_each(what: str, values: Sequence[Any] | None, count: int) -> tuple[Any, ...]:
     if values is None:
         return (None,) * count
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigurationError(
+            f"{what} must be a list, got {values!r}", hint="pass one value for each API key"
+        )
     if len(values) == 1:
         return (values[0],) * count
     if len(values) != count:
         raise ConfigurationError(
-            f"{len(values)} {what} for {count} API keys", hint=f"pass one, or {count}"
+            f"{what} must have one value, or {count} for the {count} API keys, got {len(values)}",
+            hint="pass one value for each API key, or one for all",
         )
     return tuple(values)

@@ -29,7 +29,7 @@ from agentkit.policy.breaker import BreakerPolicy, CircuitBreaker
 from agentkit.policy.budget import Budget
 from agentkit.policy.classification import RetryOn
 from agentkit.policy.health import RouteOrder
-from agentkit.policy.limits import Loss, RateLimits
+from agentkit.policy.limits import OnLoss, RateLimits
 from agentkit.policy.price import price_list
 from agentkit.policy.retry import RetryPolicy
 from agentkit.policy.validation import checked_keywords
@@ -114,7 +114,7 @@ class LLMManager(Closing, AsyncClosing):
         cache_ttl: float = 3600.0,
         cache_namespace: str = "",
         fleet: str | None = None,
-        on_fleet_loss: Loss = "share",
+        on_fleet_loss: OnLoss = "share",
         deadline: float | None = 300.0,
         middleware: Sequence[Any] = (),
         telemetry: Telemetry | None = None,
@@ -145,7 +145,7 @@ class LLMManager(Closing, AsyncClosing):
             clock=None if clock is None else self._now,
         )
         self._fleet = FleetMember(
-            fleet, name=name, cache=self._cache, now=self._now, loss=on_fleet_loss
+            fleet, name=name, cache=self._cache, now=self._now, on_loss=on_fleet_loss
         )
         self.telemetry = telemetry or Telemetry()
         self._with_text = not forbids_content(self.telemetry.content)

@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Literal
 
 from agentkit._fork import fork_safe_lock
 from agentkit.engine.middleware import Layer, Middleware
-from agentkit.errors import ConfigurationError, LLMError
+from agentkit.errors import LLMError
 from agentkit.policy.limits import RateLimits
 from agentkit.policy.retry import RetryPolicy
+from agentkit.policy.validation import choice
 from agentkit.types import Request, Response
 
 log = logging.getLogger("agentkit.requests")
@@ -47,8 +48,7 @@ class RateLimitMiddleware(Middleware):
         *,
         on_limit: Literal["wait", "raise"] = "wait",
     ) -> None:
-        if on_limit not in ("wait", "raise"):
-            raise ConfigurationError(f"on_limit is {on_limit!r}", hint="use 'wait' or 'raise'")
+        choice("on_limit", on_limit, ("wait", "raise"))
         self.limits = RateLimits(
             requests_per_minute, input_tokens_per_minute, output_tokens_per_minute
         )

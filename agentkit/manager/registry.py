@@ -114,9 +114,9 @@ class ModelRegistry:
         chain = self._names(names, "the fallback chain")
         for name in chain:
             if name not in self._targets:
-                if self._strict:
-                    raise self._unknown(name)
                 unknown = self._unknown(name)
+                if self._strict:
+                    raise unknown
                 warnings.warn(
                     f"fallback chain: {name!r} is not registered and will be skipped; "
                     f"{unknown.hint}",
@@ -188,11 +188,17 @@ class ModelRegistry:
 
     def _names(self, names: Any, what: str) -> tuple[str, ...]:
         if isinstance(names, str) or not isinstance(names, Iterable):
-            raise ConfigurationError(f"{what} must be a list of names, got {names!r}")
+            raise ConfigurationError(
+                f"{what} must be a list of names, got {names!r}",
+                hint='pass a list such as ["name"]',
+            )
         chain = tuple(dict.fromkeys(names))
         wrong = [name for name in chain if not isinstance(name, str) or not name]
         if wrong:
-            raise ConfigurationError(f"{what} holds {wrong[0]!r}, which is not a model name")
+            raise ConfigurationError(
+                f"{what} holds {wrong[0]!r}, which is not a model name",
+                hint="pass the names under which the models are registered",
+            )
         if not chain:
             raise ConfigurationError(f"{what} is empty", hint="name at least one model")
         return chain

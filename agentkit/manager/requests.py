@@ -124,7 +124,9 @@ def _messages(prompt: Any) -> tuple[Message, ...]:
         )
     if not prompt:
         raise RequestValidationError(
-            "the conversation is empty", validation_errors=["messages: empty"]
+            "the conversation is empty",
+            validation_errors=["messages: empty"],
+            hint="pass at least one message",
         )
     return tuple(_message(each, index) for index, each in enumerate(prompt))
 

@@ -74,8 +74,8 @@ class Plan:
         asked, found = _load(folder)
         if shards is not None and shards != asked:
             raise ConfigurationError(
-                f"{folder} has been begun with other shards than {shards}",
-                hint="leave out --shards to continue it, or name another folder",
+                f"{folder} was begun with {asked or 'the default number of'} shards, not {shards}",
+                hint="leave out shards= (or --shards) to continue it, or name another folder",
             )
         plan = cls(source, folder, found)
         plan._require_same_input()

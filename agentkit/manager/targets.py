@@ -133,11 +133,19 @@ def build_target(
     if not isinstance(name, str) or not name.strip():
         raise ConfigurationError(f"a model needs a name, got {name!r}", hint="pass a string")
     if metadata is not None and not isinstance(metadata, Mapping):
-        raise ConfigurationError(f"metadata must be a mapping, got {type(metadata).__name__}")
+        raise ConfigurationError(
+            f"metadata must be a mapping, got {type(metadata).__name__}",
+            hint='pass a dict of facts, such as {"context_window": 128_000}',
+        )
     if params is not None and not isinstance(params, Mapping):
         raise ConfigurationError(
             f"params must be a mapping, got {type(params).__name__}",
             hint='pass a dict of parameters, such as {"temperature": 0}',
+        )
+    if pool is not None and not isinstance(pool, ConnectionPool):
+        raise ConfigurationError(  # only the type: it may be a list of keys
+            f"pool must be a ConnectionPool, got {type(pool).__name__}",
+            hint="pass ConnectionPool(api_keys)",
         )
     facts = MappingProxyType(dict(metadata or {}))
     policy: Any = defaults.retry if retry is None else retry
@@ -146,7 +154,8 @@ def build_target(
         policy = dataclasses.replace(policy, max_attempts=1)
     if retry_on is not None and not (callable(retry_on) or isinstance(retry_on, tuple)):
         raise ConfigurationError(
-            f"retry_on must be exception types or a function, got {retry_on!r}"
+            f"retry_on must be exception types or a function, got {retry_on!r}",
+            hint="pass a tuple of types, or f(exc) that returns True, False or None",
         )
     spec = ProviderSpec(inference_fn) if isinstance(inference_fn, str) else None
     spec = inference_fn if isinstance(inference_fn, ProviderSpec) else spec
@@ -276,11 +285,9 @@ def _pool(
     as_endpoint: Callable[[Any], Endpoint],
     usual: Endpoint,
 ) -> tuple[Pool | None, Mapping[Member, EndpointSource]]:
-    if limits is not None and not isinstance(limits, RateLimits):
-        raise ConfigurationError(f"limits must be RateLimits, got {limits!r}")
+    if limits is not None:
+        instance("limits", limits, RateLimits, hint="pass RateLimits(requests_per_minute=...)")
     if pool is not None:
-        if not isinstance(pool, ConnectionPool):
-            raise ConfigurationError(f"pool must be a ConnectionPool, got {pool!r}")
         if not takes_keys:
             raise ConfigurationError(
                 f"model {name!r} has a pool of keys but its provider does not accept a key",
@@ -322,7 +329,8 @@ def _breaker(
     policy = BreakerPolicy() if chosen is None or chosen is True else chosen
     if not isinstance(policy, BreakerPolicy):
         raise ConfigurationError(
-            f"breaker must be a BreakerPolicy, a CircuitBreaker or False, got {policy!r}"
+            f"breaker must be a BreakerPolicy, a CircuitBreaker or False, got {policy!r}",
+            hint="pass BreakerPolicy(failure_threshold=...)",
         )
     return CircuitBreaker(name=name, policy=policy, clock=clock, on_change=changed)
 

@@ -6,20 +6,17 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Final, Protocol, get_args
 
 from agentkit.errors import BudgetExceededError, ConfigurationError
 from agentkit.policy.account import Amount, Entry, account_of
-from agentkit.policy.limits import Need
+from agentkit.policy.limits import Need, OnLoss
 from agentkit.policy.period import Period, checked_period
 from agentkit.policy.price import Price
-from agentkit.policy.validation import checked_keywords, number, whole_number
+from agentkit.policy.validation import checked_keywords, choice, number, whole_number
 from agentkit.types import Usage
 from agentkit.types.fleet import Question
 
-OnLoss: TypeAlias = Literal["share", "stop", "open"]
-
-_ON_LOSS: Final[tuple[str, ...]] = get_args(OnLoss)
 _LONGEST_SCOPE: Final = 200
 
 
@@ -88,10 +85,7 @@ class Budget:
         self.usd = None if usd is None else number("usd", usd, above=True)
         self.per = checked_period("per", per)
         self.scope = _checked_scope(scope)
-        if on_loss not in _ON_LOSS:
-            raise ConfigurationError(
-                f"on_loss must be one of {', '.join(_ON_LOSS)}, got {on_loss!r}"
-            )
+        choice("on_loss", on_loss, get_args(OnLoss))
         self.on_loss: OnLoss = on_loss
         self.account = account_of(self.scope, self.per, now)
         """What was spent: in this process, or in the fleet of the manager that used it last."""
@@ -137,7 +131,7 @@ class Budget:
         if self.usd is not None and price is None:
             raise ConfigurationError(
                 f"{model} has no price, which a budget in USD requires",
-                hint="register it with metadata {'cost_per_1k_tokens': ...}",
+                hint="add it to the `prices` of the manager, or limit the budget in tokens",
             )
         usd = 0.0 if price is None else price.of(Usage(*need))
         return need.input_tokens + need.output_tokens, usd
@@ -232,8 +226,9 @@ class SharedBudgets(Protocol):
 def _checked_scope(scope: Any) -> str:
     if isinstance(scope, str) and len(scope) <= _LONGEST_SCOPE:
         return scope
+    given = f"{len(scope)} characters" if isinstance(scope, str) else type(scope).__name__
     raise ConfigurationError(
-        f"scope must be a str of at most {_LONGEST_SCOPE} characters",
+        f"scope must be a str of at most {_LONGEST_SCOPE} characters, got {given}",
         hint="pass the name of a team, a user or an application",
     )
 

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
-from agentkit.errors import ConfigurationError
+from agentkit.policy.validation import choice
 
 Period: TypeAlias = Literal["hour", "day", "week", "month"]
 
@@ -34,12 +34,10 @@ def checked_period(name: str, value: Any) -> Period | None:
     Raises:
         ConfigurationError: it is something else.
     """
-    if value is None or value in PERIODS:
-        period: Period | None = value
-        return period
-    raise ConfigurationError(
-        f"{name} must be a period, got {value!r}", hint=f"use one of {', '.join(PERIODS)}"
-    )
+    if value is not None:
+        choice(name, value, PERIODS)
+    period: Period | None = value
+    return period
 
 
 def window_of(period: Period | None, now: float) -> Window:

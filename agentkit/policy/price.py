@@ -99,7 +99,7 @@ def price_list(prices: Mapping[str, Any] | None) -> Mapping[str, Price]:
         price = price_of(given) if isinstance(given, Mapping) else _checked(given)
         if price is None:
             raise ConfigurationError(
-                f"the price of {model!r} is not one: {given!r}",
+                f"the price of {model!r} must have rates for input and output, got {given!r}",
                 hint=f"set {INPUT!r} and {OUTPUT!r} (USD), or pass a Price",
             )
         found[model] = price

@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from agentkit.errors import ConfigurationError
@@ -74,6 +74,21 @@ def instance(name: str, value: Any, kind: type, *, hint: str) -> None:
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
         message = f"{name} must be {article} {kind.__name__}, got {value!r}"
         raise ConfigurationError(message, hint=hint)
+
+
+def choice(name: str, value: Any, options: Sequence[str]) -> None:
+    """Check that `value` is one of `options`.
+
+    Raises:
+        ConfigurationError: it is not. The message names the value, and the hint a similar option.
+    """
+    if value not in options:
+        listed = ", ".join(map(repr, options[:-1])) + f" or {options[-1]!r}"
+        close = difflib.get_close_matches(str(value), options, n=1)
+        hint = (
+            f"did you mean {close[0]!r}?" if close else f"pass one of these, such as {options[0]!r}"
+        )
+        raise ConfigurationError(f"{name} must be {listed}, got {value!r}", hint=hint)
 
 
 def checked_keywords(**other_names: str) -> Callable[[C], C]:

@@ -107,8 +107,10 @@ def _parse(url: Any) -> Address:
         if not parts:
             raise _AddressError("it does not name the service that the sentinels watch")
         service, *parts = parts
-    if len(parts) > 1 or (parts and kind == "cluster"):
-        raise _AddressError("its path is too long: a cluster has no databases")
+    if parts and kind == "cluster":
+        raise _AddressError("it has a path, and a cluster has no databases: leave the path out")
+    if len(parts) > 1:
+        raise _AddressError("its path is too long: it may only be the number of a database")
     return Address(
         kind,
         hosts,

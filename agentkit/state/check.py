@@ -191,7 +191,7 @@ def _problem_of(error: Exception) -> str:
         if name in names and words.lower() in text.lower():
             return problem
     if isinstance(error, OSError) or name in ("ConnectionError", "TimeoutError"):
-        return f"the store does not answer ({name})"
+        return f"the store does not answer ({name}): check that it runs, its host and its port"
     return f"the store cannot be used ({name})"
 
 

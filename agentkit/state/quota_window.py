@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from agentkit.policy.limits import Loss, Member, Need
+from agentkit.policy.limits import Member, Need, OnLoss
 from agentkit.state.quota_questions import SPAN, Entry
 
 Amount: TypeAlias = tuple[int, int, int]
@@ -46,13 +46,13 @@ class Taken:
 class SharedWindow:
     """The window of one key, `member`, which is called `name` in the fleet.
 
-    `loss` is what holds while the store is lost: ``share``, ``stop`` or ``open``.
+    `on_loss` is what may be taken while the store is lost.
     """
 
-    def __init__(self, member: Member, name: str, loss: Loss) -> None:
+    def __init__(self, member: Member, name: str, on_loss: OnLoss) -> None:
         self.member = member
         self.name = name
-        self._loss = loss
+        self._on_loss = on_loss
         self.processes = 1
         """Live processes that use the key, as last seen."""
         self.born = 0
@@ -222,8 +222,8 @@ class SharedWindow:
 
     def allows(self, need: Need, now: float) -> bool:
         """Whether this process may take `need` while the store is lost."""
-        if self._loss != "share":
-            return self._loss == "open"
+        if self._on_loss != "share":
+            return self._on_loss == "open"
         self._expire(now)
         self._expire_seen(now)
         seen = self._seen

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from agentkit.errors import PoolExhaustedError
-from agentkit.policy.limits import Loss, Member, Need, Pool, Waiting
+from agentkit.policy.limits import Member, Need, OnLoss, Pool, Waiting
 from agentkit.state import quota_questions, weak
 from agentkit.state.ahead import Places
 from agentkit.state.pace import NONE, SEND_WITHIN, Ahead, Pace
@@ -83,7 +83,7 @@ class SharedLimits:
         keys: those of the provider, and of the line of this pool.
         names: a digest of each member: what has the same one shares its limits.
         now: the clock of the pool.
-        loss: what holds while the store is lost.
+        on_loss: what may be taken while the store is lost.
         pause: called with the seconds for which the only member of the pool has to pause.
     """
 
@@ -95,18 +95,18 @@ class SharedLimits:
         keys: QuotaKeys,
         names: Sequence[str],
         now: Now,
-        loss: Loss,
+        on_loss: OnLoss,
         pause: Callable[[float], None],
     ) -> None:
         self._fleet = fleet
         self._pool = pool
         self._keys = keys
         self._windows = {
-            member: SharedWindow(member, name, loss)
+            member: SharedWindow(member, name, on_loss)
             for member, name in zip(pool.members, names, strict=True)
         }
         self._now = now
-        self._loss = loss
+        self._on_loss = on_loss
         self._pause = pause
         self._number = next(_numbers)
         self._process = ""
@@ -228,7 +228,7 @@ class SharedLimits:
 
     def refusal(self, now: float) -> PoolExhaustedError | None:
         """See `Sharing`."""
-        if self._loss != "stop" or not self._lost or not self._limited():
+        if self._on_loss != "stop" or not self._lost or not self._limited():
             return None
         return PoolExhaustedError(
             f"the store of the fleet is lost, so that the limits of {self._pool.name} are unknown",

@@ -323,15 +323,23 @@ def test_another_writer_costs_a_fault_after_a_second_and_not_a_minute(
     with rows(folder(store)) as database:
         database.execute("BEGIN IMMEDIATE")
         assert reason(store) == "read"
+        with pytest.raises(CacheFault, match="SQLITE_BUSY"):
+            store.get("g:k")
     assert store.get("g:k") == b"v"
     with rows(folder(store)) as database:
         database.execute("BEGIN IMMEDIATE")
         assert store.get("g:k") == b"v", "a reader waits for no writer"
 
 
-@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk is full"), OSError(28, "full")])
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (sqlite3.OperationalError("a response"), "OperationalError"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
 def test_a_full_disk_is_a_fault_and_the_next_write_works(
-    store: DiskStore, error: Exception, monkeypatch: pytest.MonkeyPatch
+    store: DiskStore, error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.set("g:k", b"v", 60.0)
 
@@ -343,6 +351,7 @@ def test_a_full_disk_is_a_fault_and_the_next_write_works(
         with pytest.raises(CacheFault) as caught:
             store.set("g:k2", b"v", 60.0)
     assert caught.value.reason == "write"
+    assert str(caught.value) == f"cannot write {store.path}: {why}"
     store.set("g:k2", b"v", 60.0)
     assert store.get("g:k2") == b"v"
 

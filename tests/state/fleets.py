@@ -205,7 +205,7 @@ class Process:
             keys=KEYS,
             names=[f"key{n}" for n in range(keys)],
             now=lambda: store.now,
-            loss=loss,
+            on_loss=loss,
             pause=self.pauses.append,
         )
         self.waiting: list[Lease] = []

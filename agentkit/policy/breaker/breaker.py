@@ -552,7 +552,8 @@ def _one_policy(policy: BreakerPolicy | None, short: BreakerPolicy) -> BreakerPo
         BreakerPolicy(policy.failure_threshold, policy.recovery_timeout),
     }:
         raise ConfigurationError(
-            "a breaker got both a policy and other values",
+            f"failure_threshold={short.failure_threshold} and "
+            f"recovery_timeout={short.recovery_timeout} contradict policy={policy}",
             hint="set failure_threshold and recovery_timeout in the policy only",
         )
     return policy

@@ -19,7 +19,7 @@ from agentkit.policy.limits.pool import (
 )
 from agentkit.policy.limits.pool_config import PoolConfig
 from agentkit.policy.limits.rates import WINDOW, Admission, Need, RateLimits, RateWindow
-from agentkit.policy.limits.shared import Loss, Sharing, Waiting
+from agentkit.policy.limits.shared import OnLoss, Sharing, Waiting
 
 __all__ = [
     "AGING",
@@ -30,9 +30,9 @@ __all__ = [
     "WINDOW",
     "Admission",
     "Lease",
-    "Loss",
     "Member",
     "Need",
+    "OnLoss",
     "Pool",
     "PoolConfig",
     "RateLimits",

@@ -18,7 +18,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from agentkit._fork import fork_safe_lock, is_held, on_fork
 from agentkit.errors import (
@@ -33,7 +33,7 @@ from agentkit.policy.classification import Blame, Classification, Retry
 from agentkit.policy.limits.member import LONGEST_PAUSE, Member
 from agentkit.policy.limits.rates import Admission, Need
 from agentkit.policy.limits.shared import MOST_ASKED, Sharing
-from agentkit.policy.validation import number, whole_number
+from agentkit.policy.validation import choice, number, whole_number
 from agentkit.types import Quota, Usage
 
 log = logging.getLogger("agentkit.pool")
@@ -194,10 +194,7 @@ class Pool:
     ) -> None:
         if not members:
             raise ConfigurationError("a pool needs a member", hint="pass at least one key")
-        if strategy not in ("round_robin", "least_loaded"):
-            raise ConfigurationError(
-                f"strategy is {strategy!r}", hint="use 'round_robin' or 'least_loaded'"
-            )
+        choice("strategy", strategy, get_args(Strategy))
         self.name = name
         self.members = tuple(members)
         self.strategy: Strategy = strategy

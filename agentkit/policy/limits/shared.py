@@ -14,8 +14,9 @@ from agentkit.policy.limits.member import Member
 from agentkit.policy.limits.rates import Need
 from agentkit.types import Quota, Usage
 
-Loss: TypeAlias = Literal["share", "stop", "open"]
-"""What holds while the store is lost: an equal share of what was left, nothing, or everything."""
+OnLoss: TypeAlias = Literal["share", "stop", "open"]
+"""What a process may take while the store is lost: an equal share of what was left, nothing, or
+everything."""
 
 MOST_ASKED: Final = 64
 """The most waiting calls in one question to the other processes."""
