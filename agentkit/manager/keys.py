@@ -360,7 +360,7 @@ def _one_each(what: str, values: Sequence[Any] | None, count: int) -> tuple[Any,
         return (values[0],) * count
     if len(values) != count:
         raise ConfigurationError(
-            f"{what} must have one value, or {count} for the {count} API keys, got {len(values)}",
+            f"{what} must have 1 value or {count}, one for each API key, got {len(values)}",
             hint="pass one value for each API key, or one for all",
         )
     return tuple(values)

@@ -276,7 +276,7 @@ def test_a_request_larger_than_a_minute_is_rejected_immediately() -> None:
         ({"api_keys": ["a", " "]}, "key 2 of 2 is empty"),
         ({"api_keys": ["a", "b", "a"]}, "key 3 is the same as key 1"),
         ({"api_keys": ["a"], "max_connections_per_key": 0}, "max_connections_per_key"),
-        ({"api_keys": ["a", "b", "c"], "models": ["x", "y"]}, "2 models for 3"),
+        ({"api_keys": ["a", "b", "c"], "models": ["x", "y"]}, "1 value or 3, .* got 2"),
         ({"api_keys": ["a"], "health_check_interval": 0}, "health_check_interval"),
     ],
 )

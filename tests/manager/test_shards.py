@@ -96,7 +96,7 @@ def test_shards_are_about_equal(source: Path, folder: Path) -> None:
 
 def test_another_number_of_shards_is_refused(source: Path, folder: Path) -> None:
     Plan.open(source, folder, 5)
-    with pytest.raises(ConfigurationError, match="other shards than 6"):
+    with pytest.raises(ConfigurationError, match="was begun with 5 shards, not 6"):
         Plan.open(source, folder, 6)
 
 
