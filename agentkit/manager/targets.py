@@ -130,33 +130,12 @@ def build_target(
     connections: ConnectionOptions | None = None,
 ) -> Target:
     """The target of a registration. Raises `ConfigurationError`."""
-    if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError(f"a model needs a name, got {name!r}", hint="pass a string")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise ConfigurationError(
-            f"metadata must be a mapping, got {type(metadata).__name__}",
-            hint='pass a dict of facts, such as {"context_window": 128_000}',
-        )
-    if params is not None and not isinstance(params, Mapping):
-        raise ConfigurationError(
-            f"params must be a mapping, got {type(params).__name__}",
-            hint='pass a dict of parameters, such as {"temperature": 0}',
-        )
-    if pool is not None and not isinstance(pool, ConnectionPool):
-        raise ConfigurationError(  # only the type: it may be a list of keys
-            f"pool must be a ConnectionPool, got {type(pool).__name__}",
-            hint="pass ConnectionPool(api_keys)",
-        )
+    _check_registration(name, metadata, params, pool=pool, retry_on=retry_on)
     facts = MappingProxyType(dict(metadata or {}))
     policy: Any = defaults.retry if retry is None else retry
     instance("retry", policy, RetryPolicy, hint=_RETRY_HINT)
     if pool is not None and pool.config is not None and not pool.config.retry_on_error:
         policy = dataclasses.replace(policy, max_attempts=1)
-    if retry_on is not None and not (callable(retry_on) or isinstance(retry_on, tuple)):
-        raise ConfigurationError(
-            f"retry_on must be exception types or a function, got {retry_on!r}",
-            hint="pass a tuple of types, or f(exc) that returns True, False or None",
-        )
     spec = ProviderSpec(inference_fn) if isinstance(inference_fn, str) else None
     spec = inference_fn if isinstance(inference_fn, ProviderSpec) else spec
     for option, value in (("transport", transport), ("connections", connections)):
@@ -211,6 +190,32 @@ def build_target(
         fleet.share_circuit(target, inference_fn)
     fleet.share_limits(target, inference_fn)
     return target
+
+
+def _check_registration(name: Any, metadata: Any, params: Any, *, pool: Any, retry_on: Any) -> None:
+    """Check the types of arguments that are not checked where they are used."""
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigurationError(f"a model needs a name, got {name!r}", hint="pass a string")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigurationError(
+            f"metadata must be a mapping, got {type(metadata).__name__}",
+            hint='pass a dict of facts, such as {"context_window": 128_000}',
+        )
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigurationError(
+            f"params must be a mapping, got {type(params).__name__}",
+            hint='pass a dict of parameters, such as {"temperature": 0}',
+        )
+    if pool is not None and not isinstance(pool, ConnectionPool):
+        raise ConfigurationError(  # only the type: it may be a list of keys
+            f"pool must be a ConnectionPool, got {type(pool).__name__}",
+            hint="pass ConnectionPool(api_keys)",
+        )
+    if retry_on is not None and not (callable(retry_on) or isinstance(retry_on, tuple)):
+        raise ConfigurationError(
+            f"retry_on must be exception types or a function, got {retry_on!r}",
+            hint="pass a tuple of types, or f(exc) that returns True, False or None",
+        )
 
 
 def close_target(target: Target) -> None:
