@@ -40,7 +40,7 @@ class Member:
         self.limits: list[int] | None = None
         """The limits of whoever is first in the line."""
         self.known: dict[str, int] = {}
-        """When each asker that has said what it took was last heard of."""
+        """When each asker that has reported what it took was last heard of."""
 
     @property
     def used(self) -> list[int]:
