@@ -150,13 +150,13 @@ class Spending(_Model):
     tokens: Count | None = None
     """Tokens, input and output together."""
     per: Period | None = None
-    """The period of UTC after which spending starts from zero; null: never."""
+    """The period, in UTC, after which spending starts again from zero; null: never."""
     scope: Annotated[str, AfterValidator(_check_text)] = "default"
-    """The name by which the managers of a process, and all processes of a fleet, share what was
-    spent."""
+    """A name: budgets with the same name in a process, and in all processes of a fleet, are spent
+    together."""
     on_loss: OnLoss = "share"
-    """What is allowed while the store of a fleet is lost: an equal `share` for each process of what
-    was left, nothing (`stop`), or everything, as if the process were alone (`open`)."""
+    """What each process may spend while the server of a fleet is lost: an equal `share` of what was
+    left, nothing (`stop`), or the entire limit, as if it were alone (`open`)."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -178,9 +178,9 @@ class Connections(_Model):
     max_keepalive_connections: Annotated[int, Field(ge=0)] = _CONNECTIONS.max_keepalive_connections
     """Idle connections that are kept for each key; 0: each request has a connection of its own."""
     ca_bundle: Text | None = None
-    """A file with the certificates that are trusted (PEM), or a folder prepared by
-    `openssl rehash`, in place of all others. Default: those of the variables `SSL_CERT_FILE` and
-    `SSL_CERT_DIR`, or else of certifi."""
+    """A file with the trusted certificates (PEM), or a folder prepared by `openssl rehash`.
+    Default: the certificates of the variables `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else of
+    certifi."""
 
 
 class ProviderOptions(_Model):
@@ -212,9 +212,9 @@ class ProviderOptions(_Model):
     """The most tokens of an answer, for calls that do not set it. Default: the provider's, or
     agentkit's where its API requires a limit."""
     context_window: Count | None = None
-    """The tokens that a request and its answer may have together; null: unknown."""
+    """The most tokens that a request and its answer may have together; null: unknown."""
     params: dict[str, Any] | None = None
-    """Parameters of every request, instead of the caller's; null as a value leaves one out."""
+    """Parameters of every request. They replace the caller's; null removes the caller's."""
 
 
 class Provider(ProviderOptions):
@@ -247,7 +247,7 @@ class File(_Model):
     default_provider: Text | None = None
     """The provider that is tried first. Default: the first of `providers`."""
     fallback: OneOrMany[Text] | None = None
-    """The providers that are tried after it, in order. Default: none."""
+    """The providers that are tried after the default provider, in order. Default: none."""
     deadline: Seconds | None = _DEADLINE
     """Seconds for one request, including retries, waits and fallbacks; null: no limit."""
     max_retries: Count = _MAX_RETRIES
@@ -262,12 +262,12 @@ class File(_Model):
     budget: Spending | None = None
     """A limit on what all requests together may spend. Default: no limit."""
     on_fleet_loss: Literal["share", "stop", "open"] = "share"
-    """What holds for rate limits, which the processes share, while that server is lost: an equal
-    share of what was left, nothing (the next provider is tried), or all of it for each process."""
+    """What each process may take of the shared rate limits while that server is lost: an equal
+    `share` of what was left, nothing (`stop`: the next provider is tried), or all (`open`)."""
     transport: TransportName | None = None
-    """How requests are sent where a provider does not say. Default: `sdk`."""
+    """How requests are sent to providers that set no `transport`. Default: `sdk`."""
     connections: Connections | None = None
-    """How the native transport opens and keeps connections, where a provider does not say."""
+    """How the native transport opens and keeps connections to providers that set none."""
     prices: dict[str, Prices] = Field(default_factory=dict)
     """What models cost, by the provider's own names. Default: unknown."""
 
