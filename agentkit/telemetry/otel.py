@@ -46,6 +46,7 @@ from agentkit.types.observer import CallObserver, Observer
 
 log = logging.getLogger("agentkit.breaker")
 
+_NOWHERE: Final = Context()
 _INTERNAL: Final = SpanKind.INTERNAL  # to look it up takes as long as to call a function
 
 
@@ -153,20 +154,20 @@ class TelemetryObserver(Observer):
 
     def begin(self, request: Request, models: tuple[str, ...]) -> CallObserver:
         """Start the request's span, unless the span of an attempt may suffice."""
-        span, inside, late = NO_SPAN, None, None
+        span, around, inside, late = NO_SPAN, _NOWHERE, None, None
         if (not self._has_own_tracer and not has_tracer_provider()) or OUTBOX.is_closed():
             pass
         elif self._is_late:
-            inside = get_current()
-            late = LateSpan(functools.partial(self._start, request, models), inside, time.time_ns())
+            around = inside = get_current()
+            late = LateSpan(functools.partial(self._start, request, models), time.time_ns())
         else:
             try:
-                context = get_current()
-                span = self._start(request, models, context)
-                inside = context_of(span, context)
+                around = get_current()
+                span = self._start(request, models, around)
+                inside = context_of(span, around)
             except Exception as error:  # noqa: BLE001 - providers and processors are user code
                 self._failures.note(error)
-        call = CallSpan(self._settings, span, inside, late)
+        call = CallSpan(self._settings, span, around, inside, late)
         self._observed.active.add(call)
         return call
 

@@ -45,6 +45,7 @@ log = logging.getLogger("agentkit.calls")
 
 NO_SPAN: Span = INVALID_SPAN
 _NO_TRACER: Tracer = NoOpTracer()
+_RECORDED: Final = Context({RECORDED: True})
 _CLIENT: Final = SpanKind.CLIENT  # to look it up takes as long as to call a function
 _STARTS: Final = FailureLog("starting the span of an attempt")
 _SCOPES: Final = FailureLog("making a span current")
@@ -80,24 +81,26 @@ class LateSpan(NamedTuple):
 
     start: Callable[[Context, int, Sequence[Link]], Span]
     """Starts it in this context, at this time in nanoseconds, with these links."""
-    context: Context
     began: int
 
 
 class CallSpan(CallObserver):
     """The INTERNAL span of one request, which has no `gen_ai` attribute, and its metrics."""
 
-    __slots__ = ("_attempts", "_context", "_first", "_late", "_settings", "_span")
+    __slots__ = ("_around", "_attempts", "_context", "_first", "_late", "_settings", "_span")
 
     def __init__(
         self,
         settings: SpanSettings,
         span: Span,
+        around: Context,
         context: Context | None,
         late: LateSpan | None = None,
     ) -> None:
         self._settings = settings
         self._span = span
+        self._around = around
+        """The context in which the request began."""
         self._attempts = 0
         self._late = late
         self._first: Span | None = None
@@ -128,7 +131,7 @@ class CallSpan(CallObserver):
             return AttemptMetrics(settings, model_id)
         if self._late is not None:
             self._first = span
-        return AttemptSpan(settings, labels.measured, span, context, request)
+        return AttemptSpan(settings, labels.measured, span, self._around, request)
 
     @guarded(None)
     def _start_late(self) -> None:
@@ -136,8 +139,8 @@ class CallSpan(CallObserver):
         late, self._late = self._late, None
         if late is not None:
             links = () if self._first is None else (Link(self._first.get_span_context()),)
-            self._span = late.start(late.context, late.began, links)
-            self._context = context_of(self._span, late.context)
+            self._span = late.start(self._around, late.began, links)
+            self._context = context_of(self._span, self._around)
 
     def _start(
         self, title: str, context: Context, attributes: Attributes, request: Request
@@ -354,21 +357,22 @@ class AttemptMetrics(AttemptObserver):
 class AttemptSpan(AttemptObserver):
     """The CLIENT span of one attempt, and its share in the metrics of its model."""
 
-    __slots__ = ("_inside", "_labels", "_parent", "_request", "_settings", "_span")
+    __slots__ = ("_around", "_inside", "_labels", "_request", "_settings", "_span")
 
     def __init__(
         self,
         settings: SpanSettings,
         labels: Attributes,
         span: Span,
-        parent: Context,
+        around: Context,
         request: Request,
     ) -> None:
         self._settings = settings
         self._labels = labels
         """The attributes of the model's measurements."""
         self._span = span
-        self._parent = parent
+        self._around = around
+        """The context in which the request began."""
         self._request = request
         self._inside: Context | None = None
         """The context in which the attempt runs, once it is made."""
@@ -377,7 +381,7 @@ class AttemptSpan(AttemptObserver):
         """Make the attempt's span current during one step."""
         try:
             if self._inside is None:
-                self._inside = set_span_in_context(self._span, _suppressed(self._parent))
+                self._inside = set_span_in_context(self._span, _suppressed(self._around))
             return _Scope(self._inside)
         except Exception as error:  # noqa: BLE001 - what suppresses other instrumentations is theirs
             _SCOPES.note(error)
@@ -521,7 +525,7 @@ class _Scope:
         except Exception as error:  # noqa: BLE001 - an application may bring its own contexts
             _SCOPES.note(error)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, _raised: object, _trace: object) -> None:
         try:
             if self._token is not None:
                 otel_context.detach(self._token)
@@ -556,17 +560,16 @@ def _mark_failed(span: Span, error: BaseException, capture: Capture) -> None:
     span.add_event(n.EXCEPTION, attributes)
 
 
-def _suppressed(parent: Context) -> Context:
-    """`parent` with the keys that stop other GenAI instrumentations from recording the call.
+def _suppressed(around: Context) -> Context:
+    """`around` with the keys that stop other GenAI instrumentations from recording the call.
 
     They are those of OpenTelemetry's own instrumentations and of OpenLLMetry's. The key that stops
     every instrumentation is left to the providers: whatever a callable uses keeps its spans.
     """
-    values: dict[str, Any] = {**parent, RECORDED: True}
     key, data = _suppression()
-    if key is not None and data is not None:
-        values[key] = data()
-    return Context(values)
+    if key is None or data is None:
+        return Context({**around, RECORDED: True}) if around else _RECORDED
+    return Context({**around, RECORDED: True, key: data()})
 
 
 @cache

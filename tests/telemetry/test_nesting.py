@@ -248,12 +248,18 @@ def test_other_instrumentations_of_models_are_off_during_an_attempt(
     seen: Observed, ask: Ask
 ) -> None:
     key = "suppress_language_model_instrumentation"
-    switched_off: list[Any] = []
+    found: list[Any] = []
 
     def model(prompt: str, options: Options) -> str:
-        switched_off.append(context.get_value(key))
+        found.append((context.get_value(key), context.get_value("mine")))
         return "fine"
 
-    ask(seen.manager(("a", model)))
-    assert switched_off == [True]
+    llm = seen.manager(("a", model))
+    ask(llm)
+    token = context.attach(context.set_value("mine", "kept"))
+    try:
+        ask(llm)
+    finally:
+        context.detach(token)
+    assert found == [(True, None), (True, "kept")]
     assert context.get_value(key) is None
