@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from agentkit._fork import WakeSignal
@@ -127,7 +128,7 @@ class Keeper:
             heard.subscribe(questions.inbox_of(connection.process), questions.NEWS)
             heard.get_message(timeout=PATIENCE)
             self.inbox.listen(heard, name=f"{self._name}-inbox", lost=connection.signal.set)
-            for _ in range(2):
+            for _ in range(2 if was_down else 1):
                 begun = time.monotonic()
                 works = self._beat(store) and connection.session == session
                 is_slow = self._patience.is_slow(begun, time.monotonic())
@@ -143,7 +144,7 @@ class Keeper:
             log.warning("fleet: the store is back")
         connection.trips.slow = 0
         connection.open()
-        self._send_early(store)
+        self._beat_at = 0.0  # now that questions are sent, ask what others ask with each heartbeat
         return store
 
     def _rest(self, until: float) -> None:
@@ -178,6 +179,11 @@ class Keeper:
     def _work(self, store: Store) -> None:
         """Whatever is due."""
         connection = self._connection
+        if time.monotonic() >= self._beat_at:
+            store.loops.sweep()
+            self._beat(store, self._rounds())
+            if connection.state != "up":
+                return
         self._send_early(store)
         if time.monotonic() >= self._agenda.due:
             self._ask_soon(store)
@@ -189,9 +195,6 @@ class Keeper:
             return
         if connection.trips.slow >= SLOW_IN_A_ROW:
             self._check_speed(store)
-        if time.monotonic() >= self._beat_at and connection.state == "up":
-            store.loops.sweep()
-            self._beat(store)
         if connection.purge and connection.state == "up":
             connection.purge.step(store)
             if connection.purge:
@@ -281,21 +284,27 @@ class Keeper:
         if self._beat(store) and self._patience.is_slow(begun, time.monotonic()):
             self._connection.note_fault(TimeoutError("the store is slow"))
 
-    def _beat(self, store: Store) -> bool:
-        """Say that this process lives, renew what it leads, and ask what others want to."""
+    def _beat(self, store: Store, others: Iterable[Pending] = ()) -> bool:
+        """Say that this process lives, and ask others. Whether the store answered."""
         self._beat_at = time.monotonic() + HEARTBEAT
-        beat = Pending(questions.beat(self._connection.process, self.mark), signal=WakeSignal())
-        asked = [beat, *(Pending(each, signal=WakeSignal()) for each in self._agenda.leads)]
-        asked += [
-            Pending(question, hear=hear, signal=WakeSignal())
-            for make in self._agenda.rounds
-            for question, hear in make()
-        ]
-        self._ask_all(store, asked)
+        connection = self._connection
+        session = connection.session
+        beat = Pending(questions.beat(connection.process, self.mark), signal=WakeSignal())
+        self._ask_all(store, [beat, *others])
         if beat.reply is None:
+            if connection.session == session:  # it was no fault of the connection
+                connection.note_fault(ConnectionError("the reply is empty"))
             return False
         self.processes, _, self.mark = beat.reply
         return True
+
+    def _rounds(self) -> Iterator[Pending]:
+        """What this process leads, to be renewed, and what others want to ask each time."""
+        for question in self._agenda.leads:
+            yield Pending(question, signal=WakeSignal())
+        for make in self._agenda.rounds:
+            for question, hear in make():
+                yield Pending(question, hear=hear, signal=WakeSignal())
 
     def _ask_all(self, store: Store, asked: list[Pending]) -> None:
         """Ask, and wait for the replies; there are none if the store is lost meanwhile."""

@@ -64,13 +64,15 @@ class SharedWindow:
         self._moved: dict[int, Amount] = {}
         """Changes of buckets because of calls that left later than they were admitted."""
         self._entries: deque[Taken] = deque()
+        self._alone: deque[Taken] = deque()
+        """Those of them that the store was not asked for, and has not counted since."""
         self._looks = 0
         self._others: deque[tuple[float, Amount]] = deque()
         """What the store had counted: until when, and how much; what ends first comes first."""
         self._seen = NOTHING
         """The sum of that."""
         self._own = NOTHING
-        """What this process took since then."""
+        """What this process took since then, or alone before."""
 
     def limits(self) -> tuple[int, int, int, int]:
         """The limits in force; 0 is none."""
@@ -98,6 +100,8 @@ class SharedWindow:
             window=self, at=now, amount=amount, counted=counted, bucket=bucket, look=self._looks
         )
         self._entries.append(taken)
+        if bucket is None:
+            self._alone.append(taken)
         self._own = _plus(self._own, amount)
         return taken
 
@@ -136,12 +140,14 @@ class SharedWindow:
         self.born = 0
         self.unsettled.clear()
         self._moved.clear()
-        for each in self._entries:
+        self._alone = self._entries.copy()
+        for each in self._alone:
             each.bucket, each.counted = None, NOTHING
 
     def leave_to_parent(self) -> None:
         """In a forked child: what was taken is the parent's."""
         self._entries.clear()
+        self._alone.clear()
         self.unsettled.clear()
         self._moved.clear()
         self._own = NOTHING
@@ -149,7 +155,7 @@ class SharedWindow:
     def to_introduce(self, now: float) -> tuple[list[Taken], list[Taken]]:
         """What counts, and what of it the store was not asked for."""
         self._expire(now)
-        return list(self._entries), [each for each in self._entries if each.bucket is None]
+        return list(self._entries), list(self._alone)
 
     def introduced(self, entries: Iterable[tuple[Taken, int, Amount]], bucket: int) -> None:
         """The store has counted entries, with these ages and amounts, when it was at `bucket`."""
@@ -157,6 +163,7 @@ class SharedWindow:
             taken.bucket, taken.counted = bucket - age, amount
             if taken.amount != amount:
                 self.unsettled[taken] = None
+        self._alone = deque(each for each in self._alone if each.bucket is None)
 
     def to_settle(self) -> tuple[list[Entry], list[tuple[Taken, Amount]]]:
         """The changes that the store does not know, and what it knew before."""
@@ -188,7 +195,7 @@ class SharedWindow:
             self.processes = max(self.processes, processes)
             return
         self.processes = max(processes, 1)
-        self._looks, self._own = self._looks + 1, NOTHING
+        self._begin_look()
         self._others = deque(
             sorted(
                 (now + SPAN - rows[at], (rows[at + 1], rows[at + 2], rows[at + 3]))
@@ -201,7 +208,7 @@ class SharedWindow:
         """What the store's window holds now: more than was seen is new."""
         self._expire_seen(now)
         requests, inputs, outputs = _minus(amount, self._seen)
-        self._looks, self._own = self._looks + 1, NOTHING
+        self._begin_look()
         if requests > 0 or inputs > 0 or outputs > 0:
             more = max(requests, 0), max(inputs, 0), max(outputs, 0)
             self._seen = _plus(self._seen, more)
@@ -246,6 +253,13 @@ class SharedWindow:
         ends = [until for until, _ in self._others] + [each.at + SPAN for each in self._entries]
         return min((each - now for each in ends if each > now), default=float("inf"))
 
+    def _begin_look(self) -> None:
+        """What was seen replaces what this process took, except what the store does not count."""
+        self._looks, self._own = self._looks + 1, NOTHING
+        for each in self._alone:
+            each.look = self._looks
+            self._own = _plus(self._own, each.amount)
+
     def _expire_seen(self, now: float) -> None:
         others = self._others
         while others and others[0][0] <= now:
@@ -259,6 +273,8 @@ class SharedWindow:
             gone.is_open = False
             if gone.look == self._looks:
                 self._own = _minus(self._own, gone.amount)
+        while self._alone and self._alone[0].at + SPAN <= now:
+            self._alone.popleft()
 
 
 def as_entries(entries: Iterable[Taken], now: float) -> list[tuple[Taken, int, Amount]]:

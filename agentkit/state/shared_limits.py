@@ -361,7 +361,9 @@ class SharedLimits:
             return
         self._silent_since = None
         _, wait, granted, _, _ = reply
-        if due and wait != INTRODUCE:
+        if wait == INTRODUCE:
+            self._still_until = max(self._still_until, now + LONGEST_HOLD_MS / 1000)
+        elif due:
             self._asked = None
         # A server that no longer counts, and a process that it does not know, have granted nothing.
         if asked.server != self._server or wait == INTRODUCE:
@@ -513,9 +515,11 @@ class SharedLimits:
                 window.born = row[8]
                 window.see(row[9], row[10:], now, is_complete=not row[2])
             unheard = any(each.to_introduce(now)[1] for each in self._windows.values())
-            introduces = unheard or any(unknown for unknown, *_ in rows)
+            unknown = any(row[0] for row in rows)
+            introduces = unheard or unknown
             self._introduces |= introduces
-            self._still_until = now + max(row[2] for row in rows) / 1000
+            hold = LONGEST_HOLD_MS if unknown else max(row[2] for row in rows)
+            self._still_until = now + hold / 1000
         if introduces:
             self._introduce(now)
         elif self._lost or self._silent_since is not None:
@@ -529,7 +533,6 @@ class SharedLimits:
         with self._pool.lock:
             self._introduces = True
             self._places.give_back()
-            self._still_until = max(self._still_until, now + LONGEST_HOLD_MS / 1000)
             for member, window in self._windows.items():
                 entries, missing = window.to_introduce(now)
                 introduced = _Introduced(
@@ -647,7 +650,9 @@ class SharedLimits:
     def _fall_silent(self, since: float) -> None:
         if self._asked is not None:
             since, self._asked = self._asked.at, None
-        if not self._lost and self._silent_since is None:
+        if self._lost:  # it cannot say what it took, and decides alone as before
+            self._introduces = False
+        elif self._silent_since is None:
             self._silent_since = since
 
     def _lose(self) -> None:

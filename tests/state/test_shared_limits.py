@@ -12,7 +12,7 @@ from agentkit.errors import PoolExhaustedError, RateLimitError
 from agentkit.policy.classification import classify
 from agentkit.policy.limits import RateLimits
 from agentkit.types import Quota
-from tests.state.fleets import World
+from tests.state.fleets import Process, World
 
 FIVE = RateLimits(requests_per_minute=5)
 
@@ -413,6 +413,38 @@ def test_what_was_taken_alone_is_counted_when_the_store_is_back() -> None:
     world.advance(40.0)
     assert sent(world) == 10
     assert world[1].sharing.statistics()["shared"] is True
+
+
+def come_back_for_a_moment(world: World, process: Process) -> None:
+    """Reach the store until it is known what it counts, but not until it knows what was taken."""
+    process.fleet.reaches_store = True
+    process.fleet.beat()
+    process.fleet.deliver()
+    process.fleet.reaches_store = False
+    world.settle()
+
+
+def test_a_store_that_comes_back_for_a_moment_holds_no_call() -> None:
+    world = World(2, RateLimits(requests_per_minute=100))
+    world[1].fleet.reaches_store = False
+    for _ in range(3):
+        world[1].call()
+        world.advance(0.5)
+        come_back_for_a_moment(world, world[1])
+    assert world.store.now < 6.0
+    assert sent(world) == 3
+
+
+def test_a_store_that_comes_back_for_a_moment_allows_no_more() -> None:
+    world = World(2, RateLimits(requests_per_minute=10))
+    world[1].fleet.reaches_store = False
+    for _ in range(9):
+        world[1].call()
+    for _ in range(3):
+        world.advance(0.5)
+        come_back_for_a_moment(world, world[1])
+    world.advance(40.0)
+    assert sent(world) == 5
 
 
 def test_a_reply_that_comes_too_late_gives_back_what_it_granted() -> None:

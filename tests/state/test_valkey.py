@@ -252,6 +252,38 @@ def test_others_ask_with_each_heartbeat(server: Server, fleet: ValkeyFleet) -> N
     until(lambda: heard[-1] is None)
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
+def test_who_asks_again_after_a_loss_can_ask_more_at_once(server: Server) -> None:
+    asked: list[Any] = []
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+
+        def hear(reply: Any) -> None:
+            fleet.post(questions.beat("p"), lambda reply: asked.append(reply is not None))
+
+        until(lambda: fleet.state == "up")
+        proxy.cut()
+        until(lambda: fleet.state == "down")
+        fleet.at_heartbeat(make := lambda: [(questions.beat("p"), hear)])
+        proxy.repair()
+        until(lambda: bool(asked))
+        assert asked[0]
+        fleet.stop_at_heartbeat(make)
+        fleet.close()
+
+
+@pytest.mark.usefixtures("quick_heartbeat")
+def test_a_store_whose_replies_are_empty_is_lost(server: Server) -> None:
+    with proxy_of(server) as proxy:
+        fleet = ValkeyFleet(proxy.url)
+        until(lambda: fleet.state == "up")
+        proxy.answer(b"$-1\r\n")
+        until(lambda: fleet.state == "down")
+        proxy.answer(None)
+        until(lambda: fleet.state == "up")
+        fleet.close()
+
+
 def test_a_process_that_leaves_no_longer_counts(server: Server, fleet: ValkeyFleet) -> None:
     other = ValkeyFleet(server.url)
     assert other.ask(questions.beat(other.process))[0] == 2
