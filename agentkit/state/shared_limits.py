@@ -122,6 +122,8 @@ class SharedLimits:
         """The end of a hold, before which nothing is taken alone."""
         self._introduces = False
         """Whether it says what it took, and therefore takes nothing alone."""
+        self._reports = False
+        """Whether what it took is on its way to the store, which must not count it twice."""
         self._asked: _Asked | None = None
         """The question whose reply is due."""
         self._again_at = float("-inf")
@@ -278,6 +280,7 @@ class SharedLimits:
 
     def leave_to_parent(self) -> None:
         """See `Sharing`."""
+        self._reports = False
         self._asked = self._refused = self._silent_since = None
         self._places.clear()
         for each in self._windows.values():
@@ -532,6 +535,9 @@ class SharedLimits:
         questions: list[tuple[Question, Hear | None]] = []
         with self._pool.lock:
             self._introduces = True
+            if self._reports:
+                return
+            self._reports = True
             self._places.give_back()
             for member, window in self._windows.items():
                 entries, missing = window.to_introduce(now)
@@ -555,6 +561,8 @@ class SharedLimits:
 
     def _hear_introduced(self, introduced: _Introduced, reply: Any) -> None:
         now = self._now()
+        if introduced.is_last and introduced.server == self._server:
+            self._reports = False
         if reply is None:
             self._pool.update(lambda _: self._fall_silent(now), now)
         elif introduced.server == self._server:
@@ -664,7 +672,7 @@ class SharedLimits:
         """Another server answers, which has counted nothing."""
         if self._server:
             self._still_until = self._now() + LONGEST_HOLD_MS / 1000
-        self._server, self._introduces = server, False
+        self._server, self._introduces, self._reports = server, False, False
         self._places.give_back()
         self._asked = self._refused = self._silent_since = None
         self._again_at = float("-inf")

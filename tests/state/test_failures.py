@@ -78,8 +78,10 @@ ROWS = {
 ELSEWHERE = {
     "the server takes more than 50 ms ten times in a row": "test_a_slow_server_is_not_used",
     "the server is flushed, or restarted empty": "test_an_empty_server_costs_no_call",
-    "the connection works for moments only": "test_a_store_that_comes_back_for_a_moment_holds_no_call,"
-    " test_a_store_that_comes_back_for_a_moment_allows_no_more",
+    "the connection works for moments only": (
+        "test_a_store_that_comes_back_for_a_moment_holds_no_call, "
+        "test_a_store_that_comes_back_for_a_moment_allows_no_more"
+    ),
     "a call is cancelled": "test_the_reply_to_a_cancelled_question_is_not_given_to_the_next",
     "an event loop ends while it asks": "test_a_loop_that_ends_while_it_asks_disturbs_no_other",
     "the server fails over and loses writes": "test_failover",

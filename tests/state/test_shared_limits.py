@@ -415,6 +415,19 @@ def test_what_was_taken_alone_is_counted_when_the_store_is_back() -> None:
     assert world[1].sharing.statistics()["shared"] is True
 
 
+def test_what_was_taken_is_counted_once_although_two_replies_ask_for_it() -> None:
+    world = World(1, RateLimits(requests_per_minute=10))
+    for _ in range(3):
+        world[0].call()
+    world.settle()
+    world.fail_over(world.store.backup())
+    world[0].fleet.deliver()  # it hears which server it is, and asks for the state of its keys
+    world[0].fleet.beat()  # asks for it, too
+    world.settle()
+    world.advance(5.0)
+    assert world.counted()[0] == 3
+
+
 def come_back_for_a_moment(world: World, process: Process) -> None:
     """Reach the store until it is known what it counts, but not until it knows what was taken."""
     process.fleet.reaches_store = True
