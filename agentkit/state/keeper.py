@@ -292,7 +292,7 @@ class Keeper:
         beat = Pending(questions.beat(connection.process, self.mark), signal=WakeSignal())
         self._ask_all(store, [beat, *others])
         if beat.reply is None:
-            if connection.session == session:  # it was no fault of the connection
+            if connection.session == session:  # the connection itself works
                 connection.note_fault(ConnectionError("the reply is empty"))
             return False
         self.processes, _, self.mark = beat.reply
