@@ -6,7 +6,8 @@ follow it (single-flight). `agentkit.engine.shared_call` has the state of a shar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 from agentkit.engine.call import Call, Outcome
@@ -17,9 +18,11 @@ from agentkit.errors import BudgetExceededError, LLMError, StreamInterruptedErro
 from agentkit.policy.deadline import share
 from agentkit.policy.target import Target
 from agentkit.types import Response
-from agentkit.types.fleet import SharedResponses
+from agentkit.types.fleet import Claim
 
 MakeAttempts: TypeAlias = Callable[[Call, Target, Exchange], Flow[Outcome]]
+Step: TypeAlias = "Response[Any] | Exception | float | None"
+"""What a claim says to do next; see `agentkit.types.fleet.Claim`."""
 
 _MOST = 0.9
 """The part of its own time that a follower may have waited before it counts as used up, too."""
@@ -50,13 +53,14 @@ class Upstream(NamedTuple):
             yield from Store(self.key, outcome, self.target.endpoint.durable)
         return outcome
 
-    def fetch_in_fleet(self, shared: SharedResponses) -> Flow[Outcome]:
-        """Get the response from another process of the fleet, or fetch it for all of them."""
+    def fetch_in_fleet(self, claim: Claim, step: Step) -> Flow[Outcome]:
+        """Get the response from another process of the fleet, or fetch it for all of them.
+
+        `step` is the first one of `claim`, which is closed at the end.
+        """
         call = self.call
-        claim = shared.claim(self.key)
         published: Outcome | None = None
         try:
-            step = claim.step((yield from Consult(claim.question)))
             while isinstance(step, float) or (isinstance(step, Exception) and self._is_special()):
                 if isinstance(step, Exception):
                     step = 0.0  # what failed there may succeed here
@@ -89,20 +93,24 @@ class Upstream(NamedTuple):
         ended_early = bool(call.ledger) and call.ledger[-1].outcome == "abandoned"
         return call.retry is not None or bool(call.budgets) or ended_early
 
-    def lead(self, shared: SharedCall) -> Flow[None]:
-        """Lead `shared`: fetch the response, unless it was stored meanwhile, and finish with it."""
-        call = self.call
+    def reuse(self, shared: SharedCall, stored: Response[Any]) -> Flow[bool]:
+        """End `shared` with a response that was stored. False: it fails the check of this call."""
+        with _leading(shared):
+            adopted = self.call.adopted(stored, "hit")
+        if adopted is None:
+            return False
+        yield from self.exchange.deliver(self.call, adopted)
+        shared.finish(adopted, None)
+        return True
+
+    def lead(self, shared: SharedCall, step: Step) -> Flow[None]:
+        """Fetch the response for all that share it; `step` is the first one of their claim."""
+        call, claim = self.call, shared.take_claim()
         try:
-            stored = yield from Load(self.key, self.target.endpoint.durable)
-            outcome: Outcome | None = None if stored is None else call.adopted(stored, "hit")
-            if isinstance(outcome, Response):
-                yield from self.exchange.deliver(call, outcome)
+            if claim is None:
+                outcome = yield from self.fetch()
             else:
-                fleet = call.rules.shared_responses
-                if fleet is None or not self.target.endpoint.durable:
-                    outcome = yield from self.fetch()
-                else:
-                    outcome = yield from self.fetch_in_fleet(fleet)
+                outcome = yield from self.fetch_in_fleet(claim, step)
         except Exception as error:
             shared.finish(None, None if error is call.overdue else error)
         except BaseException:
@@ -144,24 +152,49 @@ def share_call(upstream: Upstream) -> Flow[Outcome]:
 
 
 def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
-    """Lead in place if a sync caller waits for a complete response, else beside the caller."""
-    if upstream.call.blocking and not upstream.exchange.streamed:
-        token = LED.set(LED.get() | {shared.key})
-        try:
-            yield from upstream.lead(shared)
-        finally:
-            LED.reset(token)
-        return
-    exchange = upstream.exchange.into(shared)
-    if exchange is not upstream.exchange:
-        upstream = upstream._replace(exchange=exchange)
+    """Lead: find the response in the cache or in the fleet by now, or fetch it.
+
+    It is fetched in place if a sync caller waits for a complete response, else beside the caller,
+    who may leave while others still wait for it.
+    """
+    call, target, exchange = upstream.call, upstream.target, upstream.exchange
+    in_place = call.blocking and not exchange.streamed
+    into = exchange.into(shared)
+    if into is not exchange:
+        upstream = upstream._replace(exchange=into)
+    step: Step = None
     try:
-        shared.running = yield from Launch(upstream.lead(shared), shared.key)
+        stored = yield from Load(upstream.key, target.endpoint.durable)
+        if stored is not None and (yield from upstream.reuse(shared, stored)):
+            return
+        fleet = call.rules.shared_responses
+        if fleet is not None and target.endpoint.durable:
+            claim = shared.claim = fleet.claim(upstream.key)
+            step = claim.step((yield from Consult(claim.question)))
+            if isinstance(step, Response):
+                if (yield from upstream.reuse(shared, step)):
+                    return
+                step = None
+        if in_place:
+            with _leading(shared):
+                yield from upstream.lead(shared, step)
+        else:
+            shared.running = yield from Launch(upstream.lead(shared, step), shared.key)
     except Exception as error:
-        shared.finish(None, error)
+        shared.finish(None, None if error is call.overdue else error)
     except BaseException:
         shared.finish(None, None)
         raise
+
+
+@contextmanager
+def _leading(shared: SharedCall) -> Iterator[None]:
+    """Let nothing in this context wait for `shared`, which it leads."""
+    token = LED.set(LED.get() | {shared.key})
+    try:
+        yield
+    finally:
+        LED.reset(token)
 
 
 def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:

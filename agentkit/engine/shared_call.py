@@ -15,6 +15,7 @@ from typing import Any
 from agentkit._fork import fork_safe_lock, on_fork
 from agentkit.engine.effects import Running
 from agentkit.types import Response, StreamEvent
+from agentkit.types.fleet import Claim
 
 LED: ContextVar[frozenset[str]] = ContextVar("agentkit_shared_calls_led", default=frozenset())
 """Keys of the shared calls that the current context is leading."""
@@ -49,6 +50,8 @@ class SharedCall:
         """The number of events that the fastest consumer has taken."""
         self._resume: Callable[[], None] | None = None
         self.running: Running | None = None
+        self.claim: Claim | None = None
+        """The claim of the leader, until `take_claim`. It ends with this call."""
         self._calls = calls
         self._callers = 1
         self._wakes: list[Callable[[], None]] = []
@@ -79,6 +82,7 @@ class SharedCall:
             self._calls.forget(self)
             if running is not None:
                 running.cancel()
+            self._end_claim()
             if (resume := self._resume) is not None:
                 resume()
 
@@ -113,7 +117,18 @@ class SharedCall:
         self.response, self.error = response, error
         self.abandoned = response is None and error is None
         self._calls.forget(self)
+        self._end_claim()
         self._fire()
+
+    def take_claim(self) -> Claim | None:
+        """The claim of the leader, once: whoever takes it closes it."""
+        with self._lock:
+            claim, self.claim = self.claim, None
+        return claim
+
+    def _end_claim(self) -> None:
+        if self.claim is not None and (claim := self.take_claim()) is not None:
+            claim.close(None)
 
     def lost(self) -> bool:
         """Whether it can never end, because its event loop is gone."""
