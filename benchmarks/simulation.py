@@ -119,7 +119,7 @@ class Member(Fleet):
     def unsubscribe(self, topic: str, receive: Receive) -> None:
         self._receivers.pop(topic, None)
 
-    def lead(self, question: Question) -> None:
+    def lead(self, question: Question, release: Question) -> None:
         raise NotImplementedError
 
     def stop_leading(self, question: Question) -> None:

@@ -75,7 +75,7 @@ class SharedClaim:
             return response
         if reply == questions.LEAD:
             self._renewal = questions.shared_renew(self._keys, self._holder)
-            self._fleet.lead(self._renewal)
+            self._fleet.lead(self._renewal, questions.shared_leave(self._keys, self._holder))
         return reply / 1000 if isinstance(reply, int) and reply > 0 else None
 
     def step_after_news(self) -> Response[Any] | Exception | float | None:

@@ -13,7 +13,8 @@ class Agenda:
 
     def __init__(self) -> None:
         self._lock = fork_safe_lock()
-        self._leads: dict[Question, None] = {}
+        self._leads: dict[Question, Question] = {}
+        """What renews each lead, with what releases it."""
         self._rounds: dict[MakeQuestions, None] = {}
         self._soon: dict[MakeQuestions, float] = {}
         """With the time at which to ask it."""
@@ -27,15 +28,21 @@ class Agenda:
             return list(self._leads)
 
     @property
+    def releases(self) -> list[Question]:
+        """What releases the leads of this process, when it ends before them."""
+        with self._lock:
+            return list(self._leads.values())
+
+    @property
     def rounds(self) -> list[MakeQuestions]:
         """What makes other questions for each heartbeat."""
         with self._lock:
             return list(self._rounds)
 
-    def lead(self, question: Question) -> None:
-        """Ask `question` with each heartbeat."""
+    def lead(self, question: Question, release: Question) -> None:
+        """Ask `question` with each heartbeat, and `release` at the end of this process."""
         with self._lock:
-            self._leads[question] = None
+            self._leads[question] = release
 
     def stop_leading(self, question: Question) -> None:
         """Forget `question`."""

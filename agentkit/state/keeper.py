@@ -163,13 +163,18 @@ class Keeper:
         self._connection.drop(store, error)
 
     def _leave(self, store: Store) -> None:
-        """Say that this process ends. What was posted was sent before."""
+        """Release what this process leads, and say goodbye. What was posted was sent before."""
         self._connection.purge.stop()
         try:
             self._send_early(store)
             for line in store.all_lines:
                 line.flush()
+            released = [Pending(each, signal=WakeSignal()) for each in self._agenda.releases]
+            for each in released:
+                store.line_of(each).send(each)
             store.ask(questions.leave(self._connection.process))
+            for each in released:
+                wait_for(each, PATIENCE)
         except Exception as error:  # noqa: BLE001  (its place in the fleet expires)
             log.debug("fleet: the last message failed: %s", type(error).__name__)
         self._drop(store, ConnectionError("the fleet is closed"))

@@ -81,13 +81,18 @@ def shared_claim(keys: SharedKeys, holder: str, process: str) -> Question:
     The reply is the answer as bytes, `LEAD`, or the number of milliseconds until the lease
     of the process that leads ends. Whoever waits gets a message when the call has ended.
     """
-    undo = shared_complete(keys, holder, "left", b"", ttl=1.0)
+    undo = shared_leave(keys, holder)
     return Question("shared_claim", keys, (holder, process, LEASE_MS), undo=undo)
 
 
 def shared_renew(keys: SharedKeys, holder: str) -> Question:
     """Renew the lease of `holder`. The reply is 1, or 0 if it does not lead."""
     return Question("shared_renew", (keys.call,), (holder, LEASE_MS))
+
+
+def shared_leave(keys: SharedKeys, holder: str) -> Question:
+    """End the shared call of `holder` without an outcome: one of those that wait takes over."""
+    return shared_complete(keys, holder, "left", b"", ttl=1.0)
 
 
 def shared_complete(

@@ -132,9 +132,9 @@ class ValkeyFleet:
         """Forget `receive`."""
         self._keeper.inbox.unsubscribe(topic, receive)
 
-    def lead(self, question: Question) -> None:
-        """Ask `question` with each heartbeat."""
-        self._agenda.lead(question)
+    def lead(self, question: Question, release: Question) -> None:
+        """Ask `question` with each heartbeat, and `release` when this process says goodbye."""
+        self._agenda.lead(question, release)
 
     def stop_leading(self, question: Question) -> None:
         """Forget `question`."""

@@ -103,8 +103,11 @@ class Fleet(Protocol):
         """Forget `receive`."""
         ...
 
-    def lead(self, question: Question) -> None:
-        """Ask `question` once a second, which renews a lease."""
+    def lead(self, question: Question, release: Question) -> None:
+        """Ask `question` once a second, which renews a lease, until `stop_leading`.
+
+        If the fleet is closed before that, `release` is asked, so that nobody waits for the lease.
+        """
         ...
 
     def stop_leading(self, question: Question) -> None:

@@ -65,6 +65,26 @@ class Gate:
                 wake()
 
 
+class Claim:
+    """A claim in a fleet that counts how often it is closed."""
+
+    question: Any = None
+    news: Any = None
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def step(self, reply: Any) -> None:
+        raise NotImplementedError
+
+    def step_after_news(self) -> None:
+        raise NotImplementedError
+
+    def close(self, outcome: Response[Any] | Exception | None) -> None:
+        assert outcome is None
+        self.closed += 1
+
+
 class EmptyStore:
     """A store that keeps nothing and records look-ups."""
 
@@ -629,6 +649,20 @@ class TestSignals:
         assert shared.has_room()
         assert resumed == [shared.taken]
         assert AHEAD // 2 <= shared.taken < AHEAD // 2 + TOGETHER
+
+    def test_a_claim_that_nobody_has_taken_ends_with_the_call(self) -> None:
+        left, finished, taken = (Claim() for _ in range(3))
+        shared = self.stream()
+        shared.claim = left
+        shared.leave()
+        shared = self.stream()
+        shared.claim = finished
+        shared.finish(None, RuntimeError())
+        shared = self.stream()
+        shared.claim = taken
+        assert shared.take_claim() is taken
+        shared.leave()
+        assert [left.closed, finished.closed, taken.closed] == [1, 1, 0]
 
     def test_the_last_caller_that_leaves_wakes_a_leader_that_waits(self) -> None:
         shared, resumed = self.stream(), list[str]()

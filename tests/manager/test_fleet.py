@@ -226,6 +226,50 @@ def test_a_cancelled_leader_leaves_the_call_to_another_process(
     first.close()
 
 
+def test_a_manager_that_is_closed_while_it_leads_hands_its_call_over_at_once(
+    make: Any, model: Model, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.state.questions.LEASE_MS", 10**6)
+    first, others = make(), [make() for _ in range(2)]
+    model.outcomes = ["of the first", "of the second"]
+    threads, _ = in_threads(lambda: generate(first))
+    assert model.entered.wait(10)
+    more, results = in_threads(*(lambda llm=llm: generate(llm) for llm in others))
+    until(lambda: waits(server) == 2)
+    first.close()
+    until(lambda: model.calls == 2)  # the first one still runs
+    model.release.set()
+    for each in more + threads:
+        each.join()
+    assert len(results) == 2
+    assert len(set(results)) == 1
+    assert model.calls == 2
+
+
+def test_a_caller_that_is_cancelled_while_it_asks_the_store_leaves_the_others_a_call(
+    make: Any, model: Model, server: Server
+) -> None:
+    llm = make()
+    model.release.set()
+
+    async def main() -> str:
+        await asyncio.gather(*(llm.agenerate(f"connect {n}") for n in range(10)))
+        server.pause()
+        asked = status(llm)["questions"]
+        tasks = [asyncio.create_task(llm.agenerate("hi")) for _ in range(3)]
+        while status(llm)["questions"] == asked:
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        server.resume()
+        first, *others = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(first, asyncio.CancelledError)
+        assert others == ["answer to hi"] * 2
+        return "done"
+
+    assert asyncio.run(main()) == "done"
+    assert model.calls == 11
+
+
 LEADER = """
 import sys
 from agentkit import LLMManager

@@ -94,7 +94,7 @@ class ScriptedFleet:
     async def aask(self, question: Question) -> Any:
         raise NotImplementedError
 
-    def lead(self, question: Question) -> None:
+    def lead(self, question: Question, release: Question) -> None:
         raise NotImplementedError
 
     def stop_leading(self, question: Question) -> None:

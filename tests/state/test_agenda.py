@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from agentkit.state.agenda import Agenda
+from agentkit.types.fleet import Question
 
 
 def test_what_is_asked_soon_is_asked_once_and_in_time() -> None:
@@ -19,6 +20,14 @@ def test_what_is_asked_soon_is_asked_once_and_in_time() -> None:
     assert agenda.take(10.0) == [first]
     assert agenda.take(10.0) == []
     assert agenda.due == math.inf
+
+
+def test_each_lead_has_a_release_until_it_ends() -> None:
+    agenda, question = Agenda(), Question("renew", (), ())
+    agenda.lead(question, question._replace(function="release"))
+    assert [each.function for each in (*agenda.leads, *agenda.releases)] == ["renew", "release"]
+    agenda.stop_leading(question)
+    assert agenda.leads == agenda.releases == []
 
 
 def test_a_forked_child_leaves_what_is_due_to_its_parent_but_not_its_rounds() -> None:

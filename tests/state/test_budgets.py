@@ -93,7 +93,7 @@ class Member:
     def unsubscribe(self, topic: str, receive: Receive) -> None:
         raise NotImplementedError
 
-    def lead(self, question: Question) -> None:
+    def lead(self, question: Question, release: Question) -> None:
         raise NotImplementedError
 
     def stop_leading(self, question: Question) -> None:

@@ -90,6 +90,8 @@ ELSEWHERE = {
     "test_a_clock_that_jumps_moves_the_next_probe, "
     "test_a_clock_that_jumps_admits_nothing_over_the_limit",
     "the process forks": "test_a_forked_child_is_another_process_of_the_fleet",
+    "the leading process closes its manager, or ends": "test_a_manager_that_is_closed_while_it_"
+    "leads_hands_its_call_over_at_once",
     "the leading process is killed": "test_fleet",
     "a message is lost": "test_fleet_breakers",
 }
