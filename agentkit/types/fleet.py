@@ -106,7 +106,7 @@ class Fleet(Protocol):
     def lead(self, question: Question, release: Question) -> None:
         """Ask `question` once a second, which renews a lease, until `stop_leading`.
 
-        If the fleet is closed before that, `release` is asked, so that nobody waits for the lease.
+        If the fleet is closed before that, `release` is asked, so that no process waits for the lease.
         """
         ...
 

@@ -650,7 +650,7 @@ class TestSignals:
         assert resumed == [shared.taken]
         assert AHEAD // 2 <= shared.taken < AHEAD // 2 + TOGETHER
 
-    def test_a_claim_that_nobody_has_taken_ends_with_the_call(self) -> None:
+    def test_a_claim_that_was_not_taken_ends_with_the_call(self) -> None:
         left, finished, taken = (Claim() for _ in range(3))
         shared = self.stream()
         shared.claim = left
