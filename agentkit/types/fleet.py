@@ -106,7 +106,8 @@ class Fleet(Protocol):
     def lead(self, question: Question, release: Question) -> None:
         """Ask `question` once a second, which renews a lease, until `stop_leading`.
 
-        If the fleet is closed before that, `release` is asked, so that no process waits for the lease.
+        If the fleet is closed before that, `release` is asked, so that no process has to wait for
+        the end of the lease.
         """
         ...
 
