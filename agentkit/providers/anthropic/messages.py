@@ -65,6 +65,12 @@ class AnthropicMessages(Adapter):
         """The decoder of ``message_…`` and ``content_block_…`` events."""
         return decoder.MessagesStreamDecoder(headers, model=self.model, origin=self.states.origin)
 
+    def reply_record(self) -> type[Any] | None:
+        """A ``message`` object."""
+        from agentkit.providers.anthropic.message_record import MessageRecord
+
+        return MessageRecord
+
     def event_record(self) -> type[Any] | None:
         """A ``content_block_delta`` event."""
         from agentkit.providers.anthropic.event_record import DeltaRecord

@@ -57,6 +57,10 @@ class Google(Adapter):
         """The decoder of ``GenerateContentResponse`` chunks."""
         return decoder.GenerateStreamDecoder(model=self.model, origin=self.states.origin)
 
+    def reply_record(self) -> type[Any] | None:
+        """A complete response, which has the shape of a chunk."""
+        return self.event_record()
+
     def event_record(self) -> type[Any] | None:
         """A ``GenerateContentResponse`` chunk."""
         from agentkit.providers.google.chunk_record import ChunkRecord

@@ -54,6 +54,12 @@ class OpenAIResponses(Adapter):
             headers, model=self.model, origin=self.states.origin
         )
 
+    def reply_record(self) -> type[Any] | None:
+        """A ``response`` object."""
+        from agentkit.providers.openai.response_record import ResponseRecord
+
+        return ResponseRecord
+
     def event_record(self) -> type[Any] | None:
         """An event such as ``response.output_text.delta``."""
         from agentkit.providers.openai.event_record import DeltaRecord

@@ -76,7 +76,7 @@ def test_a_typed_event_means_what_its_json_means(provider: str, event: dict[str,
 
 
 USED = {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0}}
-COMPLETE: list[dict[str, Any]] = [
+CHATS: list[dict[str, Any]] = [
     {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "id": "1", "usage": USED},
     {"choices": [{"message": {"content": None, "refusal": "no"}}]},
     {"choices": [{"message": {"content": "a", "reasoning": "hm"}}], "usage": {}},
@@ -103,19 +103,121 @@ COMPLETE: list[dict[str, Any]] = [
     },
     {"choices": [], "error": {"code": "rate_limit_exceeded", "message": "later"}},
 ]
+THINKING = {"type": "thinking", "thinking": "hm", "signature": "s"}
+TOOL_USE = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": [{"b": 1}]}, "caller": {}}
+MESSAGES: list[dict[str, Any]] = [
+    {
+        "id": "1",
+        "model": "n",
+        "content": [{"type": "text", "text": "a", "citations": None}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 9, "cache_read_input_tokens": 4, "output_tokens": 2.0},
+    },
+    {"content": [THINKING, {"type": "text", "text": "a"}, TOOL_USE], "stop_reason": "tool_use"},
+    {"content": [{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "a"}]},
+    {"content": [{**TOOL_USE, "name": None}]},
+    {"content": [], "stop_reason": "refusal", "usage": {"output_tokens_details": {}}},
+    {"content": [], "stop_reason": "max_tokens", "usage": None},
+    {"content": [], "error": {"type": "overloaded_error"}},
+]
+MESSAGE = {
+    "type": "message",
+    "id": "m",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "a", "annotations": [], "logprobs": []}],
+}
+REASONED = {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "hm"}]}
+ENCRYPTED = {**REASONED, "encrypted_content": "x", "status": None}
+IN_WORDS = {
+    "type": "reasoning",
+    "id": "r",
+    "summary": [],
+    "content": [{"type": "reasoning_text", "text": "hm"}],
+}
+CALLED = {"type": "function_call", "id": "i", "call_id": "c", "name": "f", "arguments": '{"a": 1}'}
+RESPONSES: list[dict[str, Any]] = [
+    {
+        "id": "1",
+        "model": "n",
+        "status": "completed",
+        "error": None,
+        "output": [MESSAGE],
+        "usage": {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 4}},
+    },
+    {"status": "completed", "output": [REASONED, MESSAGE]},
+    {"status": "completed", "output": [ENCRYPTED, MESSAGE, CALLED]},
+    {"status": "completed", "output": [IN_WORDS, {**MESSAGE, "phase": "final"}], "usage": {}},
+    {
+        "status": "completed",
+        "output": [{**MESSAGE, "content": [{"type": "refusal", "refusal": "no"}]}],
+    },
+    {
+        "status": "incomplete",
+        "output": [MESSAGE],
+        "incomplete_details": {"reason": "content_filter"},
+    },
+    {"status": "incomplete", "output": [], "incomplete_details": {"reason": "max_output_tokens"}},
+    {"status": "incomplete", "output": [MESSAGE]},
+    {"status": "failed", "output": []},
+]
+STOPPED = {"finishReason": "STOP", "index": 0}
+GENERATED: list[dict[str, Any]] = [
+    {
+        "candidates": [{"content": {"parts": [{"text": "a"}], "role": "model"}, **STOPPED}],
+        "usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 3},
+        "modelVersion": "n",
+        "responseId": "1",
+    },
+    {"candidates": [{"content": {"parts": [{"text": "hm", "thought": True}, CALL]}, **STOPPED}]},
+    {"candidates": [{"content": {"parts": [{"text": "a", **SIGNED}]}, **STOPPED}]},
+    {"candidates": [{"finishReason": "SAFETY"}], "usageMetadata": {"totalTokenCount": 9}},
+    {"candidates": [{"content": {"parts": [{"text": "a"}]}}]},
+    {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}},
+]
+COMPLETE = [
+    *(("openai", each) for each in CHATS),
+    *(("anthropic", each) for each in MESSAGES),
+    *(("openai-responses", each) for each in RESPONSES),
+    *(("google", each) for each in GENERATED),
+]
 
 
-@pytest.mark.parametrize("completion", COMPLETE)
-def test_a_typed_completion_means_what_its_json_means(completion: dict[str, Any]) -> None:
-    def answer(content: Any) -> Any:
-        try:
-            return adapter.decode(Reply(content, {}))
-        except Exception as error:
-            return type(error), str(error)
+def answer(adapter: Any, content: Any) -> Any:
+    """What a complete response means, or the error that it is."""
+    try:
+        return adapter.decode(Reply(content, {}))
+    except Exception as error:
+        usage = getattr(error, "usage", None)
+        return type(error), str(error), usage, getattr(error, "body", None)
 
-    adapter: Any = provider_for("openai:m", api_key="k", transport="native")
-    typed = typed_parser(adapter.reply_record())(json.dumps(completion).encode())
-    assert answer(typed) == answer(adapter.record(completion))
+
+@pytest.mark.parametrize(("provider", "content"), COMPLETE)
+def test_a_typed_response_means_what_its_json_means(provider: str, content: dict[str, Any]) -> None:
+    adapter: Any = provider_for(f"{provider}:m", api_key="k", transport="native")
+    typed = typed_parser(adapter.reply_record())(json.dumps(content).encode())
+    assert not isinstance(typed, adapter.record)
+    assert answer(adapter, typed) == answer(adapter, adapter.record(content))
+
+
+@pytest.mark.parametrize(
+    ("provider", "content"),
+    [
+        ("anthropic", {"content": [{**THINKING, "new": 1}]}),
+        ("anthropic", {"content": [{"type": "server_tool_use", "id": "t"}]}),
+        ("openai-responses", {"output": [{**REASONED, "new": 1}]}),
+        ("openai-responses", {"output": [{"type": "web_search_call", "id": "w"}]}),
+        ("openai-responses", {"output": [], "error": {"code": "server_error"}}),
+        ("google", {"candidates": [{"content": {"parts": [{"executableCode": {}}]}}]}),
+        ("google", {"promptFeedback": {"blockReason": "SAFETY"}}),
+    ],
+)
+def test_a_response_whose_fields_matter_and_are_unknown_is_not_typed(
+    provider: str, content: dict[str, Any]
+) -> None:
+    """It is read as plain JSON, which keeps them."""
+    adapter: Any = provider_for(f"{provider}:m", api_key="k", transport="native")
+    with pytest.raises(ValueError, match=r"Invalid value|unknown field|Expected `null`"):
+        typed_parser(adapter.reply_record())(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "openai-responses", "google"])
