@@ -62,8 +62,8 @@ def command(
 ) -> None:
     """Ask one question.
 
-    The answer goes to stdout; retries, fallbacks and errors go to stderr. Exit code 1: no answer,
-    or an incomplete one.
+    The answer goes to stdout; retries, fallbacks and errors go to stderr.
+    Exit code 1: no answer, or an incomplete one.
     """
     replace_unprintable(sys.stdout)
     replace_unprintable(sys.stderr)

@@ -84,14 +84,16 @@ def command(
 ) -> None:
     """Answer a file of requests; run it again to continue an interrupted run.
 
-    Each line of IN.JSONL is an object with a prompt or messages, an optional id, and parameters of
-    the model. A second run skips answered items and retries failed ones.
+    Each line of IN.JSONL is an object with a prompt or messages, an optional
+    id, and parameters of the model. A second run skips answered items and
+    retries failed ones.
 
     With --shards, --workers or --ray, the answers go to files in a folder, and
     `agentkit batch --join FOLDER OUT.JSONL` makes one file of them.
 
-    Exit code 1: an item failed, the models were down for the time of --patience, or the run could
-    not start. Exit code 3: the budget is spent, or the keys are refused.
+    Exit code 1: an item failed, the models were down for longer than
+    --patience, or the run could not start. Exit code 3: the budget is spent,
+    or the keys are rejected.
     """
     make = functools.partial(batch_manager, model, base_url, price)
     try:

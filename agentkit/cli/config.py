@@ -64,7 +64,7 @@ def check_command(file: File = None, as_json: AsJson = False) -> None:
 
 @app.command("show", cls=Command)
 def show_command(file: File = None, as_json: AsJson = False) -> None:
-    """Show all values, including defaults; of a key, its fingerprint and origin.
+    """Show all values, including defaults; for a key, its fingerprint and origin.
 
     Exit code 1: the configuration does not load.
     """

@@ -80,8 +80,8 @@ def command(
 ) -> None:
     """Play an outage on this machine and show how agentkit survives it.
 
-    Needs no key and no network, and writes nothing to disk. With --fleet, it needs a Valkey or
-    Redis server, which it starts for itself.
+    Needs no key and no network, and writes nothing to disk. With --fleet, it
+    starts a Valkey or Redis server, which must be installed.
     """
     if fleet:
         _play_fleet(fast=fast, as_json=as_json)

@@ -80,9 +80,9 @@ def list_command(
 
 @app.command("show", cls=Command)
 def show_command(run: RunId, journal: Journal, as_json: AsJson = False) -> None:
-    """Show what happened in a run, what it cost, and what waits or is in doubt.
+    """Show the history of a run, its cost, and calls that wait or are in doubt.
 
-    The story contains messages, arguments and results.
+    The history contains messages, arguments and results.
     """
     from agentkit.agent.runs.story import story_of
 
@@ -110,7 +110,8 @@ def resume_command(
     agent: Annotated[
         str,
         typer.Option(
-            metavar="MODULE:NAME", help="The agent, such as shop.agents:clerk; runs are not code."
+            metavar="MODULE:NAME",
+            help="The agent, such as shop.agents:clerk; code is not recorded.",
         ),
     ],
     run: Annotated[
@@ -127,7 +128,7 @@ def resume_command(
         ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Resume each run of the agent whose process is gone.")
+        bool, typer.Option("--all", help="Resume each run of the agent whose process has ended.")
     ] = False,
     approve: Annotated[
         list[str] | None, typer.Option(metavar="CALL", help="Approve a pending call.")

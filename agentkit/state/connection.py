@@ -1,7 +1,7 @@
-"""The connection to a store: whether it answers, the way of questions to it and of replies back.
+"""The connection to a store: whether it answers, and the exchange of questions and replies.
 
-Whoever asks sends the question and reads the reply, on a connection that threads share or on that
-of the event loop. While the store is lost, there is no reply.
+A caller sends its question and reads the reply itself, on a connection that all threads share or on
+that of its event loop. While the store is lost, there is no reply.
 """
 
 from __future__ import annotations

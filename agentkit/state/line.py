@@ -1,8 +1,8 @@
 """A connection over which many questions are on their way at once; their replies come in order.
 
-Whoever waits for a reply reads the connection: the thread that asked, which then needs no other
-thread, or the event loop that the line belongs to. One thread at a time reads, for all. The thread
-of the fleet reads the other replies.
+A caller reads its own reply: a thread reads the connection itself, without the help of another
+thread, and an event loop reads the line that belongs to it. One thread at a time reads, for all.
+The thread of the fleet reads the other replies.
 """
 
 from __future__ import annotations
