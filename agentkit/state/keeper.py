@@ -11,11 +11,11 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from agentkit._fork import WakeSignal
 from agentkit.state import questions
-from agentkit.state.address import PATIENCE
+from agentkit.state.address import CONNECT_TIMEOUT
 from agentkit.state.agenda import Agenda
 from agentkit.state.connection import GLANCE, Connection
 from agentkit.state.inbox import Inbox
@@ -110,8 +110,6 @@ class Keeper:
 
     def _connect(self) -> Store | None:
         """Lines that work, with an inbox that hears. None: the store is lost."""
-        from redis.client import PubSub
-
         connection = self._connection
         was_down, session = connection.state == "down", connection.session
         store: Store | None = None
@@ -124,9 +122,7 @@ class Keeper:
                 trips=connection.trips,
                 name=self._name,
             )
-            heard = PubSub(store.client.connection_pool, ignore_subscribe_messages=True)
-            heard.subscribe(questions.inbox_of(connection.process), questions.NEWS)
-            heard.get_message(timeout=PATIENCE)
+            heard = self._subscribe(store)
             self.inbox.listen(heard, name=f"{self._name}-inbox", lost=connection.signal.set)
             for _ in range(2 if was_down else 1):
                 begun = time.monotonic()
@@ -146,6 +142,29 @@ class Keeper:
         connection.open()
         self._beat_at = 0.0  # now that questions are sent, ask what others ask with each heartbeat
         return store
+
+    def _subscribe(self, store: Store) -> Any:
+        """The source of messages, after the server has confirmed that it sends them.
+
+        It may not be the server that answers the questions, so that their replies prove nothing.
+
+        Raises:
+            OSError, redis.RedisError: the server does not answer, or refuses.
+        """
+        from redis.client import PubSub
+
+        heard = PubSub(store.client.connection_pool)
+        channels = (questions.inbox_of(self._connection.process), questions.NEWS)
+        until = time.monotonic() + CONNECT_TIMEOUT
+        try:
+            heard.subscribe(*channels)
+            for _ in channels:
+                if heard.get_message(timeout=max(0.0, until - time.monotonic())) is None:
+                    raise TimeoutError("the server confirms no subscription")  # noqa: TRY301
+        except BaseException:
+            heard.close()
+            raise
+        return heard
 
     def _rest(self, until: float) -> None:
         """Answer what waited for a connection with None, and wait until the next try."""

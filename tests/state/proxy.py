@@ -22,6 +22,10 @@ class Proxy:
         self._server = server
         self._flowing = threading.Event()
         self._flowing.set()
+        self._messages = threading.Event()
+        self._messages.set()
+        self._subscribed: set[socket.socket] = set()
+        """The connections to the server that have asked for messages."""
         self._cut = False
         self._error: bytes | None = None
         self._open: list[socket.socket] = []
@@ -45,6 +49,14 @@ class Proxy:
         """Send the replies that were kept, and those that come."""
         self._flowing.set()
 
+    def hold_messages(self) -> None:
+        """Keep what the server sends to those that subscribe."""
+        self._messages.clear()
+
+    def release_messages(self) -> None:
+        """Send the messages that were kept, and those that come."""
+        self._messages.set()
+
     def answer(self, error: bytes | None) -> None:
         """Answer each command with `error` instead of the server's reply."""
         self._error = error
@@ -57,6 +69,7 @@ class Proxy:
                 with suppress(OSError):
                     self._open.pop().shutdown(socket.SHUT_RDWR)
         self._flowing.set()
+        self._messages.set()
 
     def repair(self) -> None:
         """Let new connections through."""
@@ -95,8 +108,12 @@ class Proxy:
             while data := source.recv(65_536):
                 if replies:
                     self._flowing.wait()
+                    if source in self._subscribed:
+                        self._messages.wait()
                     if self._error is not None:
                         data = self._error * max(1, self.requests[-1].count(b"EVALSHA"))
+                elif b"SUBSCRIBE" in data:
+                    self._subscribed.add(sink)
                 sink.sendall(data)
                 if not replies:
                     self.requests.append(data)

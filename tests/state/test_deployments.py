@@ -172,13 +172,23 @@ def make_cluster(members: list[Node]) -> None:
     for node in members[1:]:
         members[0].run("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
     for node in members:
-        until(lambda node=node: b"cluster_state:ok" in raw_info(node))  # type: ignore[misc]
+        until(lambda node=node: b"cluster_state:ok" in raw(node, "INFO"))  # type: ignore[misc]
+        until(lambda node=node: knows(node, len(members)))  # type: ignore[misc]
 
 
-def raw_info(node: Node) -> bytes:
+def knows(node: Node, count: int) -> bool:
+    """Whether a node can send to all others: until then, it serves its slots and drops messages."""
+    lines = raw(node, "NODES").decode().splitlines()
+    flags_and_links = [(each.split()[2], each.split()[7]) for each in lines]
+    return len(lines) == count and all(
+        "handshake" not in flags and link == "connected" for flags, link in flags_and_links
+    )
+
+
+def raw(node: Node, what: str) -> bytes:
     with redis.Redis(port=node.port) as client:
         connection = client.connection_pool.get_connection()
-        connection.send_command("CLUSTER", "INFO")
+        connection.send_command("CLUSTER", what)
         found: bytes = connection.read_response()
         return found
 

@@ -180,6 +180,27 @@ def test_no_call_fails_and_no_loop_stands_still(name: str, server: Server, proxy
             until(lambda: other.spent_tokens > spent)
 
 
+def test_a_store_that_sends_no_messages_is_not_used(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentkit.state.keeper.CONNECT_TIMEOUT", 0.02)
+    proxy.hold_messages()
+    heard: list[bytes] = []
+    fleet = ValkeyFleet(proxy.url)
+    until(lambda: fleet.statistics()["faults"].keys() == {"TimeoutError"})
+    assert not fleet.is_up
+    monkeypatch.setattr("agentkit.state.keeper.CONNECT_TIMEOUT", 20.0)
+    proxy.release_messages()
+    until(lambda: fleet.is_up)
+    keys = SharedKeys.of("group", "key")
+    fleet.subscribe(keys.call, heard.append)
+    assert fleet.ask(questions.shared_claim(keys, "other:1", "other")) == questions.LEAD
+    assert fleet.ask(questions.shared_claim(keys, f"{fleet.process}:1", fleet.process)) > 0
+    fleet.post(questions.shared_complete(keys, "other:1", "answer", b"it", ttl=60.0))
+    until(lambda: heard == [b"answer\nit"])
+    fleet.close()
+
+
 def test_a_slow_server_is_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = ValkeyFleet(server.url)
     until(lambda: fleet.state == "up")
