@@ -34,6 +34,7 @@ RANDOM_EXAMPLES = 10
 _numbers = itertools.count()
 _OFFLINE = forbid_network()
 _OFFLINE.__enter__()  # for the life of the process, collection included
+gc.disable()  # until the tests are collected: what has been loaded stays
 
 
 class _Heap:
@@ -69,6 +70,7 @@ def _is_quick(item: pytest.Item) -> bool:
 
 def pytest_collection_finish() -> None:
     _Heap.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,6 +13,7 @@ private *module* (``agentkit._fork``) is private to the package, so its modules 
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def inherited_private_names(root: Path = ROOT) -> list[Finding]:
     ]
 
 
+@functools.cache
 def _all(root: Path) -> list[Finding]:
     files = package_files(root)
     modules = {path.parent.name if path.stem == "__init__" else path.stem for path in files}

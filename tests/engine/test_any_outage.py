@@ -274,7 +274,7 @@ def deadline_holds(asked: Asked) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_any_outage_of_complete_answers(data: st.DataObject) -> None:
     outage = Outage(data, stream=False)
     for _ in range(data.draw(st.integers(1, 3), label="requests")):
@@ -286,7 +286,7 @@ def test_any_outage_of_complete_answers(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.sampled_from(["raise", "restart", "continue"]))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_any_outage_of_streams(data: st.DataObject, on_interrupt: Any) -> None:
     outage = Outage(data, stream=True)
     for _ in range(data.draw(st.integers(1, 3), label="requests")):
@@ -319,7 +319,7 @@ def reported_truthfully(asked: Asked) -> None:
 
 
 @given(st.data(), st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_leaving_at_any_moment_leaks_nothing(data: st.DataObject, stream: bool) -> None:
     outage = Outage(data, stream=stream)
     asked = outage.ask(StreamExchange("restart") if stream else COMPLETE, exits=True)
@@ -329,7 +329,7 @@ def test_leaving_at_any_moment_leaks_nothing(data: st.DataObject, stream: bool) 
 
 
 @given(st.data(), st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_cancellation_at_any_moment_leaks_nothing(data: st.DataObject, stream: bool) -> None:
     outage = Outage(data, stream=stream)
     asked = outage.ask(StreamExchange("continue") if stream else COMPLETE, cancels=True)
@@ -407,7 +407,7 @@ def _counts(stops: list[Target], asked: Asked) -> list[tuple[str, int]]:
     st.sampled_from(["sequential", "rounds"]),
     st.sampled_from([0.4, 5.0, 300.0]),
 )
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_a_first_attempt_in_one_frame_is_like_any_other(
     models: list[dict[str, Any]], script: list[Any], order: Order, deadline: float
 ) -> None:

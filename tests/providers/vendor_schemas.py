@@ -50,8 +50,8 @@ def _check_typed(provider: str, body: Mapping[str, Any]) -> None:
     _adapter(provider).validate_python(dict(body), strict=True)
 
 
-def _check_google(body: Mapping[str, Any]) -> None:
-    """The SDK's models forbid unknown fields."""
+@functools.cache
+def _google_adapters() -> Mapping[str, TypeAdapter[Any]]:
     from google.genai import types as google
 
     fields = {
@@ -65,18 +65,28 @@ def _check_google(body: Mapping[str, Any]) -> None:
         "serviceTier": google.ServiceTier,
         "store": bool,
     }
+    return {name: TypeAdapter(kind) for name, kind in fields.items()}
+
+
+def _check_google(body: Mapping[str, Any]) -> None:
+    """The SDK's models forbid unknown fields."""
     for name, value in body.items():
-        TypeAdapter(fields[name]).validate_python(value)
+        _google_adapters()[name].validate_python(value)
+
+
+@functools.cache
+def _bedrock_shape() -> Any:
+    import botocore.session
+
+    service = botocore.session.get_session().get_service_model("bedrock-runtime")
+    return service.operation_model("Converse").input_shape
 
 
 def _check_bedrock(arguments: Mapping[str, Any]) -> None:
     """The model that botocore itself has of Bedrock's Converse."""
-    import botocore.session
     from botocore.validate import ParamValidator
 
-    service = botocore.session.get_session().get_service_model("bedrock-runtime")
-    shape = service.operation_model("Converse").input_shape
-    report = ParamValidator().validate({"modelId": "some-model", **arguments}, shape)
+    report = ParamValidator().validate({"modelId": "some-model", **arguments}, _bedrock_shape())
     assert not report.has_errors(), report.generate_report()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,8 +107,10 @@ def folder() -> Iterator[str]:
 def test_a_run_that_is_killed_anywhere_finishes_and_does_nothing_twice(go: Go, folder: str) -> None:
     _, points = to_the_end(go, World(), f"sqlite:///{folder}/count.sqlite", None)
     assert points > 40
+    # Every point of one way; of the others, which record alike, a third, others in each run.
+    some = range(1, points + 1) if go is run else range(random.randint(1, 3), points + 1, 3)
     doubts = 0
-    for at in range(1, points + 1):
+    for at in some:
         world = World()
         result, _ = to_the_end(go, world, f"sqlite:///{folder}/{at}.sqlite", at)
         assert result.text == "done"
