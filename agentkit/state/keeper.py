@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from agentkit._fork import WakeSignal
 from agentkit.state import questions
-from agentkit.state.address import CONNECT_TIMEOUT
+from agentkit.state.address import CONNECT_TIMEOUT, PATIENCE
 from agentkit.state.agenda import Agenda
 from agentkit.state.connection import GLANCE, Connection
 from agentkit.state.inbox import Inbox
