@@ -55,6 +55,18 @@ _PROBLEMS: Final = (
         "",
         "the certificate of the server is not trusted: add ?ssl_ca_certs=, or use its host name",
     ),
+    (
+        ("SSLError",),
+        "wrong version number",
+        "the server does not speak TLS on this port: use the scheme valkey, or its port for TLS",
+    ),
+    (
+        ("InvalidResponse", "ProtocolError"),
+        "",
+        "what answers is neither Valkey nor Redis: check the host and the port",
+    ),
+    (("FileNotFoundError",), "", "no server has opened the socket that the URL names"),
+    (("gaierror",), "", "no host has the name that is in the URL"),
 )
 """Kinds of errors, words of their text, and the problem."""
 

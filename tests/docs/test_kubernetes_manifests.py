@@ -71,6 +71,9 @@ def test_the_configuration_is_read_with_the_variables_of_the_secret(
     settings = load_settings(file, {**variables, "OPENAI_API_KEY": "k" * 20})
     with LLMManager.from_config(settings, fleet="off") as manager:
         assert set(manager.list_models()) == {"openai", "anthropic"}
+    assert settings.deadline is not None
+    grace = pod(objects, "agentkit-worker")["spec"]["terminationGracePeriodSeconds"]
+    assert settings.deadline < grace, "a pod that ends finishes its calls"
 
 
 def test_a_fleet_has_all_rights_that_it_needs(objects: dict[str, dict[str, Any]]) -> None:

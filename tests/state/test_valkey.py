@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -447,6 +450,34 @@ def test_the_check_says_what_to_do_about_a_server_that_answers_with_errors(
 ) -> None:
     server.run(*break_it)
     assert problem in check_store(f"{server.url}{option}")["problem"]
+
+
+def answer_like_http(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "problem"),
+    [
+        ("valkey", "what answers is neither Valkey nor Redis: check the host and the port"),
+        ("valkeys", "the server does not speak TLS on this port: use the scheme valkey"),
+    ],
+)
+def test_the_check_recognizes_a_server_of_another_kind(scheme: str, problem: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_like_http, args=(listener,), daemon=True).start()
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        assert problem in check_store(url)["problem"]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_check_says_that_there_is_no_socket(tmp_path: Path) -> None:
+    problem = check_store(f"unix://{tmp_path}/none")["problem"]
+    assert problem == "no server has opened the socket that the URL names"
 
 
 def test_the_rights_that_the_documentation_lists_are_enough(server: Server) -> None:
