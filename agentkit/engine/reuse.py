@@ -6,8 +6,7 @@ follow it (single-flight). `agentkit.engine.shared_call` has the state of a shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from agentkit.engine.call import Call, Outcome
@@ -95,8 +94,11 @@ class Upstream(NamedTuple):
 
     def reuse(self, shared: SharedCall, stored: Response[Any]) -> Flow[bool]:
         """End `shared` with a response that was stored. False: it fails the check of this call."""
-        with _leading(shared):
+        token = LED.set(LED.get() | {shared.key})  # a check of the caller's may make calls
+        try:
             adopted = self.call.adopted(stored, "hit")
+        finally:
+            LED.reset(token)
         if adopted is None:
             return False
         yield from self.exchange.deliver(self.call, adopted)
@@ -176,8 +178,11 @@ def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
                     return
                 step = None
         if in_place:
-            with _leading(shared):
+            token = LED.set(LED.get() | {shared.key})
+            try:
                 yield from upstream.lead(shared, step)
+            finally:
+                LED.reset(token)
         else:
             shared.running = yield from Launch(upstream.lead(shared, step), shared.key)
     except Exception as error:
@@ -185,16 +190,6 @@ def _start(upstream: Upstream, shared: SharedCall) -> Flow[None]:
     except BaseException:
         shared.finish(None, None)
         raise
-
-
-@contextmanager
-def _leading(shared: SharedCall) -> Iterator[None]:
-    """Let nothing in this context wait for `shared`, which it leads."""
-    token = LED.set(LED.get() | {shared.key})
-    try:
-        yield
-    finally:
-        LED.reset(token)
 
 
 def _follow(call: Call, shared: SharedCall, exchange: Exchange) -> Flow[int]:

@@ -40,6 +40,10 @@ def inbox_of(process: str) -> str:
     return f"{PREFIX}inbox:{process}"
 
 
+_INBOXES: Final = inbox_of("")
+"""What the channels of all processes begin with."""
+
+
 def mark_key(tag: str = FLEET) -> str:
     """The key of the mark of a server: since when it remembers everything, in ms.
 
@@ -104,5 +108,5 @@ def shared_complete(
     `ttl` is the number of seconds for which an answer is kept.
     """
     milliseconds = max(1, int(ttl * 1000))
-    args = (holder, outcome, data, milliseconds, inbox_of(""), LARGEST_MESSAGE)
+    args = (holder, outcome, data, milliseconds, _INBOXES, LARGEST_MESSAGE)
     return Question("shared_complete", keys, args)
