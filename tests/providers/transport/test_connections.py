@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import warnings
+from typing import Any
 
 import pytest
 
@@ -301,11 +302,54 @@ def test_a_forked_child_opens_connections_of_its_own(way: str) -> None:
                 return str(adapter.send(Request(prompt="q")).text)
             return str(asyncio.run(adapter.asend(Request(prompt="q"))).text)
 
-        with asking("sync", adapter) as parent:
+        with asking(way, adapter) as parent:
             parent.ask()
             assert in_child(ask) == "Paris"
             assert parent.ask() == "Paris"
             assert server.accepted == 2
+
+
+@forks
+@either_way
+def test_a_forked_child_disturbs_no_stream_of_its_parent(way: str) -> None:
+    forked = threading.Event()
+    answers = iter([True])
+
+    def talk(link: Link) -> None:
+        while link.request() is not None:
+            if next(answers, False):
+                *start, middle, last, done, end = chunked(CHUNK, CHUNK, LAST, DONE)
+                link.send(*start)
+                assert forked.wait(PATIENCE)
+                link.send(middle + last + done + end)
+            else:
+                link.send(http(ANSWER))
+
+    with serving(talk) as server, asyncio.Runner() as runner:
+        adapter = native(server.url)
+        request = Request(prompt="q", timeout=PATIENCE)
+
+        def ask() -> str:
+            if way == "sync":
+                return str(adapter.send(request).text)
+            return str(asyncio.run(adapter.asend(request)).text)
+
+        events: Any = adapter.stream(request) if way == "sync" else adapter.astream(request)
+
+        def step() -> Any:
+            return next(events) if way == "sync" else runner.run(anext(events))
+
+        assert step().text == "Paris"
+        assert in_child(ask) == "Paris"
+        forked.set()
+        assert step().text == "Paris"
+        assert step().finish_reason == "stop"
+        runner.run(adapter.aclose())
+        if way == "sync":
+            events.close()
+        else:
+            runner.run(events.aclose())
+        server.wait_until_all_left()
 
 
 @complete_and_stream

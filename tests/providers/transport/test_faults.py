@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import InvalidRequestError, InvalidResponseError, NetworkError
+from agentkit import InvalidRequestError, InvalidResponseError, NetworkError, ProviderTimeoutError
 from agentkit.providers.transport import size_limit
 from agentkit.providers.transport.http.failures import HttpConnectionError
 from tests.providers.transport.servers import (
@@ -62,6 +62,15 @@ def test_a_length_that_is_too_short_never_fills_the_next_answer(way: str) -> Non
         for _ in range(2):
             assert isinstance(asker.error(), InvalidResponseError)
         assert server.accepted == 2
+
+
+@either_way
+def test_a_length_that_is_too_long_ends_with_the_time_limit(way: str) -> None:
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + ANSWER
+    with serving(answering(long)) as server:
+        with asking(way, native(server.url)) as asker:
+            assert isinstance(asker.error(timeout=0.05), ProviderTimeoutError)
+        server.wait_until_all_left()
 
 
 @pytest.mark.parametrize(

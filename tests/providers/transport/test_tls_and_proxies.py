@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 import traceback
@@ -186,6 +187,36 @@ def test_a_handshake_or_a_proxy_that_hangs_ends_with_its_own_limit(
         ):
             caller.post(read_timeout=600.0)
         assert str(caught.value) == message
+        server.wait_until_all_left()
+
+
+def leave_the_handshake(link: Link) -> None:
+    link.connection.recv(100)
+
+
+def speak_plain_http(link: Link) -> None:
+    link.connection.recv(100)
+    link.send(http(ANSWER))
+    link.wait()
+
+
+def send_a_broken_record(link: Link) -> None:
+    link.use_tls(identity("127.0.0.1"))
+    link.request()
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+    socket.socket.sendall(link.connection, b"\x17\x03\x03\x00\x10" + b"x" * 16)
+    while socket.socket.recv(link.connection, 65_536):
+        pass
+
+
+@pytest.mark.parametrize("talk", [leave_the_handshake, speak_plain_http, send_a_broken_record])
+@either_way
+def test_a_server_that_breaks_tls_is_a_failed_connection(
+    way: str, talk: Callable[[Link], None]
+) -> None:
+    with serving(talk) as server:
+        with asking(way, native(f"https://127.0.0.1:{server.port}/v1")) as asker:
+            assert isinstance(asker.error(), NetworkError)
         server.wait_until_all_left()
 
 
