@@ -31,6 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _build(to: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    environment["SEPARATE_SIGNATURES"] = "false"  # each would be formatted by a program
     finished = subprocess.run(
         [*command, str(to)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -53,6 +53,7 @@ def _shared_server() -> Iterator[WireServer]:
 @pytest.fixture
 def server(shared_server: WireServer, monkeypatch: pytest.MonkeyPatch) -> WireServer:
     """A provider at the addresses in the environment: a model needs nothing but its name."""
+    monkeypatch.setenv("AGENTKIT_CACHE", "memory")  # as a test run of a user has it
     monkeypatch.setenv("OPENAI_API_KEY", "made-up")
     monkeypatch.setenv("OPENAI_BASE_URL", shared_server.openai_url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "made-up")

@@ -94,7 +94,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, min_size=3, max_size=30), st.sampled_from([1, 8]))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_the_scripts_do_what_the_functions_in_memory_do(
     client: redis.Redis, taken: list[Any], processes: int
 ) -> None:
