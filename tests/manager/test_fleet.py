@@ -153,6 +153,26 @@ def test_a_shared_response_is_complete_and_marked_as_cached(make: Any, model: Mo
     assert second.ledger.cache == "hit"
 
 
+def test_a_response_from_another_process_needs_no_task(make: Any, model: Model) -> None:
+    model.release.set()
+    generate(make())
+    second = make()
+    started: list[Any] = []
+
+    def start(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        started.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(start)
+        assert await second.agenerate("hi") == "answer to hi"
+        loop.set_task_factory(None)
+
+    asyncio.run(main())
+    assert (model.calls, started) == (1, [])
+
+
 def test_a_response_from_another_process_is_kept_in_memory(make: Any, model: Model) -> None:
     model.release.set()
     generate(make())
