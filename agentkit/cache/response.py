@@ -67,21 +67,21 @@ class ResponseCache:
         wall: Callable[[], float] = time.time,
         memory: RecentTable[Response[Any]] | None = None,
     ) -> None:
-        self._ttl = number("cache_ttl", ttl, above=True, hint="pass seconds, such as 3600")
+        self.ttl = number("cache_ttl", ttl, above=True, hint="pass seconds, such as 3600")
+        """Seconds for which a response is valid."""
         given: Any = namespace
         if not isinstance(given, str):
             raise ConfigurationError(
                 f"cache_namespace must be a str, got {namespace!r}",
                 hint="pass the name of an application or a tenant",
             )
-        group = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        self.group = group
+        self.group = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         """The digest of the namespace, which begins each address in a store."""
-        self._group = f"{group}:"
+        self._stem = f"{self.group}:"
         self._store = store
         # A store of our own deletes the entries of a group. In any other, clearing starts a new
         # generation, whose mark in the store is read before the first access.
-        self._prefix = self._group if isinstance(store, DiskStore | MemoryStore) else None
+        self._prefix = self._stem if isinstance(store, DiskStore | MemoryStore) else None
         self._clock = clock
         self._wall = wall
         self._memory = RecentTable[Response[Any]](clock=clock) if memory is None else memory
@@ -147,18 +147,13 @@ class ResponseCache:
             self._memory.put(key, response, remaining, size)
         return copy_as_cached(response) if response.tool_calls else response
 
-    @property
-    def ttl(self) -> float:
-        """Seconds for which a response is valid."""
-        return self._ttl
-
     def _remaining(self, stored: float) -> float:
         """Seconds for which a response from the time `stored` is still valid.
 
         A time in the future comes from a clock that was set back: the true age is unknown, and
         taken to be as large as the difference.
         """
-        return self._ttl - abs(self._wall() - stored)
+        return self.ttl - abs(self._wall() - stored)
 
     def clear(self) -> None:
         """Delete every response of this namespace, including those that wait to be written.
@@ -171,7 +166,7 @@ class ResponseCache:
         """
         self._forget(self._clear_store)
         for each in list(_open_caches):
-            if each is not self and each._group == self._group and each._shares(self._store):
+            if each is not self and each.group == self.group and each._shares(self._store):
                 each._forget(each._read_prefix_again)
 
     def flush(self, timeout: float = 5.0) -> bool:
@@ -282,7 +277,7 @@ class ResponseCache:
             message = "did not cache a response whose tool calls have arguments that are not JSON"
             self._faults.note("unserialisable", message)
             return None
-        self._memory.put(key, kept, self._ttl, size)
+        self._memory.put(key, kept, self.ttl, size)
         return kept
 
     def _save_to_store(self, key: str, response: Response[Any], stored: float) -> None:
@@ -291,16 +286,16 @@ class ResponseCache:
             return
         try:
             address = (self._prefix or self._read_prefix(store)) + key
-            store.set(address, encode(address, response, stored), self._ttl)
+            store.set(address, encode(address, response, stored), self.ttl)
             self._consecutive_faults = 0
         except Exception as error:  # noqa: BLE001  (whatever a store raises is counted)
             self._note_fault("write", error)
 
     def _read_prefix(self, store: Store) -> str:
         """The prefix of every address: the group, and the mark of its generation if it has one."""
-        mark = store.get(f"{self._group}generation")
+        mark = store.get(f"{self._stem}generation")
         valid = isinstance(mark, bytes) and mark.isalnum()
-        self._prefix = f"{self._group}{mark.decode('ascii')}." if mark and valid else self._group
+        self._prefix = f"{self._stem}{mark.decode('ascii')}." if mark and valid else self._stem
         return self._prefix
 
     def _clear_store(self) -> None:
@@ -309,11 +304,11 @@ class ResponseCache:
             return
         try:
             if isinstance(store, DiskStore | MemoryStore):
-                store.clear(self._group)
+                store.clear(self._stem)
             else:
                 mark = secrets.token_hex(8)
-                self._prefix = f"{self._group}{mark}."
-                store.set(f"{self._group}generation", mark.encode("ascii"), self._ttl)
+                self._prefix = f"{self._stem}{mark}."
+                store.set(f"{self._stem}generation", mark.encode("ascii"), self.ttl)
         except Exception as error:  # noqa: BLE001  (whatever a store raises is counted)
             self._note_fault("clear", error)
 

@@ -28,9 +28,9 @@ log = logging.getLogger("agentkit.fleet")
 HEARTBEAT: Final = 1.0
 """Seconds between two heartbeats, and between two tries to reach a lost store."""
 SLOW_IN_A_ROW: Final = 10
-"""So many slow replies in a row make the thread check the store, which is lost if it is slow."""
+"""Slow replies in a row after which the thread checks the store, which is lost if it is slow."""
 GLANCES: Final = 50
-"""So many looks without a reply that no call reads make the next ones rarer."""
+"""Looks in a row that found nothing to read, after which the thread looks less often."""
 
 
 class Keeper:

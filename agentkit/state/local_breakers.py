@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from agentkit.state.circuit_questions import SCALE, CircuitState
 
 FIRST_PAUSE: Final = 1_000
+"""Milliseconds after the first dispute in which failures in a row do not open a circuit."""
 LONGEST_PAUSE: Final = 30_000
-"""Milliseconds after a dispute in which failures in a row do not open a circuit."""
+"""The same after many disputes; it doubles with each."""
 BUCKETS: Final = 6
 """In how many parts the window of the rates slides."""
 MOST_TALLIES: Final = 32
-"""How many witnesses may have a tally."""
+"""The most witnesses that have a tally."""
 
 Reply: TypeAlias = "list[Any]"
 
@@ -30,19 +31,30 @@ class _Tally(NamedTuple):
 
 @dataclass(slots=True)
 class _Circuit:
+    """A circuit. Times are milliseconds; its fields are those of the scripts."""
+
     expires: int
     state: CircuitState = "closed"
     era: int = 0
     until: int = 0
+    """When the next probe is due."""
     holder: str = ""
+    """Who holds the probe."""
     good: int = 0
+    """Probes that succeeded in a row."""
     opened: int = 0
     since: int = 0
+    """The time of the oldest failure for which it opened; 0: a success does not dispute it."""
     by: str = ""
+    """The witnesses that opened it."""
     quiet: int = 0
+    """Until when failures in a row do not open it, after a dispute."""
     pause: int = 0
+    """How long that was."""
     mode: str = ""
+    """Whether its witnesses are hosts or processes."""
     failures: list[tuple[int, str]] = field(default_factory=list)
+    """When, and the witness."""
     tallies: dict[str, list[_Tally]] = field(default_factory=dict)
 
 

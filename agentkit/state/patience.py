@@ -44,7 +44,7 @@ class Patience:
         return now < self._late_at + LATE_PATIENCE
 
     def is_slow(self, begun: float, now: float) -> bool:
-        """Whether a store is slow that took from `begun` until `now`."""
+        """Whether a store that took from `begun` until `now` is slow."""
         return now - begun > SLOW and not self.is_late(now)
 
     def suspects(self, silence: float) -> bool:

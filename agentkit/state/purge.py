@@ -9,8 +9,8 @@ from agentkit._fork import fork_safe_lock
 from agentkit.state.line import Node, Pending
 from agentkit.state.store import Store
 
-_LOOKED_AT: Final = 1_000
-"""How many keys the server looks at in one step."""
+_KEYS_A_STEP: Final = 1_000
+"""The keys that the server looks at in one step, about."""
 
 
 class _Search:
@@ -69,7 +69,7 @@ class Purge:
         if search.nodes is None:
             search.nodes = store.nodes
         node = search.nodes[0]
-        found = store.scan(node, search.cursor, f"{search.prefix}*", _LOOKED_AT)
+        found = store.scan(node, search.cursor, f"{search.prefix}*", _KEYS_A_STEP)
         search.cursor, keys = found
         store.execute(node, *(("UNLINK", key) for key in keys))
         if search.cursor == 0:

@@ -143,6 +143,21 @@ def reserve(
     return Question("quota_reserve", (*of_all, *members), tuple(args), retry=True)
 
 
+class Reserved(NamedTuple):
+    """The reply to `reserve`."""
+
+    bucket: int
+    wait: int
+    granted: Sequence[int]
+    numbers: Sequence[int]
+    ahead: Sequence[int]
+
+    @property
+    def states(self) -> list[Sequence[int]]:
+        """The five numbers of each member."""
+        return [self.numbers[at : at + 5] for at in range(0, len(self.numbers), 5)]
+
+
 def introduce(
     keys: QuotaKeys,
     member: tuple[str, str],
@@ -226,6 +241,32 @@ def watch(
         args += [int(each.had), each.users]
     watched = [key for each in members for key in each.keys]
     return Question("quota_watch", (keys.mark, *watched), tuple(args))
+
+
+class MemberState(NamedTuple):
+    """A row of the reply to `watch`."""
+
+    is_unknown: bool
+    """Whether the asker has to introduce itself."""
+    pause: int
+    """Milliseconds."""
+    unsure: int
+    """Milliseconds for which the member may grant nothing because of a loss."""
+    limits: Sequence[int]
+    """Those that a provider reported; 0 is none."""
+    born: int
+    """When the member began, in ms of the server's time."""
+    processes: int
+    buckets: Sequence[int]
+    """The age in seconds, requests, input and output tokens of each bucket in turn."""
+
+    @classmethod
+    def of(cls, row: Sequence[int]) -> MemberState:
+        """The state in a row."""
+        unknown, pause, unsure, lasting, *numbers = row
+        limits = numbers[:4] if lasting else (0, 0, 0, 0)
+        born, processes, *buckets = numbers[4:]
+        return cls(bool(unknown), pause, unsure, limits, born, processes, buckets)
 
 
 def _milliseconds(pause: float) -> int:

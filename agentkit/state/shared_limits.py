@@ -29,7 +29,15 @@ from agentkit.state import quota_questions, weak
 from agentkit.state.ahead import Places
 from agentkit.state.pace import NONE, SEND_WITHIN, Ahead, Pace
 from agentkit.state.questions import LONGEST_WAIT
-from agentkit.state.quota_questions import INTRODUCE, LONGEST_HOLD_MS, Offer, QuotaKeys, Watched
+from agentkit.state.quota_questions import (
+    INTRODUCE,
+    LONGEST_HOLD_MS,
+    MemberState,
+    Offer,
+    QuotaKeys,
+    Reserved,
+    Watched,
+)
 from agentkit.state.quota_window import NOTHING, Amount, SharedWindow, Taken, as_entries
 from agentkit.types import Now, Quota, Usage
 from agentkit.types.fleet import Fleet, Hear, Question
@@ -348,22 +356,26 @@ class SharedLimits:
     def _hear(self, asked: _Asked, reply: Any) -> None:
         """The reply to a question, on the thread of the fleet."""
         now = self._now()
-        self._pool.update(functools.partial(self._apply, asked, reply, now), now)
-        if reply is not None and reply[1] == INTRODUCE and asked.server == self._server:
+        reserved = None if reply is None else Reserved(*reply)
+        self._pool.update(functools.partial(self._apply, asked, reserved, now), now)
+        is_unknown = reserved is not None and reserved.wait == INTRODUCE
+        if is_unknown and asked.server == self._server:
             self._introduce(now)
         if self._places:
             self._fleet.soon(self._give_back, SEND_WITHIN)
         self.settle_soon()
 
-    def _apply(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
+    def _apply(
+        self, asked: _Asked, reserved: Reserved | None, now: float, wakes: list[Any]
+    ) -> None:
         due = asked is self._asked
-        if reply is None:
+        if reserved is None:
             if due:
                 self._again_at = now + _SHORTLY
                 self._fall_silent(now)
             return
         self._silent_since = None
-        _, wait, granted, _, _ = reply
+        wait = reserved.wait
         if wait == INTRODUCE:
             self._still_until = max(self._still_until, now + LONGEST_HOLD_MS / 1000)
         elif due:
@@ -371,23 +383,22 @@ class SharedLimits:
         # A server that no longer counts, and a process that it does not know, have granted nothing.
         if asked.server != self._server or wait == INTRODUCE:
             return
-        self._serve(asked, reply, now, wakes)
+        self._serve(asked, reserved, now, wakes)
         if due:
             self._again_at = float("-inf") if self._asks_again else now + wait / 1000
-            left = asked.waiting[len(granted) :]
+            left = asked.waiting[len(reserved.granted) :]
             self._refused = left[0] if wait and left else None
             if self._refused is not None:
                 self._places.give_back()
                 self.refused += 1
                 self._stands_behind = self._has_room(self._refused)
 
-    def _serve(self, asked: _Asked, reply: Any, now: float, wakes: list[Any]) -> None:
+    def _serve(self, asked: _Asked, reserved: Reserved, now: float, wakes: list[Any]) -> None:
         """Serve the calls that a reply grants, and note what the keys have counted."""
-        bucket, _, granted, numbers, ahead = reply
+        bucket, states, ahead = reserved.bucket, reserved.states, reserved.ahead
         delay = now - asked.at
         late = math.ceil(delay) if delay > SEND_WITHIN else 0
-        states = [numbers[at : at + 5] for at in range(0, len(numbers), 5)]
-        for lease, number in zip(asked.waiting, granted, strict=False):
+        for lease, number in zip(asked.waiting, reserved.granted, strict=False):
             member = asked.members[number - 1]
             window = self._windows[member]
             counted = bucket if window.knows(states[number - 1][4]) else None
@@ -505,23 +516,20 @@ class SharedLimits:
             return
         if not rows:
             return
-        for window, (_, rest, _, lasting, *numbers) in zip(
-            self._windows.values(), rows, strict=True
-        ):
-            self._note(window.member, rest, numbers[:4] if lasting else [0] * 4, now)
+        states = [MemberState.of(row) for row in rows]
+        seen = list(zip(self._windows.values(), states, strict=True))
+        for window, state in seen:
+            self._note(window.member, state.pause, state.limits, now)
         with self._pool.lock:
-            is_new = any(
-                window.born not in (0, row[8])
-                for window, row in zip(self._windows.values(), rows, strict=True)
-            )
-            for window, row in zip(self._windows.values(), rows, strict=True):
-                window.born = row[8]
-                window.see(row[9], row[10:], now, is_complete=not row[2])
-            unheard = any(each.to_introduce(now)[1] for each in self._windows.values())
-            unknown = any(row[0] for row in rows)
-            introduces = unheard or unknown
+            is_new = any(window.born not in (0, state.born) for window, state in seen)
+            for window, state in seen:
+                window.born = state.born
+                window.see(state.processes, state.buckets, now, is_complete=not state.unsure)
+            unheard = any(window.to_introduce(now)[1] for window, _ in seen)
+            is_unknown = any(state.is_unknown for state in states)
+            introduces = unheard or is_unknown
             self._introduces |= introduces
-            hold = LONGEST_HOLD_MS if unknown else max(row[2] for row in rows)
+            hold = LONGEST_HOLD_MS if is_unknown else max(state.unsure for state in states)
             self._still_until = now + hold / 1000
         if introduces:
             self._introduce(now)

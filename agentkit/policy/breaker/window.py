@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BUCKETS = 60
+"""In how many parts a window slides."""
 
 
 class FailureWindow:
@@ -68,7 +69,10 @@ class FailureWindow:
         """The number of the newest full bucket; calls, failures and slow calls after `after`."""
         self.advance(now)
         last = self._tick - 1
-        rows = [self._ring[tick % BUCKETS] for tick in range(max(after + 1, last - 58), last + 1)]
+        rows = [
+            self._ring[tick % BUCKETS]
+            for tick in range(max(after + 1, last - BUCKETS + 2), last + 1)
+        ]
         calls, failures, slow = (sum(column) for column in zip([0, 0, 0], *rows, strict=True))
         return last, calls, failures, slow
 

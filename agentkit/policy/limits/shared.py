@@ -86,7 +86,7 @@ class Sharing(Protocol):
         ...
 
     def settle_soon(self) -> None:
-        """Tell the others what was settled. Called without the lock."""
+        """Report what was settled to the others. Called without the lock."""
         ...
 
     def report_pause(self, member: Member, seconds: float) -> Callable[[], None]:
