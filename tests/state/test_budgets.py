@@ -404,17 +404,17 @@ def test_a_window_is_a_calendar_unit_in_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "hint"),
+    ("wrong", "says"),
     [
-        ({"per": "year"}, "hour, day, week, month"),
-        ({"per": 60}, "hour, day, week, month"),
+        ({"per": "year"}, "got 'year'\n\nhint: pass one of these, such as 'hour'"),
+        ({"per": 60}, "per must be 'hour', 'day', 'week' or 'month', got 60"),
         ({"scope": None}, "team"),
         ({"scope": "x" * 201}, "team"),
-        ({"on_loss": "closed"}, ""),
+        ({"on_loss": "closed"}, "on_loss must be 'share', 'stop' or 'open', got 'closed'"),
         ({"period": "day"}, "per="),
     ],
 )
-def test_odd_values_are_refused(wrong: dict[str, Any], hint: str) -> None:
+def test_odd_values_are_refused(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Budget(usd=1.0, **wrong)
-    assert hint in (caught.value.hint or "")
+    assert says in str(caught.value)
