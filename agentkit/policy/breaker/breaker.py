@@ -245,7 +245,7 @@ class CircuitBreaker:
             self._raised(permit, error, self._clock() - start)
             raise
         if isinstance(result, CoroutineType):
-            result.close()  # or Python warns that nothing awaited it
+            _discard(result)
             permit.abandoned()
             raise _wrong_kind(self.name, "async", "acall")
         permit.succeeded(self._clock() - start)
@@ -527,6 +527,11 @@ class CircuitBreaker:
             too_late = self._circuit.state.name == "open" and self._wait(now) > 0.0
         if too_late:
             self._wake((wake,))
+
+
+def _discard(coroutine: CoroutineType[Any, Any, Any]) -> None:
+    """Close a coroutine that nothing will await, so that Python does not warn about it."""
+    coroutine.close()
 
 
 def _wrong_kind(name: str, kind: str, method: str) -> ConfigurationError:
