@@ -266,7 +266,15 @@ class MemberState(NamedTuple):
         unknown, pause, unsure, lasting, *numbers = row
         limits = numbers[:4] if lasting else (0, 0, 0, 0)
         born, processes, *buckets = numbers[4:]
-        return cls(bool(unknown), pause, unsure, limits, born, processes, buckets)
+        return cls(
+            is_unknown=bool(unknown),
+            pause=pause,
+            unsure=unsure,
+            limits=limits,
+            born=born,
+            processes=processes,
+            buckets=buckets,
+        )
 
 
 def _milliseconds(pause: float) -> int:
