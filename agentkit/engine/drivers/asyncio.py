@@ -149,8 +149,8 @@ class AsyncioDriver:
         self.open_streams.add(source)
         return source
 
-    async def _pull(self, effect: fx.Pull) -> Any:
-        return await effect.source.apull(effect.timeout)  # type: ignore[attr-defined]
+    def _pull(self, effect: fx.Pull) -> Any:
+        return effect.source.apull(effect.timeout)  # type: ignore[attr-defined]
 
     async def _close_stream(self, effect: fx.Close) -> None:
         source: Any = effect.source
@@ -253,14 +253,9 @@ class TaskSource:
         self._iterator = open_astream(effect)
         self._limit = TaskLimit(runtime.timer())
 
-    async def apull(self, timeout: float | None) -> Any:
+    def apull(self, timeout: float | None) -> Coroutine[Any, Any, Any]:
         """The next event; None at the end. Raises `TimedOut`."""
-        limit = self._limit
-        limit.start(timeout)
-        try:
-            return await astep(self._iterator, self._effect, limit)
-        finally:
-            limit.stop()
+        return astep(self._iterator, self._effect, self._limit, timeout)
 
     async def aclose(self) -> None:
         """Release it."""

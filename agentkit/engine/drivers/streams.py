@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentkit.engine.drivers.runtime import Runtime
@@ -194,10 +194,10 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
         for arrived in self._arrived:  # without a coroutine for each
             if isinstance(arrived, TextDelta) and arrived.text:
                 return arrived.text
-        while (event := await self._advance()) is not None:
+        while True:
+            event = await self._next_event()
             if isinstance(event, TextDelta) and event.text:
                 return event.text
-        raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[StreamEvent]:
         """Yield the events as they arrive: `TextDelta`, `Restart`, and an `End` at the end."""
@@ -207,10 +207,12 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
         """Like `Stream.partials`, for ``async for``."""
         return _Partials(self, self._require_builder())
 
-    async def _advance(self) -> StreamEvent | None:
-        event = next(self._arrived, None)
-        if event is not None or self._stepper.done:
-            return event
+    async def _next_event(self) -> StreamEvent:
+        """Raises StopAsyncIteration at the end."""
+        for arrived in self._arrived:
+            return arrived
+        if self._stepper.done:
+            raise StopAsyncIteration
         if self._driver is None:
             from agentkit.engine.drivers.asyncio import AsyncioDriver, require_asyncio
 
@@ -220,9 +222,9 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
             events = await self._driver.advance(self._stepper)
             if events is None:
                 await self._driver.close()
-                return None
-            self._arrived = iter(events)
-            return next(self._arrived)
+            else:
+                self._arrived = iter(events)
+                return next(self._arrived)
         except LLMError as error:
             await self.aclose()
             shorten(error)
@@ -230,6 +232,7 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
         except BaseException:
             await self.aclose()
             raise
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Stop the stream and release everything. Closing twice does nothing."""
@@ -250,11 +253,8 @@ class _Events:
     def __aiter__(self) -> _Events:
         return self
 
-    async def __anext__(self) -> StreamEvent:
-        event = await self._stream._advance()
-        if event is None:
-            raise StopAsyncIteration
-        return event
+    def __anext__(self) -> Coroutine[Any, Any, StreamEvent]:
+        return self._stream._next_event()
 
 
 class _Partials:
@@ -272,9 +272,10 @@ class _Partials:
 
     async def __anext__(self) -> Any:
         while not self._over:
-            event = await self._stream._advance()
-            self._over = event is None
-            if event is None:
+            try:
+                event = await self._stream._next_event()
+            except StopAsyncIteration:
+                self._over = True
                 instances = self._builder.complete(self._stream.response)
             else:
                 instances = self._builder.add(event)

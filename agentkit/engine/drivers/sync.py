@@ -318,18 +318,28 @@ def open_astream(effect: fx.Open) -> AsyncIterator[Any]:
 
 
 async def astep(
-    iterator: AsyncIterator[Any], effect: fx.Open, limit: TaskLimit | None = None
+    iterator: AsyncIterator[Any],
+    effect: fx.Open,
+    limit: TaskLimit | None = None,
+    timeout: float | None = None,
 ) -> Any:
-    """Like `step`, for an async iterator. Raises `TimedOut` when `limit` has ended it."""
+    """Like `step`, for an async iterator. Raises `TimedOut` when `limit` ends after `timeout`."""
+    if limit is not None:
+        limit.start(timeout)
     try:
         with effect.scope() or _NO_SCOPE:
-            return await anext(iterator, None)
+            return await iterator.__anext__()
+    except StopAsyncIteration:
+        return None
     except asyncio.CancelledError as error:
         if limit is not None and limit.expired():
             raise fx.TimedOut from error
         if is_being_cancelled():
             raise
         raise _own_cancellation(effect) from error
+    finally:
+        if limit is not None:
+            limit.stop()
 
 
 async def aclose_quietly(iterator: Any, effect: fx.Open) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final
+from typing import Final, Protocol
 
 _TURNS: Final = 7
 """Turns of the event loop before a task whose time is up is cancelled: one to notice what arrived
@@ -13,29 +13,41 @@ that, and one for the task itself. Otherwise thousands of tasks that start toget
 a limit, although their responses have arrived."""
 
 
+class Wait(Protocol):
+    """A wait with a time limit."""
+
+    due: float
+    """The time of the event loop when it is up."""
+
+    def ring(self) -> None:
+        """End the wait: its time is up."""
+        ...
+
+
 class Timer:
-    """Cancels the tasks of one event loop whose time is up.
+    """Ends the waits of one event loop whose time is up.
 
     A limit is only a number, and one timer is set to the earliest. It stays set if that wait ends
     early. `asyncio.timeout` would set a timer for each wait, which takes longer than everything
     else that the driver does.
     """
 
-    __slots__ = ("_due", "_handle", "_waits", "loop")
+    __slots__ = ("_due", "_handle", "_waits", "loop", "now")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._waits: dict[TaskLimit, None] = {}
+        self.now = loop.time
+        self._waits: dict[Wait, None] = {}
         self._handle: asyncio.Handle | None = None
         self._due = math.inf
 
-    def add(self, wait: TaskLimit) -> None:
-        """Cancel the task of `wait` when its time is up."""
+    def add(self, wait: Wait) -> None:
+        """End `wait` when its time is up."""
         self._waits[wait] = None
         if wait.due < self._due:
             self._set(wait.due)
 
-    def remove(self, wait: TaskLimit) -> None:
+    def remove(self, wait: Wait) -> None:
         """Forget `wait`."""
         self._waits.pop(wait, None)
 
@@ -73,13 +85,13 @@ class TaskLimit:
     def start(self, seconds: float | None) -> None:
         """Wait from now on, at most `seconds`."""
         self._rang = False
-        loop = self._timer.loop
-        if seconds is None or (task := asyncio.current_task(loop)) is None:
+        timer = self._timer
+        if seconds is None or (task := asyncio.current_task(timer.loop)) is None:
             return
         self._task = task
         self._before = task.cancelling()
-        self.due = loop.time() + seconds
-        self._timer.add(self)
+        self.due = timer.now() + seconds
+        timer.add(self)
 
     def ring(self) -> None:
         """Cancel the task, whose time is up."""

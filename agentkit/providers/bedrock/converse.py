@@ -209,20 +209,22 @@ class ConverseTarget:
                 data = await exchange.asend(client.aconverse_stream)
             self._prefer(exchange.route)
             source = data["stream"]
+            finished = False
             try:
                 reader = self._reader(exchange)
                 try:
-                    async for together in source:
-                        if events := reader.read_list(together):
+                    while chunk := await source.next_chunk():
+                        if events := reader.read_list(source.decode(chunk)):
                             yield events
-                        if reader.error is not None:
-                            raise reader.error
+                        if (fault := reader.error or source.error) is not None:
+                            raise fault
                 except UNREADABLE as error:
                     raise reader.unreadable() from error
+                finished = True
                 for end in reader.end(_id_of(data)):
                     yield [self._remembered(end)]
             finally:
-                source.close()
+                source.close(finished=finished)
 
     async def _astream_on_thread(self, request: Request) -> AsyncGenerator[list[StreamEvent]]:
         scope = CancelScope()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -174,26 +174,32 @@ class HttpEventStream:
 
 
 class AsyncHttpEventStream:
-    """Like `HttpEventStream`, for asyncio: those that arrived together come in one list."""
+    """The events of a stream, for asyncio: those that arrived together come in one list.
+
+    It is no async iterator, which would be one more coroutine that each event passes through.
+    """
+
+    __slots__ = ("_body", "_decoder", "_reply", "next_chunk")
 
     def __init__(self, reply: AsyncHttpReply, decoder: EventDecoder) -> None:
         self._reply = reply
         self._body = BodyDecoder(reply.headers.get("content-encoding"))
         self._decoder = decoder
-        self._finished = False
+        self.next_chunk = reply.next_chunk
+        """The bytes that arrive next; empty at the end."""
 
-    async def __aiter__(self) -> AsyncIterator[list[dict[str, Any]]]:
-        decoder = self._decoder
-        while chunk := await self._reply.next_chunk():
-            if events := decoder.feed(self._body.feed(chunk)):
-                yield events
-            if decoder.error is not None:
-                raise decoder.error
-        self._finished = True
+    @property
+    def error(self) -> Exception | None:
+        """What is wrong after the events of the last chunk."""
+        return self._decoder.error
 
-    def close(self) -> None:
-        """Release the connection."""
-        self._reply.release(finished=self._finished)
+    def decode(self, chunk: bytes) -> list[dict[str, Any]]:
+        """The events that `chunk` completes."""
+        return self._decoder.feed(self._body.feed(chunk))
+
+    def close(self, *, finished: bool) -> None:
+        """Release the connection, which is kept if everything was read."""
+        self._reply.release(finished=finished)
 
 
 def _is_longer_than(most: int, value: Any) -> bool:

@@ -76,30 +76,13 @@ class AsyncHttpClient:
         try:
             connection.transport.write(request)
             while not exchange.has_head:
-                await self.receive(connection, read_timeout)
+                if (arrival := connection.arrival(read_timeout)) is not None:
+                    await arrival
+                connection.check()
         except BaseException:
             connection.close()
             raise
         return AsyncHttpReply(self, connection, exchange, read_timeout)
-
-    async def receive(self, connection: _Connection, read_timeout: float) -> None:
-        """Wait for the next bytes of a response."""
-        arrival = connection.arrival()
-        if arrival is not None:
-            limit = connection.limit
-            limit.start(read_timeout)
-            try:
-                await arrival
-            except asyncio.CancelledError as error:
-                if limit.expired():
-                    raise HttpTimeoutError("no response in time") from error
-                raise
-            finally:
-                limit.stop()
-        try:
-            connection.check()
-        except OSError as error:
-            raise connection_error(error, self._address) from error
 
     def give_back(self, connection: _Connection) -> None:
         """Keep a connection for the next request."""
@@ -163,7 +146,7 @@ class AsyncHttpClient:
 
     async def _connect(self, seconds: float) -> _Connection:
         """A new connection, in `seconds` for all steps together."""
-        connection = _Connection(self.timer, self.turns)
+        connection = _Connection(self._address, self.timer, self.turns)
         try:
             await self._open(connection, seconds)
         except BaseException as error:
@@ -245,7 +228,9 @@ class AsyncHttpReply:
         while not exchange.unread:
             if exchange.complete:
                 return b""
-            await self._client.receive(connection, self._read_timeout)
+            if (arrival := connection.arrival(self._read_timeout)) is not None:
+                await arrival
+            connection.check()
         return exchange.take()
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -267,11 +252,14 @@ class AsyncHttpReply:
 class _Connection(asyncio.Protocol):
     """One connection: carries one request at a time."""
 
-    def __init__(self, timer: Timer, turns: Turns) -> None:
+    def __init__(self, address: Address, timer: Timer, turns: Turns) -> None:
         self.transport: asyncio.Transport
+        self._address = address
         self._loop = timer.loop
+        self._timer = timer
         self._turns = turns
-        self.limit = TaskLimit(timer)
+        self.due = math.inf
+        """When the silence has been too long. It is the connection that waits, not the task."""
         self.idle_since = 0.0
         self._exchange = HttpExchange()
         self._waiter: asyncio.Future[None] | None = None
@@ -288,22 +276,37 @@ class _Connection(asyncio.Protocol):
         """It is open, and carries no request yet."""
         self._exchange = HttpExchange.none_yet()
 
-    def arrival(self) -> asyncio.Future[None] | None:
-        """Completes when something arrives, or the connection ends; None: that has happened."""
+    def arrival(self, seconds: float = math.inf) -> asyncio.Future[None] | None:
+        """Completes when something arrives, or the connection ends; None: that has happened.
+
+        After `seconds` it fails with an `HttpTimeoutError`.
+        """
         if self._ended or self._error is not None or self._exchange.unread:
             return None
-        self._waiter = self._loop.create_future()
-        return self._waiter
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._timer
+        self.due = timer.now() + seconds
+        timer.add(self)
+        return waiter
+
+    def ring(self) -> None:
+        """Called by the timer."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(HttpTimeoutError("no response in time"))
 
     def check(self) -> None:
         """Raises what broke the connection, unless something arrived before."""
         exchange = self._exchange
         if exchange.unread or exchange.complete:
             return
-        if self._error is not None:
-            raise self._error
-        if self._ended:
-            exchange.feed_end()
+        try:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                exchange.feed_end()
+        except OSError as error:
+            raise connection_error(error, self._address) from error
 
     async def finish(self, seconds: float) -> None:
         """Wait until the last response ends, at most `seconds`."""
@@ -348,6 +351,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close it at once."""
         self._ended = True
+        self._timer.remove(self)
         transport = getattr(self, "transport", None)
         if transport is not None:
             transport.abort()
@@ -380,7 +384,10 @@ class _Connection(asyncio.Protocol):
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
+        if waiter is None:
+            return
+        self._timer.remove(self)
+        if not waiter.done():
             self._turns.wake(waiter)
 
 
