@@ -255,10 +255,12 @@ class StreamExchange:
         )
         spent = call.rules.now() - attempt.started  # by middleware, before it sends, or sends again
         prelude: list[StreamEvent] = []
-        events = yield from _pull(call, target, source, attempt.time_left() + spent)
+        pulled = yield _pull(call, source, attempt.time_left() + spent)
+        events = _events_of(target, pulled)
         while events and all(map(_is_prelude, events)):
             prelude += events
-            events = yield from _pull(call, target, source, attempt.time_left() + spent)
+            pulled = yield _pull(call, source, attempt.time_left() + spent)
+            events = _events_of(target, pulled)
         first = next((each for each in events if not _is_prelude(each)), None)
         if first is None or type(first) is End:
             _checked_end(target, first)
@@ -271,10 +273,15 @@ class StreamExchange:
                 events = [self._without_seam(each) for each in events]
             for each in events:
                 self._received.add(each)
-            if events:
+            if events and self._shared is None:  # as `emit` does, without a generator
+                since = call.rules.now()
+                yield Emit(events)
+                call.deadline.extend(call.rules.now() - since)
+            elif events:
                 yield from self.emit(call, events)
             if end is None:
-                events = yield from _pull(call, target, source, target.timeout)
+                pulled = yield _pull(call, source, target.timeout)
+                events = _events_of(target, pulled)
         self._end = _checked_end(target, end)
         self._received.add(self._end)
         return attempt.endpoint.accept(self._received.response(), call.ledger)
@@ -489,17 +496,16 @@ def _split_end(events: Sequence[StreamEvent]) -> tuple[End | None, Sequence[Stre
     return None, events
 
 
-def _pull(
-    call: Call, target: Target, source: Source, limit: float | None
-) -> Flow[Sequence[StreamEvent]]:
-    """The next events, within `limit` seconds and the deadline; none at the end.
-
-    A str becomes a `TextDelta`.
-    """
+def _pull(call: Call, source: Source, limit: float | None) -> Pull:
+    """The effect that gets what comes next, within `limit` seconds and the deadline."""
     left = call.time_left()
     if left <= 0:  # the only time limit of a stream that is read in the caller's thread
         raise TimedOut
-    event = yield Pull(source, left if limit is None else min(limit, left))
+    return Pull(source, limit if limit is not None and limit < left else left)
+
+
+def _events_of(target: Target, event: Any) -> Sequence[StreamEvent]:
+    """The events that a source has returned; none at its end. A str becomes a `TextDelta`."""
     if type(event) is list:
         return event
     if event is None:

@@ -16,6 +16,7 @@ from agentkit.providers.bedrock.usage import BedrockUsage
 from agentkit.providers.response_fields import check_content, json_arguments
 from agentkit.providers.state import state_of
 from agentkit.types import End, RawEvent, ReasoningDelta, StreamEvent, TextDelta, ToolCall, Usage
+from agentkit.types.initializer import fast_maker
 
 _FINISH: Final = {
     "end_turn": "stop",
@@ -29,6 +30,7 @@ _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
 _CONTENT: Final = frozenset(
     {"contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop"}
 )
+_text_delta = fast_maker(TextDelta(""), "text", "raw")
 UNREADABLE: Final = (struct.error, KeyError, ValueError, TypeError, AttributeError)
 """Errors botocore raises for a well-formed frame with invalid content."""
 
@@ -86,11 +88,12 @@ class EventReader:
         self._started = False
         self._answered = False
         self._block: int | None = None
-        """The block of the last text."""
+        """The block of the last text, which may continue; None after the end of the answer."""
         self._stop: str | None = None
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, dict[str, str]] = {}
-        self._texts: dict[int, str] = {}
+        self._texts: dict[int, list[str]] = {}
+        """The pieces of text by block: one long text would be copied for each."""
         self._reasoning: dict[int, dict[str, Any]] = {}
 
     def read(self, source: Iterable[dict[str, Any]]) -> Iterator[StreamEvent]:
@@ -114,8 +117,8 @@ class EventReader:
         """Like `read`, for events that arrived together, up to the fault kept in `error`."""
         found: list[StreamEvent] = []
         try:
-            # in a list that has the events before a fault, too
-            found.extend(self._next_text(event) or self._read(event) for event in together)
+            for event in together:
+                found.append(self._next_text(event) or self._read(event))  # noqa: PERF401 - a fault
         except Exception as exc:  # noqa: BLE001 - raised after the events before it
             self.error = exc
         return found
@@ -131,14 +134,16 @@ class EventReader:
         """
         found = event.get("contentBlockDelta")
         block = self._block
-        if found is None or block is None or self._stop is not None or len(event) > 1:
+        if found is None or block is None or len(event) > 1:
             return None
-        delta = found.get("delta") or {}
+        delta = found.get("delta")
+        if not delta or len(delta) > 1 or found.get("contentBlockIndex") != block:
+            return None
         text: str | None = delta.get("text")
-        if not text or len(delta) > 1 or found.get("contentBlockIndex") != block:
+        if not text:
             return None
-        self._texts[block] += text
-        return TextDelta(text, event)
+        self._texts[block].append(text)
+        return _text_delta(text, event)
 
     def _read(self, event: dict[str, Any]) -> StreamEvent:
         self._check_order(event)
@@ -185,7 +190,7 @@ class EventReader:
                 yield {"reasoningContent": _reasoning_block(self._reasoning[index])}
             else:
                 calls = {"toolUse": self._calls.get(index)}
-                yield calls if index in self._calls else {"text": self._texts[index]}
+                yield calls if index in self._calls else {"text": "".join(self._texts[index])}
 
     def _text(self, event: dict[str, Any], delta: dict[str, Any]) -> str:
         text: str = delta.get("text") or ""
@@ -196,7 +201,7 @@ class EventReader:
             return ""
         block = event["contentBlockDelta"].get("contentBlockIndex", 0)
         begins_line = self._block not in {None, block}
-        self._texts[block] = self._texts.get(block, "") + text
+        self._texts.setdefault(block, []).append(text)
         self._block = block
         return f"\n{text}" if begins_line else text
 
@@ -243,6 +248,7 @@ class EventReader:
                 sent[name] = sent[name] + value if name in sent else value
         elif "messageStop" in event:
             self._stop = event["messageStop"].get("stopReason") or "end_turn"
+            self._block = None
         elif "metadata" in event:
             self._usage = event["metadata"].get("usage") or {}
 

@@ -9,12 +9,12 @@ Source: https://smithy.io/2.0/aws/amazon-eventstream.html
 from __future__ import annotations
 
 from binascii import crc32
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
-from agentkit.providers.bedrock.shapes import Read, reader
+from agentkit.providers.bedrock.shapes import reader
 from agentkit.providers.transport.http.record import typed_parser
 
 _PRELUDE: Final = Struct("!III")
@@ -39,8 +39,11 @@ class EventParser:
         self._shape = shape
         self._operation = operation
         self._readers = {name: reader(each) for name, each in shape.members.items()}
-        self._kinds: dict[bytes, tuple[str, Read]] = {}
-        """By the headers of frames, the name of their event and what reads it."""
+        self.kinds: dict[bytes, Callable[[bytes], dict[str, Any]]] = {}
+        """By the headers of frames, what reads the payload of their event.
+
+        It raises `ValueError` for a payload that `parse` has to read.
+        """
         self._parse_text = typed_parser(_text_type())
         self._parse_json = typed_parser(Any)
 
@@ -62,34 +65,25 @@ class EventParser:
             if response["status_code"] != 200:
                 raise EventStreamError(parsed, self._operation)
             if parsed:
-                if len(self._kinds) < _MOST_HEADERS:
+                if len(self.kinds) < _MOST_HEADERS:
                     (name,) = parsed
                     headers = data[_PRELUDE.size : message.prelude.headers_end]
-                    self._kinds[headers] = name, self._readers[name]
+                    self.kinds[headers] = self._text if name == _TEXT else partial(self._event, name)
                 yield parsed
 
-    def known_event(self, frame: bytes, headers_end: int) -> dict[str, Any] | None:
-        """The event of `frame`; None: `parse` has to read it."""
-        kind = self._kinds.get(frame[_PRELUDE.size : headers_end])
-        if kind is None:
-            return None
-        end = len(frame) - _CHECKSUM.size
-        if crc32(frame[:end]) != _CHECKSUM.unpack_from(frame, end)[0]:
-            return None
-        name, read = kind
-        payload = frame[headers_end:end]
-        if name == _TEXT:
-            try:
-                found = self._parse_text(payload)
-            except ValueError:
-                pass  # another kind of delta
-            else:
-                index = found.contentBlockIndex
-                return {_TEXT: {"delta": {"text": found.delta.text}, "contentBlockIndex": index}}
+    def _text(self, payload: bytes) -> dict[str, Any]:
+        """The event of a piece of text, or of another kind of delta. Raises `ValueError`."""
         try:
-            return {name: read(self._parse_json(payload))}
+            found: dict[str, Any] = self._parse_text(payload)
+            delta = found["delta"]
+            if "text" in delta and len(delta) == 1:
+                return {_TEXT: found}
         except ValueError:
-            return None
+            pass
+        return self._event(_TEXT, payload)
+
+    def _event(self, name: str, payload: bytes) -> dict[str, Any]:
+        return {name: self._readers[name](self._parse_json(payload))}
 
 
 class EventDecoder:
@@ -105,14 +99,16 @@ class EventDecoder:
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """The events that `chunk` completes, up to the fault that is kept in `error`."""
+        data = self._incomplete + chunk if self._incomplete else chunk
         events: list[dict[str, Any]] = []
         try:
-            self._decode(self._incomplete + chunk, events)
+            self._incomplete = data[self._decode(data, events) :]
         except Exception as fault:  # noqa: BLE001 - raised after the events before it
             self.error = fault
         return events
 
-    def _decode(self, data: bytes, events: list[dict[str, Any]]) -> None:
+    def _decode(self, data: bytes, events: list[dict[str, Any]]) -> int:
+        """Adds the complete events of `data` to `events`. Returns where the next one begins."""
         parser = self._parser
         begin, size = 0, len(data)
         while size - begin >= _PRELUDE.size:
@@ -123,21 +119,21 @@ class EventDecoder:
                 # botocore refuses an impossible prelude before the rest has arrived.
                 events.extend(parser.parse(data[begin:] if not valid else data[begin : begin + 12]))
                 break
-            frame = data[begin:end] if begin or end < size else data
-            event = parser.known_event(frame, _PRELUDE.size + headers)
-            if event is None:
-                events.extend(parser.parse(frame))
+            payload = begin + _PRELUDE.size + headers
+            read = parser.kinds.get(data[begin + _PRELUDE.size : payload])
+            tail = end - _CHECKSUM.size
+            if read is None or (crc32(data[begin:tail]),) != _CHECKSUM.unpack_from(data, tail):
+                events.extend(parser.parse(data[begin:end]))
             else:
-                events.append(event)
+                try:
+                    events.append(read(data[payload:tail]))
+                except ValueError:
+                    events.extend(parser.parse(data[begin:end]))
             begin = end
-        self._incomplete = data[begin:]
+        return begin
 
 
 @cache
 def _text_type() -> Any:
-    """The payload of an event that is a piece of text and nothing else, with members to come."""
-    from msgspec import Struct, defstruct
-
-    text = defstruct("_Text", [("text", str)], forbid_unknown_fields=True, gc=False)
-    fields = [("delta", text), ("contentBlockIndex", int)]
-    return defstruct("_TextDelta", fields, bases=(Struct,), gc=False)
+    """The payload of an event that may be a piece of text, with members to come."""
+    return TypedDict("_TextDelta", {"delta": dict[str, str], "contentBlockIndex": int})
