@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from types import CoroutineType
@@ -26,10 +26,9 @@ from agentkit.engine.drivers.sync import (
 from agentkit.engine.drivers.timer import TaskLimit
 from agentkit.engine.drivers.workers import JobLimit
 from agentkit.engine.shared_call import LED
-from agentkit.engine.stepper import Stepper, presentable
+from agentkit.engine.stepper import presentable
 from agentkit.errors import ConfigurationError, PoolExhaustedError
 from agentkit.policy.target import CancelScope
-from agentkit.types import StreamEvent
 
 R = TypeVar("R")
 
@@ -106,23 +105,6 @@ class AsyncioDriver:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.open_streams: set[Any] = set()
-
-    async def advance(self, stepper: Stepper[Any]) -> Sequence[StreamEvent] | None:
-        """Run the flow to the next events that it emits and return them, or to its end."""
-        stepper.advance()
-        while not stepper.done:
-            effect = stepper.effect
-            if type(effect) is fx.Emit:
-                return effect.events
-            try:
-                result = self.handlers[type(effect)](self, effect)
-                if type(result) is CoroutineType:
-                    result = await result
-            except BaseException as error:
-                stepper.fail(error)
-            else:
-                stepper.advance(result)
-        return None
 
     async def close(self) -> None:
         """Close the streams that are still open."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentkit.engine.drivers.runtime import Runtime
 from agentkit.engine.drivers.sync import SyncDriver
 from agentkit.engine.drivers.tracebacks import shorten
-from agentkit.engine.effects import Flow
+from agentkit.engine.effects import Emit, Flow
 from agentkit.engine.stepper import Stepper
 from agentkit.errors import ConfigurationError, LLMError
 from agentkit.types import Response, StreamEvent, TextDelta
@@ -213,18 +214,23 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
             return arrived
         if self._stepper.done:
             raise StopAsyncIteration
-        if self._driver is None:
-            from agentkit.engine.drivers.asyncio import AsyncioDriver, require_asyncio
-
-            require_asyncio()
-            self._driver = AsyncioDriver(self._runtime)
+        driver, stepper = self._driver or self._new_driver(), self._stepper
         try:
-            events = await self._driver.advance(self._stepper)
-            if events is None:
-                await self._driver.close()
-            else:
-                self._arrived = iter(events)
-                return next(self._arrived)
+            stepper.advance()
+            while not stepper.done:
+                effect = stepper.effect
+                if type(effect) is Emit:
+                    self._arrived = iter(effect.events)
+                    return next(self._arrived)
+                try:
+                    result = driver.handlers[type(effect)](driver, effect)
+                    if type(result) is CoroutineType:
+                        result = await result
+                except BaseException as error:
+                    stepper.fail(error)
+                else:
+                    stepper.advance(result)
+            await driver.close()
         except LLMError as error:
             await self.aclose()
             shorten(error)
@@ -233,6 +239,13 @@ class AsyncStream(_StreamState[T_co], AsyncClosing):
             await self.aclose()
             raise
         raise StopAsyncIteration
+
+    def _new_driver(self) -> AsyncioDriver:
+        from agentkit.engine.drivers.asyncio import AsyncioDriver, require_asyncio
+
+        require_asyncio()
+        self._driver = AsyncioDriver(self._runtime)
+        return self._driver
 
     async def aclose(self) -> None:
         """Stop the stream and release everything. Closing twice does nothing."""

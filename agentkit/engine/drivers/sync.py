@@ -327,7 +327,10 @@ async def astep(
     if limit is not None:
         limit.start(timeout)
     try:
-        with effect.scope() or _NO_SCOPE:
+        scope = effect.scope()
+        if scope is None:
+            return await iterator.__anext__()
+        with scope:
             return await iterator.__anext__()
     except StopAsyncIteration:
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from binascii import crc32
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from struct import Struct
 from typing import Any, Final, TypedDict
 
@@ -23,6 +23,13 @@ _CHECKSUM: Final = Struct("!I")
 _SMALLEST: Final = _PRELUDE.size + _CHECKSUM.size
 _MOST_HEADERS: Final = 16
 _TEXT: Final = "contentBlockDelta"
+
+
+class _TextDelta(TypedDict):
+    """The payload of an event that may be a piece of text, without members to come."""
+
+    delta: dict[str, str]
+    contentBlockIndex: int
 
 
 class EventParser:
@@ -44,7 +51,7 @@ class EventParser:
 
         It raises `ValueError` for a payload that `parse` has to read.
         """
-        self._parse_text = typed_parser(_text_type())
+        self._parse_text = typed_parser(_TextDelta)
         self._parse_json = typed_parser(Any)
 
     def parse(self, data: bytes) -> Iterator[dict[str, Any]]:
@@ -68,7 +75,9 @@ class EventParser:
                 if len(self.kinds) < _MOST_HEADERS:
                     (name,) = parsed
                     headers = data[_PRELUDE.size : message.prelude.headers_end]
-                    self.kinds[headers] = self._text if name == _TEXT else partial(self._event, name)
+                    self.kinds[headers] = (
+                        self._text if name == _TEXT else partial(self._event, name)
+                    )
                 yield parsed
 
     def _text(self, payload: bytes) -> dict[str, Any]:
@@ -131,9 +140,3 @@ class EventDecoder:
                     events.extend(parser.parse(data[begin:end]))
             begin = end
         return begin
-
-
-@cache
-def _text_type() -> Any:
-    """The payload of an event that may be a piece of text, with members to come."""
-    return TypedDict("_TextDelta", {"delta": dict[str, str], "contentBlockIndex": int})
