@@ -46,10 +46,10 @@ class EventParser:
         self._shape = shape
         self._operation = operation
         self._readers = {name: reader(each) for name, each in shape.members.items()}
-        self.kinds: dict[bytes, Callable[[bytes], dict[str, Any]]] = {}
+        self.kinds: dict[bytes, Callable[[bytes], dict[str, Any] | None]] = {}
         """By the headers of frames, what reads the payload of their event.
 
-        It raises `ValueError` for a payload that `parse` has to read.
+        It returns None for a payload that `parse` has to read.
         """
         self._parse_text = typed_parser(_TextDelta)
         self._parse_json = typed_parser(Any)
@@ -80,8 +80,8 @@ class EventParser:
                     )
                 yield parsed
 
-    def _text(self, payload: bytes) -> dict[str, Any]:
-        """The event of a piece of text, or of another kind of delta. Raises `ValueError`."""
+    def _text(self, payload: bytes) -> dict[str, Any] | None:
+        """The event of a piece of text, or of another kind of delta."""
         try:
             found: dict[str, Any] = self._parse_text(payload)
             delta = found["delta"]
@@ -91,8 +91,11 @@ class EventParser:
             pass
         return self._event(_TEXT, payload)
 
-    def _event(self, name: str, payload: bytes) -> dict[str, Any]:
-        return {name: self._readers[name](self._parse_json(payload))}
+    def _event(self, name: str, payload: bytes) -> dict[str, Any] | None:
+        try:
+            return {name: self._readers[name](self._parse_json(payload))}
+        except ValueError:
+            return None
 
 
 class EventDecoder:
@@ -123,20 +126,24 @@ class EventDecoder:
         while size - begin >= _PRELUDE.size:
             length, headers, checksum = _PRELUDE.unpack_from(data, begin)
             end = begin + length
-            valid = length >= _SMALLEST and crc32(data[begin : begin + 8]) == checksum
-            if not valid or end > size:
-                # botocore refuses an impossible prelude before the rest has arrived.
-                events.extend(parser.parse(data[begin:] if not valid else data[begin : begin + 12]))
-                break
-            payload = begin + _PRELUDE.size + headers
-            read = parser.kinds.get(data[begin + _PRELUDE.size : payload])
-            tail = end - _CHECKSUM.size
-            if read is None or (crc32(data[begin:tail]),) != _CHECKSUM.unpack_from(data, tail):
-                events.extend(parser.parse(data[begin:end]))
+            payload, tail = begin + _PRELUDE.size + headers, end - _CHECKSUM.size
+            event = None
+            if payload <= tail and end <= size:
+                read = parser.kinds.get(data[begin + _PRELUDE.size : payload])
+                if read is not None:
+                    # The checksum of a frame continues that of its prelude, and so proves both.
+                    found = crc32(data[begin + 8 : tail], checksum)
+                    if found == _CHECKSUM.unpack_from(data, tail)[0]:
+                        event = read(data[payload:tail])
+            if event is not None:
+                events.append(event)
             else:
-                try:
-                    events.append(read(data[payload:tail]))
-                except ValueError:
-                    events.extend(parser.parse(data[begin:end]))
+                valid = length >= _SMALLEST and crc32(data[begin : begin + 8]) == checksum
+                if not valid or end > size:
+                    # botocore refuses an impossible prelude before the rest has arrived.
+                    shown = data[begin:] if not valid else data[begin : begin + _PRELUDE.size]
+                    events.extend(parser.parse(shown))
+                    break
+                events.extend(parser.parse(data[begin:end]))
             begin = end
         return begin

@@ -123,6 +123,17 @@ def test_text_with_a_wrong_checksum_is_damaged_however_many_came_before(times: i
     assert isinstance(decoder.error, ParserError)
 
 
+@pytest.mark.parametrize("changed", [0, 255])
+def test_text_with_any_changed_byte_is_refused_as_botocore_refuses_it(changed: int) -> None:
+    parser = EventParser(EventStreamJSONParser(), SHAPE, "Any")
+    for place, byte in enumerate(TEXT):
+        if byte == changed:
+            continue
+        chunks = [TEXT, TEXT[:place] + bytes([changed]) + TEXT[place + 1 :]]
+        expected = outcome(iter(EventStream(_Raw(chunks), SHAPE, EventStreamJSONParser(), "Any")))
+        assert outcome(decoded(EventDecoder(parser), chunks)) == expected
+
+
 READ: list[dict[str, Any]] = [
     {"messageStart": {"role": "assistant"}},
     {"contentBlockStart": {"contentBlockIndex": 2, "start": {"toolUse": {"toolUseId": "t"}}}},
