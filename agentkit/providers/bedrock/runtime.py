@@ -176,7 +176,7 @@ class HttpEventStream:
 class AsyncHttpEventStream:
     """The events of a stream, for asyncio: those that arrived together come in one list.
 
-    It is no async iterator, which would be one more coroutine that each event passes through.
+    An async iterator would be one more coroutine that each event passes through.
     """
 
     __slots__ = ("_body", "_decoder", "_reply", "next_chunk")
