@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
+import socketserver
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -452,12 +451,10 @@ def test_the_check_says_what_to_do_about_a_server_that_answers_with_errors(
     assert problem in check_store(f"{server.url}{option}")["problem"]
 
 
-def answer_like_http(listener: socket.socket) -> None:
-    with suppress(OSError):
-        while True:
-            client, _ = listener.accept()
-            client.recv(4096)
-            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+class AnswerLikeHTTP(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        if self.request.recv(4096):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -468,11 +465,11 @@ def answer_like_http(listener: socket.socket) -> None:
     ],
 )
 def test_the_check_recognizes_a_server_of_another_kind(scheme: str, problem: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=answer_like_http, args=(listener,), daemon=True).start()
-        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-        assert problem in check_store(url)["problem"]
-        listener.shutdown(socket.SHUT_RDWR)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), AnswerLikeHTTP) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        found = check_store(f"{scheme}://127.0.0.1:{other.server_address[1]}")
+        other.shutdown()
+    assert problem in found["problem"]
 
 
 def test_the_check_says_that_there_is_no_socket(tmp_path: Path) -> None:
