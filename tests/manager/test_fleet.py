@@ -153,9 +153,12 @@ def test_a_shared_response_is_complete_and_marked_as_cached(make: Any, model: Mo
     assert second.ledger.cache == "hit"
 
 
-def test_a_response_from_another_process_needs_no_task(make: Any, model: Model) -> None:
+def test_a_response_from_another_process_needs_no_task(
+    make: Any, model: Model, server: Server
+) -> None:
     model.release.set()
     generate(make())
+    until(lambda: len(server.run("KEYS", "ak1:*a")) == 1)
     second = make()
     started: list[Any] = []
 
