@@ -44,7 +44,7 @@ def _manager(function: Any, **options: Any) -> LLMManager:
 
 
 def _set_aside() -> None:
-    """Keep all that is there out of garbage collections: one pass over it takes 5,000,000.
+    """Keep all that is there out of garbage collections: one pass over it takes millions.
 
     It would be counted in one run and not in the other, by chance.
     """
