@@ -14,8 +14,9 @@ HEAD = """\
 
 What agentkit costs and what it saves, compared with its peers on the same machine. `make bench`
 repeats every measurement and writes this page; no figure is typed by hand. Each contender runs in
-its own environment and process, and the contenders of a table run one after another. The model is
-a function on the same machine, so that only the code around it is measured.
+its own environment and process, and the contenders of a table run one after another, on processors
+that are kept awake. The model is a function on the same machine, so that only the code around it is
+measured.
 
 Peers are used as their documentation shows, with their defaults. For a fair comparison, note that
 pydantic-ai makes one attempt per model and leaves retries to the vendor's client, which is not part
