@@ -240,7 +240,7 @@ def test_a_user_without_the_rights_is_a_problem_with_its_remedy(
     for url, problem in (
         (poor, "lacks a right"),
         (poor.replace("poor", "unknown"), "password is wrong"),
-        ("unix:///nowhere/socket", "does not answer"),
+        ("unix:///nowhere/socket", "no server has opened the socket"),
         ("http://elsewhere", "not the URL of a store"),
     ):
         monkeypatch.setenv("AGENTKIT_FLEET", url)

@@ -78,9 +78,9 @@ def test_a_list_of_prices_takes_prices_and_their_fields() -> None:
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [
-        ({"cost_per_1k_input_tokens": 1.0}, "not one"),
+        ({"cost_per_1k_input_tokens": 1.0}, "rates for input and output"),
         ({**FULL, "cost_per_1k_cached_tokens": 1.0}, "unknown key 'cost_per_1k_cached_tokens'"),
-        (0.5, "not one"),
+        (0.5, "rates for input and output"),
         (Price(-1.0, 1.0), "input"),
     ],
 )
