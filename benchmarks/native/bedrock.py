@@ -9,20 +9,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from benchmarks.processors import busy
 
 ROUNDS = 4
 CONTENDERS = ("boto3", "through", "native")
 Figures = dict[str, float]
-
-_SPIN = """
-import os
-if hasattr(os, "sched_setaffinity"):  # where the client runs
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-while True:
-    sum(range(10000))
-"""
 
 
 def _run(contender: str, work: str, url: str) -> Figures:
@@ -44,16 +36,6 @@ def _best(work: str, url: str) -> dict[str, Figures]:
     return best
 
 
-@contextmanager
-def _other_work() -> Iterator[None]:
-    """A process that computes without a pause."""
-    with subprocess.Popen([sys.executable, "-c", _SPIN]) as spinning:
-        try:
-            yield
-        finally:
-            spinning.kill()
-
-
 def measure() -> dict[str, dict[str, Figures]]:
     """The figures of calls, of streams, and of streams beside other work."""
     command = [sys.executable, "-m", "benchmarks.native.bedrock_server"]
@@ -63,7 +45,7 @@ def measure() -> dict[str, dict[str, Figures]]:
         try:
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
             found = {work: _best(work, url) for work in ("calls", "streams")}
-            with _other_work():
+            with busy():  # where the client runs
                 found["beside"] = _best("streams", url)
         finally:
             server.kill()
