@@ -243,12 +243,8 @@ class CallSpan(CallObserver):
     def _record_look_up(self, model: str, result: CacheResult, seconds: float) -> None:
         settings, instruments = self._settings, self._settings.instruments
         try:
-            if not instruments.is_recording():
-                pass
-            elif settings.deferred is None:
-                instruments.look_up(result, seconds, settings.labels)
-            else:
-                settings.deferred.add(instruments.look_up, (result, seconds, settings.labels))
+            if instruments.is_recording():
+                _measure(settings, instruments.look_up, (result, seconds, settings.labels))
         finally:
             if self._span is not NO_SPAN:
                 outcome = settings.labels.cache_results[result][n.CACHE_RESULT]
@@ -288,10 +284,7 @@ class CallSpan(CallObserver):
             if instruments.is_recording():
                 kind = error_type(error) if outcome == "error" else None
                 measured = (outcome, self._attempts, ledger.duration, kind, settings.labels)
-                if settings.deferred is None:
-                    instruments.request(*measured)
-                else:
-                    settings.deferred.add(instruments.request, measured)
+                _measure(settings, instruments.request, measured)
         finally:
             if self._has_span_to_end():
                 self._end_span(ending)
@@ -351,7 +344,8 @@ class AttemptMetrics(AttemptObserver):
     def _record(self, settled: tuple[Entry, Response[Any] | None, BaseException | None]) -> None:
         entry, response, error = settled
         labels = self._settings.instruments.labels(entry.provider, entry.model, self._model_id)
-        _measure_attempt(self._settings, entry, labels.measured, _usage_of(response, error))
+        measured = (entry, labels.measured, _usage_of(response, error))
+        _measure(self._settings, self._settings.instruments.attempt, measured)
 
 
 class AttemptSpan(AttemptObserver):
@@ -402,7 +396,7 @@ class AttemptSpan(AttemptObserver):
         usage = _usage_of(response, error)
         try:
             if settings.instruments.is_recording():
-                _measure_attempt(settings, entry, self._labels, usage)
+                _measure(settings, settings.instruments.attempt, (entry, self._labels, usage))
         finally:
             self._end_span(ending, usage)
 
@@ -472,14 +466,14 @@ def _usage_of(response: Response[Any] | None, error: BaseException | None) -> Us
     return None if error is None else getattr(error, "usage", None)
 
 
-def _measure_attempt(
-    settings: SpanSettings, entry: Entry, labels: Attributes, usage: Usage | None
+def _measure(
+    settings: SpanSettings, record: Callable[..., None], measured: tuple[Any, ...]
 ) -> None:
-    """Record the attempt, immediately or at the next collection."""
+    """Call ``record(*measured)``, immediately or at the next collection."""
     if settings.deferred is None:
-        settings.instruments.attempt(entry, labels, usage)
+        record(*measured)
     else:
-        settings.deferred.add(settings.instruments.attempt, (entry, labels, usage))
+        settings.deferred.add(record, measured)
 
 
 def _set_attributes(span: Span, attributes: Attributes) -> None:
