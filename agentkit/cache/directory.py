@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-VARIABLE: Final = "AGENTKIT_CACHE_DIR"
+_VARIABLE: Final = "AGENTKIT_CACHE_DIR"
 
 
 def chosen_directory(given: str | os.PathLike[str] | None = None) -> Path | None:
     """`given`, or else the directory that ``AGENTKIT_CACHE_DIR`` names; None if neither does."""
-    chosen = given or os.environ.get(VARIABLE)
+    chosen = given or os.environ.get(_VARIABLE)
     if not chosen:
         return None
     path = Path(chosen)
@@ -22,14 +22,16 @@ def chosen_directory(given: str | os.PathLike[str] | None = None) -> Path | None
 
 
 def user_directory(given: str | os.PathLike[str] | None = None) -> Path:
-    """The directory that is chosen, or else the cache directory of the user on this platform.
+    """The directory that is chosen, or else that of the platform."""
+    return chosen_directory(given) or platform_directory()
+
+
+def platform_directory() -> Path:
+    """The cache directory of the user on this platform.
 
     A user without a home directory, as in a container with a random user id, gets one that cannot
     exist: caches are in memory then.
     """
-    chosen = chosen_directory(given)
-    if chosen is not None:
-        return chosen
     from platformdirs import user_cache_path
 
     try:

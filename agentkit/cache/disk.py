@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agentkit._fork import ForkGate, fork_safe_lock, on_fork
-from agentkit.cache.directory import chosen_directory, user_directory
+from agentkit.cache.directory import chosen_directory, platform_directory
 from agentkit.cache.faults import CacheFault
 from agentkit.cache.memory import SHARE
 from agentkit.errors import ConfigurationError
@@ -72,7 +72,7 @@ class DiskStore:
     def path(self) -> Path:
         """The directory that holds the database."""
         if self._path is None:
-            self._path = user_directory(self._chosen).absolute() / FORMAT
+            self._path = (self._chosen or platform_directory()).absolute() / FORMAT
             self._database = str(self._path / _DATABASE)
         return self._path
 
